@@ -1,0 +1,38 @@
+"""What every test may ask for: the shared pictures and weights, small made pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real pictures and real weights that lies beside the project."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip("needs the real pictures and weights of ../shared, not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tll(shared: Path) -> Path:
+    """1,400 real pairs of the Totally-Looks-Like challenge."""
+    return shared / "data" / "tll"
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """One small JPEG of smooth colour, unlike any other seed's."""
+    return write_picture(tmp_path / "picture.jpg", seed=0)
+
+
+def write_picture(path: Path, *, seed: int, size: tuple[int, int] = (96, 80)) -> Path:
+    """Write a smooth random picture: few low frequencies a channel."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path

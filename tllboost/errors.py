@@ -1,0 +1,130 @@
+"""Every exception that tllboost raises on purpose, with its exit code.
+
+::
+
+    TllboostError                        1  (only subclasses are raised)
+    ├── UsageError (ValueError)          2  a wrong option or combination
+    │   └── UnknownNameError             2  no such vectorizer, merge, head, …
+    ├── MissingLibraryError (ImportError) 2 an optional library is not installed
+    ├── DataError (ValueError)           3  bad input data
+    │   ├── TableError                   3  a pair table or candidate table
+    │   ├── ImageError                   3  one picture can't be read
+    │   └── WeightsError                 3  a network's weights: absent, wrong, offline
+    └── VerificationError (ValueError)   5  something stored is not what it says
+        ├── BundleError                  5
+        └── StoreError                   5
+
+Each also inherits the builtin that a caller would catch. ``str(error)`` is one line
+that says what was given, where, and what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+
+__all__ = [
+    "BundleError",
+    "DataError",
+    "ImageError",
+    "MissingLibraryError",
+    "StoreError",
+    "TableError",
+    "TllboostError",
+    "UnknownNameError",
+    "UsageError",
+    "VerificationError",
+    "WeightsError",
+]
+
+
+class TllboostError(Exception):
+    """Base of every error that tllboost raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(TllboostError, ValueError):
+    """A wrong option, or options that contradict each other."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that no registry knows."""
+
+
+class MissingLibraryError(TllboostError, ImportError):
+    """A library that this choice needs is not installed."""
+
+    exit_code = 2
+
+
+class DataError(TllboostError, ValueError):
+    """Input data that can't be used."""
+
+    exit_code = 3
+
+
+class TableError(DataError):
+    """A table that can't be used; one problem a line, at most twenty shown.
+
+    Parameters
+    ----------
+    path : path-like
+        The table.
+    problems : sequence of (int or None, str)
+        Line number (1 is the header) and what is wrong there.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], problems: Sequence[tuple[int | None, str]]
+    ) -> None:
+        self.path = path
+        self.problems = list(problems)
+        lines = [
+            f"{path}:{line}: {text}" if line else f"{path}: {text}"
+            for line, text in self.problems[:20]
+        ]
+        if len(self.problems) > 20:
+            lines.append(f"{path}: and {len(self.problems) - 20} more problems")
+        super().__init__("\n".join(lines))
+
+
+class ImageError(DataError):
+    """One picture that can't be read.
+
+    Parameters
+    ----------
+    path : path-like
+        The picture.
+    reason : str
+        Why it can't be read.
+    """
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """Cross process borders whole: the default would pass the message alone."""
+        return type(self), (self.path, self.reason)
+
+
+class WeightsError(DataError):
+    """Weights that are absent, don't fit the network, or can't be downloaded."""
+
+
+class VerificationError(TllboostError, ValueError):
+    """Something stored is not what it says it is."""
+
+    exit_code = 5
+
+
+class BundleError(VerificationError):
+    """A bundle that must not be used."""
+
+
+class StoreError(VerificationError):
+    """A vector store that must not be used."""

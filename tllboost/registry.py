@@ -1,0 +1,128 @@
+"""Turn a choice into the thing: a name, a ``package.module:attr`` path, or the object.
+
+One registry a kind (vectorizers, merges, heads). Entries are import paths, so that
+listing the names imports none of the libraries behind them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from tllboost.errors import MissingLibraryError, UnknownNameError
+
+__all__ = ["Entry", "Registry", "import_path"]
+
+
+class Entry(NamedTuple):
+    """Where a named thing lives and what it is, in one line."""
+
+    path: str
+    description: str
+
+
+def import_path(path: str, *, kind: str = "object") -> Any:
+    """Return the object behind ``package.module:attr``.
+
+    Parameters
+    ----------
+    path : str
+        For example ``"sklearn.svm:SVC"``.
+    kind : str, default="object"
+        What is looked for, for the message.
+
+    Raises
+    ------
+    UnknownNameError
+        If the module or its attribute does not exist.
+    MissingLibraryError
+        If the module exists and needs a library that is not installed.
+
+    Examples
+    --------
+    >>> import_path("math:sqrt")(9.0)
+    3.0
+    """
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        if module_name == missing or module_name.startswith(missing + "."):
+            msg = f"unknown {kind} {path!r}: there is no module {missing!r} to import"
+            raise UnknownNameError(msg) from error
+        msg = f"{kind} {path!r} needs {missing!r}: install it with `pip install {missing}`"
+        raise MissingLibraryError(msg) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        msg = f"unknown {kind} {path!r}: module {module_name!r} has no {attribute!r}"
+        raise UnknownNameError(msg) from error
+
+
+class Registry(Mapping[str, Entry]):
+    """Named things of one kind, imported when asked for.
+
+    Parameters
+    ----------
+    kind : str
+        The word for one of them in messages, for example ``"head"``.
+    entries : dict of str to Entry
+        The built-in names.
+
+    Examples
+    --------
+    >>> numbers = Registry("number", {"pi": Entry("math:pi", "circle over diameter")})
+    >>> round(numbers.resolve("pi"), 2)
+    3.14
+    >>> numbers.resolve("math:tau") > 6
+    True
+    >>> numbers.resolve(42)
+    42
+    """
+
+    def __init__(self, kind: str, entries: dict[str, Entry]) -> None:
+        self.kind = kind
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise self.unknown(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def resolve(self, choice: Any) -> Any:
+        """Return the thing that `choice` names, or `choice` itself if no string.
+
+        Raises
+        ------
+        UnknownNameError
+            If `choice` is a string that names nothing.
+        """
+        if not isinstance(choice, str):
+            return choice
+        if choice not in self._entries and ":" in choice:
+            return import_path(choice, kind=self.kind)
+        return import_path(self[choice].path, kind=self.kind)
+
+    def unknown(self, name: str) -> UnknownNameError:
+        """Return the error for a name that is not known, with the nearest one."""
+        near = difflib.get_close_matches(str(name), list(self._entries), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        known = ", ".join(self._entries)
+        msg = (
+            f"unknown {self.kind} {name!r}: {hint}known: {known}; "
+            "or package.module:Name for your own"
+        )
+        return UnknownNameError(msg)
