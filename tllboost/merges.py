@@ -1,0 +1,308 @@
+"""Pair merges: two vectors in, one feature row out.
+
+A merge is a pure function of two (n_pairs, n_dims) float32 blocks, row by row. Its
+name, or a sum of names (``dot+l1``), says which; :class:`PairFeatures` is the matrix of
+merged rows that a head sees, computed a block at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from tllboost.errors import UsageError
+from tllboost.registry import Entry, Registry
+
+__all__ = [
+    "MERGES",
+    "MergeFunction",
+    "PairFeatures",
+    "is_symmetric",
+    "merge_pairs",
+    "pair_cosine",
+]
+
+MergeFunction = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[Any]]
+
+MERGES = Registry(
+    "merge",
+    {
+        "dot": Entry("tllboost.merges:dot", "a·b, elementwise"),
+        "cosdot": Entry("tllboost.merges:cosdot", "a·b/(‖a‖‖b‖), elementwise"),
+        "l1": Entry("tllboost.merges:l1", "|a − b|"),
+        "l2": Entry("tllboost.merges:l2", "(a − b)²"),
+        "concat": Entry("tllboost.merges:concat", "a beside b (not symmetric)"),
+    },
+)
+
+_BLOCK_BYTES = 16 * 2**20
+
+
+def dot(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply elementwise; the row's sum is the inner product.
+
+    Examples
+    --------
+    >>> dot(np.float32([[1, 2]]), np.float32([[3, 4]])).tolist()
+    [[3.0, 8.0]]
+    """
+    return left * right
+
+
+def cosdot(
+    left: NDArray[np.float32], right: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Multiply elementwise and divide by both norms; the row's sum is the cosine.
+
+    The 2017 Holidays experiments called this "dot". A zero vector gives zeros.
+
+    Examples
+    --------
+    >>> round(float(cosdot(np.float32([[3, 4]]), np.float32([[6, 8]])).sum()), 6)
+    1.0
+    """
+    return _unit(left) * _unit(right)
+
+
+def l1(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take the absolute difference, elementwise.
+
+    Examples
+    --------
+    >>> l1(np.float32([[1, 5]]), np.float32([[3, 4]])).tolist()
+    [[2.0, 1.0]]
+    """
+    return np.abs(left - right)
+
+
+def l2(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take the squared difference, elementwise.
+
+    Examples
+    --------
+    >>> l2(np.float32([[1, 5]]), np.float32([[3, 4]])).tolist()
+    [[4.0, 1.0]]
+    """
+    return np.square(left - right)
+
+
+def concat(
+    left: NDArray[np.float32], right: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Put the two vectors side by side: (n_pairs, 2 · n_dims), not symmetric.
+
+    Examples
+    --------
+    >>> concat(np.float32([[1, 2]]), np.float32([[3, 4]])).tolist()
+    [[1.0, 2.0, 3.0, 4.0]]
+    """
+    return np.hstack([left, right])
+
+
+class _Sum(NamedTuple):
+    """Several merges side by side."""
+
+    parts: tuple[MergeFunction, ...]
+
+    def __call__(
+        self, left: NDArray[np.float32], right: NDArray[np.float32]
+    ) -> NDArray[Any]:
+        return np.hstack([part(left, right) for part in self.parts])
+
+
+def resolve_merge(merge: str | MergeFunction) -> MergeFunction:
+    """Return the function behind a merge name or a sum of names.
+
+    Raises
+    ------
+    UnknownNameError
+        If a part of the name is not known.
+    """
+    if not isinstance(merge, str):
+        return merge
+    parts = tuple(MERGES.resolve(name.strip()) for name in merge.split("+"))
+    return parts[0] if len(parts) == 1 else _Sum(parts)
+
+
+def is_symmetric(merge: str) -> bool:
+    """Tell whether swapping the two pictures leaves the feature row as it is.
+
+    Examples
+    --------
+    >>> is_symmetric("dot+l1"), is_symmetric("concat")
+    (True, False)
+    """
+    return "concat" not in merge.split("+")
+
+
+def merge_pairs(
+    left: ArrayLike, right: ArrayLike, merge: str | MergeFunction = "dot"
+) -> NDArray[np.float32]:
+    """Merge two blocks of vectors, row by row.
+
+    Parameters
+    ----------
+    left, right : array-like of shape (n_pairs, n_dims)
+        Vectors of the left and of the right pictures.
+    merge : str or callable, default="dot"
+        A name of :data:`MERGES`, names joined by ``+``, or your own function of two
+        (n_pairs, n_dims) float32 blocks.
+
+    Returns
+    -------
+    ndarray of shape (n_pairs, n_features), float32
+
+    Raises
+    ------
+    UsageError
+        If the shapes differ, or the function returns something else than a row a pair.
+    UnknownNameError
+        If no merge has that name.
+
+    Examples
+    --------
+    >>> merge_pairs([[1, 2]], [[3, 5]], "dot+l1").tolist()
+    [[3.0, 10.0, 2.0, 3.0]]
+    """
+    a = np.atleast_2d(np.asarray(left, dtype=np.float32))
+    b = np.atleast_2d(np.asarray(right, dtype=np.float32))
+    if a.shape != b.shape or a.ndim != 2:
+        msg = f"left {a.shape} and right {b.shape} must both be (n_pairs, n_dims)"
+        raise UsageError(msg)
+    return _merged(resolve_merge(merge), a, b)
+
+
+def pair_cosine(
+    vectors: NDArray[np.float32], left: NDArray[np.int64], right: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the cosine of each pair: (n_pairs,) float32 in [-1, 1], 0 for a zero vector.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n_images, n_dims), float32
+    left, right : ndarray of shape (n_pairs,), int64
+        Rows of `vectors`.
+
+    Examples
+    --------
+    >>> vectors = np.float32([[3, 4], [6, 8], [-4, 3]])
+    >>> pair_cosine(vectors, np.array([0, 0]), np.array([1, 2])).round(6).tolist()
+    [1.0, 0.0]
+    """
+    unit = _unit(vectors)
+    cosine = np.empty(len(left), dtype=np.float32)
+    for rows in _row_blocks(len(left), unit.shape[1]):
+        cosine[rows] = np.einsum("ij,ij->i", unit[left[rows]], unit[right[rows]])
+    return np.clip(cosine, -1.0, 1.0)
+
+
+class PairFeatures:
+    """The feature matrix of many pairs, merged a block at a time when read.
+
+    It holds the vectors of the unique images and two integers a pair, never all the
+    rows. ``np.asarray(features)`` makes them all, so any scikit-learn estimator takes
+    it as ``X``; XGBoost reads :meth:`blocks`.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n_images, n_dims), float32
+        Vectors of the unique images; may be a memory map.
+    left, right : ndarray of shape (n_pairs,), int64
+        Rows of `vectors`.
+    merge : str or callable, default="dot"
+        See :func:`merge_pairs`.
+
+    Examples
+    --------
+    >>> vectors = np.float32([[1, 2], [3, 4], [5, 6]])
+    >>> features = PairFeatures(vectors, [0, 1], [2, 2], "l1")
+    >>> features.shape
+    (2, 2)
+    >>> np.asarray(features).tolist()
+    [[4.0, 4.0], [2.0, 2.0]]
+    """
+
+    ndim = 2
+    dtype = np.dtype(np.float32)
+
+    def __init__(
+        self,
+        vectors: NDArray[np.float32],
+        left: ArrayLike,
+        right: ArrayLike,
+        merge: str | MergeFunction = "dot",
+    ) -> None:
+        self.vectors = vectors
+        self.left = np.asarray(left, dtype=np.int64)
+        self.right = np.asarray(right, dtype=np.int64)
+        self.merge = merge
+        self._function = resolve_merge(merge)
+        probe = np.zeros((1, vectors.shape[1]), dtype=np.float32)
+        self.shape = (len(self.left), _merged(self._function, probe, probe).shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(
+        self, dtype: DTypeLike = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        features = np.empty(self.shape, dtype=dtype or np.float32)
+        start = 0
+        for block in self.blocks():
+            features[start : start + len(block)] = block
+            start += len(block)
+        return features
+
+    def blocks(self, size: int | None = None) -> Iterator[NDArray[np.float32]]:
+        """Yield the feature rows in order, at most `size` of them at a time.
+
+        Parameters
+        ----------
+        size : int or None, default=None
+            Rows a block; None keeps a block at about 16 MiB.
+        """
+        for rows in _row_blocks(len(self), self.shape[1], size):
+            left = np.asarray(self.vectors[self.left[rows]], dtype=np.float32)
+            right = np.asarray(self.vectors[self.right[rows]], dtype=np.float32)
+            yield _merged(self._function, left, right)
+
+    def take(self, rows: ArrayLike) -> PairFeatures:
+        """Return the features of some of the pairs."""
+        left, right = self.left[rows], self.right[rows]
+        return PairFeatures(self.vectors, left, right, self.merge)
+
+    def cosine(self) -> NDArray[np.float32]:
+        """Return the baseline score of each pair: (n_pairs,) float32."""
+        return pair_cosine(self.vectors, self.left, self.right)
+
+
+def _merged(
+    function: MergeFunction, left: NDArray[np.float32], right: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Apply a merge and make sure that it gave one row a pair."""
+    features = np.asarray(function(left, right), dtype=np.float32)
+    if features.ndim != 2 or len(features) != len(left):
+        msg = (
+            f"merge {function!r} returned shape {features.shape} for {len(left)} pairs: "
+            "it must return (n_pairs, n_features)"
+        )
+        raise UsageError(msg)
+    return features
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale each row to length 1, a zero row staying zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, 1)
+
+
+def _row_blocks(
+    n_rows: int, n_columns: int, size: int | None = None
+) -> Iterator[slice]:
+    """Cut the rows into slices of `size`, or of about 16 MiB of float32."""
+    step = size or max(1, _BLOCK_BYTES // (4 * max(1, n_columns)))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
