@@ -1,0 +1,89 @@
+"""Vectorizers: pictures in, float32 vectors out, by name.
+
+Importing this package imports none of the libraries behind the names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tllboost.registry import Entry, Registry
+from tllboost.vectorizers.base import Vectorizer
+from tllboost.vectorizers.make import make_one
+from tllboost.vectorizers.spec import split_fusion
+
+__all__ = ["VECTORIZERS", "Vectorizer", "make_vectorizer"]
+
+VECTORIZERS = Registry(
+    "vectorizer",
+    {
+        "classic": Entry(
+            "tllboost.vectorizers.classic:ClassicVectorizer",
+            "classic: shape, colour and texture descriptors; no weights",
+        ),
+        "clip": Entry(
+            "tllboost.vectorizers.clip:ClipVectorizer",
+            "clip:ARCH:TAG[@FILE]: image tower of an open_clip network",
+        ),
+        "onnx": Entry(
+            "tllboost.vectorizers.onnx:OnnxVectorizer",
+            "onnx:FILE: a network in an ONNX file",
+        ),
+        "timm": Entry(
+            "tllboost.vectorizers.timm:TimmVectorizer",
+            "timm:NAME[@FILE]: a network of timm without its classifier",
+        ),
+        "vectors": Entry(
+            "tllboost.vectorizers.arrays:ArrayVectorizer",
+            "vectors:FILE.npz: vectors that you already have",
+        ),
+    },
+)
+
+
+def make_vectorizer(
+    spec: str | Vectorizer | Any, *, device: str = "auto", offline: bool = False
+) -> Vectorizer:
+    """Return the vectorizer that a name stands for.
+
+    Parameters
+    ----------
+    spec : str or Vectorizer or object
+        ``classic``, ``clip:ARCH:TAG[@FILE]``, ``timm:NAME[@FILE]``, ``onnx:FILE``,
+        ``vectors:FILE.npz``, ``package.module:Class``, several joined by ``+``; each
+        with options after a question mark: ``onnx:net.onnx?size=160&fit=squash``.
+        A vectorizer is returned as it is; any other object with a ``transform`` of
+        lists of pictures is wrapped.
+    device : str, default="auto"
+        For networks: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    offline : bool, default=False
+        Never ask the network for weights.
+
+    Returns
+    -------
+    Vectorizer
+        Nothing is loaded yet.
+
+    Raises
+    ------
+    UnknownNameError
+        If no kind of vectorizer has this name.
+    UsageError
+        If the rest of the name or an option is wrong.
+
+    Examples
+    --------
+    >>> make_vectorizer("classic+onnx:net.onnx").label
+    'classic+onnx:net'
+    """
+    if not isinstance(spec, str):
+        return make_one(spec, VECTORIZERS, device=device, offline=offline)
+    parts = [
+        make_one(part, VECTORIZERS, device=device, offline=offline)
+        for part in split_fusion(spec, VECTORIZERS)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    from tllboost.vectorizers.fusion import FusionVectorizer
+
+    return FusionVectorizer(tuple(parts))

@@ -1,0 +1,246 @@
+"""What every vectorizer can do: parameters, lazy loading, pictures in, vectors out."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
+
+import numpy as np
+from PIL import Image
+
+from tllboost.errors import UsageError
+
+if TYPE_CHECKING:
+    from tllboost.vectorizers.spec import Spec
+
+__all__ = ["Vectorizer", "loaded", "unit_rows"]
+
+T = TypeVar("T")
+_LOADING = threading.RLock()
+
+
+class loaded(Generic[T]):  # noqa: N801, RUF100 - reads as the decorator that it is
+    """A property that is computed once, by one thread, and never pickled or cloned.
+
+    Decoding threads ask for the preprocessing while the network's thread asks for
+    the network: without the lock a big file could be loaded twice.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self.compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | T:
+        if instance is None:
+            return self
+        with _LOADING:
+            if self.name not in instance.__dict__:
+                instance.__dict__[self.name] = self.compute(instance)
+            value: T = instance.__dict__[self.name]
+        return value
+
+
+class Vectorizer:
+    """Turn pictures into vectors; base of every kind.
+
+    A subclass stores its arguments in ``__init__`` and nothing else, offers
+    ``fingerprint``, ``n_dims`` and ``label``, and implements `prepare` (one picture,
+    on any thread, no network) and `forward` (a batch, the network). What is loaded
+    later stays out of pickles, copies and clones. ``sklearn.base.clone`` accepts it
+    although it does not inherit from scikit-learn, which takes a second to import.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Changes whenever a vector could: library, architecture, sha256 of the weights,
+        preprocessing, layer, precision. Never a path.
+    n_dims : int
+        Width of a vector.
+    label : str
+        Short name for tables.
+    input_size : int or None
+        Short side that decoding may shrink a picture to without loss for `prepare`.
+    needs_images : bool
+        False when vectors are looked up by id instead.
+    """
+
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
+    UNSEEN: ClassVar[frozenset[str]] = frozenset({"device", "offline", "n_threads"})
+    needs_images: bool = True
+
+    @classmethod
+    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
+        """Build one from its parsed name."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell what the vectors depend on, as one line of text."""
+        raise NotImplementedError
+
+    @property
+    def n_dims(self) -> int:
+        """Width of a vector."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """The spelling without options, for example ``"onnx:net.onnx"``."""
+        raise NotImplementedError
+
+    @property
+    def short_name(self) -> str:
+        """The name for tables, without options."""
+        return self.name
+
+    @property
+    def label(self) -> str:
+        """Short name for tables, with every option that differs from its default."""
+        return self.short_name + self._options_text(skip=self.UNSEEN)
+
+    @property
+    def spec(self) -> str:
+        """The spelling that `make_vectorizer` turns into this vectorizer again."""
+        return self.name + self._options_text(skip=frozenset())
+
+    @property
+    def input_size(self) -> int | None:
+        """Short side that decoding may shrink to; None leaves pictures whole."""
+        return None
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return one RGB picture as the array that `forward` batches."""
+        raise NotImplementedError
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        """Return vectors (n_images, n_dims), float32, of prepared pictures."""
+        raise NotImplementedError
+
+    def transform(
+        self, images: Iterable[str | Path | Image.Image], *, batch_size: int = 32
+    ) -> np.ndarray:
+        """Return the vectors of pictures.
+
+        Parameters
+        ----------
+        images : iterable of path or PIL.Image.Image
+            The pictures; files are decoded safely.
+        batch_size : int, default=32
+            Pictures a forward pass.
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_dims), float32
+
+        Raises
+        ------
+        ImageError
+            If a file can't be read as a picture.
+        UsageError
+            If `images` is one path instead of a list.
+        """
+        if isinstance(images, str | Path | Image.Image):
+            msg = f"transform takes a list of pictures, got one: {images!r}; use [it]"
+            raise UsageError(msg)
+        blocks = [
+            self.forward(np.stack([self.prepare(self._open(one)) for one in some]))
+            for some in _batches(images, batch_size)
+        ]
+        if not blocks:
+            return np.empty((0, self.n_dims), dtype=np.float32)
+        return np.concatenate(blocks)
+
+    def _open(self, image: str | Path | Image.Image) -> Image.Image:
+        if isinstance(image, Image.Image):
+            return image if image.mode == "RGB" else image.convert("RGB")
+        from tllboost.images import open_image
+
+        return open_image(image, shrink_to=self.input_size)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the arguments that this vectorizer was made with."""
+        return {name: getattr(self, name) for name in _parameters(type(self))}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments; whatever was loaded for the old ones is forgotten."""
+        known = _parameters(type(self))
+        for name in params:
+            if name not in known:
+                msg = (
+                    f"unknown parameter {name!r} of {type(self).__name__}; "
+                    f"known: {', '.join(known) or 'none'}"
+                )
+                raise UsageError(msg)
+        for name in set(self.__dict__) - set(known):
+            del self.__dict__[name]
+        self.__dict__.update(params)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.get_params(deep=False)
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{key}={value!r}" for key, value in self._changed())
+        return f"{type(self).__name__}({given})"
+
+    def _changed(self) -> Iterator[tuple[str, Any]]:
+        """Give the arguments that differ from their defaults."""
+        for name, default in _parameters(type(self)).items():
+            value = getattr(self, name)
+            if default is inspect.Parameter.empty or value != default:
+                yield name, value
+
+    def _options_text(self, *, skip: frozenset[str]) -> str:
+        """Return the options that differ from their defaults as ``?a=b&c=d``."""
+        options = "&".join(
+            f"{name}={_as_text(value)}"
+            for name, value in self._changed()
+            if name in self.OPTIONS and name not in skip
+        )
+        return f"?{options}" if options else ""
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Return `vectors` with every row scaled to length 1; zero rows stay zero.
+
+    Examples
+    --------
+    >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32))
+    array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32)
+    """
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
+
+def _parameters(kind: type) -> dict[str, Any]:
+    """Return the arguments of a class's ``__init__`` and their defaults."""
+    if kind.__init__ is object.__init__:  # type: ignore[misc]
+        return {}
+    parameters = list(inspect.signature(kind).parameters.values())
+    return {one.name: one.default for one in parameters}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(f"{one:g}" for one in value)
+    return str(value)

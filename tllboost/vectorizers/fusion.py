@@ -1,0 +1,122 @@
+"""``a+b``: several vectorizers side by side, each at length 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tllboost.errors import UsageError
+from tllboost.vectorizers.base import Vectorizer, unit_rows
+
+__all__ = ["FusionVectorizer", "fuse"]
+
+
+class FusionVectorizer(Vectorizer):
+    """Vectors of several vectorizers, L2-normalised and concatenated.
+
+    Every part weighs the same then: the cosine of the fusion is the mean of the
+    cosines of its parts.
+
+    Parameters
+    ----------
+    parts : sequence of Vectorizer
+        At least two.
+
+    Examples
+    --------
+    >>> from tllboost.vectorizers.onnx import OnnxVectorizer
+    >>> FusionVectorizer((OnnxVectorizer("a.onnx"), OnnxVectorizer("b.onnx"))).label
+    'onnx:a+onnx:b'
+    """
+
+    def __init__(self, parts: Sequence[Vectorizer]) -> None:
+        self.parts = parts
+
+    @property
+    def name(self) -> str:
+        """The spelling without options of the whole; parts keep theirs."""
+        return "+".join(part.spec for part in self.parts)
+
+    @property
+    def label(self) -> str:
+        """Short names of the parts."""
+        return "+".join(part.label for part in self.parts)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell what the vectors depend on: that of every part."""
+        return "fusion|" + " + ".join(part.fingerprint for part in self.parts)
+
+    @property
+    def n_dims(self) -> int:
+        """Width of a vector: the sum of the parts."""
+        return sum(part.n_dims for part in self.parts)
+
+    @property
+    def needs_images(self) -> bool:  # type: ignore[override]
+        """Whether any part looks at pictures."""
+        return any(part.needs_images for part in self.parts)
+
+    @property
+    def input_size(self) -> int | None:
+        """Short side that decoding may shrink to: the largest of the parts."""
+        sizes = [part.input_size for part in self.parts]
+        known = [size for size in sizes if size is not None]
+        return max(known) if len(known) == len(sizes) else None
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return what every part prepares, as one object array of shape (n_parts,)."""
+        prepared = np.empty(len(self.parts), dtype=object)
+        for index, part in enumerate(self.parts):
+            prepared[index] = part.prepare(image)
+        return prepared
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        """Return fused vectors of prepared pictures.
+
+        Parameters
+        ----------
+        batch : ndarray of shape (n_images, n_parts), object
+        """
+        return fuse(
+            [
+                part.forward(np.stack(list(batch[:, index])))
+                for index, part in enumerate(self.parts)
+            ]
+        )
+
+    def transform(
+        self, images: Iterable[str | Path | Image.Image], *, batch_size: int = 32
+    ) -> np.ndarray:
+        """Return the fused vectors; each part decodes at the size that suits it."""
+        if isinstance(images, str | Path | Image.Image):
+            msg = f"transform takes a list of pictures, got one: {images!r}; use [it]"
+            raise UsageError(msg)
+        images = list(images)
+        return fuse(
+            [part.transform(images, batch_size=batch_size) for part in self.parts]
+        )
+
+
+def fuse(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Return blocks of vectors side by side, each row of each block at length 1.
+
+    Parameters
+    ----------
+    blocks : sequence of ndarray of shape (n_images, n_dims of the part)
+
+    Returns
+    -------
+    ndarray of shape (n_images, sum of n_dims), float32
+
+    Examples
+    --------
+    >>> fuse([np.array([[3.0, 4.0]]), np.array([[2.0]])])
+    array([[0.6, 0.8, 1. ]], dtype=float32)
+    """
+    return np.hstack([unit_rows(block) for block in blocks]).astype(
+        np.float32, copy=False
+    )

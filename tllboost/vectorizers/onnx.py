@@ -1,0 +1,299 @@
+"""``onnx:FILE``: vectors from an ONNX network through ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from PIL import Image
+
+from tllboost.errors import UsageError, WeightsError
+from tllboost.vectorizers.base import Vectorizer, loaded, unit_rows
+from tllboost.vectorizers.preprocess import (
+    FITS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    check_fit,
+)
+from tllboost.vectorizers.spec import Spec, one_of, positive, three_numbers, truth
+from tllboost.vectorizers.threads import usable_cores
+from tllboost.vectorizers.weights import first_line, local_file, sha256_of
+
+__all__ = ["OnnxVectorizer"]
+
+_DEFAULT_SIZE = 224
+_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class OnnxVectorizer(Vectorizer):
+    """Vectors of an ONNX file with one picture input.
+
+    Parameters
+    ----------
+    file : path-like
+        The network.
+    size : int, optional
+        Side of the input; by default what the file says, else 224.
+    mean, std : tuple of 3 floats, optional
+        Normalisation of channels in [0, 1]; by default what the file's metadata says
+        (``mean``, ``std``: three numbers joined by commas), else ImageNet's.
+    fit : {"crop", "squash", "pad"}, default="crop"
+        See `Preprocessing`.
+    output : str, optional
+        Name of the output; by default the first. Maps and token sequences are averaged.
+    layout : {"nchw", "nhwc"}, optional
+        Order of the input's axes; by default read from its shape.
+    normalize : bool, default=False
+        Whether vectors are scaled to length 1.
+    n_threads : int, optional
+        Threads of one forward pass; by default all cores that this process may use.
+    device : str, default="auto"
+        ``cuda`` and ``auto`` use the CUDA provider where ONNX Runtime has it.
+
+    Examples
+    --------
+    >>> OnnxVectorizer("weights/net.onnx", size=160).label
+    'onnx:net?size=160'
+    """
+
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        "size": positive,
+        "mean": three_numbers,
+        "std": three_numbers,
+        "fit": one_of(*FITS),
+        "output": str,
+        "layout": one_of("nchw", "nhwc"),
+        "normalize": truth,
+        "n_threads": positive,
+    }
+
+    def __init__(
+        self,
+        file: str | Path,
+        *,
+        size: int | None = None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        fit: str = "crop",
+        output: str | None = None,
+        layout: str | None = None,
+        normalize: bool = False,
+        n_threads: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.file = file
+        self.size = size
+        self.mean = mean
+        self.std = std
+        self.fit = fit
+        self.output = output
+        self.layout = layout
+        self.normalize = normalize
+        self.n_threads = n_threads
+        self.device = device
+
+    @classmethod
+    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
+        """Build one from ``onnx:FILE``."""
+        if not spec.rest:
+            msg = f"{spec.text!r} names no file: write onnx:FILE"
+            raise UsageError(msg)
+        return cls(spec.rest, **spec.typed_options(cls.OPTIONS), device=device)
+
+    @property
+    def name(self) -> str:
+        """The spelling without options."""
+        return f"onnx:{self.file}"
+
+    @property
+    def short_name(self) -> str:
+        """The name for tables: the file's stem."""
+        return f"onnx:{Path(self.file).stem}"
+
+    @loaded
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """Tell what the vectors depend on."""
+        from importlib.metadata import version
+
+        return (
+            f"onnx|{self._weights_id}|{self.preprocessing}|{self._layout}"
+            f"|output={self._output.name}|unit={self.normalize}|float32"
+            f"|onnxruntime {_major(version('onnxruntime'))}"
+        )
+
+    @loaded
+    def n_dims(self) -> int:  # type: ignore[override]
+        """Width of a vector, from one forward pass of an empty picture."""
+        blank = Image.new("RGB", self.preprocessing.size[::-1])
+        return self.forward(self.prepare(blank)[None]).shape[1]
+
+    @property
+    def input_size(self) -> int:
+        """Short side that decoding may shrink to."""
+        return self.preprocessing.shrink_to
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return `image` (RGB) as float32 of shape (3, height, width)."""
+        return self.preprocessing(image)
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        """Return vectors of prepared pictures.
+
+        Parameters
+        ----------
+        batch : ndarray of shape (n_images, 3, height, width), float32
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_dims), float32
+        """
+        if self._layout == "nhwc":
+            batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
+        rows = [self._run(block) for block in self._blocks(batch)]
+        vectors = np.concatenate(rows)[: len(batch)]
+        return unit_rows(vectors) if self.normalize else vectors
+
+    @loaded
+    def preprocessing(self) -> Preprocessing:
+        """How a picture becomes the network's input."""
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        stated = {
+            key: _from_metadata(metadata, key, self.name)
+            for key in ("mean", "std", "size")
+        }
+        return Preprocessing(
+            size=self._input_size(stated["size"]),
+            fit=check_fit(self.fit),
+            mean=self.mean or stated["mean"] or IMAGENET_MEAN,
+            std=self.std or stated["std"] or IMAGENET_STD,
+        )
+
+    def _input_size(self, stated: tuple[float, ...] | None) -> tuple[int, int]:
+        shape = self._input.shape
+        fixed = shape[2:4] if self._layout == "nchw" else shape[1:3]
+        fixed = tuple(
+            side if isinstance(side, int) and side > 0 else None for side in fixed
+        )
+        side = self.size or (int(stated[0]) if stated else None)
+        size = tuple(known or side or _DEFAULT_SIZE for known in fixed)
+        if self.size and size != (self.size, self.size):
+            height, width = size
+            msg = (
+                f"{self.name}: size={self.size}, but the network wants {height}x{width}"
+            )
+            raise UsageError(msg)
+        return size[0], size[1]
+
+    @loaded
+    def _weights_id(self) -> str:
+        from tllboost.vectorizers.onnx_files import external_files
+
+        file = local_file(self.file, what=self.name)
+        own = sha256_of(file)
+        others = [sha256_of(one) for one in external_files(file, what=self.name)]
+        return "sha256:" + "+".join([own, *others])
+
+    @loaded
+    def _session(self) -> Any:
+        import onnxruntime
+
+        file = local_file(self.file, what=self.name)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.n_threads or usable_cores()
+        options.log_severity_level = 3
+        try:
+            return onnxruntime.InferenceSession(
+                str(file), options, providers=_providers(self.device)
+            )
+        except Exception as error:
+            msg = f"{self.name}: ONNX Runtime can't load it ({first_line(error)})"
+            raise WeightsError(msg) from error
+
+    @loaded
+    def _input(self) -> Any:
+        inputs = self._session.get_inputs()
+        one = inputs[0]
+        if len(inputs) == 1 and len(one.shape) == 4 and one.type in _FLOATS:
+            return one
+        found = "; ".join(f"{x.name}: {x.type} {x.shape}" for x in inputs)
+        msg = f"{self.name}: needs one float input of four axes, has {found}"
+        raise WeightsError(msg)
+
+    @loaded
+    def _output(self) -> Any:
+        outputs = {one.name: one for one in self._session.get_outputs()}
+        if self.output is None:
+            return next(iter(outputs.values()))
+        if self.output not in outputs:
+            known = ", ".join(outputs)
+            msg = f"{self.name}: no output {self.output!r}; it has: {known}"
+            raise UsageError(msg)
+        return outputs[self.output]
+
+    @loaded
+    def _layout(self) -> str:
+        if self.layout:
+            return self.layout
+        shape = self._input.shape
+        return "nhwc" if shape[3] == 3 and shape[1] != 3 else "nchw"
+
+    def _blocks(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Cut `batch` as the network wants it: some are exported for a fixed number."""
+        n_fixed = self._input.shape[0]
+        if not isinstance(n_fixed, int) or n_fixed < 1:
+            return [batch]
+        blocks = [batch[i : i + n_fixed] for i in range(0, len(batch), n_fixed)]
+        missing = n_fixed - len(blocks[-1])
+        blocks[-1] = np.concatenate(
+            [blocks[-1], np.repeat(blocks[-1][-1:], missing, axis=0)]
+        )
+        return blocks
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        feed = {self._input.name: batch.astype(_FLOATS[self._input.type], copy=False)}
+        (vectors,) = self._session.run([self._output.name], feed)
+        if vectors.ndim == 4:
+            vectors = vectors.mean(axis=(2, 3) if self._layout == "nchw" else (1, 2))
+        elif vectors.ndim == 3:
+            vectors = vectors.mean(axis=1)
+        if vectors.ndim != 2 or len(vectors) != len(batch):
+            msg = (
+                f"{self.name}: output {self._output.name!r} of shape {vectors.shape} "
+                "is not one vector a picture; choose another by ?output=NAME"
+            )
+            raise WeightsError(msg)
+        return vectors.astype(np.float32, copy=False)
+
+
+def _providers(device: str) -> list[str]:
+    import onnxruntime
+
+    cuda = "CUDAExecutionProvider"
+    if device.split(":")[0] in {"auto", "cuda"}:
+        if cuda in onnxruntime.get_available_providers():
+            return [cuda, "CPUExecutionProvider"]
+        if device != "auto":
+            msg = f"device {device!r}: this ONNX Runtime has no CUDA; use cpu or auto"
+            raise UsageError(msg)
+    return ["CPUExecutionProvider"]
+
+
+def _from_metadata(
+    metadata: Mapping[str, str], key: str, name: str
+) -> tuple[float, ...] | None:
+    if key not in metadata:
+        return None
+    try:
+        return tuple(float(part) for part in metadata[key].split(","))
+    except ValueError as error:
+        msg = (
+            f"{name}: metadata {key}={metadata[key]!r} is not numbers joined by commas"
+        )
+        raise WeightsError(msg) from error
+
+
+def _major(version: str) -> str:
+    return version.split(".")[0]

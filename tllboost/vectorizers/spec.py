@@ -1,0 +1,179 @@
+"""The little grammar of vectorizer names.
+
+::
+
+    name    = part *("+" part)              fusion
+    part    = kind [":" rest] ["?" option *("&" option)]
+    rest    = ARCH [":" TAG] ["@" FILE]     clip, timm
+            | FILE                          onnx, vectors
+    option  = key "=" value
+
+A ``+`` joins only where a known kind (or ``package.module:Class``) follows, so that
+file names may contain it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tllboost.errors import UsageError
+
+__all__ = [
+    "Spec",
+    "one_of",
+    "parse_spec",
+    "positive",
+    "split_fusion",
+    "three_numbers",
+    "truth",
+]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One part of a vectorizer's name, taken apart.
+
+    Attributes
+    ----------
+    text : str
+        The part as written, for messages.
+    kind : str
+        What stands before the first colon.
+    rest : str
+        What stands between that colon and the options.
+    options : dict of str to str
+        What stands after the question mark.
+    """
+
+    text: str
+    kind: str
+    rest: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+
+    def typed_options(
+        self, known: Mapping[str, Callable[[str], Any]]
+    ) -> dict[str, Any]:
+        """Return the options as values.
+
+        Raises
+        ------
+        UsageError
+            If one is unknown, or its value is not of the right form.
+        """
+        values = {}
+        for key, text in self.options.items():
+            if key not in known:
+                legal = ", ".join(known) or "none"
+                msg = f"unknown option {key!r} in {self.text!r}; known: {legal}"
+                raise UsageError(msg)
+            try:
+                values[key] = known[key](text)
+            except ValueError as error:
+                msg = f"option {key}={text!r} in {self.text!r}: {error}"
+                raise UsageError(msg) from error
+        return values
+
+    def without_options(self) -> None:
+        """Refuse options for a kind that has none."""
+        self.typed_options({})
+
+
+def split_fusion(text: str, kinds: Iterable[str]) -> list[str]:
+    """Return the parts of a fusion; one part if it is none.
+
+    Examples
+    --------
+    >>> split_fusion("onnx:a+b.onnx+classic", ["onnx", "classic"])
+    ['onnx:a+b.onnx', 'classic']
+    """
+    names = "|".join(re.escape(kind) for kind in kinds)
+    own = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?=$|[+?])"
+    return re.split(rf"\+(?=(?:{names})(?:$|[:+?])|{own})", text)
+
+
+def parse_spec(text: str) -> Spec:
+    """Take one part apart.
+
+    Raises
+    ------
+    UsageError
+        If an option is not of the form ``key=value`` or is given twice.
+
+    Examples
+    --------
+    >>> parse_spec("onnx:net.onnx?size=160&fit=squash").options
+    {'size': '160', 'fit': 'squash'}
+    """
+    head, _, tail = text.partition("?")
+    kind, _, rest = head.partition(":")
+    options: dict[str, str] = {}
+    for option in filter(None, tail.split("&")):
+        key, equals, value = option.partition("=")
+        if not equals or not key or not value:
+            msg = f"option {option!r} in {text!r}: write it as key=value, joined by '&'"
+            raise UsageError(msg)
+        if key in options:
+            msg = f"option {key!r} is given twice in {text!r}"
+            raise UsageError(msg)
+        options[key] = value
+    return Spec(text=text, kind=kind, rest=rest, options=options)
+
+
+def truth(text: str) -> bool:
+    """Return the truth value that `text` spells.
+
+    Examples
+    --------
+    >>> truth("false")
+    False
+    """
+    values = {
+        "true": True,
+        "yes": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "0": False,
+    }
+    if text.lower() not in values:
+        msg = "write true or false"
+        raise ValueError(msg)
+    return values[text.lower()]
+
+
+def three_numbers(text: str) -> tuple[float, float, float]:
+    """Return one number a colour channel.
+
+    Examples
+    --------
+    >>> three_numbers("0.5,0.5,0.5")
+    (0.5, 0.5, 0.5)
+    """
+    numbers = tuple(float(part) for part in text.split(","))
+    if len(numbers) != 3:
+        msg = "write three numbers joined by commas, one a channel"
+        raise ValueError(msg)
+    return numbers
+
+
+def positive(text: str) -> int:
+    """Return a whole number above zero."""
+    if not text.isdecimal() or int(text) == 0:
+        msg = "write a whole number above zero"
+        raise ValueError(msg)
+    return int(text)
+
+
+def one_of(*legal: str) -> Callable[[str], str]:
+    """Return a converter that accepts only these words."""
+
+    def convert(text: str) -> str:
+        if text not in legal:
+            msg = f"write one of {', '.join(legal)}"
+            raise ValueError(msg)
+        return text
+
+    return convert

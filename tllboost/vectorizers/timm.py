@@ -1,0 +1,194 @@
+"""``timm:NAME[@FILE]``: penultimate vectors of a network of the timm library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from PIL import Image
+
+from tllboost.errors import UnknownNameError, UsageError
+from tllboost.vectorizers.base import Vectorizer, loaded, unit_rows
+from tllboost.vectorizers.preprocess import FITS, Preprocessing, check_fit
+from tllboost.vectorizers.spec import Spec, one_of, positive, truth
+from tllboost.vectorizers.weights import local_file, sha256_of
+
+__all__ = ["TimmVectorizer"]
+
+
+class TimmVectorizer(Vectorizer):
+    """Vectors of a timm network without its classifier.
+
+    For VGG16 and VGG19 these are the 4,096 numbers of the second fully connected
+    layer, for others what is pooled after the last block.
+
+    Parameters
+    ----------
+    arch : str
+        A timm name, with or without tag: ``"resnet50"``, ``"resnet50.tv_in1k"``.
+    file : path-like, optional
+        Local weights, loaded strictly; without it they come from timm's hub.
+    size : int, optional
+        Side of the input; by default timm's.
+    fit : {"crop", "squash", "pad"}, default="crop"
+        See `Preprocessing`.
+    layer : str, optional
+        Name of an inner module whose output is taken; maps and token sequences are
+        averaged.
+    normalize : bool, default=False
+        Whether vectors are scaled to length 1.
+    device : str, default="auto"
+        ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes what there is.
+    offline : bool, default=False
+        Never ask the network (as ``TLLBOOST_OFFLINE=1``).
+
+    Examples
+    --------
+    >>> TimmVectorizer("resnet50", "resnet50.safetensors").label
+    'timm:resnet50'
+    """
+
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        "size": positive,
+        "fit": one_of(*FITS),
+        "layer": str,
+        "normalize": truth,
+    }
+
+    def __init__(
+        self,
+        arch: str,
+        file: str | Path | None = None,
+        *,
+        size: int | None = None,
+        fit: str = "crop",
+        layer: str | None = None,
+        normalize: bool = False,
+        device: str = "auto",
+        offline: bool = False,
+    ) -> None:
+        self.arch = arch
+        self.file = file
+        self.size = size
+        self.fit = fit
+        self.layer = layer
+        self.normalize = normalize
+        self.device = device
+        self.offline = offline
+
+    @classmethod
+    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
+        """Build one from ``timm:NAME[@FILE]``."""
+        arch, at, file = spec.rest.partition("@")
+        if not arch or (at and not file):
+            msg = f"{spec.text!r}: write timm:NAME or timm:NAME@FILE"
+            raise UsageError(msg)
+        options = spec.typed_options(cls.OPTIONS)
+        return cls(arch, file or None, **options, device=device, offline=offline)
+
+    @property
+    def name(self) -> str:
+        """The spelling without options."""
+        return self.short_name + (f"@{self.file}" if self.file else "")
+
+    @property
+    def short_name(self) -> str:
+        """The name for tables: without the file."""
+        return f"timm:{self.arch}"
+
+    @loaded
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """Tell what the vectors depend on."""
+        from importlib.metadata import version
+
+        return (
+            f"timm|{self._catalogue_name}|sha256:{sha256_of(self._weights)}"
+            f"|{self.preprocessing}|layer={self.layer or 'penultimate'}"
+            f"|unit={self.normalize}|float32|timm {version('timm').split('.')[0]}"
+        )
+
+    @loaded
+    def n_dims(self) -> int:  # type: ignore[override]
+        """Width of a vector, from one forward pass of an empty picture."""
+        blank = Image.new("RGB", self.preprocessing.size[::-1])
+        return self.forward(self.prepare(blank)[None]).shape[1]
+
+    @property
+    def input_size(self) -> int:
+        """Short side that decoding may shrink to."""
+        return self.preprocessing.shrink_to
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return `image` (RGB) as float32 of shape (3, height, width)."""
+        return self.preprocessing(image)
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        """Return vectors of prepared pictures.
+
+        Parameters
+        ----------
+        batch : ndarray of shape (n_images, 3, height, width), float32
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_dims), float32
+        """
+        from tllboost.vectorizers.torch_run import run_network
+
+        vectors = run_network(self._network, batch)
+        return unit_rows(vectors) if self.normalize else vectors
+
+    @loaded
+    def preprocessing(self) -> Preprocessing:
+        """How a picture becomes the network's input, by timm's own record of it."""
+        config = self._config
+        height, width = config["input_size"][1:]
+        return Preprocessing(
+            size=(self.size, self.size) if self.size else (height, width),
+            fit=check_fit(self.fit),
+            crop_pct=config["crop_pct"],
+            interpolation=config["interpolation"],
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+        )
+
+    @loaded
+    def _catalogue_name(self) -> str:
+        from tllboost.vectorizers.timm_catalogue import catalogue_name
+
+        return catalogue_name(self.arch)
+
+    @loaded
+    def _config(self) -> dict[str, Any]:
+        from tllboost.vectorizers.timm_catalogue import data_config
+
+        return data_config(self._catalogue_name)
+
+    @loaded
+    def _weights(self) -> Path:
+        from tllboost.vectorizers.timm_catalogue import published_weights
+
+        if self.file is not None:
+            return local_file(self.file, what=self.name)
+        return published_weights(
+            self._catalogue_name, what=self.short_name, offline=self.offline
+        )
+
+    @loaded
+    def _network(self) -> Any:
+        from tllboost.vectorizers.timm_catalogue import build
+        from tllboost.vectorizers.torch_run import on_device, tap
+
+        network = build(
+            self._catalogue_name, self._weights, size=self.size, what=self.name
+        )
+        if self.layer is not None:
+            try:
+                network = tap(network, self.layer)
+            except AttributeError as error:
+                names = ", ".join(name for name, _ in network.named_children())
+                msg = f"{self.name}: no layer {self.layer!r}; its parts: {names}"
+                raise UnknownNameError(msg) from error
+        return on_device(network, self.device)
