@@ -26,6 +26,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from tllboost.errors import DataError, ImageError
 
 __all__ = [
+    "DECODING",
     "IMAGE_SUFFIXES",
     "content_hash",
     "decode_image",
@@ -48,6 +49,9 @@ _SUFFIXES = {
     "WEBP": (".webp",),
 }
 IMAGE_SUFFIXES: frozenset[str] = frozenset(itertools.chain(*_SUFFIXES.values()))
+# Part of what a stored vector is kept under: raise it when a change below could change
+# a pixel.
+DECODING = "decoded 1"
 _MAX_PIXELS = 50_000_000
 _MAX_BYTES = 100_000_000
 

@@ -109,6 +109,11 @@ class VectorStore:
                 self.close()
                 raise
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the index is open."""
+        return self._connection is not None
+
     def close(self) -> None:
         """Close the index; the next use opens it again."""
         if self._connection is not None:

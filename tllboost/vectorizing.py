@@ -1,0 +1,286 @@
+"""Pictures to vectors: each content once, and through a store never again.
+
+Every finished batch goes to the store at once, so that a kill loses at most one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tllboost.errors import ImageError, UsageError
+from tllboost.images import DECODING
+from tllboost.pipeline import vector_batches
+from tllboost.store import VectorStore
+from tllboost.store.hashes import hash_files
+
+if TYPE_CHECKING:
+    from tllboost.vectorizers.base import Vectorizer
+
+__all__ = ["Progress", "Vectorized", "space_of", "vectorize"]
+
+Path = str | os.PathLike[str]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(eq=False)
+class Vectorized:
+    """What became of a list of pictures.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n_images, n_dims), float32
+        One row a picture, in the order given; zero for one that failed.
+    failures : dict of int to str
+        Index of each picture that failed, and why.
+    n_computed, n_reused : int
+        Vectors computed now and taken from the store (or looked up). Pictures with the
+        same bytes count once, the parts of a fusion one by one.
+    seconds : float
+        Wall time of it all.
+    """
+
+    vectors: np.ndarray
+    failures: dict[int, str] = field(default_factory=dict)
+    n_computed: int = 0
+    n_reused: int = 0
+    seconds: float = 0.0
+
+
+def vectorize(
+    vectorizer: Vectorizer,
+    paths: Sequence[Path | None],
+    *,
+    ids: Sequence[str] | None = None,
+    store: VectorStore | Path | None = None,
+    batch_size: int = 32,
+    n_workers: int | None = None,
+    progress: Progress | None = None,
+) -> Vectorized:
+    """Return the vectors of pictures, computing only what the store lacks.
+
+    Parameters
+    ----------
+    vectorizer : Vectorizer
+        What turns a picture into a vector. The parts of a fusion are vectorized and
+        stored one by one; ``vectors:`` looks up `ids` and needs no pictures.
+    paths : sequence of path-like, length n_images
+        The pictures; entries may be None where no picture is looked at.
+    ids : sequence of str, length n_images, optional
+        Their names, for ``vectors:``.
+    store : VectorStore or path-like, optional
+        Where vectors are kept; by default nowhere.
+    batch_size : int, default=32
+        Pictures a forward pass, and the most that a kill can lose.
+    n_workers : int, optional
+        Threads that decode; by default as many as there are cores, at most eight.
+    progress : callable, optional
+        Called with how many pictures are done, how many there are, and the
+        vectorizer's label.
+
+    Returns
+    -------
+    Vectorized
+        With the vectors, and the pictures that failed and why.
+
+    Raises
+    ------
+    UsageError
+        If pictures or ids are needed and not given.
+    StoreError
+        If the store is damaged or not one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> class Mean:
+    ...     fingerprint, label, n_dims, input_size = "mean|1", "mean", 3, None
+    ...     def prepare(self, image):
+    ...         return np.asarray(image)
+    ...     def forward(self, batch):
+    ...         return batch.mean(axis=(1, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = folder + "/blue.png"
+    ...     Image.new("RGB", (8, 8), "blue").save(path)
+    ...     result = vectorize(Mean(), [path, folder + "/none.png", path])
+    >>> result.vectors
+    array([[  0.,   0., 255.],
+           [  0.,   0.,   0.],
+           [  0.,   0., 255.]], dtype=float32)
+    >>> result.failures, result.n_computed
+    ({1: "can't be read (No such file or directory)"}, 1)
+    """
+    started = time.perf_counter()
+    if batch_size < 1:
+        msg = f"batch_size={batch_size!r} must be at least 1"
+        raise UsageError(msg)
+    with _opened(store) as opened:
+        job = _Job(paths, ids, opened, batch_size, n_workers or _n_workers(), progress)
+        result = _vectorize(vectorizer, job)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def space_of(vectorizer: Vectorizer) -> str:
+    """Return what the vectors of a vectorizer are stored under.
+
+    Its fingerprint, and how the pictures that it gets are decoded.
+    """
+    size = vectorizer.input_size
+    decoding = f"{DECODING} at {size}" if size else f"{DECODING} whole"
+    return f"{vectorizer.fingerprint}|{decoding}"
+
+
+@dataclass
+class _Job:
+    """What one call was asked, the same for every part of a fusion."""
+
+    paths: Sequence[Path | None]
+    ids: Sequence[str] | None
+    store: VectorStore | None
+    batch_size: int
+    n_workers: int
+    progress: Progress | None
+
+    @cached_property
+    def keys(self) -> list[str | ImageError]:
+        """The content hash of every picture, or why there is none."""
+        paths = [path for path in self.paths if path is not None]
+        if len(paths) < len(self.paths):
+            msg = (
+                "this vectorizer looks at pictures and the table has only ids: give "
+                "the folder of the pictures"
+            )
+            raise UsageError(msg)
+        if self.store is not None:
+            return self.store.hashes_of(paths, n_workers=self.n_workers)
+        return hash_files(paths, n_workers=self.n_workers)
+
+    @cached_property
+    def pictures(self) -> dict[str, Path]:
+        """One file of each content."""
+        pictures: dict[str, Path] = {}
+        for key, path in zip(self.keys, self.paths, strict=True):
+            if isinstance(key, str) and path is not None:
+                pictures.setdefault(key, path)
+        return pictures
+
+
+def _vectorize(vectorizer: Vectorizer, job: _Job) -> Vectorized:
+    parts = getattr(vectorizer, "parts", None)
+    if parts is not None:
+        return _fuse([_vectorize(part, job) for part in parts])
+    if not getattr(vectorizer, "needs_images", True):
+        return _look_up(vectorizer, job)
+    return _compute(vectorizer, job)
+
+
+def _fuse(results: list[Vectorized]) -> Vectorized:
+    from tllboost.vectorizers.fusion import fuse
+
+    vectors = fuse([result.vectors for result in results])
+    failures: dict[int, str] = {}
+    for result in results:
+        failures = result.failures | failures
+    vectors[list(failures)] = 0
+    return Vectorized(
+        vectors,
+        dict(sorted(failures.items())),
+        sum(result.n_computed for result in results),
+        sum(result.n_reused for result in results),
+    )
+
+
+def _look_up(vectorizer: Vectorizer, job: _Job) -> Vectorized:
+    if job.ids is None:
+        msg = f"{vectorizer.label!r} looks vectors up by id: give ids"
+        raise UsageError(msg)
+    vectors, found = vectorizer.lookup(job.ids)  # type: ignore[attr-defined]
+    failures = {
+        index: f"{vectorizer.label} has no vector under the id {job.ids[index]!r}"
+        for index in np.flatnonzero(~found).tolist()
+    }
+    return Vectorized(vectors, failures, n_reused=int(found.sum()))
+
+
+def _compute(vectorizer: Vectorizer, job: _Job) -> Vectorized:
+    """Vectorize what the store lacks, each content once, and index back."""
+    outcomes = _stored(vectorizer, job)
+    n_reused = len(outcomes)
+    missing = [item for item in job.pictures.items() if item[0] not in outcomes]
+    _tell(vectorizer, job, n_reused)
+    batches = vector_batches(
+        vectorizer, missing, batch_size=job.batch_size, n_workers=job.n_workers
+    )
+    with closing(batches):
+        for batch in batches:
+            _keep(vectorizer, job, batch)
+            outcomes |= batch
+            _tell(vectorizer, job, len(outcomes))
+    result = _index_back(vectorizer, job, outcomes)
+    n_good = sum(not isinstance(outcome, str) for outcome in outcomes.values())
+    result.n_computed, result.n_reused = n_good - n_reused, n_reused
+    return result
+
+
+def _stored(vectorizer: Vectorizer, job: _Job) -> dict[str, np.ndarray | str]:
+    if job.store is None:
+        return {}
+    keys = list(job.pictures)
+    vectors, found = job.store.get(space_of(vectorizer), keys)
+    return {keys[index]: vectors[index] for index in np.flatnonzero(found)}
+
+
+def _keep(
+    vectorizer: Vectorizer, job: _Job, batch: dict[str, np.ndarray | str]
+) -> None:
+    good = {key: row for key, row in batch.items() if not isinstance(row, str)}
+    if good and job.store is not None:
+        block = np.stack(list(good.values()))
+        job.store.add(space_of(vectorizer), list(good), block)
+
+
+def _index_back(
+    vectorizer: Vectorizer, job: _Job, outcomes: dict[str, np.ndarray | str]
+) -> Vectorized:
+    """Return one row a picture from one vector, or reason, a content."""
+    widths = (len(row) for row in outcomes.values() if not isinstance(row, str))
+    n_dims = next(widths, None) or vectorizer.n_dims
+    vectors = np.zeros((len(job.keys), n_dims), dtype=np.float32)
+    failures = {}
+    for index, key in enumerate(job.keys):
+        outcome = key.reason if isinstance(key, ImageError) else outcomes[key]
+        if isinstance(outcome, str):
+            failures[index] = outcome
+        else:
+            vectors[index] = outcome
+    return Vectorized(vectors, failures)
+
+
+def _tell(vectorizer: Vectorizer, job: _Job, n_done: int) -> None:
+    if job.progress is not None:
+        job.progress(n_done, len(job.pictures), vectorizer.label)
+
+
+@contextmanager
+def _opened(store: VectorStore | Path | None) -> Iterator[VectorStore | None]:
+    """Open a store that is not open, for as long as the block lasts."""
+    if store is None or (isinstance(store, VectorStore) and store.is_open):
+        yield store
+        return
+    with store if isinstance(store, VectorStore) else VectorStore(store) as opened:
+        yield opened
+
+
+def _n_workers() -> int:
+    from tllboost.vectorizers.threads import usable_cores
+
+    return min(8, usable_cores())
