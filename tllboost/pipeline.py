@@ -129,8 +129,8 @@ def _forward(
             f"for {len(prepared)} pictures: forward must return (n_images, n_dims)"
         )
         raise UsageError(msg)
-    finite = np.isfinite(vectors).all(axis=1)
+    bad = set(np.argwhere(~np.isfinite(vectors))[:, 0].tolist())
     return {
-        key: vectors[row] if finite[row] else "its vector holds NaN or infinity"
+        key: "its vector holds NaN or infinity" if row in bad else vectors[row]
         for row, key in enumerate(prepared)
     }
