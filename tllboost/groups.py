@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from tllboost.errors import DataError, UsageError
+from tllboost.folders import picture_stems
 from tllboost.images import find_images
-from tllboost.pairs import PairTable
-from tllboost.roots import picture_stems
+from tllboost.pair_table import PairTable
 
 __all__ = ["read_groups"]
 

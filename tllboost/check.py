@@ -1,0 +1,234 @@
+"""Look a pair table over before anything is computed from it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tllboost.check_report import CheckReport
+from tllboost.errors import ImageError
+from tllboost.images import decode_image, read_image_bytes
+from tllboost.near_duplicates import HASH_BITS, difference_hash, find_near_duplicates
+from tllboost.pair_table import PairTable
+from tllboost.splits import match_components
+
+__all__ = ["CheckReport", "check_pairs"]
+
+Progress = Callable[[int, int, str], None]
+
+_MOST_COMPARED = 100_000
+_ENOUGH_PIXELS = 64
+
+
+def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckReport:
+    """Read every picture of a pair table and look for what would spoil its figures.
+
+    Parameters
+    ----------
+    table : PairTable
+        The pairs; without paths only the table itself is looked at.
+    progress : callable, optional
+        Called with (done, total, what) as pictures are read.
+
+    Returns
+    -------
+    CheckReport
+
+    Examples
+    --------
+    >>> from tllboost.pairs import PairTable
+    >>> left, right = np.array([0, 1]), np.array([1, 2])
+    >>> split = np.array(["train", "test"])
+    >>> table = PairTable(
+    ...     "pairs.csv", ("a", "b", "c"), (None,) * 3, left, right,
+    ...     np.ones(2, np.int8), None, split, np.array([2, 3]),
+    ... )
+    >>> report = check_pairs(table)
+    >>> report.leaks, report.leaking_images
+    (True, ('b',))
+    """
+    looked = _look(table, progress)
+    identical = _identical(looked.digests)
+    matches = table.label == 1
+    component = match_components(
+        table.n_images,
+        table.left[matches],
+        table.right[matches],
+        [(group[0], other) for group in identical for other in group[1:]],
+    )
+    sizes = np.bincount(component, minlength=1)
+    sides = _image_sides(table)
+    near, notes = _near(looked, component, sides)
+    copies = _copies(table, looked.digests)
+    name = table.ids.__getitem__
+    return CheckReport(
+        source=table.source,
+        n_pairs=table.n_pairs,
+        n_matches=int(matches.sum()),
+        n_images=table.n_images,
+        n_read=looked.n_read,
+        unreadable=tuple((name(i), looked.reasons[i]) for i in sorted(looked.reasons)),
+        identical=tuple(tuple(map(name, group)) for group in identical),
+        trivial=_named_pairs(table, copies & matches),
+        contradictions=_named_pairs(table, copies & ~matches),
+        near_duplicates=tuple((name(i), name(j), d) for i, j, d in near),
+        n_shared=int((_n_pairs_of_image(table) > 1).sum()),
+        n_components=len(sizes),
+        largest_component=int(sizes.max()),
+        sides=_side_counts(table, sides),
+        leaking_images=tuple(name(i) for i in np.flatnonzero(_several(sides))),
+        leaking_components=tuple(
+            tuple(map(name, images)) for images in _leaking(component, sides)
+        ),
+        notes=table.notes + notes,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Looked:
+    """What reading the files told."""
+
+    n_read: int
+    digests: dict[int, str]
+    hashes: np.ndarray
+    reasons: dict[int, str]
+
+
+def _look(table: PairTable, progress: Progress | None) -> _Looked:
+    """Read, hash and decode every picture once, a few at a time."""
+    files = [(i, path) for i, path in enumerate(table.paths) if path is not None]
+    digests: dict[int, str] = {}
+    reasons: dict[int, str] = {}
+    hashes = np.zeros((table.n_images, HASH_BITS), dtype=bool)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        seen = pool.map(_look_at, [path for _, path in files])
+        for done, ((image, _), (digest, bits, reason)) in enumerate(
+            zip(files, seen, strict=True), start=1
+        ):
+            if digest is not None:
+                digests[image] = digest
+            if bits is not None:
+                hashes[image] = bits
+            if reason is not None:
+                reasons[image] = reason
+            if progress is not None:
+                progress(done, len(files), "pictures read")
+    return _Looked(len(files), digests, hashes, reasons)
+
+
+def _look_at(path: Path) -> tuple[str | None, np.ndarray | None, str | None]:
+    """Return the digest and difference hash of a file, or why there is none."""
+    digest = None
+    try:
+        data = read_image_bytes(path)
+        digest = hashlib.sha256(data).hexdigest()
+        picture = decode_image(data, path=path, shrink_to=_ENOUGH_PIXELS)
+        return digest, difference_hash(picture), None
+    except ImageError as error:
+        return digest, None, error.reason
+
+
+def _identical(digests: dict[int, str]) -> list[list[int]]:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for image, digest in sorted(digests.items()):
+        groups[digest].append(image)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _copies(table: PairTable, digests: dict[int, str]) -> np.ndarray:
+    """Return which pairs are of two images with the same bytes."""
+    code = {digest: i for i, digest in enumerate(sorted(set(digests.values())))}
+    codes = np.array(
+        [code[digests[i]] if i in digests else -1 - i for i in range(table.n_images)],
+        dtype=np.int64,
+    )
+    return (codes[table.left] == codes[table.right]) & (table.left != table.right)
+
+
+def _named_pairs(table: PairTable, rows: np.ndarray) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (table.ids[i], table.ids[j])
+        for i, j in zip(table.left[rows], table.right[rows], strict=True)
+    )
+
+
+def _n_pairs_of_image(table: PairTable) -> np.ndarray:
+    count = np.bincount(table.left, minlength=table.n_images)
+    other = table.right[table.left != table.right]
+    return count + np.bincount(other, minlength=table.n_images)
+
+
+def _image_sides(table: PairTable) -> dict[str, np.ndarray]:
+    """Return which images stand on each side of the given split."""
+    if table.split is None:
+        return {}
+    sides = {}
+    for side in ("train", "validation", "test"):
+        rows = table.split == side
+        if rows.any():
+            sides[side] = np.zeros(table.n_images, dtype=bool)
+            sides[side][table.left[rows]] = sides[side][table.right[rows]] = True
+    return sides
+
+
+def _side_counts(
+    table: PairTable, sides: dict[str, np.ndarray]
+) -> dict[str, dict[str, int]]:
+    counts = {}
+    for side, images in sides.items():
+        rows = np.asarray(table.split == side)
+        counts[side] = {
+            "n_pairs": int(rows.sum()),
+            "n_matches": int(table.label[rows].sum()),
+            "n_images": int(images.sum()),
+        }
+    return counts
+
+
+def _several(sides: dict[str, np.ndarray]) -> np.ndarray:
+    """Return which images stand on more than one side."""
+    return np.sum(list(sides.values()), axis=0) > 1 if sides else np.zeros(0, bool)
+
+
+def _leaking(component: np.ndarray, sides: dict[str, np.ndarray]) -> list[list[int]]:
+    """Return one image a side of each component that stands on several sides."""
+    first: dict[int, list[int]] = defaultdict(list)
+    for images in sides.values():
+        codes, places = np.unique(component[images], return_index=True)
+        members = np.flatnonzero(images)[places]
+        for code, image in zip(codes.tolist(), members.tolist(), strict=True):
+            first[code].append(image)
+    return [first[code] for code in sorted(first) if len(first[code]) > 1]
+
+
+def _near(
+    looked: _Looked, component: np.ndarray, sides: dict[str, np.ndarray]
+) -> tuple[list[tuple[int, int, float]], tuple[str, ...]]:
+    """Return the near-duplicates that matter: no match or equal bytes tie them."""
+    if not looked.n_read:
+        return [], ("no folder of pictures was given: only the table was looked at",)
+    if looked.n_read > _MOST_COMPARED:
+        n_read, most = looked.n_read, _MOST_COMPARED
+        return [], (f"near-duplicates not looked for: {n_read} images, over {most}",)
+    untied = [
+        (i, j, distance)
+        for i, j, distance in find_near_duplicates(looked.hashes)
+        if component[i] != component[j]
+    ]
+    if sides:
+        untied = [(i, j, d) for i, j, d in untied if _apart(i, j, sides)]
+    return untied, ()
+
+
+def _apart(i: int, j: int, sides: dict[str, np.ndarray]) -> bool:
+    """Return whether two images stand on different sides."""
+    return {s for s, images in sides.items() if images[i]} != {
+        s for s, images in sides.items() if images[j]
+    }
