@@ -97,9 +97,9 @@ def make_scenes(
     ...     print(table.read_text().splitlines()[1])
     scene_0001_0,scene_0001_1
     """
-    _check(
-        n_views=(n_views, 2, 10), size=(size, 16, 1024), n_scenes=(n_scenes, 1, 9999)
-    )
+    _check("n_scenes", n_scenes, 1, 9999)
+    _check("n_views", n_views, 2, 10)
+    _check("size", size, 16, 1024)
     regions = _draw_regions(n_scenes, seed)
     folder = Path(folder)
     try:
