@@ -8,22 +8,20 @@ limits of bytes and pixels. What fails, fails as `ImageError` with the path and 
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 import itertools
 import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
 from pathlib import Path
 
-import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from tllboost.errors import DataError, ImageError
+from tllboost.image_files import MAX_BYTES, content_hash, read_image_bytes
+from tllboost.pixels import upright_rgb
 
 __all__ = [
     "DECODING",
@@ -53,25 +51,13 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(itertools.chain(*_SUFFIXES.values()))
 # a pixel.
 DECODING = "decoded 1"
 _MAX_PIXELS = 50_000_000
-_MAX_BYTES = 100_000_000
-
-# EXIF orientation -> the move that turns the picture upright.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def open_image(
     path: str | os.PathLike[str],
     *,
     max_pixels: int = _MAX_PIXELS,
-    max_bytes: int = _MAX_BYTES,
+    max_bytes: int = MAX_BYTES,
     shrink_to: int | None = None,
 ) -> Image.Image:
     """Return the picture in a file as upright RGB.
@@ -112,27 +98,6 @@ def open_image(
     return decode_image(data, path=path, max_pixels=max_pixels, shrink_to=shrink_to)
 
 
-def read_image_bytes(
-    path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES
-) -> bytes:
-    """Return the bytes of a picture's file.
-
-    Raises
-    ------
-    ImageError
-        If it is no regular file, empty, too large or unreadable.
-    """
-    with _opened(path) as (file, size):
-        if size == 0:
-            raise ImageError(path, "the file is empty")
-        if size > max_bytes:
-            raise ImageError(
-                path,
-                f"has {size:,} bytes (at most {max_bytes:,} allowed)",
-            )
-        return file.read()
-
-
 def decode_image(
     data: bytes,
     *,
@@ -164,23 +129,11 @@ def decode_image(
                 if shrink_to is not None and image.format in ("JPEG", "MPO"):
                     image.draft(None, (shrink_to, shrink_to))
                 image.load()
-                return _rgb(_upright(image))
+                return upright_rgb(image)
         except ImageError:
             raise
         except Exception as error:  # Pillow's decoders raise a dozen kinds
             raise ImageError(path, _reason(error, data)) from error
-
-
-def content_hash(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits.
-
-    Raises
-    ------
-    ImageError
-        If it is no regular file or can't be read.
-    """
-    with _opened(path) as (file, _):
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_images(
@@ -234,35 +187,6 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _SUFFIXES if name in Image.OPEN)
 
 
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BufferedReader, int]]:
-    """Open a regular file and tell its size, never waiting on a FIFO or a device."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        # Looked at before opening, since opening a device can have effects of its own,
-        # and again after, since the name may have changed hands.
-        _check_regular(path, os.stat(path))
-        descriptor = os.open(path, flags)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            _check_regular(path, status)
-            yield file, status.st_size
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ImageError(path, f"can't be read ({reason})") from error
-    except ValueError as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(path, f"can't be read ({error})") from error
-
-
-def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise ImageError(path, "is a folder, not a picture")
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError(path, "is not a regular file (a pipe, socket or device)")
-
-
 _quiet_lock = threading.Lock()
 _quiet_depth = 0
 _quiet_filters: warnings.catch_warnings | None = None
@@ -302,46 +226,6 @@ def _check_pixels(
             path,
             f"{width} × {height} is too many pixels (at most {max_pixels:,} allowed)",
         )
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # a broken EXIF block is no reason to lose the picture
-        return image
-    move = _UPRIGHT.get(orientation)  # type: ignore[arg-type]
-    return image if move is None else image.transpose(move)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        image = Image.fromarray(_eight_bits(image))
-    if "A" in image.getbands() or "a" in image.getbands() or _has_clear_colour(image):
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    # A copy, for the caller's picture to outlive the file that Pillow closes.
-    return image.convert("RGB") if image.mode != "RGB" else image.copy()
-
-
-def _has_clear_colour(image: Image.Image) -> bool:
-    return "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
-
-
-def _eight_bits(image: Image.Image) -> np.ndarray:
-    """Return a grey of 16 or 32 bits as uint8, from its scale or else its range."""
-    pixels = np.asarray(image).astype(np.float64)
-    if not np.isfinite(pixels).all():
-        msg = "it has pixels that are NaN or infinite"
-        raise ValueError(msg)
-    low, high = float(pixels.min()), float(pixels.max())
-    scales = (1.0, 255.0) if image.mode == "F" else (65535.0,)
-    for scale in scales:
-        if low >= 0 and high <= scale:
-            break
-    else:
-        pixels, scale = pixels - low, (high - low) or 1.0
-    return np.rint(pixels * (255.0 / scale)).astype(np.uint8)
 
 
 def _reason(error: Exception, data: bytes) -> str:
