@@ -34,8 +34,8 @@ def make_one(
         kind = registry.resolve(spec.kind)
         vectorizer: Vectorizer = kind.from_spec(spec, device=device, offline=offline)
         return vectorizer
-    if not spec.rest or not _is_module(spec.kind):
-        raise registry.unknown(choice)
+    if not spec.rest or not _may_be_module(spec.kind):
+        raise registry.unknown(spec.kind)
     return _own(spec)
 
 
@@ -62,7 +62,8 @@ def _wrap(target: Any) -> Vectorizer:
     return CustomVectorizer(target)
 
 
-def _is_module(name: str) -> bool:
-    """Return whether there is anything to import, without importing it."""
-    root = name.partition(".")[0]
-    return root.isidentifier() and importlib.util.find_spec(root) is not None
+def _may_be_module(name: str) -> bool:
+    """Tell a module's name from a misspelled kind, without importing it."""
+    if "." in name:
+        return True
+    return name.isidentifier() and importlib.util.find_spec(name) is not None

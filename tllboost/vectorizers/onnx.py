@@ -204,10 +204,9 @@ class OnnxVectorizer(Vectorizer):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.n_threads or usable_cores()
         options.log_severity_level = 3
+        providers = _providers(self.device)
         try:
-            return onnxruntime.InferenceSession(
-                str(file), options, providers=_providers(self.device)
-            )
+            return onnxruntime.InferenceSession(str(file), options, providers=providers)
         except Exception as error:
             msg = f"{self.name}: ONNX Runtime can't load it ({first_line(error)})"
             raise WeightsError(msg) from error

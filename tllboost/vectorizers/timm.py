@@ -182,7 +182,7 @@ class TimmVectorizer(Vectorizer):
         from tllboost.vectorizers.torch_run import on_device, tap
 
         network = build(
-            self._catalogue_name, self._weights, size=self.size, what=self.name
+            self._catalogue_name, self._weights, size=self.size, what=self.short_name
         )
         if self.layer is not None:
             try:

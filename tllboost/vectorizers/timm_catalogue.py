@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tllboost.errors import UnknownNameError, WeightsError
-from tllboost.vectorizers.weights import fetch, load_strictly, read_weights
+from tllboost.vectorizers.hub import fetch, fetch_from_hub
+from tllboost.vectorizers.weights import load_strictly, read_weights
 
 __all__ = ["build", "catalogue_name", "data_config", "published_weights"]
 
@@ -61,7 +62,11 @@ def published_weights(name: str, *, what: str, offline: bool) -> Path:
     config = _timm().get_pretrained_cfg(name)
     remedy = f"download them elsewhere and give the file: {what}@FILE"
     if config and config.hf_hub_id:
-        return _from_hub(config, what=what, offline=offline, remedy=remedy)
+        named = config.hf_hub_filename
+        names = (named,) if named else _HUB_FILES
+        return fetch_from_hub(
+            config.hf_hub_id, names, what=what, offline=offline, remedy=remedy
+        )
     if config and config.url:
         return _from_url(config.url, what=what, offline=offline, remedy=remedy)
     msg = f"{what}: timm publishes no weights for it; give a file: {what}@FILE"
@@ -121,27 +126,6 @@ def _in_timm_names(network: Any, state: dict[str, Any]) -> dict[str, Any]:
         return rename(dict(state))
     except Exception:  # not of this network at all: the strict check below says so
         return state
-
-
-def _from_hub(config: Any, *, what: str, offline: bool, remedy: str) -> Path:
-    from huggingface_hub import constants, hf_hub_download
-
-    names = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
-
-    def download(cached_only: bool) -> str:
-        failure: Exception = FileNotFoundError(config.hf_hub_id)
-        for name in names:
-            try:
-                return hf_hub_download(
-                    config.hf_hub_id, name, local_files_only=cached_only
-                )
-            except Exception as error:
-                failure = error
-        raise failure
-
-    return fetch(
-        download, url=constants.ENDPOINT, what=what, offline=offline, remedy=remedy
-    )
 
 
 def _from_url(url: str, *, what: str, offline: bool, remedy: str) -> Path:

@@ -1,0 +1,184 @@
+"""``clip:ARCH:TAG[@FILE]``: the image tower of an open_clip network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from PIL import Image
+
+from tllboost.errors import UsageError
+from tllboost.vectorizers.base import Vectorizer, loaded, unit_rows
+from tllboost.vectorizers.preprocess import FITS, Preprocessing, check_fit
+from tllboost.vectorizers.spec import Spec, one_of, truth
+from tllboost.vectorizers.weights import local_file, sha256_of
+
+if TYPE_CHECKING:
+    from tllboost.vectorizers.clip_catalogue import Recipe
+
+__all__ = ["ClipVectorizer"]
+
+
+class ClipVectorizer(Vectorizer):
+    """Global image vectors of a CLIP network.
+
+    Preprocessing and activation are those of the tag, also for a local file: open_clip
+    itself falls back to defaults there, which gives other vectors without a word.
+
+    Parameters
+    ----------
+    arch : str
+        An open_clip name: ``"RN50x4"``, ``"ViT-B-32"``.
+    tag : str, optional
+        The published weights: ``"openai"``. May be left out for a local file if all
+        published weights of `arch` agree on preprocessing and activation.
+    file : path-like, optional
+        Local weights in their place.
+    fit : {"crop", "squash", "pad"}, optional
+        See `Preprocessing`; by default what the tag was trained with.
+    normalize : bool, default=True
+        Whether vectors are scaled to length 1.
+    device : str, default="auto"
+        ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes what there is.
+    offline : bool, default=False
+        Never ask the network (as ``TLLBOOST_OFFLINE=1``).
+
+    Examples
+    --------
+    >>> ClipVectorizer("RN50x4", "openai").label
+    'clip:RN50x4:openai'
+    """
+
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        "fit": one_of(*FITS),
+        "normalize": truth,
+    }
+
+    def __init__(
+        self,
+        arch: str,
+        tag: str | None = None,
+        file: str | Path | None = None,
+        *,
+        fit: str | None = None,
+        normalize: bool = True,
+        device: str = "auto",
+        offline: bool = False,
+    ) -> None:
+        self.arch = arch
+        self.tag = tag
+        self.file = file
+        self.fit = fit
+        self.normalize = normalize
+        self.device = device
+        self.offline = offline
+
+    @classmethod
+    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
+        """Build one from ``clip:ARCH:TAG[@FILE]`` or ``clip:ARCH@FILE``."""
+        named, at, file = spec.rest.partition("@")
+        arch, _, tag = named.partition(":")
+        if not arch or (at and not file) or not (tag or file):
+            msg = f"{spec.text!r}: write clip:ARCH:TAG, or with @FILE for local weights"
+            raise UsageError(msg)
+        options = spec.typed_options(cls.OPTIONS)
+        return cls(
+            arch, tag or None, file or None, **options, device=device, offline=offline
+        )
+
+    @property
+    def name(self) -> str:
+        """The spelling without options."""
+        return self.short_name + (f"@{self.file}" if self.file else "")
+
+    @property
+    def short_name(self) -> str:
+        """The name for tables: without the file."""
+        return ":".join(filter(None, ("clip", self.arch, self.tag)))
+
+    @loaded
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """Tell what the vectors depend on."""
+        from importlib.metadata import version
+
+        activation = "quickgelu" if self._recipe.quick_gelu else "as configured"
+        return (
+            f"clip|{self.arch}|sha256:{sha256_of(self._weights)}|{self.preprocessing}"
+            f"|activation={activation}|unit={self.normalize}|float32"
+            f"|open_clip {version('open_clip_torch').split('.')[0]}"
+        )
+
+    @loaded
+    def n_dims(self) -> int:  # type: ignore[override]
+        """Width of a vector, from one forward pass of an empty picture."""
+        blank = Image.new("RGB", self.preprocessing.size[::-1])
+        return self.forward(self.prepare(blank)[None]).shape[1]
+
+    @property
+    def input_size(self) -> int:
+        """Short side that decoding may shrink to."""
+        return self.preprocessing.shrink_to
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return `image` (RGB) as float32 of shape (3, height, width)."""
+        return self.preprocessing(image)
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        """Return vectors of prepared pictures.
+
+        Parameters
+        ----------
+        batch : ndarray of shape (n_images, 3, height, width), float32
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_dims), float32
+        """
+        from tllboost.vectorizers.torch_run import run_network
+
+        vectors = run_network(self._network, batch)
+        return unit_rows(vectors) if self.normalize else vectors
+
+    @loaded
+    def preprocessing(self) -> Preprocessing:
+        """How a picture becomes the network's input: the tag's own way."""
+        recipe = self._recipe
+        return Preprocessing(
+            size=recipe.size,
+            fit=check_fit(self.fit or recipe.fit),
+            crop_pct=1.0,
+            interpolation=recipe.interpolation,
+            mean=recipe.mean,
+            std=recipe.std,
+        )
+
+    @loaded
+    def _recipe(self) -> Recipe:
+        from tllboost.vectorizers.clip_catalogue import recipe_of
+
+        return recipe_of(self.arch, self.tag)
+
+    @loaded
+    def _weights(self) -> Path:
+        from tllboost.vectorizers.clip_catalogue import published_weights
+
+        if self.file is not None:
+            return local_file(self.file, what=self.name)
+        return published_weights(
+            self.arch, self.tag, what=self.short_name, offline=self.offline
+        )
+
+    @loaded
+    def _network(self) -> Any:
+        from tllboost.vectorizers.clip_catalogue import build
+        from tllboost.vectorizers.torch_run import on_device
+
+        tower = build(
+            self.arch,
+            self._weights,
+            quick_gelu=self._recipe.quick_gelu,
+            what=self.short_name,
+        )
+        return on_device(tower, self.device)
