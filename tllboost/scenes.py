@@ -230,8 +230,8 @@ def _warp(tile: Image.Image, size: int, rng: np.random.Generator) -> Image.Image
 def _light(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Change brightness, contrast, the colour of the light and the sensor's noise."""
     pixels = np.asarray(picture, dtype=np.float32) / 255
-    pixels = pixels ** np.exp(rng.uniform(-0.6, 0.6))
-    pixels = (pixels - 0.5) * rng.uniform(0.6, 1.2) + 0.5 + rng.uniform(-0.15, 0.15)
+    pixels = pixels ** np.exp(rng.uniform(-0.5, 0.5))
+    pixels = (pixels - 0.5) * rng.uniform(0.6, 1.2) + 0.5 + rng.uniform(-0.1, 0.1)
     pixels = pixels * np.exp(rng.uniform(-0.2, 0.2, 3))
     pixels = pixels + rng.normal(0, rng.uniform(0, 0.05), pixels.shape)
     return Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8))
