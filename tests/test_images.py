@@ -1,0 +1,484 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import socket
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, ImageFile
+
+from tllboost.errors import DataError, ImageError
+from tllboost.images import (
+    IMAGE_SUFFIXES,
+    content_hash,
+    decode_image,
+    find_images,
+    open_image,
+)
+
+
+def corners(image: Image.Image) -> list[tuple[int, ...]]:
+    """Colours of the four quarters, clockwise from the top left."""
+    width, height = image.size
+    spots = [(1, 1), (3, 1), (3, 3), (1, 3)]
+    return [image.getpixel((width * x // 4, height * y // 4)) for x, y in spots]
+
+
+def quarters(mode: str = "RGB", size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """Red, lime, blue and white quarters, clockwise from the top left."""
+    width, height = size
+    image = Image.new("RGB", size, "red")
+    image.paste("lime", (width // 2, 0, width, height // 2))
+    image.paste("blue", (width // 2, height // 2, width, height))
+    image.paste("white", (0, height // 2, width // 2, height))
+    return image.convert(mode)
+
+
+RED, LIME, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - {".jp2", ".avif"}))
+def test_every_suffix_that_we_list_can_be_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture{suffix}"
+    formats = {".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG"}
+    mode = {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
+    quarters(mode).save(path, format=formats.get(suffix))
+    image = open_image(path)
+    assert image.mode == "RGB"
+    assert image.size == (64, 48)
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".avif"])
+def test_newer_formats_are_read_where_pillow_has_them(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"picture{suffix}"
+    try:
+        quarters().save(path)
+    except (OSError, ValueError, KeyError):
+        pytest.skip(f"this Pillow does not write {suffix}")
+    seen = np.array(corners(open_image(path)))
+    assert np.abs(seen - [RED, LIME, BLUE, WHITE]).max() < 30
+
+
+def test_the_format_is_told_by_content_not_by_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "really_a_png.jpg"
+    quarters().save(path, format="PNG")
+    assert corners(open_image(path, shrink_to=8)) == [RED, LIME, BLUE, WHITE]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_every_exif_rotation_comes_out_upright(
+    tmp_path: Path, orientation: int, suffix: str
+) -> None:
+    # The move that a camera held so would need, undone: what the sensor recorded.
+    undo = {
+        1: [],
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }[orientation]
+    recorded = quarters()
+    for move in undo:
+        recorded = recorded.transpose(move)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / f"turned.{suffix}"
+    options = {"quality": 95, "subsampling": 0} if suffix == "jpg" else {}
+    if suffix == "webp":
+        options = {"lossless": True}
+    recorded.save(path, exif=exif, **options)
+    image = open_image(path)
+    assert image.size == (64, 48)
+    seen = np.array(corners(image), dtype=int)
+    assert np.abs(seen - [RED, LIME, BLUE, WHITE]).max() <= 3
+    # and whoever looks at the EXIF again must not turn it again
+    assert image.getexif().get(ExifTags.Base.Orientation) is None
+
+
+def test_a_broken_exif_block_does_not_lose_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "exif.jpg"
+    quarters().save(path, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff garbage")
+    assert open_image(path).size == (64, 48)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_laid_on_white(tmp_path: Path, mode: str) -> None:
+    image = Image.new(mode, (4, 4), 0)  # clear black
+    path = tmp_path / "clear.png"
+    image.save(path)
+    assert open_image(path).getpixel((0, 0)) == WHITE
+
+
+def test_half_transparency_mixes_with_white(tmp_path: Path) -> None:
+    path = tmp_path / "half.png"
+    Image.new("RGBA", (4, 4), (0, 0, 0, 128)).save(path)
+    assert open_image(path).getpixel((0, 0)) == (127, 127, 127)
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB", "1"])
+def test_a_colour_declared_clear_becomes_white(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "clear.png"
+    image = Image.new("RGB", (4, 4), "black").convert(mode)
+    clear = (0, 0, 0) if mode == "RGB" else 0
+    image.save(path, transparency=clear)
+    assert open_image(path).getpixel((0, 0)) == WHITE
+
+
+def test_a_palette_with_a_table_of_alphas_is_laid_on_white(tmp_path: Path) -> None:
+    path = tmp_path / "clear.png"
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    image.save(path, transparency=bytes([0, 255]))
+    opened = open_image(path)
+    assert [opened.getpixel((x, 0)) for x in (0, 1)] == [WHITE, BLUE]
+
+
+def test_a_palette_keeps_its_colours(tmp_path: Path) -> None:
+    path = tmp_path / "palette.png"
+    quarters().quantize(4).save(path)
+    assert corners(open_image(path)) == [RED, LIME, BLUE, WHITE]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk_is_not_inverted(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"print.{suffix}"
+    quarters("CMYK").save(path, **({"quality": 95} if suffix == "jpg" else {}))
+    seen = np.array(corners(open_image(path)), dtype=int)
+    assert np.abs(seen - [RED, LIME, BLUE, WHITE]).max() <= 5
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_grey_becomes_three_equal_channels(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "grey.png"
+    Image.new("L", (4, 4), 255).convert(mode).save(path)
+    assert open_image(path).getpixel((0, 0)) == WHITE
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"deep.{suffix}"
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(1, 256).repeat(4, 0)
+    Image.fromarray(ramp).save(path)
+    row = np.asarray(open_image(path))[0, :, 0].astype(int)
+    assert np.abs(row - np.arange(256)).max() <= 1
+
+
+def test_big_endian_sixteen_bits_are_read_the_right_way_round(tmp_path: Path) -> None:
+    path = tmp_path / "deep.tif"
+    Image.frombytes("I;16B", (1, 1), b"\x80\x00").save(path)
+    assert open_image(path).getpixel((0, 0)) == (128, 128, 128)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 100.0, 255.0], [0, 100, 255]),
+        ([-10.0, 0.0, 10.0], [0, 128, 255]),
+        ([7e9, 7e9, 7e9], [0, 0, 0]),
+    ],
+)
+def test_floating_point_greys_find_their_scale(
+    tmp_path: Path, values: list[float], expected: list[int]
+) -> None:
+    path = tmp_path / "float.tif"
+    Image.fromarray(np.array([values], dtype=np.float32)).save(path)
+    row = np.asarray(open_image(path))[0, :, 0].astype(int)
+    assert np.abs(row - expected).max() <= 1
+
+
+def test_pixels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nan.tif"
+    Image.fromarray(np.array([[0.0, np.nan]], dtype=np.float32)).save(path)
+    with pytest.raises(ImageError, match="NaN"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"moving.{suffix}"
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "lime")]
+    options = {"lossless": True} if suffix == "webp" else {}
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    assert open_image(path).getpixel((8, 8)) == RED
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "tif", "webp", "ppm"])
+def test_a_truncated_picture_is_refused(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"cut.{suffix}"
+    noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with pytest.raises(ImageError) as caught:
+        open_image(path)
+    assert caught.value.path == path
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.shared
+def test_a_truncated_real_photo_says_so(tll: Path, tmp_path: Path) -> None:
+    real = sorted((tll / "left").glob("*.jpg"))[0].read_bytes()
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(real[: len(real) // 2])
+    with pytest.raises(ImageError, match="truncated"):
+        open_image(path)
+    with pytest.raises(ImageError, match="truncated"):
+        open_image(path, shrink_to=32)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"left,right\na,b\n", "is not a picture"),
+        (b"\x89PNG\r\n\x1a\n", "."),
+        (b"\xff\xd8\xff", "."),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture"),
+        (b"\x00\x00\x00\x18ftypheic" + bytes(99), "HEIC is not supported"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_its_reason(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    path = tmp_path / "odd.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=reason):
+        open_image(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="No such file"):
+        open_image(tmp_path / "none.jpg")
+    with pytest.raises(ImageError, match="is a folder"):
+        open_image(tmp_path)
+    with pytest.raises(ImageError, match="is a folder"):
+        content_hash(tmp_path)
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(ImageError, match="null"):
+        open_image("a\0b.jpg")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+@pytest.mark.parametrize("read", [open_image, content_hash])
+def test_a_fifo_is_refused_and_never_waited_for(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "pipe.jpg"
+    os.mkfifo(path)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(read, path)
+        try:
+            with pytest.raises(ImageError, match="not a regular file"):
+                future.result(timeout=20)
+        except TimeoutError:
+            path.open("wb").close()  # lets the stuck thread go
+            raise
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices here")
+def test_a_device_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "endless.jpg"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ImageError, match="not a regular file"):
+        open_image(path)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no sockets here")
+def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s.jpg")
+        with pytest.raises(ImageError, match="not a regular file"):
+            open_image("s.jpg")
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
+)
+def test_a_file_without_permission_says_so(picture: Path) -> None:
+    picture.chmod(0)
+    with pytest.raises(ImageError, match="Permission"):
+        open_image(picture)
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(picture: Path) -> None:
+    with pytest.raises(ImageError, match="96 × 80 is too many pixels"):
+        open_image(picture, max_pixels=96 * 80 - 1)
+    assert open_image(picture, max_pixels=96 * 80).size == (96, 80)
+
+
+@pytest.mark.parametrize("side", [9_000, 12_000, 30_000])
+def test_a_decompression_bomb_is_one_error_and_no_warning(
+    tmp_path: Path, side: int
+) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(side, side))
+    with pytest.raises(ImageError, match="too many pixels"):
+        open_image(path)
+
+
+def test_too_many_bytes_are_refused(picture: Path) -> None:
+    with pytest.raises(ImageError, match="at most 100 allowed"):
+        open_image(picture, max_bytes=100)
+
+
+def test_shrinking_never_goes_below_the_short_side_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    write_picture(path, seed=1, size=(1600, 1200))
+    assert open_image(path).size == (1600, 1200)
+    for wanted in (1200, 700, 500, 256, 100):
+        image = open_image(path, shrink_to=wanted)
+        assert wanted <= min(image.size)
+        assert min(image.size) < 2 * wanted or min(image.size) == 150
+    small = open_image(path, shrink_to=300)
+    whole = open_image(path).resize(small.size, Image.Resampling.BOX)
+    difference = np.abs(np.asarray(small, dtype=int) - np.asarray(whole, dtype=int))
+    assert difference.mean() < 1
+
+
+def test_shrinking_knows_the_short_side_of_a_turned_picture(tmp_path: Path) -> None:
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    quarters(size=(1600, 800)).save(path, exif=exif)
+    assert open_image(path, shrink_to=400).size == (400, 800)
+
+
+def test_pillows_own_settings_and_warning_filters_stay(
+    picture: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no")
+    before = (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS)
+    filters = list(warnings.filters)
+    open_image(picture)
+    with pytest.raises(ImageError):
+        open_image(tmp_path / "bad.jpg")
+    assert before == (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS)
+    assert list(warnings.filters) == filters
+
+
+def test_many_threads_leave_the_warning_filters_as_they_were(tmp_path: Path) -> None:
+    # Pillow warns of a picture this large, and warnings are errors here.
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(10_000, 10_000))
+    good = write_picture(tmp_path / "good.jpg", seed=0)
+    filters = list(warnings.filters)
+
+    def read(index: int) -> bool:
+        try:
+            return open_image(good if index % 2 else path).size == (96, 80)
+        except ImageError:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(read, range(200)))
+    assert seen == [index % 2 == 1 for index in range(200)]
+    assert list(warnings.filters) == filters
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), suffix=st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "WEBP"]))
+def test_no_damage_escapes_as_anything_but_an_image_error(
+    data: st.DataObject, suffix: str
+) -> None:
+    buffer = io.BytesIO()
+    quarters().save(buffer, format=suffix)
+    content = bytearray(buffer.getvalue())
+    for _ in range(data.draw(st.integers(1, 8))):
+        spot = data.draw(st.integers(0, len(content) - 1))
+        content[spot] = data.draw(st.integers(0, 255))
+    content = content[: data.draw(st.integers(1, len(content)))]
+    with suppress(ImageError):
+        assert decode_image(bytes(content)).mode == "RGB"
+
+
+def test_the_error_crosses_process_borders(tmp_path: Path) -> None:
+    with pytest.raises(ImageError) as caught:
+        open_image(tmp_path / "none.jpg")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.path, again.reason) == (caught.value.path, caught.value.reason)
+
+
+def test_the_picture_outlives_its_file(picture: Path) -> None:
+    image = open_image(picture)
+    picture.unlink()
+    assert image.resize((8, 8)).size == (8, 8)
+
+
+def test_content_hash_is_the_sha256_of_the_bytes(picture: Path) -> None:
+    expected = hashlib.sha256(picture.read_bytes()).hexdigest()
+    assert content_hash(picture) == expected
+
+
+def test_find_images_is_sorted_and_leaves_out_what_is_hidden(tmp_path: Path) -> None:
+    for name in (
+        "b.jpg",
+        "a.PNG",
+        ".hidden.jpg",
+        "notes.txt",
+        "sub/c.webp",
+        ".x/d.jpg",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "album.jpg").mkdir()
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    flat = [tmp_path / "a.PNG", tmp_path / "b.jpg", tmp_path / "broken.jpg"]
+    assert find_images(tmp_path) == flat
+    assert find_images(tmp_path, recursive=True) == [*flat, tmp_path / "sub/c.webp"]
+
+
+def test_find_images_refuses_a_missing_folder_and_a_file(picture: Path) -> None:
+    with pytest.raises(DataError, match="No such file"):
+        find_images(picture.parent / "none")
+    with pytest.raises(DataError, match="Not a directory"):
+        find_images(picture)
+
+
+@pytest.mark.shared
+def test_all_the_real_pictures_can_be_read(shared: Path) -> None:
+    paths = find_images(shared / "data", recursive=True)[::20]
+    assert len(paths) > 100
+    threads_before = threading.active_count()
+    with ThreadPoolExecutor(2) as pool:
+        images = list(pool.map(open_image, paths))
+    assert {image.mode for image in images} == {"RGB"}
+    assert threading.active_count() == threads_before
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The start of a PNG that claims a size, with next to no pixels behind it."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + crc
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0"))
+    return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
