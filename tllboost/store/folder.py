@@ -40,10 +40,12 @@ def default_store() -> Path:
 
     ``$TLLBOOST_STORE``, or else ``store`` in the user's cache folder for tllboost.
     """
+    chosen = os.environ.get("TLLBOOST_STORE")
+    if chosen:
+        return Path(chosen)
     from platformdirs import user_cache_path
 
-    chosen = os.environ.get("TLLBOOST_STORE")
-    return Path(chosen) if chosen else user_cache_path("tllboost") / "store"
+    return user_cache_path("tllboost") / "store"
 
 
 class VectorStore:
