@@ -1,0 +1,573 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_picture
+from PIL import Image
+
+from tllboost.errors import StoreError, UsageError, WeightsError
+from tllboost.store import VectorStore
+from tllboost.vectorizers import make_vectorizer
+from tllboost.vectorizers.base import Vectorizer
+from tllboost.vectorizers.fusion import FusionVectorizer
+from tllboost.vectorizing import space_of, vectorize
+
+
+class Grid(Vectorizer):
+    """Mean colours of a grid of cells; counts what it is asked to do."""
+
+    def __init__(self, side: int = 2, size: int | None = None) -> None:
+        self.side = side
+        self.size = size
+        self.n_prepared = 0
+        self.batches: list[int] = []
+        self.most_ahead = 0
+        self.threads: dict[str, set[str]] = {"prepare": set(), "forward": set()}
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return f"grid{self.side}"
+
+    @property
+    def fingerprint(self) -> str:
+        return f"grid|{self.side}"
+
+    @property
+    def n_dims(self) -> int:
+        return 3 * self.side**2
+
+    @property
+    def input_size(self) -> int | None:
+        return self.size
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        with self._lock:
+            self.n_prepared += 1
+            self.most_ahead = max(self.most_ahead, self.n_prepared - sum(self.batches))
+            self.threads["prepare"].add(threading.current_thread().name)
+        side = (self.side, self.side)
+        return np.asarray(image.resize(side, Image.Resampling.BOX), dtype=np.float32)
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        self.threads["forward"].add(threading.current_thread().name)
+        self.batches.append(len(batch))
+        return batch.reshape(len(batch), -1)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    return [write_picture(folder / f"{n:02}.jpg", seed=n) for n in range(11)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def expected(paths: list[Path], side: int = 2) -> np.ndarray:
+    return Grid(side).transform(paths)
+
+
+# Once and never again
+
+
+def test_one_row_a_picture_in_the_order_given(paths: list[Path]) -> None:
+    result = vectorize(Grid(), paths[::-1])
+    assert result.vectors.dtype == np.float32
+    np.testing.assert_array_equal(result.vectors, expected(paths[::-1]))
+    assert result.failures == {}
+    assert (result.n_computed, result.n_reused) == (11, 0)
+    assert result.seconds > 0
+
+
+def test_a_second_run_computes_nothing(paths: list[Path], store: Path) -> None:
+    first = vectorize(Grid(), paths, store=store)
+    again = Grid()
+    second = vectorize(again, paths, store=store)
+    assert (again.n_prepared, again.batches) == (0, [])
+    assert (second.n_computed, second.n_reused) == (0, 11)
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+
+
+def test_only_new_pictures_are_computed(paths: list[Path], store: Path) -> None:
+    vectorize(Grid(), paths[:7], store=store)
+    result = vectorize(Grid(), paths, store=store)
+    assert (result.n_computed, result.n_reused) == (4, 7)
+    np.testing.assert_array_equal(result.vectors, expected(paths))
+
+
+def test_another_fingerprint_or_decoding_reuses_nothing(
+    paths: list[Path], store: Path
+) -> None:
+    vectorize(Grid(2), paths, store=store)
+    for other in (Grid(3), Grid(2, size=16)):
+        result = vectorize(other, paths, store=store)
+        assert (result.n_computed, result.n_reused) == (11, 0)
+    assert len({space_of(Grid(2)), space_of(Grid(3)), space_of(Grid(2, size=16))}) == 3
+
+
+def test_a_renamed_or_moved_picture_is_recognised(
+    paths: list[Path], store: Path
+) -> None:
+    vectorize(Grid(), paths, store=store)
+    folder = paths[0].parent.rename(paths[0].parent.with_name("elsewhere"))
+    moved = [
+        shutil.move(path, folder / f"new name {number}.jpeg")
+        for number, path in enumerate(sorted(folder.iterdir()))
+    ]
+    result = vectorize(Grid(), moved, store=store)
+    assert (result.n_computed, result.n_reused) == (0, 11)
+    np.testing.assert_array_equal(result.vectors, expected(moved))
+
+
+def test_a_changed_picture_under_its_old_name_is_computed_anew(
+    paths: list[Path], store: Path
+) -> None:
+    vectorize(Grid(), paths, store=store)
+    write_picture(paths[4], seed=400)
+    result = vectorize(Grid(), paths, store=store)
+    assert (result.n_computed, result.n_reused) == (1, 10)
+    np.testing.assert_array_equal(result.vectors, expected(paths))
+
+
+def test_identical_pictures_are_computed_once(paths: list[Path]) -> None:
+    twin = paths[0].with_name("twin.jpg")
+    shutil.copy(paths[0], twin)
+    grid = Grid()
+    result = vectorize(grid, [twin, *paths, twin, paths[0]])
+    assert grid.n_prepared == result.n_computed == 11
+    np.testing.assert_array_equal(
+        result.vectors, expected([paths[0], *paths, paths[0], paths[0]])
+    )
+
+
+def test_without_a_store_nothing_is_kept(paths: list[Path]) -> None:
+    assert vectorize(Grid(), paths).n_computed == 11
+    assert vectorize(Grid(), paths).n_computed == 11
+
+
+def test_no_pictures_make_no_rows() -> None:
+    result = vectorize(Grid(), [])
+    assert result.vectors.shape == (0, 12)
+
+
+def test_a_store_that_was_open_stays_open_and_another_is_closed(
+    paths: list[Path], store: Path
+) -> None:
+    closed = VectorStore(store)
+    vectorize(Grid(), paths, store=closed)
+    assert not closed.is_open
+    with VectorStore(store) as opened:
+        assert vectorize(Grid(), paths, store=opened).n_reused == 11
+        assert opened.is_open
+
+
+def test_a_damaged_store_stops_the_run_and_pruning_mends_it(
+    paths: list[Path], store: Path
+) -> None:
+    vectorize(Grid(), paths, store=store)
+    (rows,) = store.glob("*.f32")
+    content = bytearray(rows.read_bytes())
+    content[100] ^= 1
+    rows.write_bytes(content)
+    with pytest.raises(StoreError, match="tllboost store prune"):
+        vectorize(Grid(), paths, store=store)
+    with VectorStore(store) as opened:
+        assert opened.prune() == 1
+    result = vectorize(Grid(), paths, store=store)
+    assert (result.n_computed, result.n_reused) == (1, 10)
+    np.testing.assert_array_equal(result.vectors, expected(paths))
+
+
+# Pictures that fail
+
+
+def break_in_every_way(paths: list[Path]) -> dict[int, str]:
+    """Spoil some pictures; return the reason due to each."""
+    paths[1].unlink()
+    paths[2].write_bytes(paths[2].read_bytes()[:600])
+    paths[5].write_bytes(b"")
+    paths[8].unlink()
+    paths[8].mkdir()
+    due = {1: "No such file", 2: "truncated", 5: "empty", 8: "is a folder"}
+    if hasattr(os, "mkfifo"):
+        paths[9].unlink()
+        os.mkfifo(paths[9])
+        due[9] = "not a regular file"
+    return due
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 32])
+def test_each_bad_picture_is_reported_and_the_rest_goes_on(
+    paths: list[Path], store: Path, batch_size: int
+) -> None:
+    due = break_in_every_way(paths)
+    result = vectorize(Grid(), paths, store=store, batch_size=batch_size)
+    assert list(result.failures) == list(due)
+    for index, reason in due.items():
+        assert reason in result.failures[index]
+        assert not result.vectors[index].any()
+    good = [index for index in range(11) if index not in due]
+    np.testing.assert_array_equal(
+        result.vectors[good], expected([paths[index] for index in good])
+    )
+    assert result.n_computed == len(good)
+
+
+def test_a_whole_batch_of_bad_pictures_is_no_end(paths: list[Path]) -> None:
+    for path in paths[:8]:
+        path.write_bytes(b"no picture " + path.name.encode())
+    result = vectorize(Grid(), paths, batch_size=4)
+    assert list(result.failures) == list(range(8))
+    np.testing.assert_array_equal(result.vectors[8:], expected(paths[8:]))
+
+
+def test_nothing_but_bad_pictures_gives_rows_of_zeros(
+    paths: list[Path], store: Path
+) -> None:
+    for number, path in enumerate(paths):
+        path.write_bytes(b"no picture %d" % number)
+    result = vectorize(Grid(), paths, store=store, batch_size=4)
+    assert len(result.failures) == 11
+    assert result.vectors.shape == (11, 12)
+    assert not result.vectors.any()
+    with VectorStore(store) as opened:
+        assert opened.info() == []
+
+
+def test_a_mended_picture_is_computed_next_time(paths: list[Path], store: Path) -> None:
+    whole = paths[3].read_bytes()
+    paths[3].write_bytes(whole[:600])
+    assert list(vectorize(Grid(), paths, store=store).failures) == [3]
+    paths[3].write_bytes(whole)
+    result = vectorize(Grid(), paths, store=store)
+    assert result.failures == {}
+    assert (result.n_computed, result.n_reused) == (1, 10)
+
+
+class Picky(Grid):
+    """Fails in a chosen way on pictures of one colour."""
+
+    def __init__(self, where: str, error: Exception | None = None) -> None:
+        super().__init__()
+        self.where = where
+        self.error = error
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        prepared = super().prepare(image)
+        if self.where == "prepare" and self.error and (prepared < 3).all():
+            raise self.error
+        return prepared
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        black = (batch < 3).all(axis=(1, 2, 3))
+        if self.where == "forward" and self.error and black.any():
+            raise self.error
+        vectors = super().forward(batch)
+        if self.where == "nan":
+            vectors[black] = np.nan
+        return vectors
+
+
+@pytest.fixture
+def with_black(paths: list[Path]) -> list[Path]:
+    Image.new("RGB", (50, 50)).save(paths[6])
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("vectorizer", "reason"),
+    [
+        (Picky("prepare", ValueError("too dark")), "prepared (ValueError: too dark)"),
+        (Picky("forward", RuntimeError("no")), "vectorized (RuntimeError: no)"),
+        (Picky("nan"), "NaN or infinity"),
+    ],
+)
+def test_a_picture_that_the_vectorizer_chokes_on_takes_no_other_with_it(
+    with_black: list[Path], store: Path, vectorizer: Grid, reason: str
+) -> None:
+    result = vectorize(vectorizer, with_black, store=store, batch_size=5)
+    assert list(result.failures) == [6]
+    assert reason in result.failures[6]
+    others = [*range(6), *range(7, 11)]
+    np.testing.assert_array_equal(result.vectors, expected(with_black))
+    assert result.n_computed == len(others)
+    with VectorStore(store) as opened:
+        assert opened.info()[0]["n_rows"] == len(others)
+
+
+@pytest.mark.parametrize("where", ["prepare", "forward"])
+def test_wrong_weights_stop_the_run(with_black: list[Path], where: str) -> None:
+    n_threads = threading.active_count()
+    with pytest.raises(WeightsError, match="no such file"):
+        vectorize(Picky(where, WeightsError("no such file")), with_black)
+    assert threading.active_count() == n_threads
+
+
+class Rewriter(Grid):
+    """Changes the last picture while the first is prepared."""
+
+    def __init__(self, victim: Path) -> None:
+        super().__init__()
+        self.victim = victim
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        if not self.n_prepared:
+            write_picture(self.victim, seed=1000)
+        return super().prepare(image)
+
+
+def test_a_picture_that_changes_meanwhile_is_not_stored_under_its_old_content(
+    paths: list[Path], store: Path
+) -> None:
+    result = vectorize(Rewriter(paths[-1]), paths, store=store, n_workers=1)
+    assert result.failures == {10: "changed while it was read: run again"}
+    again = vectorize(Grid(), paths, store=store)
+    assert again.n_computed == 1
+    np.testing.assert_array_equal(again.vectors, expected(paths))
+
+
+class Raw(Grid):
+    """Prepares pictures of different shapes."""
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        return np.asarray(image, dtype=np.float32)
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        return np.tile(batch.mean(axis=(1, 2)), 4)
+
+
+def test_pictures_of_different_shapes_need_not_fit_one_batch(paths: list[Path]) -> None:
+    write_picture(paths[2], seed=2, size=(40, 30))
+    result = vectorize(Raw(), paths)
+    assert result.failures == {}
+    one_by_one = np.concatenate([Raw().transform([path]) for path in paths])
+    np.testing.assert_allclose(result.vectors, one_by_one, rtol=1e-5)
+
+
+class Sideways(Grid):
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        return super().forward(batch).T
+
+
+def test_vectors_of_a_wrong_shape_are_the_vectorizers_fault(paths: list[Path]) -> None:
+    with pytest.raises(UsageError, match=r"'grid2' gave vectors of shape \(12, 11\)"):
+        vectorize(Sideways(), paths)
+
+
+# Beside the network
+
+
+def test_batches_are_full_and_no_picture_is_forgotten(paths: list[Path]) -> None:
+    grid = Grid()
+    vectorize(grid, paths, batch_size=4)
+    assert grid.batches == [4, 4, 3]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 50])
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_batch_size_and_workers_change_no_vector(
+    paths: list[Path], batch_size: int, n_workers: int
+) -> None:
+    result = vectorize(Grid(), paths, batch_size=batch_size, n_workers=n_workers)
+    np.testing.assert_array_equal(result.vectors, expected(paths))
+
+
+def test_decoding_runs_beside_the_network(paths: list[Path]) -> None:
+    grid = Grid()
+    vectorize(grid, paths, n_workers=2)
+    assert grid.threads["forward"] == {threading.current_thread().name}
+    assert not grid.threads["forward"] & grid.threads["prepare"]
+
+
+class Slow(Grid):
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        time.sleep(0.1)
+        return super().forward(batch)
+
+
+def test_decoding_runs_ahead_by_a_bounded_number_of_pictures(tmp_path: Path) -> None:
+    many = [write_picture(tmp_path / f"{n}.jpg", seed=n) for n in range(60)]
+    slow = Slow()
+    vectorize(slow, many, batch_size=8, n_workers=2)
+    # one batch in the network, one in the queue, one picture a worker in hand
+    assert 8 < slow.most_ahead <= 8 + 8 + 2 + 1
+
+
+def test_progress_counts_up_to_all_pictures(paths: list[Path], store: Path) -> None:
+    vectorize(Grid(), paths[:3], store=store)
+    paths[4].write_bytes(b"bad")
+    calls: list[tuple[int, int, str]] = []
+    vectorize(
+        Grid(),
+        paths,
+        store=store,
+        batch_size=4,
+        progress=lambda *call: calls.append(call),
+    )
+    assert calls[0] == (3, 11, "grid2")
+    assert calls[-1] == (11, 11, "grid2")
+    assert [done for done, _, _ in calls] == sorted(done for done, _, _ in calls)
+
+
+def test_a_batch_size_of_zero_is_refused(paths: list[Path]) -> None:
+    with pytest.raises(UsageError, match="batch_size=0 must be at least 1"):
+        vectorize(Grid(), paths, batch_size=0)
+
+
+# Breaking off
+
+
+class Interrupted(Grid):
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        if len(self.batches) == 2:
+            raise KeyboardInterrupt
+        return super().forward(batch)
+
+
+def test_an_interrupt_keeps_what_was_done(paths: list[Path], store: Path) -> None:
+    n_threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        vectorize(Interrupted(), paths, store=store, batch_size=3)
+    assert threading.active_count() == n_threads
+    result = vectorize(Grid(), paths, store=store)
+    assert (result.n_computed, result.n_reused) == (5, 6)
+
+
+KILLED = """
+import sys, time
+import numpy as np
+from tllboost.vectorizing import vectorize
+
+class Grid:
+    fingerprint, label, n_dims, input_size = "grid|2", "grid2", 12, None
+
+    def prepare(self, image):
+        return np.asarray(image.resize((2, 2), 4), dtype=np.float32)
+
+    def forward(self, batch):
+        time.sleep(0.05)
+        print(len(batch), flush=True)
+        return batch.reshape(len(batch), -1)
+
+vectorize(Grid(), sys.argv[2:], store=sys.argv[1], batch_size=4)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 here")
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.05])
+def test_kill_9_loses_at_most_one_batch(
+    tmp_path: Path, store: Path, seconds: float
+) -> None:
+    many = [write_picture(tmp_path / f"{n}.jpg", seed=n) for n in range(80)]
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, store, *many],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    ) as process:
+        assert process.stdout is not None
+        n_batches = sum(1 for _ in zip(range(6), process.stdout, strict=False))
+        time.sleep(seconds)
+        process.kill()
+        n_batches += len(process.stdout.read().split())
+    assert n_batches < 20
+    with VectorStore(store) as opened:
+        assert opened.verify() == []
+    result = vectorize(Grid(), many, store=store)
+    assert 4 * n_batches - 4 <= result.n_reused <= 4 * n_batches
+    assert result.n_computed == 80 - result.n_reused
+    np.testing.assert_array_equal(result.vectors, expected(many))
+
+
+# Fusions and lookups
+
+
+def test_a_fusion_is_stored_part_by_part(paths: list[Path], store: Path) -> None:
+    fused = FusionVectorizer((Grid(2), Grid(3)))
+    result = vectorize(fused, paths, store=store)
+    np.testing.assert_allclose(result.vectors, fused.transform(paths), atol=1e-6)
+    assert (result.n_computed, result.n_reused) == (22, 0)
+    assert vectorize(Grid(3), paths, store=store).n_computed == 0
+    again = vectorize(FusionVectorizer((Grid(3), Grid(4))), paths, store=store)
+    assert (again.n_computed, again.n_reused) == (11, 11)
+
+
+def test_a_picture_that_one_part_fails_on_fails_the_fusion(
+    with_black: list[Path],
+) -> None:
+    fused = FusionVectorizer((Grid(3), Picky("nan")))
+    result = vectorize(fused, with_black)
+    assert list(result.failures) == [6]
+    assert not result.vectors[6].any()
+    assert np.allclose(np.linalg.norm(np.delete(result.vectors, 6, 0), axis=1), 2**0.5)
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> Vectorizer:
+    file = tmp_path / "own.npz"
+    ids = [f"{number:02}" for number in range(11)]
+    np.savez(file, ids=ids, vectors=np.arange(44, dtype=np.float32).reshape(11, 4))
+    return make_vectorizer(f"vectors:{file}")
+
+
+def test_own_vectors_are_looked_up_by_id_without_pictures(arrays: Vectorizer) -> None:
+    result = vectorize(arrays, [None] * 3, ids=["04.jpg", "left/02", "none"])
+    assert result.vectors[:, 0].tolist() == [16, 8, 0]
+    assert result.failures == {2: "vectors:own has no vector under the id 'none'"}
+    assert (result.n_computed, result.n_reused) == (0, 2)
+
+
+def test_own_vectors_can_be_part_of_a_fusion(
+    arrays: Vectorizer, paths: list[Path], store: Path
+) -> None:
+    fused = FusionVectorizer((arrays, Grid()))
+    ids = [path.stem for path in paths]
+    result = vectorize(fused, paths, ids=ids, store=store)
+    assert result.vectors.shape == (11, 16)
+    assert (result.n_computed, result.n_reused) == (11, 11)
+
+
+def test_own_vectors_without_ids_and_pictures_without_paths_are_refused(
+    arrays: Vectorizer, paths: list[Path]
+) -> None:
+    with pytest.raises(UsageError, match="'vectors:own' looks vectors up by id"):
+        vectorize(arrays, paths)
+    with pytest.raises(UsageError, match="give the folder of the pictures"):
+        vectorize(Grid(), [*paths, None])
+
+
+# The real ones
+
+
+@pytest.fixture(params=["onnx:squeezenet1_1.onnx", "classic"])
+def real(request: pytest.FixtureRequest, shared: Path) -> Vectorizer:
+    spec = request.param.replace("onnx:", f"onnx:{shared / 'weights'}/")
+    return make_vectorizer(spec)
+
+
+@pytest.mark.shared
+def test_real_vectors_do_not_depend_on_the_batch(
+    real: Vectorizer, tll: Path, tmp_path: Path
+) -> None:
+    some = sorted((tll / "left").glob("*.jpg"))[:24]
+    alone = vectorize(real, some, batch_size=1, store=tmp_path / "store")
+    together = vectorize(real, some, batch_size=17)
+    scale = np.abs(alone.vectors).max()
+    np.testing.assert_allclose(alone.vectors, together.vectors, atol=1e-5 * scale)
+    np.testing.assert_allclose(alone.vectors, real.transform(some), atol=1e-5 * scale)
+    again = vectorize(real, some, store=tmp_path / "store")
+    assert (again.n_computed, again.n_reused) == (0, 24)
+    np.testing.assert_array_equal(again.vectors, alone.vectors)
