@@ -1,0 +1,121 @@
+"""Probabilities and thresholds, both chosen on validation pairs.
+
+A score becomes a probability through a logistic curve of one slope and one intercept
+(Platt, "Probabilistic outputs for support vector machines", 1999). The slope is never
+negative, so a probability ranks pairs as the score does.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Calibration", "best_threshold", "fit_calibration", "log_loss"]
+
+Floats = NDArray[np.float64]
+
+
+class Calibration(NamedTuple):
+    """The curve p = 1 / (1 + exp(−(slope · score + intercept)))."""
+
+    slope: float
+    intercept: float
+
+    def log_odds(self, score: NDArray[np.floating]) -> Floats:
+        """Return the log-odds of a match: (n_pairs,) float64."""
+        return self.slope * np.asarray(score, dtype=np.float64) + self.intercept
+
+    def probability(self, score: NDArray[np.floating]) -> Floats:
+        """Return the probability of a match: (n_pairs,) float64 in [0, 1]."""
+        from scipy.special import expit
+
+        return expit(self.log_odds(score))
+
+
+def fit_calibration(
+    score: NDArray[np.floating],
+    label: NDArray[np.integer],
+    weight: Floats | None = None,
+) -> Calibration:
+    """Fit the logistic curve of one score.
+
+    Parameters
+    ----------
+    score : ndarray of shape (n_pairs,)
+        Any score, larger for a match.
+    label : ndarray of shape (n_pairs,)
+        1 for a match.
+    weight : ndarray of shape (n_pairs,) or None, default=None
+        Weights of the pairs.
+
+    Returns
+    -------
+    Calibration
+        Slope 0 where the score ranks non-matches above matches.
+
+    Examples
+    --------
+    >>> curve = fit_calibration(np.array([0.0, 1, 2, 3]), np.array([0, 1, 0, 1]))
+    >>> bool(curve.probability(np.array([3.0]))[0] > 0.5)
+    True
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    score = np.asarray(score, dtype=np.float64)
+    weight = np.ones(len(score)) if weight is None else weight
+    base = np.average(label, weights=weight)
+    prior = float(np.log(base) - np.log1p(-base)) if 0 < base < 1 else 0.0
+    centre, spread = float(score.mean()), float(score.std())
+    if not 0 < base < 1 or spread <= 1e-12 * max(1.0, abs(centre)):
+        return Calibration(0.0, prior)
+    # A light ridge keeps the slope finite where the classes don't overlap.
+    model = LogisticRegression(C=100.0)
+    model.fit(((score - centre) / spread)[:, None], label, sample_weight=weight)
+    slope = float(model.coef_[0, 0]) / spread
+    if slope <= 0:
+        return Calibration(0.0, prior)
+    return Calibration(slope, float(model.intercept_[0]) - slope * centre)
+
+
+def log_loss(
+    log_odds: Floats, label: NDArray[np.integer], weight: Floats | None = None
+) -> float:
+    """Return the mean negative log-likelihood of labels, in nats.
+
+    Examples
+    --------
+    >>> round(log_loss(np.zeros(2), np.array([0, 1])), 4)
+    0.6931
+    """
+    loss = np.logaddexp(0.0, np.where(label == 1, -log_odds, log_odds))
+    return float(np.average(loss, weights=weight))
+
+
+def best_threshold(
+    score: NDArray[np.floating],
+    label: NDArray[np.integer],
+    weight: Floats | None = None,
+) -> float:
+    """Return the score at which balanced accuracy is highest; a match is at or above.
+
+    Half-way between two neighbouring scores, so that it carries over to other pairs.
+
+    Examples
+    --------
+    >>> best_threshold(np.array([0.1, 0.2, 0.6, 0.8]), np.array([0, 0, 1, 1]))
+    0.4
+    """
+    score = np.asarray(score, dtype=np.float64)
+    weight = np.ones(len(score)) if weight is None else weight
+    order = np.argsort(-score, kind="stable")
+    ranked, is_match = score[order], label[order] == 1
+    hit = np.cumsum(weight[order] * is_match) / max((weight * (label == 1)).sum(), 1e-12)
+    alarm = np.cumsum(weight[order] * ~is_match)
+    alarm /= max((weight * (label != 1)).sum(), 1e-12)
+    # Only the last of equal scores is a place where a threshold can stand.
+    last = np.append(ranked[1:] < ranked[:-1], True)
+    best = np.argmax(np.where(last, hit - alarm, -np.inf))
+    below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
+    return float((ranked[best] + below) / 2)

@@ -1,0 +1,103 @@
+"""Random forest and naive Bayes, as scikit-learn has them, scored in log-odds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.naive_bayes import GaussianNB
+
+from tllboost.heads.base import PairHead
+
+__all__ = ["NaiveBayesHead", "RandomForestHead"]
+
+
+class RandomForestHead(RandomForestClassifier):
+    """scikit-learn's random forest: 200 trees, classes of equal weight.
+
+    Two pairs a leaf at least keep the votes from being all or nothing.
+    """
+
+    def __init__(
+        self,
+        n_estimators: int = 200,
+        *,
+        max_features: float | str = "sqrt",
+        min_samples_leaf: int = 2,
+        n_jobs: int | None = None,
+        random_state: int | None = 0,
+    ) -> None:
+        super().__init__(
+            n_estimators,
+            max_features=max_features,
+            min_samples_leaf=min_samples_leaf,
+            n_jobs=n_jobs,
+            random_state=random_state,
+        )
+
+
+class NaiveBayesHead(PairHead):
+    """Gaussian naive Bayes, fitted and read a block at a time.
+
+    Examples
+    --------
+    >>> X = np.float32([[0, 1], [1, 0], [0.1, 2], [2, 0.2]])
+    >>> NaiveBayesHead().fit(X, np.array([0, 1, 0, 1])).predict(X).tolist()
+    [0, 1, 0, 1]
+    """
+
+    def fit(
+        self,
+        X: Any,
+        y: NDArray[np.integer],
+        *,
+        sample_weight: NDArray[np.float64] | None = None,
+        **_: Any,
+    ) -> NaiveBayesHead:
+        """Estimate a mean and a variance for each column and class."""
+        model = GaussianNB()
+        y = np.asarray(y)
+        weight = np.ones(len(y)) if sample_weight is None else sample_weight
+        start = 0
+        for block in _blocks(X):
+            rows = slice(start, start + len(block))
+            model.partial_fit(block, y[rows], [0, 1], weight[rows])
+            start = rows.stop
+        self.theta_, self.var_ = model.theta_, model.var_
+        self.log_prior_ = np.log(model.class_prior_)
+        self.n_features_in_ = model.n_features_in_
+        return self
+
+    def decision_function(self, X: Any) -> NDArray[np.floating]:
+        """Return the log-odds of a match: (n_pairs,) float64."""
+        scores = [self._log_odds(block) for block in _blocks(X)]
+        return np.concatenate(scores or [np.zeros(0)])
+
+    def _log_odds(self, block: NDArray[np.float32]) -> NDArray[np.float64]:
+        joint = [
+            prior - 0.5 * (np.log(var).sum() + np.square(block - mean) @ (1 / var))
+            for prior, mean, var in zip(
+                self.log_prior_, self.theta_, self.var_, strict=True
+            )
+        ]
+        return joint[1] - joint[0]
+
+    def to_members(self) -> dict[str, bytes]:
+        """Return means, variances and priors as safetensors."""
+        arrays = {"theta": self.theta_, "var": self.var_, "log_prior": self.log_prior_}
+        return {"head.safetensors": save(arrays)}
+
+    def from_members(self, members: dict[str, bytes]) -> NaiveBayesHead:
+        """Take them back."""
+        arrays = load(members["head.safetensors"])
+        self.theta_, self.var_ = arrays["theta"], arrays["var"]
+        self.log_prior_ = arrays["log_prior"]
+        self.n_features_in_ = self.theta_.shape[1]
+        return self
+
+
+def _blocks(X: Any) -> Any:
+    return X.blocks() if hasattr(X, "blocks") else [np.asarray(X, dtype=np.float32)]

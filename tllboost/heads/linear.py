@@ -1,0 +1,170 @@
+"""Linear heads that choose their scaling and regularisation on validation.
+
+The scale of the features and the strength of the regularisation decide a linear head on
+few pairs and many columns: on TLL that choice alone moved top-2 between 0.47 and 0.56.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+from tllboost.heads.base import PairHead, Validation
+
+__all__ = ["LinearHead", "LinearSVMHead", "LogisticHead"]
+
+_STRENGTHS = tuple(10.0**power for power in (-5, -4.5, -4, -3.5, -3, -2.5, -2, -1, 0))
+_DEFAULT_STRENGTH = 1e-3
+_PATIENCE = 2
+
+
+class LinearHead(PairHead):
+    """A linear score, w · features + b.
+
+    For each way to scale the features ("column": each column to mean 0 and variance 1;
+    "global": all divided by one number, their root mean square), regularisation is
+    loosened step by step until the validation loss has risen twice; the best of all
+    steps is kept. Without a validation side: columns scaled, C = 0.001.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,), float32
+        Weights on the features as they come, scaling folded in.
+    intercept_ : float
+    scaling_, strength_ : str, float
+        What was chosen: the scaling, and C (smaller is stronger).
+    """
+
+    def __init__(self, *, random_state: int | None = 0) -> None:
+        self.random_state = random_state
+
+    def _estimator(self) -> Any:
+        raise NotImplementedError
+
+    def fit(
+        self,
+        X: Any,
+        y: NDArray[np.integer],
+        *,
+        sample_weight: NDArray[np.float64] | None = None,
+        validation: Validation | None = None,
+        **_: Any,
+    ) -> LinearHead:
+        """Fit on the training pairs, choosing on validation.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_pairs, n_features)
+        y : ndarray of shape (n_pairs,)
+        sample_weight : ndarray of shape (n_pairs,) or None
+        validation : Validation or None
+        """
+        features = np.array(X, dtype=np.float32)
+        held_out = None if validation is None else np.asarray(validation.features)
+        best = np.inf
+        for scaling in ("column", "global") if validation else ("column",):
+            shift, scale = _scaling(features, scaling)
+            scaled = (features - shift) / scale
+            losses: list[float] = []
+            for strength, model in self._path(scaled, y, sample_weight, validation):
+                coef = model.coef_[0] / scale
+                intercept = float(model.intercept_[0] - coef @ shift)
+                if validation is not None:
+                    losses.append(validation.loss(held_out @ coef + intercept))
+                if not losses or losses[-1] < best:
+                    best = losses[-1] if losses else best
+                    self.coef_, self.intercept_ = coef.astype(np.float32), intercept
+                    self.scaling_, self.strength_ = scaling, strength
+                if len(losses) - int(np.argmin(losses or [0])) > _PATIENCE:
+                    break
+        self.n_features_in_ = len(self.coef_)
+        return self
+
+    def _path(
+        self,
+        features: NDArray[np.float32],
+        y: NDArray[np.integer],
+        sample_weight: NDArray[np.float64] | None,
+        validation: Validation | None,
+    ) -> Iterator[tuple[float, Any]]:
+        """Fit at ever weaker regularisation, each from the one before."""
+        model = self._estimator()
+        for strength in _STRENGTHS if validation else (_DEFAULT_STRENGTH,):
+            model.set_params(C=strength)
+            with warnings.catch_warnings():
+                # The weakest steps may stop short of the optimum, which regularises
+                # too; validation judges them like the others.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(features, y, sample_weight=sample_weight)
+            yield strength, model
+
+    def decision_function(self, X: Any) -> NDArray[np.floating]:
+        """Return w · features + b: (n_pairs,) float32."""
+        if hasattr(X, "blocks"):
+            scores = [block @ self.coef_ for block in X.blocks()]
+            return np.concatenate(scores or [np.zeros(0)]) + self.intercept_
+        return np.asarray(X, dtype=np.float32) @ self.coef_ + self.intercept_
+
+    def to_members(self) -> dict[str, bytes]:
+        """Return the weights as safetensors."""
+        intercept = np.array([self.intercept_], dtype=np.float64)
+        arrays = {"coef": self.coef_, "intercept": intercept}
+        return {"head.safetensors": save(arrays)}
+
+    def from_members(self, members: dict[str, bytes]) -> LinearHead:
+        """Take the weights back."""
+        arrays = load(members["head.safetensors"])
+        self.coef_, self.intercept_ = arrays["coef"], float(arrays["intercept"][0])
+        self.n_features_in_ = len(self.coef_)
+        return self
+
+
+class LogisticHead(LinearHead):
+    """Logistic regression with an L2 penalty (scikit-learn's L-BFGS).
+
+    Examples
+    --------
+    >>> X = np.float32([[0, 1], [1, 0], [0, 2], [2, 0]])
+    >>> LogisticHead().fit(X, np.array([0, 1, 0, 1])).predict(X).tolist()
+    [0, 1, 0, 1]
+    """
+
+    def _estimator(self) -> Any:
+        return LogisticRegression(warm_start=True, max_iter=200, tol=1e-3)
+
+
+class LinearSVMHead(LinearHead):
+    """Linear support vector machine, squared hinge (scikit-learn's LIBLINEAR).
+
+    Examples
+    --------
+    >>> X = np.float32([[0, 1], [1, 0], [0, 2], [2, 0]])
+    >>> LinearSVMHead().fit(X, np.array([0, 1, 0, 1])).predict(X).tolist()
+    [0, 1, 0, 1]
+    """
+
+    def _estimator(self) -> Any:
+        return LinearSVC(dual=True, max_iter=300, random_state=self.random_state)
+
+
+def _scaling(
+    features: NDArray[np.float32], scaling: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return shift and scale, each (n_features,); a constant column keeps scale 1."""
+    n_features = features.shape[1]
+    if scaling == "global":
+        size = np.sqrt(np.mean(np.square(features, dtype=np.float64))) or 1.0
+        shift = np.zeros(n_features, dtype=np.float32)
+        return shift, np.full(n_features, size, dtype=np.float32)
+    spread = features.std(axis=0, dtype=np.float64)
+    scale = np.where(spread > 1e-9 * np.maximum(1, spread.max()), spread, 1.0)
+    mean = features.mean(axis=0, dtype=np.float64)
+    return mean.astype(np.float32), scale.astype(np.float32)
