@@ -8,20 +8,35 @@ import numpy as np
 from PIL import Image
 
 from tllboost.vectorizers.base import Vectorizer
+from tllboost.vectorizers.descriptors import (
+    colour_histogram,
+    colour_layout,
+    gradient_histograms,
+    local_patterns,
+)
 from tllboost.vectorizers.spec import Spec
 
 __all__ = ["ClassicVectorizer"]
 
+_VERSION = 1  # raise it when a change here or in the descriptors could change a vector
 _SIDE = 128
+_COLOUR_SIDE = 32
+# Chosen on Totally-Looks-Like and DVD covers together: shape alone is best on the
+# former, and each of the others adds to the latter without taking from the former.
+_SHAPE_WEIGHT, _OTHER_WEIGHT = 1.0, 0.5
 
 
 class ClassicVectorizer(Vectorizer):
-    """Histograms of oriented gradients and a small centred thumbnail in CIELAB.
+    """Gradient histograms, colour layout, colour histogram, local binary patterns.
+
+    The whole picture is scaled to a square, whatever its proportions. Each block is
+    brought to length 1 and weighted, then all are concatenated: 768 numbers of shape,
+    648 of colour edges, 192 of colour layout, 300 of colours, 160 of texture.
 
     Examples
     --------
     >>> ClassicVectorizer().transform([Image.new("RGB", (200, 245))]).shape
-    (1, 2532)
+    (1, 2068)
     """
 
     @classmethod
@@ -38,12 +53,15 @@ class ClassicVectorizer(Vectorizer):
     @property
     def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
-        return "classic|0|float32"
+        from importlib.metadata import version
+
+        skimage = version("scikit-image").split(".")[0]
+        return f"classic|descriptors {_VERSION}|float32|scikit-image {skimage}"
 
     @property
     def n_dims(self) -> int:
         """Width of a vector."""
-        return 2532
+        return 2068
 
     @property
     def input_size(self) -> int:
@@ -51,19 +69,57 @@ class ClassicVectorizer(Vectorizer):
         return _SIDE
 
     def prepare(self, image: Image.Image) -> np.ndarray:
-        """Return the vector itself: there is no network to wait for."""
-        from skimage.color import rgb2lab
-        from skimage.feature import hog
+        """Return the vector itself: there is no network to wait for.
 
-        pixels = image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, reducing_gap=3)
-        shape = hog(np.asarray(pixels.convert("L")), 9, (16, 16), (2, 2))
-        small = rgb2lab(np.asarray(pixels.resize((16, 16), Image.Resampling.BOX)))
-        colour = (small - small.mean((0, 1))) / (small.std((0, 1)) + 2)
-        blocks = (shape, colour.ravel())
-        return np.concatenate(
-            [block / (np.linalg.norm(block) or 1) for block in blocks]
-        ).astype(np.float32)
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            RGB.
+
+        Returns
+        -------
+        ndarray of shape (n_dims,), float32
+        """
+        from skimage.color import rgb2lab
+
+        picture = image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, reducing_gap=3)
+        grey = np.asarray(picture.convert("L"))
+        small = picture.resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX)
+        lab = rgb2lab(np.asarray(small)).astype(np.float32)
+        shape = gradient_histograms(
+            grey.astype(np.float32),
+            n_cells=8,
+            n_orientations=12,
+            signed=True,
+            floor=5.0,
+        )
+        colour_edges = [
+            gradient_histograms(
+                lab[..., channel], n_cells=6, n_orientations=9, signed=False, floor=1.0
+            )
+            for channel in (1, 2)
+        ]
+        others = [
+            *colour_edges,
+            colour_layout(lab, n_cells=8),
+            colour_histogram(lab, n_light=3, n_hue=10),
+            local_patterns(grey, n_cells=4),
+        ]
+        weighted = [_SHAPE_WEIGHT * _unit(shape)]
+        weighted += [_OTHER_WEIGHT * _unit(block) for block in others]
+        return np.concatenate(weighted).astype(np.float32)
 
     def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Return the vectors that `prepare` made."""
+        """Return the vectors that `prepare` made.
+
+        Parameters
+        ----------
+        batch : ndarray of shape (n_images, n_dims), float32
+        """
         return batch
+
+
+def _unit(block: np.ndarray) -> np.ndarray:
+    """Return a block at length 1; one of a picture of a single colour stays zero."""
+    length = np.linalg.norm(block)
+    return block / length if length > 1e-6 else np.zeros_like(block)
