@@ -93,9 +93,10 @@ def read_candidates(
     Examples
     --------
     >>> import tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "candidates.csv"
-    >>> _ = path.write_text("left,c0,c1\na,x,y\nb,y,x\n")
-    >>> table = read_candidates(path)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "candidates.csv")
+    ...     _ = path.write_text("left,c0,c1\na,x,y\nb,y,x\n")
+    ...     table = read_candidates(path)
     >>> table.ids, table.query.tolist(), table.candidates.tolist()
     (('a', 'b', 'x', 'y'), [0, 1], [[2, 3], [3, 2]])
     """

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 from tllboost.errors import DataError
 from tllboost.images import IMAGE_SUFFIXES
@@ -25,7 +26,13 @@ _MOST_HINTS = 20
 _MOST_NAMES_FOR_A_HINT = 20_000
 
 
-_Listing = tuple[dict[str, str], dict[str, list[str]]]
+class _Listing(NamedTuple):
+    """What may be written for the files of one folder."""
+
+    meanings: dict[str, tuple[str, str]]
+    """A full name, or a stem that one picture has: the id and the file's name."""
+    unclear: dict[str, list[str]]
+    """A stem that several pictures have: their names."""
 
 
 class Folder:
@@ -53,29 +60,29 @@ class Folder:
         self._listings: dict[str, _Listing] = {}
         self._n_hints = 0
 
-    def find(self, written: str) -> tuple[str, Path | None]:
-        """Return the id and the path of the picture that `written` means.
+    def find(self, written: str) -> tuple[str, str]:
+        """Return the id and the file of the picture that `written` means.
 
-        The id is the name below the folder without extension, or with it where two
-        pictures differ by that alone.
+        Both are below the folder. The id is the file's name without extension, or
+        with it where two pictures differ by that alone.
 
         Raises
         ------
         LookupError
             With the reason, if there is no such picture or more than one.
         """
-        place, name = posixpath.split(_inside(written))
-        files, stems = self._listing(place)
-        found = files.get(name)
-        if found is None:
-            candidates = stems.get(name, [])
-            if len(candidates) != 1:
-                raise LookupError(self._reason(written, place, name, candidates))
-            found = candidates[0]
-        stem = _stem(found)
-        others = len(stems.get(_key(stem), [])) - 1 + (_key(stem) in files)
-        image_id = posixpath.join(place, found if others else stem)
-        return image_id, self.path / place / found
+        place, _, name = _inside(written).rpartition("/")
+        listing = self._listing(place)
+        meaning = listing.meanings.get(name)
+        if meaning is None:
+            raise LookupError(self._reason(written, place, name))
+        if not place:
+            return meaning
+        return f"{place}/{meaning[0]}", f"{place}/{meaning[1]}"
+
+    def path_of(self, file: str) -> Path | None:
+        """Return the path of a file that `find` found."""
+        return Path(self.path, file)
 
     def _listing(self, place: str) -> _Listing:
         """Return the files of a subfolder by name, and its pictures by stem."""
@@ -83,19 +90,16 @@ class Folder:
             self._listings[place] = _list_files(self.path / place)
         return self._listings[place]
 
-    def _reason(
-        self, written: str, place: str, name: str, candidates: list[str]
-    ) -> str:
+    def _reason(self, written: str, place: str, name: str) -> str:
         folder = self.path / place
-        if candidates:
-            names = ", ".join(repr(candidate) for candidate in sorted(candidates))
+        meanings, unclear = self._listing(place)
+        if name in unclear:
+            names = ", ".join(repr(other) for other in sorted(unclear[name]))
             return f"{written!r} may be any of {names} in {folder}; add the extension"
         msg = f"no picture {written!r} in {folder}"
-        files, stems = self._listing(place)
-        if self._n_hints < _MOST_HINTS and len(files) <= _MOST_NAMES_FOR_A_HINT:
+        if self._n_hints < _MOST_HINTS and len(meanings) <= _MOST_NAMES_FOR_A_HINT:
             self._n_hints += 1
-            known = list(files if posixpath.splitext(name)[1] else stems)
-            if near := difflib.get_close_matches(name, known, n=1):
+            if near := difflib.get_close_matches(name, list(meanings), n=1):
                 msg += f"; did you mean {near[0]!r}?"
         return msg
 
@@ -117,11 +121,15 @@ class Names:
             if (stem := _stem(name)) != name:
                 self._suffixed.setdefault(stem, set()).add(name)
 
-    def find(self, written: str) -> tuple[str, Path | None]:
-        """Return the id that `written` means, and no path."""
+    def find(self, written: str) -> tuple[str, str]:
+        """Return the id that `written` means, and no file."""
         name = _inside(written)
         full = self._suffixed.get(name, ())
-        return (next(iter(full)) if len(full) == 1 else name), None
+        return (next(iter(full)) if len(full) == 1 else name), ""
+
+    def path_of(self, file: str) -> Path | None:
+        """Return no path: there is no folder."""
+        return None
 
 
 def _inside(written: str) -> str:
@@ -129,7 +137,7 @@ def _inside(written: str) -> str:
     if not written:
         msg = "an empty id; give a picture's name"
         raise LookupError(msg)
-    name = written if written.isascii() else unicodedata.normalize("NFC", written)
+    name = _composed(written)
     if "/" not in name and "\\" not in name and name not in (".", ".."):
         return name
     name = name.replace("\\", "/")
@@ -143,33 +151,40 @@ def _inside(written: str) -> str:
 
 
 def _list_files(folder: Path) -> _Listing:
-    """Return the files of a folder by name, and its pictures by stem."""
+    """Return what may be written for the files of a folder."""
     files: dict[str, str] = {}
-    stems: dict[str, list[str]] = {}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_dir():
-                    continue
-                key = _key(entry.name)
-                files[key] = entry.name
-                if (stem := _stem(key)) != key:
-                    stems.setdefault(stem, []).append(entry.name)
+                if not entry.is_dir():
+                    files[_composed(entry.name)] = entry.name
     except (OSError, ValueError):
         # A subfolder that an id names and that is not there: no picture is in it.
-        return {}, {}
-    return files, stems
+        return _Listing({}, {})
+    stems: dict[str, list[str]] = {}
+    for name in files:
+        stems.setdefault(_stem(name), []).append(name)
+    meanings = {name: (name, files[name]) for name in files}
+    for stem, names in stems.items():
+        if len(names) == 1:
+            meanings[stem] = meanings[names[0]] = stem, files[names[0]]
+    unclear = {
+        stem: names
+        for stem, names in stems.items()
+        if len(names) > 1 and stem not in files
+    }
+    return _Listing(meanings, unclear)
 
 
-def _key(name: str) -> str:
+def _composed(name: str) -> str:
     """Return a name composed: some systems keep accents as separate characters."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _stem(name: str) -> str:
     """Return the name without the extension of a picture."""
-    stem, suffix = posixpath.splitext(name)
-    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+    stem, _, suffix = name.rpartition(".")
+    return stem if stem and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
 
 def picture_stems(pictures: dict[str, Path]) -> dict[str, Path]:

@@ -50,10 +50,10 @@ def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTab
     Examples
     --------
     >>> import tempfile, pathlib
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> for name in ["000100.jpg", "000101.jpg", "000200.jpg", "000201.jpg"]:
-    ...     (folder / name).touch()
-    >>> table = read_groups(folder, r"^(\d{4})")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["000100.jpg", "000101.jpg", "000200.jpg", "000201.jpg"]:
+    ...         pathlib.Path(folder, name).touch()
+    ...     table = read_groups(folder, r"^(\d{4})")
     >>> table.ids
     ('000100', '000101', '000200', '000201')
     >>> table.left.tolist(), table.right.tolist()

@@ -13,6 +13,9 @@ from tllboost.tables import Column, TextTable, read_table
 
 __all__ = ["PairTable", "pairs_from_paths", "read_pairs"]
 
+_REQUIRED = ("left", "right")
+_OPTIONAL = ("label", "query", "split")
+
 SPLITS = {
     "train": "train",
     "validation": "validation",
@@ -67,16 +70,15 @@ def read_pairs(
     Examples
     --------
     >>> import tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "pairs.csv"
-    >>> _ = path.write_text("left,right,label\na,b,1\na,c,0\n")
-    >>> table = read_pairs(path)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "pairs.csv")
+    ...     _ = path.write_text("left,right,label\na,b,1\na,c,0\n")
+    ...     table = read_pairs(path)
     >>> table.ids, table.left.tolist(), table.right.tolist(), table.label.tolist()
     (('a', 'b', 'c'), [0, 0], [1, 2], [1, 0])
     """
     roots = Roots(images, left, right)
-    table = read_table(
-        path, required=("left", "right"), optional=("label", "query", "split")
-    )
+    table = read_table(path, required=_REQUIRED, optional=_OPTIONAL)
     found = roots.find_images(table, {"left": "left", "right": "right"})
     pairs = PairTable(
         source=table.source,
@@ -88,12 +90,25 @@ def read_pairs(
         query=_queries(table),
         split=_splits(table),
         lines=table.lines,
+        notes=_notes(table),
     )
     if not allow_repeats:
         _find_self_pairs(pairs, table)
         _find_repeats(pairs, table)
     table.raise_problems()
     return pairs
+
+
+def _notes(table: TextTable) -> tuple[str, ...]:
+    """Say which columns have no part: a label by another name would be missed."""
+    if not table.ignored:
+        return ()
+    ignored = ", ".join(repr(name) for name in table.ignored)
+    known = ", ".join((*_REQUIRED, *_OPTIONAL))
+    note = f"{table.source}: columns left alone: {ignored}; those read are {known}"
+    if "label" not in table.columns:
+        note += "; without label every row is a match"
+    return (note,)
 
 
 def _labels(table: TextTable) -> np.ndarray:

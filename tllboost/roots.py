@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 
 from tllboost.errors import UsageError
 from tllboost.folders import Folder, Names
-from tllboost.tables import TextTable
+from tllboost.tables import Column, TextTable
 
 __all__ = ["FoundImages", "Roots"]
 
@@ -77,8 +79,8 @@ class Roots:
             The columns that hold ids, and the side (``"left"`` or ``"right"``) of each.
         """
         columns = {name: table.columns[name] for name in sides}
-        bare = Names(value for column in columns.values() for value in column.values)
-        paths: dict[str, Path | None] = {}
+        bare = Names([]) if self._sides else Names(_all_values(columns))
+        files: dict[str, tuple[Folder | Names, str]] = {}
         ids: dict[str, list[str | None]] = {}
         for name, column in columns.items():
             folder, prefix = self._sides.get(sides[name], (bare, ""))
@@ -86,14 +88,14 @@ class Roots:
             ids[name] = []
             for value, line in zip(column.values, lines.tolist(), strict=True):
                 try:
-                    image_id, path = folder.find(value)
+                    image_id, file = folder.find(value)
                 except LookupError as error:
                     table.problems.append((line, f"{name}: {error.args[0]}"))
                     ids[name].append(None)
                 else:
                     ids[name].append(prefix + image_id)
-                    paths[prefix + image_id] = path
-        order = sorted(paths)
+                    files[prefix + image_id] = folder, file
+        order = sorted(files)
         number: dict[str | None, int] = {name: i for i, name in enumerate(order)}
         codes = {
             name: np.array([number.get(i, -1) for i in ids[name]], dtype=np.int64)[
@@ -101,7 +103,13 @@ class Roots:
             ]
             for name, column in columns.items()
         }
-        return FoundImages(tuple(order), tuple(paths[i] for i in order), codes)
+        found = (files[name] for name in order)
+        paths = tuple(folder.path_of(file) for folder, file in found)
+        return FoundImages(tuple(order), paths, codes)
+
+
+def _all_values(columns: dict[str, Column]) -> Iterator[str]:
+    return itertools.chain.from_iterable(column.values for column in columns.values())
 
 
 def _check_options(images: object, left: object, right: object) -> None:

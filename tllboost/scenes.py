@@ -100,6 +100,7 @@ def make_scenes(
     _check("n_scenes", n_scenes, 1, 9999)
     _check("n_views", n_views, 2, 10)
     _check("size", size, 16, 1024)
+    _check("seed", seed, 0, 2**63 - 1)
     regions = _draw_regions(n_scenes, seed)
     folder = Path(folder)
     try:

@@ -7,25 +7,25 @@ at once.
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
+import itertools
+import re
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
-from tllboost.errors import DataError, TableError
+from tllboost.delimited import read_rows
+from tllboost.errors import TableError
 
 __all__ = ["Column", "Problem", "TextTable", "read_table"]
 
 Problem = tuple[int | None, str]
 """A line number (1 is the first line) or None, and what is wrong there."""
 
-_DELIMITERS = ",;\t"
+_BLOCK = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +39,16 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class TextTable:
-    """The known columns of a table, the line of each row, and what was wrong."""
+    """The known columns of a table, the line of each row, and what was wrong.
+
+    `ignored` holds the names of the columns that were not read.
+    """
 
     source: str
     columns: dict[str, Column]
     lines: np.ndarray
     problems: list[Problem] = field(default_factory=list)
+    ignored: tuple[str, ...] = ()
 
     def first_lines(self, column: Column) -> np.ndarray:
         """Return the line on which each value of `column` stands first."""
@@ -92,16 +96,15 @@ def read_table(
     Examples
     --------
     >>> import tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "pairs.csv"
-    >>> _ = path.write_text("left;right\na;b\na;c\n")
-    >>> table = read_table(path, required=["left", "right"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "pairs.csv")
+    ...     _ = path.write_text("left;right\na;b\na;c\n")
+    ...     table = read_table(path, required=["left", "right"])
     >>> table.columns["left"].values, table.columns["right"].codes.tolist()
     (('a',), [0, 1])
     """
     source = str(path)
-    text = _read_text(Path(path))
-    delimiter = _sniff(text, (*required, *optional))
-    rows = _rows(text, delimiter)
+    rows = read_rows(path, (*required, *optional))
     line, header = next(rows, (None, None))
     if header is None:
         raise TableError(source, [(None, "the table is empty")])
@@ -112,57 +115,8 @@ def read_table(
     table = _read_rows(source, rows, wanted, len(names))
     if not len(table.lines) and not table.problems:
         raise TableError(source, [(None, "the table has a header and no row")])
-    return table
-
-
-def _read_text(path: Path) -> str:
-    """Return the text of a table; its encoding is UTF-8, or UTF-16 with a mark."""
-    if path.is_dir():
-        msg = f"{path}: is a folder; a table is a file"
-        raise DataError(msg)
-    if not path.exists():
-        msg = f"{path}: no such file"
-        raise DataError(msg)
-    if not path.is_file():
-        msg = f"{path}: not a regular file; a table is a file of text"
-        raise DataError(msg)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: {error.strerror or error}"
-        raise DataError(msg) from error
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        text = f"byte {data[error.start]:#04x} is not text in UTF-8; save it as UTF-8"
-        raise TableError(path, [(line, text)]) from error
-
-
-def _sniff(text: str, known: Sequence[str]) -> str:
-    """Return the delimiter under which the header names most known columns."""
-    header = next((line for line in io.StringIO(text) if line.strip()), "")
-
-    def fit(delimiter: str) -> tuple[int, int]:
-        cells = [cell.strip().strip('"').lower() for cell in header.split(delimiter)]
-        return sum(cell in known for cell in cells), len(cells)
-
-    return max(_DELIMITERS, key=fit)
-
-
-def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield the line and cells of each row, or what stopped the reading, as text."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    line = 0
-    try:
-        for row in reader:
-            line = reader.line_num
-            if row:
-                yield line, row
-    except csv.Error as error:
-        reason = "a quote never closes" if "end of data" in str(error) else str(error)
-        yield line + 1, f"{reason}; nothing after this line was read"
+    ignored = tuple(name for name in names if name and name not in wanted)
+    return replace(table, ignored=ignored)
 
 
 def _wanted(
@@ -180,11 +134,8 @@ def _wanted(
     problems += [(line, f"no column {name!r}; found {found}") for name in missing]
     known = [name for name in (*required, *optional) if name in names]
     if numbered is not None:
-        numbers = sorted(
-            int(name[len(numbered) :])
-            for name in names
-            if name.startswith(numbered) and name[len(numbered) :].isdecimal()
-        )
+        matched = (re.fullmatch(f"{numbered}(0|[1-9][0-9]*)", name) for name in names)
+        numbers = sorted(int(found[1]) for found in matched if found)
         known += [f"{numbered}{number}" for number in numbers]
         if numbers != list(range(len(numbers))) or not numbers:
             text = (
@@ -198,7 +149,9 @@ def _wanted(
     ]
     absent = [name for name in optional if name not in names]
     for name in names:
-        if name not in known and (near := difflib.get_close_matches(name, absent, 1)):
+        if name not in known and (
+            near := difflib.get_close_matches(name, absent, 1, 0.8)
+        ):
             text = f"column {name!r} is not known; did you mean {near[0]!r}? Rename it"
             problems.append((line, text))
     if problems:
@@ -215,28 +168,41 @@ def _read_rows(
     """Code the wanted columns of all rows that have as many cells as the header."""
     problems: list[Problem] = []
     lines = array("q")
-    known: dict[str, dict[str, int]] = {name: {} for name in wanted}
+    known = {name: _Codes() for name in wanted}
     coded = {name: array("q") for name in wanted}
-    columns = [(coded[name], known[name], place) for name, place in wanted.items()]
+    good = _fitting_rows(rows, width, problems)
+    while block := list(itertools.islice(good, _BLOCK)):
+        lines.extend([line for line, _ in block])
+        cells = list(zip(*(row for _, row in block), strict=True))
+        for name, place in wanted.items():
+            coded[name].extend(map(known[name].__getitem__, cells[place]))
+    columns = {name: _column(name, coded[name], list(known[name])) for name in wanted}
+    return TextTable(source, columns, np.frombuffer(lines, dtype=np.int64), problems)
+
+
+class _Codes(dict[str, int]):
+    """Number values as they come: looking one up numbers it."""
+
+    def __missing__(self, value: str) -> int:
+        code = self[value] = len(self)
+        return code
+
+
+def _fitting_rows(
+    rows: Iterator[tuple[int, list[str] | str]], width: int, problems: list[Problem]
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows with as many cells as the header; note the others' lines."""
     for line, row in rows:
         if isinstance(row, str):
             problems.append((line, row))
             continue
-        if len(row) != width:
+        if len(row) != width or not row[0].strip():
             row = _fit(row, width)
-            if len(row) != width:
-                if row:
-                    text = f"{len(row)} cells where the header has {width}: {row!r}"
-                    problems.append((line, text))
-                continue
-        lines.append(line)
-        for codes, seen, place in columns:
-            value = row[place]
-            codes.append(seen.setdefault(value, len(seen)))
-    found = {name: _column(name, coded[name], list(known[name])) for name in wanted}
-    return _without_blank_rows(
-        TextTable(source, found, np.frombuffer(lines, dtype=np.int64), problems)
-    )
+        if len(row) == width:
+            yield line, row
+        elif row:
+            text = f"{len(row)} cells where the header has {width}: {row!r}"
+            problems.append((line, text))
 
 
 def _fit(row: list[str], width: int) -> list[str]:
@@ -254,22 +220,6 @@ def _column(name: str, codes: array[int], raw: list[str]) -> Column:
     joined = [stripped.setdefault(value.strip(), len(stripped)) for value in raw]
     moved = np.array(joined, dtype=np.int64)[np.frombuffer(codes, dtype=np.int64)]
     return Column(name, moved, tuple(stripped))
-
-
-def _without_blank_rows(table: TextTable) -> TextTable:
-    """Leave out rows in which every known column is blank."""
-    keep = np.zeros(len(table.lines), dtype=bool)
-    for column in table.columns.values():
-        keep |= np.array([bool(value) for value in column.values] or [True])[
-            column.codes
-        ]
-    if keep.all():
-        return table
-    columns = {
-        name: Column(name, column.codes[keep], column.values)
-        for name, column in table.columns.items()
-    }
-    return TextTable(table.source, columns, table.lines[keep], table.problems)
 
 
 def _by_line(problem: Problem) -> int:

@@ -1,0 +1,141 @@
+"""Groups: pictures that belong together, by folder or by name."""
+
+from __future__ import annotations
+
+import tempfile
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tllboost import groups
+from tllboost.errors import DataError, UsageError
+from tllboost.groups import read_groups
+from tllboost.pairs import PairTable
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def pairs_of(table: PairTable) -> set[tuple[str, str]]:
+    return {
+        (table.ids[i], table.ids[j])
+        for i, j in zip(table.left, table.right, strict=True)
+    }
+
+
+@pytest.mark.shared
+def test_a_folder_a_group_reads_the_real_covers(shared: Path) -> None:
+    folder = shared / "data" / "dvd-covers"
+    table = read_groups(folder)
+    assert (table.n_pairs, table.n_images) == (70 * 10, 350)
+    assert all(a.split("/")[0] == b.split("/")[0] for a, b in pairs_of(table))
+    assert table.paths[0] == folder / "001" / "canon.jpg"
+    assert table.ids[0] == "001/canon"
+    assert table.label.tolist() == [1] * 700
+    assert (table.query, table.split, table.notes) == (None, None, ())
+
+
+@pytest.mark.shared
+def test_a_name_pattern_reads_the_real_objects(shared: Path) -> None:
+    table = read_groups(shared / "data" / "ukbench", r"^(\d{4})")
+    assert (table.n_pairs, table.n_images) == (14 * 6, 56)
+    assert all(a[:4] == b[:4] for a, b in pairs_of(table))
+
+
+def test_types_are_those_of_a_pair_table(tmp_path: Path) -> None:
+    table = read_groups(touch(tmp_path, "x/a.jpg", "x/b.png"))
+    assert table.left.dtype == table.right.dtype == table.lines.dtype == np.int64
+    assert table.label.dtype == np.int8
+    assert table.lines.tolist() == [0]
+    assert table.source == str(tmp_path)
+
+
+def test_folders_at_any_depth_are_groups_of_their_own(tmp_path: Path) -> None:
+    touch(tmp_path, "s/1/a.jpg", "s/1/b.jpg", "s/2/a.jpg", "s/2/c.jpg", "s/2/n.txt")
+    assert pairs_of(read_groups(tmp_path)) == {
+        ("s/1/a", "s/1/b"),
+        ("s/2/a", "s/2/c"),
+    }
+
+
+def test_pictures_that_differ_by_extension_keep_it(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a.jpg", "x/a.png", "x/b.jpg")
+    assert read_groups(tmp_path).ids == ("x/a.jpg", "x/a.png", "x/b")
+
+
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a.jpg", "x/b.jpg", "y/c.jpg", "stray.jpg")
+    table = read_groups(tmp_path)
+    assert pairs_of(table) == {("x/a", "x/b")}
+    assert table.notes == (
+        "left out 1 pictures in no subfolder, 'stray.jpg' first",
+        "left out 1 groups of one picture, 'c.jpg' first: a match needs two",
+    )
+
+
+def test_names_that_the_pattern_misses_are_told(tmp_path: Path) -> None:
+    touch(tmp_path, "000100.jpg", "000101.jpg", "cover.jpg")
+    table = read_groups(tmp_path, r"^(\d{4})")
+    assert table.ids == ("000100", "000101")
+    assert "1 pictures with a name that the pattern misses" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        (r"^\d{4}", "has 0 groups in parentheses; it must have one"),
+        (r"^(\d)(\d)", "has 2 groups in parentheses"),
+        (r"^(\d{4}", "is no regular expression"),
+    ],
+)
+def test_a_pattern_that_makes_no_group_is_refused(
+    tmp_path: Path, pattern: str, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        read_groups(touch(tmp_path, "a.jpg"), pattern)
+
+
+def test_a_folder_without_groups_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no pictures there to group"):
+        read_groups(tmp_path)
+    touch(tmp_path, "a.jpg", "b.jpg")
+    with pytest.raises(DataError, match="none of the 2 pictures there shares a group"):
+        read_groups(tmp_path, r"^(\w)")
+    with pytest.raises(DataError) as caught:
+        read_groups(tmp_path / "nosuch")
+    assert "nosuch" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_group_of_everything_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "_MOST_PAIRS", 2)
+    touch(tmp_path, "a1.jpg", "a2.jpg", "a3.jpg")
+    with pytest.raises(DataError, match="makes 3 matches, over the limit of 2"):
+        read_groups(tmp_path, "^(a)")
+
+
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=12))
+def test_every_pair_inside_a_group_is_a_match_once(members: list[int]) -> None:
+    names = [f"{group}-{i:02d}" for i, group in enumerate(members)]
+    expected = {
+        (a, b) for a, b in combinations(sorted(names), 2) if a[0] == b[0] and a != b
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        touch(Path(folder), *(f"{name}.jpg" for name in names))
+        if not expected:
+            with pytest.raises(DataError):
+                read_groups(folder, r"^(\d)-")
+            return
+        table = read_groups(folder, r"^(\d)-")
+    assert pairs_of(table) == expected
+    assert table.n_pairs == len(expected)
