@@ -1,28 +1,35 @@
-"""Ranking and binary metrics of one cell, and their 95 % intervals.
+"""Ranking and binary metrics of one cell, and the resamples behind their intervals.
 
 Ranking is measured as the challenge does: each query's match against the others of its
 list. A tie counts against us: a match's rank is one more than the number of non-matches
-that score at least as high. Intervals are percentile bootstraps over the components of
-the queries (Efron & Tibshirani, 1993): pairs that share images are drawn together.
+that score at least as high.
+
+Intervals are Poisson bootstraps over components: in each resample a component, with all
+its queries and pairs, counts Poisson(1) times (Hanley & MacGibbon, 2006). A component's
+counts depend on nothing but its number, so two cells, or two seeds, are resampled alike
+and the difference of their resamples is the paired difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
     "BINARY_METRICS",
+    "LOWER_IS_BETTER",
+    "METRICS",
     "N_RESAMPLES",
     "RANKING_METRICS",
-    "binary_metrics",
-    "bootstrap_mean",
-    "cluster_counts",
+    "Figure",
+    "binary_figures",
     "interval",
     "match_ranks",
-    "ranking_values",
+    "ranking_figures",
 ]
 
 Floats = NDArray[np.float64]
@@ -37,9 +44,19 @@ BINARY_METRICS = (
     "brier",
     "ece",
 )
-N_RESAMPLES = 1000
+METRICS = RANKING_METRICS + BINARY_METRICS
+LOWER_IS_BETTER = frozenset({"brier", "ece"})
+N_RESAMPLES = 500
 _ECE_BINS = 10
 _BLOCK_VALUES = 2_000_000
+_MOST_CLUSTERS = 20_000
+
+
+class Figure(NamedTuple):
+    """A metric's value, and its value in each resample: (n_resamples,) float64."""
+
+    value: float
+    resampled: Floats
 
 
 def match_ranks(
@@ -87,48 +104,37 @@ def match_ranks(
     return codes[kept], ranks[kept], others[kept] + 1
 
 
-def ranking_values(ranks: Integers) -> dict[str, Floats]:
-    """Return each ranking metric's value for each query: {name: (n_queries,)}.
-
-    Examples
-    --------
-    >>> {name: float(v.mean()) for name, v in ranking_values(np.array([1, 4])).items()}
-    {'top1': 0.5, 'top2': 0.5, 'top5': 1.0, 'mrr': 0.625}
-    """
-    return {
-        "top1": (ranks <= 1).astype(np.float64),
-        "top2": (ranks <= 2).astype(np.float64),
-        "top5": (ranks <= 5).astype(np.float64),
-        "mrr": 1.0 / ranks,
-    }
-
-
-def cluster_counts(
-    cluster: Integers, *, seed: int = 0, n_resamples: int = N_RESAMPLES
-) -> tuple[Floats, Integers]:
-    """Resample clusters with replacement.
+def ranking_figures(ranks: Integers, component: Integers) -> dict[str, Figure]:
+    """Measure the ranks of the matches.
 
     Parameters
     ----------
-    cluster : ndarray of shape (n_rows,), int64
-        Rows of one cluster are drawn together.
-    seed : int, default=0
-        The same seed draws the same clusters: that is what pairs two cells.
-    n_resamples : int, default=1000
-        How many resamples.
+    ranks : ndarray of shape (n_queries,), int64
+        See :func:`match_ranks`.
+    component : ndarray of shape (n_queries,), int64
+        What the bootstrap draws together.
 
     Returns
     -------
-    counts : ndarray of shape (n_resamples, n_clusters), float64
-        How often each cluster was drawn.
-    position : ndarray of shape (n_rows,), int64
-        Column of `counts` that each row belongs to.
+    dict of str to Figure
+        The names of :data:`RANKING_METRICS`; NaN without any query.
+
+    Examples
+    --------
+    >>> figures = ranking_figures(np.array([1, 4]), np.array([0, 1]))
+    >>> {name: float(figure.value) for name, figure in figures.items()}
+    {'top1': 0.5, 'top2': 0.5, 'top5': 1.0, 'mrr': 0.625}
     """
-    codes, position = np.unique(cluster, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    share = np.full(len(codes), 1 / max(len(codes), 1))
-    counts = rng.multinomial(len(codes), share, size=n_resamples)
-    return counts.astype(np.float64), position
+    values = {f"top{k}": (ranks <= k).astype(np.float64) for k in (1, 2, 5)}
+    values["mrr"] = 1.0 / ranks
+    counts = _counts(component)[:, _cluster(component)].astype(np.float64)
+    return {
+        name: Figure(
+            float(value.mean()) if len(value) else float("nan"),
+            _ratio(counts @ value, counts.sum(axis=1)),
+        )
+        for name, value in values.items()
+    }
 
 
 def interval(resampled: Floats) -> tuple[float, float]:
@@ -140,35 +146,14 @@ def interval(resampled: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def bootstrap_mean(
-    values: Floats, cluster: Integers, *, seed: int = 0
-) -> tuple[float, float, float]:
-    """Return the mean of values and its 95 % interval over clusters.
-
-    Examples
-    --------
-    >>> mean, low, high = bootstrap_mean(np.array([0.0, 1, 1, 1]), np.arange(4))
-    >>> mean, low <= mean <= high
-    (0.75, True)
-    """
-    if not len(values):
-        return (float("nan"),) * 3
-    counts, position = cluster_counts(cluster, seed=seed)
-    totals = counts @ np.bincount(position, values)
-    low, high = interval(totals / (counts @ np.bincount(position)))
-    return float(values.mean()), low, high
-
-
-def binary_metrics(
+def binary_figures(
     probability: Floats,
     decision: NDArray[np.bool_],
     label: NDArray[np.integer],
     weight: Floats,
-    cluster: Integers,
-    *,
-    seed: int = 0,
-) -> dict[str, tuple[float, float, float]]:
-    """Measure match / no match, each figure with its 95 % interval.
+    component: Integers,
+) -> dict[str, Figure]:
+    """Measure match / no match.
 
     Parameters
     ----------
@@ -180,32 +165,58 @@ def binary_metrics(
         1 for a match.
     weight : ndarray of shape (n_pairs,), float64
         Weights; pairs of weight 0 don't count.
-    cluster : ndarray of shape (n_pairs,), int64
+    component : ndarray of shape (n_pairs,), int64
         What the bootstrap draws together.
-    seed : int, default=0
-        Seed of the bootstrap.
 
     Returns
     -------
-    dict of str to (value, low, high)
+    dict of str to Figure
         The names of :data:`BINARY_METRICS`; NaN where a metric is not defined, as
         ``roc_auc`` of one class only.
+
+    Examples
+    --------
+    >>> p, y = np.array([0.9, 0.2]), np.array([1, 0])
+    >>> binary_figures(p, p > 0.5, y, np.ones(2), np.arange(2))["roc_auc"].value
+    1.0
     """
-    counted = weight > 0
-    order = np.argsort(-probability[counted], kind="stable")
-    p, y = probability[counted][order], (label[counted][order] == 1).astype(np.float64)
-    said, w = decision[counted][order].astype(np.float64), weight[counted][order]
-    counts, position = cluster_counts(cluster[counted][order], seed=seed)
+    order = np.argsort(-probability, kind="stable")
+    order = order[weight[order] > 0]
+    p, y = probability[order], (label[order] == 1).astype(np.float64)
+    said, w = decision[order].astype(np.float64), weight[order]
+    counts, cluster = _counts(component), _cluster(component[order])
     step = max(1, _BLOCK_VALUES // max(1, len(p)))
     figures = {}
     for name, metric in _binary_functions(p, y, said).items():
-        value = float(metric(w[None])[0]) if len(p) else float("nan")
         resampled = [
-            metric(counts[start : start + step][:, position] * w)
+            metric(counts[start : start + step, cluster] * w)
             for start in range(0, len(counts), step)
         ]
-        figures[name] = (value, *interval(np.concatenate(resampled)))
+        value = float(metric(w[None])[0]) if len(p) else float("nan")
+        figures[name] = Figure(value, np.concatenate(resampled))
     return figures
+
+
+def _cluster(component: Integers) -> Integers:
+    """Return the column of :func:`_counts` of each row.
+
+    Very many components share columns: coarser clusters, wider intervals.
+    """
+    return component % _MOST_CLUSTERS
+
+
+def _counts(component: Integers) -> NDArray[np.uint8]:
+    """Return how often each cluster counts in each resample."""
+    n_clusters = min(int(component.max(initial=0)) + 1, _MOST_CLUSTERS)
+    return _poisson(1 << (n_clusters - 1).bit_length())
+
+
+@lru_cache(maxsize=2)
+def _poisson(n_clusters: int) -> NDArray[np.uint8]:
+    """Draw cluster by cluster, so that a cluster's counts hang on its number alone."""
+    rng = np.random.default_rng(20170829)
+    drawn = rng.poisson(1.0, size=(n_clusters, N_RESAMPLES)).astype(np.uint8)
+    return np.ascontiguousarray(drawn.T)
 
 
 def _binary_functions(

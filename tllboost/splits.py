@@ -24,6 +24,7 @@ __all__ = [
     "draw_others",
     "make_splits",
     "match_components",
+    "training_sides",
 ]
 
 Integers = NDArray[np.int64]
@@ -47,7 +48,8 @@ class Protocol:
     n_others : int, default=19
         Wrong candidates that each validation and test query is ranked against.
     n_negatives : int, default=5
-        Non-matches drawn for each training match.
+        Non-matches drawn for each training match, beside those of the table; 0 takes
+        the table's own alone.
     test_fraction, validation_fraction : float, default=0.2, 0.15
         Shares of all matches; folds take the place of `test_fraction` in "kfold".
     n_folds : int, default=5
@@ -74,7 +76,7 @@ class Protocol:
         if self.test_fraction + self.validation_fraction >= 1:
             msg = "test_fraction + validation_fraction must leave a part for training"
             raise UsageError(msg)
-        for field, low in (("n_others", 1), ("n_negatives", 1), ("n_folds", 2)):
+        for field, low in (("n_others", 1), ("n_negatives", 0), ("n_folds", 2)):
             if getattr(self, field) < low:
                 msg = f"{field}={getattr(self, field)} must be at least {low}"
                 raise UsageError(msg)
@@ -256,6 +258,32 @@ def make_splits(
     return [_draw_sides(table, side, protocol, rng) for side in sides]
 
 
+def training_sides(
+    left: Integers,
+    right: Integers,
+    label: NDArray[np.int8],
+    component: Integers,
+    *,
+    protocol: Protocol,
+    seed: int,
+) -> tuple[PairSet, PairSet]:
+    """Split pairs into train and validation alone, as :func:`make_splits` would.
+
+    Returns
+    -------
+    train, validation : PairSet
+    """
+    rng = np.random.default_rng(seed)
+    table = _Table(left, right, label, None, component)
+    nothing = np.zeros(component.max(initial=0) + 1, dtype=bool)
+    side = _component_sides(table, nothing, protocol, rng)
+    train, validation = (
+        _draw_side(table, side, name, protocol, stream)
+        for name, stream in zip(("train", "validation"), rng.spawn(2), strict=True)
+    )
+    return train, validation
+
+
 def _component_sides(
     table: _Table,
     test: NDArray[np.bool_],
@@ -345,21 +373,32 @@ def _draw_sides(
     rng: np.random.Generator,
 ) -> Split:
     """Draw the non-matches of each side and put the three sides together."""
-    sides = {}
     # A stream a side: how many negatives training draws must not change the test.
-    streams = rng.spawn(3)
-    for name, stream in zip(("test", "validation", "train"), streams, strict=True):
-        rows = np.flatnonzero(side == name)
-        if not (table.label[rows] == 1).any():
-            msg = (
-                f"the {name} side has no match: {int((table.label == 1).sum())} "
-                "matches tied into too few components to split; give more pairs, or "
-                "other fractions or folds"
-            )
-            raise DataError(msg)
-        draw = _training_pairs if name == "train" else _ranking_pairs
-        sides[name] = draw(table, rows, name, protocol, stream)
-    return Split(sides["train"], sides["validation"], sides["test"], side)
+    test, validation, train = (
+        _draw_side(table, side, name, protocol, stream)
+        for name, stream in zip(("test", "validation", "train"), rng.spawn(3), strict=True)
+    )
+    return Split(train, validation, test, side)
+
+
+def _draw_side(
+    table: _Table,
+    side: NDArray[np.str_],
+    name: str,
+    protocol: Protocol,
+    rng: np.random.Generator,
+) -> PairSet:
+    """Draw the non-matches of one side."""
+    rows = np.flatnonzero(side == name)
+    if not (table.label[rows] == 1).any():
+        msg = (
+            f"the {name} side has no match: {int((table.label == 1).sum())} matches "
+            "tied into too few components to split; give more pairs, or other "
+            "fractions or folds"
+        )
+        raise DataError(msg)
+    draw = _training_pairs if name == "train" else _ranking_pairs
+    return draw(table, rows, name, protocol, rng)
 
 
 def _training_pairs(
@@ -370,15 +409,16 @@ def _training_pairs(
     rng: np.random.Generator,
 ) -> PairSet:
     """Give each match its drawn non-matches, besides those of the table."""
+    if protocol.n_negatives == 0:
+        rows = rows[np.argsort(table.left[rows], kind="stable")]
+        return _pair_set(table, rows, query=table.left[rows], weight=np.ones(len(rows)))
     matches = rows[table.label[rows] == 1]
     drawn = _match_lists(table, matches, protocol.n_negatives, name, rng)
     others = rows[table.label[rows] == 0]
-    if not len(others):
-        return drawn
     # The table's own non-matches form a list a left image, for ranking heads.
-    lists = np.unique(table.left[others], return_inverse=True)[1]
-    given = _pair_set(table, others, query=lists, weight=np.ones(len(others)))
-    return drawn + given
+    others = others[np.argsort(table.left[others], kind="stable")]
+    lists, weight = table.left[others], np.ones(len(others))
+    return drawn + _pair_set(table, others, query=lists, weight=weight)
 
 
 def _ranking_pairs(

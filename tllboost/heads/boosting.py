@@ -76,7 +76,7 @@ class XGBoostHead(PairHead):
         start: str = "auto",
         n_estimators: int = 400,
         early_stopping_rounds: int = 30,
-        max_depth: int = 3,
+        max_depth: int = 2,
         learning_rate: float = 0.1,
         colsample_bytree: float = 0.1,
         subsample: float = 0.7,

@@ -1,4 +1,4 @@
-"""Random forest and naive Bayes, as scikit-learn has them, scored in log-odds."""
+"""Random forest and naive Bayes, as scikit-learn has them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 
 from tllboost.heads.base import PairHead
+from tllboost.heads.trees import Trees
 
 __all__ = ["NaiveBayesHead", "RandomForestHead"]
 
 
-class RandomForestHead(RandomForestClassifier):
+class RandomForestHead(PairHead):
     """scikit-learn's random forest: 200 trees, classes of equal weight.
 
     Two pairs a leaf at least keep the votes from being all or nothing.
@@ -23,20 +24,48 @@ class RandomForestHead(RandomForestClassifier):
 
     def __init__(
         self,
-        n_estimators: int = 200,
         *,
+        n_estimators: int = 200,
         max_features: float | str = "sqrt",
         min_samples_leaf: int = 2,
         n_jobs: int | None = None,
         random_state: int | None = 0,
     ) -> None:
-        super().__init__(
-            n_estimators,
-            max_features=max_features,
-            min_samples_leaf=min_samples_leaf,
-            n_jobs=n_jobs,
-            random_state=random_state,
-        )
+        self.n_estimators = n_estimators
+        self.max_features = max_features
+        self.min_samples_leaf = min_samples_leaf
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Any,
+        y: NDArray[np.integer],
+        *,
+        sample_weight: NDArray[np.float64] | None = None,
+        **_: Any,
+    ) -> RandomForestHead:
+        """Grow the trees."""
+        forest = RandomForestClassifier(**self.get_params())
+        forest.fit(np.asarray(X), y, sample_weight=sample_weight)
+        self.trees_ = Trees.of(forest)
+        self.n_features_in_ = forest.n_features_in_
+        return self
+
+    def decision_function(self, X: Any) -> NDArray[np.floating]:
+        """Return the trees' mean vote for a match, minus a half: (n_pairs,) float64."""
+        votes = [self.trees_.votes(block) for block in _blocks(X)]
+        return np.concatenate(votes or [np.zeros(0)]) - 0.5
+
+    def to_members(self) -> dict[str, bytes]:
+        """Return the trees as safetensors."""
+        return {"head.safetensors": save(self.trees_._asdict())}
+
+    def from_members(self, members: dict[str, bytes]) -> RandomForestHead:
+        """Take the trees back, once every index in them is known to be in range."""
+        self.trees_ = Trees(**load(members["head.safetensors"])).checked()
+        self.n_features_in_ = int(self.trees_.n_features[0])
+        return self
 
 
 class NaiveBayesHead(PairHead):

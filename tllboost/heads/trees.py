@@ -1,0 +1,112 @@
+"""The trees of a forest as plain arrays: safe to store, and walked without code."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.errors import BundleError
+
+__all__ = ["Trees"]
+
+
+class Trees(NamedTuple):
+    """Decision trees, all nodes in one list.
+
+    scikit-learn's own tree object is indexed without bounds checks, so a stored one
+    from a stranger can crash the process; these arrays are checked when loaded.
+
+    Parameters
+    ----------
+    roots : ndarray of shape (n_trees,), int32
+        First node of each tree.
+    left, right : ndarray of shape (n_nodes,), int32
+        Children; a leaf is its own child.
+    feature : ndarray of shape (n_nodes,), int32
+        Column that a node looks at.
+    threshold : ndarray of shape (n_nodes,), float64
+        A row goes left where its value is at most this.
+    vote : ndarray of shape (n_nodes,), float64
+        Share of matches among the training pairs of the node.
+    n_features : ndarray of shape (1,), int32
+        Columns the trees were grown on.
+    """
+
+    roots: NDArray[np.int32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    feature: NDArray[np.int32]
+    threshold: NDArray[np.float64]
+    vote: NDArray[np.float64]
+    n_features: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, forest: Any) -> Trees:
+        """Copy the trees out of a fitted scikit-learn forest of two classes."""
+        trees = [estimator.tree_ for estimator in forest.estimators_]
+        roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
+        node = [np.arange(tree.node_count) for tree in trees]
+        is_leaf = [tree.children_left < 0 for tree in trees]
+
+        def children(side: str) -> NDArray[np.int32]:
+            placed = [
+                np.where(leaf, own, getattr(tree, side)) + root
+                for tree, leaf, own, root in zip(trees, is_leaf, node, roots, strict=True)
+            ]
+            return np.concatenate(placed).astype(np.int32)
+
+        return cls(
+            roots=roots.astype(np.int32),
+            left=children("children_left"),
+            right=children("children_right"),
+            feature=np.concatenate([t.feature for t in trees]).clip(0).astype(np.int32),
+            threshold=np.concatenate([t.threshold for t in trees]),
+            vote=np.concatenate([_match_share(t.value[:, 0]) for t in trees]),
+            n_features=np.array([forest.n_features_in_], dtype=np.int32),
+        )
+
+    def votes(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the mean vote of all trees: (n_rows,) float64 in [0, 1]."""
+        total = np.zeros(len(rows))
+        index = np.arange(len(rows))
+        for root in self.roots:
+            node = np.full(len(rows), root)
+            active = index
+            while len(active):
+                at = node[active]
+                goes_left = rows[active, self.feature[at]] <= self.threshold[at]
+                following = np.where(goes_left, self.left[at], self.right[at])
+                node[active] = following
+                active = active[following != at]
+            total += self.vote[node]
+        return total / len(self.roots)
+
+    def checked(self) -> Trees:
+        """Return the trees, or refuse them where walking them could go astray."""
+        n_nodes = len(self.left)
+        lengths = {len(column) for column in self[1:6]}
+        own = np.arange(n_nodes)
+        is_leaf = (self.left == own) & (self.right == own)
+        # Children behind their parent: every walk ends.
+        forward = (self.left > own) & (self.right > own)
+        in_range = (self.left < n_nodes) & (self.right < n_nodes)
+        fine = (
+            lengths == {n_nodes}
+            and len(self.roots) > 0
+            and self.n_features.shape == (1,)
+            and bool(((is_leaf | forward) & in_range).all())
+            and bool(((self.roots >= 0) & (self.roots < n_nodes)).all())
+            and bool(((self.feature >= 0) & (self.feature < self.n_features)).all())
+            and bool(np.isfinite(self.threshold).all() and np.isfinite(self.vote).all())
+        )
+        if not fine:
+            msg = "the trees of the head have indices out of range: not to be used"
+            raise BundleError(msg)
+        return self
+
+
+def _match_share(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of the second class at each node: (n_nodes,) float64."""
+    return value[:, 1] / value.sum(axis=1)
