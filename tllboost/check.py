@@ -52,7 +52,7 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
     ... )
     >>> report = check_pairs(table)
     >>> report.leaks, report.leaking_images
-    (True, ('b',))
+    (True, (('b', ('train', 'test')),))
     """
     looked = _look(table, progress)
     identical = _identical(looked.digests)
@@ -83,9 +83,10 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
         n_components=len(sizes),
         largest_component=int(sizes.max()),
         sides=_side_counts(table, sides),
-        leaking_images=tuple(name(i) for i in np.flatnonzero(_several(sides))),
+        leaking_images=tuple((name(i), s) for i, s in _leaking_images(sides)),
         leaking_components=tuple(
-            tuple(map(name, images)) for images in _leaking(component, sides)
+            {side: name(image) for side, image in images.items()}
+            for images in _leaking_components(component, sides)
         ),
         notes=table.notes + notes,
     )
@@ -192,19 +193,26 @@ def _side_counts(
     return counts
 
 
-def _several(sides: dict[str, np.ndarray]) -> np.ndarray:
-    """Return which images stand on more than one side."""
-    return np.sum(list(sides.values()), axis=0) > 1 if sides else np.zeros(0, bool)
+def _leaking_images(
+    sides: dict[str, np.ndarray],
+) -> list[tuple[int, tuple[str, ...]]]:
+    """Return the images that stand on several sides, and which."""
+    if not sides:
+        return []
+    several = np.flatnonzero(np.sum(list(sides.values()), axis=0) > 1).tolist()
+    return [(i, tuple(side for side in sides if sides[side][i])) for i in several]
 
 
-def _leaking(component: np.ndarray, sides: dict[str, np.ndarray]) -> list[list[int]]:
+def _leaking_components(
+    component: np.ndarray, sides: dict[str, np.ndarray]
+) -> list[dict[str, int]]:
     """Return one image a side of each component that stands on several sides."""
-    first: dict[int, list[int]] = defaultdict(list)
-    for images in sides.values():
+    first: dict[int, dict[str, int]] = defaultdict(dict)
+    for side, images in sides.items():
         codes, places = np.unique(component[images], return_index=True)
         members = np.flatnonzero(images)[places]
         for code, image in zip(codes.tolist(), members.tolist(), strict=True):
-            first[code].append(image)
+            first[code][side] = image
     return [first[code] for code in sorted(first) if len(first[code]) > 1]
 
 

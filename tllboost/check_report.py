@@ -41,10 +41,10 @@ class CheckReport:
         largest: what a leak-free split deals out whole.
     sides : dict of str to dict
         Pairs, matches and images of each side of a given split.
-    leaking_images : tuple of str
-        Images on more than one side of the given split.
-    leaking_components : tuple of tuple of str
-        Components on more than one side; of each, one image a side.
+    leaking_images : tuple of (str, tuple of str)
+        Images on more than one side of the given split, and the sides.
+    leaking_components : tuple of dict of str to str
+        Components on more than one side: of each, one image a side.
     notes : tuple of str
         What was left out or not looked at.
     """
@@ -63,8 +63,8 @@ class CheckReport:
     n_components: int
     largest_component: int
     sides: dict[str, dict[str, int]]
-    leaking_images: tuple[str, ...]
-    leaking_components: tuple[tuple[str, ...], ...]
+    leaking_images: tuple[tuple[str, tuple[str, ...]], ...]
+    leaking_components: tuple[dict[str, str], ...]
     notes: tuple[str, ...]
 
     @property
@@ -123,10 +123,13 @@ class CheckReport:
             return ["  the given split does not leak"]
         lines = ["  THE GIVEN SPLIT LEAKS: the same picture stands on several sides"]
         lines.append(f"  images on more than one side: {len(self.leaking_images)}")
-        lines += _examples(self.leaking_images)
+        lines += _examples(f"{i}: {', '.join(s)}" for i, s in self.leaking_images)
         n_found = len(self.leaking_components)
         lines.append(f"  components on more than one side: {n_found}")
-        return lines + _examples(" … ".join(c) for c in self.leaking_components)
+        return lines + _examples(
+            ", ".join(f"{image} in {side}" for side, image in component.items())
+            for component in self.leaking_components
+        )
 
 
 def _examples(found: Iterable[str]) -> list[str]:

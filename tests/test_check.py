@@ -1,0 +1,252 @@
+"""The check of a pair table: what it finds, and what it calls a leak."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_picture
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageEnhance
+
+from tllboost.check import check_pairs
+from tllboost.groups import read_groups
+from tllboost.near_duplicates import (
+    HASH_BITS,
+    difference_hash,
+    find_near_duplicates,
+)
+from tllboost.pairs import PairTable, pairs_from_paths, read_pairs
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Eight pictures that don't look alike, p0.png to p7.png."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(8):
+        write_picture(folder / f"p{i}.png", seed=i)
+    return folder
+
+
+def table_of(
+    folder: Path | None, pairs: list[str], *, label: str = "", split: str = ""
+) -> PairTable:
+    """Make a table of pairs such as "p0 p1", labels "110" and splits "xvt"."""
+    names = sorted({name for pair in pairs for name in pair.split()})
+    codes = np.array([[names.index(name) for name in pair.split()] for pair in pairs])
+    sides = {"x": "train", "v": "validation", "t": "test"}
+    return PairTable(
+        source="pairs.csv",
+        ids=tuple(names),
+        paths=tuple(folder / f"{name}.png" if folder else None for name in names),
+        left=codes[:, 0],
+        right=codes[:, 1],
+        label=np.array([int(y) for y in label or "1" * len(pairs)], dtype=np.int8),
+        query=None,
+        split=np.array([sides[side] for side in split]) if split else None,
+        lines=np.arange(len(pairs)) + 2,
+    )
+
+
+@pytest.mark.shared
+def test_the_real_pairs_are_clean(tll: Path) -> None:
+    table = read_pairs(tll / "pairs.csv", left=tll / "left", right=tll / "right")
+    told: list[tuple[int, int, str]] = []
+    report = check_pairs(table, progress=lambda *step: told.append(step))
+    assert (report.n_pairs, report.n_matches, report.n_images) == (1400, 1400, 2800)
+    assert (report.n_read, report.n_components, report.n_shared) == (2800, 1400, 0)
+    assert (report.unreadable, report.identical, report.leaks) == ((), (), False)
+    # A character that is in the data twice, as two different files.
+    assert [found[:2] for found in report.near_duplicates][:1] == [
+        ("right/ago", "right/pnn")
+    ]
+    assert told[0] == (1, 2800, "pictures read")
+    assert told[-1] == (2800, 2800, "pictures read")
+
+
+@pytest.mark.shared
+def test_a_split_over_the_pairs_of_real_groups_leaks(shared: Path) -> None:
+    table = read_groups(shared / "data" / "ukbench", r"^(\d{4})")
+    by_pair = np.where(np.arange(table.n_pairs) % 3 == 0, "test", "train")
+    report = check_pairs(replace(table, split=by_pair))
+    assert report.leaks
+    assert len(report.leaking_components) == 14
+    by_group = np.where(np.arange(table.n_pairs) < 42, "test", "train")
+    assert not check_pairs(replace(table, split=by_group)).leaks
+
+
+@pytest.mark.shared
+def test_a_truncated_real_picture_is_named_and_the_rest_is_read(
+    tll: Path, tmp_path: Path
+) -> None:
+    for name in ("aaa", "aaz"):
+        shutil.copy(tll / "left" / f"{name}.jpg", tmp_path)
+    cut = tmp_path / "aaz.jpg"
+    cut.chmod(0o644)
+    cut.write_bytes(cut.read_bytes()[:2000])
+    report = check_pairs(pairs_from_paths([[tmp_path / "aaa.jpg", cut]]))
+    assert [name for name, _ in report.unreadable] == [str(cut)]
+    assert "truncated" in report.unreadable[0][1]
+    assert any("aaz.jpg" in line for line in report.lines())
+
+
+def test_unreadable_files_have_their_reasons(pictures: Path) -> None:
+    (pictures / "p1.png").write_bytes(b"")
+    (pictures / "p2.png").write_text("no picture")
+    (pictures / "p3.png").unlink()
+    report = check_pairs(table_of(pictures, ["p0 p1", "p2 p3"]))
+    assert [name for name, _ in report.unreadable] == ["p1", "p2", "p3"]
+    assert all(reason for _, reason in report.unreadable)
+
+
+def test_byte_identical_images_are_grouped_and_tie_components(pictures: Path) -> None:
+    shutil.copy(pictures / "p0.png", pictures / "p3.png")
+    shutil.copy(pictures / "p0.png", pictures / "p5.png")
+    table = table_of(pictures, ["p0 p1", "p2 p3", "p4 p5"])
+    report = check_pairs(table)
+    assert report.identical == (("p0", "p3", "p5"),)
+    assert (report.n_components, report.largest_component) == (1, 6)
+    assert not report.leaks
+    report = check_pairs(replace(table, split=np.array(["train", "test", "train"])))
+    assert report.leaks
+    assert report.leaking_images == ()
+    assert report.leaking_components == ({"train": "p0", "test": "p2"},)
+
+
+def test_pairs_of_copies_are_trivial_or_contradict(pictures: Path) -> None:
+    shutil.copy(pictures / "p0.png", pictures / "p1.png")
+    shutil.copy(pictures / "p2.png", pictures / "p3.png")
+    report = check_pairs(table_of(pictures, ["p0 p1", "p2 p3"], label="10"))
+    assert report.trivial == (("p0", "p1"),)
+    assert report.contradictions == (("p2", "p3"),)
+
+
+def test_an_image_on_two_sides_is_a_leak_even_in_non_matches(pictures: Path) -> None:
+    pairs = ["p0 p1", "p2 p3", "p0 p4", "p2 p5"]
+    report = check_pairs(table_of(pictures, pairs, label="1100", split="xttt"))
+    assert report.leaks
+    assert report.leaking_images == (("p0", ("train", "test")),)
+    lines = "\n".join(report.lines())
+    assert "THE GIVEN SPLIT LEAKS" in lines
+    assert "p0: train, test" in lines
+
+
+def test_a_clean_split_does_not_leak(pictures: Path) -> None:
+    pairs = ["p0 p1", "p2 p3", "p4 p5"]
+    report = check_pairs(table_of(pictures, pairs, split="xvt"))
+    assert not report.leaks
+    assert "  the given split does not leak" in report.lines()
+    assert report.sides["test"] == {"n_pairs": 1, "n_matches": 1, "n_images": 2}
+
+
+def test_a_recompressed_copy_across_the_split_is_a_leak(pictures: Path) -> None:
+    with Image.open(pictures / "p0.png") as image:
+        small = image.resize((60, 50))
+        ImageEnhance.Brightness(small).enhance(1.1).save(pictures / "p2.png")
+    pairs = ["p0 p1", "p2 p3"]
+    report = check_pairs(table_of(pictures, pairs, split="xt"))
+    assert [found[:2] for found in report.near_duplicates] == [("p0", "p2")]
+    assert report.leaks
+    assert check_pairs(table_of(pictures, pairs, split="xx")).near_duplicates == ()
+    report = check_pairs(table_of(pictures, pairs))
+    assert len(report.near_duplicates) == 1
+    assert not report.leaks
+
+
+def test_without_folders_only_the_table_is_looked_at() -> None:
+    report = check_pairs(table_of(None, ["a b", "b c", "d e"], split="xtt"))
+    assert (report.n_read, report.n_shared, report.n_components) == (0, 1, 2)
+    assert report.leaking_components == ({"train": "a", "test": "b"},)
+    assert "only the table was looked at" in report.notes[0]
+    assert not any("unreadable" in line for line in report.lines())
+
+
+def test_the_report_is_plain_json_and_its_lines_are_lines(pictures: Path) -> None:
+    report = check_pairs(table_of(pictures, ["p0 p1", "p1 p2"], split="xt"))
+    values = json.loads(json.dumps(report.as_dict()))
+    assert values["leaks"] is True
+    assert values["leaking_images"] == [["p1", ["train", "test"]]]
+    assert all("\n" not in line for line in report.lines())
+    assert report.lines()[0] == "pairs.csv: 2 pairs of 3 images"
+
+
+def test_long_findings_are_cut_on_the_terminal_alone(pictures: Path) -> None:
+    for path in pictures.iterdir():
+        path.write_bytes(b"")
+    names = [f"p{i}" for i in range(8)]
+    report = check_pairs(table_of(pictures, [" ".join(p) for p in pairwise(names)]))
+    assert len(report.unreadable) == 8
+    assert "    and 3 more" in report.lines()
+
+
+# Near-duplicates
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("change", ["jpeg", "small", "large", "bright", "grey"])
+def test_changed_copies_of_real_pictures_are_near(
+    tll: Path, tmp_path: Path, change: str
+) -> None:
+    paths = sorted((tll / "left").iterdir())[::100]
+    originals, copies = [], []
+    for path in paths:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+        other = {
+            "small": lambda i: i.resize((120, 147)),
+            "large": lambda i: i.resize((400, 490)),
+            "bright": lambda i: ImageEnhance.Brightness(i).enhance(1.15),
+            "grey": lambda i: i.convert("L"),
+        }.get(change, lambda i: i)(image)
+        other.save(tmp_path / "copy.jpg", quality=30 if change == "jpeg" else 75)
+        with Image.open(tmp_path / "copy.jpg") as opened:
+            copies.append(difference_hash(opened))
+        originals.append(difference_hash(image))
+    found = find_near_duplicates(np.array(originals + copies))
+    assert {pair[:2] for pair in found} == {
+        (i, i + len(paths)) for i in range(len(paths))
+    }
+
+
+HASHES = hnp.arrays(
+    bool, st.tuples(st.integers(1, 12), st.just(HASH_BITS)), fill=st.just(True)
+)
+
+
+@given(HASHES, st.floats(0, 0.5))
+def test_near_duplicates_agree_with_comparing_one_by_one(
+    hashes: np.ndarray, threshold: float
+) -> None:
+    expected = []
+    for i, a in enumerate(hashes):
+        for j, b in enumerate(hashes[:i]):
+            if min(a.sum(), b.sum()) < 24:
+                continue
+            distance = 1 - np.float32((a & b).sum()) / np.float32((a | b).sum())
+            if distance <= threshold:
+                expected.append((j, i, round(float(distance), 3)))
+    found = find_near_duplicates(hashes, threshold=threshold)
+    assert sorted(found) == sorted(expected)
+    assert [pair[2] for pair in found] == sorted(pair[2] for pair in found)
+
+
+def test_blocks_meet_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tllboost.near_duplicates._BLOCK", 3)
+    hashes = np.zeros((10, HASH_BITS), dtype=bool)
+    for i in range(10):
+        hashes[i, 20 * i : 20 * i + 30] = True
+    hashes[9] = hashes[1]
+    assert find_near_duplicates(hashes, threshold=0.1) == [(1, 9, 0.0)]
+
+
+def test_plain_pictures_are_near_no_other() -> None:
+    plain = [Image.new("RGB", (50, 40), colour) for colour in ("black", "white")]
+    assert find_near_duplicates(np.array([difference_hash(p) for p in plain])) == []
