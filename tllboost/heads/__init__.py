@@ -34,7 +34,7 @@ HEADS = Registry(
             "tllboost.heads.forest:NaiveBayesHead", "Gaussian naive Bayes"
         ),
         "random-forest": Entry(
-            "tllboost.heads.forest:RandomForestHead", "random forest of 200 trees"
+            "tllboost.heads.forest:RandomForestHead", "random forest of 100 trees"
         ),
         "xgboost": Entry(
             "tllboost.heads.boosting:XGBoostHead",

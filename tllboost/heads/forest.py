@@ -25,7 +25,7 @@ class RandomForestHead(PairHead):
     def __init__(
         self,
         *,
-        n_estimators: int = 200,
+        n_estimators: int = 100,
         max_features: float | str = "sqrt",
         min_samples_leaf: int = 2,
         n_jobs: int | None = None,
