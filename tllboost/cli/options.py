@@ -1,0 +1,37 @@
+"""Options that several commands share, spelled and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Device", "Images", "Left", "Offline", "Quiet", "Right", "Seed", "Store"]
+
+Images = Annotated[
+    Path | None, typer.Option("--images", help="Folder of all pictures.")
+]
+Left = Annotated[Path | None, typer.Option("--left", help="Folder of the left pictures.")]
+Right = Annotated[
+    Path | None, typer.Option("--right", help="Folder of the right pictures.")
+]
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        envvar="TLLBOOST_STORE",
+        help="Folder of the vector store; by default the user's cache.",
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", help="Where networks run: auto, cpu or cuda.")
+]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", envvar="TLLBOOST_OFFLINE", help="Never ask a hub for weights."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages.")]
