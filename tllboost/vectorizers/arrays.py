@@ -135,16 +135,15 @@ class ArrayVectorizer(Vectorizer):
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
     remedy = "write it by numpy.savez(FILE, ids=ids, vectors=vectors)"
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                msg = f"{str(file)!r} is one array, not an .npz of two; {remedy}"
-                raise DataError(msg)
-            absent = {"ids", "vectors"} - set(archive.files)
+        archive = np.load(file, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            msg = f"{str(file)!r} is one array, not an .npz of two; {remedy}"
+            raise DataError(msg)
+        with archive:
+            absent = sorted({"ids", "vectors"} - set(archive.files))
             if absent:
                 found = ", ".join(archive.files) or "nothing"
-                msg = (
-                    f"{str(file)!r} has no array {sorted(absent)[0]!r} (found: {found})"
-                )
+                msg = f"{str(file)!r} has no array {absent[0]!r} (found: {found})"
                 raise DataError(msg)
             return archive["ids"], archive["vectors"]
     except DataError:

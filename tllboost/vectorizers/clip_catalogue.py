@@ -18,8 +18,8 @@ __all__ = ["Recipe", "build", "published_weights", "recipe_of"]
 
 _FITS = {"shortest": "crop", "squash": "squash", "longest": "pad"}
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-# What OpenAI's TorchScript files carry beside the network's tensors.
-_NOT_TENSORS = ("input_resolution", "context_length", "vocab_size")
+# What TorchScript files, OpenAI's among them, carry beside the network's tensors.
+_NOT_TENSORS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 
 
 class Recipe(NamedTuple):

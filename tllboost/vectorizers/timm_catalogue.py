@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import sys
 import warnings
 from pathlib import Path
@@ -12,7 +13,7 @@ from tllboost.errors import UnknownNameError, WeightsError
 from tllboost.vectorizers.hub import fetch, fetch_from_hub
 from tllboost.vectorizers.weights import load_strictly, read_weights
 
-__all__ = ["build", "catalogue_name", "data_config", "published_weights"]
+__all__ = ["build", "catalogue_name", "create", "data_config", "published_weights"]
 
 # Names that timm itself gave up or never had, as the Holidays experiments wrote them.
 _ALIASES = {"xception": "legacy_xception", "inceptionv3": "inception_v3"}
@@ -83,7 +84,7 @@ def build(name: str, weights: Path, *, size: int | None, what: str) -> Any:
     """
     import torch
 
-    network = _create(name, size)
+    network = create(name, size=size)
     state = read_weights(weights, what=what)
     classifier = network.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
@@ -99,7 +100,8 @@ def build(name: str, weights: Path, *, size: int | None, what: str) -> Any:
     return network
 
 
-def _create(name: str, size: int | None) -> Any:
+def create(name: str, *, size: int | None = None) -> Any:
+    """Return a network without classifier, with random weights."""
     timm = _timm()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -120,11 +122,10 @@ def _in_timm_names(network: Any, state: dict[str, Any]) -> dict[str, Any]:
     )
     if rename is None:
         return state
+    arguments = (dict(state), network)[: len(inspect.signature(rename).parameters)]
     try:
-        return rename(dict(state), network)
-    except TypeError:
-        return rename(dict(state))
-    except Exception:  # not of this network at all: the strict check below says so
+        return rename(*arguments)
+    except Exception:  # not of this network at all: the strict check says so
         return state
 
 

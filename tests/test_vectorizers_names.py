@@ -1,0 +1,167 @@
+"""The grammar of vectorizer names, and what every vectorizer promises by its name."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tllboost.errors import UnknownNameError, UsageError, WeightsError
+from tllboost.vectorizers import VECTORIZERS, Vectorizer, make_vectorizer
+from tllboost.vectorizers.spec import parse_spec, split_fusion
+
+NAMES = [
+    "classic",
+    "onnx:net.onnx",
+    "onnx:net.onnx?size=160&mean=0.5,0.5,0.5&normalize=true",
+    "timm:resnet50",
+    "timm:resnet50.tv_in1k@some/file.pth?fit=squash&layer=layer3",
+    "clip:RN50x4:openai",
+    "clip:ViT-B-32:openai@file.pt?normalize=false",
+    "clip:RN50@file.pt",
+    "vectors:mine.npz",
+    "classic+onnx:a.onnx?size=96+timm:vgg16@vgg.pth",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_spec_spells_a_vectorizer_so_that_it_can_be_made_again(name: str) -> None:
+    vectorizer = make_vectorizer(name)
+    assert vectorizer.spec == name
+    assert repr(make_vectorizer(vectorizer.spec)) == repr(vectorizer)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_clones_pickles_and_copies_are_equal_and_load_nothing(name: str) -> None:
+    from sklearn.base import clone
+
+    vectorizer = make_vectorizer(name)
+    for other in (
+        clone(vectorizer),
+        pickle.loads(pickle.dumps(vectorizer)),
+        copy.deepcopy(vectorizer),
+    ):
+        assert other is not vectorizer
+        assert other.spec == name
+        assert set(vars(other)) == set(vectorizer.get_params())
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("onnx:some/where/net.onnx", "onnx:net"),
+        ("onnx:net.onnx?fit=squash&n_threads=2", "onnx:net?fit=squash"),
+        ("timm:resnet50@some/file.pth", "timm:resnet50"),
+        ("clip:RN50x4:openai@file.pt", "clip:RN50x4:openai"),
+        ("onnx:a.onnx+classic", "onnx:a+classic"),
+    ],
+)
+def test_labels_are_short_and_tell_options_that_change_vectors(
+    name: str, label: str
+) -> None:
+    assert make_vectorizer(name).label == label
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("onnx:a+b.onnx+classic", ["onnx:a+b.onnx", "classic"]),
+        ("classic+my.module:Class", ["classic", "my.module:Class"]),
+        ("vectors:c++.npz?x=1+timm:a", ["vectors:c++.npz?x=1", "timm:a"]),
+        ("onnx:a+classical.onnx", ["onnx:a+classical.onnx"]),
+    ],
+)
+def test_plus_joins_only_before_a_kind(text: str, parts: list[str]) -> None:
+    assert split_fusion(text, VECTORIZERS) == parts
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("clasic", "did you mean 'classic'"),
+        ("onx:net.onnx", "did you mean 'onnx'"),
+        ("", "known: classic, clip, onnx, timm, vectors"),
+        ("no.such.module:Class", "there is no module 'no'"),
+        ("pathlib:Nothing", "has no 'Nothing'"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_known_ones(
+    name: str, message: str
+) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        make_vectorizer(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("onnx:", "write onnx:FILE"),
+        ("vectors:", "write vectors:FILE.npz"),
+        ("timm:", "write timm:NAME"),
+        ("timm:resnet50@", "write timm:NAME"),
+        ("clip:RN50", "write clip:ARCH:TAG"),
+        ("onnx:a.onnx?sise=3", "unknown option 'sise'.*known: size, mean"),
+        ("classic?size=3", "unknown option 'size'.*known: none"),
+        ("onnx:a.onnx?size=big", "size='big'.*whole number above zero"),
+        ("onnx:a.onnx?mean=1,2", "mean='1,2'.*three numbers"),
+        ("onnx:a.onnx?fit=stretch", "fit='stretch'.*crop, squash, pad"),
+        ("onnx:a.onnx?normalize=maybe", "normalize='maybe'.*true or false"),
+        ("onnx:a.onnx?size", "write it as key=value"),
+        ("onnx:a.onnx?size=1&size=2", "given twice"),
+        ("math:sqrt", "has no transform"),
+    ],
+)
+def test_wrong_names_and_options_are_refused_with_what_is_legal(
+    name: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_vectorizer(name).fingerprint  # noqa: B018
+
+
+def test_a_missing_file_with_a_plus_says_how_fusions_are_written() -> None:
+    with pytest.raises(WeightsError, match="'\\+' joins vectorizers only where"):
+        make_vectorizer("onnx:net.onnx+clasic").fingerprint  # noqa: B018
+
+
+def test_set_params_forgets_what_was_loaded(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"a")
+    (tmp_path / "b.npz").write_bytes(b"b")
+    vectorizer = make_vectorizer(f"vectors:{tmp_path / 'a.npz'}")
+    before = vectorizer.fingerprint
+    assert vectorizer.set_params(file=tmp_path / "b.npz").fingerprint != before
+    with pytest.raises(UsageError, match="unknown parameter 'fille'"):
+        vectorizer.set_params(fille="x")
+
+
+def test_a_vectorizer_is_returned_as_it_is() -> None:
+    vectorizer = make_vectorizer("classic")
+    assert make_vectorizer(vectorizer) is vectorizer
+    with pytest.raises(UsageError, match="is no vectorizer"):
+        make_vectorizer(3)
+
+
+def test_every_registered_kind_is_a_vectorizer() -> None:
+    for name in VECTORIZERS:
+        assert issubclass(VECTORIZERS.resolve(name), Vectorizer)
+        assert VECTORIZERS[name].description.startswith(name)
+
+
+def test_naming_vectorizers_imports_no_big_library() -> None:
+    code = (
+        "import sys; from tllboost.vectorizers import make_vectorizer as make;"
+        f"[make(name) for name in {NAMES!r}];"
+        "big = {'torch','timm','open_clip','onnxruntime','onnx','skimage','sklearn'};"
+        "sys.exit(repr(big & set(sys.modules)) if big & set(sys.modules) else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_options_may_hold_equals_signs() -> None:
+    assert parse_spec("onnx:a.onnx?output=a=b").options == {"output": "a=b"}
