@@ -135,11 +135,12 @@ class ArrayVectorizer(Vectorizer):
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
     remedy = "write it by numpy.savez(FILE, ids=ids, vectors=vectors)"
     try:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            msg = f"{str(file)!r} is one array, not an .npz of two; {remedy}"
-            raise DataError(msg)
-        with archive:
+        # Opened here, because np.load leaves a damaged file open.
+        with file.open("rb") as opened:
+            archive = np.load(opened, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                msg = f"{str(file)!r} is one array, not an .npz of two; {remedy}"
+                raise DataError(msg)
             absent = sorted({"ids", "vectors"} - set(archive.files))
             if absent:
                 found = ", ".join(archive.files) or "nothing"
