@@ -259,3 +259,9 @@ def test_padding_is_the_mean_colour() -> None:
     pixels = Preprocessing((32, 32), fit="pad")(Image.new("RGB", (40, 10), "white"))
     assert np.abs(pixels[:, 0]).max() < 0.02
     assert pixels[:, 16].min() > 2
+
+
+def test_normalisation_that_can_not_be_is_refused() -> None:
+    for wrong in ({"std": (0.0, 1.0, 1.0)}, {"mean": (1.0,)}, {"fit": "stretch"}):
+        with pytest.raises(UsageError):
+            Preprocessing((32, 32), **wrong)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from PIL import Image
 
 from tllboost.errors import UsageError
-from tllboost.vectorizers.base import Vectorizer, loaded, unit_rows
-from tllboost.vectorizers.preprocess import FITS, Preprocessing, check_fit
+from tllboost.vectorizers.base import loaded
+from tllboost.vectorizers.network import NetworkVectorizer
+from tllboost.vectorizers.preprocess import FITS, Preprocessing
 from tllboost.vectorizers.spec import Spec, one_of, truth
 from tllboost.vectorizers.weights import local_file, sha256_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ClipVectorizer"]
 
 
-class ClipVectorizer(Vectorizer):
+class ClipVectorizer(NetworkVectorizer):
     """Global image vectors of a CLIP network.
 
     Preprocessing and activation are those of the tag, also for a local file: open_clip
@@ -110,44 +110,19 @@ class ClipVectorizer(Vectorizer):
             f"|open_clip {version('open_clip_torch').split('.')[0]}"
         )
 
-    @loaded
-    def n_dims(self) -> int:  # type: ignore[override]
-        """Width of a vector, from one forward pass of an empty picture."""
-        blank = Image.new("RGB", self.preprocessing.size[::-1])
-        return self.forward(self.prepare(blank)[None]).shape[1]
-
-    @property
-    def input_size(self) -> int:
-        """Short side that decoding may shrink to."""
-        return self.preprocessing.shrink_to
-
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        """Return `image` (RGB) as float32 of shape (3, height, width)."""
-        return self.preprocessing(image)
-
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Return vectors of prepared pictures.
-
-        Parameters
-        ----------
-        batch : ndarray of shape (n_images, 3, height, width), float32
-
-        Returns
-        -------
-        ndarray of shape (n_images, n_dims), float32
-        """
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Return what the network makes of prepared pictures, as it is."""
         from tllboost.vectorizers.torch_run import run_network
 
-        vectors = run_network(self._network, batch)
-        return unit_rows(vectors) if self.normalize else vectors
+        return run_network(self._network, batch)
 
     @loaded
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> Preprocessing:  # type: ignore[override]
         """How a picture becomes the network's input: the tag's own way."""
         recipe = self._recipe
         return Preprocessing(
             size=recipe.size,
-            fit=check_fit(self.fit or recipe.fit),
+            fit=self.fit or recipe.fit,
             crop_pct=1.0,
             interpolation=recipe.interpolation,
             mean=recipe.mean,

@@ -7,20 +7,24 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from PIL import Image
 
 from tllboost.errors import UsageError, WeightsError
-from tllboost.vectorizers.base import Vectorizer, loaded, unit_rows
+from tllboost.vectorizers.base import loaded
+from tllboost.vectorizers.network import NetworkVectorizer
+from tllboost.vectorizers.onnx_files import (
+    external_files,
+    open_session,
+    stated_numbers,
+)
 from tllboost.vectorizers.preprocess import (
     FITS,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Preprocessing,
-    check_fit,
 )
 from tllboost.vectorizers.spec import Spec, one_of, positive, three_numbers, truth
 from tllboost.vectorizers.threads import usable_cores
-from tllboost.vectorizers.weights import first_line, local_file, sha256_of
+from tllboost.vectorizers.weights import local_file, sha256_of
 
 __all__ = ["OnnxVectorizer"]
 
@@ -28,7 +32,7 @@ _DEFAULT_SIZE = 224
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
-class OnnxVectorizer(Vectorizer):
+class OnnxVectorizer(NetworkVectorizer):
     """Vectors of an ONNX file with one picture input.
 
     Parameters
@@ -121,54 +125,25 @@ class OnnxVectorizer(Vectorizer):
         return (
             f"onnx|{self._weights_id}|{self.preprocessing}|{self._layout}"
             f"|output={self._output.name}|unit={self.normalize}|float32"
-            f"|onnxruntime {_major(version('onnxruntime'))}"
+            f"|onnxruntime {version('onnxruntime').split('.')[0]}"
         )
 
-    @loaded
-    def n_dims(self) -> int:  # type: ignore[override]
-        """Width of a vector, from one forward pass of an empty picture."""
-        blank = Image.new("RGB", self.preprocessing.size[::-1])
-        return self.forward(self.prepare(blank)[None]).shape[1]
-
-    @property
-    def input_size(self) -> int:
-        """Short side that decoding may shrink to."""
-        return self.preprocessing.shrink_to
-
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        """Return `image` (RGB) as float32 of shape (3, height, width)."""
-        return self.preprocessing(image)
-
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Return vectors of prepared pictures.
-
-        Parameters
-        ----------
-        batch : ndarray of shape (n_images, 3, height, width), float32
-
-        Returns
-        -------
-        ndarray of shape (n_images, n_dims), float32
-        """
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Return what the network makes of prepared pictures, as it is."""
         if self._layout == "nhwc":
             batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
         rows = [self._run(block) for block in self._blocks(batch)]
-        vectors = np.concatenate(rows)[: len(batch)]
-        return unit_rows(vectors) if self.normalize else vectors
+        return np.concatenate(rows)[: len(batch)]
 
     @loaded
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> Preprocessing:  # type: ignore[override]
         """How a picture becomes the network's input."""
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        stated = {
-            key: _from_metadata(metadata, key, self.name)
-            for key in ("mean", "std", "size")
-        }
+        stated = stated_numbers(self._session, what=self.name)
         return Preprocessing(
-            size=self._input_size(stated["size"]),
-            fit=check_fit(self.fit),
-            mean=self.mean or stated["mean"] or IMAGENET_MEAN,
-            std=self.std or stated["std"] or IMAGENET_STD,
+            size=self._input_size(stated.get("size")),
+            fit=self.fit,
+            mean=self.mean or stated.get("mean") or IMAGENET_MEAN,
+            std=self.std or stated.get("std") or IMAGENET_STD,
         )
 
     def _input_size(self, stated: tuple[float, ...] | None) -> tuple[int, int]:
@@ -189,8 +164,6 @@ class OnnxVectorizer(Vectorizer):
 
     @loaded
     def _weights_id(self) -> str:
-        from tllboost.vectorizers.onnx_files import external_files
-
         file = local_file(self.file, what=self.name)
         own = sha256_of(file)
         others = [sha256_of(one) for one in external_files(file, what=self.name)]
@@ -198,18 +171,12 @@ class OnnxVectorizer(Vectorizer):
 
     @loaded
     def _session(self) -> Any:
-        import onnxruntime
-
-        file = local_file(self.file, what=self.name)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.n_threads or usable_cores()
-        options.log_severity_level = 3
-        providers = _providers(self.device)
-        try:
-            return onnxruntime.InferenceSession(str(file), options, providers=providers)
-        except Exception as error:
-            msg = f"{self.name}: ONNX Runtime can't load it ({first_line(error)})"
-            raise WeightsError(msg) from error
+        return open_session(
+            local_file(self.file, what=self.name),
+            device=self.device,
+            n_threads=self.n_threads or usable_cores(),
+            what=self.name,
+        )
 
     @loaded
     def _input(self) -> Any:
@@ -265,34 +232,3 @@ class OnnxVectorizer(Vectorizer):
             )
             raise WeightsError(msg)
         return vectors.astype(np.float32, copy=False)
-
-
-def _providers(device: str) -> list[str]:
-    import onnxruntime
-
-    cuda = "CUDAExecutionProvider"
-    if device.split(":")[0] in {"auto", "cuda"}:
-        if cuda in onnxruntime.get_available_providers():
-            return [cuda, "CPUExecutionProvider"]
-        if device != "auto":
-            msg = f"device {device!r}: this ONNX Runtime has no CUDA; use cpu or auto"
-            raise UsageError(msg)
-    return ["CPUExecutionProvider"]
-
-
-def _from_metadata(
-    metadata: Mapping[str, str], key: str, name: str
-) -> tuple[float, ...] | None:
-    if key not in metadata:
-        return None
-    try:
-        return tuple(float(part) for part in metadata[key].split(","))
-    except ValueError as error:
-        msg = (
-            f"{name}: metadata {key}={metadata[key]!r} is not numbers joined by commas"
-        )
-        raise WeightsError(msg) from error
-
-
-def _major(version: str) -> str:
-    return version.split(".")[0]

@@ -1,4 +1,4 @@
-"""The files that an ONNX network keeps its big tensors in, beside the ``.onnx``."""
+"""Open ONNX files: the session, what the file says about its pixels, its data files."""
 
 from __future__ import annotations
 
@@ -6,9 +6,70 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tllboost.errors import WeightsError
+from tllboost.errors import UsageError, WeightsError
+from tllboost.vectorizers.weights import first_line
 
-__all__ = ["external_files"]
+__all__ = ["external_files", "open_session", "stated_numbers"]
+
+_LENGTHS = {"mean": (3,), "std": (3,), "size": (1, 2)}
+
+
+def open_session(file: Path, *, device: str, n_threads: int, what: str) -> Any:
+    """Return an ``onnxruntime.InferenceSession``.
+
+    Raises
+    ------
+    WeightsError
+        If ONNX Runtime can't load the file.
+    UsageError
+        If it has no such device.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    options.log_severity_level = 3
+    providers = _providers(device, onnxruntime.get_available_providers())
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=providers)
+    except Exception as error:
+        msg = f"{what}: ONNX Runtime can't load it ({first_line(error)})"
+        raise WeightsError(msg) from error
+
+
+def stated_numbers(session: Any, *, what: str) -> dict[str, tuple[float, ...]]:
+    """Return ``mean``, ``std`` and ``size`` as far as the file's metadata has them.
+
+    Raises
+    ------
+    WeightsError
+        If one of them is not as many numbers as it should be, joined by commas.
+    """
+    metadata = session.get_modelmeta().custom_metadata_map
+    numbers = {}
+    for key in _LENGTHS.keys() & metadata.keys():
+        try:
+            numbers[key] = tuple(float(part) for part in metadata[key].split(","))
+        except ValueError:
+            numbers[key] = ()
+        if len(numbers[key]) not in _LENGTHS[key]:
+            msg = (
+                f"{what}: metadata {key}={metadata[key]!r} of the file is not "
+                f"{_LENGTHS[key][0]} numbers joined by commas"
+            )
+            raise WeightsError(msg)
+    return numbers
+
+
+def _providers(device: str, available: list[str]) -> list[Any]:
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    kind, _, index = device.partition(":")
+    if kind in {"auto", "cuda"} and cuda in available:
+        return [(cuda, {"device_id": int(index or 0)}), cpu]
+    if kind in {"auto", "cpu", "mps"}:
+        return [cpu]
+    msg = f"device {device!r} is not to be had in this ONNX Runtime; choose auto or cpu"
+    raise UsageError(msg)
 
 
 def external_files(file: Path, *, what: str) -> list[Path]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tllboost.errors import UsageError
 
-__all__ = ["FITS", "IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing", "check_fit"]
+__all__ = ["FITS", "IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -52,6 +52,15 @@ class Preprocessing:
     interpolation: str = "bicubic"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        _check_fit(self.fit)
+        if not (len(self.mean) == len(self.std) == 3 and min(self.std) > 0):
+            msg = (
+                f"mean={self.mean}, std={self.std}: needs one number a channel, three "
+                "each, and no std of zero or less"
+            )
+            raise UsageError(msg)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Return `image` (RGB) as float32 of shape (3, height, width)."""
@@ -125,15 +134,7 @@ class Preprocessing:
         return padded
 
 
-def check_fit(fit: str) -> str:
-    """Return `fit` if it is one of `FITS`.
-
-    Raises
-    ------
-    UsageError
-        If it is not.
-    """
+def _check_fit(fit: str) -> None:
     if fit not in FITS:
         msg = f"unknown fit {fit!r}: choose one of {', '.join(FITS)}"
         raise UsageError(msg)
-    return fit

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from PIL import Image
 
 from tllboost.errors import UnknownNameError, UsageError
-from tllboost.vectorizers.base import Vectorizer, loaded, unit_rows
-from tllboost.vectorizers.preprocess import FITS, Preprocessing, check_fit
+from tllboost.vectorizers.base import loaded
+from tllboost.vectorizers.network import NetworkVectorizer
+from tllboost.vectorizers.preprocess import FITS, Preprocessing
 from tllboost.vectorizers.spec import Spec, one_of, positive, truth
 from tllboost.vectorizers.weights import local_file, sha256_of
 
 __all__ = ["TimmVectorizer"]
 
 
-class TimmVectorizer(Vectorizer):
+class TimmVectorizer(NetworkVectorizer):
     """Vectors of a timm network without its classifier.
 
     For VGG16 and VGG19 these are the 4,096 numbers of the second fully connected
@@ -109,45 +109,20 @@ class TimmVectorizer(Vectorizer):
             f"|unit={self.normalize}|float32|timm {version('timm').split('.')[0]}"
         )
 
-    @loaded
-    def n_dims(self) -> int:  # type: ignore[override]
-        """Width of a vector, from one forward pass of an empty picture."""
-        blank = Image.new("RGB", self.preprocessing.size[::-1])
-        return self.forward(self.prepare(blank)[None]).shape[1]
-
-    @property
-    def input_size(self) -> int:
-        """Short side that decoding may shrink to."""
-        return self.preprocessing.shrink_to
-
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        """Return `image` (RGB) as float32 of shape (3, height, width)."""
-        return self.preprocessing(image)
-
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Return vectors of prepared pictures.
-
-        Parameters
-        ----------
-        batch : ndarray of shape (n_images, 3, height, width), float32
-
-        Returns
-        -------
-        ndarray of shape (n_images, n_dims), float32
-        """
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Return what the network makes of prepared pictures, as it is."""
         from tllboost.vectorizers.torch_run import run_network
 
-        vectors = run_network(self._network, batch)
-        return unit_rows(vectors) if self.normalize else vectors
+        return run_network(self._network, batch)
 
     @loaded
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> Preprocessing:  # type: ignore[override]
         """How a picture becomes the network's input, by timm's own record of it."""
         config = self._config
         height, width = config["input_size"][1:]
         return Preprocessing(
             size=(self.size, self.size) if self.size else (height, width),
-            fit=check_fit(self.fit),
+            fit=self.fit,
             crop_pct=config["crop_pct"],
             interpolation=config["interpolation"],
             mean=tuple(config["mean"]),
