@@ -7,14 +7,36 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Device", "Images", "Left", "Offline", "Quiet", "Right", "Seed", "Store"]
+__all__ = [
+    "Device",
+    "Groups",
+    "Images",
+    "Json",
+    "Left",
+    "Offline",
+    "Quiet",
+    "Right",
+    "Seed",
+    "Store",
+]
 
 Images = Annotated[
     Path | None, typer.Option("--images", help="Folder of all pictures.")
 ]
-Left = Annotated[Path | None, typer.Option("--left", help="Folder of the left pictures.")]
+Left = Annotated[
+    Path | None, typer.Option("--left", help="Folder of the left pictures.")
+]
 Right = Annotated[
     Path | None, typer.Option("--right", help="Folder of the right pictures.")
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        help="Pictures of one group match, PAIRS being their folder: 'folder' for a "
+        "subfolder a group, or a pattern of the file names with one part in "
+        "parentheses.",
+    ),
 ]
 Store = Annotated[
     Path | None,
@@ -35,3 +57,4 @@ Offline = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]

@@ -1,0 +1,63 @@
+"""``tllboost check``: look a pair table over before anything is computed from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tllboost.cli.options import Groups, Images, Json, Left, Quiet, Right
+from tllboost.cli.pair_input import read_input
+from tllboost.cli.progress import progress_bar
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give `app` the command ``check``."""
+    app.command("check")(check)
+
+
+def check(
+    pairs: Annotated[
+        Path,
+        typer.Argument(help="Pair table, or with --groups the folder of pictures."),
+    ],
+    images: Images = None,
+    left: Left = None,
+    right: Right = None,
+    groups: Groups = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    r"""Look for what would spoil the figures: bad pictures, copies, a leaking split.
+
+    Exit code 3 if a picture is missing or can't be read, or if the table's split
+    column puts the same picture on two sides.
+
+    **Examples**
+
+        tllboost check pairs.csv --images pictures
+        tllboost check pairs.csv --left left --right right --json
+        tllboost check covers --groups folder
+        tllboost check holidays --groups '^(\d{4})'
+    """
+    from tllboost.check import check_pairs
+
+    table = read_input(pairs, images=images, left=left, right=right, groups=groups)
+    with progress_bar(quiet=quiet) as progress:
+        report = check_pairs(table, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=2))
+    else:
+        typer.echo("\n".join(report.lines()))
+    if not report.n_read and not quiet:
+        typer.echo(
+            "no folder of pictures was given, so none was read: add --images, or "
+            "--left and --right",
+            err=True,
+        )
+    if report.leaks or report.unreadable:
+        raise typer.Exit(3)

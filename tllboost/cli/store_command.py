@@ -1,0 +1,129 @@
+"""``tllboost store``: look at, verify and prune the vector store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tllboost.cli.options import Json, Store
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give `app` the commands ``store info``, ``store verify`` and ``store prune``."""
+    store = typer.Typer(
+        no_args_is_help=True, help="Look at, verify and prune the vector store."
+    )
+    store.command("info")(info)
+    store.command("verify")(verify)
+    store.command("prune")(prune)
+    app.add_typer(store, name="store")
+
+
+def info(store: Store = None, as_json: Json = False) -> None:
+    """Show what is stored, one line a vectorizer.
+
+    **Examples**
+
+        tllboost store info
+        tllboost store info --store results/demo/store --json
+    """
+    from tllboost.store import VectorStore
+
+    folder = _folder(store)
+    entries: list[dict[str, Any]] = []
+    if _is_store(folder):
+        with VectorStore(folder) as opened:
+            entries = opened.info()
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), "stored": entries}, indent=2))
+        return
+    typer.echo(f"{folder}: {len(entries) or 'nothing is'} stored")
+    for line in _lines(entries):
+        typer.echo(line)
+
+
+def verify(store: Store = None) -> None:
+    """Read every stored vector back; exit code 5 if any is damaged.
+
+    **Examples**
+
+        tllboost store verify
+    """
+    from tllboost.store import VectorStore
+
+    folder = _existing(store)
+    with VectorStore(folder) as opened:
+        n_rows = sum(entry["n_rows"] for entry in opened.info())
+        problems = opened.verify()
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        typer.echo(
+            f"{folder}: {len(problems)} problems; `tllboost store prune` drops what is "
+            "damaged, and it is then computed again",
+            err=True,
+        )
+        raise typer.Exit(5)
+    typer.echo(f"{folder}: all {n_rows} vectors are as they were stored")
+
+
+def prune(
+    store: Store = None,
+    fingerprint: Annotated[
+        str | None,
+        typer.Option(
+            "--fingerprint",
+            help="Drop all vectors of this one, as `store info` spells it.",
+        ),
+    ] = None,
+) -> None:
+    """Drop damaged vectors, or all of one vectorizer, and free the space.
+
+    Nothing is lost for good: what is dropped is computed again when it is needed.
+
+    **Examples**
+
+        tllboost store prune
+        tllboost store prune --fingerprint 'classic|descriptors 1|float32'
+    """
+    from tllboost.store import VectorStore
+
+    folder = _existing(store)
+    with VectorStore(folder) as opened:
+        n_dropped = opened.prune(fingerprint)
+    typer.echo(f"{folder}: dropped {n_dropped} vectors")
+
+
+def _folder(store: Path | None) -> Path:
+    from tllboost.store import default_store
+
+    return default_store() if store is None else store
+
+
+def _is_store(folder: Path) -> bool:
+    """Tell whether a store was ever made there: opening one makes it."""
+    return (folder / "index.sqlite").exists()
+
+
+def _existing(store: Path | None) -> Path:
+    from tllboost.errors import DataError
+
+    folder = _folder(store)
+    if not _is_store(folder):
+        msg = f"{folder}: no vector store there; give --store, or vectorize something"
+        raise DataError(msg)
+    return folder
+
+
+def _lines(entries: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"  {entry['n_rows']:>8} vectors of {entry['n_dims']:>5} numbers, "
+        f"{entry['n_bytes'] / 1e6:8.1f} MB, since {entry['created']}: "
+        f"{entry['fingerprint']}"
+        for entry in entries
+    ]

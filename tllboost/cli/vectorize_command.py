@@ -1,0 +1,142 @@
+"""``tllboost vectorize``: pictures to vectors, into the store and a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tllboost.cli.options import Device, Offline, Quiet, Store
+from tllboost.cli.progress import progress_bar
+from tllboost.cli.vectorizer_option import make_vectorizers
+
+if TYPE_CHECKING:
+    from tllboost.vectorizers import Vectorizer
+    from tllboost.vectorizing import Vectorized
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give `app` the command ``vectorize``."""
+    app.command("vectorize")(vectorize)
+
+
+def vectorize(
+    images: Annotated[
+        list[Path], typer.Argument(help="Pictures, and folders with their subfolders.")
+    ],
+    vectorizer: Annotated[
+        list[str],
+        typer.Option(
+            "--vectorizer",
+            "-v",
+            help="Name, as `tllboost list vectorizers` shows them; may be repeated.",
+        ),
+    ],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", help="File of the network's weights, as in NAME@FILE."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Also write ids and vectors to this .npz file."),
+    ] = None,
+    store: Store = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    quiet: Quiet = False,
+) -> None:
+    """Vectorize pictures once; what the store holds already is not computed again.
+
+    A picture that fails is named with its reason and takes no other with it. Exit
+    code 4 if some failed, 3 if all did.
+
+    **Examples**
+
+        tllboost vectorize pictures -v classic
+        tllboost vectorize left right -v onnx:net.onnx -v classic+onnx:net.onnx
+        tllboost vectorize pictures -v timm:resnet50 --weights resnet50.safetensors
+        tllboost vectorize pictures -v classic --out classic.npz
+    """
+    from tllboost.picture_names import name_pictures
+    from tllboost.store import default_store
+
+    _check_out(out, vectorizer)
+    made = make_vectorizers(vectorizer, weights=weights, device=device, offline=offline)
+    pictures = name_pictures(images)
+    folder = default_store() if store is None else store
+    results = _vectorize_all(made, pictures, folder, quiet)
+    for one, result in zip(made, results, strict=True):
+        typer.echo(_summary(one.label, len(pictures), result))
+    if out is not None:
+        _write(out, list(pictures), results[0])
+    raise typer.Exit(_report_failures(pictures, results))
+
+
+def _check_out(out: Path | None, names: Sequence[str]) -> None:
+    if out is not None and len(names) > 1:
+        from tllboost.errors import UsageError
+
+        msg = (
+            f"--out {str(out)!r} holds the vectors of one vectorizer, got "
+            f"{len(names)}: give one -v, or join them by '+'"
+        )
+        raise UsageError(msg)
+
+
+def _vectorize_all(
+    made: list[Vectorizer], pictures: dict[str, Path], folder: Path, quiet: bool
+) -> list[Vectorized]:
+    from tllboost.store import VectorStore
+    from tllboost.vectorizing import vectorize as vectorize_pictures
+
+    with VectorStore(folder) as store, progress_bar(quiet=quiet) as progress:
+        return [
+            vectorize_pictures(
+                one,
+                list(pictures.values()),
+                ids=list(pictures),
+                store=store,
+                progress=progress,
+            )
+            for one in made
+        ]
+
+
+def _summary(label: str, n_pictures: int, result: Vectorized) -> str:
+    return (
+        f"{label}: {n_pictures} pictures, {result.vectors.shape[1]} numbers each; "
+        f"{result.n_computed} computed, {result.n_reused} reused, "
+        f"{len(result.failures)} failed, {result.seconds:.1f} s"
+    )
+
+
+def _write(out: Path, ids: list[str], result: Vectorized) -> None:
+    """Write the vectors of the pictures that did not fail."""
+    good = [index for index in range(len(ids)) if index not in result.failures]
+    if not good:
+        return
+    from tllboost.vector_files import write_vectors
+
+    write_vectors(out, [ids[index] for index in good], result.vectors[good])
+    typer.echo(f"{out}: {len(good)} vectors")
+
+
+def _report_failures(pictures: dict[str, Path], results: list[Vectorized]) -> int:
+    """Name each failed picture once a reason; return the exit code."""
+    paths = list(pictures.values())
+    lines = dict.fromkeys(
+        f"{paths[index]}: {reason}"
+        for result in results
+        for index, reason in result.failures.items()
+    )
+    for line in lines:
+        typer.echo(f"tllboost: {line}", err=True)
+    if all(len(result.failures) == len(paths) for result in results):
+        return 3
+    return 4 if lines else 0
