@@ -111,7 +111,9 @@ def best_threshold(
     weight = np.ones(len(score)) if weight is None else weight
     order = np.argsort(-score, kind="stable")
     ranked, is_match = score[order], label[order] == 1
-    hit = np.cumsum(weight[order] * is_match) / max((weight * (label == 1)).sum(), 1e-12)
+    hit = np.cumsum(weight[order] * is_match) / max(
+        (weight * (label == 1)).sum(), 1e-12
+    )
     alarm = np.cumsum(weight[order] * ~is_match)
     alarm /= max((weight * (label != 1)).sum(), 1e-12)
     # Only the last of equal scores is a place where a threshold can stand.

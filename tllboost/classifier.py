@@ -155,7 +155,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         return (self.decision_function(X) >= 0).astype(np.int64)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return calibrated probabilities of no match and match: (n_pairs, 2) float64."""
+        """Return calibrated probabilities (n_pairs, 2), float64: no match, match."""
         probability = self.scorer_.probability(self._score(X))
         return np.column_stack([1 - probability, probability])
 
@@ -180,7 +180,8 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         if not len(candidates):
             msg = "candidates is empty: give at least one picture to rank"
             raise UsageError(msg)
-        score = self._score([[query, candidate] for candidate in candidates])
+        pairs = np.array([[query, candidate] for candidate in candidates], dtype=object)
+        score = self._score(pairs)
         probability = self.scorer_.probability(score)
         order = np.argsort(-score, kind="stable")
         return [(candidates[i], float(probability[i])) for i in order]

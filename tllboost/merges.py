@@ -123,6 +123,7 @@ def resolve_merge(merge: str | MergeFunction) -> MergeFunction:
     """
     if not isinstance(merge, str):
         return merge
+    parts: tuple[MergeFunction, ...]
     parts = tuple(MERGES.resolve(name.strip()) for name in merge.split("+"))
     return parts[0] if len(parts) == 1 else _Sum(parts)
 
@@ -247,7 +248,7 @@ class PairFeatures:
         return self.shape[0]
 
     def __array__(
-        self, dtype: DTypeLike = None, copy: bool | None = None
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[Any]:
         features = np.empty(self.shape, dtype=dtype or np.float32)
         start = 0
@@ -271,7 +272,8 @@ class PairFeatures:
 
     def take(self, rows: ArrayLike) -> PairFeatures:
         """Return the features of some of the pairs."""
-        left, right = self.left[rows], self.right[rows]
+        chosen = np.asarray(rows)
+        left, right = self.left[chosen], self.right[chosen]
         return PairFeatures(self.vectors, left, right, self.merge)
 
     def cosine(self) -> NDArray[np.float32]:
@@ -286,8 +288,8 @@ def _merged(
     features = np.asarray(function(left, right), dtype=np.float32)
     if features.ndim != 2 or len(features) != len(left):
         msg = (
-            f"merge {function!r} returned shape {features.shape} for {len(left)} pairs: "
-            "it must return (n_pairs, n_features)"
+            f"merge {function!r} returned shape {features.shape} for "
+            f"{len(left)} pairs: it must return (n_pairs, n_features)"
         )
         raise UsageError(msg)
     return features
@@ -296,7 +298,7 @@ def _merged(
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale each row to length 1, a zero row staying zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1)
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32, copy=False)
 
 
 def _row_blocks(

@@ -229,7 +229,9 @@ def _binary_functions(
     last = np.append(p[1:] < p[:-1], True)
 
     def curves(w: Floats) -> tuple[Floats, Floats]:
-        return np.cumsum(w * y, axis=1)[:, last], np.cumsum(w * (1 - y), axis=1)[:, last]
+        return np.cumsum(w * y, axis=1)[:, last], np.cumsum(w * (1 - y), axis=1)[
+            :, last
+        ]
 
     def roc_auc(w: Floats) -> Floats:
         hits, alarms = (_from_zero(curve) for curve in curves(w))
@@ -255,7 +257,9 @@ def _binary_functions(
     def ece(w: Floats) -> Floats:
         place = np.minimum((p * _ECE_BINS).astype(int), _ECE_BINS - 1)
         in_bin = np.eye(_ECE_BINS)[place]
-        return _ratio(np.abs(w @ (in_bin * (p - y)[:, None])).sum(axis=1), w.sum(axis=1))
+        return _ratio(
+            np.abs(w @ (in_bin * (p - y)[:, None])).sum(axis=1), w.sum(axis=1)
+        )
 
     functions = (roc_auc, average_precision, accuracy, balanced_accuracy, brier, ece)
     return dict(zip(BINARY_METRICS, functions, strict=True))
@@ -267,4 +271,6 @@ def _from_zero(curve: Floats) -> Floats:
 
 def _ratio(top: Floats, bottom: Floats) -> Floats:
     """Divide; NaN where the bottom is zero."""
-    return np.divide(top, bottom, out=np.full_like(top, np.nan, float), where=bottom > 0)
+    return np.divide(
+        top, bottom, out=np.full_like(top, np.nan, float), where=bottom > 0
+    )

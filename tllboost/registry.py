@@ -53,7 +53,7 @@ def import_path(path: str, *, kind: str = "object") -> Any:
         if module_name == missing or module_name.startswith(missing + "."):
             msg = f"unknown {kind} {path!r}: there is no module {missing!r} to import"
             raise UnknownNameError(msg) from error
-        msg = f"{kind} {path!r} needs {missing!r}: install it with `pip install {missing}`"
+        msg = f"{kind} {path!r} needs {missing!r}: try `pip install {missing}`"
         raise MissingLibraryError(msg) from error
     try:
         return getattr(module, attribute)

@@ -81,7 +81,7 @@ class PairScorer:
         validation_features: PairFeatures,
         validation: PairSet,
     ) -> PairScorer:
-        """Fit the head on `train`; choose, calibrate and set the threshold on validation.
+        """Fit the head on `train`; calibrate and set the threshold on `validation`.
 
         Raises
         ------
@@ -90,7 +90,9 @@ class PairScorer:
         """
         for name, side in (("training", train), ("validation", validation)):
             if not 0 < np.count_nonzero(side.label) < len(side):
-                msg = f"the {name} side has matches only, or none: two classes are needed"
+                msg = (
+                    f"the {name} side has matches only, or none: two classes are needed"
+                )
                 raise DataError(msg)
         counted = validation.weight > 0
         chooser = Validation(

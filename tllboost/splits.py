@@ -335,7 +335,9 @@ def _given_sides(
     train = (table.label == 1) & (given == "train")
     chosen = _choose_components(table, train, protocol.validation_fraction, rng)
     inside = chosen[table.component[table.left]] & chosen[table.component[table.right]]
-    crossing = chosen[table.component[table.left]] ^ chosen[table.component[table.right]]
+    crossing = (
+        chosen[table.component[table.left]] ^ chosen[table.component[table.right]]
+    )
     side = np.where(inside & (given == "train"), "validation", given)
     return np.where(crossing & (given == "train"), "", side)
 
@@ -376,7 +378,9 @@ def _draw_sides(
     # A stream a side: how many negatives training draws must not change the test.
     test, validation, train = (
         _draw_side(table, side, name, protocol, stream)
-        for name, stream in zip(("test", "validation", "train"), rng.spawn(3), strict=True)
+        for name, stream in zip(
+            ("test", "validation", "train"), rng.spawn(3), strict=True
+        )
     )
     return Split(train, validation, test, side)
 
@@ -446,9 +450,7 @@ def _pair_set(
 ) -> PairSet:
     left = table.left[rows]
     component = table.component[left]
-    return PairSet(
-        left, table.right[rows], table.label[rows], query, weight, component
-    )
+    return PairSet(left, table.right[rows], table.label[rows], query, weight, component)
 
 
 def _match_lists(
@@ -461,7 +463,9 @@ def _match_lists(
     """Return a list a match: the match first, then others drawn from the side."""
     left, right = table.left[matches], table.right[matches]
     pool = np.unique(right)
-    others = draw_others(table.component[left], pool, table.component[pool], n_others, rng)
+    others = draw_others(
+        table.component[left], pool, table.component[pool], n_others, rng
+    )
     counts = (others >= 0).sum(axis=1)
     if not counts.all():
         msg = (
@@ -516,7 +520,8 @@ def draw_others(
     --------
     >>> rng = np.random.default_rng(0)
     >>> pool = np.array([10, 11, 12])
-    >>> sorted(draw_others(np.array([0]), pool, np.array([0, 1, 2]), 2, rng)[0].tolist())
+    >>> drawn = draw_others(np.array([0]), pool, np.array([0, 1, 2]), 2, rng)
+    >>> sorted(drawn[0].tolist())
     [11, 12]
     """
     own = np.bincount(pool_component, minlength=component.max(initial=0) + 1)[component]
@@ -537,7 +542,7 @@ def _rejection(
     n_others: int,
     rng: np.random.Generator,
 ) -> Integers:
-    """Draw positions in a large pool, redrawing repeats and the query's own component."""
+    """Draw positions in a large pool; redraw repeats and the query's component."""
     drawn = rng.integers(len(pool_component), size=(len(component), n_others))
     while True:
         bad = pool_component[drawn] == component[:, None]

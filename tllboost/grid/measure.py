@@ -41,9 +41,10 @@ class Bench:
         """Features of train, validation and test, for each split."""
         scorer = PairScorer(self.merge)
         return [
-            tuple(
-                scorer.features(self.vectors, side)
-                for side in (split.train, split.validation, split.test)
+            (
+                scorer.features(self.vectors, split.train),
+                scorer.features(self.vectors, split.validation),
+                scorer.features(self.vectors, split.test),
             )
             for split in self.splits
         ]

@@ -73,7 +73,9 @@ def plan_cells(
     for vectorizer in vectorizers:
         cells.append(Cell(vectorizer, "none", "none", COSINE))
         cells += [
-            Cell(vectorizer, "none", merge, head) for merge in merges for head in learned
+            Cell(vectorizer, "none", merge, head)
+            for merge in merges
+            for head in learned
         ]
     return cells
 

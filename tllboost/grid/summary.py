@@ -84,11 +84,15 @@ def comparison(
     """
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     pair = {record["seed"]: record for record in other}
-    both = [(record, pair[record["seed"]]) for record in found if record["seed"] in pair]
+    both = [
+        (record, pair[record["seed"]]) for record in found if record["seed"] in pair
+    ]
     if not both or not _succeeded([record for couple in both for record in couple]):
         return (float("nan"),) * 3
     value = np.mean([_value(one, metric) - _value(two, metric) for one, two in both])
-    spread = np.mean([_draws(one, metric) - _draws(two, metric) for one, two in both], 0)
+    spread = np.mean(
+        [_draws(one, metric) - _draws(two, metric) for one, two in both], 0
+    )
     low, high = interval(sign * spread)
     return sign * float(value), low, high
 

@@ -223,7 +223,11 @@ class XGBoostHead(PairHead):
         state = {"start": self.start_, "baseline": curve, "n": self.n_features_in_}
         return {
             "head.json": json.dumps(state).encode(),
-            **({"head.ubj": bytes(self.booster_.save_raw("ubj"))} if self.booster_ else {}),
+            **(
+                {"head.ubj": bytes(self.booster_.save_raw("ubj"))}
+                if self.booster_
+                else {}
+            ),
         }
 
     def from_members(self, members: dict[str, bytes]) -> XGBoostHead:

@@ -31,7 +31,9 @@ class CosineHead(PairHead):
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the cosine of each pair: (n_pairs,) float32 in [-1, 1]."""
         if not hasattr(X, "cosine"):
-            msg = f"the cosine head needs PairFeatures, which know the vectors; got {X!r}"
+            msg = (
+                f"the cosine head needs PairFeatures, which know the vectors; got {X!r}"
+            )
             raise UsageError(msg)
         return X.cosine()
 

@@ -53,7 +53,9 @@ class Trees(NamedTuple):
         def children(side: str) -> NDArray[np.int32]:
             placed = [
                 np.where(leaf, own, getattr(tree, side)) + root
-                for tree, leaf, own, root in zip(trees, is_leaf, node, roots, strict=True)
+                for tree, leaf, own, root in zip(
+                    trees, is_leaf, node, roots, strict=True
+                )
             ]
             return np.concatenate(placed).astype(np.int32)
 

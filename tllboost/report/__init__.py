@@ -1,0 +1,1 @@
+"""What people read: the matrix as a table in the terminal."""

@@ -1,0 +1,88 @@
+"""A TOML file that says what flags say; flags beat it, it beats the defaults."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from tllboost.errors import DataError, UsageError
+
+__all__ = ["as_toml", "merge_config"]
+
+_NOT_IN_FILE = {"config", "quiet", "overwrite"}
+_PATHS = {"pairs", "images", "left", "right", "out", "store", "weights"}
+_LISTS = {"vectorizer", "merge", "head"}
+_NUMBERS = {"seed", "seeds", "negatives", "others", "folds", "jobs"}
+# What a run says of itself in run.toml.
+_WRITTEN = {"run"}
+
+
+def merge_config(
+    path: Path | None, given: dict[str, Any], explicit: set[str]
+) -> dict[str, Any]:
+    """Return the options, with the file's values where no flag was given.
+
+    Raises
+    ------
+    UsageError
+        If the file has a key that is no option, or a value of the wrong kind.
+    DataError
+        If the file can't be read.
+    """
+    if path is None:
+        return given
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"{path}: can't be read ({error.strerror})"
+        raise DataError(msg) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path}: not TOML ({error})"
+        raise DataError(msg) from error
+    known = sorted(set(given) - _NOT_IN_FILE)
+    merged = dict(given)
+    for key, value in values.items():
+        if key in _WRITTEN:
+            continue
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            msg = f"{path}: unknown key {key!r}: {hint}known: {', '.join(known)}"
+            raise UsageError(msg)
+        if key not in explicit:
+            merged[key] = _converted(path, key, value)
+    return merged
+
+
+def as_toml(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as TOML has them: no None, paths as text.
+
+    Examples
+    --------
+    >>> as_toml({"out": Path("results"), "store": None, "quiet": True})
+    {'out': 'results'}
+    """
+    return {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in options.items()
+        if value is not None and key not in _NOT_IN_FILE
+    }
+
+
+def _converted(path: Path, key: str, value: Any) -> Any:
+    """Return a value of the kind that the option takes."""
+    wanted, fits = "text", isinstance(value, str)
+    if key in _LISTS:
+        value = [value] if isinstance(value, str) else value
+        fits = isinstance(value, list) and all(isinstance(v, str) for v in value)
+        wanted = "text, or a list of text"
+    elif key in _NUMBERS:
+        wanted, fits = "a whole number", type(value) is int
+    elif key == "offline":
+        wanted, fits = "true or false", isinstance(value, bool)
+    if not fits:
+        msg = f"{path}: {key} = {value!r} must be {wanted}"
+        raise UsageError(msg)
+    return Path(value) if key in _PATHS else value

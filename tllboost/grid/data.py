@@ -1,0 +1,162 @@
+"""From a pair table to what all cells share: vectors, components, splits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.errors import DataError, ImageError, UsageError
+from tllboost.grid.plan import digest
+from tllboost.pair_table import PairTable
+from tllboost.splits import Protocol, Split, make_splits, match_components
+from tllboost.store import VectorStore
+from tllboost.store.hashes import hash_files
+from tllboost.vectorizing import space_of, vectorize
+
+__all__ = ["GridData", "Vectors", "gather"]
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(eq=False)
+class Vectors:
+    """The vectors of one vectorizer and what they cost."""
+
+    label: str
+    space: str
+    array: NDArray[np.float32]
+    seconds: float
+    n_computed: int
+    n_reused: int
+
+
+@dataclass(eq=False)
+class GridData:
+    """Everything that all cells see alike.
+
+    ``failures`` maps the index of an image that some vectorizer could not read to the
+    reason; its pairs are in no cell, so that all cells are measured on the same pairs.
+    """
+
+    table: PairTable
+    vectors: dict[str, Vectors]
+    failures: dict[int, str]
+    component: NDArray[np.int64]
+    digest: str
+    n_dropped: int = 0
+    _splits: dict[tuple[Protocol, int], list[Split]] = field(default_factory=dict)
+
+    def splits(self, protocol: Protocol, seed: int) -> list[Split]:
+        """Return the splits of one seed, made once."""
+        if (protocol, seed) not in self._splits:
+            table = self.table
+            self._splits[protocol, seed] = make_splits(
+                table.left,
+                table.right,
+                table.label,
+                self.component,
+                protocol=protocol,
+                seed=seed,
+                query=table.query,
+                given=table.split,
+            )
+        return self._splits[protocol, seed]
+
+
+def gather(
+    table: PairTable,
+    vectorizers: Sequence[Any],
+    *,
+    store: VectorStore | str | os.PathLike[str] | None = None,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> GridData:
+    """Vectorize the images of a table and tie them into components.
+
+    Raises
+    ------
+    DataError
+        If no match is left.
+    UsageError
+        If two vectorizers would have the same label.
+    """
+    vectors: dict[str, Vectors] = {}
+    failures: dict[int, str] = {}
+    for vectorizer in vectorizers:
+        if vectorizer.label in vectors:
+            msg = f"two vectorizers are both called {vectorizer.label!r}: give one"
+            raise UsageError(msg)
+        _need_pictures(table, vectorizer)
+        result = vectorize(
+            vectorizer,
+            table.paths,
+            ids=table.ids,
+            store=store,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        failures = result.failures | failures
+        vectors[vectorizer.label] = Vectors(
+            vectorizer.label,
+            space_of(vectorizer),
+            result.vectors,
+            result.seconds,
+            result.n_computed,
+            result.n_reused,
+        )
+    kept = table.without_images(set(failures))
+    if not (kept.label == 1).any():
+        first = next(iter(failures.values()), "there is none")
+        msg = f"{table.source}: no match is left with two readable pictures ({first})"
+        raise DataError(msg)
+    contents = _contents(kept)
+    is_match = kept.label == 1
+    component = match_components(
+        kept.n_images, kept.left[is_match], kept.right[is_match], _identical(contents)
+    )
+    return GridData(
+        kept,
+        vectors,
+        failures,
+        component,
+        _digest(kept, contents),
+        n_dropped=table.n_pairs - kept.n_pairs,
+    )
+
+
+def _need_pictures(table: PairTable, vectorizer: Any) -> None:
+    if getattr(vectorizer, "needs_images", True) and None in table.paths:
+        msg = (
+            f"{vectorizer.label} needs the pictures of {table.source}: give --images, "
+            "or --left and --right"
+        )
+        raise UsageError(msg)
+
+
+def _contents(table: PairTable) -> list[str]:
+    """Return what each image is: the hash of its bytes, or its name where unread."""
+    paths = [path for path in table.paths if path is not None]
+    hashes = dict(zip(paths, hash_files(paths), strict=True))
+    found = [None if path is None else hashes[path] for path in table.paths]
+    return [
+        name if content is None or isinstance(content, ImageError) else content
+        for name, content in zip(table.ids, found, strict=True)
+    ]
+
+
+def _identical(contents: list[str]) -> list[tuple[int, int]]:
+    """Tie each image to the first one of the same content."""
+    first: dict[str, int] = {}
+    ties = [(first.setdefault(content, i), i) for i, content in enumerate(contents)]
+    return [(a, b) for a, b in ties if a != b]
+
+
+def _digest(table: PairTable, contents: list[str]) -> str:
+    """Hash all that the splits and labels hang on."""
+    columns = (table.left, table.right, table.label, table.query, table.split)
+    return digest(contents, [None if c is None else c.tolist() for c in columns])

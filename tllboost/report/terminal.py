@@ -1,0 +1,64 @@
+"""The matrix as a table for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tllboost.grid.matrix import make_matrix
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["print_matrix"]
+
+_SHORT = {
+    "linear-svm": "svm",
+    "naive-bayes": "bayes",
+    "random-forest": "forest",
+    "xgboost": "xgb",
+    "xgboost-rank": "xgb-rank",
+}
+
+
+def print_matrix(
+    rows: list[dict[str, Any]], metric: str, *, console: Console | None = None
+) -> None:
+    """Print one metric of every cell; the best is marked ``*``, its ties ``=``.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of ``results.csv``.
+    metric : str
+        What to show.
+    console : rich.console.Console or None
+        Where to; None prints to standard output.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    matrix = make_matrix(rows)
+    table = Table(
+        title=f"{metric} (* best, = tied with it at 95 %)", title_justify="left"
+    )
+    table.add_column("vectorizer, merge", overflow="fold", min_width=18)
+    for head in matrix.heads:
+        table.add_column(_SHORT.get(head, head), justify="right", overflow="fold")
+    for key in matrix.keys:
+        name = " ".join(part for part in key if part != "none")
+        cells = [_text(matrix.cells.get((key, head)), metric) for head in matrix.heads]
+        table.add_row(name, *cells)
+    (console or Console()).print(table)
+
+
+def _text(row: dict[str, Any] | None, metric: str) -> str:
+    if row is None:
+        return ""
+    if row["status"] != "ok":
+        return "failed"
+    value = row[metric]
+    if value != value:
+        return "–"
+    mark = {"best": "*", "yes": "="}.get(row["tied_with_best"], " ")
+    text = f"{value:.3f}".removeprefix("0") if 0 <= value < 1 else f"{value:.2f}"
+    return f"[bold]{text}{mark}[/bold]" if mark == "*" else f"{text}{mark}"
