@@ -1,0 +1,39 @@
+# Two commands do all: `make demo` and `make test`. Both install what they need first.
+
+PYTHON ?= python3
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint clean
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with the tllboost command (once; needs Python 3.11 or later)
+
+demo: $(STAMP) ## Run the grid on the bundled demo set and score a new pair
+	$(BIN)/tllboost demo --out results/demo
+
+test: $(STAMP) ## Run the tests (JOBS=2 processes)
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(STAMP) ## Check style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## Remove .venv, caches and the demo's results
+	rm -rf $(VENV) build dist *.egg-info results/demo results/demo-pictures
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Done once, and again when pyproject.toml changes; a stop half way leaves no stamp.
+$(STAMP): pyproject.toml
+	@echo "Installing into $(VENV): a few minutes, once"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	@touch $@
