@@ -8,7 +8,7 @@ merged rows that a head sees, computed a block at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -125,7 +125,9 @@ def resolve_merge(merge: str | MergeFunction) -> MergeFunction:
         return merge
     parts: tuple[MergeFunction, ...]
     parts = tuple(MERGES.resolve(name.strip()) for name in merge.split("+"))
-    return parts[0] if len(parts) == 1 else _Sum(parts)
+    if len(parts) == 1:
+        return parts[0]
+    return cast("MergeFunction", _Sum(parts))
 
 
 def is_symmetric(merge: str) -> bool:
@@ -179,7 +181,7 @@ def merge_pairs(
 def pair_cosine(
     vectors: NDArray[np.float32], left: NDArray[np.int64], right: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return the cosine of each pair: (n_pairs,) float32 in [-1, 1], 0 for a zero vector.
+    """Return the cosine of each pair: (n_pairs,) float32, 0 for a zero vector.
 
     Parameters
     ----------

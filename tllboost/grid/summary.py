@@ -84,9 +84,7 @@ def comparison(
     """
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     pair = {record["seed"]: record for record in other}
-    both = [
-        (record, pair[record["seed"]]) for record in found if record["seed"] in pair
-    ]
+    both = [(one, pair[one["seed"]]) for one in found if one["seed"] in pair]
     if not both or not _succeeded([record for couple in both for record in couple]):
         return (float("nan"),) * 3
     value = np.mean([_value(one, metric) - _value(two, metric) for one, two in both])
@@ -98,7 +96,7 @@ def comparison(
 
 
 def chosen_row(rows: Sequence[Row], metric: str) -> list[Row]:
-    """Order the rows by their validation figure, best first: the test chooses nothing."""
+    """Order the rows by their validation figure, best first; the test has no say."""
     sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
     measured = [row for row in rows if row["status"] == "ok"]
     finite = [row for row in measured if np.isfinite(row["validation"])]

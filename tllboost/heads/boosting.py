@@ -1,9 +1,9 @@
 """Gradient-boosted heads that may start from the cosine.
 
 Few pairs and many columns make a plain boosted head fall below the cosine that needs no
-training. Boosting can start from that baseline instead: the log-odds of a logistic curve
-on the cosine alone is the margin of tree zero, and trees add what it misses. Stopped on
-validation, such a head is never far below its cosine.
+training. Boosting can start from that baseline instead: the log-odds of a logistic
+curve on the cosine alone is the margin of tree zero, and trees add what it misses.
+Stopped on validation, such a head is never far below its cosine.
 """
 
 from __future__ import annotations

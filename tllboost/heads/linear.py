@@ -21,16 +21,25 @@ from tllboost.heads.base import PairHead, Validation
 
 __all__ = ["LinearHead", "LinearSVMHead", "LogisticHead"]
 
-_STRENGTHS = tuple(10.0**power for power in (-5, -4.5, -4, -3.5, -3, -2.5, -2, -1, 0))
+_STRENGTHS = tuple(
+    10.0**power for power in (-5, -4.5, -4, -3.5, -3, -2.5, -2, -1.5, -1)
+)
 _DEFAULT_STRENGTH = 1e-3
 _PATIENCE = 2
+# How much larger than the other columns the cosine is made: a ridge penalty on its
+# weight then counts a thousandth.
+_COSINE_SIZE = 30.0
 
 
 class LinearHead(PairHead):
-    """A linear score, w · features + b.
+    """A linear score, w · features + v · cosine + b.
 
-    For each way to scale the features ("column": each column to mean 0 and variance 1;
-    "global": all divided by one number, their root mean square), regularisation is
+    The cosine of the pair, where the features know it, is one more column that
+    regularisation hardly touches: at its strongest the head is the baseline, and it
+    departs from it only as far as validation asks for.
+
+    For each way to scale the features ("global": all divided by one number, their root
+    mean square; "column": each column to mean 0 and variance 1), regularisation is
     loosened step by step until the validation loss has risen twice; the best of all
     steps is kept. Without a validation side: columns scaled, C = 0.001.
 
@@ -38,6 +47,8 @@ class LinearHead(PairHead):
     ----------
     coef_ : ndarray of shape (n_features,), float32
         Weights on the features as they come, scaling folded in.
+    cosine_coef_ : float
+        Weight on the cosine; 0 where the features don't know it.
     intercept_ : float
     scaling_, strength_ : str, float
         What was chosen: the scaling, and C (smaller is stronger).
@@ -67,11 +78,14 @@ class LinearHead(PairHead):
         sample_weight : ndarray of shape (n_pairs,) or None
         validation : Validation or None
         """
-        features = np.array(X, dtype=np.float32)
-        held_out = None if validation is None else np.asarray(validation.features)
+        features = _with_cosine(X)
+        held_out = None if validation is None else _with_cosine(validation.features)
         best = np.inf
-        for scaling in ("column", "global") if validation else ("column",):
+        for scaling in ("global", "column") if validation else ("column",):
             shift, scale = _scaling(features, scaling)
+            if hasattr(X, "cosine"):
+                shift[-1] = features[:, -1].mean()
+                scale[-1] = max(features[:, -1].std(), 1e-6) / _COSINE_SIZE
             scaled = (features - shift) / scale
             losses: list[float] = []
             for strength, model in self._path(scaled, y, sample_weight, validation):
@@ -81,12 +95,17 @@ class LinearHead(PairHead):
                     losses.append(validation.loss(held_out @ coef + intercept))
                 if not losses or losses[-1] < best:
                     best = losses[-1] if losses else best
-                    self.coef_, self.intercept_ = coef.astype(np.float32), intercept
+                    self._keep(X, coef, intercept)
                     self.scaling_, self.strength_ = scaling, strength
                 if len(losses) - int(np.argmin(losses or [0])) > _PATIENCE:
                     break
-        self.n_features_in_ = len(self.coef_)
         return self
+
+    def _keep(self, X: Any, coef: NDArray[np.float64], intercept: float) -> None:
+        self.n_features_in_ = X.shape[1]
+        self.coef_ = coef[: self.n_features_in_].astype(np.float32)
+        self.cosine_coef_ = float(coef[-1]) if hasattr(X, "cosine") else 0.0
+        self.intercept_ = intercept
 
     def _path(
         self,
@@ -107,22 +126,23 @@ class LinearHead(PairHead):
             yield strength, model
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
-        """Return w · features + b: (n_pairs,) float32."""
-        if hasattr(X, "blocks"):
-            scores = [block @ self.coef_ for block in X.blocks()]
-            return np.concatenate(scores or [np.zeros(0)]) + self.intercept_
-        return np.asarray(X, dtype=np.float32) @ self.coef_ + self.intercept_
+        """Return w · features + v · cosine + b: (n_pairs,) float64."""
+        blocks = X.blocks() if hasattr(X, "blocks") else [np.asarray(X, np.float32)]
+        score = np.concatenate([block @ self.coef_ for block in blocks] or [[]])
+        if self.cosine_coef_:
+            score = score + self.cosine_coef_ * X.cosine()
+        return score + self.intercept_
 
     def to_members(self) -> dict[str, bytes]:
         """Return the weights as safetensors."""
-        intercept = np.array([self.intercept_], dtype=np.float64)
-        arrays = {"coef": self.coef_, "intercept": intercept}
-        return {"head.safetensors": save(arrays)}
+        scalars = np.array([self.cosine_coef_, self.intercept_], dtype=np.float64)
+        return {"head.safetensors": save({"coef": self.coef_, "scalars": scalars})}
 
     def from_members(self, members: dict[str, bytes]) -> LinearHead:
         """Take the weights back."""
         arrays = load(members["head.safetensors"])
-        self.coef_, self.intercept_ = arrays["coef"], float(arrays["intercept"][0])
+        self.coef_ = arrays["coef"]
+        self.cosine_coef_, self.intercept_ = arrays["scalars"].tolist()
         self.n_features_in_ = len(self.coef_)
         return self
 
@@ -153,6 +173,14 @@ class LinearSVMHead(LinearHead):
 
     def _estimator(self) -> Any:
         return LinearSVC(dual=True, max_iter=300, random_state=self.random_state)
+
+
+def _with_cosine(X: Any) -> NDArray[np.float32]:
+    """Return the features, the cosine as a last column where it is known."""
+    features = np.array(X, dtype=np.float32)
+    if not hasattr(X, "cosine"):
+        return features
+    return np.column_stack([features, X.cosine()])
 
 
 def _scaling(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ class MLPHead(PairHead):
     Examples
     --------
     >>> X = np.float32([[0, 1], [1, 0], [0, 2], [2, 0]] * 8)
-    >>> head = MLPHead(hidden=(8,), n_epochs=50, batch_size=4).fit(X, np.array([0, 1] * 16))
+    >>> head = MLPHead(hidden=(8,), n_epochs=50, batch_size=4)
+    >>> head = head.fit(X, np.array([0, 1] * 16))
     >>> head.predict(X[:4]).tolist()
     [0, 1, 0, 1]
     """
@@ -105,7 +107,7 @@ class MLPHead(PairHead):
 
         widths = (n_features, *self.hidden)
         layers: list[Any] = []
-        for n_in, n_out in zip(widths, widths[1:], strict=False):
+        for n_in, n_out in pairwise(widths):
             layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(self.dropout)]
         return nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
