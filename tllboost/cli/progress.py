@@ -6,9 +6,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Progress", "progress_bar"]
+__all__ = ["Message", "Progress", "message_to", "progress_bar"]
 
+Message = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
+
+
+def message_to(*, quiet: bool = False) -> Message:
+    """Give a callable that writes one line to standard error, or none when `quiet`."""
+
+    def tell(line: str) -> None:
+        if not quiet:
+            sys.stderr.write(f"{line}\n")
+
+    return tell
 
 
 @contextmanager

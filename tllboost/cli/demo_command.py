@@ -1,0 +1,129 @@
+"""``tllboost demo``: the whole path on pictures that are made on the spot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tllboost.cli.options import Quiet, Store
+from tllboost.cli.progress import Message, message_to, progress_bar
+
+if TYPE_CHECKING:
+    from tllboost.demo_set import DemoSet
+    from tllboost.grid import GridResult
+
+__all__ = ["add_to"]
+
+_VECTORIZERS = ("classic",)
+_MERGES = ("dot", "l1")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give `app` the command ``demo``."""
+    app.command("demo")(demo)
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the results.")
+    ] = Path("results/demo"),
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            "--pictures", help="Folder for the pictures; by default OUT-pictures."
+        ),
+    ] = None,
+    store: Store = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace another run's results in --out."),
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a small grid on made pictures, show its matrix and score a new pair.
+
+    240 scenes are cut from the photographs that scikit-image and scikit-learn ship;
+    nothing is downloaded. It takes a minute on two cores, and a second run reuses
+    what the first one computed.
+
+    **Examples**
+
+        tllboost demo
+        tllboost demo --out /tmp/demo
+    """
+    from tllboost.demo_set import make_demo_set
+
+    folder = out.with_name(f"{out.name}-pictures") if pictures is None else pictures
+    made = make_demo_set(folder)
+    say = message_to(quiet=quiet)
+    say(f"240 scenes, 3 views each: {folder}")
+    result = _run(made, out, store, overwrite, quiet)
+    _show(result)
+    if result.chosen is not None:
+        _score_new_pairs(out / "best.tllb", made)
+        _suggest(out, made, say)
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+def _run(
+    made: DemoSet, out: Path, store: Path | None, overwrite: bool, quiet: bool
+) -> GridResult:
+    from tllboost.grid import run_grid
+    from tllboost.pairs import read_pairs
+
+    table = read_pairs(made.pairs, images=made.pairs.parent)
+    with progress_bar(quiet=quiet) as progress:
+        return run_grid(
+            table,
+            _VECTORIZERS,
+            _MERGES,
+            out=out,
+            store=store,
+            overwrite=overwrite,
+            progress=progress,
+            message=message_to(quiet=quiet),
+        )
+
+
+def _show(result: GridResult) -> None:
+    from rich.console import Console
+
+    from tllboost.report.terminal import print_matrix
+
+    console = Console()
+    # A file or a pipe has no width of its own: take what the matrix needs.
+    print_matrix(
+        result.rows,
+        result.metric,
+        console=console if console.is_terminal else Console(width=100),
+    )
+    for note in result.notes:
+        typer.echo(note)
+
+
+def _score_new_pairs(bundle: Path, made: DemoSet) -> None:
+    """Score pictures that the grid never saw: a match and none."""
+    from tllboost.bundle import load_bundle
+
+    classifier = load_bundle(bundle)
+    pairs = [[made.query, made.match], [made.query, made.other]]
+    probability = classifier.predict_proba(pairs)[:, 1]
+    called = classifier.predict(pairs)
+    typer.echo(f"new pictures, scored by {bundle}:")
+    for (left, right), chance, match in zip(pairs, probability, called, strict=True):
+        decision = "match" if match else "no match"
+        typer.echo(f"  {left.name}  {right.name}  {chance:.3f}  {decision}")
+
+
+def _suggest(out: Path, made: DemoSet, say: Message) -> None:
+    folder = made.pairs.parent
+    say("the same by hand, and what to try next:")
+    flags = " ".join(
+        [*(f"-v {name}" for name in _VECTORIZERS), *(f"-m {name}" for name in _MERGES)]
+    )
+    say(f"  tllboost grid {made.pairs} --images {folder} {flags} --out {out}")
+    say(f"  tllboost score {out / 'best.tllb'} {made.query} {made.match}")
+    say(f"  tllboost rank {out / 'best.tllb'} {made.query} --among {folder} --top 5")
