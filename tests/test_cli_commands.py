@@ -1,0 +1,322 @@
+"""The commands list, check, vectorize, store and demo, as a user meets them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from conftest import write_picture
+
+from tllboost.cli import main
+from tllboost.heads import HEADS
+from tllboost.merges import MERGES
+from tllboost.splits import PROTOCOLS
+from tllboost.vectorizers import VECTORIZERS, make_vectorizer
+
+REGISTRIES = {
+    "vectorizers": VECTORIZERS,
+    "merges": MERGES,
+    "heads": HEADS,
+    "protocols": PROTOCOLS,
+}
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run ``tllboost`` as a shell would, with no store but the one that is named."""
+    monkeypatch.delenv("TLLBOOST_STORE", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run_command(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["tllboost", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        return Done(leaving.value.code or 0, *capfd.readouterr())
+
+    return run_command
+
+
+def write_table(path: Path, rows: Sequence[Sequence[str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Four pictures, two of them in a subfolder."""
+    folder = tmp_path / "pictures"
+    (folder / "sub").mkdir(parents=True)
+    for seed, name in enumerate(("a.jpg", "b.png", "sub/c.jpg", "sub/d.jpg")):
+        write_picture(folder / name, seed=seed)
+    return folder
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_list_names_everything_with_a_description(run: Run, kind: str) -> None:
+    done = run("list", kind)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for name in REGISTRIES[kind]:
+        assert any(
+            line.split()[0].partition(":")[0] == name and len(line.split()) > 2
+            for line in lines
+        ), name
+
+
+def test_list_shows_all_kinds_by_default(run: Run) -> None:
+    shown = run("list").stdout
+    assert [line for line in shown.splitlines() if line and line[0] != " "] == [
+        "vectorizers",
+        "projections",
+        "merges",
+        "heads",
+        "protocols",
+    ]
+
+
+def test_list_refuses_an_unknown_kind(run: Run) -> None:
+    done = run("list", "colours")
+    assert done.returncode == 2
+    assert "colours" in done.stderr
+
+
+def test_check_passes_a_sound_table(run: Run, pictures: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "pairs.csv", [("left", "right"), ("a", "b")])
+    done = run("check", table, "--images", pictures)
+    assert done.returncode == 0, done.stderr
+    assert "1 pairs of 2 images" in done.stdout
+
+
+def test_check_says_that_no_picture_was_read(run: Run, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "pairs.csv", [("left", "right"), ("a", "b")])
+    done = run("check", table)
+    assert done.returncode == 0
+    assert "--images" in done.stderr
+    assert run("check", table, "--quiet").stderr == ""
+
+
+def test_check_fails_on_a_split_that_leaks(
+    run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    rows = [("left", "right", "split"), ("a", "b", "train"), ("b", "sub/c", "test")]
+    table = write_table(tmp_path / "pairs.csv", rows)
+    done = run("check", table, "--images", pictures, "--json")
+    assert done.returncode == 3
+    report = json.loads(done.stdout)
+    assert report["leaks"] is True
+    assert report["leaking_images"] == [["b", ["train", "test"]]]
+
+
+def test_check_fails_on_a_picture_that_cant_be_read(
+    run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    truncated = (pictures / "a.jpg").read_bytes()[:400]
+    (pictures / "a.jpg").write_bytes(truncated)
+    table = write_table(tmp_path / "pairs.csv", [("left", "right"), ("a", "b")])
+    done = run("check", table, "--images", pictures)
+    assert done.returncode == 3
+    assert "unreadable images: 1" in done.stdout
+
+
+def test_check_names_file_line_and_value_of_a_missing_picture(
+    run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    rows = [("left", "right"), ("a", "b"), ("a", "nowhere")]
+    table = write_table(tmp_path / "pairs.csv", rows)
+    done = run("check", table, "--images", pictures)
+    assert done.returncode == 3
+    assert f"{table}:3: right: no picture 'nowhere'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_check_reads_groups(run: Run, tmp_path: Path) -> None:
+    for seed, name in enumerate(("000100", "000101", "000200", "000201")):
+        write_picture(tmp_path / f"{name}.jpg", seed=seed)
+    done = run("check", tmp_path, "--groups", r"^(\d{4})")
+    assert done.returncode == 0, done.stderr
+    assert "2 pairs of 4 images" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--groups", "folder", "--images", "x"], "--images 'x' does not go with"),
+        ([], "say how its pictures form groups"),
+        (["--groups", "no parentheses"], "one"),
+    ],
+    ids=["groups and images", "a folder alone", "no group in the pattern"],
+)
+def test_check_refuses_options_that_contradict(
+    run: Run, pictures: Path, options: list[str], told: str
+) -> None:
+    done = run("check", pictures, *options)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_vectorize_computes_once_and_then_reuses(
+    run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    arguments = ("vectorize", pictures, "-v", "classic", "--store", store)
+    first, second = run(*arguments), run(*arguments)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr
+    assert "4 computed, 0 reused, 0 failed" in first.stdout
+    assert "0 computed, 4 reused, 0 failed" in second.stdout
+
+
+def test_vectorize_goes_on_after_a_bad_picture(
+    run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    bad = pictures / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    out = tmp_path / "new" / "classic.npz"
+    done = run(
+        "vectorize", pictures, "-v", "classic", "--store", tmp_path / "s", "--out", out
+    )
+    assert done.returncode == 4
+    assert done.stderr.startswith(f"tllboost: {bad}: ")
+    assert len(done.stderr.splitlines()) == 1
+    with np.load(out, allow_pickle=False) as arrays:
+        assert arrays["ids"].tolist() == ["a", "b", "sub/c", "sub/d"]
+        assert arrays["vectors"].shape[0] == 4
+
+
+def test_vectorize_fails_where_every_picture_does(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "v.npz"
+    done = run(
+        *("vectorize", tmp_path / "none.jpg", "-v", "classic"),
+        *("--store", tmp_path / "store", "--out", out),
+    )
+    assert done.returncode == 3
+    assert "none.jpg" in done.stderr
+    assert not out.exists()
+
+
+def test_vectorize_out_is_what_vectors_reads(
+    run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "classic.npz"
+    folders = (pictures, shutil.copytree(pictures, tmp_path / "right"))
+    done = run(
+        "vectorize", *folders, "-v", "classic", "--store", tmp_path / "s", "--out", out
+    )
+    assert done.returncode == 0, done.stderr
+    vectors, found = make_vectorizer(f"vectors:{out}").lookup(
+        ["pictures/a", "right/sub/c.jpg", "left/a"]
+    )
+    assert found.tolist() == [True, True, False]
+    direct = make_vectorizer("classic").transform([pictures / "a.jpg"])
+    np.testing.assert_allclose(vectors[0], direct[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["-v", "clasic"], 2, "did you mean 'classic'"),
+        (["-v", "classic", "-v", "onnx:n.onnx", "--out", "v.npz"], 2, "one vectorizer"),
+        (["-v", "classic", "--weights", "net.pt"], 2, "NAME@FILE"),
+        (["-v", "onnx:none.onnx"], 3, "none.onnx"),
+        (
+            ["-v", "timm:resnet18", "--weights", "none.safetensors"],
+            3,
+            "none.safetensors",
+        ),
+    ],
+    ids=["unknown name", "out of two", "no network", "no file", "no weights"],
+)
+def test_vectorize_tells_what_is_wrong_in_one_line(
+    run: Run, pictures: Path, tmp_path: Path, arguments: list[str], code: int, told: str
+) -> None:
+    done = run("vectorize", pictures, *arguments, "--store", tmp_path / "store")
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_vectorize_needs_pictures(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run("vectorize", tmp_path / "empty", "-v", "classic")
+    assert done.returncode == 3
+    assert "no pictures in" in done.stderr
+
+
+@pytest.mark.shared
+def test_vectorize_takes_local_weights(run: Run, shared: Path, tmp_path: Path) -> None:
+    weights = shared / "weights" / "mobilenetv2_100.safetensors"
+    picture = shared / "data" / "ukbench"
+    store = tmp_path / "store"
+    arguments = ("vectorize", picture, "--offline", "--store", store, "--quiet")
+    beside = run(*arguments, "-v", "timm:mobilenetv2_100", "--weights", weights)
+    inside = run(*arguments, "-v", f"timm:mobilenetv2_100@{weights}")
+    assert (beside.returncode, inside.returncode) == (0, 0), beside.stderr
+    assert "1280 numbers each; 56 computed" in beside.stdout
+    assert "0 computed, 56 reused" in inside.stdout
+
+
+def test_store_tells_what_it_holds(run: Run, pictures: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert "nothing is stored" in run("store", "info", "--store", store).stdout
+    run("vectorize", pictures, "-v", "classic", "--store", store)
+    stored = json.loads(run("store", "info", "--store", store, "--json").stdout)
+    assert [entry["n_rows"] for entry in stored["stored"]] == [4]
+    fingerprint = stored["stored"][0]["fingerprint"]
+    assert fingerprint in run("store", "info", "--store", store).stdout
+    pruned = run("store", "prune", "--store", store, "--fingerprint", fingerprint)
+    assert "dropped 4 vectors" in pruned.stdout
+
+
+def test_store_verify_finds_a_flipped_byte_and_prune_drops_it(
+    run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    run("vectorize", pictures, "-v", "classic", "--store", store)
+    sound = run("store", "verify", "--store", store)
+    assert sound.returncode == 0
+    assert "all 4 vectors" in sound.stdout
+    (file,) = store.glob("*.f32")
+    data = bytearray(file.read_bytes())
+    data[100] ^= 255
+    file.write_bytes(data)
+    damaged = run("store", "verify", "--store", store)
+    assert damaged.returncode == 5
+    assert "checksum" in damaged.stdout
+    assert "prune" in damaged.stderr
+    assert "dropped 1 vectors" in run("store", "prune", "--store", store).stdout
+    assert run("store", "verify", "--store", store).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["verify", "prune"])
+def test_store_commands_need_a_store(run: Run, tmp_path: Path, command: str) -> None:
+    done = run("store", command, "--store", tmp_path / "none")
+    assert done.returncode == 3
+    assert "no vector store there" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_store_refuses_an_index_that_is_none(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "index.sqlite").write_text("something else entirely" * 40)
+    done = run("store", "info", "--store", tmp_path)
+    assert done.returncode == 5
+    assert len(done.stderr.splitlines()) == 1
