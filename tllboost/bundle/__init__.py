@@ -1,0 +1,18 @@
+"""Bundles: one file that holds a fitted classifier and scores new pairs anywhere.
+
+A ``.tllb`` file is a zip archive:
+
+    manifest.json         what it is: cell, vectorizer, merge, head, calibration,
+                          threshold, metrics, versions, sha256 of every other member
+    head.*                what the head learned: safetensors, UBJSON, JSON or skops
+    network/*             the networks that were local files, up to 100 MB each
+    golden.safetensors    vectors of a few pairs and the scores that they must get
+
+It holds no code and no pickle. A sha256 tells a damaged bundle from a whole one; it
+does not tell who wrote it, so whatever a bundle says is taken as a stranger's word.
+"""
+
+from tllboost.bundle.load import load_bundle, read_manifest
+from tllboost.bundle.save import save_bundle
+
+__all__ = ["load_bundle", "read_manifest", "save_bundle"]

@@ -1,0 +1,173 @@
+"""A vectorizer out of a bundle: nothing is loaded until a picture needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tllboost.errors import BundleError, TllboostError, WeightsError
+from tllboost.vectorizers import VECTORIZERS, make_vectorizer
+from tllboost.vectorizers.base import Vectorizer, loaded
+from tllboost.vectorizers.spec import Spec, parse_spec
+
+__all__ = ["BundledVectorizer", "build_part"]
+
+
+class BundledVectorizer(Vectorizer):
+    """One vectorizer as a bundle records it.
+
+    Vectors in a store are found under the recorded fingerprint without opening the
+    network. Before the network makes a new one, what it really is must equal the
+    record: a bundle that lies can read the store, but can't write to it under a name
+    that is another's.
+
+    Parameters
+    ----------
+    record : mapping
+        The part, as the manifest has it.
+    file : Path, optional
+        Where its network lies on this machine.
+    device : str, default="auto"
+    offline : bool, default=False
+    """
+
+    def __init__(
+        self,
+        record: Mapping[str, Any],
+        file: Path | None = None,
+        *,
+        device: str = "auto",
+        offline: bool = False,
+    ) -> None:
+        self.record = record
+        self.file = file
+        self.device = device
+        self.offline = offline
+
+    @property
+    def name(self) -> str:
+        """The spelling that it was made with, its file without folder."""
+        return str(self.record["spec"])
+
+    @property
+    def label(self) -> str:
+        """Short name for tables."""
+        return str(self.record["label"])
+
+    @property
+    def fingerprint(self) -> str:
+        """What the vectors depend on, as recorded."""
+        return str(self.record["fingerprint"])
+
+    @property
+    def n_dims(self) -> int:
+        """Width of a vector."""
+        return int(self.record["n_dims"])
+
+    @property
+    def input_size(self) -> int | None:
+        """Short side that decoding may shrink to."""
+        size: int | None = self.record["input_size"]
+        return size
+
+    @property
+    def needs_images(self) -> bool:  # type: ignore[override]
+        """Whether it looks at pictures."""
+        return bool(self.record["needs_images"])
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return one RGB picture as the array that `forward` batches."""
+        return self._verified.prepare(image)
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        """Return vectors (n_images, n_dims), float32, of prepared pictures."""
+        vectors = self._verified.forward(batch)
+        if vectors.shape[1:] != (self.n_dims,):
+            what = "width of a vector"
+            raise self._mismatch(what, self.n_dims, vectors.shape[1])
+        return vectors
+
+    def lookup(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the vectors of ids, and which were found (``vectors:`` only)."""
+        found: tuple[np.ndarray, np.ndarray] = self._verified.lookup(ids)  # type: ignore[attr-defined]
+        return found
+
+    @loaded
+    def _verified(self) -> Vectorizer:
+        """Return the vectorizer itself, once it is known to be the recorded one."""
+        network = self.record["file"]
+        if network is not None and self.file is None:
+            msg = (
+                f"the bundle names the network {network['name']!r} and does not hold "
+                f"it (sha256 {network['sha256'][:12]}…): say where it lies by "
+                "--weights FILE"
+            )
+            raise WeightsError(msg)
+        vectorizer = build_part(
+            self.name, self.file, device=self.device, offline=self.offline
+        )
+        for what in ("fingerprint", "input_size", "needs_images"):
+            wanted, found = self.record[what], getattr(vectorizer, what)
+            if wanted != found:
+                raise self._mismatch(what, wanted, found)
+        return vectorizer
+
+    def _mismatch(self, what: str, wanted: object, found: object) -> BundleError:
+        return BundleError(
+            f"{self.label}: the {what} is not what the bundle says "
+            f"({_difference(str(wanted), str(found))}): not to be used"
+        )
+
+
+def build_part(
+    spec: str, file: Path | None, *, device: str, offline: bool
+) -> Vectorizer:
+    """Return the vectorizer of one part's spec, reading its network from `file`.
+
+    Raises
+    ------
+    UsageError
+        If the spec or an option is wrong.
+    BundleError
+        If it sets what is the user's to set.
+    """
+    parsed = parse_spec(spec)
+    if parsed.kind not in VECTORIZERS:
+        return make_vectorizer(spec, device=device, offline=offline)
+    kind = VECTORIZERS.resolve(parsed.kind)
+    if unseen := sorted(kind.UNSEEN & set(parsed.options)):
+        msg = f"{spec!r} sets {unseen[0]!r}, which is not a bundle's to say"
+        raise BundleError(msg)
+    rest = parsed.rest
+    if file is not None:
+        named, at, _ = rest.partition("@")
+        # `onnx:FILE` and `vectors:FILE` are a file alone, others NAME@FILE.
+        alone = parsed.kind in ("onnx", "vectors")
+        rest = str(file) if alone or not at else f"{named}@{file}"
+    where = Spec(spec, parsed.kind, rest, parsed.options)
+    vectorizer: Vectorizer = kind.from_spec(where, device=device, offline=offline)
+    return vectorizer
+
+
+def check_spec(spec: str, *, has_file: bool) -> None:
+    """Raise ValueError unless a built-in vectorizer can be made of a recorded spec."""
+    parsed = parse_spec(spec)
+    if has_file != (parsed.kind in ("onnx", "vectors") or "@" in parsed.rest):
+        msg = f"vectorizer {spec!r} and its file don't fit"
+        raise ValueError(msg)
+    try:
+        build_part(spec, None, device="cpu", offline=True)
+    except TllboostError as error:
+        msg = f"vectorizer {spec!r}: {error}"
+        raise ValueError(msg) from error
+
+
+def _difference(wanted: str, found: str) -> str:
+    """Return the first fields of two fingerprints that differ."""
+    fields = zip(wanted.split("|"), found.split("|"), strict=False)
+    first = next((pair for pair in fields if pair[0] != pair[1]), (wanted, found))
+    return f"{first[0][:100]!r} there, {first[1][:100]!r} here"

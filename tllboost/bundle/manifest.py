@@ -1,0 +1,234 @@
+"""The manifest of a bundle: what must stand in it, and the check that it does."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tllboost.errors import BundleError
+
+__all__ = [
+    "FORMAT",
+    "GOLDEN",
+    "MANIFEST",
+    "MAX_NETWORK_BYTES",
+    "VERSION",
+    "manifest_bytes",
+    "parse_manifest",
+]
+
+FORMAT = "tllboost bundle"
+VERSION = 1
+MANIFEST = "manifest.json"
+GOLDEN = "golden.safetensors"
+MAX_NETWORK_BYTES = 100_000_000
+"""A larger network is named in the bundle and stays beside it."""
+
+_MAX_MANIFEST_BYTES = 1_000_000
+_LIMITS = (
+    (re.compile(r"golden\.safetensors"), 64_000_000),
+    (re.compile(r"head\.(json|ubj|safetensors|skops)"), 500_000_000),
+    # No pickle: a network in a .pt or .pth file is named, never carried.
+    (re.compile(r"network/\w[\w.-]*\.(onnx|safetensors|npz)", re.A), MAX_NETWORK_BYTES),
+)
+
+
+def size_limit(name: str) -> int:
+    """Return how many bytes a member may have; 0 where a bundle has no such member.
+
+    Examples
+    --------
+    >>> size_limit("network/net.onnx"), size_limit("../../.bashrc")
+    (100000000, 0)
+    """
+    if name == MANIFEST:
+        return _MAX_MANIFEST_BYTES
+    return next((size for known, size in _LIMITS if known.fullmatch(name)), 0)
+
+
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """Return a manifest as JSON that :func:`parse_manifest` takes back."""
+    text = json.dumps(manifest, indent=1, allow_nan=False)
+    parse_manifest(text.encode(), what="the new bundle")
+    return text.encode()
+
+
+def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
+    """Return the manifest in `data` once every value in it is of its kind.
+
+    Parameters
+    ----------
+    data : bytes
+        JSON.
+    what : str
+        Name of the bundle, for messages.
+
+    Raises
+    ------
+    BundleError
+        If it is no JSON, of another format version, or a value is not what it must be.
+
+    Examples
+    --------
+    >>> parse_manifest(b'{"format": "tllboost bundle", "version": 7}', what="a.tllb")
+    Traceback (most recent call last):
+      ...
+    tllboost.errors.BundleError: a.tllb: format version 7, this tllboost reads 1: ...
+    """
+    try:
+        manifest = json.loads(
+            data, object_pairs_hook=_unique, parse_constant=_refuse_constant
+        )
+    except (ValueError, RecursionError) as error:
+        msg = f"{what}: {MANIFEST} can't be read ({_brief(error)})"
+        raise BundleError(msg) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        msg = f"{what}: {MANIFEST} is not that of a tllboost bundle"
+        raise BundleError(msg)
+    if manifest.get("version") != VERSION:
+        msg = (
+            f"{what}: format version {manifest.get('version')!r}, this tllboost reads "
+            f"{VERSION}: use the tllboost that wrote it, or save it again"
+        )
+        raise BundleError(msg)
+    try:
+        _check(manifest, _SHAPE, "")
+    except ValueError as error:
+        msg = f"{what}: {MANIFEST}: {error}"
+        raise BundleError(msg) from error
+    return manifest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        msg = "a key stands twice"
+        raise ValueError(msg)
+    return found
+
+
+def _refuse_constant(text: str) -> Any:
+    msg = f"{text} is not a number"
+    raise ValueError(msg)
+
+
+def _brief(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _is_text(value: Any) -> bool:
+    """Tell text that is safe to show: no control characters, no novel."""
+    return isinstance(value, str) and len(value) <= 4_000 and value.isprintable()
+
+
+def _is_number(value: Any) -> bool:
+    # Not below: bool is an int, and an int may be too long for a float.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= 1e300 and math.isfinite(value)
+
+
+def _is_count(most: int) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        return type(value) is int and 0 <= value <= most
+
+    return check
+
+
+def _is_size_or_none(value: Any) -> bool:
+    return value is None or (type(value) is int and 1 <= value <= 8_192)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _is_record(value: Any) -> bool:
+    """Tell a flat mapping of names to text, numbers, truth values and nothing."""
+    return isinstance(value, dict) and all(
+        _is_text(key)
+        and (one is None or _is_bool(one) or _is_text(one) or _is_number(one))
+        for key, one in value.items()
+    )
+
+
+def _is_members(value: Any) -> bool:
+    if not isinstance(value, dict) or len(value) > 64:
+        return False
+    for name, one in value.items():
+        if name == MANIFEST or not size_limit(name):
+            return False
+        if not isinstance(one, dict) or set(one) != {"sha256", "size"}:
+            return False
+        if not (_is_sha256(one["sha256"]) and _is_count(size_limit(name))(one["size"])):
+            return False
+    return True
+
+
+_FILE = {
+    "name": _is_text,
+    "sha256": _is_sha256,
+    "size": _is_count(10**13),
+    "embedded": _is_bool,
+}
+_PART = {
+    "spec": _is_text,
+    "label": _is_text,
+    "fingerprint": _is_text,
+    "n_dims": _is_count(1_000_000),
+    "input_size": _is_size_or_none,
+    "needs_images": _is_bool,
+    "file": (None, _FILE),
+}
+_SHAPE = {
+    "format": _is_text,
+    "version": _is_count(1_000),
+    "created": _is_text,
+    "cell": _is_record,
+    "metrics": _is_record,
+    "vectorizer": {
+        "spec": _is_text,
+        "label": _is_text,
+        "fingerprint": _is_text,
+        "n_dims": _is_count(1_000_000),
+        "parts": [_PART],
+    },
+    "merge": _is_text,
+    "head": {"name": _is_text, "format": _is_text},
+    "calibration": {"slope": _is_number, "intercept": _is_number},
+    "threshold": _is_number,
+    "versions": _is_record,
+    "members": _is_members,
+}
+
+
+def _check(value: Any, shape: Any, where: str) -> None:
+    """Raise ValueError, naming the place, where `value` is not of a shape."""
+    if isinstance(shape, tuple):
+        if value is not None:
+            _check(value, shape[1], where)
+    elif isinstance(shape, dict):
+        if not isinstance(value, dict) or set(value) != set(shape):
+            found = sorted(value) if isinstance(value, dict) else value
+            msg = (
+                f"{where or 'it'} must hold {sorted(shape)}, holds {str(found)[:200]!r}"
+            )
+            raise ValueError(msg)
+        for key, inner in shape.items():
+            _check(value[key], inner, f"{where}.{key}".lstrip("."))
+    elif isinstance(shape, list):
+        if not isinstance(value, list) or not 1 <= len(value) <= 32:
+            msg = f"{where} must be a list of 1 to 32"
+            raise ValueError(msg)
+        for index, one in enumerate(value):
+            _check(one, shape[0], f"{where}[{index}]")
+    elif not shape(value):
+        msg = f"{where} is not legal: {str(value)[:200]!r}"
+        raise ValueError(msg)
