@@ -119,11 +119,12 @@ def _score_new_pairs(bundle: Path, made: DemoSet) -> None:
 
 
 def _suggest(out: Path, made: DemoSet, say: Message) -> None:
-    folder = made.pairs.parent
-    say("the same by hand, and what to try next:")
+    """Show the commands that do the same by hand."""
+    folder, bundle = made.pairs.parent, out / "best.tllb"
     flags = " ".join(
         [*(f"-v {name}" for name in _VECTORIZERS), *(f"-m {name}" for name in _MERGES)]
     )
+    say("the same by hand:")
     say(f"  tllboost grid {made.pairs} --images {folder} {flags} --out {out}")
-    say(f"  tllboost score {out / 'best.tllb'} {made.query} {made.match}")
-    say(f"  tllboost rank {out / 'best.tllb'} {made.query} --among {folder} --top 5")
+    say(f"  tllboost score {bundle} {made.query} {made.match}")
+    say(f"  tllboost rank {bundle} {made.query} --among {made.query.parent} --top 3")
