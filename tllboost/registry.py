@@ -46,6 +46,9 @@ def import_path(path: str, *, kind: str = "object") -> Any:
     3.0
     """
     module_name, _, attribute = path.partition(":")
+    if not module_name or module_name.startswith("."):
+        msg = f"unknown {kind} {path!r}: its module must stand before the colon"
+        raise UnknownNameError(msg)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
