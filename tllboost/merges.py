@@ -120,25 +120,37 @@ def resolve_merge(merge: str | MergeFunction) -> MergeFunction:
     ------
     UnknownNameError
         If a part of the name is not known.
+    UsageError
+        If it is no function.
     """
-    if not isinstance(merge, str):
-        return merge
-    parts: tuple[MergeFunction, ...]
-    parts = tuple(MERGES.resolve(name.strip()) for name in merge.split("+"))
+    choices = merge.split("+") if isinstance(merge, str) else [merge]
+    parts = tuple(_resolve_part(choice) for choice in choices)
     if len(parts) == 1:
         return parts[0]
     return cast("MergeFunction", _Sum(parts))
 
 
-def is_symmetric(merge: str) -> bool:
+def _resolve_part(choice: str | MergeFunction) -> MergeFunction:
+    part = MERGES.resolve(choice.strip() if isinstance(choice, str) else choice)
+    if not callable(part):
+        msg = f"merge {choice!r} is no function of two blocks of vectors: {part!r}"
+        raise UsageError(msg)
+    return part
+
+
+def is_symmetric(merge: str | MergeFunction) -> bool:
     """Tell whether swapping the two pictures leaves the feature row as it is.
+
+    Tried on a few random vectors, so that it holds for merges of your own too.
 
     Examples
     --------
     >>> is_symmetric("dot+l1"), is_symmetric("concat")
     (True, False)
     """
-    return "concat" not in merge.split("+")
+    left, right = np.random.default_rng(0).normal(size=(2, 4, 8))
+    there, back = merge_pairs(left, right, merge), merge_pairs(right, left, merge)
+    return bool(np.array_equal(there, back))
 
 
 def merge_pairs(
