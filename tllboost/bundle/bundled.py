@@ -86,15 +86,25 @@ class BundledVectorizer(Vectorizer):
     def forward(self, batch: np.ndarray) -> np.ndarray:
         """Return vectors (n_images, n_dims), float32, of prepared pictures."""
         vectors = self._verified.forward(batch)
-        if vectors.shape[1:] != (self.n_dims,):
-            what = "width of a vector"
-            raise self._mismatch(what, self.n_dims, vectors.shape[1])
+        self._compare("n_dims", vectors.shape[1])
         return vectors
 
     def lookup(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return the vectors of ids, and which were found (``vectors:`` only)."""
         found: tuple[np.ndarray, np.ndarray] = self._verified.lookup(ids)  # type: ignore[attr-defined]
         return found
+
+    def verify(self) -> str | None:
+        """Open the network and compare it with the record; say why it can't be done."""
+        network = self.record["file"]
+        if network is not None and self.file is None:
+            return (
+                f"names {network['name']!r}, not held: not compared without --weights"
+            )
+        if network is None and parse_spec(self.name).kind in ("clip", "timm"):
+            return f"names {self.name!r}, whose weights come from a hub: not compared"
+        self._compare("n_dims", self._verified.n_dims)
+        return None
 
     @loaded
     def _verified(self) -> Vectorizer:
@@ -110,17 +120,19 @@ class BundledVectorizer(Vectorizer):
         vectorizer = build_part(
             self.name, self.file, device=self.device, offline=self.offline
         )
-        for what in ("fingerprint", "input_size", "needs_images"):
-            wanted, found = self.record[what], getattr(vectorizer, what)
-            if wanted != found:
-                raise self._mismatch(what, wanted, found)
+        for field in ("fingerprint", "input_size", "needs_images"):
+            self._compare(field, getattr(vectorizer, field))
         return vectorizer
 
-    def _mismatch(self, what: str, wanted: object, found: object) -> BundleError:
-        return BundleError(
-            f"{self.label}: the {what} is not what the bundle says "
-            f"({_difference(str(wanted), str(found))}): not to be used"
-        )
+    def _compare(self, field: str, found: object) -> None:
+        wanted = self.record[field]
+        if found != wanted:
+            what = field.replace("_", " ")
+            msg = (
+                f"{self.label}: the {what} is not what the bundle says "
+                f"({_difference(str(wanted), str(found))}): not to be used"
+            )
+            raise BundleError(msg)
 
 
 def build_part(

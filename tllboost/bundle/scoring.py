@@ -1,0 +1,272 @@
+"""Score tables of new pairs; a picture that fails takes no other row with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.calibration import Calibration
+from tllboost.candidates import CandidateTable
+from tllboost.classifier import PairClassifier
+from tllboost.errors import ImageError
+from tllboost.merges import PairFeatures
+from tllboost.pairs import PairTable, pairs_from_paths, read_pairs
+from tllboost.tables import read_table
+from tllboost.vectorizing import vectorize
+
+__all__ = [
+    "Scores",
+    "pair_rows",
+    "rank_pictures",
+    "read_pairs_to_score",
+    "score_candidates",
+    "score_pair",
+    "score_pairs",
+    "threshold_of",
+]
+
+FilePath = str | PathLike[str]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What became of some pairs.
+
+    Attributes
+    ----------
+    score : ndarray of float64
+        Larger for a likelier match; NaN where a picture failed.
+    probability : ndarray of float64
+        Calibrated probability of a match; NaN likewise.
+    is_match : ndarray of bool
+        Whether the score reaches the threshold.
+    failures : dict of str to str
+        Why a picture failed, by its path or id.
+    reasons : ndarray of object
+        Of each pair that failed, one of its pictures and why; else empty.
+    """
+
+    score: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    is_match: NDArray[np.bool_]
+    failures: dict[str, str]
+    reasons: NDArray[np.object_]
+
+
+def score_pairs(
+    classifier: PairClassifier,
+    table: PairTable | CandidateTable,
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    *,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score pairs of the pictures in a table.
+
+    Parameters
+    ----------
+    classifier : PairClassifier
+        Fitted, or loaded from a bundle.
+    table : PairTable or CandidateTable
+        Knows the pictures.
+    left, right : ndarray of shape (n_pairs,), int64
+        Its pictures that form the pairs.
+    progress : callable, optional
+        As in :func:`~tllboost.vectorizing.vectorize`.
+
+    Returns
+    -------
+    Scores
+        Arrays of shape (n_pairs,).
+    """
+    result = vectorize(
+        classifier.vectorizer_,
+        table.paths,
+        ids=table.ids,
+        store=None if classifier.store is None else Path(classifier.store),
+        progress=progress,
+    )
+    names = [
+        str(path if path is not None else one)
+        for path, one in zip(table.paths, table.ids, strict=True)
+    ]
+    told = np.full(len(names), "", dtype=object)
+    for index, reason in result.failures.items():
+        told[index] = f"{names[index]}: {reason}"
+    reasons = np.where(told[left] != "", told[left], told[right])
+    good = reasons == ""
+    scorer = classifier.scorer_
+    score = np.full(len(left), np.nan)
+    if good.any():
+        score[good] = scorer.score(
+            PairFeatures(result.vectors, left[good], right[good], scorer.merge)
+        )
+    return Scores(
+        score=score,
+        probability=scorer.probability(score),
+        is_match=score >= scorer.threshold_,
+        failures={names[index]: why for index, why in sorted(result.failures.items())},
+        reasons=reasons,
+    )
+
+
+def score_pair(
+    classifier: PairClassifier, left: FilePath, right: FilePath
+) -> dict[str, Any]:
+    """Score two pictures.
+
+    Returns
+    -------
+    dict
+        ``left``, ``right``, ``probability``, ``decision``, ``score``, ``threshold``
+        (a probability).
+
+    Raises
+    ------
+    ImageError
+        If one of them can't be read.
+    """
+    table = pairs_from_paths([[left, right]])
+    scores = score_pairs(classifier, table, table.left, table.right)
+    for name, reason in scores.failures.items():
+        raise ImageError(name, reason)
+    scorer = classifier.scorer_
+    return {
+        **_row(scores, 0, left=str(left), right=str(right)),
+        "threshold": float(scorer.probability(np.array(scorer.threshold_))),
+    }
+
+
+def threshold_of(manifest: Mapping[str, Any]) -> float:
+    """Return the probability at and above which a bundle calls a pair a match.
+
+    Parameters
+    ----------
+    manifest : mapping
+        As :func:`~tllboost.bundle.read_manifest` gives it.
+    """
+    curve = Calibration(**manifest["calibration"])
+    return float(curve.probability(np.array(manifest["threshold"])))
+
+
+def read_pairs_to_score(
+    path: FilePath,
+    *,
+    images: FilePath | None = None,
+    left: FilePath | None = None,
+    right: FilePath | None = None,
+) -> tuple[PairTable, list[tuple[str, str]]]:
+    """Read a pair table, and the ids of each row as they were written.
+
+    A pair may stand twice, and a picture may be paired with itself.
+    """
+    table = read_pairs(path, images=images, left=left, right=right, allow_repeats=True)
+    text = read_table(path, required=("left", "right"))
+    columns = [
+        [column.values[code] for code in column.codes]
+        for column in (text.columns["left"], text.columns["right"])
+    ]
+    return table, list(zip(*columns, strict=True))
+
+
+def pair_rows(
+    scores: Scores, written: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Return a row a pair, as :func:`score_pair` does; ``error`` where one failed."""
+    return [
+        _row(scores, index, left=left, right=right)
+        for index, (left, right) in enumerate(written)
+    ]
+
+
+def _row(scores: Scores, index: int, **named: str) -> dict[str, Any]:
+    if scores.reasons[index]:
+        nothing = {"probability": None, "decision": "error", "score": None}
+        return {**named, **nothing, "error": str(scores.reasons[index])}
+    return {
+        **named,
+        "probability": float(scores.probability[index]),
+        "decision": "match" if scores.is_match[index] else "no match",
+        "score": float(scores.score[index]),
+    }
+
+
+def rank_pictures(
+    classifier: PairClassifier,
+    query: FilePath,
+    candidates: Sequence[FilePath],
+    *,
+    progress: Progress | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Order pictures by how much they look like the query, best first.
+
+    Parameters
+    ----------
+    classifier : PairClassifier
+    query : path-like
+        The left picture.
+    candidates : sequence of path-like, length n_candidates
+    progress : callable, optional
+
+    Returns
+    -------
+    rows : list of dict
+        ``rank`` (from 1), ``picture``, ``probability``, ``decision``, ``score`` of each
+        that could be read.
+    failures : dict of str to str
+        The others, and why.
+
+    Raises
+    ------
+    ImageError
+        If the query can't be read.
+    """
+    table = pairs_from_paths([[query, one] for one in candidates])
+    scores = score_pairs(classifier, table, table.left, table.right, progress=progress)
+    if str(query) in scores.failures:
+        raise ImageError(query, scores.failures[str(query)])
+    order = np.argsort(-scores.score, kind="stable")  # NaN comes last
+    good = [index for index in order.tolist() if not scores.reasons[index]]
+    rows = [
+        {"rank": rank, **_row(scores, index, picture=str(candidates[index]))}
+        for rank, index in enumerate(good, start=1)
+    ]
+    return rows, scores.failures
+
+
+def score_candidates(
+    classifier: PairClassifier,
+    table: CandidateTable,
+    *,
+    progress: Progress | None = None,
+) -> tuple[list[list[str]], dict[str, str]]:
+    """Score every candidate of every query, in the challenge's submission form.
+
+    Returns
+    -------
+    rows : list of list of str
+        The header ``left, c0, c1, …``, then a row a query: its id as it was written,
+        and a score a candidate; empty where a picture failed.
+    failures : dict of str to str
+        Those pictures, and why.
+    """
+    shape = table.candidates.shape
+    scores = score_pairs(
+        classifier,
+        table,
+        np.repeat(table.query, shape[1]),
+        table.candidates.ravel(),
+        progress=progress,
+    )
+    body = [
+        [ids[0], *("" if np.isnan(one) else repr(float(one)) for one in row)]
+        for ids, row in zip(table.rows, scores.score.reshape(shape), strict=True)
+    ]
+    return [list(table.header), *body], scores.failures
