@@ -15,8 +15,10 @@ import pytest
 from conftest import write_picture
 
 from tllboost.cli import main
+from tllboost.demo_set import make_demo_set
 from tllboost.heads import HEADS
 from tllboost.merges import MERGES
+from tllboost.pairs import read_pairs
 from tllboost.splits import PROTOCOLS
 from tllboost.vectorizers import VECTORIZERS, make_vectorizer
 
@@ -45,7 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
     monkeypatch.delenv("TLLBOOST_STORE", raising=False)
     monkeypatch.setenv("COLUMNS", "100")
 
-    def run_command(*arguments: str | Path) -> Done:
+    def run_command(*arguments: str | int | Path) -> Done:
         monkeypatch.setattr(sys, "argv", ["tllboost", *map(str, arguments)])
         capfd.readouterr()
         with pytest.raises(SystemExit) as leaving:
@@ -320,3 +322,44 @@ def test_store_refuses_an_index_that_is_none(run: Run, tmp_path: Path) -> None:
     done = run("store", "info", "--store", tmp_path)
     assert done.returncode == 5
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_demo_runs_the_whole_path_and_then_reuses_it(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    arguments = ("demo", "--out", out, "--scenes", 60, "--store", tmp_path / "store")
+    first = run(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert "180 vectors computed, 0 reused" in first.stderr
+    scored = first.stdout.splitlines()[-2:]
+    match, other = (float(line.split()[2]) for line in scored)
+    assert 0 <= other < match <= 1
+    with (out / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["head"] for row in rows} == set(HEADS)
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {"best.tllb", "matrix.csv", "run.toml"} <= {p.name for p in out.iterdir()}
+    second = run(*arguments)
+    assert second.returncode == 0, second.stderr
+    assert "0 vectors computed, 180 reused" in second.stderr
+    assert "15 of 15 cells are finished already" in second.stderr
+    assert second.stdout == first.stdout
+
+
+def test_demo_leaves_other_files_alone(run: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "pictures" / "mine.jpg"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    done = run("demo", "--out", tmp_path / "demo", "--pictures", mine.parent)
+    assert done.returncode == 2
+    assert "holds other files" in done.stderr
+    assert mine.read_bytes() == b"mine"
+
+
+def test_demo_keeps_two_scenes_out_of_its_table(tmp_path: Path) -> None:
+    demo = make_demo_set(tmp_path / "demo", n_scenes=3)
+    table = read_pairs(demo.pairs, images=demo.pairs.parent)
+    assert (table.n_pairs, table.n_images) == (6, 9)
+    new = {demo.query, demo.match, demo.other}
+    assert all(path.is_file() for path in new)
+    assert not new & set(table.paths)
+    assert make_demo_set(tmp_path / "demo", n_scenes=3) == demo

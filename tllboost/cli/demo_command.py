@@ -35,6 +35,9 @@ def demo(
             "--pictures", help="Folder for the pictures; by default OUT-pictures."
         ),
     ] = None,
+    scenes: Annotated[
+        int, typer.Option("--scenes", min=60, max=360, help="How many scenes to make.")
+    ] = 240,
     store: Store = None,
     overwrite: Annotated[
         bool,
@@ -44,21 +47,21 @@ def demo(
 ) -> None:
     """Run a small grid on made pictures, show its matrix and score a new pair.
 
-    240 scenes are cut from the photographs that scikit-image and scikit-learn ship;
+    Scenes are cut from the photographs that scikit-image and scikit-learn ship;
     nothing is downloaded. It takes a minute on two cores, and a second run reuses
     what the first one computed.
 
     **Examples**
 
         tllboost demo
-        tllboost demo --out /tmp/demo
+        tllboost demo --out small --scenes 100
     """
     from tllboost.demo_set import make_demo_set
 
     folder = out.with_name(f"{out.name}-pictures") if pictures is None else pictures
-    made = make_demo_set(folder)
+    made = make_demo_set(folder, n_scenes=scenes)
     say = message_to(quiet=quiet)
-    say(f"240 scenes, 3 views each: {folder}")
+    say(f"{scenes} scenes, 3 views each: {folder}")
     result = _run(made, out, store, overwrite, quiet)
     _show(result)
     if result.chosen is not None:
