@@ -219,7 +219,8 @@ def make_splits(
     seed : int
         Decides the sides and the drawn non-matches.
     query : ndarray of shape (n_pairs,), int64, or None
-        Ranking lists of the table itself; None draws each query's others.
+        Ranking lists of the table itself; each query's others are drawn without them,
+        and where the table has matches only.
     given : ndarray of shape (n_pairs,), str, or None
         The split column, for the protocol "given".
 
@@ -277,6 +278,7 @@ def training_sides(
     table = _Table(left, right, label, None, component)
     nothing = np.zeros(component.max(initial=0) + 1, dtype=bool)
     side = _component_sides(table, nothing, protocol, rng)
+    _need_matches(table, side, ("train", "validation"))
     train, validation = (
         _draw_side(table, side, name, protocol, stream)
         for name, stream in zip(("train", "validation"), rng.spawn(2), strict=True)
@@ -350,7 +352,7 @@ def _choose_components(
 ) -> NDArray[np.bool_]:
     """Choose whole components at random until they hold `fraction` of the matches.
 
-    A component larger than the whole share is never chosen: it would be the share.
+    One that would take them beyond one and a half times that share is passed over.
     Components without any match are chosen at the same rate.
     """
     n_components = table.component.max() + 1
@@ -358,14 +360,25 @@ def _choose_components(
     target = fraction * among.sum()
     chosen = rng.random(n_components) < fraction
     chosen[size > 0] = False
-    held = 0
+    held, most = 0, 1.5 * max(target, 1)
     for component in rng.permutation(n_components):
         if held >= target:
             break
-        if 0 < size[component] <= max(target, 1) * 1.5:
+        if 0 < size[component] <= most - held:
             chosen[component] = True
             held += size[component]
     return chosen
+
+
+def _need_matches(table: _Table, side: NDArray[np.str_], names: Iterable[str]) -> None:
+    for name in names:
+        if not ((side == name) & (table.label == 1)).any():
+            msg = (
+                f"the {name} side has no match: {int((table.label == 1).sum())} "
+                "matches tied into too few components to split; give more pairs, or "
+                "other fractions or folds"
+            )
+            raise DataError(msg)
 
 
 def _draw_sides(
@@ -375,6 +388,7 @@ def _draw_sides(
     rng: np.random.Generator,
 ) -> Split:
     """Draw the non-matches of each side and put the three sides together."""
+    _need_matches(table, side, ("train", "test", "validation"))
     # A stream a side: how many negatives training draws must not change the test.
     test, validation, train = (
         _draw_side(table, side, name, protocol, stream)
@@ -394,13 +408,6 @@ def _draw_side(
 ) -> PairSet:
     """Draw the non-matches of one side."""
     rows = np.flatnonzero(side == name)
-    if not (table.label[rows] == 1).any():
-        msg = (
-            f"the {name} side has no match: {int((table.label == 1).sum())} matches "
-            "tied into too few components to split; give more pairs, or other "
-            "fractions or folds"
-        )
-        raise DataError(msg)
     draw = _training_pairs if name == "train" else _ranking_pairs
     return draw(table, rows, name, protocol, rng)
 
@@ -433,7 +440,7 @@ def _ranking_pairs(
     rng: np.random.Generator,
 ) -> PairSet:
     """Make the ranking lists and the weights of a validation or test side."""
-    if table.query is not None:
+    if table.query is not None and table.has_non_matches:
         lists = np.unique(table.query[rows], return_inverse=True)[1]
         return _pair_set(table, rows, query=lists, weight=np.ones(len(rows)))
     matches = rows[table.label[rows] == 1]
