@@ -114,6 +114,8 @@ def gather(
         first = next(iter(failures.values()), "there is none")
         msg = f"{table.source}: no match is left with two readable pictures ({first})"
         raise DataError(msg)
+    # Figures must not hang on the order in which a table happens to list its pairs.
+    kept = kept.take(np.lexsort((kept.label, kept.right, kept.left)))
     contents = _contents(kept)
     is_match = kept.label == 1
     component = match_components(

@@ -34,7 +34,6 @@ class Bench:
     splits: list[Split]
     merge: str
     seed: int
-    n_threads: int | None = None
 
     @cached_property
     def features(self) -> list[tuple[Any, Any, Any]]:
@@ -91,8 +90,9 @@ def fit_scorer(bench: Bench, head: str, fold: int = 0) -> PairScorer:
     """Fit a head on one split's training side, its validation side choosing."""
     split = bench.splits[fold]
     train, validation, _ = bench.features[fold]
-    scorer = PairScorer(bench.merge, head, seed=bench.seed, n_threads=bench.n_threads)
-    return scorer.fit(train, split.train, validation, split.validation)
+    scorer = PairScorer(bench.merge, head, seed=bench.seed, n_threads=1)
+    with one_thread():
+        return scorer.fit(train, split.train, validation, split.validation)
 
 
 def measure(bench: Bench, head: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def measure(bench: Bench, head: str) -> dict[str, Any]:
     test, validation = _Scored(), _Scored()
     fit_s = score_s = 0.0
     thresholds = []
-    with _peak_memory() as peak:
+    with one_thread(), _peak_memory() as peak:
         for fold, split in enumerate(bench.splits):
             started = time.perf_counter()
             scorer = fit_scorer(bench, head, fold)
@@ -155,11 +155,22 @@ def best_of_folds(bench: Bench, head: str, n_folds: int = 10) -> float:
             split.train.take(held_out),
             split.side,
         )
-        one = Bench(bench.vectors, [fold], bench.merge, bench.seed, bench.n_threads)
+        one = Bench(bench.vectors, [fold], bench.merge, bench.seed)
         scorer = fit_scorer(one, head)
         said = scorer.score(one.features[0][2]) >= scorer.threshold_
         accuracies.append(float(np.mean(said == (fold.test.label == 1))))
     return max(accuracies)
+
+
+def one_thread() -> Any:
+    """Keep numerical libraries to one thread.
+
+    Cells run side by side instead, and sums in another order would make figures hang
+    on the number of cores.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1)
 
 
 @contextmanager

@@ -97,7 +97,6 @@ class _Job:
 
     out: Path
     protocol: Protocol
-    n_threads: int
     vectorize_s: float
 
 
@@ -289,8 +288,7 @@ def _run_tasks(
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    cores = os.cpu_count() or 1
-    job = _Job(out, protocol, max(1, cores // workers), 0.0)
+    job = _Job(out, protocol, 0.0)
     calls = [
         delayed(_run_task)(
             task,
@@ -300,7 +298,7 @@ def _run_tasks(
         )
         for task in tasks
     ]
-    with parallel_config("loky", inner_max_num_threads=job.n_threads):
+    with parallel_config("loky", inner_max_num_threads=1):
         try:
             Parallel(n_jobs=workers, batch_size=1)(calls)
         except TerminatedWorkerError:
@@ -328,7 +326,7 @@ def _run_task(
 ) -> None:
     """Run the cells of one task, writing each as it ends."""
     merge = "dot" if task.merge == "none" else task.merge
-    bench = Bench(vectors, splits, merge, task.seed, job.n_threads)
+    bench = Bench(vectors, splits, merge, task.seed)
     for cell_id, cell in task.cells:
         if _is_finished(job.out, cell_id):
             continue
