@@ -67,6 +67,15 @@ class GridData:
             )
         return self._splits[protocol, seed]
 
+    def split_digest(self, protocol: Protocol, seed: int) -> str:
+        """Hash the pairs of every side: another way to split is another cell."""
+        sides = [
+            (side.left, side.right, side.label, side.query)
+            for split in self.splits(protocol, seed)
+            for side in (split.train, split.validation, split.test)
+        ]
+        return digest([[column.tobytes() for column in side] for side in sides])
+
 
 def gather(
     table: PairTable,

@@ -212,8 +212,9 @@ def run_grid(
         },
         overwrite=overwrite,
     )
+    splits = {seed: data.split_digest(protocol, seed) for seed in seeds}
     ids = {
-        (cell, seed): _cell_id(cell, seed, data, protocol)
+        (cell, seed): _cell_id(cell, seed, data, protocol, splits[seed])
         for cell in cells
         for seed in seeds
     }
@@ -253,14 +254,15 @@ def _metric(metric: str | None, protocol: Protocol) -> str:
     return metric
 
 
-def _cell_id(cell: Cell, seed: int, data: GridData, protocol: Protocol) -> str:
+def _cell_id(
+    cell: Cell, seed: int, data: GridData, protocol: Protocol, split: str
+) -> str:
     """Hash all that could change a cell's figures."""
     versions = environment()["versions"]
     used = {name: versions.get(name) for name in ("numpy", "scikit-learn", "xgboost")}
     space = data.vectors[cell.vectorizer].space
-    return digest(
-        __version__, used, asdict(cell), space, asdict(protocol), seed, data.digest
-    )
+    known = (__version__, used, asdict(cell), asdict(protocol), seed)
+    return digest(*known, space, data.digest, split)
 
 
 def _is_finished(out: Path, cell_id: str) -> bool:
