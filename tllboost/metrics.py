@@ -94,7 +94,8 @@ def match_ranks(
     listed_score = np.asarray(score, dtype=np.float64)[listed]
     is_match = label[listed] == 1
     best = np.full(len(codes), -np.inf)
-    np.maximum.at(best, of_row[is_match], listed_score[is_match])
+    with np.errstate(invalid="ignore"):  # NaN beats all here, and so ranks last
+        np.maximum.at(best, of_row[is_match], listed_score[is_match])
     others = np.bincount(of_row[~is_match], minlength=len(codes))
     # `not <` rather than `>=`: a score that is NaN must never help.
     above = ~is_match & ~(listed_score < best[of_row])
@@ -182,18 +183,20 @@ def binary_figures(
     """
     order = np.argsort(-probability, kind="stable")
     order = order[weight[order] > 0]
+    if not len(order):
+        nothing = Figure(float("nan"), np.full(N_RESAMPLES, np.nan))
+        return dict.fromkeys(BINARY_METRICS, nothing)
     p, y = probability[order], (label[order] == 1).astype(np.float64)
     said, w = decision[order].astype(np.float64), weight[order]
     counts, cluster = _counts(component), _cluster(component[order])
-    step = max(1, _BLOCK_VALUES // max(1, len(p)))
+    step = max(1, _BLOCK_VALUES // len(p))
     figures = {}
     for name, metric in _binary_functions(p, y, said).items():
         resampled = [
             metric(counts[start : start + step, cluster] * w)
             for start in range(0, len(counts), step)
         ]
-        value = float(metric(w[None])[0]) if len(p) else float("nan")
-        figures[name] = Figure(value, np.concatenate(resampled))
+        figures[name] = Figure(float(metric(w[None])[0]), np.concatenate(resampled))
     return figures
 
 
