@@ -120,4 +120,6 @@ def best_threshold(
     last = np.append(ranked[1:] < ranked[:-1], True)
     best = np.argmax(np.where(last, hit - alarm, -np.inf))
     below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
-    return float((ranked[best] + below) / 2)
+    middle = (ranked[best] + below) / 2
+    # Between scores that nearly touch, the middle is rounded to the lower one.
+    return float(middle if middle > below else ranked[best])
