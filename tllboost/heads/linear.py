@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.svm import LinearSVC
 
 from tllboost.heads.base import PairHead, Validation
+from tllboost.heads.squared_hinge import SquaredHinge
 
 __all__ = ["LinearHead", "LinearSVMHead", "LogisticHead"]
 
@@ -53,9 +53,6 @@ class LinearHead(PairHead):
     scaling_, strength_ : str, float
         What was chosen: the scaling, and C (smaller is stronger).
     """
-
-    def __init__(self, *, random_state: int | None = 0) -> None:
-        self.random_state = random_state
 
     def _estimator(self) -> Any:
         raise NotImplementedError
@@ -162,7 +159,7 @@ class LogisticHead(LinearHead):
 
 
 class LinearSVMHead(LinearHead):
-    """Linear support vector machine, squared hinge (scikit-learn's LIBLINEAR).
+    """Linear support vector machine: L2 penalty, squared hinge loss.
 
     Examples
     --------
@@ -172,7 +169,7 @@ class LinearSVMHead(LinearHead):
     """
 
     def _estimator(self) -> Any:
-        return LinearSVC(dual=True, max_iter=300, random_state=self.random_state)
+        return SquaredHinge()
 
 
 def _with_cosine(X: Any) -> NDArray[np.float32]:

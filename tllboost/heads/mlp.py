@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
+from tllboost.calibration import Calibration, fit_calibration
 from tllboost.heads.base import PairHead, Validation
 
 __all__ = ["MLPHead"]
@@ -17,8 +19,10 @@ __all__ = ["MLPHead"]
 class MLPHead(PairHead):
     """Dense layers of 512 and 128 units, ReLU, dropout 0.2, trained by Adam.
 
-    Columns are scaled to mean 0 and variance 1; the epoch of lowest validation loss is
-    kept. Scoring needs no torch: two matrix products and a ReLU in numpy.
+    The network's output is added to the log-odds of the cosine, where the features
+    know it, and starts at zero: before the first epoch the head is the baseline. The
+    epoch of lowest validation loss is kept, that one included. Columns are scaled to
+    mean 0 and variance 1. Scoring needs no torch: matrix products and a ReLU in numpy.
 
     Parameters
     ----------
@@ -28,6 +32,8 @@ class MLPHead(PairHead):
         Share of units dropped in training.
     n_epochs : int, default=10
         Passes over the training pairs at most.
+    patience : int, default=3
+        Passes without gain on validation before training stops.
     batch_size : int, default=32
     learning_rate, weight_decay : float, default=1e-3, 1e-3
         Of AdamW (Loshchilov & Hutter, 2019).
@@ -37,6 +43,9 @@ class MLPHead(PairHead):
     ----------
     layers_ : list of (ndarray, ndarray)
         Weight (n_in, n_out) and bias (n_out,) of each layer, float32.
+    baseline_ : Calibration
+        Curve from cosine to the log-odds that the network adds to; slope 0 where the
+        features don't know the cosine.
 
     Examples
     --------
@@ -53,6 +62,7 @@ class MLPHead(PairHead):
         hidden: tuple[int, ...] = (512, 128),
         dropout: float = 0.2,
         n_epochs: int = 10,
+        patience: int = 3,
         batch_size: int = 32,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-3,
@@ -61,6 +71,7 @@ class MLPHead(PairHead):
         self.hidden = hidden
         self.dropout = dropout
         self.n_epochs = n_epochs
+        self.patience = patience
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -82,23 +93,32 @@ class MLPHead(PairHead):
         shift, scale = features.mean(axis=0), features.std(axis=0)
         scale[scale < 1e-9] = 1.0
         weight = np.ones(len(features)) if sample_weight is None else sample_weight
+        self.baseline_ = Calibration(0.0, 0.0)
+        if hasattr(X, "cosine"):
+            self.baseline_ = fit_calibration(X.cosine(), y, weight)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             network = self._network(features.shape[1])
             columns = (
-                torch.from_numpy((features - shift) / scale),
-                torch.from_numpy(np.asarray(y, dtype=np.float32)),
-                torch.from_numpy(np.asarray(weight / weight.mean(), dtype=np.float32)),
+                (features - shift) / scale,
+                np.asarray(y),
+                weight / weight.mean(),
+                _offset(self.baseline_, X),
             )
-            best = np.inf
-            for _epoch in self._epochs(network, *columns):
+            tensors = [torch.from_numpy(c.astype(np.float32)) for c in columns]
+            best, since = np.inf, 0
+            for _epoch in self._epochs(network, *tensors):
                 layers = _layers(network, shift, scale)
                 if validation is None:
                     self.layers_ = layers
                     continue
-                loss = validation.loss(_forward(layers, validation.features))
+                held_out = validation.features
+                margin = _forward(layers, held_out) + _offset(self.baseline_, held_out)
+                loss, since = validation.loss(margin), since + 1
                 if loss < best:
-                    best, self.layers_ = loss, layers
+                    best, since, self.layers_ = loss, 0, layers
+                if since >= self.patience:
+                    break
         self.n_features_in_ = features.shape[1]
         return self
 
@@ -109,32 +129,37 @@ class MLPHead(PairHead):
         layers: list[Any] = []
         for n_in, n_out in pairwise(widths):
             layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(self.dropout)]
-        return nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+        last = nn.Linear(widths[-1], 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        return nn.Sequential(*layers, last)
 
-    def _epochs(self, network: Any, features: Any, label: Any, weight: Any) -> Any:
-        """Train epoch by epoch, yielding after each."""
+    def _epochs(
+        self, network: Any, features: Any, label: Any, weight: Any, offset: Any
+    ) -> Iterator[int]:
+        """Train epoch by epoch, yielding before the first and after each."""
         import torch
         from torch.nn.functional import binary_cross_entropy_with_logits as loss
 
         optimiser = torch.optim.AdamW(
             network.parameters(), self.learning_rate, weight_decay=self.weight_decay
         )
-        for epoch in range(self.n_epochs):
-            network.train()
+        yield 0
+        for epoch in range(1, self.n_epochs + 1):
             for rows in torch.randperm(len(label)).split(self.batch_size):
                 optimiser.zero_grad()
-                margin = network(features[rows]).squeeze(1)
+                margin = offset[rows] + network(features[rows]).squeeze(1)
                 loss(margin, label[rows], weight[rows]).backward()
                 optimiser.step()
             yield epoch
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
-        """Return the log-odds, uncalibrated: (n_pairs,) float32."""
-        return _forward(self.layers_, X)
+        """Return the log-odds, uncalibrated: (n_pairs,) float64."""
+        return _forward(self.layers_, X) + _offset(self.baseline_, X)
 
     def to_members(self) -> dict[str, bytes]:
         """Return the layers as safetensors."""
-        arrays = {}
+        arrays = {"baseline": np.array(self.baseline_, dtype=np.float64)}
         for i, (weight, bias) in enumerate(self.layers_):
             arrays[f"weight{i}"] = np.ascontiguousarray(weight)
             arrays[f"bias{i}"] = np.ascontiguousarray(bias)
@@ -143,11 +168,19 @@ class MLPHead(PairHead):
     def from_members(self, members: dict[str, bytes]) -> MLPHead:
         """Take the layers back."""
         arrays = load(members["head.safetensors"])
+        self.baseline_ = Calibration(*arrays.pop("baseline").tolist())
         self.layers_ = [
             (arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(len(arrays) // 2)
         ]
         self.n_features_in_ = len(self.layers_[0][0])
         return self
+
+
+def _offset(baseline: Calibration, X: Any) -> NDArray[np.float64]:
+    """Return the log-odds that the network adds to: (n_pairs,) float64."""
+    if not hasattr(X, "cosine"):
+        return np.zeros(len(X))
+    return baseline.log_odds(X.cosine())
 
 
 def _layers(
