@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -112,7 +112,8 @@ def _score_new_pairs(bundle: Path, made: DemoSet) -> None:
     from tllboost.bundle import load_bundle
 
     classifier = load_bundle(bundle)
-    pairs = [[made.query, made.match], [made.query, made.other]]
+    # numpy's types have no array of paths, and `PairClassifier` takes what numpy takes.
+    pairs: Any = [[made.query, made.match], [made.query, made.other]]
     probability = classifier.predict_proba(pairs)[:, 1]
     called = classifier.predict(pairs)
     typer.echo(f"new pictures, scored by {bundle}:")
