@@ -24,7 +24,9 @@ __all__ = [
     "write_out",
 ]
 
-Bundle = Annotated[Path, typer.Argument(help="Bundle (.tllb) that a grid wrote.")]
+Bundle = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="Bundle (.tllb) that a grid wrote.")
+]
 Csv = Annotated[bool, typer.Option("--csv", help="Write CSV.")]
 Weights = Annotated[
     list[Path] | None,

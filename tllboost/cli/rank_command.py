@@ -46,7 +46,7 @@ def add_to(app: typer.Typer) -> None:
 def rank(
     bundle: Bundle,
     query: Annotated[
-        Path | None, typer.Argument(metavar="[QUERY]", help="The picture to look for.")
+        Path | None, typer.Argument(metavar="QUERY", help="The picture to look for.")
     ] = None,
     among: Annotated[
         Path | None, typer.Option("--among", help="Folder of pictures to rank.")

@@ -46,10 +46,10 @@ def add_to(app: typer.Typer) -> None:
 def score(
     bundle: Bundle,
     left_picture: Annotated[
-        Path | None, typer.Argument(metavar="[LEFT]", help="The left picture.")
+        Path | None, typer.Argument(metavar="LEFT", help="The left picture.")
     ] = None,
     right_picture: Annotated[
-        Path | None, typer.Argument(metavar="[RIGHT]", help="The right picture.")
+        Path | None, typer.Argument(metavar="RIGHT", help="The right picture.")
     ] = None,
     pairs: Annotated[
         Path | None,

@@ -1,0 +1,98 @@
+"""Make small bundles for tests, and bundles that have been tampered with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tllboost.bundle import save_bundle
+from tllboost.classifier import PairClassifier
+from tllboost.scorer import PairScorer
+from tllboost.splits import Protocol, make_splits, match_components
+from tllboost.vectorizers import make_vectorizer
+
+N_PAIRS, N_DIMS = 120, 12
+LEFT, RIGHT = np.arange(N_PAIRS), np.arange(N_PAIRS, 2 * N_PAIRS)
+IDS = [f"left{i:03d}" for i in range(N_PAIRS)] + [
+    f"right{i:03d}" for i in range(N_PAIRS)
+]
+
+
+def make_vectors(n_dims: int = N_DIMS) -> np.ndarray:
+    """Return the vectors of 120 pairs that are alike but for noise."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(N_PAIRS, n_dims))
+    noisy = base + 1.5 * rng.normal(size=base.shape)
+    return np.vstack([base, noisy]).astype(np.float32)
+
+
+def write_npz(path: Path) -> Path:
+    np.savez(path, ids=np.array(IDS), vectors=make_vectors())
+    return path
+
+
+def make_classifier(
+    vectorizer: Any, head: Any = "logistic", merge: str = "dot", n_dims: int = N_DIMS
+) -> PairClassifier:
+    """Return a classifier fitted on made vectors, as the grid puts one together."""
+    vectors = make_vectors(n_dims)
+    (split,) = make_splits(
+        LEFT,
+        RIGHT,
+        np.ones(N_PAIRS),
+        match_components(len(vectors), LEFT, RIGHT),
+        protocol=Protocol(n_others=5),
+        seed=0,
+    )
+    scorer = PairScorer(merge, head)
+    scorer.fit(
+        scorer.features(vectors, split.train),
+        split.train,
+        scorer.features(vectors, split.validation),
+        split.validation,
+    )
+    classifier = PairClassifier(vectorizer, merge=merge, head=head)
+    classifier.vectorizer_ = make_vectorizer(vectorizer)
+    classifier.scorer_ = scorer
+    classifier.classes_ = np.array([0, 1])
+    return classifier
+
+
+def save(path: Path, classifier: PairClassifier, n_dims: int = N_DIMS) -> Path:
+    vectors = make_vectors(n_dims)
+    save_bundle(
+        path,
+        classifier,
+        cell={"merge": classifier.merge, "projection": None},
+        metrics={"top1": np.float64(0.5), "roc_auc": np.nan},
+        golden=(vectors[LEFT[:8]], vectors[RIGHT[:8]]),
+    )
+    return path
+
+
+Members = dict[str, bytes]
+Edit = Callable[[dict[str, Any], Members], None]
+
+
+def tamper(path: Path, edit: Edit, *, sealed: bool = True) -> Path:
+    """Change a bundle; `sealed` makes every sha256 right again, as a forger would."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(members.pop("manifest.json"))
+    edit(manifest, members)
+    if sealed:
+        manifest["members"] = {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+            for name, data in members.items()
+        }
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("manifest.json", json.dumps(manifest))
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
