@@ -37,6 +37,26 @@ def write_npz(path: Path) -> Path:
     return path
 
 
+def tiny_network(path: Path, factor: float = 1.0) -> Path:
+    """Write a network whose vectors are the mean colours times a factor."""
+    from onnx import TensorProto, helper, numpy_helper
+    from onnx import save as save_onnx
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["images", "factor"], ["scaled"]),
+            helper.make_node("GlobalAveragePool", ["scaled"], ["vectors"]),
+        ],
+        "network",
+        [helper.make_tensor_value_info("images", 1, ("n", 3, None, None))],
+        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.float32([factor]), "factor")],
+    )
+    opset = helper.make_opsetid("", 13)
+    save_onnx(helper.make_model(graph, opset_imports=[opset], ir_version=8), str(path))
+    return path
+
+
 def make_classifier(
     vectorizer: Any, head: Any = "logistic", merge: str = "dot", n_dims: int = N_DIMS
 ) -> PairClassifier:

@@ -25,6 +25,7 @@ from bundles import (
     make_vectors,
     save,
     tamper,
+    tiny_network,
     write_npz,
 )
 from conftest import write_picture
@@ -857,26 +858,6 @@ def _onnx(file: Path, **options: Any) -> Any:
     from tllboost.vectorizers.onnx import OnnxVectorizer
 
     return OnnxVectorizer(file, **options)
-
-
-def tiny_network(path: Path, factor: float = 1.0) -> Path:
-    """Write a network whose vectors are the mean colours times a factor."""
-    from onnx import TensorProto, helper, numpy_helper
-    from onnx import save as save_onnx
-
-    graph = helper.make_graph(
-        [
-            helper.make_node("Mul", ["images", "factor"], ["scaled"]),
-            helper.make_node("GlobalAveragePool", ["scaled"], ["vectors"]),
-        ],
-        "network",
-        [helper.make_tensor_value_info("images", 1, ("n", 3, None, None))],
-        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.float32([factor]), "factor")],
-    )
-    opset = helper.make_opsetid("", 13)
-    save_onnx(helper.make_model(graph, opset_imports=[opset], ir_version=8), str(path))
-    return path
 
 
 def test_a_bundle_that_lies_about_its_vectors_leaves_none_in_the_store(
