@@ -12,6 +12,8 @@ from tllboost.errors import DataError, UsageError
 __all__ = ["as_toml", "merge_config"]
 
 _NOT_IN_FILE = {"config", "quiet", "overwrite"}
+# True of a machine, not of a run: read from a file, not written to one.
+_OF_MACHINE = {"store", "jobs"}
 _PATHS = {"pairs", "images", "left", "right", "out", "store", "weights"}
 _LISTS = {"vectorizer", "merge", "head"}
 _NUMBERS = {"seed", "seeds", "negatives", "others", "folds", "jobs"}
@@ -57,7 +59,7 @@ def merge_config(
 
 
 def as_toml(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options as TOML has them: no None, paths as text.
+    """Return options as ``run.toml`` keeps them: no None, paths as text.
 
     Examples
     --------
@@ -67,7 +69,7 @@ def as_toml(options: dict[str, Any]) -> dict[str, Any]:
     return {
         key: str(value) if isinstance(value, Path) else value
         for key, value in options.items()
-        if value is not None and key not in _NOT_IN_FILE
+        if value is not None and key not in _NOT_IN_FILE | _OF_MACHINE
     }
 
 

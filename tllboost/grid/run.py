@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -300,7 +301,9 @@ def _run_tasks(
         )
         for task in tasks
     ]
-    with parallel_config("loky", inner_max_num_threads=1):
+    with parallel_config("loky", inner_max_num_threads=1), warnings.catch_warnings():
+        # loky replaces a worker whose memory has grown, and says so; no task is lost.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs")
         try:
             Parallel(n_jobs=workers, batch_size=1)(calls)
         except TerminatedWorkerError:

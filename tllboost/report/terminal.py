@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 __all__ = ["print_matrix"]
 
 _SHORT = {
+    "logistic": "logit",
     "linear-svm": "svm",
     "naive-bayes": "bayes",
     "random-forest": "forest",
     "xgboost": "xgb",
-    "xgboost-rank": "xgb-rank",
+    "xgboost-rank": "rank",
 }
+_WIDTH_UNWATCHED = 120
 
 
 def print_matrix(
@@ -34,21 +36,32 @@ def print_matrix(
     console : rich.console.Console or None
         Where to; None prints to standard output.
     """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
+    if console is None:
+        console = Console()
+        if not console.is_terminal:
+            # A file or a pipe has no width of its own, and nothing shall be cut off.
+            console = Console(width=_WIDTH_UNWATCHED)
     matrix = make_matrix(rows)
     table = Table(
-        title=f"{metric} (* best, = tied with it at 95 %)", title_justify="left"
+        title=f"{metric} (* best, = tied with it at 95 %)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
     )
-    table.add_column("vectorizer, merge", overflow="fold", min_width=18)
+    table.add_column("vectorizer, merge", overflow="fold")
     for head in matrix.heads:
-        table.add_column(_SHORT.get(head, head), justify="right", overflow="fold")
+        name = _SHORT.get(head, head.rpartition(":")[2])
+        table.add_column(name, justify="right", overflow="fold", no_wrap=False)
     for key in matrix.keys:
         name = " ".join(part for part in key if part != "none")
         cells = [_text(matrix.cells.get((key, head)), metric) for head in matrix.heads]
         table.add_row(name, *cells)
-    (console or Console()).print(table)
+    console.print(table)
 
 
 def _text(row: dict[str, Any] | None, metric: str) -> str:
