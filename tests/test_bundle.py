@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import struct
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
+from sklearn.base import clone
 
 from tllboost.bundle import load_bundle, read_manifest, save_bundle
 from tllboost.classifier import PairClassifier
@@ -130,6 +132,15 @@ def test_a_loaded_bundle_can_be_saved_again(bundle: Path, tmp_path: Path) -> Non
     np.testing.assert_array_equal(
         load_bundle(again).predict_proba(PAIRS), loaded.predict_proba(PAIRS)
     )
+
+
+def test_a_loaded_classifier_crosses_processes_and_clones(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    again = pickle.loads(pickle.dumps(loaded))
+    np.testing.assert_array_equal(
+        again.predict_proba(PAIRS), loaded.predict_proba(PAIRS)
+    )
+    assert clone(loaded).vectorizer.fingerprint == loaded.vectorizer_.fingerprint
 
 
 def test_the_manifest_tells_what_a_reader_asks_and_no_folder(
@@ -835,8 +846,6 @@ def test_skops_heads_hold_allowed_types_alone(tmp_path: Path, npz: Path) -> None
 def test_a_pickle_in_place_of_a_head_is_never_opened(
     bundle: Path, tmp_path: Path
 ) -> None:
-    import pickle
-
     marker = tmp_path / "was run"
 
     class Evil:

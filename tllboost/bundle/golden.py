@@ -90,7 +90,8 @@ def check_golden(
         msg = f"its golden pairs are not finite vectors of {n_dims} numbers and scores"
         raise ValueError(msg)
     try:
-        score = _score(left, right, merge, head)
+        with np.errstate(all="ignore"):
+            score = _score(left, right, merge, head)
     except Exception as error:  # a head for other features
         msg = f"its golden pairs can't be scored ({type(error).__name__}: {error})"
         raise ValueError(msg) from error
