@@ -92,17 +92,9 @@ def _run(
 
 
 def _show(result: GridResult) -> None:
-    from rich.console import Console
-
     from tllboost.report.terminal import print_matrix
 
-    console = Console()
-    # A file or a pipe has no width of its own: take what the matrix needs.
-    print_matrix(
-        result.rows,
-        result.metric,
-        console=console if console.is_terminal else Console(width=100),
-    )
+    print_matrix(result.rows, result.metric)
     for note in result.notes:
         typer.echo(note)
 
