@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,6 +18,46 @@ from PIL import Image
 # No deadline: a busy machine is not a bug. The same examples in every run.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("suite")
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def table(self) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self.stdout)))
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
+    """Run ``tllboost`` as a shell would, away from the user's store and cache."""
+    from tllboost.cli import main
+
+    monkeypatch.delenv("TLLBOOST_STORE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run_command(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["tllboost", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        return Done(leaving.value.code or 0, *capfd.readouterr())
+
+    return run_command
 
 
 @pytest.fixture(scope="session")

@@ -212,12 +212,7 @@ def _resolved(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explicit(context: typer.Context) -> set[str]:
-    """Return the options that stand on the command line."""
-    from click.core import ParameterSource
-
-    return {
-        name
-        for name in context.params
-        if context.get_parameter_source(name)
-        in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-    }
+    """Return the options that stand on the command line or in the environment."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = ("COMMANDLINE", "ENVIRONMENT")
+    return {name for name, source in sources.items() if source and source.name in given}

@@ -1,0 +1,364 @@
+"""The grid from pictures to files: complete, resumable, honest about what failed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tllboost.errors import DataError, UnknownNameError, UsageError
+from tllboost.grid import run_grid
+from tllboost.grid.outputs import RESULT_COLUMNS
+from tllboost.pair_table import PairTable
+from tllboost.pairs import read_pairs
+from tllboost.scenes import make_scenes
+from tllboost.splits import Protocol
+
+COSTS = {"vectorize_s", "fit_s", "score_s", "peak_memory_mb"}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_scenes(
+        tmp_path_factory.mktemp("scenes"), n_scenes=60, n_views=3
+    ).resolve()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def table(scenes: Path) -> PairTable:
+    return read_pairs(scenes, images=scenes.parent)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def without_costs(path: Path) -> list[dict[str, str]]:
+    return [
+        {name: value for name, value in row.items() if name not in COSTS}
+        for row in read_csv(path)
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(table: PairTable, store: Path, tmp_path_factory: pytest.TempPathFactory):
+    out = tmp_path_factory.mktemp("grid") / "out"
+    heads = ["cosine", "logistic", "naive-bayes", "xgboost"]
+    return run_grid(
+        table, ["classic"], ["dot", "l1"], heads, out=out, store=store, seeds=[0, 1]
+    )
+
+
+def test_a_grid_writes_every_file_that_the_documentation_names(finished) -> None:
+    found = {path.name for path in finished.out.iterdir()}
+    assert found >= {
+        *("run.toml", "environment.json", "splits.csv", "cells", "matrix.csv"),
+        *("results.csv", "failures.csv", "best.tllb"),
+    }
+    assert finished.exit_code == 0
+
+
+def test_results_begin_with_the_promised_columns_and_have_a_row_a_cell(
+    finished,
+) -> None:
+    rows = read_csv(finished.out / "results.csv")
+    assert tuple(rows[0]) == RESULT_COLUMNS
+    assert list(rows[0])[:10] == (
+        [
+            "vectorizer",
+            "projection",
+            "merge",
+            "head",
+            "status",
+            "top1",
+            "top2",
+            "top5",
+            "mrr",
+            "roc_auc",
+        ]
+    )
+    assert len(rows) == 1 + 2 * 3
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["n_seeds"] for row in rows} == {"2"}
+
+
+def test_every_figure_stands_inside_its_interval(finished) -> None:
+    for row in finished.rows:
+        for name in ("top1", "top2", "top5", "mrr", "roc_auc", "accuracy"):
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+
+
+def test_the_cosine_is_one_row_gains_nothing_on_itself_and_fills_its_column(
+    finished,
+) -> None:
+    (cosine,) = (row for row in finished.rows if row["head"] == "cosine")
+    assert cosine["merge"] == "none"
+    assert (cosine["gain"], cosine["gain_low"], cosine["gain_high"]) == (0, 0, 0)
+    matrix = read_csv(finished.out / "matrix.csv")
+    assert {row["cosine"] for row in matrix} == {f"{cosine['top2']:.4f}"}
+    assert [row["merge"] for row in matrix] == ["dot", "l1"]
+
+
+def test_exactly_one_cell_is_best_and_it_has_the_highest_figure(finished) -> None:
+    best = [row for row in finished.rows if row["tied_with_best"] == "best"]
+    assert len(best) == 1
+    assert best[0]["top2"] == max(row["top2"] for row in finished.rows)
+
+
+def test_validation_and_not_the_test_side_chooses_the_bundle(finished) -> None:
+    highest = max(row["validation"] for row in finished.rows)
+    assert finished.chosen is not None
+    assert finished.chosen["validation"] == highest
+
+
+def test_boosting_from_the_cosine_is_at_least_the_cosine_within_the_interval(
+    finished,
+) -> None:
+    boosted = [row for row in finished.rows if row["head"] == "xgboost"]
+    assert boosted
+    for row in boosted:
+        assert row["gain_high"] >= 0
+
+
+def test_a_second_run_vectorizes_nothing_and_fits_nothing(
+    finished, table: PairTable, store: Path
+) -> None:
+    before = (finished.out / "results.csv").read_bytes()
+    lines: list[str] = []
+    heads = ["cosine", "logistic", "naive-bayes", "xgboost"]
+    again = run_grid(
+        table,
+        ["classic"],
+        ["dot", "l1"],
+        heads,
+        out=finished.out,
+        store=store,
+        seeds=[0, 1],
+        message=lines.append,
+    )
+    assert again.n_run == 0
+    assert again.n_reused == 14
+    assert any("0 vectors computed" in line for line in lines)
+    assert (finished.out / "results.csv").read_bytes() == before
+
+
+def test_figures_do_not_hang_on_the_number_of_workers(
+    finished, table: PairTable, store: Path, tmp_path: Path
+) -> None:
+    heads = ["cosine", "logistic", "naive-bayes", "xgboost"]
+    run_grid(
+        table,
+        ["classic"],
+        ["dot", "l1"],
+        heads,
+        out=tmp_path / "one",
+        store=store,
+        seeds=[0, 1],
+        n_jobs=1,
+    )
+    one = without_costs(tmp_path / "one" / "results.csv")
+    assert one == without_costs(finished.out / "results.csv")
+
+
+def test_figures_do_not_hang_on_the_order_of_the_rows(
+    table: PairTable, store: Path, tmp_path: Path
+) -> None:
+    for name, rows in (("a", slice(None)), ("b", slice(None, None, -1))):
+        run_grid(
+            table.take(rows),
+            ["classic"],
+            [],
+            ["cosine"],
+            out=tmp_path / name,
+            store=store,
+            protocol=Protocol("kfold"),
+        )
+    one, two = (without_costs(tmp_path / name / "results.csv") for name in "ab")
+    assert one == two
+    assert one[0]["n_test_queries"] == str(table.n_pairs)
+
+
+def test_a_head_that_fails_is_a_failed_row_and_the_rest_goes_on(
+    table: PairTable, store: Path, tmp_path: Path
+) -> None:
+    bad = "sklearn.naive_bayes:CategoricalNB"
+    result = run_grid(
+        table, ["classic"], ["dot"], [bad, "logistic"], out=tmp_path / "o", store=store
+    )
+    status = {row["head"]: row["status"] for row in result.rows}
+    assert status == {"cosine": "ok", bad: "failed", "logistic": "ok"}
+    assert result.exit_code == 4
+    (failure,) = read_csv(tmp_path / "o" / "failures.csv")
+    assert bad in failure["where"]
+    assert failure["why"]
+    assert "failed" in (tmp_path / "o" / "matrix.csv").read_text()
+
+
+def test_a_grid_of_the_cosine_alone_writes_a_bundle(
+    table: PairTable, store: Path, tmp_path: Path
+) -> None:
+    result = run_grid(table, ["classic"], [], ["cosine"], out=tmp_path, store=store)
+    assert result.chosen is not None
+    assert (tmp_path / "best.tllb").exists()
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "kfold", "holidays2017"])
+def test_every_protocol_runs_and_is_named_in_the_results(
+    protocol: str, table: PairTable, store: Path, tmp_path: Path
+) -> None:
+    result = run_grid(
+        table,
+        ["classic"],
+        ["l1"],
+        ["logistic"],
+        out=tmp_path,
+        store=store,
+        protocol=Protocol(protocol),
+    )
+    assert {row["protocol"] for row in result.rows} == {protocol}
+    learned = result.rows[-1]
+    if protocol == "holidays2017":
+        assert learned["best_of_folds"] >= 0.5
+        assert np.isnan(learned["top2"])
+        assert result.metric == "accuracy"
+    else:
+        assert np.isnan(learned["best_of_folds"])
+        assert learned["top2"] > 0.3
+
+
+def test_a_given_split_is_taken_by_default(
+    finished, table: PairTable, store: Path, tmp_path: Path
+) -> None:
+    rows = [r for r in read_csv(finished.out / "splits.csv") if r["seed"] == "0"]
+    again = tmp_path / "split.csv"
+    with again.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["left", "right", "label", "split"])
+        writer.writeheader()
+        writer.writerows({k: r[k] for k in writer.fieldnames} for r in rows)
+    given = read_pairs(again, images=Path(table.paths[0]).parent)
+    result = run_grid(
+        given, ["classic"], [], ["cosine"], out=tmp_path / "o", store=store
+    )
+    assert result.rows[0]["protocol"] == "given"
+    tested = sum(row["split"] == "test" for row in rows)
+    assert result.rows[0]["n_test_queries"] == tested
+
+
+def test_other_data_in_the_same_folder_is_refused(
+    finished, table: PairTable, store: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"other pairs or pictures.*--overwrite"):
+        run_grid(
+            table.take(slice(100)),
+            ["classic"],
+            [],
+            ["cosine"],
+            out=finished.out,
+            store=store,
+        )
+
+
+def test_a_folder_of_other_files_is_refused(
+    table: PairTable, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("do not lose me")
+    with pytest.raises(UsageError, match="holds files of no run"):
+        run_grid(table, ["classic"], [], ["cosine"], out=tmp_path, store=store)
+
+
+def test_an_unknown_name_fails_before_anything_is_written(
+    table: PairTable, store: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'logistic'"):
+        run_grid(
+            table, ["classic"], ["dot"], ["logistc"], out=tmp_path / "o", store=store
+        )
+    assert not (tmp_path / "o").exists()
+
+
+def test_too_few_pairs_are_a_clear_error(
+    table: PairTable, store: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="give more pairs"):
+        run_grid(
+            table.take(slice(2)),
+            ["classic"],
+            [],
+            ["cosine"],
+            out=tmp_path / "o",
+            store=store,
+        )
+
+
+def test_a_killed_grid_goes_on_and_ends_with_the_same_results(
+    scenes: Path, store: Path, tmp_path: Path
+) -> None:
+    command = [
+        *(sys.executable, "-m", "tllboost", "grid", str(scenes)),
+        *("--images", str(scenes.parent), "--store", str(store), "--seeds", "2"),
+        *("-m", "dot", "-m", "l1", "-c", "logistic", "-c", "naive-bayes"),
+        *("-c", "xgboost", "-c", "random-forest", "--quiet", "--out"),
+    ]
+    subprocess.run([*command, tmp_path / "whole"], check=True, capture_output=True)
+
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        [*command, killed], start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while len(list(killed.glob("cells/*.json"))) < 3:
+        assert process.poll() is None, "the grid ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {path: path.stat().st_mtime_ns for path in killed.glob("cells/*.json")}
+    assert not (killed / "results.csv").exists()
+
+    subprocess.run([*command, killed], check=True, capture_output=True)
+    for path, written in before.items():
+        assert path.stat().st_mtime_ns == written
+    whole = tmp_path / "whole"
+    assert (killed / "matrix.csv").read_bytes() == (whole / "matrix.csv").read_bytes()
+    assert without_costs(killed / "results.csv") == without_costs(whole / "results.csv")
+    assert not list(killed.glob("**/.*.json.*"))
+
+
+@pytest.mark.shared
+def test_shuffled_labels_give_chance_on_real_pictures(
+    tll: Path, shared: Path, store: Path, tmp_path: Path
+) -> None:
+    table = read_pairs(tll / "pairs.csv", left=tll / "left", right=tll / "right")
+    order = np.random.default_rng(0).permutation(table.n_pairs)
+    # Each left gets another's right: the pictures and all that is computed from them
+    # are real, only who belongs to whom is not.
+    shuffled = PairTable(
+        **{**vars(table), "right": table.right[order], "source": "shuffled"}
+    )
+    net = f"onnx:{shared / 'weights' / 'squeezenet1_1.onnx'}"
+    result = run_grid(
+        shuffled,
+        [net],
+        ["l1"],
+        ["cosine", "logistic", "xgboost", "xgboost-rank", "naive-bayes"],
+        out=tmp_path,
+        store=store,
+        protocol=Protocol(test_fraction=0.4),
+    )
+    for row in result.rows:
+        assert row["top1_low"] <= 1 / 20 <= row["top1_high"], row["head"]
+        assert row["top2_low"] <= 2 / 20 <= row["top2_high"], row["head"]
+        assert row["roc_auc_low"] <= 0.5 <= row["roc_auc_high"], row["head"]
