@@ -23,11 +23,10 @@ from tllboost.vectorizing import vectorize
 __all__ = [
     "Scores",
     "pair_rows",
-    "rank_pictures",
     "read_pairs_to_score",
-    "score_candidates",
     "score_pair",
     "score_pairs",
+    "score_row",
     "threshold_of",
 ]
 
@@ -139,7 +138,7 @@ def score_pair(
         raise ImageError(name, reason)
     scorer = classifier.scorer_
     return {
-        **_row(scores, 0, left=str(left), right=str(right)),
+        **score_row(scores, 0, left=str(left), right=str(right)),
         "threshold": float(scorer.probability(np.array(scorer.threshold_))),
     }
 
@@ -181,12 +180,13 @@ def pair_rows(
 ) -> list[dict[str, Any]]:
     """Return a row a pair, as :func:`score_pair` does; ``error`` where one failed."""
     return [
-        _row(scores, index, left=left, right=right)
+        score_row(scores, index, left=left, right=right)
         for index, (left, right) in enumerate(written)
     ]
 
 
-def _row(scores: Scores, index: int, **named: str) -> dict[str, Any]:
+def score_row(scores: Scores, index: int, **named: str) -> dict[str, Any]:
+    """Return what became of one pair, after what is `named`."""
     if scores.reasons[index]:
         nothing = {"probability": None, "decision": "error", "score": None}
         return {**named, **nothing, "error": str(scores.reasons[index])}
@@ -196,77 +196,3 @@ def _row(scores: Scores, index: int, **named: str) -> dict[str, Any]:
         "decision": "match" if scores.is_match[index] else "no match",
         "score": float(scores.score[index]),
     }
-
-
-def rank_pictures(
-    classifier: PairClassifier,
-    query: FilePath,
-    candidates: Sequence[FilePath],
-    *,
-    progress: Progress | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Order pictures by how much they look like the query, best first.
-
-    Parameters
-    ----------
-    classifier : PairClassifier
-    query : path-like
-        The left picture.
-    candidates : sequence of path-like, length n_candidates
-    progress : callable, optional
-
-    Returns
-    -------
-    rows : list of dict
-        ``rank`` (from 1), ``picture``, ``probability``, ``decision``, ``score`` of each
-        that could be read.
-    failures : dict of str to str
-        The others, and why.
-
-    Raises
-    ------
-    ImageError
-        If the query can't be read.
-    """
-    table = pairs_from_paths([[query, one] for one in candidates])
-    scores = score_pairs(classifier, table, table.left, table.right, progress=progress)
-    if str(query) in scores.failures:
-        raise ImageError(query, scores.failures[str(query)])
-    order = np.argsort(-scores.score, kind="stable")  # NaN comes last
-    good = [index for index in order.tolist() if not scores.reasons[index]]
-    rows = [
-        {"rank": rank, **_row(scores, index, picture=str(candidates[index]))}
-        for rank, index in enumerate(good, start=1)
-    ]
-    return rows, scores.failures
-
-
-def score_candidates(
-    classifier: PairClassifier,
-    table: CandidateTable,
-    *,
-    progress: Progress | None = None,
-) -> tuple[list[list[str]], dict[str, str]]:
-    """Score every candidate of every query, in the challenge's submission form.
-
-    Returns
-    -------
-    rows : list of list of str
-        The header ``left, c0, c1, …``, then a row a query: its id as it was written,
-        and a score a candidate; empty where a picture failed.
-    failures : dict of str to str
-        Those pictures, and why.
-    """
-    shape = table.candidates.shape
-    scores = score_pairs(
-        classifier,
-        table,
-        np.repeat(table.query, shape[1]),
-        table.candidates.ravel(),
-        progress=progress,
-    )
-    body = [
-        [ids[0], *("" if np.isnan(one) else repr(float(one)) for one in row)]
-        for ids, row in zip(table.rows, scores.score.reshape(shape), strict=True)
-    ]
-    return [list(table.header), *body], scores.failures

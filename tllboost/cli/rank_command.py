@@ -156,7 +156,7 @@ def _submission(
     folders: dict[str, Path | None],
     quiet: bool,
 ) -> tuple[str, dict[str, str]]:
-    from tllboost.bundle.scoring import score_candidates
+    from tllboost.bundle.ranking import score_candidates
     from tllboost.candidates import read_candidates
 
     table = read_candidates(candidates, **folders)
@@ -168,7 +168,7 @@ def _submission(
 def _rank(
     classifier: PairClassifier, query: Any, among: Any, quiet: bool
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    from tllboost.bundle.scoring import rank_pictures
+    from tllboost.bundle.ranking import rank_pictures
     from tllboost.errors import DataError
     from tllboost.images import find_images
 
