@@ -34,7 +34,7 @@ HEADS = Registry(
             "tllboost.heads.forest:NaiveBayesHead", "Gaussian naive Bayes"
         ),
         "random-forest": Entry(
-            "tllboost.heads.forest:RandomForestHead", "random forest of 100 trees"
+            "tllboost.heads.forest:RandomForestHead", "random forest of 300 trees"
         ),
         "xgboost": Entry(
             "tllboost.heads.boosting:XGBoostHead",
@@ -62,14 +62,15 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
     seed : int, default=0
         Given to heads that have a ``random_state``.
     n_threads : int or None, default=None
-        Given to heads that have ``n_jobs``; None leaves their default.
+        Given to the built-in heads that have ``n_jobs``; None leaves their default.
+        A head of somebody else's keeps its own.
 
     Raises
     ------
     UnknownNameError
         If nothing has that name.
     UsageError
-        If the thing has no ``fit``, or can't be made without arguments.
+        If the thing is no estimator, or can't be made without arguments.
 
     Examples
     --------
@@ -78,14 +79,20 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
     """
     from sklearn.base import clone
 
-    if not isinstance(head, str) and not isinstance(head, type):
+    from tllboost.heads.base import PairHead
+
+    if not isinstance(head, str | type):
+        if not (hasattr(head, "fit") and hasattr(head, "get_params")):
+            msg = f"head {head!r} is no name, no class and no scikit-learn estimator"
+            raise UsageError(msg)
         return clone(head)
     made = _construct(HEADS.resolve(head), head)
-    given = {"random_state": seed, "n_jobs": n_threads}
     known = made.get_params(deep=False) if hasattr(made, "get_params") else {}
-    chosen = {key: value for key, value in given.items() if key in known}
-    if chosen:
-        made.set_params(**{k: v for k, v in chosen.items() if v is not None})
+    if "random_state" in known:
+        made.set_params(random_state=seed)
+    # scikit-learn drops n_jobs from one estimator after another, with a warning.
+    if n_threads is not None and "n_jobs" in known and isinstance(made, PairHead):
+        made.set_params(n_jobs=n_threads)
     return made
 
 

@@ -17,22 +17,26 @@ __all__ = ["NaiveBayesHead", "RandomForestHead"]
 
 
 class RandomForestHead(PairHead):
-    """scikit-learn's random forest: 200 trees, classes of equal weight.
+    """scikit-learn's random forest, of 300 trees that see three pairs in ten each.
 
-    Two pairs a leaf at least keep the votes from being all or nothing.
+    Two pairs a leaf at least keep the votes from being all or nothing. On the pairs of
+    the Totally-Looks-Like challenge (SqueezeNet vectors, `l1`, three splits) this ranks
+    better than 100 trees on as many pairs as there are, in half the time.
     """
 
     def __init__(
         self,
         *,
-        n_estimators: int = 100,
+        n_estimators: int = 300,
         max_features: float | str = "sqrt",
+        max_samples: float = 0.3,
         min_samples_leaf: int = 2,
         n_jobs: int | None = None,
         random_state: int | None = 0,
     ) -> None:
         self.n_estimators = n_estimators
         self.max_features = max_features
+        self.max_samples = max_samples
         self.min_samples_leaf = min_samples_leaf
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -46,9 +50,16 @@ class RandomForestHead(PairHead):
         **_: Any,
     ) -> RandomForestHead:
         """Grow the trees."""
+        features = np.array(X, dtype=np.float32)
+        # scikit-learn takes values less than 1e-7 apart for equal, so they are brought
+        # to the size of one; a power of two leaves all their digits as they are.
+        largest = float(max(features.max(), -features.min())) or 1.0
+        unit = 2.0 ** round(np.log2(largest))
+        features /= unit
         forest = RandomForestClassifier(**self.get_params())
-        forest.fit(np.asarray(X), y, sample_weight=sample_weight)
-        self.trees_ = Trees.of(forest)
+        forest.fit(features, y, sample_weight=sample_weight)
+        trees = Trees.of(forest)
+        self.trees_ = trees._replace(threshold=trees.threshold * unit)
         self.n_features_in_ = forest.n_features_in_
         return self
 
@@ -93,9 +104,13 @@ class NaiveBayesHead(PairHead):
         start = 0
         for block in _blocks(X):
             rows = slice(start, start + len(block))
-            model.partial_fit(block, y[rows], [0, 1], weight[rows])
+            # In float64: a feature that hardly varies is divided by next to nothing.
+            wide = block.astype(np.float64)
+            model.partial_fit(wide, y[rows], [0, 1], weight[rows])
             start = rows.stop
-        self.theta_, self.var_ = model.theta_, model.var_
+        self.theta_ = model.theta_
+        # Zero only where no feature varies at all; any number does then.
+        self.var_ = np.where(model.var_ > 0, model.var_, 1.0)
         self.log_prior_ = np.log(model.class_prior_)
         self.n_features_in_ = model.n_features_in_
         return self
