@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -157,6 +158,22 @@ def test_check_reads_groups(run: Run, tmp_path: Path) -> None:
     done = run("check", tmp_path, "--groups", r"^(\d{4})")
     assert done.returncode == 0, done.stderr
     assert "2 pairs of 4 images" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_check_and_vectorize_take_names_that_are_no_text(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures" / "group"
+    folder.mkdir(parents=True)
+    for seed, name in enumerate((b"odd\xff.jpg", b"even\xfe.jpg")):
+        write_picture(folder / os.fsdecode(name), seed=seed)
+    checked = run("check", folder.parent, "--groups", "folder")
+    assert checked.returncode == 0, checked.stderr
+    (folder / os.fsdecode(b"bad\xfd.jpg")).write_bytes(b"no picture")
+    done = run("vectorize", folder, "-v", "classic", "--store", tmp_path / "store")
+    assert done.returncode == 4
+    assert "bad" in done.stderr
 
 
 @pytest.mark.parametrize(
