@@ -197,14 +197,15 @@ class XGBoostHead(PairHead):
             margin = curve.log_odds(validation.features.cosine())
         best, kept = validation.loss(margin), 0
         for first in range(0, self.n_estimators, _STEP):
-            for tree in range(first, first + _STEP):
+            end = min(first + _STEP, self.n_estimators)
+            for tree in range(first, end):
                 booster.update(matrix, tree)
             # A prediction reads whole rows however few trees it adds: look rarely.
-            margin += _margins(booster, validation.features, (first, first + _STEP))
+            margin += _margins(booster, validation.features, (first, end))
             loss = validation.loss(margin)
             if loss < best:
-                best, kept = loss, first + _STEP
-            elif first + _STEP - kept >= self.early_stopping_rounds:
+                best, kept = loss, end
+            elif end - kept >= self.early_stopping_rounds:
                 break
         return (booster[:kept] if kept else None), best
 
@@ -307,7 +308,7 @@ def choose_bins(n_rows: int, n_columns: int) -> int:
 def quantile_matrix(X: Any, max_bin: int) -> Any:
     """Quantise features a block at a time; all of them are never in memory at once.
 
-    The matrix of the last features is kept, so that the heads of one merge share it.
+    The matrix of the last PairFeatures is kept: the heads of one merge share it.
 
     Parameters
     ----------
@@ -339,13 +340,7 @@ def quantile_matrix(X: Any, max_bin: int) -> Any:
             return True
 
     matrix = xgboost.QuantileDMatrix(Blocks(), max_bin=max_bin)
-    _LAST[:] = [_reference(X), max_bin, matrix]
+    # An array may hold other numbers by the next time.
+    if hasattr(X, "blocks"):
+        _LAST[:] = [weakref.ref(X), max_bin, matrix]
     return matrix
-
-
-def _reference(X: Any) -> Callable[[], Any]:
-    """Return a reference that does not keep the features alive."""
-    try:
-        return weakref.ref(X)
-    except TypeError:
-        return lambda: None

@@ -17,7 +17,7 @@ __all__ = ["NaiveBayesHead", "RandomForestHead"]
 
 
 class RandomForestHead(PairHead):
-    """scikit-learn's random forest, of 300 trees that see three pairs in ten each.
+    """scikit-learn's random forest, of 300 trees on three tenths of the weight each.
 
     Two pairs a leaf at least keep the votes from being all or nothing. On the pairs of
     the Totally-Looks-Like challenge (SqueezeNet vectors, `l1`, three splits) this ranks
@@ -57,11 +57,17 @@ class RandomForestHead(PairHead):
         unit = 2.0 ** round(np.log2(largest))
         features /= unit
         forest = RandomForestClassifier(**self.get_params())
+        forest.set_params(max_samples=self._n_drawn(len(features), sample_weight))
         forest.fit(features, y, sample_weight=sample_weight)
         trees = Trees.of(forest)
         self.trees_ = trees._replace(threshold=trees.threshold * unit)
         self.n_features_in_ = forest.n_features_in_
         return self
+
+    def _n_drawn(self, n_pairs: int, weight: NDArray[np.float64] | None) -> int:
+        """Return what a tree draws; of a share, scikit-learn's releases differ."""
+        total = n_pairs if weight is None else float(weight.sum())
+        return min(n_pairs, max(10, int(self.max_samples * total)))
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the trees' mean vote for a match, minus a half: (n_pairs,) float64."""

@@ -87,26 +87,36 @@ class Trees(NamedTuple):
 
     def checked(self) -> Trees:
         """Return the trees, or refuse them where walking them could go astray."""
+        if not (self._has_form() and self._stays_inside()):
+            msg = "the trees of the head have indices out of range: not to be used"
+            raise BundleError(msg)
+        return self
+
+    def _has_form(self) -> bool:
+        """Tell whether the columns are of one length, and indices whole numbers."""
+        indices = (self.roots, self.left, self.right, self.feature, self.n_features)
+        return (
+            all(column.dtype.kind == "i" for column in indices)
+            and {column.shape for column in self[1:6]} == {(self.left.size,)}
+            and self.roots.ndim == 1
+            and self.roots.size > 0
+            and self.n_features.shape == (1,)
+        )
+
+    def _stays_inside(self) -> bool:
+        """Tell whether every index leads somewhere, and every walk to a leaf."""
         n_nodes = len(self.left)
-        lengths = {len(column) for column in self[1:6]}
         own = np.arange(n_nodes)
         is_leaf = (self.left == own) & (self.right == own)
         # Children behind their parent: every walk ends.
         forward = (self.left > own) & (self.right > own)
         in_range = (self.left < n_nodes) & (self.right < n_nodes)
-        fine = (
-            lengths == {n_nodes}
-            and len(self.roots) > 0
-            and self.n_features.shape == (1,)
-            and bool(((is_leaf | forward) & in_range).all())
+        return (
+            bool(((is_leaf | forward) & in_range).all())
             and bool(((self.roots >= 0) & (self.roots < n_nodes)).all())
             and bool(((self.feature >= 0) & (self.feature < self.n_features)).all())
             and bool(np.isfinite(self.threshold).all() and np.isfinite(self.vote).all())
         )
-        if not fine:
-            msg = "the trees of the head have indices out of range: not to be used"
-            raise BundleError(msg)
-        return self
 
 
 def _match_share(value: NDArray[np.float64]) -> NDArray[np.float64]:

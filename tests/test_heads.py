@@ -1,0 +1,546 @@
+"""Heads: what each learns, keeps and must not look at."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from makers import Planted, auc, features_of, fit, plant, sides_of
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.svm import LinearSVC
+
+from tllboost.errors import BundleError, UnknownNameError, UsageError
+from tllboost.heads import HEADS, make_head
+from tllboost.heads.base import Validation
+from tllboost.heads.boosting import XGBoostHead, XGBoostRankHead, choose_bins
+from tllboost.heads.cosine import CosineHead
+from tllboost.heads.forest import NaiveBayesHead, RandomForestHead
+from tllboost.heads.linear import LinearSVMHead, LogisticHead
+from tllboost.heads.mlp import MLPHead
+from tllboost.heads.squared_hinge import SquaredHinge
+from tllboost.heads.trees import Trees
+from tllboost.merges import PairFeatures
+from tllboost.scorer import PairScorer
+from tllboost.splits import PairSet, Protocol
+
+EVERY_HEAD = pytest.mark.parametrize("head", HEADS)
+LEARNED = pytest.mark.parametrize("head", [name for name in HEADS if name != "cosine"])
+
+
+@cache
+def planted() -> Planted:
+    return plant(120, n_dims=16, n_signal=4, noise=0.4)
+
+
+@cache
+def fitted(head: str) -> PairScorer:
+    return fit(planted(), head, n_threads=1)
+
+
+def scores(head: str) -> np.ndarray:
+    return fitted(head).score(features_of(planted()))
+
+
+def side_as_arrays(pairs: PairSet, seed: int, marker: bool) -> np.ndarray:
+    """Return features of noise, the last one telling the label if `marker`."""
+    X = np.random.default_rng(seed).normal(size=(len(pairs), 40)).astype(np.float32)
+    X[:, -1] = pairs.label if marker else 0
+    return X
+
+
+def validation_of(data: Planted) -> Validation:
+    pairs = data.split.validation
+    return Validation(features_of(data, "validation"), pairs.label, pairs.weight)
+
+
+def relabelled(data: Planted, seed: int) -> Planted:
+    """Deal the labels of each side anew, as many matches as before."""
+    rng = np.random.default_rng(seed)
+    sides = {
+        name: PairSet(
+            pairs.left,
+            pairs.right,
+            rng.permutation(pairs.label),
+            pairs.query,
+            np.ones(len(pairs)),
+            pairs.component,
+        )
+        for name, pairs in sides_of(data.split)
+    }
+    return Planted(data.vectors, type(data.split)(**sides, side=data.split.side))
+
+
+@EVERY_HEAD
+def test_a_head_finds_what_is_planted_and_is_not_below_the_cosine(head: str) -> None:
+    found = auc(scores(head), planted().split.test)
+    assert found > 0.7
+    if head != "naive-bayes":  # which takes each feature for itself, starting anywhere
+        assert found > auc(scores("cosine"), planted().split.test) - 0.03
+
+
+@EVERY_HEAD
+def test_shuffled_labels_give_chance(head: str) -> None:
+    found = []
+    for seed in range(2):
+        data = relabelled(planted(), seed)
+        score = fit(data, head, n_threads=1).score(features_of(data))
+        found.append(auc(score, data.split.test))
+    # 24 matches in 240 pairs: a standard error of 0.06 each.
+    assert abs(np.mean(found) - 0.5) < 0.12
+
+
+@EVERY_HEAD
+def test_swapping_the_pictures_changes_no_score(head: str) -> None:
+    there = features_of(planted())
+    back = PairFeatures(there.vectors, there.right, there.left, there.merge)
+    np.testing.assert_array_equal(fitted(head).score(there), fitted(head).score(back))
+
+
+@EVERY_HEAD
+def test_pairs_are_scored_each_for_itself(head: str) -> None:
+    features = features_of(planted())
+    order = np.random.default_rng(0).permutation(len(features))[:50]
+    some = fitted(head).score(features.take(order))
+    np.testing.assert_allclose(some, scores(head)[order], rtol=1e-5, atol=1e-6)
+
+
+@EVERY_HEAD
+def test_no_pair_gives_no_score(head: str) -> None:
+    none = features_of(planted()).take(np.zeros(len(planted().split.test), bool))
+    assert fitted(head).score(none).shape == (0,)
+
+
+@EVERY_HEAD
+def test_a_head_comes_back_whole_from_its_members(head: str) -> None:
+    kept = fitted(head).head_.to_members()
+    assert all(isinstance(data, bytes) for data in kept.values())
+    again = make_head(head).from_members(kept)
+    features = features_of(planted())
+    np.testing.assert_array_equal(again.decision_function(features), scores(head))
+    assert again.to_members() == kept
+
+
+@EVERY_HEAD
+def test_the_same_seed_gives_the_same_scores_on_any_number_of_threads(
+    head: str,
+) -> None:
+    again = fit(planted(), head, n_threads=2).score(features_of(planted()))
+    np.testing.assert_array_equal(again, scores(head))
+
+
+@pytest.mark.parametrize("head", ["random-forest", "xgboost", "xgboost-rank", "mlp"])
+def test_a_head_with_chances_hears_its_seed(head: str) -> None:
+    other = fit(planted(), head, seed=1, n_threads=1).score(features_of(planted()))
+    assert (other != scores(head)).any()
+
+
+@LEARNED
+def test_validation_chooses_and_never_trains(head: str) -> None:
+    split = planted().split
+    train = side_as_arrays(split.train, 0, marker=False)
+    validation = side_as_arrays(split.validation, 1, marker=True)
+    test = side_as_arrays(split.test, 2, marker=True)
+    learner = make_head(head, n_threads=1).fit(
+        train,
+        split.train.label,
+        sample_weight=split.train.weight,
+        query=split.train.query,
+        validation=Validation(
+            validation, split.validation.label, split.validation.weight
+        ),
+    )
+    # The marker tells all, to who looked: only noise was there to train on.
+    assert abs(auc(learner.decision_function(test), split.test) - 0.5) < 0.15
+
+
+@EVERY_HEAD
+def test_the_unit_of_the_vectors_does_not_matter(head: str) -> None:
+    small = planted()._replace(vectors=planted().vectors * np.float32(2**-14))
+    score = fit(small, head, n_threads=1).score(features_of(small))
+    found, wanted = (auc(s, small.split.test) for s in (score, scores(head)))
+    assert found == pytest.approx(wanted, abs=0.02)
+
+
+def degenerate(kind: str) -> Planted:
+    if kind == "ten pairs":
+        return plant(10, n_dims=30, n_signal=4)
+    data = planted()
+    vectors = data.vectors.copy()
+    if kind == "some features constant":
+        vectors[:, 3:] = 1
+    elif kind == "all features constant":
+        vectors[:] = 0.1
+    elif kind == "all vectors zero":
+        vectors[:] = 0
+    elif kind == "every picture twice":
+        half = len(vectors) // 4
+        vectors[half : 2 * half] = vectors[:half]
+        vectors[3 * half :] = vectors[2 * half : 3 * half]
+    return data._replace(vectors=vectors)
+
+
+@EVERY_HEAD
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "ten pairs",
+        "some features constant",
+        "all features constant",
+        "all vectors zero",
+        "every picture twice",
+    ],
+)
+def test_poor_data_give_finite_scores_and_no_warning(head: str, kind: str) -> None:
+    data = degenerate(kind)
+    scorer = fit(data, head, n_threads=1)
+    score = scorer.score(features_of(data))
+    assert np.isfinite(score).all()
+    assert np.isfinite(scorer.probability(score)).all()
+    if kind.startswith("all"):
+        np.testing.assert_allclose(scorer.probability(score), 0.5, atol=0.05)
+
+
+@EVERY_HEAD
+def test_heads_are_estimators_that_clone(head: str) -> None:
+    made = make_head(head)
+    assert clone(made).get_params() == made.get_params()
+    assert set(made.get_params()) <= set(vars(made))
+    assert not hasattr(made, "n_features_in_")
+
+
+def test_a_head_is_made_with_seed_and_threads_where_it_has_them() -> None:
+    made = make_head("xgboost", seed=7, n_threads=2)
+    assert (made.random_state, made.n_jobs) == (7, 2)
+    assert make_head("xgboost").n_jobs is None
+    assert make_head("cosine", seed=7, n_threads=2).get_params() == {}
+    assert make_head("sklearn.svm:LinearSVC", seed=7, n_threads=2).random_state == 7
+
+
+def test_an_estimator_is_taken_as_it_is_and_left_unfitted() -> None:
+    own = LogisticRegression(C=0.1)
+    made = make_head(own, seed=7)
+    assert made is not own
+    assert made.get_params() == own.get_params()
+    assert (
+        make_head(LogisticRegression).get_params()
+        == LogisticRegression(random_state=0).get_params()
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (42, "head 42 is no name, no class and no scikit-learn estimator"),
+        (None, "head None is no name"),
+        ("math:sqrt", "a head is a class with fit and predict"),
+        ("builtins:dict", "a head is a class with fit and predict"),
+        ("sklearn.pipeline:Pipeline", "can't be made without arguments"),
+    ],
+)
+def test_what_is_no_head_is_refused(head: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_head(head)
+
+
+def test_an_unknown_head_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'logistic'"):
+        make_head("logistik")
+
+
+def test_the_cosine_head_needs_vectors() -> None:
+    with pytest.raises(UsageError, match="needs PairFeatures"):
+        CosineHead().decision_function(np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("kind", [LogisticHead, LinearSVMHead])
+def test_a_linear_head_is_its_weights_on_the_features(kind: type) -> None:
+    head = fitted("logistic" if kind is LogisticHead else "linear-svm").head_
+    features = features_of(planted())
+    X = np.asarray(features)
+    by_hand = X @ head.coef_ + head.cosine_coef_ * features.cosine() + head.intercept_
+    np.testing.assert_allclose(head.decision_function(features), by_hand, rtol=1e-5)
+    np.testing.assert_array_equal(
+        head.predict(features), head.decision_function(features) > 0
+    )
+
+
+@pytest.mark.parametrize("kind", [LogisticHead, LinearSVMHead])
+def test_a_linear_head_leans_on_the_cosine_where_features_are_noise(kind: type) -> None:
+    data = planted()
+    scorer = fit(data, kind(), merge=noise_of_pairs)
+    found = auc(scorer.score(features_of(data, merge=noise_of_pairs)), data.split.test)
+    assert found > auc(scores("cosine"), data.split.test) - 0.05
+
+
+def noise_of_pairs(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return columns that say nothing: products of dimensions that never agree."""
+    return left[:, 4:10] * right[:, 10:16]
+
+
+def test_the_margin_loss_is_minimised_as_by_liblinear() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 10)).astype(np.float32)
+    y = (X[:, 0] + rng.normal(size=200) > 0.3).astype(int)
+    weight = rng.uniform(0.2, 2, 200)
+
+    def objective(w: np.ndarray, b: float) -> float:
+        short = np.maximum(0, 1 - np.where(y == 1, 1, -1) * (X @ w + b))
+        return 0.5 * w @ w + 0.1 * (weight * short**2).sum()
+
+    ours = SquaredHinge(C=0.1, tol=1e-6).fit(X, y, weight)
+    theirs = LinearSVC(C=0.1, intercept_scaling=1e3, tol=1e-8, max_iter=100_000)
+    theirs.fit(X, y, weight)
+    assert objective(ours.coef_[0], ours.intercept_[0]) <= 1.001 * objective(
+        theirs.coef_[0], theirs.intercept_[0]
+    )
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=0.01)
+
+
+def arrays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    train = planted().split.train
+    return np.asarray(features_of(planted(), "train")), train.label, train.weight
+
+
+def test_the_forest_votes_as_scikit_learns_own() -> None:
+    X, y, weight = arrays()
+    ours = RandomForestHead(n_estimators=20).fit(X, y, sample_weight=weight)
+    theirs = RandomForestClassifier(**ours.get_params())
+    theirs.set_params(max_samples=int(0.3 * weight.sum())).fit(X, y, weight)
+    fresh = np.asarray(features_of(planted()))
+    np.testing.assert_allclose(
+        ours.decision_function(fresh) + 0.5, theirs.predict_proba(fresh)[:, 1]
+    )
+
+
+def test_naive_bayes_is_scikit_learns_own() -> None:
+    X, y, weight = arrays()
+    ours = NaiveBayesHead().fit(X, y, sample_weight=weight)
+    theirs = GaussianNB().fit(X.astype(np.float64), y, weight)
+    fresh = np.asarray(features_of(planted()), dtype=np.float64)
+    odds = np.diff(theirs.predict_joint_log_proba(fresh), axis=1)[:, 0]
+    np.testing.assert_allclose(ours.decision_function(fresh), odds, rtol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["naive-bayes", "xgboost"])
+def test_features_read_in_blocks_teach_the_same(
+    head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = scores(head)
+    monkeypatch.setattr("tllboost.merges._BLOCK_BYTES", 4 * 16 * 50)
+    assert len(list(features_of(planted(), "train").blocks())) > 5
+    again = fit(planted(), head, n_threads=1).score(features_of(planted()))
+    assert np.corrcoef(whole, again)[0, 1] > 0.99
+
+
+def test_boosting_starts_where_it_is_told() -> None:
+    train, features = planted().split.train, features_of(planted(), "train")
+    for start in ("cosine", "none"):
+        head = XGBoostHead(start=start, n_estimators=3).fit(features, train.label)
+        assert head.start_ == start
+        assert (head.baseline_ is None) == (start == "none")
+    assert XGBoostHead(n_estimators=3).fit(*arrays()[:2]).start_ == "none"
+
+
+@pytest.mark.parametrize("head", ["xgboost", "xgboost-rank"])
+def test_boosting_grows_no_tree_that_says_less_than_the_cosine(head: str) -> None:
+    data = planted()
+    scorer = fit(data, head, merge=noise_of_pairs, n_threads=1)
+    score = scorer.score(features_of(data, merge=noise_of_pairs))
+    assert scorer.head_.start_ == "cosine"
+    cosine = auc(scores("cosine"), data.split.test)
+    if scorer.head_.booster_ is None:
+        order = np.argsort(scores("cosine"), kind="stable")
+        assert (np.diff(score[order]) >= 0).all()
+    assert auc(score, data.split.test) > cosine - 0.05
+
+
+@pytest.mark.parametrize("head", [XGBoostHead, XGBoostRankHead])
+def test_a_start_alone_ranks_as_the_cosine_and_is_kept(head: type) -> None:
+    data = planted()
+    scorer = fit(data, head(start="cosine", n_estimators=0))
+    features = features_of(data)
+    assert scorer.head_.booster_ is None
+    order = np.argsort(features.cosine(), kind="stable")
+    assert (np.diff(scorer.score(features)[order]) >= 0).all()
+    again = head().from_members(scorer.head_.to_members())
+    np.testing.assert_array_equal(
+        again.decision_function(features), scorer.score(features)
+    )
+
+
+@pytest.mark.parametrize("n_estimators", [1, 5, 14])
+@pytest.mark.parametrize("validated", [True, False])
+def test_no_more_trees_grow_than_asked(n_estimators: int, validated: bool) -> None:
+    data = planted()
+    head = XGBoostHead(n_estimators=n_estimators, start="none").fit(
+        features_of(data, "train"),
+        data.split.train.label,
+        validation=validation_of(data) if validated else None,
+    )
+    if head.booster_ is not None:
+        assert 1 <= head.booster_.num_boosted_rounds() <= n_estimators
+    assert validated or head.booster_.num_boosted_rounds() == n_estimators
+
+
+def test_an_array_changed_in_place_is_read_again() -> None:
+    X, y, _ = arrays()
+    X = X.copy()
+    XGBoostHead(n_estimators=5).fit(X, y)
+    X[:] = np.random.default_rng(0).permutation(X)
+    once, anew = (
+        XGBoostHead(n_estimators=5).fit(data, y).decision_function(X)
+        for data in (X, X.copy())
+    )
+    np.testing.assert_array_equal(once, anew)
+
+
+def test_boosted_heads_share_a_matrix_and_do_not_disturb_each_other() -> None:
+    data = planted()
+    train, features = data.split.train, features_of(data, "train")
+
+    def grow(kind: type) -> np.ndarray:
+        head = kind(n_estimators=5).fit(
+            features, train.label, sample_weight=train.weight, query=train.query
+        )
+        return head.decision_function(features)
+
+    first = {kind: grow(kind) for kind in (XGBoostHead, XGBoostRankHead)}
+    for kind in (XGBoostRankHead, XGBoostHead):
+        np.testing.assert_array_equal(grow(kind), first[kind])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": "cosines"}, "start='cosines' is none of auto, cosine, none"),
+        ({"start": "cosine"}, "needs PairFeatures"),
+    ],
+)
+def test_a_start_that_can_not_be_is_refused(options, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        XGBoostHead(**options).fit(*arrays()[:2])
+
+
+def test_the_ranking_head_needs_its_lists_together() -> None:
+    X, y, _ = arrays()
+    with pytest.raises(UsageError, match="needs the ranking list of each"):
+        XGBoostRankHead().fit(X, y)
+    with pytest.raises(UsageError, match="next to each other"):
+        XGBoostRankHead().fit(X, y, query=np.arange(len(y)) % 5)
+
+
+@pytest.mark.parametrize("n_rows", [100, 5_000, 100_000])
+def test_bins_grow_fewer_with_the_data(n_rows: int) -> None:
+    bins = [choose_bins(n_rows, n_columns) for n_columns in (10, 500, 4_000)]
+    assert bins == sorted(bins, reverse=True)
+    assert all(16 <= one <= 256 for one in bins)
+
+
+def test_the_dense_head_before_any_epoch_is_the_cosine() -> None:
+    data = planted()
+    features = features_of(data)
+    scorer = fit(data, MLPHead(n_epochs=0))
+    order = np.argsort(features.cosine(), kind="stable")
+    assert (np.diff(scorer.score(features)[order]) >= 0).all()
+
+
+def test_fitting_the_dense_head_leaves_torchs_own_chances_alone() -> None:
+    import torch
+
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    MLPHead(hidden=(4,), n_epochs=1).fit(*arrays()[:2])
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_calibration_compares_scores_on_any_scale() -> None:
+    validation = validation_of(planted())
+    score = validation.features.cosine()
+    losses = [validation.loss(factor * score + 3) for factor in (1, 1e-3, 1e3)]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-3)
+    assert validation.loss(-score) > losses[0]
+
+
+GOOD = Trees(
+    roots=np.array([0, 3], np.int32),
+    left=np.array([1, 1, 2, 3], np.int32),
+    right=np.array([2, 1, 2, 3], np.int32),
+    feature=np.array([1, 0, 0, 0], np.int32),
+    threshold=np.array([0.5, 0, 0, 0]),
+    vote=np.array([0.5, 0.0, 1.0, 0.5]),
+    n_features=np.array([2], np.int32),
+)
+
+
+def test_good_trees_are_taken_and_walked() -> None:
+    rows = np.float32([[9, 0.4], [9, 0.5], [9, 0.6]])
+    assert GOOD.checked() is GOOD
+    assert GOOD.votes(rows).tolist() == [0.25, 0.25, 0.75]
+
+
+def changed(name: str, place: int, value: float) -> Trees:
+    column = getattr(GOOD, name).copy()
+    column[place] = value
+    return GOOD._replace(**{name: column})
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        changed("left", 0, 4),
+        changed("left", 0, -1),
+        changed("left", 0, 0),
+        changed("right", 0, 2**30),
+        changed("right", 2, 0),
+        changed("left", 3, 1),
+        changed("roots", 0, 4),
+        changed("roots", 1, -1),
+        changed("feature", 0, 2),
+        changed("feature", 2, -1),
+        changed("threshold", 0, np.nan),
+        changed("threshold", 1, np.inf),
+        changed("vote", 0, np.nan),
+        changed("n_features", 0, 0),
+        GOOD._replace(roots=np.array([], np.int32)),
+        GOOD._replace(roots=GOOD.roots[:, None]),
+        GOOD._replace(roots=GOOD.roots.astype(np.float64)),
+        GOOD._replace(left=GOOD.left.astype(np.float32)),
+        GOOD._replace(left=GOOD.left.astype(np.uint32)),
+        GOOD._replace(left=GOOD.left[:3]),
+        GOOD._replace(right=GOOD.right[:3]),
+        GOOD._replace(feature=GOOD.feature[:3]),
+        GOOD._replace(vote=GOOD.vote[:3]),
+        GOOD._replace(threshold=GOOD.threshold[:, None]),
+        GOOD._replace(n_features=np.array([2, 2], np.int32)),
+        GOOD._replace(n_features=np.int32(2)),
+        Trees(*(column[:0] for column in GOOD[:6]), GOOD.n_features),
+    ],
+)
+def test_tampered_trees_are_refused(tampered: Trees) -> None:
+    with pytest.raises(BundleError, match="not to be used"):
+        tampered.checked()
+
+
+def test_a_forest_checks_the_trees_it_takes_back() -> None:
+    head = RandomForestHead(n_estimators=2).fit(*arrays()[:2])
+    head.trees_.left[0] = 10**6
+    with pytest.raises(BundleError, match="out of range"):
+        RandomForestHead().from_members(head.to_members())
+
+
+def test_more_matches_than_one_a_query_are_no_problem_for_the_ranking_head() -> None:
+    data = plant(
+        60, n_dims=12, n_signal=4, protocol=Protocol(n_negatives=2, n_others=5)
+    )
+    train = data.split.train
+    label = train.label.copy()
+    label[1::3] = 1
+    features = features_of(data, "train")
+    head = XGBoostRankHead(n_estimators=5).fit(features, label, query=train.query)
+    assert np.isfinite(head.decision_function(features)).all()
