@@ -20,6 +20,7 @@ from tllboost.demo_set import make_demo_set
 from tllboost.heads import HEADS
 from tllboost.merges import MERGES
 from tllboost.pairs import read_pairs
+from tllboost.picture_names import name_pictures
 from tllboost.splits import PROTOCOLS
 from tllboost.vectorizers import VECTORIZERS, make_vectorizer
 
@@ -248,6 +249,28 @@ def test_vectorize_out_is_what_vectors_reads(
     assert found.tolist() == [True, True, False]
     direct = make_vectorizer("classic").transform([pictures / "a.jpg"])
     np.testing.assert_allclose(vectors[0], direct[0], atol=1e-6)
+
+
+def test_vectorize_names_pictures_by_folder_only_where_it_must(
+    pictures: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(pictures / "sub", tmp_path / "other")
+    assert list(name_pictures([pictures, other])) == [
+        "a",
+        "b",
+        "sub/c",
+        "sub/d",
+        "c",
+        "d",
+    ]
+    assert list(name_pictures([pictures / "sub", other])) == [
+        *("sub/c", "sub/d"),
+        *("other/c", "other/d"),
+    ]
+    again = shutil.copytree(other, tmp_path / "deeper" / "other")
+    assert list(name_pictures([other, again])) == [
+        f"{folder.as_posix()}/{name}" for folder in (other, again) for name in "cd"
+    ]
 
 
 @pytest.mark.parametrize(

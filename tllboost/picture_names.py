@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import DataError
 from tllboost.folders import picture_stems
 from tllboost.images import find_images
 
@@ -26,15 +26,14 @@ def name_pictures(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     -------
     dict of str to Path
         In the order given. The id is the name below the folder without extension, or
-        with it where two pictures differ by that alone. With several folders it
-        begins with the folder's own name, as in ``left/aaa``.
+        with it where two pictures differ by that alone. Where names in two folders
+        are equal, all begin with their folder's own name, as in ``left/aaa``; where
+        that does not help, they are the paths as given.
 
     Raises
     ------
     DataError
         If there is no picture.
-    UsageError
-        If two pictures would have the same id.
 
     Examples
     --------
@@ -45,30 +44,39 @@ def name_pictures(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     ['cat', 'dog']
     """
     roots = [Path(one) for one in given]
-    several = sum(root.is_dir() for root in roots) > 1
-    named: dict[str, Path] = {}
-    for root in roots:
-        for path in find_images(root, recursive=True) if root.is_dir() else [root]:
-            _add(named, _name(path, root, several), path)
-    if not named:
+    found = [
+        (path, root)
+        for root in roots
+        for path in (find_images(root, recursive=True) if root.is_dir() else [root])
+    ]
+    if not found:
         places = ", ".join(repr(str(root)) for root in roots)
         msg = f"no pictures in {places}: give files, or folders that hold some"
         raise DataError(msg)
+    named = (
+        _named(found, _name)
+        or _named(found, _name_with_folder)
+        or {path.as_posix(): path for path, _ in found}
+    )
     return picture_stems(named)
 
 
-def _name(path: Path, root: Path, several: bool) -> str:
-    if path == root:
-        return path.name
-    name = path.relative_to(root).as_posix()
-    return f"{root.resolve().name}/{name}" if several else name
+def _named(
+    found: Sequence[tuple[Path, Path]], name_of: Callable[[Path, Path], str]
+) -> dict[str, Path] | None:
+    """Return the pictures by name, or None if two of them share one."""
+    named: dict[str, Path] = {}
+    for path, root in found:
+        if named.setdefault(name_of(path, root), path).absolute() != path.absolute():
+            return None
+    return named
 
 
-def _add(named: dict[str, Path], name: str, path: Path) -> None:
-    known = named.setdefault(name, path)
-    if known != path and known.absolute() != path.absolute():
-        msg = (
-            f"{str(known)!r} and {str(path)!r} would both be named {name!r}: give the "
-            "folder above both, so that their names differ"
-        )
-        raise UsageError(msg)
+def _name(path: Path, root: Path) -> str:
+    return path.name if path == root else path.relative_to(root).as_posix()
+
+
+def _name_with_folder(path: Path, root: Path) -> str:
+    return (
+        f"{(root.parent if path == root else root).resolve().name}/{_name(path, root)}"
+    )
