@@ -89,7 +89,7 @@ def boosted(rows: list[dict[str, str]]) -> str:
     above = [row for row in found if float(row["gain_low"]) > 0]
     lowest = min(found, key=lambda row: float(row["gain"]))
     return (
-        f"Of {len(found)} `xgboost` cells, {len(below)} lie below their own cosine with "
+        f"Of {len(found)} `xgboost` cells {len(below)} lie below their own cosine with "
         f"an interval that excludes zero, {len(above)} above it. The lowest gain is "
         f"{float(lowest['gain']):+.3f} [{float(lowest['gain_low']):+.3f}, "
         f"{float(lowest['gain_high']):+.3f}] ({lowest['vectorizer']}, "

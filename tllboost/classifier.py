@@ -41,7 +41,8 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
     head : str or estimator, default="logistic"
         See :func:`tllboost.heads.make_head`.
     store : path-like or None, default=None
-        Folder of the vector store; None keeps vectors for this process alone.
+        Folder of the vector store; None keeps no vectors, and computes them at every
+        call anew.
     n_negatives : int or None, default=None
         Non-matches drawn for each training match, beside those given. None draws 5
         where `y` has matches only, else none.
@@ -118,7 +119,10 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         vectors = self._vectors(table)
         is_match = table.label == 1
         component = match_components(
-            table.n_images, table.left[is_match], table.right[is_match]
+            table.n_images,
+            table.left[is_match],
+            table.right[is_match],
+            _identical(vectors),
         )
         n_negatives = self.n_negatives
         if n_negatives is None:
@@ -190,7 +194,8 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "scorer_")
         table = pairs_from_paths(X)
         vectors = self._vectors(table)
-        features = PairFeatures(vectors, table.left, table.right, self.merge)
+        merge = self.scorer_.merge
+        features = PairFeatures(vectors, table.left, table.right, merge)
         return self.scorer_.score(features)
 
     def _vectors(self, table: PairTable) -> NDArray[np.float32]:
@@ -203,3 +208,10 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
 
     def _store(self) -> Path | None:
         return None if self.store is None else Path(self.store)
+
+
+def _identical(vectors: NDArray[np.float32]) -> list[tuple[int, int]]:
+    """Tie pictures of the same vector: as far as the head can tell, they are one."""
+    first: dict[bytes, int] = {}
+    ties = [(first.setdefault(row.tobytes(), i), i) for i, row in enumerate(vectors)]
+    return [(a, b) for a, b in ties if a != b]

@@ -9,11 +9,9 @@ match. Nothing is downloaded and the photographs stay where they are; ``china.jp
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import io
 import itertools
-import os
 import re
 from os import PathLike
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from tllboost.errors import DataError, UsageError
+from tllboost.whole_file import write_text
 
 __all__ = ["make_scenes"]
 
@@ -139,10 +138,8 @@ def _clear(folder: Path) -> None:
 
 def _write_pairs(path: Path, rows: list[tuple[str, str]]) -> Path:
     """Write the table last and at once: where it stands, all pictures do."""
-    partial = path.with_suffix(".csv.part")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([("left", "right"), *rows])
-    os.replace(partial, path)
+    lines = ["left,right", *(f"{left},{right}" for left, right in rows)]
+    write_text(path, "\n".join(lines) + "\n")
     return path
 
 

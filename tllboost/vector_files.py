@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import DataError
+from tllboost.whole_file import whole_file
 
 __all__ = ["write_vectors"]
 
@@ -37,39 +35,12 @@ def write_vectors(
 
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_vectors(folder + "/v.npz", ["a", "b"], np.eye(2, dtype=np.float32))
     ...     with np.load(folder + "/v.npz", allow_pickle=False) as arrays:
     ...         arrays["ids"].tolist(), arrays["vectors"].shape
     (['a', 'b'], (2, 2))
     """
-    path = Path(file)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            np.savez(opened, ids=np.asarray(ids, dtype=str), vectors=vectors)
-            opened.flush()
-            os.fsync(opened.fileno())
-        # mkstemp keeps others from reading; results are for all that the umask allows.
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> DataError:
-    msg = f"{path}: can't be written ({error.strerror or error})"
-    return DataError(msg)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with whole_file(file) as opened:
+        np.savez(opened, ids=np.asarray(ids, dtype=str), vectors=vectors)

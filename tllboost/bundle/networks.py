@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from tllboost.errors import DataError
 from tllboost.vectorizers.weights import sha256_of
+from tllboost.whole_file import whole_file
 
 __all__ = ["unpacked"]
 
@@ -39,25 +39,14 @@ def unpacked(read: Callable[[], Iterable[bytes]], *, name: str, sha256: str) -> 
             target = folder() / sha256 / name
             if target.is_file() and sha256_of(target) == sha256:
                 return target
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(target, read())
-        except OSError as error:
-            reason = error.strerror or str(error)
+            with whole_file(target) as file:
+                file.writelines(read())
+        except (OSError, DataError) as error:
+            reason = str(error)
         else:
             return target
     msg = f"can't unpack the network {name!r} of the bundle ({reason})"
     raise DataError(msg)
-
-
-def _write(target: Path, chunks: Iterable[bytes]) -> None:
-    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _cache() -> Path:

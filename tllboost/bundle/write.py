@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO
 from tllboost.bundle.manifest import MANIFEST, manifest_bytes
 from tllboost.errors import DataError
 from tllboost.vectorizers.weights import sha256_of
+from tllboost.whole_file import whole_file
 
 __all__ = ["write_archive"]
 
@@ -49,21 +49,8 @@ def write_archive(
     for name, file in files.items():
         records[name] = {"sha256": sha256_of(file), "size": file.stat().st_size}
     blob = manifest_bytes({**manifest, "members": records})
-    try:
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        try:
-            with temporary.open("xb") as opened:
-                _write(opened, {MANIFEST: blob, **members}, files, records)
-                opened.flush()
-                os.fsync(opened.fileno())
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(target.parent)
-    except OSError as error:
-        msg = f"can't write the bundle {str(target)!r} ({error.strerror or error})"
-        raise DataError(msg) from error
+    with whole_file(target) as opened:
+        _write(opened, {MANIFEST: blob, **members}, files, records)
 
 
 def _write(
@@ -90,14 +77,3 @@ def _write(
 
 def _record(data: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where folders can be synced."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -202,7 +202,7 @@ def _printable(name: str) -> str:
 
 def _write(out: Path, text: str) -> None:
     from tllboost.errors import DataError
-    from tllboost.grid.records import write_text
+    from tllboost.whole_file import write_text
 
     try:
         write_text(out, text)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tllboost.grid.outputs import csv_text
-from tllboost.grid.records import write_text
+from tllboost.whole_file import write_text
 
 __all__ = ["Matrix", "make_matrix", "matrix_csv", "write_matrix"]
 

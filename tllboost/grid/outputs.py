@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tllboost import __version__
-from tllboost.grid.records import write_text
 from tllboost.metrics import METRICS
+from tllboost.whole_file import write_text
 
 __all__ = [
     "RESULT_COLUMNS",

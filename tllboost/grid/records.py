@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_record", "record_path", "write_record", "write_text"]
+from tllboost.whole_file import write_text
+
+__all__ = ["read_record", "record_path", "write_record"]
 
 
 def record_path(out: Path, cell_id: str) -> Path:
@@ -36,29 +36,6 @@ def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
     if not isinstance(record, dict) or record.get("id") != cell_id:
         return None
     return record
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    """Return the umask: mkstemp ignores it, and results are for other readers too."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _without_nan(value: Any) -> Any:

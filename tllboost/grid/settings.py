@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tllboost.errors import DataError, UsageError
-from tllboost.grid.records import write_text
+from tllboost.whole_file import write_text
 
 __all__ = ["claim_folder"]
 
