@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from tllboost.grid.plan import Cell
+from tllboost.heads.base import PairHead
 from tllboost.merges import PairFeatures
 from tllboost.metrics import METRICS, N_RESAMPLES
 from tllboost.scorer import PairScorer
@@ -77,6 +78,17 @@ def features_of(planted: Planted, side: str = "test", merge: Any = "dot") -> Any
 def auc(score: np.ndarray, pairs: PairSet) -> float:
     """Return the ROC AUC of scores, pairs weighted as they are."""
     return float(roc_auc_score(pairs.label, score, sample_weight=pairs.weight))
+
+
+class Witness(PairHead):
+    """A head that keeps what it was given to fit; its score is the first feature."""
+
+    def fit(self, X: Any, y: Any, **given: Any) -> Witness:
+        self.X_, self.y_, self.given_ = X, y, given
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        return np.asarray(X)[:, 0]
 
 
 def record(

@@ -1,0 +1,205 @@
+"""A merge and any head, fitted on one side, calibrated on another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from makers import Planted, Witness, auc, features_of, fit, plant
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tllboost.calibration import best_threshold, fit_calibration
+from tllboost.errors import DataError, UnknownNameError, UsageError
+from tllboost.merges import PairFeatures
+from tllboost.scorer import PairScorer
+from tllboost.splits import PairSet
+
+OTHERS = (
+    "sklearn.linear_model:LogisticRegression",
+    "sklearn.svm:SVC",
+    "sklearn.ensemble:RandomForestClassifier",
+    "sklearn.linear_model:Ridge",
+    "xgboost:XGBClassifier",
+    "xgboost:XGBRanker",
+)
+
+
+@cache
+def planted() -> Planted:
+    return plant(120, n_dims=16, n_signal=4, noise=0.4)
+
+
+def with_labels(pairs: PairSet, label: np.ndarray) -> PairSet:
+    return replace(pairs, label=label.astype(np.int8))
+
+
+@pytest.mark.parametrize("head", OTHERS)
+def test_anybodys_head_works_by_its_path(head: str) -> None:
+    data = planted()
+    scorer = fit(data, head, "l1", n_threads=2)
+    score = scorer.score(features_of(data, merge="l1"))
+    probability = scorer.probability(score)
+    assert score.dtype == np.float64
+    assert auc(score, data.split.test) > 0.7
+    assert ((probability >= 0) & (probability <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [LogisticRegression(C=0.01), make_pipeline(StandardScaler(), LogisticRegression())],
+    ids=["estimator", "pipeline"],
+)
+def test_an_estimator_is_a_head(head: Any) -> None:
+    data = planted()
+    scorer = fit(data, head, "l1")
+    assert auc(scorer.score(features_of(data, merge="l1")), data.split.test) > 0.8
+    assert scorer.head_ is not head
+    assert not hasattr(head, "classes_")
+
+
+@pytest.mark.parametrize("merge", ["dot", "cosdot", "l1", "l2", "concat", "dot+l1"])
+def test_every_merge_feeds_a_head(merge: str) -> None:
+    data = planted()
+    scorer = fit(data, "logistic", merge)
+    features = features_of(data, merge=merge)
+    assert scorer.head_.n_features_in_ == features.shape[1]
+    assert auc(scorer.score(features), data.split.test) > 0.7
+
+
+class Listener(BaseEstimator, ClassifierMixin):
+    """Somebody's ranker: keeps what it was given."""
+
+    def fit(self, X: Any, y: Any, *, qid: Any = None) -> Listener:
+        self.X_, self.y_, self.qid_ = X, y, qid
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        return np.asarray(X)[:, 0]
+
+
+def test_somebodys_ranker_is_given_the_lists_and_plain_arrays() -> None:
+    train = planted().split.train
+    head = fit(planted(), Listener()).head_
+    assert isinstance(head.X_, np.ndarray)
+    assert head.X_.shape == (len(train), 16)
+    assert (head.qid_ == train.query).all()
+    assert (np.diff(head.qid_) >= 0).all()
+
+
+def test_a_head_of_ours_is_given_training_weights_and_the_validation_side() -> None:
+    data = planted()
+    head = fit(data, Witness()).head_
+    assert isinstance(head.X_, PairFeatures)
+    assert (head.X_.left == data.split.train.left).all()
+    assert (head.given_["sample_weight"] == data.split.train.weight).all()
+    assert (head.given_["query"] == data.split.train.query).all()
+    validation = head.given_["validation"]
+    assert (validation.features.left == data.split.validation.left).all()
+    assert (validation.label == data.split.validation.label).all()
+
+
+def test_calibration_and_threshold_come_from_validation_alone() -> None:
+    data = planted()
+    scorer = fit(data, "logistic")
+    validation = data.split.validation
+    score = scorer.score(features_of(data, "validation"))
+    judged = (score, validation.label, validation.weight)
+    assert scorer.threshold_ == best_threshold(*judged)
+    assert scorer.calibration_ == fit_calibration(*judged)
+
+
+def test_validation_pairs_that_weigh_nothing_choose_nothing() -> None:
+    data = planted()
+    validation = data.split.validation
+    rng = np.random.default_rng(0)
+    ghosts = replace(
+        validation,
+        label=rng.permutation(validation.label),
+        weight=np.zeros(len(validation)),
+    )
+    haunted = data._replace(split=replace(data.split, validation=validation + ghosts))
+    for head in ("logistic", "xgboost"):
+        plain, other = fit(data, head), fit(haunted, head)
+        assert plain.threshold_ == other.threshold_
+        assert plain.calibration_ == other.calibration_
+        test = features_of(data)
+        np.testing.assert_array_equal(plain.score(test), other.score(test))
+
+
+def test_probabilities_rank_as_scores_and_even_odds_stand_near_the_threshold() -> None:
+    data = planted()
+    scorer = fit(data, "logistic")
+    score = np.sort(scorer.score(features_of(data)))
+    assert (np.diff(scorer.probability(score)) >= 0).all()
+    at_threshold = scorer.probability(np.array([scorer.threshold_]))
+    assert 0.2 < at_threshold[0] < 0.8
+
+
+def test_the_order_of_training_pairs_does_not_matter_to_a_linear_head() -> None:
+    data = planted()
+    order = np.random.default_rng(0).permutation(len(data.split.train))
+    mixed = data._replace(split=replace(data.split, train=data.split.train.take(order)))
+    for head in ("logistic", "linear-svm", "naive-bayes"):
+        one, other = (fit(d, head).score(features_of(data)) for d in (data, mixed))
+        assert np.corrcoef(one, other)[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("side", ["train", "validation"])
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_alone_can_not_be_learned(side: str, label: int) -> None:
+    data = planted()
+    pairs = getattr(data.split, side)
+    changed = replace(pairs, label=np.full(len(pairs), label, dtype=np.int8))
+    broken = data._replace(split=replace(data.split, **{side: changed}))
+    name = {"train": "training"}.get(side, side)
+    with pytest.raises(DataError, match=f"the {name} side has matches only, or none"):
+        fit(broken, "logistic")
+
+
+class Spoilt(Witness):
+    """A head whose scores are not all numbers."""
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        score = np.asarray(X)[:, 0].copy()
+        score[:3] = [np.nan, np.inf, -np.inf]
+        return score
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(DataError, match="gave 3 scores that are not finite numbers"):
+        fit(planted(), Spoilt())
+
+
+class Wide(Witness):
+    """A head that scores every feature."""
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        return np.asarray(X)
+
+
+def test_a_score_a_pair_is_asked_for() -> None:
+    with pytest.raises(UsageError, match=r"gave scores of shape \(\d+, 16\) for"):
+        fit(planted(), Wide())
+
+
+def test_wrong_names_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'logistic'"):
+        fit(planted(), "logistics")
+    with pytest.raises(UnknownNameError, match="unknown merge 'dots'"):
+        PairScorer("dots").features(planted().vectors, planted().split.test)
+
+
+def test_a_scorer_stores_its_arguments_and_nothing_else() -> None:
+    scorer = PairScorer("l1", "xgboost", seed=3, n_threads=2)
+    assert vars(scorer) == {
+        "merge": "l1",
+        "head": "xgboost",
+        "seed": 3,
+        "n_threads": 2,
+    }
