@@ -3,60 +3,18 @@
 from __future__ import annotations
 
 import csv
-import io
-import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from bundles import make_classifier, save, tamper, tiny_network, write_npz
-from conftest import write_picture
+from conftest import Run, write_picture
 
 from tllboost.bundle import load_bundle, save_bundle
 from tllboost.classifier import PairClassifier
-from tllboost.cli import main
-from tllboost.store import VectorStore
+from tllboost.store import VectorStore, default_store
 from tllboost.vectorizing import vectorize
-
-
-class Done(NamedTuple):
-    """What a command left behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-    @property
-    def table(self) -> list[dict[str, str]]:
-        return list(csv.DictReader(io.StringIO(self.stdout)))
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.stdout)
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Run:
-    """Run ``tllboost`` as a shell would, away from the user's store and cache."""
-    monkeypatch.setenv("TLLBOOST_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def run_command(*arguments: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["tllboost", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            main()
-        return Done(leaving.value.code or 0, *capfd.readouterr())
-
-    return run_command
 
 
 @pytest.fixture(scope="module")
@@ -185,11 +143,11 @@ def test_a_second_run_vectorizes_nothing(
 ) -> None:
     arguments = ("score", bundle, pictures / "a.jpg", pictures / "b.png", "--json")
     first = run(*arguments)
-    with VectorStore(tmp_path / "store") as store:
+    with VectorStore(default_store()) as store:
         (space,) = store.info()
     assert space["n_rows"] == 2
-    assert run(*arguments, "--store", tmp_path / "store").json == first.json
-    with VectorStore(tmp_path / "store") as store:
+    assert run(*arguments, "--store", default_store()).json == first.json
+    with VectorStore(default_store()) as store:
         assert store.info()[0]["n_rows"] == 2
 
 
