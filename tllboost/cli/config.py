@@ -14,9 +14,12 @@ __all__ = ["as_toml", "merge_config"]
 _NOT_IN_FILE = {"config", "quiet", "overwrite"}
 # True of a machine, not of a run: read from a file, not written to one.
 _OF_MACHINE = {"store", "jobs"}
+# Read from a file, not written to one: the vectorizers then hold @FILE already.
+_PUT_ELSEWHERE = {"weights"}
 _PATHS = {"pairs", "images", "left", "right", "out", "store", "weights"}
 _LISTS = {"vectorizer", "merge", "head"}
-_NUMBERS = {"seed", "seeds", "negatives", "others", "folds", "jobs"}
+_COUNTS = {"seeds", "jobs"}
+_NUMBERS = {"seed", "negatives", "others", "folds", *_COUNTS}
 # What a run says of itself in run.toml.
 _WRITTEN = {"run"}
 
@@ -69,7 +72,7 @@ def as_toml(options: dict[str, Any]) -> dict[str, Any]:
     return {
         key: str(value) if isinstance(value, Path) else value
         for key, value in options.items()
-        if value is not None and key not in _NOT_IN_FILE | _OF_MACHINE
+        if value is not None and key not in _NOT_IN_FILE | _OF_MACHINE | _PUT_ELSEWHERE
     }
 
 
@@ -82,6 +85,8 @@ def _converted(path: Path, key: str, value: Any) -> Any:
         wanted = "text, or a list of text"
     elif key in _NUMBERS:
         wanted, fits = "a whole number", type(value) is int
+        if key in _COUNTS:
+            wanted, fits = "a whole number of at least 1", fits and value >= 1
     elif key == "offline":
         wanted, fits = "true or false", isinstance(value, bool)
     if not fits:

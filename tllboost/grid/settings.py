@@ -58,8 +58,8 @@ def _refuse_other(out: Path, data: str, protocol: dict[str, Any]) -> None:
             raise UsageError(msg)
         return
     try:
-        before = tomllib.loads(path.read_text(encoding="utf-8"))["run"]
-    except (OSError, ValueError, KeyError) as error:
+        before = dict(tomllib.loads(path.read_text(encoding="utf-8"))["run"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"{path} can't be read ({error}): give --overwrite, or another --out"
         raise UsageError(msg) from error
     for what, now, then in (
