@@ -232,9 +232,11 @@ def test_every_protocol_runs_and_is_named_in_the_results(
     learned = result.rows[-1]
     if protocol == "holidays2017":
         assert learned["best_of_folds"] >= 0.5
+        assert any("share an image with training" in note for note in result.notes)
         assert np.isnan(learned["top2"])
         assert result.metric == "accuracy"
     else:
+        assert not any("leaks" in note for note in result.notes)
         assert np.isnan(learned["best_of_folds"])
         assert learned["top2"] > 0.3
 

@@ -241,6 +241,7 @@ def run_grid(
         n_reused=len(finished),
     )
     _write_outputs(result, records)
+    result.notes += _leak_notes(data.splits(protocol, seeds[0]), protocol)
     save_best(result, data, made, protocol, seeds[0], metric=metric)
     _write_summary(result, records)
     return result
@@ -399,6 +400,22 @@ def _counting(
 
 def _is_there(out: Path, cell_id: str) -> bool:
     return record_path(out, cell_id).exists()
+
+
+def _leak_notes(splits: list[Split], protocol: Protocol) -> list[str]:
+    """Say how much of a test side training has seen; ours never has."""
+    seen = total = 0
+    for split in splits:
+        known = np.union1d(split.train.left, split.train.right)
+        left, right = np.isin(split.test.left, known), np.isin(split.test.right, known)
+        seen += int(np.count_nonzero(left | right))
+        total += len(split.test)
+    if not seen:
+        return []
+    return [
+        f"protocol {protocol.name} leaks: {100 * seen / total:.1f} % of its test pairs "
+        "share an image with training; don't compare its figures with other protocols'"
+    ]
 
 
 def _where(table: PairTable, index: int) -> str:

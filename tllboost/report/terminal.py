@@ -46,8 +46,9 @@ def print_matrix(
             # A file or a pipe has no width of its own, and nothing shall be cut off.
             console = Console(width=_WIDTH_UNWATCHED)
     matrix = make_matrix(rows)
+    protocol = rows[0]["protocol"]
     table = Table(
-        title=f"{metric} (* best, = tied with it at 95 %)",
+        title=f"{metric}, {protocol} (* best, = tied with it at 95 %)",
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=0,
