@@ -194,7 +194,7 @@ def test_figures_do_not_hang_on_the_order_of_the_rows(
 def test_a_head_that_fails_is_a_failed_row_and_the_rest_goes_on(
     table: PairTable, store: Path, tmp_path: Path
 ) -> None:
-    bad = "sklearn.naive_bayes:CategoricalNB"
+    bad = "sklearn.preprocessing:StandardScaler"
     result = run_grid(
         table, ["classic"], ["dot"], [bad, "logistic"], out=tmp_path / "o", store=store
     )
@@ -361,6 +361,10 @@ def test_shuffled_labels_give_chance_on_real_pictures(
         protocol=Protocol(test_fraction=0.4),
     )
     for row in result.rows:
-        assert row["top1_low"] <= 1 / 20 <= row["top1_high"], row["head"]
-        assert row["top2_low"] <= 2 / 20 <= row["top2_high"], row["head"]
         assert row["roc_auc_low"] <= 0.5 <= row["roc_auc_high"], row["head"]
+        for k in (1, 2):
+            assert row[f"top{k}_low"] <= k / 20, row["head"]
+            # A head that finds nothing may keep no tree: all its scores tie, and ties
+            # count against it.
+            if row["roc_auc"] != 0.5:
+                assert row[f"top{k}_high"] >= k / 20, row["head"]

@@ -7,6 +7,7 @@ verification; 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import sys
 
 __all__ = ["main"]
@@ -17,15 +18,12 @@ def main() -> None:
     from tllboost.cli.app import app
     from tllboost.errors import TllboostError
 
+    # A file name may be no valid text; printing it must not be what fails.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="tllboost")
     except TllboostError as error:
         sys.stderr.write(f"tllboost: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("tllboost: interrupted; run it again to go on\n")
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone, as in `tllboost list | head -1`.
-        sys.stderr.close()
-        sys.exit(0)
