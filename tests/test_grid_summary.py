@@ -26,7 +26,7 @@ from tllboost.grid.records import read_record, record_path, write_record
 from tllboost.grid.settings import claim_folder
 from tllboost.grid.summary import chosen_row, comparison, summarise
 from tllboost.merges import PairFeatures
-from tllboost.metrics import METRICS, N_RESAMPLES, match_ranks
+from tllboost.metrics import METRICS, N_RESAMPLES, match_ranks, ranking_figures
 from tllboost.splits import Protocol
 
 Row = dict[str, Any]
@@ -275,6 +275,9 @@ def test_a_measured_cell_is_what_its_scores_say() -> None:
     scorer = fit(data, "logistic", n_threads=1)
     score = scorer.score(PairFeatures(data.vectors, test.left, test.right))
     ranks = match_ranks(score, test.label, test.query)[1]
+    first = np.searchsorted(test.query, np.unique(test.query))
+    by_hand = ranking_figures(ranks, test.component[first])["top2"].resampled
+    np.testing.assert_allclose(measured["resampled"]["top2"], by_hand, atol=1e-5)
     assert measured["figures"]["top2"] == (ranks <= 2).mean()
     assert measured["figures"]["mrr"] == pytest.approx((1 / ranks).mean())
     said = score >= scorer.threshold_

@@ -270,6 +270,25 @@ def test_a_linear_head_is_its_weights_on_the_features(kind: type) -> None:
 
 
 @pytest.mark.parametrize("kind", [LogisticHead, LinearSVMHead])
+def test_a_linear_head_keeps_the_step_that_validation_likes_best(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Few pairs of many columns: the weakest step learns them by heart.
+    data, steps = plant(60, n_dims=60, noise=0.4), (1e-5, 1e-3, 1e-1, 10.0)
+    validation = validation_of(data)
+
+    def loss(strengths: tuple[float, ...]) -> float:
+        monkeypatch.setattr("tllboost.heads.linear._STRENGTHS", strengths)
+        head = fit(data, kind()).head_
+        assert head.strength_ in strengths
+        return validation.loss(head.decision_function(validation.features))
+
+    alone = [loss((step,)) for step in steps]
+    assert loss(steps) == pytest.approx(min(alone), rel=0.02)
+    assert alone[0] > alone[-1] > 1.05 * min(alone)
+
+
+@pytest.mark.parametrize("kind", [LogisticHead, LinearSVMHead])
 def test_a_linear_head_leans_on_the_cosine_where_features_are_noise(kind: type) -> None:
     data = planted()
     scorer = fit(data, kind(), merge=noise_of_pairs)
@@ -344,6 +363,22 @@ def test_boosting_starts_where_it_is_told() -> None:
         assert head.start_ == start
         assert (head.baseline_ is None) == (start == "none")
     assert XGBoostHead(n_estimators=3).fit(*arrays()[:2]).start_ == "none"
+
+
+def test_trees_add_what_their_start_has_missed() -> None:
+    features, train = features_of(planted(), "train"), planted().split.train
+    added = {}
+    for start in ("cosine", "none"):
+        head = XGBoostHead(start=start, n_estimators=40)
+        head.fit(features, train.label, sample_weight=train.weight)
+        margin = head.decision_function(features)
+        if start == "cosine":
+            margin -= head.baseline_.log_odds(features.cosine())
+        added[start] = margin
+    # What the cosine knows already is not learned again.
+    cosine = features.cosine()
+    known = {s: np.corrcoef(cosine, m)[0, 1] for s, m in added.items()}
+    assert known["cosine"] < known["none"] - 0.1
 
 
 @pytest.mark.parametrize("head", ["xgboost", "xgboost-rank"])
@@ -447,6 +482,17 @@ def test_the_dense_head_before_any_epoch_is_the_cosine() -> None:
     scorer = fit(data, MLPHead(n_epochs=0))
     order = np.argsort(features.cosine(), kind="stable")
     assert (np.diff(scorer.score(features)[order]) >= 0).all()
+
+
+def test_the_dense_head_minds_neither_offset_nor_unit_of_a_column() -> None:
+    X, y, _ = arrays()
+    moved = X * np.float32(8) + np.float32(16)
+    one, other = (
+        MLPHead(hidden=(16,), n_epochs=10).fit(data, y).decision_function(data)
+        for data in (X, moved)
+    )
+    np.testing.assert_allclose(one, other, atol=0.02)
+    assert one.std() > 0.5
 
 
 def test_fitting_the_dense_head_leaves_torchs_own_chances_alone() -> None:

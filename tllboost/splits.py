@@ -297,7 +297,6 @@ def _component_sides(
     rest = (table.label == 1) & ~test[of_left]
     share = protocol.validation_fraction * (table.label == 1).sum() / max(rest.sum(), 1)
     validation = _choose_components(table, rest, min(share, 0.5), rng)
-    validation &= ~test
     names = np.where(test, "test", np.where(validation, "validation", "train"))
     return np.where(names[of_left] == names[of_right], names[of_left], "")
 
