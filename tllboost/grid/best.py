@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from tllboost.errors import UsageError
 from tllboost.grid.data import GridData
 from tllboost.grid.measure import Bench, fit_scorer
+from tllboost.grid.result import GridResult
 from tllboost.grid.summary import chosen_row
 from tllboost.metrics import METRICS
 from tllboost.scorer import PairScorer
 from tllboost.splits import Protocol
-
-if TYPE_CHECKING:
-    from tllboost.grid.run import GridResult
 
 __all__ = ["save_best"]
 

@@ -1,0 +1,82 @@
+"""The files of a finished run, written together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tllboost.grid.data import GridData
+from tllboost.grid.headline import headline
+from tllboost.grid.matrix import write_matrix
+from tllboost.grid.outputs import environment, write_csv, write_json, write_results
+from tllboost.grid.plan import Cell
+from tllboost.grid.result import GridResult
+from tllboost.splits import Protocol, Split
+
+__all__ = ["leak_notes", "write_outputs", "write_splits", "write_summary"]
+
+
+def leak_notes(splits: list[Split], protocol: Protocol) -> list[str]:
+    """Say how much of a test side training has seen; ours never has."""
+    seen = total = 0
+    for split in splits:
+        known = np.union1d(split.train.left, split.train.right)
+        left, right = np.isin(split.test.left, known), np.isin(split.test.right, known)
+        seen += int(np.count_nonzero(left | right))
+        total += len(split.test)
+    if not seen:
+        return []
+    return [
+        f"protocol {protocol.name} leaks: {100 * seen / total:.1f} % of its test pairs "
+        "share an image with training; don't compare its figures with other protocols'"
+    ]
+
+
+def write_splits(
+    out: Path, data: GridData, protocol: Protocol, seeds: Sequence[int]
+) -> None:
+    """Write where each pair went, as a pair table that protocol "given" reads."""
+    table = data.table
+    rows = [
+        (table.ids[a], table.ids[b], int(label), side, seed, fold)
+        for seed in seeds
+        for fold, split in enumerate(data.splits(protocol, seed))
+        for a, b, label, side in zip(
+            table.left, table.right, table.label, split.side, strict=True
+        )
+    ]
+    header = ("left", "right", "label", "split", "seed", "fold")
+    write_csv(out / "splits.csv", header, rows)
+
+
+def write_outputs(result: GridResult, records: list[dict[str, Any]]) -> None:
+    """Write the tables: results, matrix, failures and the environment."""
+    out = result.out
+    write_results(out / "results.csv", result.rows)
+    write_matrix(out / "matrix.csv", result.rows, result.metric)
+    write_json(out / "environment.json", environment())
+    cells = [
+        ("cell", Cell(**r["cell"]).name + f", seed {r['seed']}", r["error"])
+        for r in records
+        if r["status"] != "ok"
+    ]
+    pictures = [("picture", path, why) for path, why in result.failures.items()]
+    write_csv(out / "failures.csv", ("what", "where", "why"), [*pictures, *cells])
+
+
+def write_summary(result: GridResult, records: list[dict[str, Any]]) -> None:
+    """Add the headline to the notes and write them, with what was chosen."""
+    result.notes += headline(result.rows, records, result.chosen, result.metric)
+    write_json(
+        result.out / "summary.json",
+        {
+            "metric": result.metric,
+            "protocol": result.rows[0]["protocol"],
+            "chosen_on_validation": result.chosen,
+            "lines": result.notes,
+            "cells": [record["id"] for record in records],
+        },
+    )
