@@ -97,7 +97,7 @@ def environment() -> dict[str, Any]:
             continue
     return {
         "python": sys.version.split()[0],
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "versions": versions,
     }
