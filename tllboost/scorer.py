@@ -99,6 +99,7 @@ class PairScorer:
             validation_features.take(counted),
             validation.label[counted],
             validation.weight[counted],
+            validation.query[counted],
         )
         self.head_ = make_head(self.head, seed=self.seed, n_threads=self.n_threads)
         _fit_head(self.head_, features, train, chooser)

@@ -3,7 +3,8 @@
 Few pairs and many columns make a plain boosted head fall below the cosine that needs no
 training. Boosting can start from that baseline instead: the log-odds of a logistic
 curve on the cosine alone is the margin of tree zero, and trees add what it misses.
-Stopped on validation, such a head is never far below its cosine.
+Trees that validation does not clearly want are not kept, so such a head is seldom
+below its cosine.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration, fit_calibration
 from tllboost.errors import UsageError
-from tllboost.heads.base import PairHead, Validation
+from tllboost.heads.base import PairHead, Validation, clearly_better
 
 __all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins", "quantile_matrix"]
 
@@ -33,8 +34,9 @@ class XGBoostHead(PairHead):
     Parameters
     ----------
     start : {"auto", "cosine", "none"}, default="auto"
-        Margin of tree zero. "auto" grows both and keeps the one of lower validation
-        loss; without a validation side it takes the cosine where the features know it.
+        Margin of tree zero. "auto" grows both and takes the cosine unless validation
+        is clearly better without it; without a validation side it takes the cosine
+        where the features know it.
     n_estimators : int, default=400
         Trees at most.
     early_stopping_rounds : int, default=30
@@ -127,16 +129,16 @@ class XGBoostHead(PairHead):
         bins = self.max_bin or choose_bins(*X.shape)
         matrix = quantile_matrix(X, bins)
         self._set_target(matrix, y, sample_weight, query)
-        best = np.inf
+        best: NDArray[np.float64] | None = None
         for start in self._starts(X, validation):
             curve = None
             if start == "cosine":
                 curve = fit_calibration(X.cosine(), y, sample_weight)
             margin = np.zeros(len(y)) if curve is None else curve.log_odds(X.cosine())
             matrix.set_base_margin(margin)
-            booster, loss = self._grow(matrix, bins, curve, validation)
-            if loss < best:
-                best = loss
+            booster, losses = self._grow(matrix, bins, curve, validation)
+            if best is None or clearly_better(losses, best):
+                best = losses
                 self.booster_, self.start_, self.baseline_ = booster, start, curve
         self.n_features_in_ = X.shape[1]
         return self
@@ -168,8 +170,11 @@ class XGBoostHead(PairHead):
         bins: int,
         curve: Calibration | None,
         validation: Validation | None,
-    ) -> tuple[Any, float]:
-        """Grow trees and cut them where validation loss was lowest, maybe at none."""
+    ) -> tuple[Any, NDArray[np.float64]]:
+        """Grow trees and cut them where validation lost least, or keep none.
+
+        Returns the booster, None for no tree, and the validation loss of each list.
+        """
         import xgboost
 
         booster = xgboost.Booster(
@@ -191,23 +196,26 @@ class XGBoostHead(PairHead):
         if validation is None:
             for tree in range(self.n_estimators):
                 booster.update(matrix, tree)
-            return booster, 0.0
+            return booster, np.zeros(1)
         margin = np.zeros(len(validation.label))
         if curve is not None:
             margin = curve.log_odds(validation.features.cosine())
-        best, kept = validation.loss(margin), 0
+        untouched = best = validation.losses(margin)
+        kept = 0
         for first in range(0, self.n_estimators, _STEP):
             end = min(first + _STEP, self.n_estimators)
             for tree in range(first, end):
                 booster.update(matrix, tree)
             # A prediction reads whole rows however few trees it adds: look rarely.
             margin += _margins(booster, validation.features, (first, end))
-            loss = validation.loss(margin)
-            if loss < best:
-                best, kept = loss, end
+            losses = validation.losses(margin)
+            if losses.mean() < best.mean():
+                best, kept = losses, end
             elif end - kept >= self.early_stopping_rounds:
                 break
-        return (booster[:kept] if kept else None), best
+        if not clearly_better(best, untouched):
+            return None, untouched
+        return booster[:kept], best
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the margin (log-odds, uncalibrated): (n_pairs,) float64."""
