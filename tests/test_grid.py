@@ -291,6 +291,11 @@ def test_an_unknown_name_fails_before_anything_is_written(
     assert not (tmp_path / "o").exists()
 
 
+def test_no_seed_is_a_clear_error(table: PairTable, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least one"):
+        run_grid(table, ["classic"], [], ["cosine"], out=tmp_path / "o", seeds=[])
+
+
 def test_too_few_pairs_are_a_clear_error(
     table: PairTable, store: Path, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ from tllboost.grid.outputs import RESULT_COLUMNS
 from tllboost.grid.plan import Cell, digest, plan_cells
 from tllboost.grid.records import read_record, record_path, write_record
 from tllboost.grid.settings import claim_folder
-from tllboost.grid.summary import chosen_row, comparison, summarise
+from tllboost.grid.summary import by_validation, comparison, summarise
 from tllboost.merges import PairFeatures
 from tllboost.metrics import METRICS, N_RESAMPLES, match_ranks, ranking_figures
 from tllboost.splits import Protocol
@@ -154,7 +154,7 @@ def test_a_failed_seed_is_a_failed_cell_that_says_why() -> None:
     assert "top2" not in rows[DOT]
     assert [rows[cell]["status"] for cell in (COSINE, L1)] == ["ok", "ok"]
     assert rows[COSINE]["tied_with_best"] == "best"
-    assert [row["head"] for row in chosen_row(list(rows.values()), "top2")] == [
+    assert [row["head"] for row in by_validation(list(rows.values()), "top2")] == [
         "cosine",
         "logistic",
     ]
@@ -176,7 +176,7 @@ def test_a_run_in_which_all_failed_is_rows_of_reasons() -> None:
     failed = [record(cell, 0, status="failed", error="no") for cell in CELLS]
     rows = rows_of(failed)
     assert {row["status"] for row in rows.values()} == {"failed"}
-    assert chosen_row(list(rows.values()), "top2") == []
+    assert by_validation(list(rows.values()), "top2") == []
     assert headline(list(rows.values()), failed, None, "top2") == []
 
 
@@ -185,7 +185,7 @@ def test_a_metric_without_figures_chooses_and_ties_nothing() -> None:
     rows = rows_of(records)
     assert {row["tied_with_best"] for row in rows.values()} == {"no"}
     assert all(math.isnan(row["top2"]) for row in rows.values())
-    assert len(chosen_row(list(rows.values()), "top2")) == 3
+    assert len(by_validation(list(rows.values()), "top2")) == 3
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_validation_chooses_whatever_the_test_side_says(
         record(L1, 0.9, validation=0.6),
     ]
     rows = list(rows_of(records, metric).values())
-    ordered = chosen_row(rows, metric)
+    ordered = by_validation(rows, metric)
     assert ordered[0]["merge"] == first
     assert len(ordered) == 3
 

@@ -12,7 +12,7 @@ from tllboost.errors import UsageError
 from tllboost.grid.data import GridData
 from tllboost.grid.measure import Bench, fit_scorer
 from tllboost.grid.result import GridResult
-from tllboost.grid.summary import chosen_row
+from tllboost.grid.summary import by_validation
 from tllboost.metrics import METRICS
 from tllboost.scorer import PairScorer
 from tllboost.splits import Protocol
@@ -40,7 +40,7 @@ def save_best(
     from tllboost.classifier import PairClassifier
 
     made = {vectorizer.label: vectorizer for vectorizer in vectorizers}
-    for row in chosen_row(result.rows, metric):
+    for row in by_validation(result.rows, metric):
         array = data.vectors[row["vectorizer"]].array
         merge = "dot" if row["merge"] == "none" else row["merge"]
         bench = Bench(array, data.splits(protocol, seed), merge, seed)

@@ -117,6 +117,9 @@ def run_grid(
     say = message or (lambda _line: None)
     protocol = protocol or Protocol("holdout" if table.split is None else "given")
     metric = _metric(metric, protocol)
+    if not seeds:
+        msg = "seeds is empty: a grid needs at least one"
+        raise UsageError(msg)
     made = [make_vectorizer(v, device=device, offline=offline) for v in vectorizers]
     cells = plan_cells([v.label for v in made], list(merges), list(heads))
     out = Path(out)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tllboost.grid.plan import COSINE, Cell
 from tllboost.metrics import LOWER_IS_BETTER, METRICS, interval
 
-__all__ = ["chosen_row", "comparison", "summarise"]
+__all__ = ["by_validation", "comparison", "summarise"]
 
 Record = dict[str, Any]
 Row = dict[str, Any]
@@ -95,7 +95,7 @@ def comparison(
     return sign * float(value), low, high
 
 
-def chosen_row(rows: Sequence[Row], metric: str) -> list[Row]:
+def by_validation(rows: Sequence[Row], metric: str) -> list[Row]:
     """Order the rows by their validation figure, best first; the test has no say."""
     sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
     measured = [row for row in rows if row["status"] == "ok"]

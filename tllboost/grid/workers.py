@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,10 @@ def run_tasks(
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    job = _Job(out, protocol, 0.0)
     calls = [
         delayed(_run_task)(
             task,
-            replace(job, vectorize_s=data.vectors[task.vectorizer].seconds),
+            _Job(out, protocol, data.vectors[task.vectorizer].seconds),
             data.vectors[task.vectorizer].array,
             data.splits(protocol, task.seed),
         )
