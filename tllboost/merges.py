@@ -229,6 +229,9 @@ class PairFeatures:
         Rows of `vectors`.
     merge : str or callable, default="dot"
         See :func:`merge_pairs`.
+    frozen : ndarray of shape (n_images, n_frozen_dims), float32, or None
+        The vectors before a projection, where `vectors` are projected; None says that
+        there is none.
 
     Examples
     --------
@@ -249,8 +252,11 @@ class PairFeatures:
         left: ArrayLike,
         right: ArrayLike,
         merge: str | MergeFunction = "dot",
+        *,
+        frozen: NDArray[np.float32] | None = None,
     ) -> None:
         self.vectors = vectors
+        self.frozen = vectors if frozen is None else frozen
         self.left = np.asarray(left, dtype=np.int64)
         self.right = np.asarray(right, dtype=np.int64)
         self.merge = merge
@@ -288,11 +294,17 @@ class PairFeatures:
         """Return the features of some of the pairs."""
         chosen = np.asarray(rows)
         left, right = self.left[chosen], self.right[chosen]
-        return PairFeatures(self.vectors, left, right, self.merge)
+        return PairFeatures(
+            self.vectors, left, right, self.merge, frozen=self.frozen
+        )
 
     def cosine(self) -> NDArray[np.float32]:
         """Return the baseline score of each pair: (n_pairs,) float32."""
         return pair_cosine(self.vectors, self.left, self.right)
+
+    def frozen_cosine(self) -> NDArray[np.float32]:
+        """Return the cosine of each pair before the projection: (n_pairs,) float32."""
+        return pair_cosine(self.frozen, self.left, self.right)
 
 
 def _merged(
