@@ -19,7 +19,7 @@ from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers.base import Vectorizer
 from tllboost.vectorizers.fusion import FusionVectorizer
-from tllboost.vectorizing import space_of, vectorize
+from tllboost.vectorizing import space_of, vectorize, vectorize_many
 
 
 class Grid(Vectorizer):
@@ -90,6 +90,28 @@ def test_one_row_a_picture_in_the_order_given(paths: list[Path]) -> None:
     assert result.failures == {}
     assert (result.n_computed, result.n_reused) == (11, 0)
     assert result.seconds > 0
+
+
+def test_several_vectorizers_share_what_they_have_in_common(paths: list[Path]) -> None:
+    one, other, again, fused = Grid(2), Grid(3), Grid(2), Grid(2)
+    fusion = FusionVectorizer((fused, Grid(3)))
+    first, second, third, both = vectorize_many([one, other, again, fusion], paths)
+    assert (again.batches, fused.batches, fusion.parts[1].batches) == ([], [], [])
+    assert (first.n_computed, first.n_reused) == (11, 0)
+    assert (third.n_computed, third.n_reused) == (0, 11)
+    assert (both.n_computed, both.n_reused) == (0, 22)
+    np.testing.assert_array_equal(third.vectors, first.vectors)
+    np.testing.assert_array_equal(second.vectors, expected(paths, 3))
+    alone = vectorize(FusionVectorizer((Grid(2), Grid(3))), paths)
+    np.testing.assert_array_equal(both.vectors, alone.vectors)
+
+
+def test_shared_vectors_tell_the_same_failures(paths: list[Path]) -> None:
+    paths[3].write_bytes(b"no picture")
+    fusion = FusionVectorizer((Grid(2), Grid(3)))
+    results = vectorize_many([Grid(2), fusion, Grid(3)], paths)
+    assert [list(result.failures) for result in results] == [[3], [3], [3]]
+    assert not any(result.vectors[3].any() for result in results)
 
 
 def test_a_second_run_computes_nothing(paths: list[Path], store: Path) -> None:

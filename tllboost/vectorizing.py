@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from tllboost.store.hashes import hash_files
 if TYPE_CHECKING:
     from tllboost.vectorizers.base import Vectorizer
 
-__all__ = ["Progress", "Vectorized", "space_of", "vectorize"]
+__all__ = ["Progress", "Vectorized", "space_of", "vectorize", "vectorize_many"]
 
 Path = str | os.PathLike[str]
 Progress = Callable[[int, int, str], None]
@@ -118,15 +118,67 @@ def vectorize(
     >>> result.failures, result.n_computed
     ({1: "can't be read (No such file or directory)"}, 1)
     """
-    started = time.perf_counter()
+    (result,) = vectorize_many(
+        [vectorizer],
+        paths,
+        ids=ids,
+        store=store,
+        batch_size=batch_size,
+        n_workers=n_workers,
+        progress=progress,
+    )
+    return result
+
+
+def vectorize_many(
+    vectorizers: Sequence[Vectorizer],
+    paths: Sequence[Path | None],
+    *,
+    ids: Sequence[str] | None = None,
+    store: VectorStore | Path | None = None,
+    batch_size: int = 32,
+    n_workers: int | None = None,
+    progress: Progress | None = None,
+) -> list[Vectorized]:
+    """Return the vectors of the same pictures by several vectorizers.
+
+    What two of them share, the whole or a part of a fusion, is computed once, by the
+    first that needs it: a network that several members of an ensemble look through is
+    opened once.
+
+    Parameters
+    ----------
+    vectorizers : sequence of Vectorizer, length n_vectorizers
+    paths, ids, store, batch_size, n_workers, progress
+        As in :func:`vectorize`.
+
+    Returns
+    -------
+    list of Vectorized, length n_vectorizers
+        What is shared counts as computed in the first and as reused in the others;
+        ``seconds`` is the time since the one before.
+
+    Raises
+    ------
+    UsageError
+        If pictures or ids are needed and not given.
+    StoreError
+        If the store is damaged or not one.
+    """
     if batch_size < 1:
         msg = f"batch_size={batch_size!r} must be at least 1"
         raise UsageError(msg)
+    results = []
     with _opened(store) as opened:
         job = _Job(paths, ids, opened, batch_size, n_workers or _n_workers(), progress)
-        result = _vectorize(vectorizer, job)
-    result.seconds = time.perf_counter() - started
-    return result
+        # One vectorizer shares with none, and need not tell what it is.
+        job.done = {} if len(vectorizers) > 1 else None
+        for vectorizer in vectorizers:
+            started = time.perf_counter()
+            result = _vectorize(vectorizer, job)
+            result.seconds = time.perf_counter() - started
+            results.append(result)
+    return results
 
 
 def space_of(vectorizer: Vectorizer) -> str:
@@ -141,7 +193,7 @@ def space_of(vectorizer: Vectorizer) -> str:
 
 @dataclass
 class _Job:
-    """What one call was asked, the same for every part of a fusion."""
+    """What one call was asked, and what it has so far that others may share."""
 
     paths: Sequence[Path | None]
     ids: Sequence[str] | None
@@ -149,6 +201,7 @@ class _Job:
     batch_size: int
     n_workers: int
     progress: Progress | None
+    done: dict[str, Vectorized] | None = None
 
     @cached_property
     def keys(self) -> list[str | ImageError]:
@@ -175,6 +228,17 @@ class _Job:
 
 
 def _vectorize(vectorizer: Vectorizer, job: _Job) -> Vectorized:
+    if job.done is None:
+        return _anew(vectorizer, job)
+    space = space_of(vectorizer)
+    if (known := job.done.get(space)) is not None:
+        n_known = known.n_computed + known.n_reused
+        return replace(known, n_computed=0, n_reused=n_known)
+    job.done[space] = _anew(vectorizer, job)
+    return job.done[space]
+
+
+def _anew(vectorizer: Vectorizer, job: _Job) -> Vectorized:
     parts = getattr(vectorizer, "parts", None)
     if parts is not None:
         return _fuse([_vectorize(part, job) for part in parts])
