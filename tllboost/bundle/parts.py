@@ -132,7 +132,7 @@ def _spec_of(part: Vectorizer, name: str) -> str:
     if name:
         alone = part.name == f"{kinds[path]}:{part.file}"  # type: ignore[attr-defined]
         spec = f"{kinds[path]}:{name}" if alone else f"{part.short_name}@{name}"
-    spec += _options_text(part)
+    spec += part._options_text(skip=part.UNSEEN)
     if _differs(build_part(spec, None, device="cpu", offline=True), part):
         msg = f"vectorizer {part.label!r} can't go into a bundle: {spec!r} is another"
         raise UsageError(msg)
@@ -155,24 +155,6 @@ def _import_spec(part: Vectorizer, path: str) -> str:
         "by name, package.module:Class, of a class that is made without arguments"
     )
     raise UsageError(msg)
-
-
-def _options_text(part: Vectorizer) -> str:
-    options = [
-        f"{name}={_as_text(value)}"
-        for name, value in part._changed()
-        if name in part.OPTIONS and name not in part.UNSEEN
-    ]
-    return "?" + "&".join(options) if options else ""
-
-
-def _as_text(value: Any) -> str:
-    """Return an option's value, numbers with all their digits."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(repr(float(one)) for one in value)
-    return str(value)
 
 
 def _differs(one: Vectorizer, other: Vectorizer) -> bool:

@@ -239,8 +239,19 @@ def _parameters(kind: type) -> dict[str, Any]:
 
 
 def _as_text(value: Any) -> str:
-    if isinstance(value, bool):
+    """Return an option's value as it is written in a name, numbers to the last digit.
+
+    Examples
+    --------
+    >>> _as_text((0.1234567891, 1.0)), _as_text(("whole", "grey")), _as_text(True)
+    ('0.1234567891,1', 'whole,grey', 'true')
+    """
+    if isinstance(value, bool | np.bool_):
         return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(f"{one:g}" for one in value)
-    return str(value)
+    if isinstance(value, tuple | list):
+        return ",".join(map(_as_text, value))
+    return repr(float(value)).removesuffix(".0") if _is_real(value) else str(value)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, float | np.floating)

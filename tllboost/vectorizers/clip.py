@@ -10,6 +10,7 @@ import numpy as np
 
 from tllboost.errors import UsageError
 from tllboost.vectorizers.base import loaded
+from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import FITS, Preprocessing
 from tllboost.vectorizers.spec import Spec, one_of, truth
@@ -40,6 +41,8 @@ class ClipVectorizer(NetworkVectorizer):
         See `Preprocessing`; by default what the tag was trained with.
     normalize : bool, default=True
         Whether vectors are scaled to length 1.
+    trim, flip, views : bool, bool, sequence of str
+        See `Looks`; by default the picture as it is.
     device : str, default="auto"
         ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes what there is.
     offline : bool, default=False
@@ -54,7 +57,9 @@ class ClipVectorizer(NetworkVectorizer):
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
         "fit": one_of(*FITS),
         "normalize": truth,
+        **LOOK_OPTIONS,
     }
+    KIND: ClassVar[str] = "clip"
 
     def __init__(
         self,
@@ -64,6 +69,9 @@ class ClipVectorizer(NetworkVectorizer):
         *,
         fit: str | None = None,
         normalize: bool = True,
+        trim: bool = False,
+        flip: bool = False,
+        views: tuple[str, ...] = WHOLE,
         device: str = "auto",
         offline: bool = False,
     ) -> None:
@@ -72,6 +80,9 @@ class ClipVectorizer(NetworkVectorizer):
         self.file = file
         self.fit = fit
         self.normalize = normalize
+        self.trim = trim
+        self.flip = flip
+        self.views = views
         self.device = device
         self.offline = offline
 
@@ -81,7 +92,8 @@ class ClipVectorizer(NetworkVectorizer):
         named, at, file = spec.rest.partition("@")
         arch, _, tag = named.partition(":")
         if not arch or (at and not file) or not (tag or file):
-            msg = f"{spec.text!r}: write clip:ARCH:TAG, or with @FILE for local weights"
+            form = f"{cls.KIND}:ARCH:TAG"
+            msg = f"{spec.text!r}: write {form}, or with @FILE for local weights"
             raise UsageError(msg)
         options = spec.typed_options(cls.OPTIONS)
         return cls(
@@ -96,7 +108,7 @@ class ClipVectorizer(NetworkVectorizer):
     @property
     def short_name(self) -> str:
         """The name for tables: without the file."""
-        return ":".join(filter(None, ("clip", self.arch, self.tag)))
+        return ":".join(filter(None, (self.KIND, self.arch, self.tag)))
 
     @loaded
     def fingerprint(self) -> str:  # type: ignore[override]
@@ -105,9 +117,9 @@ class ClipVectorizer(NetworkVectorizer):
 
         activation = "quickgelu" if self._recipe.quick_gelu else "as configured"
         return (
-            f"clip|{self.arch}|sha256:{sha256_of(self._weights)}|{self.preprocessing}"
+            f"{self.KIND}|{self.arch}|sha256:{sha256_of(self._weights)}|{self.preprocessing}"
             f"|activation={activation}|unit={self.normalize}|float32"
-            f"|open_clip {version('open_clip_torch').split('.')[0]}"
+            f"|open_clip {version('open_clip_torch').split('.')[0]}{self.looks}"
         )
 
     def run(self, batch: np.ndarray) -> np.ndarray:

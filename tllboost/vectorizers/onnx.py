@@ -10,6 +10,8 @@ import numpy as np
 
 from tllboost.errors import UsageError, WeightsError
 from tllboost.vectorizers.base import loaded
+from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
+from tllboost.vectorizers.maps import pooled
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.onnx_files import (
     external_files,
@@ -52,6 +54,11 @@ class OnnxVectorizer(NetworkVectorizer):
         Order of the input's axes; by default read from its shape.
     normalize : bool, default=False
         Whether vectors are scaled to length 1.
+    cells : int, optional
+        Take cells x cells squares of an output that is a map, instead of its mean:
+        the mean of each, at length 1, concatenated.
+    trim, flip, views : bool, bool, sequence of str
+        See `Looks`; by default the picture as it is.
     n_threads : int, optional
         Threads of one forward pass; by default all cores that this process may use.
     device : str, default="auto"
@@ -71,6 +78,8 @@ class OnnxVectorizer(NetworkVectorizer):
         "output": str,
         "layout": one_of("nchw", "nhwc"),
         "normalize": truth,
+        "cells": positive,
+        **LOOK_OPTIONS,
         "n_threads": positive,
     }
 
@@ -85,6 +94,10 @@ class OnnxVectorizer(NetworkVectorizer):
         output: str | None = None,
         layout: str | None = None,
         normalize: bool = False,
+        cells: int | None = None,
+        trim: bool = False,
+        flip: bool = False,
+        views: tuple[str, ...] = WHOLE,
         n_threads: int | None = None,
         device: str = "auto",
     ) -> None:
@@ -96,6 +109,10 @@ class OnnxVectorizer(NetworkVectorizer):
         self.output = output
         self.layout = layout
         self.normalize = normalize
+        self.cells = cells
+        self.trim = trim
+        self.flip = flip
+        self.views = views
         self.n_threads = n_threads
         self.device = device
 
@@ -122,10 +139,11 @@ class OnnxVectorizer(NetworkVectorizer):
         """Tell what the vectors depend on."""
         from importlib.metadata import version
 
+        cells = f"|cells={self.cells}" if self.cells else ""
         return (
             f"onnx|{self._weights_id}|{self.preprocessing}|{self._layout}"
             f"|output={self._output.name}|unit={self.normalize}|float32"
-            f"|onnxruntime {version('onnxruntime').split('.')[0]}"
+            f"|onnxruntime {version('onnxruntime').split('.')[0]}{cells}{self.looks}"
         )
 
     def run(self, batch: np.ndarray) -> np.ndarray:
@@ -221,10 +239,12 @@ class OnnxVectorizer(NetworkVectorizer):
     def _run(self, batch: np.ndarray) -> np.ndarray:
         feed = {self._input.name: batch.astype(_FLOATS[self._input.type], copy=False)}
         (vectors,) = self._session.run([self._output.name], feed)
-        if vectors.ndim == 4:
-            vectors = vectors.mean(axis=(2, 3) if self._layout == "nchw" else (1, 2))
-        elif vectors.ndim == 3:
-            vectors = vectors.mean(axis=1)
+        vectors = pooled(
+            vectors,
+            self.cells,
+            channels_last=self._layout == "nhwc",
+            what=f"{self.name}: output {self._output.name!r}",
+        )
         if vectors.ndim != 2 or len(vectors) != len(batch):
             msg = (
                 f"{self.name}: output {self._output.name!r} of shape {vectors.shape} "

@@ -4,7 +4,7 @@
 
     name    = part *("+" part)              fusion
     part    = kind [":" rest] ["?" option *("&" option)]
-    rest    = ARCH [":" TAG] ["@" FILE]     clip, timm
+    rest    = ARCH [":" TAG] ["@" FILE]     clip, timm, clip-grid, timm-grid
             | FILE                          onnx, vectors
     option  = key "=" value
 
@@ -79,6 +79,19 @@ class Spec:
     def without_options(self) -> None:
         """Refuse options for a kind that has none."""
         self.typed_options({})
+
+    def without_rest(self) -> Spec:
+        """Return this for a kind that is a name alone.
+
+        Raises
+        ------
+        UsageError
+            If more stands before the options.
+        """
+        if self.rest:
+            msg = f"{self.text!r}: nothing follows {self.kind!r} but ?options"
+            raise UsageError(msg)
+        return self
 
 
 def split_fusion(text: str, kinds: Iterable[str]) -> list[str]:

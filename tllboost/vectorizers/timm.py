@@ -10,6 +10,7 @@ import numpy as np
 
 from tllboost.errors import UnknownNameError, UsageError
 from tllboost.vectorizers.base import loaded
+from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import FITS, Preprocessing
 from tllboost.vectorizers.spec import Spec, one_of, positive, truth
@@ -39,6 +40,8 @@ class TimmVectorizer(NetworkVectorizer):
         averaged.
     normalize : bool, default=False
         Whether vectors are scaled to length 1.
+    trim, flip, views : bool, bool, sequence of str
+        See `Looks`; by default the picture as it is.
     device : str, default="auto"
         ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes what there is.
     offline : bool, default=False
@@ -55,7 +58,10 @@ class TimmVectorizer(NetworkVectorizer):
         "fit": one_of(*FITS),
         "layer": str,
         "normalize": truth,
+        **LOOK_OPTIONS,
     }
+    KIND: ClassVar[str] = "timm"
+    LAST: ClassVar[str] = "penultimate"  # the layer taken where none is named
 
     def __init__(
         self,
@@ -66,6 +72,9 @@ class TimmVectorizer(NetworkVectorizer):
         fit: str = "crop",
         layer: str | None = None,
         normalize: bool = False,
+        trim: bool = False,
+        flip: bool = False,
+        views: tuple[str, ...] = WHOLE,
         device: str = "auto",
         offline: bool = False,
     ) -> None:
@@ -75,6 +84,9 @@ class TimmVectorizer(NetworkVectorizer):
         self.fit = fit
         self.layer = layer
         self.normalize = normalize
+        self.trim = trim
+        self.flip = flip
+        self.views = views
         self.device = device
         self.offline = offline
 
@@ -83,7 +95,7 @@ class TimmVectorizer(NetworkVectorizer):
         """Build one from ``timm:NAME[@FILE]``."""
         arch, at, file = spec.rest.partition("@")
         if not arch or (at and not file):
-            msg = f"{spec.text!r}: write timm:NAME or timm:NAME@FILE"
+            msg = f"{spec.text!r}: write {cls.KIND}:NAME or {cls.KIND}:NAME@FILE"
             raise UsageError(msg)
         options = spec.typed_options(cls.OPTIONS)
         return cls(arch, file or None, **options, device=device, offline=offline)
@@ -96,7 +108,7 @@ class TimmVectorizer(NetworkVectorizer):
     @property
     def short_name(self) -> str:
         """The name for tables: without the file."""
-        return f"timm:{self.arch}"
+        return f"{self.KIND}:{self.arch}"
 
     @loaded
     def fingerprint(self) -> str:  # type: ignore[override]
@@ -104,9 +116,10 @@ class TimmVectorizer(NetworkVectorizer):
         from importlib.metadata import version
 
         return (
-            f"timm|{self._catalogue_name}|sha256:{sha256_of(self._weights)}"
-            f"|{self.preprocessing}|layer={self.layer or 'penultimate'}"
+            f"{self.KIND}|{self._catalogue_name}|sha256:{sha256_of(self._weights)}"
+            f"|{self.preprocessing}|layer={self.layer or self.LAST}"
             f"|unit={self.normalize}|float32|timm {version('timm').split('.')[0]}"
+            f"{self.looks}"
         )
 
     def run(self, batch: np.ndarray) -> np.ndarray:

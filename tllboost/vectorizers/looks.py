@@ -1,0 +1,132 @@
+"""Which pictures stand for one picture: trimmed, mirrored, in several views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from tllboost.errors import UsageError
+from tllboost.vectorizers.spec import truth
+from tllboost.vectorizers.trim import trimmed
+
+__all__ = ["LOOK_OPTIONS", "VIEWS", "WHOLE", "Looks", "view_names"]
+
+WHOLE = ("whole",)
+_VERSION = 1  # raise it when a change here or in `trim` could change a vector
+_CENTRE = math.sqrt(0.5)  # of each side: half of the area
+_TRIMMED = 2  # borders may take half of a side before detail is lost in decoding
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Which pictures stand for one picture, and how their vectors become one.
+
+    Parameters
+    ----------
+    trim : bool, default=False
+        Whether borders of one colour are cut off, before anything else.
+    flip : bool, default=False
+        Whether a vector is the mean of those of the picture and its mirror image,
+        taken before any scaling to length 1.
+    views : sequence of {"whole", "centre", "grey"}, default=("whole",)
+        ``whole`` is the picture as it is, ``centre`` its middle, half of the area in
+        its own proportions, ``grey`` its luminance in all three channels. The vectors
+        of several views are brought to length 1 and concatenated.
+
+    Examples
+    --------
+    >>> looks = Looks(flip=True, views=("whole", "centre"))
+    >>> [[one.size for one in mirrored] for mirrored in looks(Image.new("L", (20, 10)))]
+    [[(20, 10), (20, 10)], [(14, 7), (14, 7)]]
+    >>> str(looks), str(Looks())
+    ('|looks1 flip views=whole,centre', '')
+    """
+
+    trim: bool = False
+    flip: bool = False
+    views: tuple[str, ...] = WHOLE
+
+    def __post_init__(self) -> None:
+        _check(self.views)
+
+    def __call__(self, image: Image.Image) -> list[list[Image.Image]]:
+        """Return a list a view: the picture, and its mirror image if `flip`."""
+        if self.trim:
+            image = trimmed(image)
+        pictures = [image, ImageOps.mirror(image)] if self.flip else [image]
+        return [[VIEWS[view](one) for one in pictures] for view in self.views]
+
+    def __str__(self) -> str:
+        """Return what fingerprints say of it: nothing if a picture stays as it is."""
+        parts = [name for name in ("trim", "flip") if getattr(self, name)]
+        if self.views != WHOLE:
+            parts.append(f"views={','.join(self.views)}")
+        return f"|looks{_VERSION} {' '.join(parts)}" if parts else ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one picture goes in as it is, trimmed at most."""
+        return not self.flip and self.views == WHOLE
+
+    def shrink_to(self, size: int) -> int:
+        """Return the short side to decode at where views should have `size`."""
+        size *= _TRIMMED if self.trim else 1
+        return math.ceil(size / _CENTRE) if "centre" in self.views else size
+
+
+def view_names(text: str) -> tuple[str, ...]:
+    """Return the views that `text` names, joined by commas.
+
+    Examples
+    --------
+    >>> view_names("whole,grey")
+    ('whole', 'grey')
+    """
+    names = tuple(text.split(","))
+    try:
+        _check(names)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return names
+
+
+def _check(names: Iterable[str]) -> None:
+    names = list(names)
+    legal = ", ".join(VIEWS)
+    if not names or set(names) - set(VIEWS):
+        msg = f"views={names!r}: name one or more of {legal}, joined by commas"
+        raise UsageError(msg)
+    if len(set(names)) < len(names):
+        msg = f"views={names!r} names one of {legal} twice"
+        raise UsageError(msg)
+
+
+def _whole(image: Image.Image) -> Image.Image:
+    return image
+
+
+def _centre(image: Image.Image) -> Image.Image:
+    width, height = (max(1, round(side * _CENTRE)) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    return image.convert("L").convert("RGB")
+
+
+VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "whole": _whole,
+    "centre": _centre,
+    "grey": _grey,
+}
+# What every vectorizer that looks at pictures takes after its question mark.
+LOOK_OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "trim": truth,
+    "flip": truth,
+    "views": view_names,
+}
