@@ -16,6 +16,8 @@ from tllboost.vectorizers.spec import Spec, parse_spec
 
 __all__ = ["BundledVectorizer", "build_part"]
 
+_OF_A_HUB = ("clip", "clip-grid", "timm", "timm-grid")  # unless a file is named
+
 
 class BundledVectorizer(Vectorizer):
     """One vectorizer as a bundle records it.
@@ -101,7 +103,7 @@ class BundledVectorizer(Vectorizer):
             return (
                 f"names {network['name']!r}, not held: not compared without --weights"
             )
-        if network is None and parse_spec(self.name).kind in ("clip", "timm"):
+        if network is None and parse_spec(self.name).kind in _OF_A_HUB:
             return f"names {self.name!r}, whose weights come from a hub: not compared"
         self._compare("n_dims", self._verified.n_dims)
         return None

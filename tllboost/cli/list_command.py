@@ -23,6 +23,13 @@ class Kind(StrEnum):
 
 Rows = list[tuple[str, str]]
 
+_OPTIONS: Rows = [
+    ("KIND?trim=true", "borders of one colour cut off first"),
+    ("KIND?flip=true", "mean of the picture and its mirror image"),
+    ("KIND?views=whole,centre,grey", "a vector a view, side by side"),
+    ("KIND?cells=3", "of clip-grid, timm-grid and onnx: 3 x 3 squares of the map"),
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Give `app` the command ``list``."""
@@ -79,6 +86,7 @@ def _vectorizers() -> Rows:
     rows = [text.partition(": ")[::2] for _, text in _entries(VECTORIZERS)]
     return [
         *rows,
+        *_OPTIONS,
         ("a+b", "fusion: each part scaled to length 1, then side by side"),
         ("package.module:Class", "your own, with transform(images) -> vectors"),
     ]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_vectorizers", "with_weights"]
 
-_TAKES_WEIGHTS = ("clip", "timm")
+_TAKES_WEIGHTS = ("clip", "clip-grid", "timm", "timm-grid")
 
 
 def make_vectorizers(

@@ -25,13 +25,25 @@ VECTORIZERS = Registry(
             "tllboost.vectorizers.clip:ClipVectorizer",
             "clip:ARCH:TAG[@FILE]: image tower of an open_clip network",
         ),
+        "clip-grid": Entry(
+            "tllboost.vectorizers.clip_grid:ClipGridVectorizer",
+            "clip-grid:ARCH:TAG[@FILE]: its last feature map, a vector a square",
+        ),
         "onnx": Entry(
             "tllboost.vectorizers.onnx:OnnxVectorizer",
             "onnx:FILE: a network in an ONNX file",
         ),
+        "pixels": Entry(
+            "tllboost.vectorizers.pixels:PixelVectorizer",
+            "pixels: the picture itself, squashed to 32 x 32 (?size=N)",
+        ),
         "timm": Entry(
             "tllboost.vectorizers.timm:TimmVectorizer",
             "timm:NAME[@FILE]: a network of timm without its classifier",
+        ),
+        "timm-grid": Entry(
+            "tllboost.vectorizers.timm_grid:TimmGridVectorizer",
+            "timm-grid:NAME[@FILE]: its last feature map, a vector a square",
         ),
         "vectors": Entry(
             "tllboost.vectorizers.arrays:ArrayVectorizer",
@@ -50,8 +62,9 @@ def make_vectorizer(
     ----------
     spec : str or Vectorizer or object
         ``classic``, ``clip:ARCH:TAG[@FILE]``, ``timm:NAME[@FILE]``, ``onnx:FILE``,
-        ``vectors:FILE.npz``, ``package.module:Class``, several joined by ``+``; each
-        with options after a question mark: ``onnx:net.onnx?size=160&fit=squash``.
+        ``clip-grid:…`` and ``timm-grid:…`` likewise, ``pixels``, ``vectors:FILE.npz``,
+        ``package.module:Class``, several joined by ``+``; each with options after a
+        question mark: ``onnx:net.onnx?size=160&flip=true&views=whole,grey``.
         A vectorizer is returned as it is; any other object with a ``transform`` of
         lists of pictures is wrapped.
     device : str, default="auto"

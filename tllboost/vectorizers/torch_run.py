@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tllboost.errors import UsageError
 
-__all__ = ["choose_device", "on_device", "run_network", "tap"]
+__all__ = ["choose_device", "on_device", "run_maps", "run_network", "tap"]
 
 
 def choose_device(device: str) -> Any:
@@ -55,18 +56,40 @@ def run_network(network: Any, batch: np.ndarray) -> np.ndarray:
     ndarray of shape (n_images, n_dims), float32
         Maps and token sequences are averaged over positions.
     """
+    return _run(network, batch, _mean_over_positions)
+
+
+def run_maps(network: Any, batch: np.ndarray) -> np.ndarray:
+    """Return what the network gives, as it is.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        One that ends in feature maps, on one device, in evaluation mode.
+    batch : ndarray of shape (n_images, 3, height, width), float32
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_channels, n_rows, n_columns), float32
+    """
+    return _run(network, batch, lambda maps: maps)
+
+
+def _run(network: Any, batch: np.ndarray, then: Callable[[Any], Any]) -> np.ndarray:
     import torch
 
     device = next(network.parameters()).device
     # TF32 keeps 10 bits of mantissa: vectors would depend on the machine.
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
         pixels = torch.from_numpy(batch).to(device, memory_format=torch.channels_last)
-        vectors = network(pixels)
-        if vectors.ndim == 4:
-            vectors = vectors.mean(dim=(2, 3))
-        elif vectors.ndim == 3:
-            vectors = vectors.mean(dim=1)
-    return vectors.float().cpu().numpy()
+        output: np.ndarray = then(network(pixels)).float().cpu().numpy()
+    return output
+
+
+def _mean_over_positions(output: Any) -> Any:
+    if output.ndim == 4:
+        return output.mean(dim=(2, 3))
+    return output.mean(dim=1) if output.ndim == 3 else output
 
 
 def tap(network: Any, layer: str) -> Any:
