@@ -315,7 +315,7 @@ def test_copies_of_a_picture_are_never_on_both_sides(
         model = PairClassifier(
             Thumbnail(), head=Witness(), validation_fraction=0.3, random_state=seed
         )
-        head = model.fit(X).scorer_.head_
+        head = model.fit(X).cells_[0].scorer.head_
         sides = [head.X_, head.given_["validation"].features]
         train, validation = (
             {row.tobytes() for row in side.vectors[np.append(side.left, side.right)]}
@@ -331,7 +331,7 @@ def test_non_matches_are_drawn_where_asked(
     X, y = labelled(pictures)
     X[N_PAIRS:] = pictures[:, ::-1]  # non-matches within components: none gets lost
     model = PairClassifier(Thumbnail(), head=Witness(), n_negatives=n_negatives)
-    head = model.fit(X, y).scorer_.head_
+    head = model.fit(X, y).cells_[0].scorer.head_
     assert (head.y_ == 0).sum() == per_match * (head.y_ == 1).sum()
 
 

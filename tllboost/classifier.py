@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from tllboost.errors import ImageError, UsageError
-from tllboost.merges import MergeFunction, PairFeatures
+from tllboost.fitted import FittedCell, joint_score, vectors_of_cells
+from tllboost.merges import MergeFunction
 from tllboost.pairs import PairTable, pairs_from_paths
+from tllboost.projections import make_projection
+from tllboost.projections.base import Projection
 from tllboost.scorer import PairScorer
-from tllboost.splits import Protocol, match_components, training_sides
+from tllboost.splits import PairSet, Protocol, match_components, training_sides
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizing import vectorize
 
@@ -28,14 +30,18 @@ ImagePath = str | PathLike[str]
 class PairClassifier(ClassifierMixin, BaseEstimator):
     """Tell whether two pictures look alike.
 
-    Each picture is vectorized once, two vectors are merged to a feature row, and a head
-    scores the row. A part of the training pairs is held out, whole components at a
-    time, to choose the head's settings, the calibration and the threshold.
+    Each picture is vectorized once, a projection may map the vectors to better ones,
+    two vectors are merged to a feature row, and a head scores the row. A part of the
+    training pairs is held out, whole components at a time, to stop the projection, to
+    choose the head's settings, the calibration and the threshold.
 
     Parameters
     ----------
     vectorizer : str or Vectorizer, default="classic"
         A name as on the command line (``tllboost list vectorizers``), or an object.
+    projection : str or Projection, default="none"
+        A name as on the command line (``tllboost list projections``), or an object, of
+        which a copy is fitted.
     merge : str or callable, default="dot"
         See :func:`tllboost.merges.merge_pairs`.
     head : str or estimator, default="logistic"
@@ -51,14 +57,19 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
     device : str, default="auto"
         Where networks run.
     n_jobs : int or None, default=None
-        Threads of the head.
+        Threads of the projection and of the head.
     random_state : int, default=0
-        Decides what is held out, drawn, and the head's own chances.
+        Decides what is held out, drawn, and the chances of projection and head.
 
     Attributes
     ----------
-    scorer_ : PairScorer
-        The fitted merge, head, calibration and threshold.
+    cells_ : tuple of FittedCell
+        The fitted vectorizer, projection, merge and head: one, unless
+        :func:`~tllboost.ensemble.ensemble` put several together.
+    calibration_ : Calibration
+        Curve from score to probability.
+    threshold_ : float
+        Score at and above which a pair is called a match.
     classes_ : ndarray of shape (2,)
         0 and 1.
 
@@ -78,6 +89,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         self,
         vectorizer: Any = "classic",
         *,
+        projection: str | Projection = "none",
         merge: str | MergeFunction = "dot",
         head: Any = "logistic",
         store: ImagePath | None = None,
@@ -88,6 +100,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         random_state: int = 0,
     ) -> None:
         self.vectorizer = vectorizer
+        self.projection = projection
         self.merge = merge
         self.head = head
         self.store = store
@@ -115,8 +128,21 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
             If there are too few pairs to hold a part out.
         """
         table = pairs_from_paths(X, y)
-        self.vectorizer_ = make_vectorizer(self.vectorizer, device=self.device)
-        vectors = self._vectors(table)
+        vectorizer = make_vectorizer(self.vectorizer, device=self.device)
+        result = vectorize(vectorizer, table.paths, ids=table.ids, store=self.store)
+        _raise_first(result.failures, table)
+        train, validation = self._sides(table, result.vectors)
+        cell = self._fit_cell(vectorizer, result.vectors, train, validation)
+        self.cells_: tuple[FittedCell, ...] = (cell,)
+        self.calibration_ = cell.scorer.calibration_
+        self.threshold_ = cell.scorer.threshold_
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def _sides(
+        self, table: PairTable, vectors: NDArray[np.float32]
+    ) -> tuple[PairSet, PairSet]:
+        """Return training and validation pairs, non-matches drawn inside each."""
         is_match = table.label == 1
         component = match_components(
             table.n_images,
@@ -130,7 +156,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         protocol = Protocol(
             n_negatives=n_negatives, validation_fraction=self.validation_fraction
         )
-        train, validation = training_sides(
+        return training_sides(
             table.left,
             table.right,
             table.label,
@@ -138,21 +164,45 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
             protocol=protocol,
             seed=self.random_state,
         )
+
+    def _fit_cell(
+        self,
+        vectorizer: Any,
+        vectors: NDArray[np.float32],
+        train: PairSet,
+        validation: PairSet,
+    ) -> FittedCell:
+        """Fit the projection, then merge and head on what it makes of the vectors."""
+        projection = self._new_projection()
+        projected = vectors
+        if projection is not None:
+            projection.fit(vectors, train, validation)
+            projected = projection.transform(vectors)
         scorer = PairScorer(
             self.merge, self.head, seed=self.random_state, n_threads=self.n_jobs
         )
-        self.scorer_ = scorer.fit(
-            scorer.features(vectors, train),
+        scorer.fit(
+            scorer.features(projected, train, frozen=vectors),
             train,
-            scorer.features(vectors, validation),
+            scorer.features(projected, validation, frozen=vectors),
             validation,
         )
-        self.classes_ = np.array([0, 1])
-        return self
+        return FittedCell(vectorizer, projection, scorer)
+
+    def _new_projection(self) -> Projection | None:
+        if not isinstance(self.projection, str):
+            copy: Projection = clone(self.projection)
+            return copy
+        return make_projection(
+            self.projection,
+            seed=self.random_state,
+            device=self.device,
+            n_threads=self.n_jobs,
+        )
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return score minus threshold: (n_pairs,) float64, a match at 0 and above."""
-        return self._score(X) - self.scorer_.threshold_
+        return self._score(X) - self.threshold_
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Return 1 for a match at the validation-chosen threshold: (n_pairs,) int64."""
@@ -160,7 +210,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return calibrated probabilities (n_pairs, 2), float64: no match, match."""
-        probability = self.scorer_.probability(self._score(X))
+        probability = self.calibration_.probability(self._score(X))
         return np.column_stack([1 - probability, probability])
 
     def rank(
@@ -180,34 +230,29 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         list of (path-like, float)
             Each candidate with its probability of a match.
         """
-        check_is_fitted(self, "scorer_")
+        check_is_fitted(self, "cells_")
         if not len(candidates):
             msg = "candidates is empty: give at least one picture to rank"
             raise UsageError(msg)
         pairs = np.array([[query, candidate] for candidate in candidates], dtype=object)
         score = self._score(pairs)
-        probability = self.scorer_.probability(score)
+        probability = self.calibration_.probability(score)
         order = np.argsort(-score, kind="stable")
         return [(candidates[i], float(probability[i])) for i in order]
 
     def _score(self, X: ArrayLike) -> NDArray[np.float64]:
-        check_is_fitted(self, "scorer_")
+        check_is_fitted(self, "cells_")
         table = pairs_from_paths(X)
-        vectors = self._vectors(table)
-        merge = self.scorer_.merge
-        features = PairFeatures(vectors, table.left, table.right, merge)
-        return self.scorer_.score(features)
-
-    def _vectors(self, table: PairTable) -> NDArray[np.float32]:
-        result = vectorize(
-            self.vectorizer_, table.paths, ids=table.ids, store=self._store()
+        vectors, failures = vectors_of_cells(
+            self.cells_, table.paths, ids=table.ids, store=self.store
         )
-        for index, reason in sorted(result.failures.items()):
-            raise ImageError(table.paths[index] or table.ids[index], reason)
-        return result.vectors
+        _raise_first(failures, table)
+        return joint_score(self.cells_, vectors, table.left, table.right)
 
-    def _store(self) -> Path | None:
-        return None if self.store is None else Path(self.store)
+
+def _raise_first(failures: dict[int, str], table: PairTable) -> None:
+    for index, reason in sorted(failures.items()):
+        raise ImageError(table.paths[index] or table.ids[index], reason)
 
 
 def _identical(vectors: NDArray[np.float32]) -> list[tuple[int, int]]:

@@ -70,9 +70,18 @@ class PairScorer:
         self.seed = seed
         self.n_threads = n_threads
 
-    def features(self, vectors: NDArray[np.float32], pairs: PairSet) -> PairFeatures:
-        """Return the lazy feature matrix of some pairs."""
-        return PairFeatures(vectors, pairs.left, pairs.right, self.merge)
+    def features(
+        self,
+        vectors: NDArray[np.float32],
+        pairs: PairSet,
+        *,
+        frozen: NDArray[np.float32] | None = None,
+    ) -> PairFeatures:
+        """Return the lazy feature matrix of some pairs.
+
+        Where `vectors` are projected, `frozen` are those before.
+        """
+        return PairFeatures(vectors, pairs.left, pairs.right, self.merge, frozen=frozen)
 
     def fit(
         self,

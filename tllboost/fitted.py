@@ -1,0 +1,181 @@
+"""A fitted cell: vectorizer, projection and scorer, from pictures to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.merges import PairFeatures
+from tllboost.projections import NONE
+from tllboost.projections.base import Projection
+from tllboost.scorer import PairScorer
+from tllboost.vectorizing import Progress, vectorize_many
+
+if TYPE_CHECKING:
+    from tllboost.vectorizers import Vectorizer
+
+__all__ = ["FittedCell", "combined_score", "joint_score", "vectors_of_cells"]
+
+Indices = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedCell:
+    """One cell of the grid, fitted.
+
+    Parameters
+    ----------
+    vectorizer : Vectorizer
+    projection : Projection or None
+        Fitted; None leaves the vectors as they are.
+    scorer : PairScorer
+        Fitted on projected vectors, with its calibration and threshold.
+
+    Examples
+    --------
+    >>> from tllboost.heads.cosine import CosineHead
+    >>> scorer = PairScorer("dot", "cosine")
+    >>> scorer.head_ = CosineHead()
+    >>> cell = FittedCell(None, None, scorer)
+    >>> vectors = np.float32([[3, 4], [6, 8], [-4, 3]])
+    >>> cell.score(vectors, np.array([0, 0]), np.array([1, 2])).round(6).tolist()
+    [1.0, 0.0]
+    """
+
+    vectorizer: Vectorizer
+    projection: Projection | None
+    scorer: PairScorer
+
+    @property
+    def projection_spec(self) -> str:
+        """The projection as ``-p`` takes it."""
+        return NONE if self.projection is None else self.projection.spec
+
+    def features(self, vectors: Vectors, left: Indices, right: Indices) -> PairFeatures:
+        """Return the feature rows that the head sees.
+
+        Parameters
+        ----------
+        vectors : ndarray of shape (n_images, n_dims), float32
+            As the vectorizer gave them.
+        left, right : ndarray of shape (n_pairs,), int64
+            Rows of `vectors`; each row that occurs is projected once.
+        """
+        merge = self.scorer.merge
+        if self.projection is None:
+            return PairFeatures(vectors, left, right, merge)
+        rows, codes = np.unique(np.concatenate([left, right]), return_inverse=True)
+        frozen = vectors[rows]
+        projected = self.projection.transform(frozen)
+        n_pairs = len(left)
+        return PairFeatures(
+            projected, codes[:n_pairs], codes[n_pairs:], merge, frozen=frozen
+        )
+
+    def score(
+        self, vectors: Vectors, left: Indices, right: Indices
+    ) -> NDArray[np.float64]:
+        """Return the head's score of each pair: (n_pairs,) float64.
+
+        Raises
+        ------
+        DataError
+            If a score is not a finite number.
+        """
+        return self.scorer.score(self.features(vectors, left, right))
+
+    def log_odds(
+        self, vectors: Vectors, left: Indices, right: Indices
+    ) -> NDArray[np.float64]:
+        """Return the calibrated log-odds of a match: (n_pairs,) float64."""
+        return self.scorer.calibration_.log_odds(self.score(vectors, left, right))
+
+
+def combined_score(
+    cells: Sequence[FittedCell], scores: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return one score of each pair from those of several cells.
+
+    Several agree on the mean of their calibrated log-odds, which have one scale
+    whatever the heads; one alone keeps the score that its head gave.
+
+    Parameters
+    ----------
+    cells : sequence of FittedCell, length n_cells
+    scores : sequence of ndarray of shape (n_pairs,), float64
+        What :meth:`FittedCell.score` of each gave.
+
+    Returns
+    -------
+    ndarray of shape (n_pairs,), float64
+    """
+    pairs = list(zip(cells, scores, strict=True))
+    if len(pairs) == 1:
+        return pairs[0][1]
+    calibrated = [cell.scorer.calibration_.log_odds(score) for cell, score in pairs]
+    return np.mean(calibrated, axis=0)
+
+
+def joint_score(
+    cells: Sequence[FittedCell],
+    vectors: Sequence[Vectors],
+    left: Indices,
+    right: Indices,
+) -> NDArray[np.float64]:
+    """Return the score of each pair by one cell, or by several together.
+
+    Parameters
+    ----------
+    cells : sequence of FittedCell, length n_cells
+    vectors : sequence of ndarray of shape (n_images, n_dims of the cell), float32
+        For each cell, what its vectorizer gave.
+    left, right : ndarray of shape (n_pairs,), int64
+
+    Returns
+    -------
+    ndarray of shape (n_pairs,), float64
+        See :func:`combined_score`.
+    """
+    scores = [
+        cell.score(block, left, right)
+        for cell, block in zip(cells, vectors, strict=True)
+    ]
+    return combined_score(cells, scores)
+
+
+def vectors_of_cells(
+    cells: Sequence[FittedCell],
+    paths: Sequence[str | PathLike[str] | None],
+    *,
+    ids: Sequence[str],
+    store: str | PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[Vectors], dict[int, str]]:
+    """Vectorize pictures for every cell, what cells share only once.
+
+    Parameters
+    ----------
+    cells : sequence of FittedCell, length n_cells
+    paths, ids, store, progress
+        As in :func:`~tllboost.vectorizing.vectorize`.
+
+    Returns
+    -------
+    vectors : list of ndarray of shape (n_images, n_dims of the cell), float32
+    failures : dict of int to str
+        Index of each picture that any of them could not vectorize, and why.
+    """
+    vectorizers = [cell.vectorizer for cell in cells]
+    results = vectorize_many(
+        vectorizers, paths, ids=ids, store=store, progress=progress
+    )
+    failures: dict[int, str] = {}
+    for result in results:
+        failures = result.failures | failures
+    return [result.vectors for result in results], dict(sorted(failures.items()))
