@@ -13,6 +13,9 @@ import numpy as np
 
 from tllboost.bundle import save_bundle
 from tllboost.classifier import PairClassifier
+from tllboost.ensemble import ensemble
+from tllboost.fitted import FittedCell
+from tllboost.projections import make_projection
 from tllboost.scorer import PairScorer
 from tllboost.splits import Protocol, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
@@ -57,10 +60,14 @@ def tiny_network(path: Path, factor: float = 1.0) -> Path:
     return path
 
 
-def make_classifier(
-    vectorizer: Any, head: Any = "logistic", merge: str = "dot", n_dims: int = N_DIMS
-) -> PairClassifier:
-    """Return a classifier fitted on made vectors, as the grid puts one together."""
+def make_cell(
+    vectorizer: Any,
+    head: Any = "logistic",
+    merge: str = "dot",
+    n_dims: int = N_DIMS,
+    projection: str = "none",
+) -> FittedCell:
+    """Return a cell fitted on made vectors, as the grid puts one together."""
     vectors = make_vectors(n_dims)
     (split,) = make_splits(
         LEFT,
@@ -70,28 +77,42 @@ def make_classifier(
         protocol=Protocol(n_others=5),
         seed=0,
     )
+    learned = make_projection(projection, device="cpu", n_threads=1)
+    projected = vectors
+    if learned is not None:
+        learned.fit(vectors, split.train, split.validation)
+        projected = learned.transform(vectors)
     scorer = PairScorer(merge, head)
     scorer.fit(
-        scorer.features(vectors, split.train),
+        scorer.features(projected, split.train, frozen=vectors),
         split.train,
-        scorer.features(vectors, split.validation),
+        scorer.features(projected, split.validation, frozen=vectors),
         split.validation,
     )
-    classifier = PairClassifier(vectorizer, merge=merge, head=head)
-    classifier.vectorizer_ = make_vectorizer(vectorizer)
-    classifier.scorer_ = scorer
-    classifier.classes_ = np.array([0, 1])
-    return classifier
+    return FittedCell(make_vectorizer(vectorizer), learned, scorer)
 
 
-def save(path: Path, classifier: PairClassifier, n_dims: int = N_DIMS) -> Path:
-    vectors = make_vectors(n_dims)
+def make_classifier(
+    vectorizer: Any,
+    head: Any = "logistic",
+    merge: str = "dot",
+    n_dims: int = N_DIMS,
+    projection: str = "none",
+) -> PairClassifier:
+    """Return a classifier of one such cell."""
+    return ensemble([make_cell(vectorizer, head, merge, n_dims, projection)])
+
+
+def save(path: Path, classifier: PairClassifier, n_dims: int | None = None) -> Path:
+    """Save with golden vectors as wide as those of each cell, or of `n_dims`."""
+    widths = [n_dims or cell.vectorizer.n_dims for cell in classifier.cells_]
+    blocks = [make_vectors(width) for width in widths]
     save_bundle(
         path,
         classifier,
         cell={"merge": classifier.merge, "projection": None},
         metrics={"top1": np.float64(0.5), "roc_auc": np.nan},
-        golden=(vectors[LEFT[:8]], vectors[RIGHT[:8]]),
+        golden=[(vectors[LEFT[:8]], vectors[RIGHT[:8]]) for vectors in blocks],
     )
     return path
 

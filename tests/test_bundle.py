@@ -111,7 +111,7 @@ def test_boosted_heads_that_start_from_nothing_round_trip(
     head = XGBoostHead(start="none", n_estimators=60, max_depth=5)
     classifier = make_classifier(f"vectors:{npz}", head)
     loaded = load_bundle(save(tmp_path / "best.tllb", classifier))
-    assert classifier.scorer_.head_.booster_ is not None
+    assert classifier.cells_[0].scorer.head_.booster_ is not None
     np.testing.assert_array_equal(
         loaded.decision_function(PAIRS), classifier.decision_function(PAIRS)
     )
@@ -128,7 +128,7 @@ def test_one_file_scores_where_nothing_else_is(bundle: Path, npz: Path) -> None:
 def test_a_loaded_bundle_can_be_saved_again(bundle: Path, tmp_path: Path) -> None:
     loaded = load_bundle(bundle)
     again = save(tmp_path / "again.tllb", loaded)
-    assert read_manifest(again)["vectorizer"] == read_manifest(bundle)["vectorizer"]
+    assert read_manifest(again)["vectorizers"] == read_manifest(bundle)["vectorizers"]
     np.testing.assert_array_equal(
         load_bundle(again).predict_proba(PAIRS), loaded.predict_proba(PAIRS)
     )
@@ -140,7 +140,8 @@ def test_a_loaded_classifier_crosses_processes_and_clones(bundle: Path) -> None:
     np.testing.assert_array_equal(
         again.predict_proba(PAIRS), loaded.predict_proba(PAIRS)
     )
-    assert clone(loaded).vectorizer.fingerprint == loaded.vectorizer_.fingerprint
+    fingerprint = loaded.cells_[0].vectorizer.fingerprint
+    assert clone(loaded).vectorizer.fingerprint == fingerprint
 
 
 def test_the_manifest_tells_what_a_reader_asks_and_no_folder(
@@ -162,10 +163,12 @@ def test_the_manifest_tells_what_a_reader_asks_and_no_folder(
         "seed": 3,
     }
     assert manifest["metrics"] == {"top1": 0.5, "roc_auc": None}
-    assert manifest["vectorizer"]["label"] == "vectors:net"
-    assert manifest["vectorizer"]["n_dims"] == N_DIMS
+    (vectorizer,), (recorded,) = manifest["vectorizers"], manifest["cells"]
+    assert vectorizer["label"] == "vectors:net"
+    assert vectorizer["n_dims"] == N_DIMS
+    assert (recorded["projection"], recorded["merge"]) == ("none", "dot")
     assert manifest["versions"]["tllboost"]
-    assert manifest["threshold"] == classifier.scorer_.threshold_
+    assert manifest["threshold"] == classifier.threshold_
     assert str(tmp_path) not in json.dumps(manifest)
 
 
@@ -186,9 +189,9 @@ def test_a_fusion_keeps_its_parts_their_options_and_odd_file_names(
     picture = write_picture(tmp_path / "a.jpg", seed=1)
     other = write_picture(tmp_path / "b.jpg", seed=2)
     loaded = load_bundle(bundle)
-    assert loaded.vectorizer_.fingerprint == fusion.fingerprint
-    assert loaded.vectorizer_.n_dims == fusion.n_dims
-    assert loaded.vectorizer_.label == fusion.label
+    assert loaded.cells_[0].vectorizer.fingerprint == fusion.fingerprint
+    assert loaded.cells_[0].vectorizer.n_dims == fusion.n_dims
+    assert loaded.cells_[0].vectorizer.label == fusion.label
     np.testing.assert_array_equal(
         loaded.predict_proba([[picture, other]]),
         classifier.predict_proba([[picture, other]]),
@@ -208,7 +211,9 @@ def test_networks_of_one_name_and_other_bytes_keep_apart(tmp_path: Path) -> None
     vectorizer = make_vectorizer("+".join(specs))
     classifier = make_classifier(vectorizer, "cosine", n_dims=6)
     bundle = save(tmp_path / "best.tllb", classifier, 6)
-    assert load_bundle(bundle).vectorizer_.fingerprint == vectorizer.fingerprint
+    assert (
+        load_bundle(bundle).cells_[0].vectorizer.fingerprint == vectorizer.fingerprint
+    )
     picture = write_picture(tmp_path / "a.jpg", seed=1)
     assert load_bundle(bundle).predict([[picture, picture]]).tolist() == [1]
 
@@ -370,7 +375,7 @@ def test_code_of_a_users_own_is_run_only_on_trust(
     message = "own_things:Mean, own_things:product.*--trust-code"
     with pytest.raises(UsageError, match=message):
         load_bundle(bundle)
-    assert read_manifest(bundle)["merge"] == "own_things:product"
+    assert read_manifest(bundle)["cells"][0]["merge"] == "own_things:product"
     assert not own_module.exists()
     picture = write_picture(tmp_path / "a.jpg", seed=1)
     loaded = load_bundle(bundle, trust_code=True)
@@ -462,10 +467,16 @@ def write_member(path: Path, name: str, data: bytes = b"x", **info: Any) -> None
         "network/sub/net.onnx",
         "network\\net.onnx",
         "C:evil.onnx",
-        "head.pkl",
+        "0/head.pkl",
         "network/net.pt",
         "network/.npz",
         "network/",
+        "head.json",
+        "64/head.json",
+        "00/head.json",
+        "0/../head.json",
+        "0/projection.pkl",
+        "0/golden.safetensors",
         "golden.safetensors/",
         "README.md",
     ],
@@ -504,23 +515,23 @@ def test_zip_bombs_are_refused_unread(tmp_path: Path, name: str, size: int) -> N
 
 def test_a_bomb_that_understates_its_size_is_cut_off(bundle: Path) -> None:
     data = bytes(10_000_000)
-    tamper(bundle, lambda _, members: members.update({"head.json": b"{}"}))
+    tamper(bundle, lambda _, members: members.update({"0/head.json": b"{}"}))
     with zipfile.ZipFile(bundle) as archive:
         kept = {i.filename: archive.read(i) for i in archive.infolist()}
-    del kept["head.json"]
+    del kept["0/head.json"]
     with zipfile.ZipFile(bundle, "w") as archive:
         for name, content in kept.items():
             archive.writestr(name, content)
-        info = zipfile.ZipInfo("head.json")
+        info = zipfile.ZipInfo("0/head.json")
         archive.writestr(info, data, zipfile.ZIP_DEFLATED)
         info.file_size = 2  # what the directory at the end will say
-    with pytest.raises(BundleError, match=r"head\.json"):
+    with pytest.raises(BundleError, match=r"0/head\.json"):
         load_bundle(bundle)
 
 
 def test_encrypted_and_oddly_packed_members_are_refused(bundle: Path) -> None:
     whole = bundle.read_bytes()
-    write_member(bundle, "head.json", compress_type=zipfile.ZIP_BZIP2)
+    write_member(bundle, "0/head.json", compress_type=zipfile.ZIP_BZIP2)
     with pytest.raises(BundleError, match="compressed in a way"):
         load_bundle(bundle)
     directory = whole.rindex(b"PK\x01\x02")
@@ -530,7 +541,7 @@ def test_encrypted_and_oddly_packed_members_are_refused(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["golden.safetensors", "head.safetensors", "network/net.npz"]
+    "name", ["golden.safetensors", "0/head.safetensors", "network/net.npz"]
 )
 def test_a_missing_member_is_named(bundle: Path, name: str) -> None:
     tamper(bundle, lambda _, members: _drop(members, name), sealed=False)
@@ -560,25 +571,57 @@ def _set(*path: Any, to: Any) -> Edit:
     return edit
 
 
-PART = ("vectorizer", "parts", 0)
+PART = ("vectorizers", 0, "parts", 0)
+CELL = ("cells", 0)
 FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
-    "newer format": (_set("version", to=2), "format version 2, this tllboost reads 1"),
+    "newer format": (_set("version", to=3), "format version 3, this tllboost reads 2"),
+    "older format": (_set("version", to=1), "format version 1, this tllboost reads 2"),
     "no format": (_set("format", to="zip"), "not that of a tllboost bundle"),
     "further key": (_set("exec", to="os.system"), "must hold"),
     "threshold is NaN": (_set("threshold", to=float("nan")), "NaN is not a number"),
+    "threshold of a cell is none": (
+        _set(*CELL, "threshold", to=None),
+        r"cells\[0\]\.threshold is not legal",
+    ),
     "threshold is text": (_set("threshold", to="0.5"), "threshold is not legal"),
     "threshold is huge": (_set("threshold", to=10**400), "threshold is not legal"),
     "slope is infinite": (
-        _set("calibration", "slope", to=float("inf")),
+        _set(*CELL, "calibration", "slope", to=float("inf")),
         "Infinity is not a number",
     ),
-    "merge is code": (_set("merge", to="dot+os:system"), "os:system"),
-    "merge is no name": (_set("merge", to="sum"), "'sum' is no vectorizer or merge"),
-    "merge is another": (_set("merge", to="l1"), "golden pair"),
-    "merge is wider": (_set("merge", to="concat"), "golden pairs can't be scored"),
-    "head is unknown": (_set("head", "name", to="os:system"), "is not known"),
-    "head is of a new format": (_set("head", "format", to="pickle"), "is not known"),
-    "head is another": (_set("head", "name", to="mlp"), "head can't be loaded"),
+    "merge is code": (_set(*CELL, "merge", to="dot+os:system"), "os:system"),
+    "merge is no name": (
+        _set(*CELL, "merge", to="sum"),
+        "'sum' is no vectorizer or merge",
+    ),
+    "merge is another": (_set(*CELL, "merge", to="l1"), "golden pair"),
+    "merge is wider": (
+        _set(*CELL, "merge", to="concat"),
+        "golden pairs can't be scored",
+    ),
+    "projection is unknown": (
+        _set(*CELL, "projection", to="os:system"),
+        "unknown projection 'os'",
+    ),
+    "vectorizer is none": (
+        _set(*CELL, "vectorizer", to=1),
+        r"cells\[0\]\.vectorizer is none of its 1",
+    ),
+    "vectorizer is below none": (
+        _set(*CELL, "vectorizer", to=-1),
+        "vectorizer is not legal",
+    ),
+    "no cells": (_set("cells", to=[]), "must be a list of 1 to 64"),
+    "cells without end": (
+        lambda manifest, _: manifest["cells"].extend(manifest["cells"] * 64),
+        "must be a list of 1 to 64",
+    ),
+    "head is unknown": (_set(*CELL, "head", "name", to="os:system"), "is not known"),
+    "head is of a new format": (
+        _set(*CELL, "head", "format", to="pickle"),
+        "is not known",
+    ),
+    "head is another": (_set(*CELL, "head", "name", to="mlp"), "head can't be loaded"),
     "vectorizer is code": (_set(*PART, "spec", to="os:system"), "os:system"),
     "vectorizer is unknown": (_set(*PART, "spec", to="nets"), "is no vectorizer"),
     "vectorizer is a fusion": (
@@ -601,7 +644,7 @@ FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
         "is not that of its network",
     ),
     "whole and part differ": (
-        _set("vectorizer", "fingerprint", to="x"),
+        _set("vectorizers", 0, "fingerprint", to="x"),
         "is not that of its parts",
     ),
     "width differs": (_set(*PART, "n_dims", to=13), "is not that of its parts"),
@@ -613,8 +656,8 @@ FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
         _set(*PART, "label", to="\x1b[2J"),
         "label is not legal",
     ),
-    "no parts": (_set("vectorizer", "parts", to=[]), "must be a list of 1 to 32"),
-    "parts is text": (_set("vectorizer", "parts", to="abc"), "must be a list"),
+    "no parts": (_set("vectorizers", 0, "parts", to=[]), "must be a list of 1 to 32"),
+    "parts is text": (_set("vectorizers", 0, "parts", to="abc"), "must be a list"),
     "cell is deep": (_set("cell", to={"a": {"b": 1}}), "cell is not legal"),
 }
 
@@ -672,14 +715,14 @@ def _recast(key: str, value: Any) -> Callable[[dict[str, np.ndarray]], None]:
     return change
 
 
-GOLDEN, HEAD = "golden.safetensors", "head.safetensors"
+GOLDEN, HEAD = "golden.safetensors", "0/head.safetensors"
 FORGED_NUMBERS: dict[str, tuple[Edit, str]] = {
     "golden score": (
         _tensors(GOLDEN, lambda arrays: arrays["score"].__imul__(1.01)),
         "scores .* here and scored .* when it was saved",
     ),
     "golden NaN": (
-        _tensors(GOLDEN, _put("left", (0, 0), np.nan)),
+        _tensors(GOLDEN, _put("left.0", (0, 0), np.nan)),
         "golden pairs are not",
     ),
     "golden infinity": (
@@ -687,15 +730,15 @@ FORGED_NUMBERS: dict[str, tuple[Edit, str]] = {
         "golden pairs are not",
     ),
     "golden float64": (
-        _tensors(GOLDEN, _recast("left", np.ones((8, N_DIMS)))),
+        _tensors(GOLDEN, _recast("left.0", np.ones((8, N_DIMS)))),
         "golden pairs are not",
     ),
     "golden width": (
-        _tensors(GOLDEN, _recast("left", np.ones((8, 3), np.float32))),
+        _tensors(GOLDEN, _recast("left.0", np.ones((8, 3), np.float32))),
         "golden pairs are not",
     ),
     "no golden": (
-        _tensors(GOLDEN, _recast("left", np.ones((0, N_DIMS), np.float32))),
+        _tensors(GOLDEN, _recast("left.0", np.ones((0, N_DIMS), np.float32))),
         "golden pairs are not",
     ),
     "golden noise": (
@@ -710,7 +753,7 @@ FORGED_NUMBERS: dict[str, tuple[Edit, str]] = {
     ),
     "head noise": (lambda _, members: members.update({HEAD: b"noise"}), "is damaged"),
     "head beside": (
-        lambda _, members: members.update({"head.skops": b"noise"}),
+        lambda _, members: members.update({"0/head.skops": b"noise"}),
         "has no place in a built-in head",
     ),
 }
@@ -763,10 +806,10 @@ def test_boosted_trees_that_would_lead_astray_are_refused(
     column, index, value, reason = BOOSTED[forgery]
 
     def edit(_: dict[str, Any], members: Members) -> None:
-        data = bytearray(members["head.ubj"])
+        data = bytearray(members["0/head.ubj"])
         start = data.index(column.encode() + b"[$l#L") + len(column) + 5 + 8
         struct.pack_into(">i", data, start + 4 * index, value)
-        members["head.ubj"] = bytes(data)
+        members["0/head.ubj"] = bytes(data)
 
     tamper(boosted, edit)
     with pytest.raises(BundleError, match=reason):
@@ -787,8 +830,8 @@ def test_boosters_of_another_kind_are_refused(
     boosted: Path, old: bytes, new: bytes, reason: str
 ) -> None:
     def edit(_: dict[str, Any], members: Members) -> None:
-        assert old in members["head.ubj"]
-        members["head.ubj"] = members["head.ubj"].replace(old, new, 1)
+        assert old in members["0/head.ubj"]
+        members["0/head.ubj"] = members["0/head.ubj"].replace(old, new, 1)
 
     tamper(boosted, edit)
     with pytest.raises(BundleError, match=reason):
@@ -797,7 +840,7 @@ def test_boosters_of_another_kind_are_refused(
 
 def test_no_byte_of_a_booster_brings_xgboost_down(boosted: Path) -> None:
     with zipfile.ZipFile(boosted) as archive:
-        whole = archive.read("head.ubj")
+        whole = archive.read("0/head.ubj")
 
     @settings(
         max_examples=150,
@@ -811,7 +854,7 @@ def test_no_byte_of_a_booster_brings_xgboost_down(boosted: Path) -> None:
         damaged[place] ^= change
 
         def edit(_: dict[str, Any], members: Members) -> None:
-            members["head.ubj"] = bytes(damaged)
+            members["0/head.ubj"] = bytes(damaged)
 
         tamper(boosted, edit)
         loaded = unless_refused(boosted)
@@ -837,7 +880,7 @@ def test_skops_heads_hold_allowed_types_alone(tmp_path: Path, npz: Path) -> None
     ]
     for data, reason in forged:
         tamper(
-            bundle, lambda _, members, data=data: members.update({"head.skops": data})
+            bundle, lambda _, members, data=data: members.update({"0/head.skops": data})
         )
         with pytest.raises(BundleError, match=reason):
             load_bundle(bundle)
@@ -853,7 +896,13 @@ def test_a_pickle_in_place_of_a_head_is_never_opened(
             return Path.touch, (marker,)
 
     data = pickle.dumps(Evil())
-    for name in ("head.safetensors", "head.json", "head.skops", "head.ubj", GOLDEN):
+    for name in (
+        "0/head.safetensors",
+        "0/head.json",
+        "0/head.skops",
+        "0/head.ubj",
+        GOLDEN,
+    ):
         tamper(bundle, lambda _, members, name=name: members.update({name: data}))
         with pytest.raises(BundleError):
             load_bundle(bundle)
@@ -875,11 +924,11 @@ def test_a_bundle_that_lies_about_its_vectors_leaves_none_in_the_store(
     network = tiny_network(tmp_path / "net.onnx")
     classifier = make_classifier(f"onnx:{network}", "cosine", n_dims=3)
     bundle = save(tmp_path / "best.tllb", classifier, 3)
-    honest = classifier.vectorizer_.fingerprint
+    honest = classifier.cells_[0].vectorizer.fingerprint
     tamper(bundle, _set(*PART, "spec", to="onnx:net.onnx?size=32"))
     picture = write_picture(tmp_path / "a.jpg", seed=1)
     loaded = load_bundle(bundle, store=tmp_path / "store")
-    assert loaded.vectorizer_.fingerprint == honest
+    assert loaded.cells_[0].vectorizer.fingerprint == honest
     with pytest.raises(BundleError, match=r"fingerprint is not what.*32x32.*not to be"):
         loaded.predict([[picture, picture]])
     with VectorStore(tmp_path / "store") as store:
@@ -935,7 +984,7 @@ def test_real_networks_travel_in_the_bundle(
         loaded.predict_proba(pairs), classifier.predict_proba(pairs), rtol=1e-6
     )
     paths = [path for pair in pairs for path in pair]
-    found = vectorize(loaded.vectorizer_, paths)
+    found = vectorize(loaded.cells_[0].vectorizer, paths)
     assert found.vectors.shape == (6, vectorizer.n_dims)
 
 

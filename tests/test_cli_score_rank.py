@@ -256,7 +256,7 @@ def test_candidates_give_a_submission(
     ]
     paths = [[pictures / one for one in pair] for pair in files]
     classifier = load_bundle(bundle)
-    wanted = classifier.decision_function(paths) + classifier.scorer_.threshold_
+    wanted = classifier.decision_function(paths) + classifier.threshold_
     scores = [float(cell) for row in rows for cell in row[1:]]
     np.testing.assert_allclose(scores, wanted, rtol=1e-12)
     assert run(*arguments).stdout == out.read_text()
@@ -295,7 +295,7 @@ def test_bundle_show_and_verify(run: Run, bundle: Path) -> None:
     ):
         assert text in shown.stdout
     manifest = run("bundle", "show", bundle, "--json").json
-    assert manifest["vectorizer"]["spec"] == "onnx:net.onnx"
+    assert manifest["vectorizers"][0]["spec"] == "onnx:net.onnx"
     done = run("bundle", "verify", bundle)
     assert (done.returncode, done.stderr) == (0, "")
     assert "sound" in done.stdout
@@ -303,7 +303,7 @@ def test_bundle_show_and_verify(run: Run, bundle: Path) -> None:
 
 def test_verify_opens_the_network(run: Run, bundle: Path) -> None:
     def resize(manifest: dict[str, Any], _: Any) -> None:
-        manifest["vectorizer"]["parts"][0]["spec"] = "onnx:net.onnx?size=32"
+        manifest["vectorizers"][0]["parts"][0]["spec"] = "onnx:net.onnx?size=32"
 
     tamper(bundle, resize)
     assert run("bundle", "show", bundle).returncode == 0
@@ -390,7 +390,9 @@ def real_bundle(
     name = f"onnx:{shared / 'weights' / 'mobilenetv2.onnx'}"
     classifier = PairClassifier(name, store=folder / "store").fit(pairs)
     paths = [path for side in zip(*pairs[:8], strict=True) for path in side]
-    found = vectorize(classifier.vectorizer_, paths, store=folder / "store").vectors
+    found = vectorize(
+        classifier.cells_[0].vectorizer, paths, store=folder / "store"
+    ).vectors
     save_bundle(
         folder / "best.tllb",
         classifier,

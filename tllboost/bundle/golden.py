@@ -2,58 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load, save
 
 from tllboost.errors import UsageError
+from tllboost.fitted import FittedCell, combined_score
 from tllboost.heads.base import head_score
-from tllboost.merges import MergeFunction, PairFeatures
 
-__all__ = ["check_golden", "golden_member"]
+__all__ = ["Block", "check_golden", "golden_member"]
 
 # Other processors and BLAS libraries add up in another order, which moves a float32
 # score by some 1e-6 of its size; a head that is not the one saved, or that a new
 # library reads in another way, moves it by far more than this.
 _TOLERANCE = 1e-4
 
+Block = tuple[ArrayLike, ArrayLike]
+Arrays = Mapping[str, NDArray[np.generic]]
+
 
 def golden_member(
-    golden: tuple[ArrayLike, ArrayLike], merge: str | MergeFunction, head: Any
+    golden: Sequence[Block], cells: Sequence[FittedCell], which: Sequence[int]
 ) -> bytes:
     """Return golden pairs and their scores as safetensors.
 
     Parameters
     ----------
-    golden : tuple of two array-likes of shape (n_pairs, n_dims)
-        Left and right vectors.
-    merge : str or callable
-    head : estimator
-        Fitted.
+    golden : sequence of two array-likes of shape (n_pairs, n_dims)
+        Left and right vectors of the same few pairs, by each distinct vectorizer.
+    cells : sequence of FittedCell, length n_cells
+    which : sequence of int, length n_cells
+        Which block of `golden` is that of the cell's vectorizer.
+
+    Returns
+    -------
+    bytes
+        ``left.I`` and ``right.I`` of vectorizer I, ``score.J`` of cell J, and
+        ``score`` of all cells together.
 
     Raises
     ------
     UsageError
         If they are no such vectors, or get no finite scores.
     """
-    left, right = (np.ascontiguousarray(side, dtype=np.float32) for side in golden)
-    if left.shape != right.shape or left.ndim != 2 or not left.size:
-        msg = (
-            f"golden of shapes {left.shape} and {right.shape}: give the left and the "
-            "right vectors of a few pairs, each (n_pairs, n_dims)"
-        )
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for index, block in enumerate(golden):
+        left, right = (np.ascontiguousarray(side, dtype=np.float32) for side in block)
+        if left.shape != right.shape or left.ndim != 2 or not left.size:
+            msg = (
+                f"golden of shapes {left.shape} and {right.shape}: give the left and "
+                "the right vectors of a few pairs, each (n_pairs, n_dims)"
+            )
+            raise UsageError(msg)
+        arrays |= {f"left.{index}": left, f"right.{index}": right}
+    if len({len(one) for one in arrays.values()}) != 1:
+        msg = "golden has more pairs for one cell than for another: give the same pairs"
         raise UsageError(msg)
-    score = _score(left, right, merge, head)
-    if not all(np.isfinite(one).all() for one in (left, right, score)):
+    arrays |= _scores(arrays, cells, which)
+    if not all(np.isfinite(one).all() for one in arrays.values()):  # type: ignore[call-overload]
         msg = "golden pairs hold, or score, something that is not a finite number"
         raise UsageError(msg)
-    return save({"left": left, "right": right, "score": score})
+    return save(arrays)
 
 
 def check_golden(
-    data: bytes, merge: str | MergeFunction, head: Any, *, n_dims: int
+    data: bytes,
+    cells: Sequence[FittedCell],
+    which: Sequence[int],
+    *,
+    n_dims: Sequence[int],
 ) -> None:
     """Score golden pairs again and compare.
 
@@ -61,11 +80,12 @@ def check_golden(
     ----------
     data : bytes
         What :func:`golden_member` gave.
-    merge : str or callable
-    head : estimator
+    cells : sequence of FittedCell, length n_cells
         As loaded.
-    n_dims : int
-        Width of a vector.
+    which : sequence of int, length n_cells
+        Which vectorizer is that of the cell.
+    n_dims : sequence of int, length n_vectorizers
+        Width of each vectorizer's vectors.
 
     Raises
     ------
@@ -74,30 +94,45 @@ def check_golden(
     """
     try:
         arrays = load(data)
-        left, right, wanted = arrays["left"], arrays["right"], arrays["score"]
     except Exception as error:
         msg = f"its golden pairs are damaged ({error})"
         raise ValueError(msg) from error
-    fine = (
-        left.dtype == right.dtype == np.float32
-        and wanted.dtype == np.float64
-        and left.shape == right.shape == (len(wanted), n_dims)
-        and wanted.shape == (len(left),)
-        and len(wanted) > 0
-        and all(np.isfinite(one).all() for one in (left, right, wanted))
-    )
-    if not fine:
-        msg = f"its golden pairs are not finite vectors of {n_dims} numbers and scores"
-        raise ValueError(msg)
+    _check_arrays(arrays, n_dims, len(cells))
     try:
         with np.errstate(all="ignore"):
-            score = _score(left, right, merge, head)
-    except Exception as error:  # a head for other features
+            scores = _scores(arrays, cells, which)
+    except Exception as error:  # a head or projection for other vectors
         msg = f"its golden pairs can't be scored ({type(error).__name__}: {error})"
         raise ValueError(msg) from error
-    # Not <=: a NaN is no match either.
+    for name, score in scores.items():
+        _compare(score, arrays[name])
+
+
+def _check_arrays(arrays: Arrays, n_dims: Sequence[int], n_cells: int) -> None:
+    """Raise unless there are finite vectors and scores, each of its shape."""
+    n_pairs = len(arrays.get("score", ()))
+    wanted: dict[str, tuple[tuple[int, ...], type]] = {}
+    for index, width in enumerate(n_dims):
+        vectors = ((n_pairs, width), np.float32)
+        wanted |= {f"left.{index}": vectors, f"right.{index}": vectors}
+    scores = [f"score.{index}" for index in range(n_cells)]
+    wanted |= dict.fromkeys([*scores, "score"], ((n_pairs,), np.float64))
+    fine = set(arrays) == set(wanted) and n_pairs > 0
+    if not fine or not all(
+        arrays[name].shape == shape
+        and arrays[name].dtype == dtype
+        and np.isfinite(arrays[name]).all()  # type: ignore[call-overload]
+        for name, (shape, dtype) in wanted.items()
+    ):
+        widths = ", ".join(map(str, n_dims))
+        msg = f"its golden pairs are not finite vectors of {widths} numbers and scores"
+        raise ValueError(msg)
+
+
+def _compare(score: NDArray[np.float64], wanted: NDArray[np.float64]) -> None:
     off = np.abs(score - wanted)
     limit = _TOLERANCE * np.abs(wanted).max() + 1e-9
+    # Not >: a NaN is no match either.
     if not (off <= limit).all():
         worst = int(np.argmax(np.where(np.isnan(off), np.inf, off)))
         msg = (
@@ -107,15 +142,25 @@ def check_golden(
         raise ValueError(msg)
 
 
+def _scores(
+    arrays: Arrays, cells: Sequence[FittedCell], which: Sequence[int]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the scores of each cell, and of all together."""
+    scores = [
+        _score(cell, arrays[f"left.{index}"], arrays[f"right.{index}"])
+        for cell, index in zip(cells, which, strict=True)
+    ]
+    named = {f"score.{index}": score for index, score in enumerate(scores)}
+    return {**named, "score": combined_score(cells, scores)}
+
+
 def _score(
-    left: NDArray[np.float32],
-    right: NDArray[np.float32],
-    merge: str | MergeFunction,
-    head: Any,
+    cell: FittedCell, left: NDArray[np.generic], right: NDArray[np.generic]
 ) -> NDArray[np.float64]:
-    n_pairs = len(left)
-    index = np.arange(n_pairs)
-    features = PairFeatures(np.vstack([left, right]), index, index + n_pairs, merge)
+    index = np.arange(len(left))
+    vectors = np.vstack([left, right]).astype(np.float32, copy=False)
+    features = cell.features(vectors, index, index + len(left))
+    head = cell.scorer.head_
     n_features = getattr(head, "n_features_in_", features.shape[1])
     if n_features != features.shape[1]:
         msg = f"the head wants {n_features} features, pairs have {features.shape[1]}"

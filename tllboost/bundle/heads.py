@@ -8,9 +8,8 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from tllboost.bundle.boosted import check_booster
+from tllboost.bundle.tensors import check_tensors
 from tllboost.errors import UsageError
 from tllboost.heads import HEADS
 from tllboost.registry import import_path
@@ -113,17 +112,7 @@ def _check_member(name: str, data: bytes) -> None:
     if name == "head.ubj":
         check_booster(data)
     elif name == "head.safetensors":
-        from safetensors.numpy import load
-
-        try:
-            arrays = load(data)
-        except Exception as error:
-            msg = f"{name} is damaged ({error})"
-            raise ValueError(msg) from error
-        for key, array in arrays.items():
-            if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-                msg = f"{key!r} of {name} holds what is not a finite number"
-                raise ValueError(msg)
+        check_tensors(name, data)
     elif name != "head.json":
         msg = f"{name} has no place in a built-in head"
         raise ValueError(msg)

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from os import PathLike
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from tllboost.bundle.archive import Archive
-from tllboost.bundle.bundled import BundledVectorizer, check_spec
+from tllboost.bundle.bundled import BundledVectorizer
+from tllboost.bundle.cells import cell_members, restore_cell
 from tllboost.bundle.golden import check_golden
-from tllboost.bundle.heads import BUILT_IN, restore_head
 from tllboost.bundle.manifest import GOLDEN
-from tllboost.bundle.networks import unpacked
+from tllboost.bundle.networks import network_files
+from tllboost.bundle.recorded import check_code, distinct_parts
 from tllboost.calibration import Calibration
-from tllboost.classifier import PairClassifier
-from tllboost.errors import BundleError, UsageError, WeightsError
-from tllboost.merges import MERGES
-from tllboost.scorer import PairScorer
-from tllboost.vectorizers import VECTORIZERS, Vectorizer
+from tllboost.ensemble import ensemble
+from tllboost.errors import BundleError, UsageError
+from tllboost.fitted import FittedCell
+from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizers.fusion import FusionVectorizer
-from tllboost.vectorizers.spec import parse_spec
-from tllboost.vectorizers.weights import local_file, sha256_of
+from tllboost.vectorizing import space_of
+
+if TYPE_CHECKING:
+    from tllboost.classifier import PairClassifier
 
 __all__ = ["load_bundle", "read_manifest"]
 
@@ -43,8 +42,8 @@ def read_manifest(path: FilePath) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``format``, ``version``, ``created``, ``cell``, ``metrics``, ``vectorizer``,
-        ``merge``, ``head``, ``calibration``, ``threshold``, ``versions``, ``members``.
+        ``format``, ``version``, ``created``, ``cell``, ``metrics``, ``vectorizers``,
+        ``cells``, ``calibration``, ``threshold``, ``versions``, ``members``.
 
     Raises
     ------
@@ -67,11 +66,11 @@ def load_bundle(
     offline: bool = False,
     trust_code: bool = False,
 ) -> PairClassifier:
-    """Return the fitted classifier in a bundle.
+    """Return the fitted classifier in a bundle: one cell, or an ensemble of several.
 
-    Every member must have its sha256, the head's numbers must be finite and its trees
-    sound, and golden pairs must get the scores that they got when it was saved. The
-    network is not opened: it is when a picture has no vector in the store.
+    Every member must have its sha256, the numbers of projections and heads must be
+    finite and trees sound, and golden pairs must get the scores that they got when it
+    was saved. No network is opened: it is when a picture has no vector in the store.
 
     Parameters
     ----------
@@ -114,137 +113,55 @@ def load_bundle(
         archive.verify()
         manifest = archive.manifest
         try:
-            _check_code(manifest, archive.what, trust_code=trust_code)
-            _check_vectorizer(manifest["vectorizer"])
-            scorer = _restore_scorer(archive, manifest)
+            check_code(manifest, archive.what, trust_code=trust_code)
+            records = distinct_parts(manifest)
+            parts = {
+                space: BundledVectorizer(record, device=device, offline=offline)
+                for space, record in records.items()
+            }
+            cells = _cells(archive, _vectorizers(manifest, parts))
         except ValueError as error:
             if isinstance(error, BundleError | UsageError):
                 raise
             msg = f"{archive.what}: {error}: not to be used"
             raise BundleError(msg) from error
-        files = _networks(archive, manifest["vectorizer"]["parts"], _several(weights))
-    parts = [
-        BundledVectorizer(record, file, device=device, offline=offline)
-        for record, file in zip(manifest["vectorizer"]["parts"], files, strict=True)
-    ]
-    vectorizer: Vectorizer = parts[0] if len(parts) == 1 else FusionVectorizer(parts)
-    classifier = PairClassifier(
-        vectorizer, merge=scorer.merge, head=scorer.head, store=store, device=device
+        # Last, so that nothing is unpacked of what is refused.
+        files = network_files(archive, records.values(), weights)
+    for part, file in zip(parts.values(), files, strict=True):
+        part.file = file
+    return ensemble(
+        cells,
+        calibration=Calibration(**manifest["calibration"]),
+        threshold=float(manifest["threshold"]),
+        store=store,
+        device=device,
     )
-    classifier.vectorizer_ = vectorizer
-    classifier.scorer_ = scorer
-    classifier.classes_ = np.array([0, 1])
-    return classifier
 
 
-def _check_code(manifest: Mapping[str, Any], what: str, *, trust_code: bool) -> None:
-    """Refuse names that would be imported, unless the caller trusts them."""
-    specs = [part["spec"] for part in manifest["vectorizer"]["parts"]]
-    code = [spec for spec in specs if parse_spec(spec).kind not in VECTORIZERS]
-    code += [
-        name
-        for name in map(str.strip, manifest["merge"].split("+"))
-        if name not in MERGES
-    ]
-    for name in code:
-        module, colon, attribute = name.partition(":")
-        legal = colon and all(map(str.isidentifier, (*module.split("."), attribute)))
-        if not legal:
-            msg = f"{name!r} is no vectorizer or merge that is known"
-            raise ValueError(msg)
-    if code and not trust_code:
-        msg = (
-            f"{what}: runs code of {', '.join(code)}: if you trust it, say "
-            "--trust-code (trust_code=True)"
-        )
-        raise UsageError(msg)
+def _vectorizers(
+    manifest: Mapping[str, Any], parts: Mapping[str, BundledVectorizer]
+) -> list[Vectorizer]:
+    """Return each vectorizer; those that share a part share the object."""
+    vectorizers: list[Vectorizer] = []
+    for record in manifest["vectorizers"]:
+        own = [parts[space_of(BundledVectorizer(one))] for one in record["parts"]]
+        vectorizers.append(own[0] if len(own) == 1 else FusionVectorizer(own))
+    return vectorizers
 
 
-def _check_vectorizer(vectorizer: Mapping[str, Any]) -> None:
-    parts = vectorizer["parts"]
-    for part in parts:
-        network = part["file"]
-        if parse_spec(part["spec"]).kind in VECTORIZERS:
-            check_spec(part["spec"], has_file=network is not None)
-        if (
-            network is not None
-            and f"sha256:{network['sha256']}" not in part["fingerprint"]
-        ):
-            msg = f"the fingerprint of {part['label']!r} is not that of its network"
-            raise ValueError(msg)
-    whole = parts[0]["fingerprint"]
-    if len(parts) > 1:
-        whole = FusionVectorizer([BundledVectorizer(one) for one in parts]).fingerprint
-    if vectorizer["fingerprint"] != whole:
-        msg = "the fingerprint of its vectorizer is not that of its parts"
-        raise ValueError(msg)
-    if vectorizer["n_dims"] != sum(part["n_dims"] for part in parts):
-        msg = "the width of its vectors is not that of its parts"
-        raise ValueError(msg)
-
-
-def _restore_scorer(archive: Archive, manifest: Mapping[str, Any]) -> PairScorer:
+def _cells(archive: Archive, vectorizers: list[Vectorizer]) -> list[FittedCell]:
+    """Return the cells, once golden pairs get the scores that they got before."""
+    manifest = archive.manifest
     members = manifest["members"]
     if GOLDEN not in members:
         msg = "has no golden pairs"
         raise ValueError(msg)
-    head_names = [name for name in members if name.startswith("head.")]
-    head = restore_head(
-        manifest["head"], {name: archive.read(name) for name in head_names}
-    )
-    n_dims = manifest["vectorizer"]["n_dims"]
-    check_golden(archive.read(GOLDEN), manifest["merge"], head, n_dims=n_dims)
-    name = manifest["head"]["name"]
-    if manifest["head"]["format"] != BUILT_IN:
-        name = f"{type(head).__module__}:{type(head).__qualname__}"
-    scorer = PairScorer(manifest["merge"], name)
-    scorer.head_ = head
-    scorer.calibration_ = Calibration(**manifest["calibration"])
-    scorer.threshold_ = float(manifest["threshold"])
-    return scorer
-
-
-def _several(weights: FilePath | Iterable[FilePath] | None) -> list[FilePath]:
-    if weights is None:
-        return []
-    return [weights] if isinstance(weights, str | PathLike) else list(weights)
-
-
-def _networks(
-    archive: Archive, parts: Iterable[Mapping[str, Any]], weights: list[FilePath]
-) -> list[Path | None]:
-    """Return where the network of each part lies, None where that is not known."""
-    files = [part["file"] for part in parts]
-    wanted = {file["sha256"]: file["name"] for file in files if file is not None}
-    given = {}
-    for one in weights:
-        path = local_file(Path(one), what=archive.what)
-        sha256 = sha256_of(path)
-        if sha256 not in wanted:
-            names = ", ".join(f"{n} ({s[:12]}…)" for s, n in wanted.items()) or "none"
-            msg = (
-                f"{archive.what}: {str(one)!r} (sha256 {sha256[:12]}…) is no network "
-                f"of this bundle; it has: {names}"
-            )
-            raise WeightsError(msg)
-        given[sha256] = path
-    return [_network(archive, file, given) for file in files]
-
-
-def _network(
-    archive: Archive, file: Mapping[str, Any] | None, given: Mapping[str, Path]
-) -> Path | None:
-    if file is None:
-        return None
-    if file["sha256"] in given or not file["embedded"]:
-        return given.get(file["sha256"])
-    member = f"network/{file['name']}"
-    record = archive.manifest["members"].get(member)
-    if record is None or record["sha256"] != file["sha256"]:
-        msg = f"{archive.what}: network {file['name']!r} is not in it: not to be used"
-        raise BundleError(msg)
-    return unpacked(
-        lambda: archive.verified_chunks(member),
-        name=file["name"],
-        sha256=file["sha256"],
-    )
+    which = [record["vectorizer"] for record in manifest["cells"]]
+    cells = []
+    for index, record in enumerate(manifest["cells"]):
+        names = cell_members(members, index)
+        data = {own: archive.read(name) for own, name in names.items()}
+        cells.append(restore_cell(record, data, vectorizers[which[index]]))
+    n_dims = [vectorizer.n_dims for vectorizer in vectorizers]
+    check_golden(archive.read(GOLDEN), cells, which, n_dims=n_dims)
+    return cells

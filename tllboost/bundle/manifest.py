@@ -14,6 +14,7 @@ __all__ = [
     "FORMAT",
     "GOLDEN",
     "MANIFEST",
+    "MAX_CELLS",
     "MAX_NETWORK_BYTES",
     "VERSION",
     "manifest_bytes",
@@ -21,16 +22,24 @@ __all__ = [
 ]
 
 FORMAT = "tllboost bundle"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 GOLDEN = "golden.safetensors"
 MAX_NETWORK_BYTES = 100_000_000
 """A larger network is named in the bundle and stays beside it."""
 
+MAX_CELLS = 64
+_MAX_PARTS = 32
+_MAX_MEMBERS = 512
 _MAX_MANIFEST_BYTES = 1_000_000
+_MAX_LEARNED_BYTES = 1_000_000_000
+"""All heads and projections together: they are read into memory."""
+
+_CELL_FOLDER = r"(?:[1-5]?[0-9]|6[0-3])/"
 _LIMITS = (
     (re.compile(r"golden\.safetensors"), 64_000_000),
-    (re.compile(r"head\.(json|ubj|safetensors|skops)"), 500_000_000),
+    (re.compile(rf"{_CELL_FOLDER}head\.(json|ubj|safetensors|skops)"), 500_000_000),
+    (re.compile(rf"{_CELL_FOLDER}projection\.safetensors"), 500_000_000),
     # No pickle: a network in a .pt or .pth file is named, never carried.
     (re.compile(r"network/\w[\w.-]*\.(onnx|safetensors|npz)", re.A), MAX_NETWORK_BYTES),
 )
@@ -76,7 +85,7 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
     >>> parse_manifest(b'{"format": "tllboost bundle", "version": 7}', what="a.tllb")
     Traceback (most recent call last):
       ...
-    tllboost.errors.BundleError: a.tllb: format version 7, this tllboost reads 1: ...
+    tllboost.errors.BundleError: a.tllb: format version 7, this tllboost reads 2: ...
     """
     try:
         manifest = json.loads(
@@ -96,10 +105,25 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
         raise BundleError(msg)
     try:
         _check(manifest, _SHAPE, "")
+        _check_cells(manifest)
     except ValueError as error:
         msg = f"{what}: {MANIFEST}: {error}"
         raise BundleError(msg) from error
     return manifest
+
+
+def _check_cells(manifest: Mapping[str, Any]) -> None:
+    """Raise ValueError unless cells, vectorizers and members belong together."""
+    n_cells, n_vectorizers = len(manifest["cells"]), len(manifest["vectorizers"])
+    for index, cell in enumerate(manifest["cells"]):
+        if cell["vectorizer"] >= n_vectorizers:
+            msg = f"cells[{index}].vectorizer is none of its {n_vectorizers}"
+            raise ValueError(msg)
+    for name in manifest["members"]:
+        folder, slash, _ = name.partition("/")
+        if slash and folder.isdecimal() and int(folder) >= n_cells:
+            msg = f"member {name!r} is of none of its {n_cells} cells"
+            raise ValueError(msg)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -160,8 +184,9 @@ def _is_record(value: Any) -> bool:
 
 
 def _is_members(value: Any) -> bool:
-    if not isinstance(value, dict) or len(value) > 64:
+    if not isinstance(value, dict) or len(value) > _MAX_MEMBERS:
         return False
+    n_learned = 0
     for name, one in value.items():
         if name == MANIFEST or not size_limit(name):
             return False
@@ -169,7 +194,8 @@ def _is_members(value: Any) -> bool:
             return False
         if not (_is_sha256(one["sha256"]) and _is_count(size_limit(name))(one["size"])):
             return False
-    return True
+        n_learned += 0 if name.startswith("network/") else one["size"]
+    return n_learned <= _MAX_LEARNED_BYTES
 
 
 _FILE = {
@@ -187,22 +213,31 @@ _PART = {
     "needs_images": _is_bool,
     "file": (None, _FILE),
 }
+_VECTORIZER = {
+    "spec": _is_text,
+    "label": _is_text,
+    "fingerprint": _is_text,
+    "n_dims": _is_count(1_000_000),
+    "parts": (_MAX_PARTS, _PART),
+}
+_CALIBRATION = {"slope": _is_number, "intercept": _is_number}
+_CELL = {
+    "vectorizer": _is_count(MAX_CELLS),
+    "projection": _is_text,
+    "merge": _is_text,
+    "head": {"name": _is_text, "format": _is_text},
+    "calibration": _CALIBRATION,
+    "threshold": _is_number,
+}
 _SHAPE = {
     "format": _is_text,
     "version": _is_count(1_000),
     "created": _is_text,
     "cell": _is_record,
     "metrics": _is_record,
-    "vectorizer": {
-        "spec": _is_text,
-        "label": _is_text,
-        "fingerprint": _is_text,
-        "n_dims": _is_count(1_000_000),
-        "parts": [_PART],
-    },
-    "merge": _is_text,
-    "head": {"name": _is_text, "format": _is_text},
-    "calibration": {"slope": _is_number, "intercept": _is_number},
+    "vectorizers": (MAX_CELLS, _VECTORIZER),
+    "cells": (MAX_CELLS, _CELL),
+    "calibration": _CALIBRATION,
     "threshold": _is_number,
     "versions": _is_record,
     "members": _is_members,
@@ -210,10 +245,22 @@ _SHAPE = {
 
 
 def _check(value: Any, shape: Any, where: str) -> None:
-    """Raise ValueError, naming the place, where `value` is not of a shape."""
+    """Raise ValueError, naming the place, where `value` is not of a shape.
+
+    A shape is a test, a dict of shapes, or a pair: (None, shape) may be None too, and
+    (n, shape) is a list of 1 to n.
+    """
     if isinstance(shape, tuple):
-        if value is not None:
-            _check(value, shape[1], where)
+        most, inner = shape
+        if most is None:
+            if value is not None:
+                _check(value, inner, where)
+            return
+        if not isinstance(value, list) or not 1 <= len(value) <= most:
+            msg = f"{where} must be a list of 1 to {most}"
+            raise ValueError(msg)
+        for index, one in enumerate(value):
+            _check(one, inner, f"{where}[{index}]")
     elif isinstance(shape, dict):
         if not isinstance(value, dict) or set(value) != set(shape):
             found = sorted(value) if isinstance(value, dict) else value
@@ -223,12 +270,6 @@ def _check(value: Any, shape: Any, where: str) -> None:
             raise ValueError(msg)
         for key, inner in shape.items():
             _check(value[key], inner, f"{where}.{key}".lstrip("."))
-    elif isinstance(shape, list):
-        if not isinstance(value, list) or not 1 <= len(value) <= 32:
-            msg = f"{where} must be a list of 1 to 32"
-            raise ValueError(msg)
-        for index, one in enumerate(value):
-            _check(one, shape[0], f"{where}[{index}]")
     elif not shape(value):
         msg = f"{where} is not legal: {str(value)[:200]!r}"
         raise ValueError(msg)

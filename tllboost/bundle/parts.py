@@ -1,9 +1,9 @@
-"""Describe a vectorizer so that another machine can make it again."""
+"""Describe vectorizers so that another machine can make them again."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,28 @@ from tllboost.registry import import_path
 from tllboost.vectorizers import VECTORIZERS, Vectorizer
 from tllboost.vectorizers.custom import CustomVectorizer
 from tllboost.vectorizers.weights import local_file, sha256_of
+from tllboost.vectorizing import space_of
 
-__all__ = ["describe_vectorizer"]
+__all__ = ["describe_vectorizers", "parts_of"]
 
 
-def describe_vectorizer(
-    vectorizer: Vectorizer, *, n_dims: int
-) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Return the manifest's record of a vectorizer, and the networks to carry.
+def describe_vectorizers(
+    vectorizers: Sequence[Vectorizer], n_dims: Sequence[int]
+) -> tuple[list[dict[str, Any]], dict[str, Path]]:
+    """Return the manifest's records of vectorizers, and the networks to carry.
+
+    What two of them share, the whole or a part, has one record and one network.
 
     Parameters
     ----------
-    vectorizer : Vectorizer
-        Any that has a name: built in, a fusion, or importable without arguments.
-    n_dims : int
-        Width of its vectors.
+    vectorizers : sequence of Vectorizer, length n_vectorizers
+        Any that have a name: built in, a fusion, or importable without arguments.
+    n_dims : sequence of int, length n_vectorizers
+        Width of the vectors of each.
 
     Returns
     -------
-    record : dict
+    records : list of dict
         ``spec``, ``label``, ``fingerprint``, ``n_dims``, ``parts``; no folder of this
         machine is in it.
     files : dict of str to Path
@@ -41,24 +44,52 @@ def describe_vectorizer(
     Raises
     ------
     UsageError
-        If it can't be made again from its name.
+        If one can't be made again from its name, or its vectors are not that wide.
     WeightsError
         If its network is not there.
     """
-    parts = list(getattr(vectorizer, "parts", None) or [vectorizer])
     files: dict[str, Path] = {}
+    known: dict[str, dict[str, Any]] = {}
+    records = [
+        _describe_whole(vectorizer, width, files, known)
+        for vectorizer, width in zip(vectorizers, n_dims, strict=True)
+    ]
+    return records, files
+
+
+def parts_of(vectorizer: Vectorizer) -> list[Vectorizer]:
+    """Return the parts of a fusion, and of any other itself."""
+    return list(getattr(vectorizer, "parts", None) or [vectorizer])
+
+
+def _describe_whole(
+    vectorizer: Vectorizer,
+    n_dims: int,
+    files: dict[str, Path],
+    known: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    parts = parts_of(vectorizer)
     records = []
     for part in parts:
-        width = n_dims if len(parts) == 1 else part.n_dims
-        records.append(_describe(part, width, files))
-    record = {
+        space = space_of(part)
+        if space not in known:
+            width = n_dims if len(parts) == 1 else part.n_dims
+            known[space] = _describe(part, width, files)
+        records.append(known[space])
+    width = sum(one["n_dims"] for one in records)
+    if width != n_dims:
+        msg = (
+            f"golden vectors of {vectorizer.label!r} have {n_dims} numbers, its own "
+            f"have {width}: give those that it makes"
+        )
+        raise UsageError(msg)
+    return {
         "spec": "+".join(one["spec"] for one in records),
-        "label": vectorizer.label,
+        "label": "+".join(one["label"] for one in records),
         "fingerprint": vectorizer.fingerprint,
-        "n_dims": sum(one["n_dims"] for one in records),
+        "n_dims": width,
         "parts": records,
     }
-    return record, files
 
 
 def _describe(part: Vectorizer, n_dims: int, files: dict[str, Path]) -> dict[str, Any]:

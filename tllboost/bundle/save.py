@@ -5,25 +5,24 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import ArrayLike
-
 from tllboost import __version__
-from tllboost.bundle.golden import check_golden, golden_member
-from tllboost.bundle.heads import head_members, restore_head
-from tllboost.bundle.manifest import FORMAT, GOLDEN, VERSION
-from tllboost.bundle.parts import describe_vectorizer
+from tllboost.bundle.cells import calibration_record, describe_cell, restore_cell
+from tllboost.bundle.golden import Block, check_golden, golden_member
+from tllboost.bundle.manifest import FORMAT, GOLDEN, MAX_CELLS, VERSION
+from tllboost.bundle.parts import describe_vectorizers, parts_of
 from tllboost.bundle.write import write_archive
 from tllboost.errors import UsageError
-from tllboost.merges import resolve_merge
+from tllboost.vectorizing import space_of
 
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
+    from tllboost.vectorizers import Vectorizer
 
 __all__ = ["save_bundle"]
 
@@ -37,26 +36,28 @@ def save_bundle(
     *,
     cell: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    golden: tuple[ArrayLike, ArrayLike],
+    golden: Block | Sequence[Block],
 ) -> None:
     """Write a fitted classifier to one file that scores new pairs anywhere.
 
-    The file holds no code and no pickle. A network that the vectorizer reads from a
-    local file goes in too, up to 100 MB and unless it is a pickle (``.pt``, ``.pth``);
-    else it is named with its sha256.
+    The file holds no code and no pickle. A network that a vectorizer reads from a
+    local file goes in too, once for all cells, up to 100 MB and unless it is a pickle
+    (``.pt``, ``.pth``); else it is named with its sha256.
 
     Parameters
     ----------
     path : path-like
         Where to; what is there is replaced in one step.
     classifier : PairClassifier
-        Fitted: with ``vectorizer_`` and ``scorer_``.
+        Fitted, or of :func:`~tllboost.ensemble.ensemble`; at most 64 cells.
     cell : mapping of str to text, number or None
-        The names of the grid's cell, for the reader.
+        The names of the grid's row, for the reader.
     metrics : mapping of str to number or None
         Its figures.
-    golden : tuple of two array-likes of shape (n_pairs, n_dims)
-        Left and right vectors of a few pairs, scored again whenever it is loaded.
+    golden : tuple of two array-likes of shape (n_pairs, n_dims), or a list of such
+        Left and right vectors of a few pairs, scored again whenever it is loaded. As a
+        tuple those of the one vectorizer of all cells; as a list one tuple a cell, of
+        the same pairs, in the order of ``classifier.cells_``.
 
     Raises
     ------
@@ -70,55 +71,71 @@ def save_bundle(
     --------
     load_bundle : The way back.
     """
-    scorer = classifier.scorer_
-    merge = _named_merge(scorer.merge)
-    head, members = head_members(scorer.head_)
-    members[GOLDEN] = golden_member(golden, merge, scorer.head_)
-    n_dims = len(golden[0][0])  # type: ignore[arg-type, index]
+    cells = classifier.cells_
+    own = [golden] * len(cells) if isinstance(golden, tuple) else list(golden)
+    _check_number(len(cells), len(own))
+    which, first = _distinct([one.vectorizer for one in cells])
+    blocks = [own[index] for index in first]
+    described = [describe_cell(one, at) for one, at in zip(cells, which, strict=True)]
+    data = golden_member(blocks, cells, which)
+    n_dims = [len(left[0]) for left, _ in blocks]  # type: ignore[index, arg-type]
     # What can't be read back shall fail here, not where it is needed.
-    head_only = {name: data for name, data in members.items() if name != GOLDEN}
-    check_golden(members[GOLDEN], merge, restore_head(head, head_only), n_dims=n_dims)
-    vectorizer, files = describe_vectorizer(classifier.vectorizer_, n_dims=n_dims)
-    spellings = _spellings(classifier.vectorizer_, vectorizer)
+    again = [
+        restore_cell(*parts, one.vectorizer)
+        for parts, one in zip(described, cells, strict=True)
+    ]
+    check_golden(data, again, which, n_dims=n_dims)
+    vectorizers = [cells[index].vectorizer for index in first]
+    records, files = describe_vectorizers(vectorizers, n_dims)
+    spellings = _spellings(vectorizers, records)
+    members = {GOLDEN: data}
+    for index, (_, learned) in enumerate(described):
+        members |= {f"{index}/{name}": one for name, one in learned.items()}
     manifest = {
         "format": FORMAT,
         "version": VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "cell": _record(cell, spellings),
         "metrics": _record(metrics, spellings),
-        "vectorizer": vectorizer,
-        "merge": merge,
-        "head": head,
-        "calibration": {
-            "slope": float(scorer.calibration_.slope),
-            "intercept": float(scorer.calibration_.intercept),
-        },
-        "threshold": float(scorer.threshold_),
+        "vectorizers": records,
+        "cells": [record for record, _ in described],
+        "calibration": calibration_record(classifier.calibration_),
+        "threshold": float(classifier.threshold_),
         "versions": _versions(),
     }
     write_archive(path, manifest, members, files)
 
 
-def _named_merge(merge: Any) -> str:
-    if not isinstance(merge, str):
+def _check_number(n_cells: int, n_blocks: int) -> None:
+    if n_cells > MAX_CELLS:
+        msg = f"an ensemble of {n_cells} cells is too large for a bundle: {MAX_CELLS}"
+        raise UsageError(msg)
+    if n_blocks != n_cells:
         msg = (
-            f"merge {merge!r} can't go into a bundle: it is a function; give it by "
-            "name, or as package.module:function"
+            f"golden has {n_blocks} blocks for {n_cells} cells: give (left, right) "
+            "vectors of the same pairs for each cell"
         )
         raise UsageError(msg)
-    resolve_merge(merge)
-    return merge
 
 
-def _spellings(vectorizer: Any, record: Mapping[str, Any]) -> dict[str, str]:
+def _distinct(vectorizers: Sequence[Vectorizer]) -> tuple[list[int], list[int]]:
+    """Return which distinct vectorizer each is, and where each first stands."""
+    spaces = [space_of(one) for one in vectorizers]
+    distinct = list(dict.fromkeys(spaces))
+    return [distinct.index(one) for one in spaces], [spaces.index(o) for o in distinct]
+
+
+def _spellings(
+    vectorizers: Sequence[Vectorizer], records: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
     """Return what names files of this machine, and what stands for it in a bundle."""
-    parts = list(getattr(vectorizer, "parts", None) or [vectorizer])
     spellings = {}
-    for part, described in zip(parts, record["parts"], strict=True):
-        file = getattr(part, "file", None)
-        if file is not None:
-            forms = {str(file), str(Path(file).expanduser().absolute())}
-            spellings.update(dict.fromkeys(forms, described["file"]["name"]))
+    for vectorizer, record in zip(vectorizers, records, strict=True):
+        for part, described in zip(parts_of(vectorizer), record["parts"], strict=True):
+            file = getattr(part, "file", None)
+            if file is not None:
+                forms = {str(file), str(Path(file).expanduser().absolute())}
+                spellings.update(dict.fromkeys(forms, described["file"]["name"]))
     return dict(sorted(spellings.items(), key=lambda item: -len(item[0])))
 
 

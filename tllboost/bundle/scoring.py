@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,9 @@ from tllboost.calibration import Calibration
 from tllboost.candidates import CandidateTable
 from tllboost.classifier import PairClassifier
 from tllboost.errors import ImageError
-from tllboost.merges import PairFeatures
+from tllboost.fitted import joint_score, vectors_of_cells
 from tllboost.pairs import PairTable, pairs_from_paths, read_pairs
 from tllboost.tables import read_table
-from tllboost.vectorizing import vectorize
 
 __all__ = [
     "Scores",
@@ -85,11 +83,11 @@ def score_pairs(
     Scores
         Arrays of shape (n_pairs,).
     """
-    result = vectorize(
-        classifier.vectorizer_,
+    vectors, failed = vectors_of_cells(
+        classifier.cells_,
         table.paths,
         ids=table.ids,
-        store=None if classifier.store is None else Path(classifier.store),
+        store=classifier.store,
         progress=progress,
     )
     names = [
@@ -97,21 +95,18 @@ def score_pairs(
         for path, one in zip(table.paths, table.ids, strict=True)
     ]
     told = np.full(len(names), "", dtype=object)
-    for index, reason in result.failures.items():
+    for index, reason in failed.items():
         told[index] = f"{names[index]}: {reason}"
     reasons = np.where(told[left] != "", told[left], told[right])
     good = reasons == ""
-    scorer = classifier.scorer_
     score = np.full(len(left), np.nan)
     if good.any():
-        score[good] = scorer.score(
-            PairFeatures(result.vectors, left[good], right[good], scorer.merge)
-        )
+        score[good] = joint_score(classifier.cells_, vectors, left[good], right[good])
     return Scores(
         score=score,
-        probability=scorer.probability(score),
-        is_match=score >= scorer.threshold_,
-        failures={names[index]: why for index, why in sorted(result.failures.items())},
+        probability=classifier.calibration_.probability(score),
+        is_match=score >= classifier.threshold_,
+        failures={names[index]: why for index, why in failed.items()},
         reasons=reasons,
     )
 
@@ -136,10 +131,10 @@ def score_pair(
     scores = score_pairs(classifier, table, table.left, table.right)
     for name, reason in scores.failures.items():
         raise ImageError(name, reason)
-    scorer = classifier.scorer_
+    threshold = np.array(classifier.threshold_)
     return {
         **score_row(scores, 0, left=str(left), right=str(right)),
-        "threshold": float(scorer.probability(np.array(scorer.threshold_))),
+        "threshold": float(classifier.calibration_.probability(threshold)),
     }
 
 

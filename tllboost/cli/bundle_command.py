@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tllboost.cli.bundle_options import Bundle, TrustCode, Weights
 from tllboost.cli.options import Json
+
+if TYPE_CHECKING:
+    from tllboost.classifier import PairClassifier
 
 __all__ = ["add_to"]
 
@@ -24,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def show(bundle: Bundle, as_json: Json = False) -> None:
-    """Show what a bundle holds: its cell, figures, threshold, networks and versions.
+    """Show what a bundle holds: its cells, figures, threshold, networks and versions.
 
     The sha256 of every member is checked; nothing is loaded or run.
 
@@ -60,8 +63,7 @@ def verify(
     classifier = load_bundle(
         bundle, weights=weights, offline=True, trust_code=trust_code
     )
-    vectorizer = classifier.vectorizer_
-    for part in getattr(vectorizer, "parts", [vectorizer]):
+    for part in _parts(classifier):
         if note := part.verify():
             typer.echo(f"{bundle}: {note}", err=True)
     typer.echo(f"{bundle}: sound: every member and the golden scores are as saved")
@@ -71,19 +73,41 @@ def _lines(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what a reader wants to know, a line each."""
     from tllboost.bundle.scoring import threshold_of
 
-    vectorizer = manifest["vectorizer"]
-    lines = [
-        ("vectorizer", f"{vectorizer['label']}, {vectorizer['n_dims']} numbers"),
-        ("merge", manifest["merge"]),
-        ("head", f"{manifest['head']['name']} ({manifest['head']['format']})"),
+    cells = manifest["cells"]
+    lines = []
+    for index, cell in enumerate(cells):
+        vectorizer = manifest["vectorizers"][cell["vectorizer"]]
+        if len(cells) > 1:
+            lines += [("cell", f"{index + 1} of {len(cells)}")]
+        lines += _cell_lines(cell, vectorizer)
+    lines += [
         ("threshold", f"{threshold_of(manifest):.4f} (a probability)"),
         ("created", manifest["created"]),
     ]
-    lines += [("network", _network(part["file"])) for part in vectorizer["parts"]]
-    lines += [("cell", _listed(manifest["cell"]))]
+    files = [part["file"] for one in manifest["vectorizers"] for part in one["parts"]]
+    lines += [("network", text) for text in dict.fromkeys(map(_network, files))]
+    lines += [("row", _listed(manifest["cell"]))]
     lines += [("metrics", _listed(manifest["metrics"]))]
     lines += [("versions", _listed(manifest["versions"]))]
     return [(name, text) for name, text in lines if text]
+
+
+def _cell_lines(
+    cell: dict[str, Any], vectorizer: dict[str, Any]
+) -> list[tuple[str, str]]:
+    return [
+        ("vectorizer", f"{vectorizer['label']}, {vectorizer['n_dims']} numbers"),
+        ("projection", cell["projection"]),
+        ("merge", cell["merge"]),
+        ("head", f"{cell['head']['name']} ({cell['head']['format']})"),
+    ]
+
+
+def _parts(classifier: PairClassifier) -> list[Any]:
+    """Return the parts of all vectorizers, each once."""
+    vectorizers = [cell.vectorizer for cell in classifier.cells_]
+    parts = [part for one in vectorizers for part in getattr(one, "parts", [one])]
+    return list({id(part): part for part in parts}.values())
 
 
 def _network(file: dict[str, Any] | None) -> str:

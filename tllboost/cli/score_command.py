@@ -72,8 +72,8 @@ def score(
     The probability is that of a match among as many matches as non-matches. The
     threshold is a probability too: at and above it a pair is called a match. It was
     chosen on validation pairs, where it gave the best balanced accuracy, and is
-    rarely 0.5. The score is what the head gave before calibration; it ranks pairs as
-    the probability does.
+    rarely 0.5. The score is what the head gave before calibration, of an ensemble the
+    mean log-odds of its cells; it ranks pairs as the probability does.
 
     With --pairs the output has a row a pair: left, right, probability, decision,
     score. A picture that can't be read makes the decision of its rows "error", is

@@ -1,0 +1,74 @@
+"""Projections in and out of a bundle, as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tllboost.bundle.tensors import check_tensors
+from tllboost.errors import TllboostError, UsageError
+from tllboost.projections import NONE, PROJECTIONS, make_projection
+from tllboost.projections.base import Projection
+
+__all__ = ["PROJECTION", "projection_members", "restore_projection"]
+
+PROJECTION = "projection.safetensors"
+
+
+def projection_members(projection: Projection | None) -> tuple[str, dict[str, bytes]]:
+    """Return the manifest's name of a fitted projection, and its members.
+
+    Parameters
+    ----------
+    projection : Projection or None
+        Fitted.
+
+    Raises
+    ------
+    UsageError
+        If it is not a built-in one.
+    """
+    if projection is None:
+        return NONE, {}
+    path = f"{type(projection).__module__}:{type(projection).__qualname__}"
+    if path not in {entry.path for entry in PROJECTIONS.values()}:
+        msg = (
+            f"projection {path!r} can't go into a bundle: built-in ones can: "
+            f"{', '.join(PROJECTIONS)}"
+        )
+        raise UsageError(msg)
+    return projection.spec, projection.to_members()
+
+
+def restore_projection(spec: str, members: Mapping[str, bytes]) -> Projection | None:
+    """Return a fitted projection from the members of a bundle.
+
+    Parameters
+    ----------
+    spec : str
+        As the manifest has it.
+    members : mapping of str to bytes
+        The ``projection.safetensors``, if there is one.
+
+    Raises
+    ------
+    ValueError
+        If it is not to be trusted, or damaged.
+    """
+    try:
+        projection = make_projection(spec, device="cpu")
+    except TllboostError as error:
+        msg = f"projection {spec!r}: {error}"
+        raise ValueError(msg) from error
+    if (projection is None) != (not members):
+        what = "has tensors of one" if members else "has no tensors of it"
+        msg = f"its projection is {spec!r}, and it {what}"
+        raise ValueError(msg)
+    if projection is None:
+        return None
+    for name, data in members.items():
+        check_tensors(name, data)
+    try:
+        return projection.from_members(members)
+    except Exception as error:  # whatever a stranger's numbers may do to it
+        msg = f"its projection can't be loaded ({type(error).__name__}: {error})"
+        raise ValueError(msg) from error
