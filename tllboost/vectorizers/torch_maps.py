@@ -103,14 +103,16 @@ def _to_maps(
             output = self.source(pixels)
             if self.then is not None:
                 output = self.then(output)
-            if output.ndim == 3:
+            n_axes = getattr(output, "ndim", None)
+            if n_axes == 3:
                 patches = output[:, n_before:].transpose(1, 2)
                 shape = _patch_grid(patches.shape[2], grid, what)
                 return patches.unflatten(2, shape)
-            if output.ndim != 4:
+            if n_axes != 4:
+                found = f"{n_axes} axes" if n_axes else "several parts"
                 msg = (
-                    f"{what}: its features have shape {tuple(output.shape)}, which is "
-                    "no map; take the plain kind, without -grid"
+                    f"{what}: its features have {found} and are no map; take the kind "
+                    "without -grid, or another ?layer=NAME"
                 )
                 raise UsageError(msg)
             return output.permute(0, 3, 1, 2) if channels_last else output
