@@ -14,11 +14,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, Self
 
-from tllboost.bundle.manifest import (
-    MANIFEST,
-    parse_manifest,
-    size_limit,
-)
+from tllboost.bundle.limits import MANIFEST, size_limit
+from tllboost.bundle.manifest import parse_manifest
 from tllboost.errors import BundleError, DataError
 
 __all__ = ["Archive"]

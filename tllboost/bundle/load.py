@@ -10,7 +10,7 @@ from tllboost.bundle.archive import Archive
 from tllboost.bundle.bundled import BundledVectorizer
 from tllboost.bundle.cells import cell_members, restore_cell
 from tllboost.bundle.golden import check_golden
-from tllboost.bundle.manifest import GOLDEN
+from tllboost.bundle.limits import GOLDEN
 from tllboost.bundle.networks import network_files
 from tllboost.bundle.recorded import check_code, distinct_parts
 from tllboost.calibration import Calibration

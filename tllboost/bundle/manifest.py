@@ -3,59 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from tllboost.bundle.limits import MANIFEST, MAX_LEARNED_BYTES
+from tllboost.bundle.shape import check_shape
 from tllboost.errors import BundleError
 
-__all__ = [
-    "FORMAT",
-    "GOLDEN",
-    "MANIFEST",
-    "MAX_CELLS",
-    "MAX_NETWORK_BYTES",
-    "VERSION",
-    "manifest_bytes",
-    "parse_manifest",
-]
+__all__ = ["FORMAT", "VERSION", "manifest_bytes", "parse_manifest"]
 
 FORMAT = "tllboost bundle"
 VERSION = 2
-MANIFEST = "manifest.json"
-GOLDEN = "golden.safetensors"
-MAX_NETWORK_BYTES = 100_000_000
-"""A larger network is named in the bundle and stays beside it."""
-
-MAX_CELLS = 64
-_MAX_PARTS = 32
-_MAX_MEMBERS = 512
-_MAX_MANIFEST_BYTES = 1_000_000
-_MAX_LEARNED_BYTES = 1_000_000_000
-"""All heads and projections together: they are read into memory."""
-
-_CELL_FOLDER = r"(?:[1-5]?[0-9]|6[0-3])/"
-_LIMITS = (
-    (re.compile(r"golden\.safetensors"), 64_000_000),
-    (re.compile(rf"{_CELL_FOLDER}head\.(json|ubj|safetensors|skops)"), 500_000_000),
-    (re.compile(rf"{_CELL_FOLDER}projection\.safetensors"), 500_000_000),
-    # No pickle: a network in a .pt or .pth file is named, never carried.
-    (re.compile(r"network/\w[\w.-]*\.(onnx|safetensors|npz)", re.A), MAX_NETWORK_BYTES),
-)
-
-
-def size_limit(name: str) -> int:
-    """Return how many bytes a member may have; 0 where a bundle has no such member.
-
-    Examples
-    --------
-    >>> size_limit("network/net.onnx"), size_limit("../../.bashrc")
-    (100000000, 0)
-    """
-    if name == MANIFEST:
-        return _MAX_MANIFEST_BYTES
-    return next((size for known, size in _LIMITS if known.fullmatch(name)), 0)
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
@@ -104,7 +62,7 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
         )
         raise BundleError(msg)
     try:
-        _check(manifest, _SHAPE, "")
+        check_shape(manifest)
         _check_cells(manifest)
     except ValueError as error:
         msg = f"{what}: {MANIFEST}: {error}"
@@ -124,6 +82,14 @@ def _check_cells(manifest: Mapping[str, Any]) -> None:
         if slash and folder.isdecimal() and int(folder) >= n_cells:
             msg = f"member {name!r} is of none of its {n_cells} cells"
             raise ValueError(msg)
+    sizes = {name: one["size"] for name, one in manifest["members"].items()}
+    n_bytes = sum(size for name, size in sizes.items() if "network/" not in name)
+    if n_bytes > MAX_LEARNED_BYTES:
+        msg = (
+            f"heads and projections of {n_bytes:,} bytes; {MAX_LEARNED_BYTES:,} are "
+            "allowed"
+        )
+        raise ValueError(msg)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -141,135 +107,3 @@ def _refuse_constant(text: str) -> Any:
 
 def _brief(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _is_text(value: Any) -> bool:
-    """Tell text that is safe to show: no control characters, no novel."""
-    return isinstance(value, str) and len(value) <= 4_000 and value.isprintable()
-
-
-def _is_number(value: Any) -> bool:
-    # Not below: bool is an int, and an int may be too long for a float.
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= 1e300 and math.isfinite(value)
-
-
-def _is_count(most: int) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        return type(value) is int and 0 <= value <= most
-
-    return check
-
-
-def _is_size_or_none(value: Any) -> bool:
-    return value is None or (type(value) is int and 1 <= value <= 8_192)
-
-
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_sha256(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-
-
-def _is_record(value: Any) -> bool:
-    """Tell a flat mapping of names to text, numbers, truth values and nothing."""
-    return isinstance(value, dict) and all(
-        _is_text(key)
-        and (one is None or _is_bool(one) or _is_text(one) or _is_number(one))
-        for key, one in value.items()
-    )
-
-
-def _is_members(value: Any) -> bool:
-    if not isinstance(value, dict) or len(value) > _MAX_MEMBERS:
-        return False
-    n_learned = 0
-    for name, one in value.items():
-        if name == MANIFEST or not size_limit(name):
-            return False
-        if not isinstance(one, dict) or set(one) != {"sha256", "size"}:
-            return False
-        if not (_is_sha256(one["sha256"]) and _is_count(size_limit(name))(one["size"])):
-            return False
-        n_learned += 0 if name.startswith("network/") else one["size"]
-    return n_learned <= _MAX_LEARNED_BYTES
-
-
-_FILE = {
-    "name": _is_text,
-    "sha256": _is_sha256,
-    "size": _is_count(10**13),
-    "embedded": _is_bool,
-}
-_PART = {
-    "spec": _is_text,
-    "label": _is_text,
-    "fingerprint": _is_text,
-    "n_dims": _is_count(1_000_000),
-    "input_size": _is_size_or_none,
-    "needs_images": _is_bool,
-    "file": (None, _FILE),
-}
-_VECTORIZER = {
-    "spec": _is_text,
-    "label": _is_text,
-    "fingerprint": _is_text,
-    "n_dims": _is_count(1_000_000),
-    "parts": (_MAX_PARTS, _PART),
-}
-_CALIBRATION = {"slope": _is_number, "intercept": _is_number}
-_CELL = {
-    "vectorizer": _is_count(MAX_CELLS),
-    "projection": _is_text,
-    "merge": _is_text,
-    "head": {"name": _is_text, "format": _is_text},
-    "calibration": _CALIBRATION,
-    "threshold": _is_number,
-}
-_SHAPE = {
-    "format": _is_text,
-    "version": _is_count(1_000),
-    "created": _is_text,
-    "cell": _is_record,
-    "metrics": _is_record,
-    "vectorizers": (MAX_CELLS, _VECTORIZER),
-    "cells": (MAX_CELLS, _CELL),
-    "calibration": _CALIBRATION,
-    "threshold": _is_number,
-    "versions": _is_record,
-    "members": _is_members,
-}
-
-
-def _check(value: Any, shape: Any, where: str) -> None:
-    """Raise ValueError, naming the place, where `value` is not of a shape.
-
-    A shape is a test, a dict of shapes, or a pair: (None, shape) may be None too, and
-    (n, shape) is a list of 1 to n.
-    """
-    if isinstance(shape, tuple):
-        most, inner = shape
-        if most is None:
-            if value is not None:
-                _check(value, inner, where)
-            return
-        if not isinstance(value, list) or not 1 <= len(value) <= most:
-            msg = f"{where} must be a list of 1 to {most}"
-            raise ValueError(msg)
-        for index, one in enumerate(value):
-            _check(one, inner, f"{where}[{index}]")
-    elif isinstance(shape, dict):
-        if not isinstance(value, dict) or set(value) != set(shape):
-            found = sorted(value) if isinstance(value, dict) else value
-            msg = (
-                f"{where or 'it'} must hold {sorted(shape)}, holds {str(found)[:200]!r}"
-            )
-            raise ValueError(msg)
-        for key, inner in shape.items():
-            _check(value[key], inner, f"{where}.{key}".lstrip("."))
-    elif not shape(value):
-        msg = f"{where} is not legal: {str(value)[:200]!r}"
-        raise ValueError(msg)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tllboost.bundle.bundled import BundledVectorizer, build_part
-from tllboost.bundle.manifest import MAX_NETWORK_BYTES, size_limit
+from tllboost.bundle.limits import MAX_NETWORK_BYTES, size_limit
 from tllboost.errors import TllboostError, UsageError
 from tllboost.registry import import_path
 from tllboost.vectorizers import VECTORIZERS, Vectorizer

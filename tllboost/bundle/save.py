@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from tllboost import __version__
 from tllboost.bundle.cells import calibration_record, describe_cell, restore_cell
 from tllboost.bundle.golden import Block, check_golden, golden_member
-from tllboost.bundle.manifest import FORMAT, GOLDEN, MAX_CELLS, VERSION
+from tllboost.bundle.limits import GOLDEN, MAX_CELLS
+from tllboost.bundle.manifest import FORMAT, VERSION
 from tllboost.bundle.parts import describe_vectorizers, parts_of
 from tllboost.bundle.write import write_archive
 from tllboost.errors import UsageError

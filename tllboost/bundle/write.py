@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tllboost.bundle.manifest import MANIFEST, manifest_bytes
+from tllboost.bundle.limits import MANIFEST
+from tllboost.bundle.manifest import manifest_bytes
 from tllboost.errors import DataError
 from tllboost.vectorizers.weights import sha256_of
 from tllboost.whole_file import whole_file

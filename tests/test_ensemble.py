@@ -1,0 +1,125 @@
+"""Fitted cells, alone and together: what they score, and what they share."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import IDS, LEFT, RIGHT, make_cell, make_vectors, tiny_network, write_npz
+from conftest import write_picture
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from tllboost.calibration import Calibration
+from tllboost.classifier import PairClassifier
+from tllboost.ensemble import ensemble
+from tllboost.errors import ImageError, UsageError
+from tllboost.fitted import (
+    FittedCell,
+    combined_score,
+    joint_score,
+    vectors_of_cells,
+)
+
+PAIRS = [[IDS[left], IDS[right]] for left in LEFT[:10] for right in RIGHT[:3]]
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> list[FittedCell]:
+    npz = write_npz(tmp_path_factory.mktemp("made") / "net.npz")
+    choices = [("cosine", "dot"), ("logistic", "dot"), ("naive-bayes", "l1")]
+    return [make_cell(f"vectors:{npz}", head, merge) for head, merge in choices]
+
+
+def test_one_cell_keeps_the_score_of_its_head(cells: list[FittedCell]) -> None:
+    vectors = make_vectors()
+    alone = joint_score(cells[:1], [vectors], LEFT, RIGHT)
+    np.testing.assert_array_equal(alone, cells[0].score(vectors, LEFT, RIGHT))
+    classifier = ensemble(cells[:1])
+    scorer = cells[0].scorer
+    assert classifier.threshold_ == scorer.threshold_
+    assert classifier.calibration_ == scorer.calibration_
+
+
+def test_several_cells_agree_on_the_mean_of_their_log_odds(
+    cells: list[FittedCell],
+) -> None:
+    vectors = make_vectors()
+    together = joint_score(cells, [vectors] * 3, LEFT, RIGHT)
+    odds = [cell.log_odds(vectors, LEFT, RIGHT) for cell in cells]
+    np.testing.assert_allclose(together, np.mean(odds, axis=0))
+    scores = [cell.score(vectors, LEFT, RIGHT) for cell in cells]
+    np.testing.assert_array_equal(combined_score(cells, scores), together)
+
+
+def test_an_ensemble_calls_a_match_at_even_odds_unless_told(
+    cells: list[FittedCell],
+) -> None:
+    classifier = ensemble(cells)
+    decision = classifier.decision_function(PAIRS)
+    probability = classifier.predict_proba(PAIRS)[:, 1]
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-decision)))
+    np.testing.assert_array_equal(classifier.predict(PAIRS), probability >= 0.5)
+    told = ensemble(cells, calibration=Calibration(2.0, -1.0), threshold=0.25)
+    np.testing.assert_allclose(told.decision_function(PAIRS), decision - 0.25)
+    np.testing.assert_allclose(
+        told.predict_proba(PAIRS)[:, 1], 1 / (1 + np.exp(1 - 2 * decision))
+    )
+
+
+def test_the_order_of_cells_does_not_matter(cells: list[FittedCell]) -> None:
+    np.testing.assert_allclose(
+        ensemble(cells[::-1]).decision_function(PAIRS),
+        ensemble(cells).decision_function(PAIRS),
+    )
+
+
+def test_an_ensemble_ranks_and_crosses_processes(cells: list[FittedCell]) -> None:
+    classifier = pickle.loads(pickle.dumps(ensemble(cells)))
+    names = [IDS[right] for right in RIGHT[:6]]
+    ranked = classifier.rank(IDS[0], names)
+    chances = [probability for _, probability in ranked]
+    assert chances == sorted(chances, reverse=True)
+    assert {name for name, _ in ranked} == set(names)
+    copy = clone(classifier)
+    assert copy.get_params()["merge"] == cells[0].scorer.merge
+    with pytest.raises(NotFittedError):
+        copy.predict(PAIRS)
+
+
+def test_an_ensemble_of_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="cells is empty"):
+        ensemble([])
+
+
+def test_cells_open_a_network_that_they_share_once(tmp_path: Path) -> None:
+    network = tiny_network(tmp_path / "net.onnx")
+    names = [f"onnx:{network}", f"onnx:{network}+pixels?size=4", f"onnx:{network}"]
+    made = [make_cell(name, "cosine", n_dims=3) for name in names]
+    paths = [write_picture(tmp_path / f"{i}.jpg", seed=i) for i in range(4)]
+    told: list[tuple[int, int, str]] = []
+    blocks, failures = vectors_of_cells(
+        made, paths, ids=["a"] * 4, progress=lambda *args: told.append(args)
+    )
+    assert [label for done, _, label in told if done == 4] == [
+        "onnx:net",
+        "pixels?size=4",
+    ]
+    assert failures == {}
+    assert [block.shape for block in blocks] == [(4, 3), (4, 51), (4, 3)]
+    np.testing.assert_array_equal(blocks[0], blocks[2])
+
+
+def test_a_picture_that_one_cell_can_not_read_fails_for_all(tmp_path: Path) -> None:
+    network = tiny_network(tmp_path / "net.onnx")
+    classifier = ensemble(
+        [make_cell(f"onnx:{network}", "cosine", n_dims=3), make_cell("pixels?size=2")]
+    )
+    good = write_picture(tmp_path / "good.jpg", seed=0)
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        classifier.predict([[good, bad]])
+    assert isinstance(classifier, PairClassifier)
