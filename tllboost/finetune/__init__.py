@@ -1,0 +1,12 @@
+"""Fine-tuning: the last stages of a network, trained on the matches of a training side.
+
+What comes out is a file of weights under the library's own names, and vectorizes as any
+other does.
+"""
+
+from tllboost.finetune.augment import Augmentation
+from tllboost.finetune.record import trained_on
+from tllboost.finetune.run import finetune
+from tllboost.finetune.settings import FineTuneSettings
+
+__all__ = ["Augmentation", "FineTuneSettings", "finetune", "trained_on"]

@@ -1,0 +1,295 @@
+"""`finetune`: from a vectorizer and two sides of a split to a file of weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tllboost.errors import ImageError, UsageError
+from tllboost.finetune.checkpoint import State
+from tllboost.finetune.learner import Learner
+from tllboost.finetune.maps import KeptMaps, LiveMaps, Maps, map_shape
+from tllboost.finetune.network import all_tensors, global_vectorizer, with_file
+from tllboost.finetune.pictures import Job, Pictures
+from tllboost.finetune.record import header, read_record
+from tllboost.finetune.settings import FineTuneSettings
+from tllboost.finetune.stages import CutNetwork, cut
+from tllboost.finetune.train import Trainer
+from tllboost.splits import PairSet
+from tllboost.store.hashes import hash_files
+from tllboost.vectorizers import Vectorizer
+from tllboost.vectorizers.threads import usable_cores
+from tllboost.whole_file import whole_file
+
+__all__ = ["finetune"]
+
+Message = Callable[[str], None]
+Progress = Callable[[int, int, str], None]
+ImagePath = str | os.PathLike[str]
+
+_KEPT_VIEWS = 6
+_LEAST_VIEWS = 2
+_MOST_BYTES = 4 * 2**30  # of kept maps on the disk
+_VERSION = 1  # raise it when a change in this package could change a weight
+
+
+def finetune(
+    vectorizer: Vectorizer,
+    paths: Sequence[ImagePath | None],
+    train: PairSet,
+    validation: PairSet,
+    out: ImagePath,
+    *,
+    settings: FineTuneSettings | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    n_threads: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    message: Message | None = None,
+) -> Vectorizer:
+    """Train the last stages of a network on the matches of a training side.
+
+    Two pictures of a match, each augmented in its own way, are told from the other
+    matches of their batch. The epoch that ranks the validation side best by the cosine
+    of the vectors is kept, the untrained network among them: one that does not gain
+    stays as it is. No other picture than those of the two sides is opened.
+
+    The training can be stopped at any time: the same call goes on after the last
+    finished epoch. Where `out` is the result of the same training already, nothing is
+    done.
+
+    Parameters
+    ----------
+    vectorizer : Vectorizer
+        One network of timm or open_clip.
+    paths : sequence of path-like, length n_images
+        The pictures that the sides name by index; others may be None.
+    train, validation : PairSet
+        The sides.
+    out : path-like
+        The file to write, ending in ``.safetensors``. Next to it, while training lasts,
+        stands a folder of the same name and ``.work``.
+    settings : FineTuneSettings, optional
+    seed : int, default=0
+        Of every choice. On a CPU the same seed and number of threads give the same
+        weights.
+    device : str, default="auto"
+        Where it is trained.
+    n_threads : int, optional
+        Threads of the network, and of decoding; by default one a core.
+    overwrite : bool, default=False
+        Whether a file of other weights may be replaced.
+    progress : callable, optional
+        Called with how much is done, how much there is, and what it is.
+    message : callable, optional
+        Called with a line after each epoch.
+
+    Returns
+    -------
+    Vectorizer
+        Of the same kind and options, with `out` as its weights.
+
+    Raises
+    ------
+    UsageError
+        If the vectorizer is no network that can be trained, or `out` is taken.
+    ImageError
+        If a picture can't be read.
+    DataError
+        If there are too few matches to learn from.
+    """
+    file = Path(out)
+    settings = settings or FineTuneSettings()
+    tell = message or (lambda line: None)
+    _check_name(file)
+    base = global_vectorizer(vectorizer, device)
+    hashes = _hashes(paths, train, validation)
+    key = _key(base, hashes, train, validation, settings, seed)
+    if not _is_free(file, key, overwrite=overwrite):
+        tell(f"{file} is the result of this very training: nothing to do")
+        return with_file(vectorizer, file)
+    work = file.with_name(f"{file.name}.work") / key[:12]
+    work.mkdir(parents=True, exist_ok=True)
+    with _threads(n_threads):
+        network = cut(
+            base._network,
+            settings.n_stages,
+            what=base.label,
+            size=base.preprocessing.size,
+        )
+        pictures = Pictures(
+            base,
+            [path or "" for path in paths],
+            augmentation=settings.augmentation,
+            seed=seed,
+            n_workers=min(8, n_threads or usable_cores()),
+        )
+        maps, n_views = _maps(
+            network, pictures, train, validation, settings, work, progress
+        )
+        state = Trainer(
+            Learner(network, settings, seed),
+            maps,
+            train,
+            validation,
+            seed=seed,
+            n_views=n_views,
+            file=work / "checkpoint.safetensors",
+            key=key,
+            progress=progress,
+            message=tell,
+        ).run()
+        _write(file, base, network, state, key, seed, hashes)
+    del maps
+    shutil.rmtree(work.parent, ignore_errors=True)
+    tell(_summary(file, state))
+    return with_file(vectorizer, file)
+
+
+def _check_name(file: Path) -> None:
+    if file.suffix != ".safetensors":
+        msg = f"out={str(file)!r}: give a name that ends in .safetensors"
+        raise UsageError(msg)
+
+
+def _is_free(file: Path, key: str, *, overwrite: bool) -> bool:
+    """Tell whether `file` is still to be written; it is not if it is our result."""
+    if not file.exists():
+        return True
+    record = read_record(file)
+    if record is not None and record["key"] == key:
+        return False
+    if not overwrite:
+        msg = (
+            f"{str(file)!r} holds other weights: give another name, or allow it to be "
+            "overwritten"
+        )
+        raise UsageError(msg)
+    return True
+
+
+def _images(*sides: PairSet) -> list[int]:
+    """Return the images of some sides, ascending."""
+    columns = [column for side in sides for column in (side.left, side.right)]
+    images: list[int] = np.unique(np.concatenate(columns)).tolist()
+    return images
+
+
+def _hashes(
+    paths: Sequence[ImagePath | None], train: PairSet, validation: PairSet
+) -> dict[int, str]:
+    """Return the content of every picture that will be looked at."""
+    used = _images(_matches(train), validation)
+    if missing := [image for image in used if paths[image] is None]:
+        msg = f"fine-tuning looks at pictures, and {len(missing)} have no file"
+        raise UsageError(msg)
+    hashes = {}
+    found = hash_files([paths[image] or "" for image in used])
+    for image, one in zip(used, found, strict=True):
+        if isinstance(one, ImageError):
+            raise one
+        hashes[image] = one
+    return hashes
+
+
+def _matches(side: PairSet) -> PairSet:
+    return side.take(np.flatnonzero(side.label == 1))
+
+
+def _key(
+    base: Any,
+    hashes: dict[int, str],
+    train: PairSet,
+    validation: PairSet,
+    settings: FineTuneSettings,
+    seed: int,
+) -> str:
+    """Hash all that the weights hang on, apart from the machine."""
+    digest = hashlib.sha256()
+    # An image's number decides its augmentation, so numbers count with contents.
+    texts = (_VERSION, base.fingerprint, asdict(settings), seed, sorted(hashes.items()))
+    digest.update(repr(texts).encode())
+    for side in (_matches(train), validation):
+        for column in (side.left, side.right, side.label, side.query, side.component):
+            digest.update(np.ascontiguousarray(column).tobytes() + b"|")
+    return digest.hexdigest()
+
+
+def _maps(
+    network: CutNetwork,
+    pictures: Pictures,
+    train: PairSet,
+    validation: PairSet,
+    settings: FineTuneSettings,
+    work: Path,
+    progress: Progress | None,
+) -> tuple[Maps, int]:
+    """Return where maps come from, and how many views of a picture are kept."""
+    trained, held_out = _images(_matches(train)), _images(validation)
+    n_bytes = 2 * int(np.prod(map_shape(network, pictures)))
+    on_cpu = next(network.whole.parameters()).device.type == "cpu"
+    n_views = settings.n_views
+    if n_views is None:
+        room = (_MOST_BYTES // n_bytes - len(held_out)) // max(1, len(trained))
+        n_views = min(_KEPT_VIEWS, room) if on_cpu and room >= _LEAST_VIEWS else 0
+    if n_views == 0:
+        return LiveMaps(network, pictures), 0
+    jobs: list[Job] = [(image, 0) for image in held_out]
+    jobs += [(image, view) for view in range(1, n_views + 1) for image in trained]
+    return KeptMaps(network, pictures, jobs, work, progress=progress), n_views
+
+
+def _write(
+    file: Path,
+    base: Any,
+    network: CutNetwork,
+    state: State,
+    key: str,
+    seed: int,
+    hashes: dict[int, str],
+) -> None:
+    from safetensors.torch import save
+
+    record = header(
+        key=key,
+        seed=seed,
+        base=base.fingerprint,
+        seen=hashes.values(),
+        history=state.history,
+    )
+    data = save(all_tensors(base, network.whole), record)
+    with whole_file(file) as opened:
+        opened.write(data)
+
+
+def _summary(file: Path, state: State) -> str:
+    first, best = state.history[0], state.history[state.best]
+    if state.best == 0:
+        return f"{file}: no epoch gained on validation; the network is as it was"
+    return (
+        f"{file}: epoch {state.best} of {state.epoch}, validation "
+        f"{first['validation']:.3f} before, {best['validation']:.3f} now"
+    )
+
+
+@contextmanager
+def _threads(n_threads: int | None) -> Iterator[None]:
+    """Give torch a number of threads, and what it had back."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        if n_threads is not None:
+            torch.set_num_threads(n_threads)
+        yield
+    finally:
+        torch.set_num_threads(before)

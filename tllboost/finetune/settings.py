@@ -1,0 +1,78 @@
+"""How a network is fine-tuned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tllboost.errors import UsageError
+from tllboost.finetune.augment import Augmentation
+
+__all__ = ["FineTuneSettings"]
+
+
+@dataclass(frozen=True)
+class FineTuneSettings:
+    """How a network is fine-tuned.
+
+    Parameters
+    ----------
+    n_stages : int, default=2
+        How many of the last stages are trained; what follows them goes with the last.
+    n_epochs : int, default=6
+        Passes over the training matches at most; the learning rate falls to zero over
+        them along a cosine.
+    patience : int, default=2
+        Passes without gain on validation before training stops.
+    batch_size : int, default=32
+        Matches a step; each is told from the others of its batch.
+    learning_rate : float, default=3e-4
+        Of AdamW, for the network.
+    weight_decay : float, default=0.01
+        Of AdamW.
+    n_components : int, default=256
+        Width of the projection that the loss sees; it is dropped at the end. With 0
+        the loss sees the vectors themselves.
+    temperature : float, default=0.07
+        Of the loss, InfoNCE (van den Oord et al., 2018).
+    n_views : int, optional
+        Augmented views of each training picture that are made once, and taken through
+        the frozen stages once. 0 makes new ones at every pass, and keeps none. By
+        default 6 on a CPU and 0 on a GPU.
+    augmentation : Augmentation
+        How the views differ.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of its range.
+
+    Examples
+    --------
+    >>> FineTuneSettings(n_stages=1).n_epochs
+    6
+    """
+
+    n_stages: int = 2
+    n_epochs: int = 6
+    patience: int = 2
+    batch_size: int = 32
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.01
+    n_components: int = 256
+    temperature: float = 0.07
+    n_views: int | None = None
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        lowest = {"n_stages": 1, "n_epochs": 1, "patience": 1, "batch_size": 2}
+        for name, low in lowest.items() | {("n_components", 0), ("weight_decay", 0)}:
+            if getattr(self, name) < low:
+                msg = f"{name}={getattr(self, name)!r} must be at least {low}"
+                raise UsageError(msg)
+        for name in ("learning_rate", "temperature"):
+            if not getattr(self, name) > 0:
+                msg = f"{name}={getattr(self, name)!r} must be above 0"
+                raise UsageError(msg)
+        if self.n_views is not None and self.n_views < 0:
+            msg = f"n_views={self.n_views!r} must be at least 0"
+            raise UsageError(msg)
