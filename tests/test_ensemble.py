@@ -123,3 +123,8 @@ def test_a_picture_that_one_cell_can_not_read_fails_for_all(tmp_path: Path) -> N
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         classifier.predict([[good, bad]])
     assert isinstance(classifier, PairClassifier)
+
+
+def test_vectors_of_another_width_are_refused(cells: list[FittedCell]) -> None:
+    with pytest.raises(UsageError, match="wants 12 features, pairs have 5"):
+        cells[1].score(make_vectors(5), LEFT, RIGHT)

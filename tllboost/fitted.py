@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.errors import UsageError
 from tllboost.merges import PairFeatures
 from tllboost.projections import NONE
 from tllboost.projections.base import Projection
@@ -66,16 +67,44 @@ class FittedCell:
             As the vectorizer gave them.
         left, right : ndarray of shape (n_pairs,), int64
             Rows of `vectors`; each row that occurs is projected once.
+
+        Raises
+        ------
+        UsageError
+            If the vectors are not as wide as those that the cell was fitted on.
         """
+        features = self._features(vectors, left, right)
+        n_features = getattr(self.scorer.head_, "n_features_in_", features.shape[1])
+        if n_features != features.shape[1]:
+            msg = (
+                f"the head wants {n_features} features, pairs have "
+                f"{features.shape[1]}: give vectors as it was fitted on"
+            )
+            raise UsageError(msg)
+        return features
+
+    def _features(
+        self, vectors: Vectors, left: Indices, right: Indices
+    ) -> PairFeatures:
         merge = self.scorer.merge
         if self.projection is None:
             return PairFeatures(vectors, left, right, merge)
+        n_dims = getattr(self.projection, "n_dims_in_", vectors.shape[1])
+        if n_dims != vectors.shape[1]:
+            msg = (
+                f"projection {self.projection_spec!r} wants vectors of {n_dims} "
+                f"numbers, these have {vectors.shape[1]}"
+            )
+            raise UsageError(msg)
         rows, codes = np.unique(np.concatenate([left, right]), return_inverse=True)
         frozen = vectors[rows]
-        projected = self.projection.transform(frozen)
         n_pairs = len(left)
         return PairFeatures(
-            projected, codes[:n_pairs], codes[n_pairs:], merge, frozen=frozen
+            self.projection.transform(frozen),
+            codes[:n_pairs],
+            codes[n_pairs:],
+            merge,
+            frozen=frozen,
         )
 
     def score(

@@ -160,9 +160,4 @@ def _score(
     index = np.arange(len(left))
     vectors = np.vstack([left, right]).astype(np.float32, copy=False)
     features = cell.features(vectors, index, index + len(left))
-    head = cell.scorer.head_
-    n_features = getattr(head, "n_features_in_", features.shape[1])
-    if n_features != features.shape[1]:
-        msg = f"the head wants {n_features} features, pairs have {features.shape[1]}"
-        raise UsageError(msg)
-    return head_score(head, features)
+    return head_score(cell.scorer.head_, features)
