@@ -15,12 +15,14 @@ from tllboost.bundle import save_bundle
 from tllboost.classifier import PairClassifier
 from tllboost.ensemble import ensemble
 from tllboost.fitted import FittedCell
-from tllboost.projections import make_projection
+from tllboost.projections import PROJECTIONS, make_projection
 from tllboost.scorer import PairScorer
 from tllboost.splits import Protocol, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
 
 N_PAIRS, N_DIMS = 120, 12
+# Those that map any vectors; others look at pictures.
+MAPS = [name for name in PROJECTIONS if name not in ("finetune", "siamese-cnn")]
 LEFT, RIGHT = np.arange(N_PAIRS), np.arange(N_PAIRS, 2 * N_PAIRS)
 IDS = [f"left{i:03d}" for i in range(N_PAIRS)] + [
     f"right{i:03d}" for i in range(N_PAIRS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 from bundles import (
     IDS,
     LEFT,
+    MAPS,
     RIGHT,
     Edit,
     Members,
@@ -29,10 +33,11 @@ from safetensors.numpy import save as save_tensors
 from tllboost.bundle import load_bundle, read_manifest, save_bundle
 from tllboost.bundle.scoring import score_pairs
 from tllboost.calibration import Calibration
+from tllboost.classifier import PairClassifier
 from tllboost.ensemble import ensemble
 from tllboost.errors import BundleError, UsageError
+from tllboost.fitted import vectors_of_cells
 from tllboost.pairs import pairs_from_paths
-from tllboost.projections import PROJECTIONS
 from tllboost.vectorizers import make_vectorizer
 
 PAIRS = [[IDS[left], IDS[right]] for left in LEFT[:20] for right in RIGHT[:3]]
@@ -134,8 +139,6 @@ def test_cells_share_networks_and_open_them_once(tmp_path: Path) -> None:
 def test_cells_of_one_vectorizer_keep_its_golden_vectors_once(
     bundle: Path, npz: Path
 ) -> None:
-    import zipfile
-
     with zipfile.ZipFile(bundle) as archive:
         arrays = load_tensors(archive.read("golden.safetensors"))
     assert set(arrays) == {
@@ -281,7 +284,7 @@ def projected(npz: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("head", ["cosine", "logistic", "xgboost"])
-@pytest.mark.parametrize("projection", PROJECTIONS)
+@pytest.mark.parametrize("projection", MAPS)
 def test_every_projection_comes_back_as_it_was(
     tmp_path: Path, npz: Path, projection: str, head: str
 ) -> None:
@@ -309,6 +312,26 @@ def test_a_projection_keeps_its_options(tmp_path: Path, npz: Path, depth: int) -
 
 def make_spec(classifier: Any) -> str:
     return str(classifier.cells_[0].projection.spec)
+
+
+def test_a_projection_scores_without_torch(tmp_path: Path, projected: bytes) -> None:
+    bundle = tmp_path / "best.tllb"
+    bundle.write_bytes(projected)
+    code = """
+import sys
+from tllboost.bundle import load_bundle
+print(load_bundle(sys.argv[1]).decision_function([sys.argv[2:]])[0])
+print("torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(bundle), *PAIRS[0]],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    score, has_torch = done.stdout.split()
+    assert float(score) == load_bundle(bundle).decision_function(PAIRS[:1])[0]
+    assert has_torch == "False"
 
 
 def test_an_ensemble_may_mix_cells_with_and_without_projection(
@@ -427,3 +450,50 @@ def test_commands_take_ensembles(run: Run, tmp_path: Path) -> None:
     assert [row["picture"] for row in rows] == [str(path) for path, _ in ranked]
     verified = run("bundle", "verify", bundle)
     assert (verified.returncode, verified.stderr) == (0, "")
+
+
+# Real weights and pictures
+
+
+@pytest.mark.shared
+def test_a_real_ensemble_ranks_matches_of_new_pairs_first(
+    run: Run, shared: Path, tll: Path, tmp_path: Path
+) -> None:
+    rows = [row.split(",") for row in (tll / "pairs.csv").read_text().split()[1:141]]
+    sides = [tll / "left", tll / "right"]
+    pairs = [
+        [folder / f"{one}.jpg" for folder, one in zip(sides, row, strict=True)]
+        for row in rows
+    ]
+    squeezenet = f"onnx:{shared / 'weights' / 'squeezenet1_1.onnx'}"
+    store = tmp_path / "store"
+    cells = [
+        PairClassifier(name, projection=projection, head="cosine", store=store)
+        .fit(pairs[:120])
+        .cells_[0]
+        for name, projection in (
+            (squeezenet, "none"),
+            (f"{squeezenet}+classic", "infonce"),
+        )
+    ]
+    paths = [path for pair in pairs for path in pair]
+    vectors, _ = vectors_of_cells(cells, paths, ids=[""] * len(paths), store=store)
+    bundle = tmp_path / "best.tllb"
+    save_bundle(
+        bundle,
+        ensemble(cells),
+        cell={},
+        metrics={},
+        golden=[(block[:16:2], block[1:16:2]) for block in vectors],
+    )
+    rights = ",".join(right for _, right in rows[120:])
+    table = tmp_path / "candidates.csv"
+    header = ",".join(["left", *(f"c{i}" for i in range(20))])
+    lines = [header, *(f"{left},{rights}" for left, _ in rows[120:])]
+    table.write_text("\n".join(lines))
+    folders = ("--left", tll / "left", "--right", tll / "right", "--store", store)
+    done = run("rank", bundle, "--candidates", table, *folders)
+    scores = np.array([[float(row[f"c{i}"]) for i in range(20)] for row in done.table])
+    rank = (scores >= np.diag(scores)[:, None]).sum(axis=1)
+    assert (rank <= 5).mean() >= 0.5  # chance: 0.25
+    assert run("bundle", "verify", bundle).returncode == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundles import MAPS
 from conftest import write_picture
 from makers import Witness
 from PIL import Image, ImageEnhance
@@ -20,11 +21,29 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from tllboost.classifier import PairClassifier
 from tllboost.errors import DataError, ImageError, UnknownNameError, UsageError
 from tllboost.heads import HEADS
+from tllboost.projections.base import Projection
 from tllboost.scenes import make_scenes
+from tllboost.splits import PairSet
 from tllboost.store import VectorStore
 from tllboost.vectorizers.base import Vectorizer
 
 N_PAIRS = 30
+
+
+class Keep(Projection):
+    """Keeps the first components; remembers what it was fitted on."""
+
+    name = "keep"
+
+    def __init__(self, components: int = 5) -> None:
+        self.components = components
+
+    def fit(self, vectors: np.ndarray, train: PairSet, validation: PairSet) -> Keep:
+        self.fitted_ = vectors, train, validation
+        return self
+
+    def transform(self, vectors: np.ndarray) -> np.ndarray:
+        return vectors[:, : self.components]
 
 
 class Thumbnail(Vectorizer):
@@ -335,6 +354,52 @@ def test_non_matches_are_drawn_where_asked(
     assert (head.y_ == 0).sum() == per_match * (head.y_ == 1).sum()
 
 
+def test_a_projection_stands_between_vectorizer_and_merge(
+    pictures: np.ndarray,
+) -> None:
+    given = Keep(components=7)
+    model = PairClassifier(Thumbnail(), projection=given, head=Witness())
+    cell = model.fit(pictures).cells_[0]
+    assert cell.projection is not given
+    assert not hasattr(given, "fitted_")
+    vectors, train, validation = cell.projection.fitted_
+    head = cell.scorer.head_
+    for features, side in (
+        (head.X_, train),
+        (head.given_["validation"].features, validation),
+    ):
+        np.testing.assert_array_equal(features.vectors, vectors[:, :7])
+        np.testing.assert_array_equal(features.frozen, vectors)
+        np.testing.assert_array_equal(features.left, side.left)
+    assert not set(train.left) & set(validation.left)
+    shown = Thumbnail().transform(pictures[0])[:, :7]
+    np.testing.assert_allclose(
+        model.decision_function(pictures[:1]) + model.threshold_,
+        shown[0, 0] * shown[1, 0],
+        rtol=1e-6,
+    )
+
+
+def test_no_projection_leaves_the_vectors_as_they_are(
+    fitted: PairClassifier,
+) -> None:
+    assert fitted.projection == "none"
+    assert fitted.cells_[0].projection is None
+
+
+@pytest.mark.parametrize("projection", MAPS)
+def test_every_projection_learns_from_pictures(
+    projection: str, scenes: np.ndarray, store: Path
+) -> None:
+    spec = f"{projection}?components=16"
+    model = PairClassifier("classic", projection=spec, head="cosine", store=store)
+    matching = model.fit(scenes[:45]).decision_function(scenes[45:])
+    others = model.decision_function(labelled(scenes[45:])[0][15:])
+    assert np.mean(matching[:, None] > others[None, :]) > 0.6
+    copy = clone(model).fit(scenes[:45])
+    np.testing.assert_array_equal(copy.decision_function(scenes[45:]), matching)
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [(b"", "empty"), (b"not a picture", "not"), (None, "No such file")],
@@ -387,6 +452,7 @@ def test_wrong_choices_are_refused_when_fitted(pictures: np.ndarray) -> None:
         ({"vectorizer": "clasic"}, "did you mean 'classic'"),
         ({"merge": "dots"}, "unknown merge 'dots'"),
         ({"head": "logistik"}, "did you mean 'logistic'"),
+        ({"projection": "tripled"}, "did you mean 'triplet'"),
     ):
         with pytest.raises(UnknownNameError, match=message):
             PairClassifier(**({"vectorizer": Thumbnail()} | options)).fit(pictures)
