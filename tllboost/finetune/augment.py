@@ -91,29 +91,33 @@ def _moved(
 ) -> Image.Image:
     """Turn, scale and mirror about the centre, then shift; edges are continued."""
     width, height = image.size
-    # Far enough for the corners, wherever they come to lie; black would be a feature.
-    margin = math.ceil(0.5 * (width + height) / scale + abs(across) + abs(down)) // 2
-    padded = _continued(image, margin)
     cos, sin = math.cos(turn) / scale, math.sin(turn) / scale
+    # How far from the centre the corners reach for: black there would be a feature.
+    reach_x, reach_y = width / 2 + abs(across), height / 2 + abs(down)
+    beyond_x = _whole(cos * reach_x + abs(sin) * reach_y - width / 2)
+    beyond_y = _whole(abs(sin) * reach_x + cos * reach_y - height / 2)
+    padded = _continued(image, beyond_x, beyond_y)
     sign = -1 if mirror else 1
     x, y = width / 2 + across, height / 2 + down
     # Pillow asks where in the source each pixel of the result comes from.
     matrix = (
         sign * cos,
         sign * sin,
-        width / 2 + margin - sign * (cos * x + sin * y),
+        width / 2 + beyond_x - sign * (cos * x + sin * y),
         -sin,
         cos,
-        height / 2 + margin + sin * x - cos * y,
+        height / 2 + beyond_y + sin * x - cos * y,
     )
     return padded.transform(
         image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
     )
 
 
-def _continued(image: Image.Image, margin: int) -> Image.Image:
+def _whole(pixels: float) -> int:
+    return max(0, math.ceil(pixels)) + 1
+
+
+def _continued(image: Image.Image, beyond_x: int, beyond_y: int) -> Image.Image:
     """Return `image` with its outermost pixels repeated on all sides."""
-    pixels = np.asarray(image)
-    return Image.fromarray(
-        np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
-    )
+    margins = ((beyond_y, beyond_y), (beyond_x, beyond_x), (0, 0))
+    return Image.fromarray(np.pad(np.asarray(image), margins, mode="edge"))

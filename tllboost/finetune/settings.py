@@ -32,7 +32,7 @@ class FineTuneSettings:
     n_components : int, default=256
         Width of the projection that the loss sees; it is dropped at the end. With 0
         the loss sees the vectors themselves.
-    temperature : float, default=0.07
+    temperature : float, default=0.1
         Of the loss, InfoNCE (van den Oord et al., 2018).
     n_views : int, optional
         Augmented views of each training picture that are made once, and taken through
@@ -59,7 +59,7 @@ class FineTuneSettings:
     learning_rate: float = 3e-4
     weight_decay: float = 0.01
     n_components: int = 256
-    temperature: float = 0.07
+    temperature: float = 0.1
     n_views: int | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
 

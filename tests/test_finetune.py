@@ -1,0 +1,509 @@
+"""Fine-tuning learns from the training side alone, can be stopped, and never harms."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+from tuning import ARCH, SIZE, Tuning, random_network, tuning
+
+from tllboost.errors import DataError, ImageError, UsageError, WeightsError
+from tllboost.finetune import Augmentation, FineTuneSettings, finetune, trained_on
+from tllboost.finetune.loss import are_alike, info_nce, ranking_loss
+from tllboost.finetune.record import read_record, short_hash
+from tllboost.finetune.stages import cut, stage_names
+from tllboost.images import content_hash
+from tllboost.splits import PairSet
+from tllboost.vectorizers import make_vectorizer
+
+GENTLE = Augmentation(rotation=0, shift=0.05, zoom=0.05, flip=False, colour=0.1)
+QUICK = FineTuneSettings(
+    n_stages=4,
+    n_epochs=3,
+    n_views=2,
+    batch_size=8,
+    learning_rate=1e-3,
+    augmentation=GENTLE,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
+    return tuning(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_network(tmp_path_factory.mktemp("weights") / "net.safetensors")
+
+
+def tuned(
+    data: Tuning,
+    network: Path,
+    out: Path,
+    *,
+    options: str = "",
+    settings: FineTuneSettings = QUICK,
+    **given: Any,
+) -> Any:
+    base = make_vectorizer(f"timm:{ARCH}@{network}?size={SIZE}{options}", device="cpu")
+    split = data.split
+    return finetune(
+        base,
+        data.seen,
+        split.train,
+        split.validation,
+        out,
+        settings=settings,
+        device="cpu",
+        n_threads=1,
+        **given,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(data: Tuning, network: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One training that nothing interrupts, and the lines that it told."""
+    lines: list[str] = []
+    out = tmp_path_factory.mktemp("whole") / "out.safetensors"
+    return tuned(data, network, out, message=lines.append), lines
+
+
+# --- augmentation
+
+
+def noise(seed: int = 0, size: tuple[int, int] = (40, 52)) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+
+
+def test_no_augmentation_leaves_a_picture_as_it_is() -> None:
+    nothing = Augmentation(rotation=0, shift=0, zoom=0, flip=False, colour=0)
+    same = nothing(noise(), np.random.default_rng(0))
+    np.testing.assert_array_equal(np.asarray(same), np.asarray(noise()))
+
+
+def test_flip_alone_gives_the_picture_or_its_mirror_image() -> None:
+    flip = Augmentation(rotation=0, shift=0, zoom=0, colour=0)
+    pixels = np.asarray(noise())
+    found = {
+        np.asarray(flip(noise(), np.random.default_rng(seed))).tobytes()
+        for seed in range(12)
+    }
+    assert found == {pixels.tobytes(), pixels[:, ::-1].tobytes()}
+
+
+@pytest.mark.parametrize("size", [(40, 52), (200, 20), (1, 1)])
+def test_no_corner_is_left_empty(size: tuple[int, int]) -> None:
+    white = Image.new("RGB", size[::-1], "white")
+    for seed in range(8):
+        moved = Augmentation(rotation=60, colour=0)(white, np.random.default_rng(seed))
+        assert np.asarray(moved).min() == 255
+        assert moved.size == white.size
+
+
+def test_same_draws_same_picture() -> None:
+    first, again, other = (
+        np.asarray(Augmentation()(noise(), np.random.default_rng(seed)))
+        for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (Augmentation, {"rotation": 90}),
+        (Augmentation, {"zoom": -0.1}),
+        (FineTuneSettings, {"n_stages": 0}),
+        (FineTuneSettings, {"batch_size": 1}),
+        (FineTuneSettings, {"learning_rate": 0.0}),
+        (FineTuneSettings, {"n_views": -1}),
+    ],
+)
+def test_settings_out_of_range_are_refused(kind: Any, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(UsageError, match=name):
+        kind(**wrong)
+
+
+# --- stages
+
+
+@pytest.mark.parametrize("n_stages", [1, 2])
+@pytest.mark.parametrize(
+    "arch", [ARCH, "test_resnet", "test_vit", "test_convnext", "test_byobnet"]
+)
+def test_a_network_is_its_two_halves(arch: str, n_stages: int) -> None:
+    import timm
+    import torch
+
+    network = timm.create_model(arch, pretrained=False, num_classes=0)
+    before = {name: one.clone() for name, one in network.state_dict().items()}
+    halves = cut(network, n_stages, what=arch, size=(160, 160))
+    pixels = torch.randn(2, 3, 160, 160)
+    with torch.no_grad():
+        vectors = halves.tail(halves.head(pixels))
+        expected = network(pixels)
+    torch.testing.assert_close(vectors, expected, rtol=1e-3, atol=1e-4)
+    assert halves.first == stage_names(network)[-n_stages]
+    assert 0 < len(halves.trained) < len(list(network.parameters()))
+    for name, one in network.state_dict().items():
+        assert torch.equal(one, before[name]), name
+
+
+def test_mobilenet_trains_its_last_stages_with_what_follows_them() -> None:
+    import timm
+
+    network = timm.create_model("mobilenetv2_100", pretrained=False, num_classes=0)
+    halves = cut(network, 2, what="it", size=(64, 64))
+    assert halves.first == "blocks.5"
+    parts = {".".join(name.split(".")[:2]) for name in halves.trained}
+    assert {"blocks.5", "blocks.6", "conv_head.weight"} <= parts
+    assert "blocks.4" not in parts
+
+
+def test_networks_without_stages_are_refused() -> None:
+    import timm
+    import torch
+
+    plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
+    with pytest.raises(UsageError, match="no stages are known in a Sequential"):
+        cut(plain, 1, what="it", size=(8, 8))
+    small = timm.create_model(ARCH, pretrained=False, num_classes=0)
+    with pytest.raises(UsageError, match="between 1 and 4"):
+        cut(small, 5, what="it", size=(64, 64))
+
+
+def test_a_network_that_is_no_chain_of_its_stages_is_refused() -> None:
+    import torch
+
+    class Doubled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = torch.nn.ModuleList([torch.nn.Linear(3, 3) for _ in range(3)])
+
+        def forward(self, pixels: Any) -> Any:
+            first = self.blocks[0](pixels.mean(dim=(2, 3)))
+            return self.blocks[2](self.blocks[1](first)) + first
+
+    with pytest.raises(UsageError, match=r"can't be cut before 'blocks\.2'"):
+        cut(Doubled(), 1, what="it", size=(8, 8))
+
+
+# --- loss
+
+
+def test_info_nce_takes_no_match_of_the_same_component_for_a_non_match() -> None:
+    import torch
+
+    left = torch.eye(3)
+    right = torch.eye(3)
+    right[1] = right[0]  # the second match looks like the first
+    apart = info_nce(left, right, torch.tensor([0, 1, 2]), 0.1)
+    tied = info_nce(left, right, torch.tensor([0, 0, 2]), 0.1)
+    assert tied < apart
+    assert info_nce(left, left, torch.tensor([0, 1, 2]), 0.1) < 1e-3
+
+
+def test_ranking_loss_is_smaller_for_vectors_that_rank_better(data: Tuning) -> None:
+    n_pairs = len(data.paths) // 2
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(n_pairs, 16)).astype(np.float32)
+    losses = [
+        ranking_loss(
+            np.concatenate([one, one + spread * rng.normal(size=one.shape)]).astype(
+                np.float32
+            ),
+            data.split.validation,
+        )
+        for spread in (0.1, 1.0, 30.0)
+    ]
+    assert losses == sorted(losses)
+
+
+def test_nan_vectors_count_as_all_alike() -> None:
+    assert are_alike(np.full((3, 2), np.nan, np.float32))
+
+
+# --- the whole
+
+
+def test_the_new_file_is_weights_like_any_other(
+    data: Tuning, network: Path, whole: Any
+) -> None:
+    vectorizer, _ = whole
+    again = make_vectorizer(vectorizer.spec)
+    old = make_vectorizer(f"timm:{ARCH}@{network}?size={SIZE}")
+    assert again.fingerprint != old.fingerprint
+    assert again.fingerprint.split("|")[3:] == old.fingerprint.split("|")[3:]
+    vectors = again.transform(data.paths[:4])
+    assert vectors.shape == (4, old.n_dims)
+    assert np.abs(vectors - old.transform(data.paths[:4])).max() > 1e-3
+
+
+def test_training_lowers_the_validation_loss(whole: Any) -> None:
+    _, lines = whole
+    assert len(lines) == 4
+    assert lines[0].startswith("epoch 1 of 3: loss ")
+    told = re.search(r"validation ([\d.]+) before, ([\d.]+) now", lines[-1])
+    assert told
+    first, last = map(float, told.groups())
+    assert last < 0.95 * first
+
+
+def test_only_the_last_stages_change(network: Path, whole: Any) -> None:
+    old, new = load_file(network), load_file(whole[0].file)
+    changed = {name for name in old if not np.array_equal(old[name], new[name])}
+    assert set(old) == set(new)
+    assert changed
+    trained = tuple(f"blocks.{i}." for i in range(1, 5))
+    assert all(name.startswith((*trained, "conv_head", "bn2")) for name in changed)
+    assert not any("running" in name for name in changed)
+
+
+def test_the_header_names_every_picture_that_was_seen(
+    data: Tuning, network: Path, whole: Any
+) -> None:
+    file = whole[0].file
+    seen = {short_hash(content_hash(path)) for path in data.seen if path is not None}
+    assert trained_on(file) == seen
+    record = read_record(file)
+    assert record is not None
+    assert record["seed"] == "0"
+    assert trained_on(network) == frozenset()
+    with pytest.raises(WeightsError, match="no file"):
+        trained_on(network.with_name("none"))
+
+
+def test_same_seed_same_weights(
+    data: Tuning, network: Path, whole: Any, tmp_path: Path
+) -> None:
+    again = tuned(data, network, tmp_path / "again.safetensors")
+    other = tuned(data, network, tmp_path / "other.safetensors", seed=1)
+    first, second, third = (load_file(one.file) for one in (whole[0], again, other))
+    for name, one in first.items():
+        np.testing.assert_array_equal(one, second[name])
+    assert any((first[name] != third[name]).any() for name in first)
+
+
+@pytest.mark.parametrize("when", ["maps", "epoch"])
+def test_a_stopped_training_goes_on_where_it_was(
+    data: Tuning, network: Path, whole: Any, tmp_path: Path, when: str
+) -> None:
+    out = tmp_path / "out.safetensors"
+    views: list[int] = []
+
+    def watch(done: int, total: int, what: str) -> None:
+        if what == "augmented views":
+            views.append(done)
+        if when == ("maps" if what == "augmented views" else what.split()[0]):
+            raise KeyboardInterrupt
+
+    def stop_after_one(line: str) -> None:
+        if line.startswith("epoch 1"):
+            raise KeyboardInterrupt
+
+    told: dict[str, Any] = (
+        {"progress": watch} if when == "maps" else {"message": stop_after_one}
+    )
+    with pytest.raises(KeyboardInterrupt):
+        tuned(data, network, out, **told)
+    assert not out.exists()
+    made, lines = list(views), []
+    when = ""
+    views.clear()
+    tuned(data, network, out, progress=watch, message=lines.append)
+    if made:
+        assert views[0] > made[0]
+    else:
+        assert not views
+        assert lines[0] == "going on after epoch 1"
+        assert lines[1].startswith("epoch 2")
+    for name, one in load_file(whole[0].file).items():
+        np.testing.assert_array_equal(one, load_file(out)[name])
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_finished_file_is_used_again_and_never_replaced_unasked(
+    data: Tuning, network: Path, tmp_path: Path
+) -> None:
+    out, lines = tmp_path / "out.safetensors", []
+    one_epoch = replace(QUICK, n_epochs=1)
+    tuned(data, network, out, settings=one_epoch)
+    before = out.stat().st_mtime_ns
+    tuned(data, network, out, settings=one_epoch, message=lines.append)
+    assert lines == [f"{out} is the result of this very training: nothing to do"]
+    with pytest.raises(UsageError, match="holds other weights"):
+        tuned(data, network, out, settings=one_epoch, seed=1)
+    assert out.stat().st_mtime_ns == before
+    tuned(data, network, out, settings=one_epoch, seed=1, overwrite=True)
+    assert out.stat().st_mtime_ns > before
+
+
+def test_a_training_that_does_harm_leaves_the_network_as_it_was(
+    data: Tuning, network: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    wild = replace(QUICK, learning_rate=1e9)
+    out = tmp_path / "out.safetensors"
+    tuned(data, network, out, settings=wild, message=lines.append)
+    assert any("collapsed" in line for line in lines)
+    assert "as it was" in lines[-1]
+    for name, one in load_file(network).items():
+        np.testing.assert_array_equal(one, load_file(out)[name])
+
+
+def test_new_views_can_be_made_at_every_pass(
+    data: Tuning, network: Path, tmp_path: Path
+) -> None:
+    settings = replace(QUICK, n_views=0, n_epochs=1, n_components=0)
+    what: list[str] = []
+    vectorizer = tuned(
+        data,
+        network,
+        tmp_path / "out.safetensors",
+        settings=settings,
+        progress=lambda done, total, one: what.append(one),
+    )
+    assert set(what) == {"epoch 1"}
+    assert vectorizer.transform(data.paths[:1]).shape[0] == 1
+
+
+def test_all_other_options_of_the_vectorizer_are_kept(
+    data: Tuning, network: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.safetensors"
+    vectorizer = tuned(
+        data,
+        network,
+        out,
+        options="&normalize=true&flip=true&trim=true",
+        settings=replace(QUICK, n_epochs=1),
+    )
+    expected = f"timm:{ARCH}@{out}?size={SIZE}&normalize=true&trim=true&flip=true"
+    assert set(vectorizer.spec.split("?")[1].split("&")) == set(
+        expected.split("?")[1].split("&")
+    )
+    assert vectorizer.spec.split("?")[0] == expected.split("?")[0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("classic", "can't be fine-tuned"),
+        ("classic+timm:{arch}@{net}", "can't be fine-tuned"),
+        ("timm:{arch}@{net}?layer=blocks.2", "leave layer= out"),
+    ],
+)
+def test_what_can_not_be_trained_is_refused(
+    data: Tuning, network: Path, tmp_path: Path, spec: str, said: str
+) -> None:
+    vectorizer = make_vectorizer(spec.format(arch=ARCH, net=network))
+    sides = data.split.train, data.split.validation
+    with pytest.raises(UsageError, match=said):
+        finetune(vectorizer, data.seen, *sides, tmp_path / "out.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_out_must_be_named_as_safetensors(
+    data: Tuning, network: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"ends in \.safetensors"):
+        tuned(data, network, tmp_path / "out.pt")
+
+
+def test_a_picture_that_can_not_be_read_is_named(
+    data: Tuning, network: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    paths = list(data.paths)
+    paths[int(data.split.train.left[0])] = bad
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        tuned(Tuning(paths, data.split), network, tmp_path / "out.safetensors")
+
+
+def test_matches_of_one_component_teach_nothing(
+    data: Tuning, network: Path, tmp_path: Path
+) -> None:
+    train = data.split.train
+    one = train.take(np.flatnonzero(train.component == train.component[0]))
+    split = replace(data.split, train=one)
+    with pytest.raises(DataError, match="at least two groups"):
+        tuned(Tuning(data.paths, split), network, tmp_path / "out.safetensors")
+
+
+def test_the_validation_side_is_not_trained_on(
+    data: Tuning, network: Path, tmp_path: Path
+) -> None:
+    """With labels of validation turned round, no weight of an epoch may change."""
+    validation = data.split.validation
+    order = np.random.default_rng(0).permutation(len(validation))
+    shuffled: PairSet = replace(validation, label=validation.label[order])
+    settings = replace(QUICK, n_epochs=1, patience=9)
+    files = []
+    for name, side in (("a", validation), ("b", shuffled)):
+        given = Tuning(data.paths, replace(data.split, validation=side))
+        out = tmp_path / f"{name}.safetensors"
+        states: list[Any] = []
+
+        def spy(line: str, states: list[Any] = states, out: Path = out) -> None:
+            if line.startswith("epoch 1"):
+                (file,) = out.with_name(f"{out.name}.work").glob("*/checkpoint.*")
+                states.append(load_file(file))
+
+        tuned(given, network, out, settings=settings, message=spy)
+        files += states
+    now = [{k: v for k, v in one.items() if k.startswith("now.")} for one in files]
+    for name, one in now[0].items():
+        np.testing.assert_array_equal(one, now[1][name])
+
+
+def test_clip_towers_are_tuned_and_the_rest_of_the_file_stays(
+    data: Tuning, tmp_path: Path
+) -> None:
+    import json
+
+    import open_clip
+    import torch
+
+    arch = "tllboost-test-tuned"
+    tiny = {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": 3, "width": 64, "patch_size": 8},
+        "text_cfg": {
+            "context_length": 8,
+            "vocab_size": 50,
+            "width": 32,
+            "heads": 2,
+            "layers": 1,
+        },
+    }
+    (tmp_path / f"{arch}.json").write_text(json.dumps(tiny))
+    open_clip.add_model_config(tmp_path / f"{arch}.json")
+    torch.manual_seed(0)
+    old = open_clip.create_model(arch, load_weights=False).state_dict()
+    torch.save(old, tmp_path / "old.pt")
+    base = make_vectorizer(f"clip:{arch}@{tmp_path / 'old.pt'}", device="cpu")
+    sides = data.split.train, data.split.validation
+    out = tmp_path / "new.safetensors"
+    settings = replace(QUICK, n_stages=1, n_epochs=2)
+    new = finetune(base, data.seen, *sides, out, settings=settings, n_threads=1)
+    assert new.spec == f"clip:{arch}@{out}"
+    assert make_vectorizer(new.spec).transform(data.paths[:2]).shape == (2, 24)
+    tensors = load_file(out)
+    assert set(tensors) == set(old)
+    changed = {n for n in old if not np.array_equal(old[n].numpy(), tensors[n])}
+    assert changed
+    assert all(
+        name.startswith(("visual.transformer.resblocks.2", "visual.ln_post"))
+        for name in changed
+    )
