@@ -118,7 +118,6 @@ def finetune(
         tell(f"{file} is the result of this very training: nothing to do")
         return with_file(vectorizer, file)
     work = file.with_name(f"{file.name}.work") / key[:12]
-    work.mkdir(parents=True, exist_ok=True)
     with _threads(n_threads):
         network = cut(
             base._network,
@@ -126,6 +125,7 @@ def finetune(
             what=base.label,
             size=base.preprocessing.size,
         )
+        work.mkdir(parents=True, exist_ok=True)
         pictures = Pictures(
             base,
             [path or "" for path in paths],
