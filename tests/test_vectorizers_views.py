@@ -445,8 +445,24 @@ def test_more_squares_than_positions_are_refused(files: Files, kind: str) -> Non
 
 def test_squares_of_an_output_that_is_no_map_are_refused(tmp_path: Path) -> None:
     file = write_convolution(tmp_path / "pooled.onnx", pool=True)
-    with pytest.raises(UsageError, match=r"'vectors' of shape \(1, 5\) is no map"):
+    message = r"a map of four axes, .*'vectors' has shape \(1, 5\).*\?output=map$"
+    with pytest.raises(UsageError, match=message):
         make_vectorizer(f"onnx:{file}?cells=2").n_dims  # noqa: B018
+
+
+def test_tensors_inside_of_a_network_are_outputs_too(
+    files: Files, tmp_path: Path
+) -> None:
+    file = write_convolution(tmp_path / "pooled.onnx", pool=True)
+    inside = make_vectorizer(f"onnx:{file}?output=map&cells=2")
+    np.testing.assert_array_equal(
+        inside.transform(PICTURES), files.make("onnx cells").transform(PICTURES)
+    )
+    plain = make_vectorizer(f"onnx:{file}")
+    assert plain.n_dims == 5
+    assert inside.fingerprint != make_vectorizer(f"onnx:{file}?cells=2").fingerprint
+    with pytest.raises(UsageError, match="no output 'mup'; it has: vectors"):
+        make_vectorizer(f"onnx:{file}?output=mup").n_dims  # noqa: B018
 
 
 def test_squares_of_odd_maps_share_the_line_between_them() -> None:

@@ -20,7 +20,8 @@ def pooled(
     Parameters
     ----------
     output : ndarray of shape (n_images, ...)
-        Maps, token sequences (n_images, n_tokens, n_dims), or vectors.
+        Maps, token sequences (n_images, n_tokens, n_dims), or vectors; with `cells`
+        maps alone.
     cells : int or None
         Squares a side; None averages over all positions.
     channels_last : bool
@@ -31,15 +32,9 @@ def pooled(
     Raises
     ------
     UsageError
-        If squares are asked of an output that is no map, or too small.
+        If the maps are too small for that many squares.
     """
     if cells is not None:
-        if output.ndim != 4:
-            msg = (
-                f"{what} of shape {output.shape} is no map, as cells={cells} "
-                "needs (four axes); choose another by ?output=NAME"
-            )
-            raise UsageError(msg)
         maps = output.transpose(0, 3, 1, 2) if channels_last else output
         return cell_means(maps, cells, what=what)
     if output.ndim == 4:

@@ -15,6 +15,7 @@ from tllboost.vectorizers.maps import pooled
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.onnx_files import (
     external_files,
+    last_map,
     open_session,
     stated_numbers,
 )
@@ -49,7 +50,8 @@ class OnnxVectorizer(NetworkVectorizer):
     fit : {"crop", "squash", "pad"}, default="crop"
         See `Preprocessing`.
     output : str, optional
-        Name of the output; by default the first. Maps and token sequences are averaged.
+        Name of the output, or of any tensor inside; by default the first output. Maps
+        and token sequences are averaged.
     layout : {"nchw", "nhwc"}, optional
         Order of the input's axes; by default read from its shape.
     normalize : bool, default=False
@@ -194,6 +196,7 @@ class OnnxVectorizer(NetworkVectorizer):
             device=self.device,
             n_threads=self.n_threads or usable_cores(),
             what=self.name,
+            output=self.output,
         )
 
     @loaded
@@ -239,6 +242,8 @@ class OnnxVectorizer(NetworkVectorizer):
     def _run(self, batch: np.ndarray) -> np.ndarray:
         feed = {self._input.name: batch.astype(_FLOATS[self._input.type], copy=False)}
         (vectors,) = self._session.run([self._output.name], feed)
+        if self.cells is not None and vectors.ndim != 4:
+            raise self._no_map(vectors.shape)
         vectors = pooled(
             vectors,
             self.cells,
@@ -252,3 +257,11 @@ class OnnxVectorizer(NetworkVectorizer):
             )
             raise WeightsError(msg)
         return vectors.astype(np.float32, copy=False)
+
+    def _no_map(self, shape: tuple[int, ...]) -> UsageError:
+        inside = last_map(local_file(self.file, what=self.name)) or "NAME"
+        return UsageError(
+            f"{self.name}: cells={self.cells} needs a map of four axes, and output "
+            f"{self._output.name!r} has shape {shape}: choose another output, or a "
+            f"tensor inside, by ?output={inside}"
+        )

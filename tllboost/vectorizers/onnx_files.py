@@ -1,4 +1,4 @@
-"""Open ONNX files: the session, what the file says about its pixels, its data files."""
+"""Open ONNX files: the session, what lies inside, what the file says of its pixels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from typing import Any
 from tllboost.errors import UsageError, WeightsError
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["external_files", "open_session", "stated_numbers"]
+__all__ = ["external_files", "last_map", "open_session", "stated_numbers"]
 
+_POOLINGS = ("GlobalAveragePool", "ReduceMean", "GlobalMaxPool", "ReduceMax")
 _LENGTHS = {"mean": (3,), "std": (3,), "size": (1, 2)}
 
 
-def open_session(file: Path, *, device: str, n_threads: int, what: str) -> Any:
+def open_session(
+    file: Path, *, device: str, n_threads: int, what: str, output: str | None = None
+) -> Any:
     """Return an ``onnxruntime.InferenceSession``.
+
+    `output` may name a tensor inside of the network: the session gives it too.
 
     Raises
     ------
@@ -30,11 +35,37 @@ def open_session(file: Path, *, device: str, n_threads: int, what: str) -> Any:
     options.intra_op_num_threads = n_threads
     options.log_severity_level = 3
     providers = _providers(device, onnxruntime.get_available_providers())
+    # Where tensors in files beside it are found for a network given as bytes.
+    beside = "session.model_external_initializers_file_folder_path"
+    options.add_session_config_entry(beside, str(file.parent.absolute()))
     try:
-        return onnxruntime.InferenceSession(str(file), options, providers=providers)
+        network = (_with_output(file, output) if output else None) or str(file)
+        return onnxruntime.InferenceSession(network, options, providers=providers)
     except Exception as error:
         msg = f"{what}: ONNX Runtime can't load it ({first_line(error)})"
         raise WeightsError(msg) from error
+
+
+def last_map(file: Path) -> str | None:
+    """Return the name of what a network pools last, which mostly is its last map."""
+    import onnx
+
+    nodes = onnx.load(str(file), load_external_data=False).graph.node
+    pooled = (node.input[0] for node in reversed(nodes) if node.op_type in _POOLINGS)
+    return next(pooled, None)
+
+
+def _with_output(file: Path, output: str) -> bytes | None:
+    """Return the network with a tensor inside as an output too; None if it has none."""
+    import onnx
+
+    model = onnx.load(str(file), load_external_data=False)
+    inside = {name for node in model.graph.node for name in node.output}
+    if output not in inside - {one.name for one in model.graph.output}:
+        return None
+    model.graph.output.append(onnx.ValueInfoProto(name=output))
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def stated_numbers(session: Any, *, what: str) -> dict[str, tuple[float, ...]]:
