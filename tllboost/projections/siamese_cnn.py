@@ -1,0 +1,260 @@
+"""``siamese-cnn``: a small convolutional network from scratch, as the honest floor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.errors import DataError
+from tllboost.projections.base import Projection
+from tllboost.projections.lenet import (
+    SIDES,
+    as_images,
+    layer_shapes,
+    mean_loss,
+    pair_loss,
+    random_layers,
+    run_layers,
+    side_of,
+)
+from tllboost.splits import PairSet
+from tllboost.vectorizers.base import unit_rows
+from tllboost.vectorizers.spec import positive
+
+__all__ = ["SiameseCNNProjection"]
+
+Floats = NDArray[np.float32]
+_ROWS = 256
+_JOINED = ("joined", "joined_bias")  # trained along; what is kept maps one picture
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        msg = "write a whole number, 0 or more"
+        raise ValueError(msg)
+    return int(text)
+
+
+class SiameseCNNProjection(Projection):
+    """The LeNet-like Siamese network of the 2017 Holidays experiments, on ``pixels``.
+
+    Convolutions of 20 and 50 channels, 5 x 5 each, ReLU and 2 x 2 pooling after each,
+    and a dense layer of 500 with ReLU, shared by both pictures. It is trained by the
+    cross-entropy of one dense layer on the elementwise product of two outputs, over
+    all training pairs; the epoch of lowest validation loss is kept, the untrained
+    network among them. Nothing is pretrained: what it reaches is the floor for what
+    pretrained vectors must beat.
+
+    Parameters
+    ----------
+    components : int, default=500
+        Width of the dense layer.
+    epochs : int, default=10
+        Passes over the training pairs at most.
+    patience : int, default=3
+        Passes without gain on validation before training stops; 0 never stops and
+        keeps the last.
+    batch : int, default=32
+        Pairs a step.
+    rate : float, default=1e-3
+        Learning rate of Adam (Kingma & Ba, 2015).
+    random_state : int, default=0
+    device : str, default="auto"
+    n_threads : int or None, default=None
+
+    Attributes
+    ----------
+    arrays_ : dict of str to ndarray
+        Weights and biases of the three layers, float32.
+    history_ : list of float
+        Validation loss before the first epoch and after each.
+
+    Examples
+    --------
+    >>> SiameseCNNProjection(epochs=5).spec
+    'siamese-cnn?epochs=5'
+    """
+
+    name = "siamese-cnn"
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        "components": positive,
+        "epochs": positive,
+        "patience": _whole_number,
+        "batch": positive,
+        "rate": float,
+    }
+
+    def __init__(
+        self,
+        *,
+        components: int = 500,
+        epochs: int = 10,
+        patience: int = 3,
+        batch: int = 32,
+        rate: float = 1e-3,
+        random_state: int = 0,
+        device: str = "auto",
+        n_threads: int | None = None,
+    ) -> None:
+        self.components = components
+        self.epochs = epochs
+        self.patience = patience
+        self.batch = batch
+        self.rate = rate
+        self.random_state = random_state
+        self.device = device
+        self.n_threads = n_threads
+
+    def fit(
+        self, vectors: Floats, train: PairSet, validation: PairSet
+    ) -> SiameseCNNProjection:
+        """Train on the pairs of the training side; validation chooses the epoch.
+
+        Raises
+        ------
+        UsageError
+            If the vectors are not those of ``pixels``.
+        DataError
+            If the training pairs are all matches or none is, or the network gives all
+            pictures the same vector.
+        """
+        import torch
+
+        from tllboost.vectorizers.torch_run import choose_device
+
+        side = side_of(vectors.shape[1])
+        if len(np.unique(train.label)) < 2:
+            msg = (
+                f"{self.name} learns to tell matches from others, and the training "
+                "pairs are of one kind: have non-matches drawn"
+            )
+            raise DataError(msg)
+        self.n_dims_in_ = vectors.shape[1]
+        device = choose_device(self.device)
+        with _threads(self.n_threads), _own_chance(self.random_state):
+            weights = random_layers(side, self.components)
+            weights = {name: one.to(device) for name, one in weights.items()}
+            weights = {name: one.requires_grad_() for name, one in weights.items()}
+            self.history_: list[float] = []
+            with torch.enable_grad():
+                self._train(weights, as_images(vectors), train, validation)
+        self._refuse_collapse(vectors, train)
+        return self
+
+    def _train(
+        self,
+        weights: dict[str, Any],
+        images: Floats,
+        train: PairSet,
+        validation: PairSet,
+    ) -> None:
+        """Train epoch by epoch; keep the best arrays."""
+        import torch
+
+        optimiser = torch.optim.Adam(weights.values(), lr=self.rate)
+        rng = np.random.default_rng(self.random_state)
+        best, since = math.inf, 0
+        for epoch in range(self.epochs + 1):
+            if epoch > 0:
+                order = rng.permutation(len(train))
+                for rows in np.array_split(order, math.ceil(len(order) / self.batch)):
+                    pairs = train.take(rows)
+                    loss = pair_loss(weights, images, pairs) / len(rows)
+                    optimiser.zero_grad()
+                    loss.backward()
+                    optimiser.step()
+            loss_now = mean_loss(weights, images, validation)
+            self.history_.append(loss_now)
+            since += 1
+            if loss_now < best or not self.patience:
+                best, since = loss_now, 0
+                self.arrays_ = {
+                    name: one.detach().cpu().numpy().copy()
+                    for name, one in weights.items()
+                    if name not in _JOINED
+                }
+            if self.patience and since >= self.patience:
+                break
+
+    def transform(self, vectors: Floats) -> Floats:
+        """Return the dense layer's outputs: (n_images, n_components) float32."""
+        import torch
+
+        from tllboost.vectorizers.torch_run import choose_device
+
+        device = choose_device(self.device)
+        weights = {k: torch.from_numpy(v).to(device) for k, v in self.arrays_.items()}
+        images = as_images(vectors)
+        blocks = [np.zeros((0, len(self.arrays_["dense_bias"])), np.float32)]
+        with _threads(self.n_threads), torch.inference_mode():
+            for start in range(0, len(images), _ROWS):
+                block = torch.from_numpy(images[start : start + _ROWS]).to(device)
+                blocks.append(run_layers(weights, block).cpu().numpy())
+        return np.concatenate(blocks)
+
+    def to_members(self) -> dict[str, bytes]:
+        """Return the layers as safetensors."""
+        from safetensors.numpy import save
+
+        side = np.array([side_of(self.n_dims_in_)])
+        return {"projection.safetensors": save(self.arrays_ | {"side": side})}
+
+    def from_members(self, members: Mapping[str, bytes]) -> SiameseCNNProjection:
+        """Take the layers back.
+
+        Raises
+        ------
+        ValueError
+            If they are not those of this network.
+        """
+        from safetensors.numpy import load
+
+        arrays = load(members["projection.safetensors"])
+        side = int(arrays.pop("side", np.zeros(1)).item())
+        wanted = layer_shapes(side, self.components) if side in SIDES else {}
+        shapes = {name: one.shape for name, one in arrays.items()}
+        if shapes != wanted:
+            msg = f"its layers are not those of {self.spec!r}: {shapes}"
+            raise ValueError(msg)
+        self.arrays_ = arrays
+        self.n_dims_in_ = 3 * side**2
+        return self
+
+    def _refuse_collapse(self, vectors: Floats, train: PairSet) -> None:
+        seen = np.unique(np.append(train.left, train.right))[:500]
+        outputs = unit_rows(self.transform(vectors[seen]))
+        spread = 1.0 - float(np.square(outputs.mean(axis=0)).sum())
+        if not 1e-7 < spread < 1 - 1e-7:
+            msg = (
+                f"projection {self.spec!r} collapsed: all pictures are mapped to one "
+                "point; give a lower rate"
+            )
+            raise DataError(msg)
+
+
+@contextmanager
+def _threads(n_threads: int | None) -> Iterator[None]:
+    """Let torch use that many threads, for as long as the block lasts."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(n_threads or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _own_chance(seed: int) -> Iterator[None]:
+    """Seed torch and leave the caller's random state as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
