@@ -38,6 +38,7 @@ from tllboost.ensemble import ensemble
 from tllboost.errors import BundleError, UsageError
 from tllboost.fitted import vectors_of_cells
 from tllboost.pairs import pairs_from_paths
+from tllboost.projections import PROJECTIONS
 from tllboost.vectorizers import make_vectorizer
 
 PAIRS = [[IDS[left], IDS[right]] for left in LEFT[:20] for right in RIGHT[:3]]
@@ -312,6 +313,18 @@ def test_a_projection_keeps_its_options(tmp_path: Path, npz: Path, depth: int) -
 
 def make_spec(classifier: Any) -> str:
     return str(classifier.cells_[0].projection.spec)
+
+
+@pytest.mark.skipif("siamese-cnn" not in PROJECTIONS, reason="not registered")
+def test_a_network_from_scratch_comes_back_as_it_was(tmp_path: Path) -> None:
+    spec = "siamese-cnn?components=4&epochs=1"
+    made = make_classifier("pixels?size=16", "cosine", n_dims=768, projection=spec)
+    loaded = load_bundle(save(tmp_path / "best.tllb", made))
+    assert make_spec(loaded) == spec
+    pair = [write_picture(tmp_path / f"{i}.jpg", seed=i) for i in range(2)]
+    np.testing.assert_allclose(
+        loaded.decision_function([pair]), made.decision_function([pair]), rtol=1e-6
+    )
 
 
 def test_a_projection_scores_without_torch(tmp_path: Path, projected: bytes) -> None:
