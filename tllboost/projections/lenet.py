@@ -63,8 +63,10 @@ def random_layers(side: int, components: int) -> dict[str, Any]:
     weights = {}
     for name, shape in shapes.items():
         fan_in = math.prod(shapes[name.removesuffix("_bias")][1:])
-        # Uniform within one over the root of the fan-in, as torch's layers start.
-        weights[name] = (2 * torch.rand(shape) - 1) / math.sqrt(fan_in)
+        # As wide as keeps the spread through ReLU (He et al., 2015): in the product of
+        # two shrunken outputs there would be nothing left to learn from.
+        width = 0.0 if name.endswith("bias") else math.sqrt(6 / fan_in)
+        weights[name] = width * (2 * torch.rand(shape) - 1)
     return weights
 
 
