@@ -1,0 +1,87 @@
+"""Contrastive loss on labelled pairs, with a classification network joined to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tllboost.projections.batches import batches
+from tllboost.projections.maps import COMMON_OPTIONS, SiameseMap
+from tllboost.projections.stopping import Matches
+from tllboost.splits import PairSet
+from tllboost.vectorizers.spec import one_of, truth
+
+__all__ = ["ContrastiveProjection"]
+
+
+class ContrastiveProjection(SiameseMap):
+    """A map trained by the contrastive loss y·d² + (1 − y)·max(0, margin − d)².
+
+    Hadsell, Chopra & LeCun, "Dimensionality reduction by learning an invariant
+    mapping" (2006). As in the "full network" of the Totally-Looks-Like write-up, a
+    classification network (128 units, ReLU, dropout 0.2) that reads product and
+    difference of the two outputs is trained along, by cross-entropy; the head
+    ``joined`` scores with it. ``joined=false`` leaves it out. ``depth=0`` is the full
+    network without the deep map: one weight an axis. Other parameters as
+    :class:`~tllboost.projections.maps.SiameseMap`.
+
+    Examples
+    --------
+    >>> from tllboost.projections import make_projection
+    >>> make_projection("contrastive?depth=0&joined=false").joined
+    False
+    """
+
+    name = "contrastive"
+    default_margin = 1.0
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        **COMMON_OPTIONS,
+        "margin": float,
+        "distance": one_of("cosine", "l2"),
+        "joined": truth,
+    }
+
+    def joined_network(self, n_axes: int) -> Any:
+        """Return the classification network on pairs of outputs."""
+        from torch import nn
+
+        if not self.joined:
+            return None
+        n_outputs = self.n_outputs(self.n_dims_in_, n_axes)
+        return nn.Sequential(
+            nn.Linear(2 * n_outputs, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 1)
+        )
+
+    def losses(
+        self,
+        body: Any,
+        rows: Any,
+        train: PairSet,
+        matches: Matches,
+        rng: np.random.Generator,
+        joined: Any = None,
+    ) -> Iterator[Any]:
+        """Yield the loss of each step of one epoch."""
+        import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        weight = train.weight / train.weight.mean()
+        for batch in batches(len(train), self.batch, rng):
+            left = self.torch_unit(body(rows[train.left[batch]]))
+            right = self.torch_unit(body(rows[train.right[batch]]))
+            label, w = (
+                torch.from_numpy(column[batch].astype(np.float32)).to(rows.device)
+                for column in (train.label, weight)
+            )
+            distance = self.torch_distance(left, right)
+            beyond = (self._margin - distance).clamp(min=0)
+            pull = label * distance.square() + (1 - label) * beyond.square()
+            loss = (w * pull).mean()
+            if joined is not None:
+                pairs = torch.cat([left * right, (left - right).abs()], dim=1)
+                loss = loss + binary_cross_entropy_with_logits(
+                    joined(pairs).squeeze(1), label, w
+                )
+            yield loss

@@ -1,0 +1,335 @@
+"""The Siamese network: one map for both pictures, trained on pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.errors import DataError
+from tllboost.projections.axes import Axes, principal_axes
+from tllboost.projections.base import Projection
+from tllboost.projections.stopping import Matches, find_loss, matches_of
+from tllboost.splits import PairSet
+from tllboost.vectorizers.base import unit_rows
+from tllboost.vectorizers.spec import positive
+
+__all__ = ["COMMON_OPTIONS", "SiameseMap"]
+
+Floats = NDArray[np.float32]
+Layers = list[tuple[Floats, Floats]]
+
+
+def _depth(text: str) -> int:
+    if text not in ("0", "1", "2"):
+        msg = "write 0, 1 or 2"
+        raise ValueError(msg)
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        msg = "write a whole number, 0 or more"
+        raise ValueError(msg)
+    return int(text)
+
+
+COMMON_OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "components": positive,
+    "depth": _depth,
+    "axes": positive,
+    "whiten": float,
+    "members": positive,
+    "epochs": positive,
+    "patience": _whole,
+    "batch": positive,
+    "rate": float,
+    "dropout": float,
+}
+_MOST_COMPONENTS = 512
+
+
+class SiameseMap(Projection):
+    """A shared map of frozen vectors, trained so that matches come to lie close.
+
+    Vectors are scaled to length 1, centred, and laid on their principal axes; the map
+    starts from a random rotation of those, and Adam trains it. After each epoch the
+    validation matches are looked up among each other; the epoch that finds them best
+    is kept, the start included, so a map that learns nothing is left at its start.
+
+    Parameters
+    ----------
+    components : int or None, default=None
+        Width of the projected vectors; None takes half the width of the vectors, 512
+        at most (wider ones were measured no better, and slower in every head).
+    depth : {0, 1, 2}, default=1
+        Fully connected layers: 0 has one weight a principal axis and mixes none, 1 is
+        linear, 2 has a hidden layer of ReLU.
+    axes : int, default=512
+        Principal axes at most.
+    whiten : float, default=0.25
+        See :func:`~tllboost.projections.axes.principal_axes`.
+    members : int, default=1
+        Maps trained from different starts; their outputs stand side by side, so that
+        the cosine is the mean of their cosines.
+    epochs : int, default=40
+        Passes over the training matches at most.
+    patience : int, default=5
+        Passes without gain on validation before it stops; 0 trains all epochs and
+        keeps the last, whatever validation says.
+    batch : int, default=256
+        Matches a step.
+    rate : float, default=0.001
+        Learning rate of Adam.
+    dropout : float, default=0.3
+        Share of the coordinates that each picture loses in each step.
+    temperature : float, default=0.05
+        Of InfoNCE.
+    margin : float or None, default=None
+        Of the triplet (0.2 by default) and contrastive losses (1).
+    distance : {"cosine", "l2"}, default="cosine"
+        1 − cosine, or Euclidean (triplet, contrastive).
+    negatives : {"random", "semi-hard", "hard"}, default="random"
+        Which of the drawn non-matches count (triplet).
+    n_negatives : int, default=19
+        Non-matches drawn for each match in each epoch (triplet).
+    joined : bool, default=True
+        Whether a classification network is trained along (contrastive).
+    random_state : int, default=0
+    device : str, default="auto"
+    n_threads : int or None, default=None
+
+    Attributes
+    ----------
+    maps_ : list of list of (ndarray, ndarray)
+        Weight (n_in, n_out) and bias (n_out,) of the layers of each member, float32.
+    history_ : list of list of float
+        Validation loss of each member before the first epoch and after each.
+    joined_ : list of (ndarray, ndarray)
+        Layers of the classification network that was trained along; empty for none.
+    """
+
+    default_margin: ClassVar[float] = 0.0
+    nothing_to_learn: str = "no training pair gives anything to learn"
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = COMMON_OPTIONS
+
+    def __init__(
+        self,
+        *,
+        components: int | None = None,
+        depth: int = 1,
+        axes: int = 512,
+        whiten: float = 0.25,
+        members: int = 1,
+        epochs: int = 40,
+        patience: int = 5,
+        batch: int = 256,
+        rate: float = 1e-3,
+        dropout: float = 0.3,
+        temperature: float = 0.05,
+        margin: float | None = None,
+        distance: str = "cosine",
+        negatives: str = "random",
+        n_negatives: int = 19,
+        joined: bool = True,
+        random_state: int = 0,
+        device: str = "auto",
+        n_threads: int | None = None,
+    ) -> None:
+        self.components = components
+        self.depth = depth
+        self.axes = axes
+        self.whiten = whiten
+        self.members = members
+        self.epochs = epochs
+        self.patience = patience
+        self.batch = batch
+        self.rate = rate
+        self.dropout = dropout
+        self.temperature = temperature
+        self.margin = margin
+        self.distance = distance
+        self.negatives = negatives
+        self.n_negatives = n_negatives
+        self.joined = joined
+        self.random_state = random_state
+        self.device = device
+        self.n_threads = n_threads
+
+    def fit(self, vectors: Floats, train: PairSet, validation: PairSet) -> SiameseMap:
+        """Train; the validation matches choose the epoch.
+
+        Raises
+        ------
+        DataError
+            If a side has too few matches, or the map collapses: all pictures alike.
+        """
+        from tllboost.projections.training import train_map
+
+        matches = matches_of(train, "training")
+        held_out = matches_of(validation, "validation")
+        images = np.unique(np.concatenate([train.left, train.right]))
+        axes = principal_axes(
+            vectors[images], self.axes, self.whiten, self.random_state
+        )
+        seen = np.unique(np.concatenate([images, held_out.left, held_out.right]))
+        coordinates = np.zeros((len(vectors), axes.weight.shape[1]), dtype=np.float32)
+        coordinates[seen] = axes.transform(vectors[seen])
+        self.n_dims_in_ = vectors.shape[1]
+        sides = (train, matches, held_out)
+        trained = [
+            train_map(self, coordinates, sides, member=i) for i in range(self.members)
+        ]
+        self.maps_ = [_folded(axes, one.layers) for one in trained]
+        # Several maps have several such networks, which no head can tell apart.
+        self.joined_ = trained[0].joined if self.members == 1 else []
+        self.history_ = [one.losses for one in trained]
+        self._refuse_collapse(vectors[images])
+        return self
+
+    def transform(self, vectors: Floats) -> Floats:
+        """Return projected vectors: (n_images, n_components) float32.
+
+        Of length 1 where the loss compares cosines.
+        """
+        rows = unit_rows(vectors).astype(np.float32, copy=False)
+        outputs = [run_layers(layers, rows) for layers in self.maps_]
+        if self.distance == "cosine":
+            outputs = [unit_rows(block) for block in outputs]
+        scale = np.float32(1 / np.sqrt(len(outputs)))
+        return np.hstack([block * scale for block in outputs]).astype(np.float32)
+
+    def validation_loss(self, projected: Floats, matches: Matches) -> float:
+        """Return how badly validation matches find each other, see `find_loss`."""
+        left, right = projected[matches.left], projected[matches.right]
+        if self.distance == "cosine":
+            similarity = unit_rows(left) @ unit_rows(right).T
+        else:
+            squares = np.square(left).sum(1)[:, None] + np.square(right).sum(1)
+            similarity = -np.sqrt(np.maximum(squares - 2 * left @ right.T, 0))
+        return find_loss(similarity, matches.component)
+
+    def losses(
+        self,
+        body: Any,
+        rows: Any,
+        train: PairSet,
+        matches: Matches,
+        rng: np.random.Generator,
+        joined: Any = None,
+    ) -> Iterator[Any]:
+        """Yield the loss of each step of one epoch, as torch scalars.
+
+        Parameters
+        ----------
+        body : torch.nn.Module
+            The map of coordinates.
+        rows : torch.Tensor of shape (n_images, n_axes)
+        train : PairSet
+        matches : Matches
+            The matches in `train`.
+        rng : numpy.random.Generator
+        joined : torch.nn.Module or None
+            What :meth:`joined_network` returned.
+        """
+        raise NotImplementedError
+
+    def joined_network(self, n_axes: int) -> Any:
+        """Return a torch network that is trained along on pairs of outputs, or None."""
+        return None
+
+    @property
+    def _margin(self) -> float:
+        return self.default_margin if self.margin is None else self.margin
+
+    def torch_unit(self, outputs: Any) -> Any:
+        """Scale torch outputs to length 1 where the loss compares cosines."""
+        from torch.nn.functional import normalize
+
+        return normalize(outputs, dim=-1) if self.distance == "cosine" else outputs
+
+    def torch_distance(self, left: Any, right: Any) -> Any:
+        """Return 1 − cosine, or the Euclidean distance, of torch outputs."""
+        from torch.nn.functional import cosine_similarity
+
+        if self.distance == "cosine":
+            return 1 - cosine_similarity(left, right, dim=-1)
+        # The square root has no slope at 0.
+        return (left - right).square().sum(-1).clamp(min=1e-9).sqrt()
+
+    def to_members(self) -> dict[str, bytes]:
+        """Return the layers as safetensors."""
+        from safetensors.numpy import save
+
+        arrays = {}
+        for i, layers in enumerate(self.maps_):
+            for j, (weight, bias) in enumerate(layers):
+                arrays[f"map{i}.weight{j}"] = np.ascontiguousarray(weight)
+                arrays[f"map{i}.bias{j}"] = np.ascontiguousarray(bias)
+        return {"projection.safetensors": save(arrays)}
+
+    def from_members(self, members: Mapping[str, bytes]) -> SiameseMap:
+        """Take the layers back."""
+        from safetensors.numpy import load
+
+        arrays = load(members["projection.safetensors"])
+        self.maps_ = [_read_map(arrays, i) for i in range(self.members)]
+        if arrays:
+            msg = f"{sorted(arrays)[0]!r} has no place in a projection {self.spec!r}"
+            raise ValueError(msg)
+        widths = {layers[0][0].shape[0] for layers in self.maps_}
+        if len(widths) != 1:
+            msg = "its maps take vectors of different widths"
+            raise ValueError(msg)
+        self.n_dims_in_ = widths.pop()
+        return self
+
+    def n_outputs(self, n_dims: int, n_axes: int) -> int:
+        """Return the width of one member's output."""
+        if self.depth == 0:
+            return n_axes
+        return self.components or max(1, min(n_dims // 2, _MOST_COMPONENTS))
+
+    def _refuse_collapse(self, vectors: Floats) -> None:
+        projected = unit_rows(self.transform(vectors[:: max(1, len(vectors) // 500)]))
+        spread = 1.0 - float(np.square(projected.mean(axis=0)).sum())
+        if len(projected) > 1 and not spread > 1e-4:
+            msg = (
+                f"projection {self.spec!r} collapsed: all pictures are mapped to one "
+                "point; give a lower rate, a larger margin, or more pairs"
+            )
+            raise DataError(msg)
+
+
+def run_layers(layers: Layers, rows: Floats) -> Floats:
+    """Run dense layers with ReLU between them: (n_rows, n_out) float32."""
+    for weight, bias in layers[:-1]:
+        rows = np.maximum(rows @ weight + bias, 0)
+    weight, bias = layers[-1]
+    return rows @ weight + bias
+
+
+def _folded(axes: Axes, layers: Layers) -> Layers:
+    """Put the principal axes into the first layer."""
+    (weight, bias), *rest = layers
+    return [(axes.weight @ weight, axes.bias @ weight + bias), *rest]
+
+
+def _read_map(arrays: dict[str, Any], index: int) -> Layers:
+    """Take one member's layers out of `arrays`, their shapes checked."""
+    layers: Layers = []
+    while f"map{index}.weight{len(layers)}" in arrays:
+        name = len(layers)
+        weight = arrays.pop(f"map{index}.weight{name}")
+        bias = arrays.pop(f"map{index}.bias{name}", None)
+        fits = weight.ndim == 2 and bias is not None and bias.shape == weight.shape[1:]
+        if not fits or (layers and layers[-1][0].shape[1] != weight.shape[0]):
+            msg = f"layer {name} of map {index} is of the wrong shape"
+            raise ValueError(msg)
+        layers.append((weight, bias))
+    if not layers:
+        msg = f"map {index} has no layers"
+        raise ValueError(msg)
+    return layers
