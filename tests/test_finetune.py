@@ -332,6 +332,26 @@ def test_a_stopped_training_goes_on_where_it_was(
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_what_is_damaged_of_a_stopped_training_is_done_again(
+    data: Tuning, network: Path, whole: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.safetensors"
+
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned(data, network, out, message=stop)
+    (work,) = out.with_name(f"{out.name}.work").iterdir()
+    names = {"checkpoint.safetensors", "maps.json", "maps.npy"}
+    assert {file.name for file in work.iterdir()} == names
+    for name in ("checkpoint.safetensors", "maps.npy"):
+        (work / name).write_bytes((work / name).read_bytes()[:100])
+    tuned(data, network, out)
+    for name, one in load_file(whole[0].file).items():
+        np.testing.assert_array_equal(one, load_file(out)[name])
+
+
 def test_a_finished_file_is_used_again_and_never_replaced_unasked(
     data: Tuning, network: Path, tmp_path: Path
 ) -> None:

@@ -92,9 +92,13 @@ class KeptMaps:
 
     def _opened(self, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float16]]:
         if self._n_done():
-            kept: np.memmap[Any, np.dtype[np.float16]]
-            kept = np.load(self._file, mmap_mode="r+")
-            return kept
+            try:
+                kept = np.load(self._file, mmap_mode="r+")
+                if kept.shape == shape:
+                    return kept  # type: ignore[no-any-return]
+            except (OSError, ValueError):
+                pass
+            self._done.unlink()  # not what it was begun as: made anew
         return np.lib.format.open_memmap(
             self._file, mode="w+", dtype=np.float16, shape=shape
         )

@@ -37,7 +37,7 @@ ImagePath = str | os.PathLike[str]
 
 _KEPT_VIEWS = 6
 _LEAST_VIEWS = 2
-_MOST_BYTES = 4 * 2**30  # of kept maps on the disk
+_MOST_BYTES = 4 * 2**30  # of kept maps on the disk, or half of what is free there
 _VERSION = 1  # raise it when a change in this package could change a weight
 
 
@@ -239,7 +239,8 @@ def _maps(
     on_cpu = next(network.whole.parameters()).device.type == "cpu"
     n_views = settings.n_views
     if n_views is None:
-        room = (_MOST_BYTES // n_bytes - len(held_out)) // max(1, len(trained))
+        most = min(_MOST_BYTES, shutil.disk_usage(work).free // 2)
+        room = (most // n_bytes - len(held_out)) // max(1, len(trained))
         n_views = min(_KEPT_VIEWS, room) if on_cpu and room >= _LEAST_VIEWS else 0
     if n_views == 0:
         return LiveMaps(network, pictures), 0
