@@ -112,7 +112,6 @@ class SiameseMap(Projection):
     """
 
     default_margin: ClassVar[float] = 0.0
-    nothing_to_learn: str = "no training pair gives anything to learn"
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = COMMON_OPTIONS
 
     def __init__(
@@ -239,6 +238,11 @@ class SiameseMap(Projection):
     def joined_network(self, n_axes: int) -> Any:
         """Return a torch network that is trained along on pairs of outputs, or None."""
         return None
+
+    @property
+    def nothing_to_learn(self) -> str:
+        """What to say when the first epoch has not a single step."""
+        return "no training pair gives anything to learn"
 
     @property
     def _margin(self) -> float:

@@ -107,7 +107,8 @@ def _best_epoch(
                 optimiser.step()
                 n_steps += 1
             if n_steps == 0 and epoch == 1:
-                raise DataError(f"{projection.spec}: {projection.nothing_to_learn}")
+                msg = f"{projection.spec}: {projection.nothing_to_learn}"
+                raise DataError(msg)
             if n_steps == 0:  # every margin is kept
                 break
         network.train(False)
