@@ -84,9 +84,10 @@ def make_cell(
     if learned is not None:
         learned.fit(vectors, split.train, split.validation)
         projected = learned.transform(vectors)
+    joined = getattr(learned, "joined_", None)
     scorer = PairScorer(merge, head)
     scorer.fit(
-        scorer.features(projected, split.train, frozen=vectors),
+        scorer.features(projected, split.train, frozen=vectors, joined=joined),
         split.train,
         scorer.features(projected, split.validation, frozen=vectors),
         split.validation,

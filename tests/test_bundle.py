@@ -92,8 +92,9 @@ def bundle(tmp_path: Path, made: dict[str, bytes]) -> Path:
 def test_a_loaded_bundle_scores_as_the_classifier_did(
     head: str, tmp_path: Path, npz: Path
 ) -> None:
-    merge = "dot+l1" if head == "xgboost" else "cosdot"
-    classifier = make_classifier(f"vectors:{npz}", head, merge)
+    merge = "dot+l1" if head in ("xgboost", "joined") else "cosdot"
+    projection = "contrastive" if head == "joined" else "none"
+    classifier = make_classifier(f"vectors:{npz}", head, merge, projection=projection)
     loaded = load_bundle(save(tmp_path / "best.tllb", classifier))
     np.testing.assert_array_equal(
         loaded.decision_function(PAIRS), classifier.decision_function(PAIRS)

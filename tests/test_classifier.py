@@ -210,6 +210,8 @@ def test_every_head_learns_from_pictures(
     head: str, scenes: np.ndarray, store: Path
 ) -> None:
     model = PairClassifier("classic", merge="l1", head=head, store=store)
+    if head == "joined":
+        model.set_params(projection="contrastive?patience=0", merge="dot+l1")
     matching = model.fit(scenes[:45]).decision_function(scenes[45:])
     others = model.decision_function(labelled(scenes[45:])[0][15:])
     assert np.mean(matching[:, None] > others[None, :]) > 0.6

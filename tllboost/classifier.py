@@ -178,11 +178,12 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         if projection is not None:
             projection.fit(vectors, train, validation)
             projected = projection.transform(vectors)
+        joined = getattr(projection, "joined_", None)
         scorer = PairScorer(
             self.merge, self.head, seed=self.random_state, n_threads=self.n_jobs
         )
         scorer.fit(
-            scorer.features(projected, train, frozen=vectors),
+            scorer.features(projected, train, frozen=vectors, joined=joined),
             train,
             scorer.features(projected, validation, frozen=vectors),
             validation,

@@ -7,7 +7,7 @@ merged rows that a head sees, computed a block at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "pair_cosine",
 ]
 
+Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 MergeFunction = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[Any]]
 
 MERGES = Registry(
@@ -232,6 +233,10 @@ class PairFeatures:
     frozen : ndarray of shape (n_images, n_frozen_dims), float32, or None
         The vectors before a projection, where `vectors` are projected; None says that
         there is none.
+    joined : sequence of (ndarray, ndarray) or None
+        Weight (n_in, n_out) and bias (n_out,) of each layer of the classification
+        network that a projection trained along, if it did; the head ``joined`` keeps
+        them.
 
     Examples
     --------
@@ -254,9 +259,11 @@ class PairFeatures:
         merge: str | MergeFunction = "dot",
         *,
         frozen: NDArray[np.float32] | None = None,
+        joined: Sequence[Layer] | None = None,
     ) -> None:
         self.vectors = vectors
         self.frozen = vectors if frozen is None else frozen
+        self.joined = joined
         self.left = np.asarray(left, dtype=np.int64)
         self.right = np.asarray(right, dtype=np.int64)
         self.merge = merge
@@ -293,9 +300,13 @@ class PairFeatures:
     def take(self, rows: ArrayLike) -> PairFeatures:
         """Return the features of some of the pairs."""
         chosen = np.asarray(rows)
-        left, right = self.left[chosen], self.right[chosen]
         return PairFeatures(
-            self.vectors, left, right, self.merge, frozen=self.frozen
+            self.vectors,
+            self.left[chosen],
+            self.right[chosen],
+            self.merge,
+            frozen=self.frozen,
+            joined=self.joined,
         )
 
     def cosine(self) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from tllboost.calibration import best_threshold, fit_calibration
 from tllboost.errors import DataError
 from tllboost.heads import make_head
 from tllboost.heads.base import PairHead, Validation, head_score
-from tllboost.merges import MergeFunction, PairFeatures
+from tllboost.merges import Layer, MergeFunction, PairFeatures
 from tllboost.splits import PairSet
 
 __all__ = ["PairScorer"]
@@ -76,12 +77,21 @@ class PairScorer:
         pairs: PairSet,
         *,
         frozen: NDArray[np.float32] | None = None,
+        joined: Sequence[Layer] | None = None,
     ) -> PairFeatures:
         """Return the lazy feature matrix of some pairs.
 
-        Where `vectors` are projected, `frozen` are those before.
+        Where `vectors` are projected, `frozen` are those before, and `joined` the
+        layers of the network that was trained along, if one was.
         """
-        return PairFeatures(vectors, pairs.left, pairs.right, self.merge, frozen=frozen)
+        return PairFeatures(
+            vectors,
+            pairs.left,
+            pairs.right,
+            self.merge,
+            frozen=frozen,
+            joined=joined,
+        )
 
     def fit(
         self,

@@ -47,6 +47,10 @@ HEADS = Registry(
         "mlp": Entry(
             "tllboost.heads.mlp:MLPHead", "dense network 512-128, ReLU, dropout 0.2"
         ),
+        "joined": Entry(
+            "tllboost.heads.joined:JoinedHead",
+            "network trained along with -p contrastive; reads the merge dot+l1",
+        ),
     },
 )
 

@@ -12,6 +12,8 @@ from safetensors.numpy import load, save
 
 from tllboost.calibration import Calibration, fit_calibration
 from tllboost.heads.base import PairHead, Validation
+from tllboost.heads.dense import layer_arrays, read_layers, run_layers
+from tllboost.merges import Layer
 
 __all__ = ["MLPHead"]
 
@@ -113,7 +115,9 @@ class MLPHead(PairHead):
                     self.layers_ = layers
                     continue
                 held_out = validation.features
-                margin = _forward(layers, held_out) + _offset(self.baseline_, held_out)
+                margin = run_layers(layers, held_out) + _offset(
+                    self.baseline_, held_out
+                )
                 loss, since = validation.loss(margin), since + 1
                 if loss < best:
                     best, since, self.layers_ = loss, 0, layers
@@ -155,23 +159,19 @@ class MLPHead(PairHead):
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the log-odds, uncalibrated: (n_pairs,) float64."""
-        return _forward(self.layers_, X) + _offset(self.baseline_, X)
+        return run_layers(self.layers_, X) + _offset(self.baseline_, X)
 
     def to_members(self) -> dict[str, bytes]:
         """Return the layers as safetensors."""
-        arrays = {"baseline": np.array(self.baseline_, dtype=np.float64)}
-        for i, (weight, bias) in enumerate(self.layers_):
-            arrays[f"weight{i}"] = np.ascontiguousarray(weight)
-            arrays[f"bias{i}"] = np.ascontiguousarray(bias)
+        arrays = layer_arrays(self.layers_)
+        arrays["baseline"] = np.array(self.baseline_, dtype=np.float64)
         return {"head.safetensors": save(arrays)}
 
     def from_members(self, members: dict[str, bytes]) -> MLPHead:
         """Take the layers back."""
         arrays = load(members["head.safetensors"])
         self.baseline_ = Calibration(*arrays.pop("baseline").tolist())
-        self.layers_ = [
-            (arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(len(arrays) // 2)
-        ]
+        self.layers_ = read_layers(arrays)
         self.n_features_in_ = len(self.layers_[0][0])
         return self
 
@@ -185,7 +185,7 @@ def _offset(baseline: Calibration, X: Any) -> NDArray[np.float64]:
 
 def _layers(
     network: Any, shift: NDArray[np.float32], scale: NDArray[np.float32]
-) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+) -> list[Layer]:
     """Copy the dense layers, the scaling of the columns folded into the first."""
     dense = [layer for layer in network if hasattr(layer, "weight")]
     layers = [
@@ -196,17 +196,3 @@ def _layers(
     weight = weight / scale[:, None]
     layers[0] = weight, bias - shift @ weight
     return layers
-
-
-def _forward(
-    layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]], X: Any
-) -> NDArray[np.float32]:
-    """Run the network in numpy, a block at a time."""
-    scores = []
-    for block in X.blocks() if hasattr(X, "blocks") else [np.asarray(X, np.float32)]:
-        hidden = block
-        for weight, bias in layers[:-1]:
-            hidden = np.maximum(hidden @ weight + bias, 0)
-        weight, bias = layers[-1]
-        scores.append((hidden @ weight + bias)[:, 0])
-    return np.concatenate(scores or [np.zeros(0, np.float32)])
