@@ -21,6 +21,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from tllboost.classifier import PairClassifier
 from tllboost.errors import DataError, ImageError, UnknownNameError, UsageError
 from tllboost.heads import HEADS
+from tllboost.merges import PairFeatures
 from tllboost.projections.base import Projection
 from tllboost.scenes import make_scenes
 from tllboost.splits import PairSet
@@ -354,6 +355,22 @@ def test_non_matches_are_drawn_where_asked(
     model = PairClassifier(Thumbnail(), head=Witness(), n_negatives=n_negatives)
     head = model.fit(X, y).cells_[0].scorer.head_
     assert (head.y_ == 0).sum() == per_match * (head.y_ == 1).sum()
+
+
+def test_hard_non_matches_are_the_nearest_in_training_alone(
+    pictures: np.ndarray,
+) -> None:
+    def sides(n_hard: int) -> tuple[PairFeatures, PairFeatures]:
+        model = PairClassifier(Thumbnail(), head=Witness(), n_hard=n_hard)
+        head = model.fit(pictures).cells_[0].scorer.head_
+        return head.X_, head.given_["validation"].features
+
+    (drawn, held_out), (hard, still) = sides(0), sides(3)
+    assert hard.frozen_cosine().mean() > drawn.frozen_cosine().mean()
+    np.testing.assert_array_equal(hard.left, drawn.left)
+    np.testing.assert_array_equal(still.right, held_out.right)
+    with pytest.raises(UsageError, match="n_hard=3 must be between 0 and n_negatives"):
+        PairClassifier(Thumbnail(), n_negatives=2, n_hard=3).fit(pictures)
 
 
 def test_a_projection_stands_between_vectorizer_and_merge(

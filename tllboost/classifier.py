@@ -18,7 +18,13 @@ from tllboost.pairs import PairTable, pairs_from_paths
 from tllboost.projections import make_projection
 from tllboost.projections.base import Projection
 from tllboost.scorer import PairScorer
-from tllboost.splits import PairSet, Protocol, match_components, training_sides
+from tllboost.splits import (
+    PairSet,
+    Protocol,
+    harden,
+    match_components,
+    training_sides,
+)
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizing import vectorize
 
@@ -52,6 +58,9 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
     n_negatives : int or None, default=None
         Non-matches drawn for each training match, beside those given. None draws 5
         where `y` has matches only, else none.
+    n_hard : int, default=0
+        How many of the drawn ones are the hardest: the wrong candidates nearest by the
+        cosine of the vectors, see :func:`tllboost.splits.harden`.
     validation_fraction : float, default=0.15
         Share of the matches held out.
     device : str, default="auto"
@@ -94,6 +103,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         head: Any = "logistic",
         store: ImagePath | None = None,
         n_negatives: int | None = None,
+        n_hard: int = 0,
         validation_fraction: float = 0.15,
         device: str = "auto",
         n_jobs: int | None = None,
@@ -105,6 +115,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         self.head = head
         self.store = store
         self.n_negatives = n_negatives
+        self.n_hard = n_hard
         self.validation_fraction = validation_fraction
         self.device = device
         self.n_jobs = n_jobs
@@ -154,9 +165,11 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         if n_negatives is None:
             n_negatives = 5 if is_match.all() else 0
         protocol = Protocol(
-            n_negatives=n_negatives, validation_fraction=self.validation_fraction
+            n_negatives=n_negatives,
+            n_hard=self.n_hard,
+            validation_fraction=self.validation_fraction,
         )
-        return training_sides(
+        train, validation = training_sides(
             table.left,
             table.right,
             table.label,
@@ -164,6 +177,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
             protocol=protocol,
             seed=self.random_state,
         )
+        return harden(train, vectors, self.n_hard), validation
 
     def _fit_cell(
         self,

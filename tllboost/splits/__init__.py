@@ -7,6 +7,7 @@ protocol, 99.9 % of its test pairs share an image with training.
 """
 
 from tllboost.splits.components import match_components
+from tllboost.splits.hard import harden
 from tllboost.splits.make import make_splits, training_sides
 from tllboost.splits.others import draw_others
 from tllboost.splits.pair_set import PairSet, Split
@@ -18,6 +19,7 @@ __all__ = [
     "Protocol",
     "Split",
     "draw_others",
+    "harden",
     "make_splits",
     "match_components",
     "training_sides",

@@ -34,6 +34,10 @@ class Protocol:
         Shares of all matches; folds take the place of `test_fraction` in "kfold".
     n_folds : int, default=5
         Folds of "kfold".
+    n_hard : int, default=0
+        How many of the non-matches drawn for each training match are its hardest: the
+        nearest wrong candidates, see :func:`~tllboost.splits.harden`. They hang on the
+        vectors, so whoever has those chooses them.
     """
 
     name: str = "holdout"
@@ -42,6 +46,7 @@ class Protocol:
     test_fraction: float = 0.2
     validation_fraction: float = 0.15
     n_folds: int = 5
+    n_hard: int = 0
 
     def __post_init__(self) -> None:
         if self.name not in PROTOCOLS:
@@ -60,3 +65,15 @@ class Protocol:
             if getattr(self, field) < low:
                 msg = f"{field}={getattr(self, field)} must be at least {low}"
                 raise UsageError(msg)
+        if not 0 <= self.n_hard <= self.n_negatives:
+            msg = (
+                f"n_hard={self.n_hard} must be between 0 and n_negatives="
+                f"{self.n_negatives}: hard ones are some of the non-matches drawn"
+            )
+            raise UsageError(msg)
+        if self.n_hard and self.name == "holidays2017":
+            msg = (
+                f"n_hard={self.n_hard} has no place in the protocol 'holidays2017', "
+                "which draws one random non-match a match: give n_hard=0"
+            )
+            raise UsageError(msg)
