@@ -263,6 +263,14 @@ class SiameseMap(Projection):
         # The square root has no slope at 0.
         return (left - right).square().sum(-1).clamp(min=1e-9).sqrt()
 
+    def torch_distances(self, left: Any, right: Any) -> Any:
+        """Return the same of each left with each right: (n_left, n_right)."""
+        left, right = self.torch_unit(left), self.torch_unit(right)
+        if self.distance == "cosine":
+            return 1 - left @ right.T
+        squares = left.square().sum(1)[:, None] + right.square().sum(1)
+        return (squares - 2 * left @ right.T).clamp(min=1e-9).sqrt()
+
     def to_members(self) -> dict[str, bytes]:
         """Return the layers as safetensors."""
         from safetensors.numpy import save

@@ -63,17 +63,21 @@ class TripletProjection(SiameseMap):
         joined: Any = None,
     ) -> Iterator[Any]:
         """Yield the loss of each step of one epoch; a step without triplet has none."""
+        import torch
+
         sides = (matches.left, matches.right), (matches.right, matches.left)
         for anchor, positives in sides:
             others = self._draw(positives, matches.component, rng)
             for batch in batches(len(matches), self.batch, rng):
-                negative = others[batch]
-                drawn = negative >= 0
+                drawn = others[batch] >= 0
+                # Pictures are drawn many times over: each is mapped once a step.
+                used, place = np.unique(others[batch], return_inverse=True)
                 loss = self._hinge(
                     body(rows[anchor[batch]]),
                     body(rows[positives[batch]]),
-                    body(rows[np.where(drawn, negative, 0).ravel()]),
-                    drawn,
+                    body(rows[used.clip(min=0)]),
+                    torch.from_numpy(place.reshape(drawn.shape)).to(rows.device),
+                    torch.from_numpy(drawn).to(rows.device),
                 )
                 if loss is not None:
                     yield loss
@@ -85,14 +89,22 @@ class TripletProjection(SiameseMap):
         images, first = np.unique(pool, return_index=True)
         return draw_others(component, images, component[first], self.n_negatives, rng)
 
-    def _hinge(self, a: Any, p: Any, n: Any, drawn: np.ndarray) -> Any:
-        """Return the mean loss of the triplets that count, None if there is none."""
+    def _hinge(self, a: Any, p: Any, n: Any, place: Any, counts: Any) -> Any:
+        """Return the mean loss of the triplets that count, None if there is none.
+
+        Parameters
+        ----------
+        a, p : torch.Tensor of shape (n_matches, n_outputs)
+            The anchors and their matches.
+        n : torch.Tensor of shape (n_pictures, n_outputs)
+            Other pictures, each once.
+        place, counts : torch.Tensor of shape (n_matches, n_negatives)
+            Which of them were drawn for each anchor; whether one was.
+        """
         import torch
 
-        n = n.view(len(a), -1, a.shape[1])
         near = self.torch_distance(a, p)[:, None]
-        far = self.torch_distance(a[:, None], n)
-        counts = torch.from_numpy(drawn).to(far.device)
+        far = self.torch_distances(a, n).gather(1, place)
         violation = near - far + self._margin
         if self.negatives == "semi-hard":
             counts = counts & (far > near)
