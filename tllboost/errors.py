@@ -26,6 +26,7 @@ from os import PathLike
 __all__ = [
     "BundleError",
     "DataError",
+    "HubError",
     "ImageError",
     "MissingLibraryError",
     "StoreError",
@@ -114,6 +115,10 @@ class ImageError(DataError):
 
 class WeightsError(DataError):
     """Weights that are absent, don't fit the network, or can't be downloaded."""
+
+
+class HubError(WeightsError):
+    """Published weights that are neither in the local cache nor to be downloaded."""
 
 
 class VerificationError(TllboostError, ValueError):

@@ -17,9 +17,13 @@ _OF_MACHINE = {"store", "jobs"}
 # Read from a file, not written to one: the vectorizers then hold @FILE already.
 _PUT_ELSEWHERE = {"weights"}
 _PATHS = {"pairs", "images", "left", "right", "out", "store", "weights"}
-_LISTS = {"vectorizer", "merge", "head"}
-_COUNTS = {"seeds", "jobs"}
-_NUMBERS = {"seed", "negatives", "others", "folds", *_COUNTS}
+_LISTS = {"vectorizer", "projection", "merge", "head"}
+_COUNTS = {"seeds", "jobs", "components"}
+_NUMBERS = {
+    *("seed", "negatives", "hard_negatives", "others", "folds", "depth", "ensemble"),
+    *_COUNTS,
+}
+_CELL_NEEDS, _CELL_MAY = {"name", "vectorizer", "head"}, {"projection", "merge"}
 # What a run says of itself in run.toml.
 _WRITTEN = {"run"}
 
@@ -76,6 +80,15 @@ def as_toml(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _is_cell(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) >= _CELL_NEEDS
+        and set(value) <= _CELL_NEEDS | _CELL_MAY
+        and all(isinstance(text, str) and text for text in value.values())
+    )
+
+
 def _converted(path: Path, key: str, value: Any) -> Any:
     """Return a value of the kind that the option takes."""
     wanted, fits = "text", isinstance(value, str)
@@ -87,6 +100,13 @@ def _converted(path: Path, key: str, value: Any) -> Any:
         wanted, fits = "a whole number", type(value) is int
         if key in _COUNTS:
             wanted, fits = "a whole number of at least 1", fits and value >= 1
+    elif key == "cell":
+        wanted = (
+            "tables [[cell]] of text: name, vectorizer, head, and projection and merge "
+            "unless they are none, no name twice"
+        )
+        fits = isinstance(value, list) and all(map(_is_cell, value))
+        fits = fits and len({cell["name"] for cell in value}) == len(value)
     elif key == "offline":
         wanted, fits = "true or false", isinstance(value, bool)
     if not fits:

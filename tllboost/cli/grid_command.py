@@ -1,4 +1,4 @@
-"""``tllboost grid``: measure every (vectorizer, merge, head) on your pairs."""
+"""``tllboost grid``: measure every (vectorizer, projection, merge, head)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ _EXAMPLES = """
 
     tllboost grid pairs.csv --left left --right right -v classic -v onnx:net.onnx
         -m dot -m l1 -c cosine -c logistic -c xgboost --seeds 5 --out results
+
+    tllboost grid pairs.csv --images photos -p none -p infonce -p triplet
+        --ensemble 5 --out results
 
     tllboost grid photos --groups folder --protocol kfold --out results
 
@@ -67,6 +70,25 @@ def grid(
         Path | None,
         typer.Option("--weights", help="Local weights of the clip: or timm: network."),
     ] = None,
+    projection: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--projection",
+            "-p",
+            help="Learned map of the vectors, repeatable: none, infonce, triplet, "
+            "contrastive, finetune, siamese-cnn [none].",
+        ),
+    ] = None,
+    components: Annotated[
+        int | None,
+        typer.Option(
+            "--components", min=1, help="Width of projections [half of the vectors]."
+        ),
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option("--depth", min=0, max=2, help="Layers of projections [1]."),
+    ] = None,
     merge: Annotated[
         list[str] | None,
         typer.Option("--merge", "-m", help="Merge, repeatable [dot cosdot l1 l2]."),
@@ -98,6 +120,21 @@ def grid(
         int | None,
         typer.Option("--negatives", help="Non-matches drawn a training match [5]."),
     ] = None,
+    hard_negatives: Annotated[
+        int | None,
+        typer.Option(
+            "--hard-negatives",
+            help="How many of --negatives are the nearest wrong pictures [0].",
+        ),
+    ] = None,
+    ensemble: Annotated[
+        int,
+        typer.Option(
+            "--ensemble",
+            min=0,
+            help="Average that many cells, the best on validation, as one more row.",
+        ),
+    ] = 0,
     others: Annotated[
         int | None,
         typer.Option("--others", help="Wrong candidates a test query [19]."),
@@ -124,10 +161,10 @@ def grid(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure every (vectorizer, merge, head) on your pairs: a results matrix."""
+    """Measure every (vectorizer, projection, merge, head): a results matrix."""
     from tllboost.cli.config import merge_config
 
-    given = dict(context.params)
+    given = {**context.params, "cell": None}
     options = merge_config(config, given, _explicit(context))
     run(options, quiet=quiet)
 
@@ -140,6 +177,7 @@ def run(options: dict[str, Any], *, quiet: bool = False) -> None:
     from tllboost.errors import UsageError
     from tllboost.grid import run_grid
     from tllboost.grid.plan import DEFAULT_HEADS, DEFAULT_MERGES
+    from tllboost.grid.suits import with_options
     from tllboost.report.terminal import print_matrix
 
     if options["pairs"] is None or options["out"] is None:
@@ -147,7 +185,12 @@ def run(options: dict[str, Any], *, quiet: bool = False) -> None:
         raise UsageError(msg)
     names = ("images", "left", "right", "groups")
     table = read_input(options["pairs"], **{name: options[name] for name in names})
-    vectorizers = options["vectorizer"] or ["classic"]
+    named = options["cell"] or []
+    vectorizers = options["vectorizer"] or ([] if named else ["classic"])
+    projections = [
+        with_options(one, components=options["components"], depth=options["depth"])
+        for one in options["projection"] or ["none"]
+    ]
     if options["weights"] is not None:
         vectorizers = with_weights(vectorizers, options["weights"])
     seeds = range(options["seed"], options["seed"] + options["seeds"])
@@ -164,6 +207,9 @@ def run(options: dict[str, Any], *, quiet: bool = False) -> None:
             vectorizers,
             options["merge"] or DEFAULT_MERGES,
             options["head"] or DEFAULT_HEADS,
+            projections,
+            named=named,
+            ensemble=options["ensemble"],
             out=options["out"],
             protocol=_protocol(options, table),
             seeds=list(seeds),
@@ -184,7 +230,8 @@ def run(options: dict[str, Any], *, quiet: bool = False) -> None:
         say(f"left out: {path}: {why}")
     for row in result.rows:
         if row["status"] != "ok":
-            cell = " × ".join((row["vectorizer"], row["merge"], row["head"]))
+            parts = ("vectorizer", "projection", "merge", "head")
+            cell = " × ".join(row[part] for part in parts)
             say(f"failed: {cell}: {row['error']}")
     say(f"results in {result.out}")
     if result.exit_code:
@@ -197,6 +244,7 @@ def _protocol(options: dict[str, Any], table: PairTable) -> Any:
     default = "holdout" if table.split is None else "given"
     asked = {
         "n_negatives": options["negatives"],
+        "n_hard": options["hard_negatives"],
         "n_others": options["others"],
         "n_folds": options["folds"],
     }

@@ -41,7 +41,7 @@ def list_names(
         Kind | None, typer.Argument(help="What to list; all of them by default.")
     ] = None,
 ) -> None:
-    """List the names that `-v`, `-m`, `-c` and `--protocol` take.
+    """List the names that `-v`, `-p`, `-m`, `-c` and `--protocol` take.
 
     **Examples**
 
@@ -61,7 +61,14 @@ def _rows(kind: Kind) -> Rows:
     if kind is Kind.vectorizers:
         return _vectorizers()
     if kind is Kind.projections:
-        return [("none", "vectors as the vectorizer gives them")]
+        from tllboost.projections import PROJECTIONS
+
+        return [
+            ("none", "vectors as the vectorizer gives them"),
+            *_entries(PROJECTIONS),
+            ("finetune", "the last stages of a timm: or clip: network, trained"),
+            ("a/b", "one after the other, for example triplet/contrastive"),
+        ]
     if kind is Kind.merges:
         from tllboost.merges import MERGES
 

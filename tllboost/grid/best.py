@@ -1,70 +1,151 @@
-"""``best.tllb``: the cell that validation chose, fitted and packed."""
+"""Fitted cells to bundles: the one that validation chose, and the ensemble."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.calibration import Calibration
 from tllboost.errors import UsageError
 from tllboost.grid.data import GridData
+from tllboost.grid.ensembles import ENSEMBLE
 from tllboost.grid.measure import Bench, fit_scorer
+from tllboost.grid.plan import Cell
+from tllboost.grid.projecting import (
+    Learned,
+    prepared_splits,
+    read_projection,
+    spaces_of,
+)
 from tllboost.grid.result import GridResult
+from tllboost.grid.suits import is_finetune
 from tllboost.grid.summary import by_validation
 from tllboost.metrics import METRICS
+from tllboost.projections import NONE
 from tllboost.scorer import PairScorer
 from tllboost.splits import Protocol
 
-__all__ = ["save_best"]
+__all__ = ["Packing", "save_best", "save_ensemble"]
 
 _N_GOLDEN = 8
+
+Golden = tuple[NDArray[np.float32], NDArray[np.float32]]
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """What fitted cells are made of.
+
+    Attributes
+    ----------
+    data : GridData
+    made : dict of str to Vectorizer
+        By label.
+    protocol : Protocol
+    seed : int
+        Cells are fitted on this seed's training side, so that the figures of its test
+        side stay test figures.
+    learned : dict of (vectorizer, projection, seed) to Learned
+    tuned : dict of (vectorizer, projection, seed) to (list of Vectorizer, of ndarray)
+        Fine-tuned networks and their vectors, one a fold.
+    """
+
+    data: GridData
+    made: Mapping[str, Any]
+    protocol: Protocol
+    seed: int
+    learned: Mapping[Key, Learned]
+    tuned: Mapping[Key, tuple[list[Any], list[NDArray[np.float32]]]]
 
 
 def save_best(
     result: GridResult,
-    data: GridData,
-    vectorizers: Sequence[Any],
-    protocol: Protocol,
-    seed: int,
+    records: Sequence[dict[str, Any]],
+    packing: Packing,
     *,
     metric: str,
 ) -> None:
-    """Save the best cell on validation that a bundle can hold, and name it.
-
-    Fitted on the first seed's training side, so that its test figures stay test
-    figures.
-    """
-    from tllboost.bundle import save_bundle
-    from tllboost.classifier import PairClassifier
-
-    made = {vectorizer.label: vectorizer for vectorizer in vectorizers}
+    """Save the best row on validation that a bundle can hold, and name it."""
     for row in by_validation(result.rows, metric):
-        array = data.vectors[row["vectorizer"]].array
-        merge = "dot" if row["merge"] == "none" else row["merge"]
-        bench = Bench(array, data.splits(protocol, seed), merge, seed)
-        scorer = _fit_elsewhere(bench, row["head"])
-        classifier = PairClassifier(
-            made[row["vectorizer"]], merge=merge, head=row["head"], random_state=seed
-        )
-        classifier.vectorizer_ = made[row["vectorizer"]]
-        classifier.scorer_ = scorer
-        classifier.classes_ = np.array([0, 1])
-        names = ("vectorizer", "projection", "merge", "head")
         try:
-            save_bundle(
-                result.out / "best.tllb",
-                classifier,
-                cell={name: row[name] for name in names},
-                metrics={name: row[name] for name in METRICS if np.isfinite(row[name])},
-                golden=_golden(bench),
-            )
+            _save(result, "best.tllb", row, records, packing)
         except UsageError as error:
             result.notes.append(f"best.tllb passes over a cell: {error}")
             continue
         result.chosen = row
         return
+
+
+def save_ensemble(
+    result: GridResult, records: Sequence[dict[str, Any]], packing: Packing
+) -> None:
+    """Save the ensemble, where there is one and a bundle can hold it."""
+    for row in result.rows:
+        if row["vectorizer"] == ENSEMBLE and row["status"] == "ok":
+            try:
+                _save(result, "ensemble.tllb", row, records, packing)
+            except UsageError as error:
+                result.notes.append(f"no ensemble.tllb: {error}")
+
+
+def _save(
+    result: GridResult,
+    name: str,
+    row: Mapping[str, Any],
+    records: Sequence[dict[str, Any]],
+    packing: Packing,
+) -> None:
+    from tllboost.bundle import save_bundle
+    from tllboost.ensemble import ensemble
+
+    cell = Cell(row["vectorizer"], row["projection"], row["merge"], row["head"])
+    (own,) = [
+        record
+        for record in records
+        if Cell(**record["cell"]) == cell and record["seed"] == packing.seed
+    ]
+    by_id = {record["id"]: record for record in records}
+    members = [Cell(**by_id[one]["cell"]) for one in own.get("members", [own["id"]])]
+    fitted, golden = zip(*(_fitted(one, packing) for one in members), strict=True)
+    combined: dict[str, Any] = {}
+    if len(members) > 1:
+        combined["calibration"] = Calibration(*own["calibration"][0])
+        combined["threshold"] = own["thresholds"][0]
+    names = ("vectorizer", "projection", "merge", "head")
+    save_bundle(
+        result.out / name,
+        ensemble(fitted, **combined),
+        cell={name: row[name] for name in names},
+        metrics={name: row[name] for name in METRICS if np.isfinite(row[name])},
+        golden=golden[0] if len(members) == 1 else list(golden),
+    )
+
+
+def _fitted(cell: Cell, packing: Packing) -> tuple[Any, Golden]:
+    """Fit a cell on the first fold; return it, and the vectors of its golden pairs."""
+    from tllboost.fitted import FittedCell
+
+    key = (cell.vectorizer, cell.projection, packing.seed)
+    frozen = packing.data.vectors[cell.vectorizer].array
+    vectorizer, projection, tuned = packing.made[cell.vectorizer], None, None
+    files = packing.learned[key].files if cell.projection != NONE else ()
+    splits = packing.data.splits(packing.protocol, packing.seed)[:1]
+    if is_finetune(cell.projection):
+        networks, tuned = packing.tuned[key]
+        vectorizer, tuned = networks[0], tuned[:1]
+    elif cell.projection != NONE:
+        projection = read_projection(cell.projection, files[0])
+    splits = prepared_splits(splits, frozen, packing.protocol.n_hard)
+    spaces = spaces_of(frozen, cell.projection, files[:1], 1, tuned)
+    bench = Bench(spaces, splits, cell.features, packing.seed)
+    scorer = _fit_elsewhere(bench, cell.head)
+    golden = _golden(bench, frozen if tuned is None else tuned[0])
+    return FittedCell(vectorizer, projection, scorer), golden
 
 
 def _fit_elsewhere(bench: Bench, head: str) -> PairScorer:
@@ -76,8 +157,8 @@ def _fit_elsewhere(bench: Bench, head: str) -> PairScorer:
     return scorer
 
 
-def _golden(bench: Bench) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _golden(bench: Bench, vectors: NDArray[np.float32]) -> Golden:
     """Return the vectors of a few test pairs, matches and non-matches."""
     test = bench.splits[0].test
     rows = np.linspace(0, len(test) - 1, min(_N_GOLDEN, len(test))).astype(int)
-    return bench.vectors[test.left[rows]], bench.vectors[test.right[rows]]
+    return vectors[test.left[rows]], vectors[test.right[rows]]

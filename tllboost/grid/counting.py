@@ -1,4 +1,4 @@
-"""How many cells are done, told while other processes do them."""
+"""How much is done, told while other processes do it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tllboost.grid.records import record_path
-
 __all__ = ["Progress", "counting"]
 
 Progress = Callable[[int, int, str], None]
@@ -16,18 +14,24 @@ Progress = Callable[[int, int, str], None]
 
 @contextmanager
 def counting(
-    out: Path, cell_ids: Iterable[str], progress: Progress | None, every_s: float = 0.5
+    files: Iterable[Path],
+    progress: Progress | None,
+    what: str,
+    every_s: float = 0.5,
 ) -> Iterator[None]:
-    """Tell how many of the cells have a record, while they run."""
-    ids = list(cell_ids)
-    if progress is None or not ids:
+    """Tell how many of the files are there, while they are written."""
+    wanted = list(files)
+    if progress is None or not wanted:
         yield
         return
     stop = threading.Event()
 
+    def tell() -> None:
+        progress(sum(file.exists() for file in wanted), len(wanted), what)
+
     def watch() -> None:
         while not stop.wait(every_s):
-            progress(sum(_is_there(out, i) for i in ids), len(ids), "cells")
+            tell()
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -36,8 +40,4 @@ def counting(
     finally:
         stop.set()
         watcher.join()
-        progress(sum(_is_there(out, i) for i in ids), len(ids), "cells")
-
-
-def _is_there(out: Path, cell_id: str) -> bool:
-    return record_path(out, cell_id).exists()
+        tell()

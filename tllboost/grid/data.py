@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import DataError, ImageError, UsageError
+from tllboost.errors import DataError, HubError, ImageError, UsageError
 from tllboost.grid.plan import digest
 from tllboost.pair_table import PairTable
 from tllboost.splits import Protocol, Split, make_splits, match_components
@@ -41,6 +41,7 @@ class GridData:
 
     ``failures`` maps the index of an image that some vectorizer could not read to the
     reason; its pairs are in no cell, so that all cells are measured on the same pairs.
+    ``unavailable`` maps a vectorizer whose weights no hub gives to the reason.
     """
 
     table: PairTable
@@ -49,6 +50,7 @@ class GridData:
     component: NDArray[np.int64]
     digest: str
     n_dropped: int = 0
+    unavailable: dict[str, str] = field(default_factory=dict)
     _splits: dict[tuple[Protocol, int], list[Split]] = field(default_factory=dict)
 
     def splits(self, protocol: Protocol, seed: int) -> list[Split]:
@@ -96,19 +98,26 @@ def gather(
     """
     vectors: dict[str, Vectors] = {}
     failures: dict[int, str] = {}
+    unavailable: dict[str, str] = {}
     for vectorizer in vectorizers:
         if vectorizer.label in vectors:
             msg = f"two vectorizers are both called {vectorizer.label!r}: give one"
             raise UsageError(msg)
         _need_pictures(table, vectorizer)
-        result = vectorize(
-            vectorizer,
-            table.paths,
-            ids=table.ids,
-            store=store,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        try:
+            result = vectorize(
+                vectorizer,
+                table.paths,
+                ids=table.ids,
+                store=store,
+                batch_size=batch_size,
+                progress=progress,
+            )
+        except HubError as error:
+            unavailable[vectorizer.label] = str(error)
+            if len(unavailable) == len(vectorizers):
+                raise
+            continue
         failures = result.failures | failures
         vectors[vectorizer.label] = Vectors(
             vectorizer.label,
@@ -137,6 +146,7 @@ def gather(
         component,
         _digest(kept, contents),
         n_dropped=table.n_pairs - kept.n_pairs,
+        unavailable=unavailable,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tllboost.grid.plan import COSINE, Cell
 from tllboost.grid.summary import comparison
 from tllboost.metrics import LOWER_IS_BETTER
+from tllboost.projections import NONE
 
 __all__ = ["headline"]
 
@@ -28,8 +29,12 @@ def headline(
         f"[{low:.3f}, {high:.3f}]"
     ]
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    cosines = [row for row in rows if row["head"] == COSINE and row["status"] == "ok"]
-    if cosines and cell.head != COSINE:
+    cosines = [
+        row
+        for row in rows
+        if row["head"] == COSINE and row["projection"] == NONE and row["status"] == "ok"
+    ]
+    if cosines and (cell.head, cell.projection) != (COSINE, NONE):
         best = max(cosines, key=lambda row: sign * row[metric])
         gain, low, high = comparison(
             _records(records, cell), _records(records, _cell(best)), metric

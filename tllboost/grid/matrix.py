@@ -1,4 +1,4 @@
-"""The results matrix of one metric: a row a (vectorizer, merge), a column a head."""
+"""One metric as a matrix: heads across, vectorizer, projection and merge down."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Matrix(NamedTuple):
         Columns.
     cells : dict of (key, head) to dict
         The row of results of each cell; the cosine, which reads no merge, stands in
-        every row of its vectorizer.
+        every row of its vectorizer and projection.
     """
 
     keys: list[Key]
@@ -45,11 +45,14 @@ def make_matrix(rows: Sequence[Row]) -> Matrix:
     [('classic', 'none', 'none')]
     """
     heads = list(dict.fromkeys(row["head"] for row in rows))
-    merged = {row["vectorizer"] for row in rows if row["merge"] != "none"}
+    merged = {
+        (row["vectorizer"], row["projection"]) for row in rows if row["merge"] != "none"
+    }
     keys: dict[Key, None] = {}
     for row in rows:
-        if row["merge"] != "none" or row["vectorizer"] not in merged:
-            keys[row["vectorizer"], row["projection"], row["merge"]] = None
+        place = row["vectorizer"], row["projection"]
+        if row["merge"] != "none" or place not in merged:
+            keys[*place, row["merge"]] = None
     cells: dict[tuple[Key, str], Row] = {}
     for row in rows:
         for key in keys:

@@ -4,86 +4,67 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.metrics import (
-    METRICS,
-    Figure,
-    binary_figures,
-    match_ranks,
-    ranking_figures,
-)
+from tllboost.grid.scored import ScoredSide
+from tllboost.metrics import METRICS
 from tllboost.scorer import PairScorer
 from tllboost.splits import PairSet, Split
 
-__all__ = ["Bench", "best_of_folds", "fit_scorer", "measure"]
+__all__ = ["Bench", "Space", "best_of_folds", "fit_scorer", "measure", "side_figures"]
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """The vectors that the pairs of one fold are compared by.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n_images, n_dims), float32
+    frozen : ndarray of shape (n_images, n_frozen_dims), float32, or None
+        Where `vectors` are projected: what they were before.
+    joined : list of (ndarray, ndarray), or None
+        The classification network that was trained along with the projection.
+    """
+
+    vectors: NDArray[np.float32]
+    frozen: NDArray[np.float32] | None = None
+    joined: Any = None
+
+    def features(self, pairs: PairSet, merge: str) -> Any:
+        """Return the lazy feature matrix of some pairs."""
+        return PairScorer(merge).features(
+            self.vectors, pairs, frozen=self.frozen, joined=self.joined
+        )
 
 
 @dataclass(eq=False)
 class Bench:
     """Vectors and splits, and the lazy features that the heads of one merge share."""
 
-    vectors: NDArray[np.float32]
-    splits: list[Split]
+    spaces: Sequence[Space]
+    splits: Sequence[Split]
     merge: str
     seed: int
 
     @cached_property
     def features(self) -> list[tuple[Any, Any, Any]]:
         """Features of train, validation and test, for each split."""
-        scorer = PairScorer(self.merge)
         return [
             (
-                scorer.features(self.vectors, split.train),
-                scorer.features(self.vectors, split.validation),
-                scorer.features(self.vectors, split.test),
+                space.features(split.train, self.merge),
+                space.features(split.validation, self.merge),
+                space.features(split.test, self.merge),
             )
-            for split in self.splits
+            for space, split in zip(self.spaces, self.splits, strict=True)
         ]
-
-
-@dataclass(eq=False)
-class _Scored:
-    """Scores of one side, folds one behind the other."""
-
-    pairs: list[PairSet] = field(default_factory=list)
-    score: list[NDArray[np.float64]] = field(default_factory=list)
-    probability: list[NDArray[np.float64]] = field(default_factory=list)
-    decision: list[NDArray[np.bool_]] = field(default_factory=list)
-
-    def add(self, scorer: PairScorer, features: Any, pairs: PairSet) -> None:
-        score = scorer.score(features)
-        self.pairs.append(pairs)
-        self.score.append(score)
-        self.probability.append(scorer.probability(score))
-        self.decision.append(score >= scorer.threshold_)
-
-    def figures(self) -> tuple[dict[str, Figure], list[int]]:
-        """Return all metrics, and the list size of each query."""
-        ranks, components, sizes = [], [], []
-        for pairs, score in zip(self.pairs, self.score, strict=True):
-            queries, rank, size = match_ranks(score, pairs.label, pairs.query)
-            first = np.searchsorted(np.sort(pairs.query), queries)
-            order = np.argsort(pairs.query, kind="stable")
-            components.append(pairs.component[order[first]])
-            ranks.append(rank)
-            sizes.append(size)
-        ranking = ranking_figures(np.concatenate(ranks), np.concatenate(components))
-        binary = binary_figures(
-            np.concatenate(self.probability),
-            np.concatenate(self.decision),
-            np.concatenate([pairs.label for pairs in self.pairs]),
-            np.concatenate([pairs.weight for pairs in self.pairs]),
-            np.concatenate([pairs.component for pairs in self.pairs]),
-        )
-        return ranking | binary, np.concatenate(sizes).tolist()
 
 
 def fit_scorer(bench: Bench, head: str, fold: int = 0) -> PairScorer:
@@ -95,16 +76,20 @@ def fit_scorer(bench: Bench, head: str, fold: int = 0) -> PairScorer:
         return scorer.fit(train, split.train, validation, split.validation)
 
 
-def measure(bench: Bench, head: str) -> dict[str, Any]:
+def measure(
+    bench: Bench, head: str
+) -> tuple[dict[str, Any], tuple[ScoredSide, ScoredSide]]:
     """Fit and measure a head over all splits; test pairs of all folds count together.
 
     Returns
     -------
-    dict
+    figures : dict
         ``figures`` and ``validation`` {metric: value}, ``resampled`` {metric: list},
         sizes, ``threshold`` (as a probability) and costs.
+    sides : tuple of ScoredSide
+        Test and validation.
     """
-    test, validation = _Scored(), _Scored()
+    test, validation = ScoredSide(), ScoredSide()
     fit_s = score_s = 0.0
     thresholds = []
     with one_thread(), _peak_memory() as peak:
@@ -113,12 +98,31 @@ def measure(bench: Bench, head: str) -> dict[str, Any]:
             scorer = fit_scorer(bench, head, fold)
             fitted = time.perf_counter()
             _, validation_features, test_features = bench.features[fold]
-            test.add(scorer, test_features, split.test)
+            _add(test, scorer, test_features, split.test)
             score_s += time.perf_counter() - fitted
             fit_s += fitted - started
-            validation.add(scorer, validation_features, split.validation)
+            _add(validation, scorer, validation_features, split.validation)
             cut = scorer.probability(np.array([scorer.threshold_]))
             thresholds.append(float(cut[0]))
+    figures = side_figures(test, validation) | {
+        "threshold": float(np.mean(thresholds)),
+        "n_train_pairs": len(bench.splits[0].train),
+        "n_features": bench.features[0][0].shape[1],
+        "fit_s": fit_s,
+        "score_s": score_s,
+        "peak_memory_mb": peak[0] / 2**20,
+    }
+    return figures, (test, validation)
+
+
+def _add(side: ScoredSide, scorer: PairScorer, features: Any, pairs: PairSet) -> None:
+    score = scorer.score(features)
+    log_odds = scorer.calibration_.log_odds(score)
+    side.add(pairs, score, log_odds, scorer.threshold_)
+
+
+def side_figures(test: ScoredSide, validation: ScoredSide) -> dict[str, Any]:
+    """Return what a record says of the scores of both sides."""
     figures, sizes = test.figures()
     chosen, _ = validation.figures()
     return {
@@ -127,14 +131,8 @@ def measure(bench: Bench, head: str) -> dict[str, Any]:
             name: np.round(figures[name].resampled, 5).tolist() for name in METRICS
         },
         "validation": {name: chosen[name].value for name in METRICS},
-        "threshold": float(np.mean(thresholds)),
-        "n_train_pairs": len(bench.splits[0].train),
         "n_test_queries": len(sizes),
         "n_candidates": float(np.mean(sizes)) if sizes else 0.0,
-        "n_features": bench.features[0][0].shape[1],
-        "fit_s": fit_s,
-        "score_s": score_s,
-        "peak_memory_mb": peak[0] / 2**20,
     }
 
 
@@ -155,7 +153,7 @@ def best_of_folds(bench: Bench, head: str, n_folds: int = 10) -> float:
             split.train.take(held_out),
             split.side,
         )
-        one = Bench(bench.vectors, [fold], bench.merge, bench.seed)
+        one = Bench(bench.spaces, [fold], bench.merge, bench.seed)
         scorer = fit_scorer(one, head)
         said = scorer.score(one.features[0][2]) >= scorer.threshold_
         accuracies.append(float(np.mean(said == (fold.test.label == 1))))

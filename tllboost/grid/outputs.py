@@ -40,14 +40,14 @@ _LIBRARIES = (
 )
 
 RESULT_COLUMNS = (
-    *("vectorizer", "projection", "merge", "head", "status"),
+    *("vectorizer", "projection", "merge", "head", "name", "status"),
     *METRICS,
     *(f"{metric}_{end}" for metric in METRICS for end in ("low", "high")),
     *("metric", "gain", "gain_low", "gain_high"),
     *("to_best", "to_best_low", "to_best_high", "tied_with_best", "validation"),
     *("protocol", "n_seeds", "n_train_pairs", "n_test_queries", "n_candidates"),
     *("n_features", "threshold", "best_of_folds"),
-    *("vectorize_s", "fit_s", "score_s", "peak_memory_mb", "error"),
+    *("vectorize_s", "project_s", "fit_s", "score_s", "peak_memory_mb", "error"),
 )
 
 

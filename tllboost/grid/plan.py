@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tllboost.errors import UsageError
+from tllboost.grid.suits import check_projection, has_joined_network
 from tllboost.heads import HEADS
 from tllboost.merges import MERGES, resolve_merge
+from tllboost.projections import NONE
 
-__all__ = ["COSINE", "Cell", "digest", "plan_cells"]
+__all__ = ["COSINE", "NO_MERGE", "Cell", "digest", "plan_cells"]
 
 COSINE = "cosine"
+JOINED = "joined"
+NO_MERGE = {COSINE: "dot", JOINED: "dot+l1"}
+"""Heads that are one cell whatever the merges, and the features that they read."""
 
 
 @dataclass(frozen=True, order=True)
@@ -31,29 +36,52 @@ class Cell:
         """All four in one line."""
         return " × ".join((self.vectorizer, self.projection, self.merge, self.head))
 
+    @property
+    def features(self) -> str:
+        """The merge that the head's features come from."""
+        return NO_MERGE.get(self.head, self.merge)
+
 
 def plan_cells(
-    vectorizers: Sequence[str], merges: Sequence[str], heads: Sequence[str]
+    vectorizers: Sequence[str],
+    merges: Sequence[str],
+    heads: Sequence[str],
+    projections: Sequence[str] = (NONE,),
+    *,
+    suits: Callable[[str, str], bool] = lambda _vectorizer, _projection: True,
+    named: Iterable[Cell] = (),
 ) -> list[Cell]:
     """Return the product of the names, the cosine of each vectorizer first.
 
-    The cosine reads no merge, so it is one cell a vectorizer, and it is always there:
-    every other cell is compared with it.
+    The frozen cosine is always there: every other cell is compared with it. The cosine
+    of projected vectors is, too. Neither reads a merge, and ``joined`` reads the
+    network that its projection brings, so each is one cell a projection.
+
+    Parameters
+    ----------
+    vectorizers, merges, heads, projections : sequence of str
+    suits : callable
+        Of a vectorizer and a projection: whether they go together.
+    named : iterable of Cell
+        Cells to add.
 
     Raises
     ------
     UnknownNameError
         If a merge or head is not known.
     UsageError
-        If there is no vectorizer, or a name is given twice.
+        If there is no vectorizer, a name is given twice, or nothing goes with a
+        projection.
 
     Examples
     --------
     >>> [cell.name for cell in plan_cells(["classic"], ["dot"], ["logistic"])]
     ['classic × none × none × cosine', 'classic × none × dot × logistic']
     """
+    named = list(named)
     for kind, names in (
         ("vectorizer", vectorizers),
+        ("projection", projections),
         ("merge", merges),
         ("head", heads),
     ):
@@ -61,23 +89,60 @@ def plan_cells(
         if twice:
             msg = f"{kind} {', '.join(sorted(twice))} is given twice"
             raise UsageError(msg)
-    learned = [head for head in heads if head != COSINE]
-    if not vectorizers or (learned and not merges):
+    _check_names(merges, heads, named)
+    for projection in [*projections, *(cell.projection for cell in named)]:
+        check_projection(projection)
+    merged = [head for head in heads if head not in NO_MERGE]
+    if not (vectorizers or named) or (merged and not merges):
         msg = "a grid needs at least one vectorizer, and one merge for learned heads"
         raise UsageError(msg)
-    for merge in merges:
+    cells: dict[Cell, None] = {}
+    for vectorizer in dict.fromkeys([*vectorizers, *(c.vectorizer for c in named)]):
+        cells[Cell(vectorizer, NONE, NONE, COSINE)] = None
+        if vectorizer not in vectorizers:
+            continue
+        for projection in projections:
+            if suits(vectorizer, projection):
+                cells |= dict.fromkeys(_product(vectorizer, projection, merges, heads))
+    cells |= dict.fromkeys(named)
+    for projection in projections:
+        if not any(cell.projection == projection for cell in cells):
+            msg = f"projection {projection!r} goes with none of the vectorizers"
+            raise UsageError(msg)
+    if JOINED in heads and not any(cell.head == JOINED for cell in cells):
+        msg = "head 'joined' is the network of a contrastive projection: -p contrastive"
+        raise UsageError(msg)
+    return list(cells)
+
+
+def _product(
+    vectorizer: str, projection: str, merges: Sequence[str], heads: Sequence[str]
+) -> list[Cell]:
+    cells = [Cell(vectorizer, projection, NONE, COSINE)]
+    if JOINED in heads and has_joined_network(projection):
+        cells.append(Cell(vectorizer, projection, NONE, JOINED))
+    return cells + [
+        Cell(vectorizer, projection, merge, head)
+        for merge in merges
+        for head in heads
+        if head not in NO_MERGE
+    ]
+
+
+def _check_names(
+    merges: Sequence[str], heads: Sequence[str], named: Iterable[Cell]
+) -> None:
+    for cell in named:
+        if (cell.merge == NONE) != (cell.head in NO_MERGE):
+            msg = f"cell {cell.name}: {', '.join(NO_MERGE)} take no merge, others one"
+            raise UsageError(msg)
+        if cell.head == JOINED and not has_joined_network(cell.projection):
+            msg = f"cell {cell.name}: the head joined needs a contrastive projection"
+            raise UsageError(msg)
+    for merge in [*merges, *(cell.merge for cell in named if cell.merge != NONE)]:
         resolve_merge(merge)
-    for head in heads:
+    for head in [*heads, *(cell.head for cell in named)]:
         HEADS.resolve(head)
-    cells = []
-    for vectorizer in vectorizers:
-        cells.append(Cell(vectorizer, "none", "none", COSINE))
-        cells += [
-            Cell(vectorizer, "none", merge, head)
-            for merge in merges
-            for head in learned
-        ]
-    return cells
 
 
 def digest(*parts: Any) -> str:
@@ -101,4 +166,4 @@ def _plain(value: Any) -> Any:
 
 
 DEFAULT_MERGES = tuple(name for name in MERGES if name != "concat")
-DEFAULT_HEADS = tuple(HEADS)
+DEFAULT_HEADS = tuple(name for name in HEADS if name != JOINED)

@@ -1,4 +1,4 @@
-"""One JSON file a finished cell and seed, written whole or not at all."""
+"""A finished cell and seed: a JSON record and its scores, written whole or not."""
 
 from __future__ import annotations
 
@@ -7,14 +7,58 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tllboost.whole_file import write_text
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["read_record", "record_path", "write_record"]
+from tllboost.grid.scored import ScoredSide
+from tllboost.whole_file import whole_file, write_text
+
+__all__ = [
+    "read_record",
+    "read_scores",
+    "record_path",
+    "scores_path",
+    "write_record",
+    "write_scores",
+]
+
+Scores = dict[str, list[NDArray[np.float64]]]
 
 
 def record_path(out: Path, cell_id: str) -> Path:
     """Return where the record of a cell lies."""
     return out / "cells" / f"{cell_id}.json"
+
+
+def scores_path(out: Path, cell_id: str) -> Path:
+    """Return where the scores of a cell lie."""
+    return out / "scores" / f"{cell_id}.npz"
+
+
+def write_scores(
+    out: Path, cell_id: str, test: ScoredSide, validation: ScoredSide
+) -> None:
+    """Write the calibrated log-odds of the pairs of each fold, float32."""
+    arrays = {
+        f"{name}{fold}": log_odds.astype(np.float32)
+        for name, side in (("test", test), ("validation", validation))
+        for fold, log_odds in enumerate(side.log_odds)
+    }
+    with whole_file(scores_path(out, cell_id)) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_scores(out: Path, cell_id: str) -> Scores | None:
+    """Return log-odds of "test" and "validation", an array a fold; None for none."""
+    try:
+        with np.load(scores_path(out, cell_id), allow_pickle=False) as arrays:
+            found = {name: arrays[name].astype(np.float64) for name in arrays.files}
+    except (OSError, ValueError, KeyError):
+        return None
+    return {
+        side: [found[f"{side}{i}"] for i in range(len(found)) if f"{side}{i}" in found]
+        for side in ("test", "validation")
+    }
 
 
 def write_record(out: Path, record: dict[str, Any]) -> None:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tllboost import __version__
 from tllboost.errors import UsageError
-from tllboost.grid.best import save_best
-from tllboost.grid.counting import Progress, counting
+from tllboost.grid.best import Packing, save_best, save_ensemble
+from tllboost.grid.counting import Progress
 from tllboost.grid.data import GridData, gather
+from tllboost.grid.ensembles import ensemble_cell, ensemble_record, members_of
 from tllboost.grid.files import leak_notes, write_outputs, write_splits, write_summary
 from tllboost.grid.outputs import environment
 from tllboost.grid.plan import DEFAULT_HEADS, DEFAULT_MERGES, Cell, digest, plan_cells
-from tllboost.grid.records import read_record
+from tllboost.grid.projecting import Learned, Learning, learn
+from tllboost.grid.records import read_record, write_record
 from tllboost.grid.result import GridResult
 from tllboost.grid.settings import claim_folder
+from tllboost.grid.suits import is_finetune, suits
 from tllboost.grid.summary import summarise
-from tllboost.grid.workers import is_finished, lost, make_tasks, run_tasks
+from tllboost.grid.tuning import tuned_vectors
+from tllboost.grid.workers import failed, is_finished, make_tasks, run_tasks
 from tllboost.metrics import METRICS
 from tllboost.pair_table import PairTable
+from tllboost.projections import NONE
 from tllboost.splits import Protocol
 from tllboost.store import VectorStore, default_store
 from tllboost.vectorizers import make_vectorizer
@@ -37,7 +42,10 @@ def run_grid(
     vectorizers: Sequence[Any] = ("classic",),
     merges: Sequence[str] = DEFAULT_MERGES,
     heads: Sequence[str] = DEFAULT_HEADS,
+    projections: Sequence[str] = (NONE,),
     *,
+    named: Sequence[Mapping[str, str]] = (),
+    ensemble: int = 0,
     out: str | os.PathLike[str],
     protocol: Protocol | None = None,
     seeds: Sequence[int] = (0,),
@@ -51,7 +59,7 @@ def run_grid(
     progress: Progress | None = None,
     message: Message | None = None,
 ) -> GridResult:
-    """Measure every (vectorizer, merge, head) on a pair table.
+    """Measure every (vectorizer, projection, merge, head) on a pair table.
 
     Each finished cell is written at once; a run that was stopped goes on where it was
     when it is started again with the same `out`.
@@ -64,6 +72,15 @@ def run_grid(
     merges : sequence of str, default=all symmetric ones
     heads : sequence of str, default=all
         The cosine is always measured.
+    projections : sequence of str, default=("none",)
+        Learned maps, fitted inside each training side: see
+        :func:`~tllboost.projections.make_projection`; or ``finetune``.
+    named : sequence of mapping, default=()
+        More cells, each with a name: "name", "vectorizer", "head", and "projection"
+        and "merge" unless they are "none".
+    ensemble : int, default=0
+        Average the log-odds of that many cells, each seed's best on its own
+        validation side, as one more row and one more bundle.
     out : path-like
         Folder for the results.
     protocol : Protocol or None, default=None
@@ -120,12 +137,21 @@ def run_grid(
     if not seeds:
         msg = "seeds is empty: a grid needs at least one"
         raise UsageError(msg)
-    made = [make_vectorizer(v, device=device, offline=offline) for v in vectorizers]
-    cells = plan_cells([v.label for v in made], list(merges), list(heads))
+    made = _make(vectorizers, named, device=device, offline=offline)
+    names = {_named_cell(one, made): one["name"] for one in named}
+    cells = plan_cells(
+        [made[_as_key(v)].label for v in vectorizers],
+        list(merges),
+        list(heads),
+        list(projections),
+        suits=suits,
+        named=names,
+    )
     out = Path(out)
+    by_label = {vectorizer.label: vectorizer for vectorizer in made.values()}
     data = gather(
         table,
-        made,
+        list(by_label.values()),
         store=default_store() if store is None else store,
         progress=progress,
     )
@@ -134,6 +160,8 @@ def run_grid(
             f"{vectors.label}: {vectors.n_computed} vectors computed, "
             f"{vectors.n_reused} reused, {vectors.seconds:.1f} s"
         )
+    for label, reason in data.unavailable.items():
+        say(f"{label}: left out: {reason}")
     claim_folder(
         out,
         data=data.digest,
@@ -141,31 +169,78 @@ def run_grid(
         settings={
             **(settings or {}),
             "vectorizer": [v if isinstance(v, str) else v.spec for v in vectorizers],
+            "projection": list(projections),
             "merge": list(merges),
             "head": list(heads),
             "metric": metric,
         },
         overwrite=overwrite,
     )
+    write_splits(out, data, protocol, seeds)
     splits = {seed: data.split_digest(protocol, seed) for seed in seeds}
     ids = {
         (cell, seed): _cell_id(cell, seed, data, protocol, splits[seed])
         for cell in cells
         for seed in seeds
     }
-    write_splits(out, data, protocol, seeds)
     finished = {key for key, cell_id in ids.items() if is_finished(out, cell_id)}
     if finished:
         say(f"{len(finished)} of {len(ids)} cells are finished already")
-    missing = {key: cell_id for key, cell_id in ids.items() if key not in finished}
     workers = n_jobs or os.cpu_count() or 1
-    with counting(out, missing.values(), progress):
-        run_tasks(make_tasks(missing), data, protocol, out, workers)
+    learned = learn(
+        _learnings(cells, seeds, data, protocol, splits),
+        data,
+        protocol,
+        out,
+        made=by_label,
+        workers=workers,
+        device=device,
+        progress=progress,
+    )
+    tuned = {
+        key: tuned_vectors(
+            by_label[key[0]], one.files, data, store=store, progress=progress
+        )
+        for key, one in learned.items()
+        if is_finetune(key[1]) and not one.error
+    }
+    missing = {}
+    for (cell, seed), cell_id in ids.items():
+        reason = _reason(cell, seed, data, learned)
+        if reason:
+            write_record(out, failed(cell, seed, cell_id, reason))
+        elif (cell, seed) not in finished:
+            missing[cell, seed] = cell_id
+    run_tasks(
+        make_tasks(missing),
+        data,
+        protocol,
+        out,
+        learned=learned,
+        tuned={key: vectors for key, (_, vectors) in tuned.items()},
+        workers=workers,
+        progress=progress,
+    )
     records = [
-        read_record(out, cell_id) or lost(cell, seed, cell_id)
+        read_record(out, cell_id)
+        or failed(cell, seed, cell_id, "its process died (out of memory?)")
         for (cell, seed), cell_id in ids.items()
     ]
-    rows = summarise(cells, records, metric=metric, protocol=protocol.name)
+    if ensemble:
+        cells = [*cells, ensemble_cell(ensemble)]
+        records += [
+            ensemble_record(
+                members_of(
+                    [one for one in records if one["seed"] == seed], ensemble, metric
+                ),
+                data,
+                protocol,
+                seed,
+                out,
+            )
+            for seed in seeds
+        ]
+    rows = summarise(cells, records, metric=metric, protocol=protocol.name, names=names)
     result = GridResult(
         out,
         rows,
@@ -176,7 +251,9 @@ def run_grid(
     )
     write_outputs(result, records)
     result.notes += leak_notes(data.splits(protocol, seeds[0]), protocol)
-    save_best(result, data, made, protocol, seeds[0], metric=metric)
+    packing = Packing(data, by_label, protocol, seeds[0], learned, tuned)
+    save_best(result, records, packing, metric=metric)
+    save_ensemble(result, records, packing)
     write_summary(result, records)
     return result
 
@@ -190,15 +267,90 @@ def _metric(metric: str | None, protocol: Protocol) -> str:
     return metric
 
 
+def _make(
+    vectorizers: Sequence[Any],
+    named: Sequence[Mapping[str, str]],
+    *,
+    device: str,
+    offline: bool,
+) -> dict[Any, Any]:
+    """Return each vectorizer that is asked for, once, by what it was asked by."""
+    made = {}
+    for choice in [*vectorizers, *(one["vectorizer"] for one in named)]:
+        if _as_key(choice) not in made:
+            vectorizer = make_vectorizer(choice, device=device, offline=offline)
+            made[_as_key(choice)] = vectorizer
+    return made
+
+
+def _as_key(choice: Any) -> Any:
+    return choice if isinstance(choice, str) else id(choice)
+
+
+def _named_cell(named: Mapping[str, str], made: Mapping[Any, Any]) -> Cell:
+    return Cell(
+        made[named["vectorizer"]].label,
+        named.get("projection", NONE),
+        named.get("merge", NONE),
+        named["head"],
+    )
+
+
+def _learnings(
+    cells: Sequence[Cell],
+    seeds: Sequence[int],
+    data: GridData,
+    protocol: Protocol,
+    splits: Mapping[int, str],
+) -> list[Learning]:
+    """Return the projections to be fitted, each once for all cells on top of it."""
+    pairs = dict.fromkeys((cell.vectorizer, cell.projection) for cell in cells)
+    return [
+        Learning(
+            vectorizer,
+            projection,
+            seed,
+            digest(*_known(data, vectorizer, protocol, splits[seed]), projection, seed),
+        )
+        for vectorizer, projection in pairs
+        for seed in seeds
+        if projection != NONE and vectorizer in data.vectors
+    ]
+
+
+def _reason(
+    cell: Cell, seed: int, data: GridData, learned: Mapping[Any, Learned]
+) -> str:
+    """Return why a cell can't be run, or nothing."""
+    if cell.vectorizer in data.unavailable:
+        return data.unavailable[cell.vectorizer]
+    found = learned.get((cell.vectorizer, cell.projection, seed))
+    return "" if found is None else found.error
+
+
 def _cell_id(
     cell: Cell, seed: int, data: GridData, protocol: Protocol, split: str
 ) -> str:
     """Hash all that could change a cell's figures."""
+    if cell.vectorizer in data.unavailable:
+        return digest(asdict(cell), asdict(protocol), seed, data.digest, split)
+    return digest(*_known(data, cell.vectorizer, protocol, split), asdict(cell), seed)
+
+
+def _known(
+    data: GridData, vectorizer: str, protocol: Protocol, split: str
+) -> tuple[Any, ...]:
+    """Return what all cells of a vectorizer hang on."""
     versions = environment()["versions"]
-    used = {name: versions.get(name) for name in ("numpy", "scikit-learn", "xgboost")}
-    space = data.vectors[cell.vectorizer].space
-    known = (__version__, used, asdict(cell), asdict(protocol), seed)
-    return digest(*known, space, data.digest, split)
+    used = ("numpy", "scikit-learn", "xgboost", "torch")
+    return (
+        __version__,
+        {name: versions.get(name) for name in used},
+        asdict(protocol),
+        data.vectors[vectorizer].space,
+        data.digest,
+        split,
+    )
 
 
 def _where(table: PairTable, index: int) -> str:

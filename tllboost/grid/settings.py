@@ -76,9 +76,10 @@ def _refuse_other(out: Path, data: str, protocol: dict[str, Any]) -> None:
 
 def _clear(out: Path) -> None:
     """Remove what a run writes, and nothing else."""
-    shutil.rmtree(out / "cells", ignore_errors=True)
+    for folder in ("cells", "scores", "projections"):
+        shutil.rmtree(out / folder, ignore_errors=True)
     for name in (
         *("run.toml", "environment.json", "splits.csv", "matrix.csv", "results.csv"),
-        *("failures.csv", "summary.json", "best.tllb"),
+        *("failures.csv", "summary.json", "best.tllb", "ensemble.tllb"),
     ):
         (out / name).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ of the same components for every cell and seed, so differences are paired.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,18 +14,24 @@ from numpy.typing import NDArray
 
 from tllboost.grid.plan import COSINE, Cell
 from tllboost.metrics import LOWER_IS_BETTER, METRICS, interval
+from tllboost.projections import NONE
 
 __all__ = ["by_validation", "comparison", "summarise"]
 
 Record = dict[str, Any]
 Row = dict[str, Any]
 
-_COSTS = ("vectorize_s", "fit_s", "score_s")
+_COSTS = ("vectorize_s", "project_s", "fit_s", "score_s")
 _SIZES = ("n_train_pairs", "n_test_queries", "n_candidates", "n_features", "threshold")
 
 
 def summarise(
-    cells: Sequence[Cell], records: Iterable[Record], *, metric: str, protocol: str
+    cells: Sequence[Cell],
+    records: Iterable[Record],
+    *,
+    metric: str,
+    protocol: str,
+    names: Mapping[Cell, str] | None = None,
 ) -> list[Row]:
     """Return a row a cell, its seeds averaged.
 
@@ -39,6 +45,8 @@ def summarise(
         What gains and ties are told in.
     protocol : str
         Name of the protocol, a column.
+    names : dict of Cell to str, or None
+        What a recipe calls some of the cells, a column.
 
     Returns
     -------
@@ -61,18 +69,45 @@ def summarise(
             "projection": cell.projection,
             "merge": cell.merge,
             "head": cell.head,
+            "name": (names or {}).get(cell, ""),
             "status": "ok" if cell in resampled else "failed",
         }
         if cell in resampled:
             row |= _measured(found, resampled[cell])
-            baseline = Cell(cell.vectorizer, "none", "none", COSINE)
-            row |= _compared("gain", found, of_cell[baseline], metric)
+            baseline = of_cell[_baseline(cell, of_cell, metric)]
+            row |= _compared("gain", found, baseline, metric)
             row |= _compared("to_best", found, of_cell[best], metric) if best else {}
             row["tied_with_best"] = _tie(row, cell == best)
         row |= {"metric": metric, "protocol": protocol, "n_seeds": len(found)}
         row["error"] = "; ".join(sorted({r["error"] for r in found if r.get("error")}))
         rows.append(row)
     return rows
+
+
+def _baseline(cell: Cell, of_cell: dict[Cell, list[Record]], metric: str) -> Cell:
+    """Return the frozen cosine of the same vectorizer, of an ensemble the best one.
+
+    The best on validation, as everything that is chosen.
+    """
+    own = Cell(cell.vectorizer, NONE, NONE, COSINE)
+    if own in of_cell:
+        return own
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    frozen = [
+        other
+        for other, found in of_cell.items()
+        if other.head == COSINE and other.projection == NONE and _succeeded(found)
+    ]
+    return max(
+        frozen,
+        key=lambda other: (
+            sign
+            * np.mean(
+                [record["validation"][metric] or 0.0 for record in of_cell[other]]
+            )
+        ),
+        default=cell,
+    )
 
 
 def comparison(

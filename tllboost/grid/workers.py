@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import TllboostError
 from tllboost.grid.data import GridData
 from tllboost.grid.measure import Bench, best_of_folds, measure
+from tllboost.grid.parallel import run_parallel
 from tllboost.grid.plan import COSINE, Cell
-from tllboost.grid.records import read_record, record_path, write_record
+from tllboost.grid.projecting import Learned, one_line, prepared_splits, spaces_of
+from tllboost.grid.records import (
+    read_record,
+    record_path,
+    scores_path,
+    write_record,
+    write_scores,
+)
+from tllboost.projections import NONE
 from tllboost.splits import Protocol, Split
 
-__all__ = ["Task", "is_finished", "lost", "make_tasks", "run_tasks"]
+__all__ = ["Task", "failed", "is_finished", "make_tasks", "run_tasks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +33,8 @@ class Task:
     """Cells that one worker runs on the same features."""
 
     vectorizer: str
-    merge: str
+    projection: str
+    features: str
     seed: int
     cells: tuple[tuple[str, Cell], ...]
 
@@ -36,13 +45,16 @@ class _Job:
 
     out: Path
     protocol: Protocol
+    learned: Learned
     vectorize_s: float
 
 
 def is_finished(out: Path, cell_id: str) -> bool:
     """Tell whether a cell has a record of success; a failed one is tried again."""
     record = read_record(out, cell_id)
-    return record is not None and record["status"] == "ok"
+    if record is None or record["status"] != "ok":
+        return False
+    return scores_path(out, cell_id).is_file()
 
 
 def make_tasks(missing: dict[tuple[Cell, int], str]) -> list[Task]:
@@ -50,61 +62,68 @@ def make_tasks(missing: dict[tuple[Cell, int], str]) -> list[Task]:
     groups: dict[tuple[Any, ...], list[tuple[str, Cell]]] = {}
     for (cell, seed), cell_id in missing.items():
         boosted = cell.head.startswith("xgboost")
-        key = (seed, cell.vectorizer, cell.merge, boosted)
+        key = (seed, cell.vectorizer, cell.projection, cell.features, boosted)
         groups.setdefault(key, []).append((cell_id, cell))
     return [
-        Task(vectorizer, merge, seed, tuple(cells))
-        for (seed, vectorizer, merge, _), cells in groups.items()
+        Task(vectorizer, projection, features, seed, tuple(cells))
+        for (seed, vectorizer, projection, features, _), cells in groups.items()
     ]
 
 
 def run_tasks(
-    tasks: list[Task], data: GridData, protocol: Protocol, out: Path, workers: int
+    tasks: list[Task],
+    data: GridData,
+    protocol: Protocol,
+    out: Path,
+    *,
+    learned: dict[tuple[str, str, int], Learned],
+    tuned: dict[tuple[str, str, int], list[NDArray[np.float32]]],
+    workers: int,
+    progress: Callable[[int, int, str], None] | None,
 ) -> None:
-    """Run the tasks in worker processes; a worker that dies costs its cells only."""
-    from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    """Run the tasks in worker processes; a worker that dies costs its cells only.
 
-    calls = [
-        delayed(_run_task)(
-            task,
-            _Job(out, protocol, data.vectors[task.vectorizer].seconds),
-            data.vectors[task.vectorizer].array,
-            data.splits(protocol, task.seed),
+    Parameters
+    ----------
+    tasks : list of Task
+    data : GridData
+    protocol : Protocol
+    out : Path
+    learned : dict of (vectorizer, projection, seed) to Learned
+    tuned : dict of (vectorizer, projection, seed) to list of ndarray
+        Vectors of fine-tuned networks, an array a fold.
+    workers : int
+    progress : callable or None
+    """
+    from joblib import delayed
+
+    calls = []
+    for task in tasks:
+        vectors = data.vectors[task.vectorizer]
+        key = (task.vectorizer, task.projection, task.seed)
+        job = _Job(out, protocol, learned.get(key, Learned(())), vectors.seconds)
+        splits = data.splits(protocol, task.seed)
+        calls.append(
+            delayed(_run_task)(task, job, vectors.array, splits, tuned.get(key))
         )
-        for task in tasks
-    ]
-    with parallel_config("loky", inner_max_num_threads=1), warnings.catch_warnings():
-        # loky replaces a worker whose memory has grown, and says so; no task is lost.
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs")
-        try:
-            Parallel(n_jobs=workers, batch_size=1)(calls)
-        except TerminatedWorkerError:
-            # Which cell it was is not known: what is left runs once more, one process
-            # at a time; a cell that kills its process again is reported as lost.
-            _run_alone(calls, tasks, out)
-
-
-def _run_alone(calls: list[Any], tasks: list[Task], out: Path) -> None:
-    from joblib import Parallel
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    for call, task in zip(calls, tasks, strict=True):
-        if all(record_path(out, cell_id).exists() for cell_id, _ in task.cells):
-            continue
-        try:
-            # Two jobs: one would run in this very process and take it down.
-            Parallel(n_jobs=2, batch_size=1)([call])
-        except TerminatedWorkerError:
-            continue
+    files = [[record_path(out, cell_id) for cell_id, _ in task.cells] for task in tasks]
+    run_parallel(calls, files, workers, progress, "cells")
 
 
 def _run_task(
-    task: Task, job: _Job, vectors: NDArray[np.float32], splits: list[Split]
+    task: Task,
+    job: _Job,
+    frozen: NDArray[np.float32],
+    splits: list[Split],
+    tuned: list[NDArray[np.float32]] | None,
 ) -> None:
     """Run the cells of one task, writing each as it ends."""
-    merge = "dot" if task.merge == "none" else task.merge
-    bench = Bench(vectors, splits, merge, task.seed)
+    try:
+        bench = _bench(task, job, frozen, splits, tuned)
+    except Exception as error:
+        for cell_id, cell in task.cells:
+            write_record(job.out, failed(cell, task.seed, cell_id, one_line(error)))
+        return
     for cell_id, cell in task.cells:
         if is_finished(job.out, cell_id):
             continue
@@ -115,31 +134,40 @@ def _run_task(
             "status": "ok",
             "error": "",
             "vectorize_s": job.vectorize_s,
+            "project_s": job.learned.seconds,
         }
         try:
-            record |= measure(bench, cell.head)
-            if job.protocol.name == "holidays2017":
+            figures, (test, validation) = measure(bench, cell.head)
+            record |= figures
+            # A fold of the training side is not held out from its own projection.
+            if job.protocol.name == "holidays2017" and cell.projection == NONE:
                 record["best_of_folds"] = best_of_folds(bench, cell.head)
+            write_scores(job.out, cell_id, test, validation)
         except Exception as error:  # a cell that fails is a row, never a lost run
-            record |= {"status": "failed", "error": _one_line(error)}
+            record = failed(cell, task.seed, cell_id, one_line(error))
         if cell.head == COSINE:
             record["n_features"] = 1
         write_record(job.out, record)
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
-    return (
-        text if isinstance(error, TllboostError) else f"{type(error).__name__}: {text}"
-    )
+def _bench(
+    task: Task,
+    job: _Job,
+    frozen: NDArray[np.float32],
+    splits: list[Split],
+    tuned: list[NDArray[np.float32]] | None,
+) -> Bench:
+    splits = prepared_splits(splits, frozen, job.protocol.n_hard)
+    spaces = spaces_of(frozen, task.projection, job.learned.files, len(splits), tuned)
+    return Bench(spaces, splits, task.features, task.seed)
 
 
-def lost(cell: Cell, seed: int, cell_id: str) -> dict[str, Any]:
-    """Return the record of a cell whose process died."""
+def failed(cell: Cell, seed: int, cell_id: str, error: str) -> dict[str, Any]:
+    """Return the record of a cell that came to nothing."""
     return {
         "id": cell_id,
         "cell": asdict(cell),
         "seed": seed,
         "status": "failed",
-        "error": "its process died (out of memory?)",
+        "error": error,
     }

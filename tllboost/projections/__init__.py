@@ -34,6 +34,10 @@ PROJECTIONS = Registry(
             "tllboost.projections.contrastive:ContrastiveProjection",
             "matches close, non-matches beyond a margin, and a joined network",
         ),
+        "siamese-cnn": Entry(
+            "tllboost.projections.siamese_cnn:SiameseCNNProjection",
+            "a small convolutional network from scratch, on pixels: the floor",
+        ),
     },
 )
 

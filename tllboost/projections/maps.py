@@ -276,10 +276,11 @@ class SiameseMap(Projection):
         from safetensors.numpy import save
 
         arrays = {}
-        for i, layers in enumerate(self.maps_):
+        networks = {f"map{i}": layers for i, layers in enumerate(self.maps_)}
+        for name, layers in (networks | {"joined": self.joined_}).items():
             for j, (weight, bias) in enumerate(layers):
-                arrays[f"map{i}.weight{j}"] = np.ascontiguousarray(weight)
-                arrays[f"map{i}.bias{j}"] = np.ascontiguousarray(bias)
+                arrays[f"{name}.weight{j}"] = np.ascontiguousarray(weight)
+                arrays[f"{name}.bias{j}"] = np.ascontiguousarray(bias)
         return {"projection.safetensors": save(arrays)}
 
     def from_members(self, members: Mapping[str, bytes]) -> SiameseMap:
@@ -287,7 +288,10 @@ class SiameseMap(Projection):
         from safetensors.numpy import load
 
         arrays = load(members["projection.safetensors"])
-        self.maps_ = [_read_map(arrays, i) for i in range(self.members)]
+        self.maps_ = [_read_layers(arrays, f"map{i}") for i in range(self.members)]
+        self.joined_ = (
+            _read_layers(arrays, "joined") if "joined.bias0" in arrays else []
+        )
         if arrays:
             msg = f"{sorted(arrays)[0]!r} has no place in a projection {self.spec!r}"
             raise ValueError(msg)
@@ -329,19 +333,19 @@ def _folded(axes: Axes, layers: Layers) -> Layers:
     return [(axes.weight @ weight, axes.bias @ weight + bias), *rest]
 
 
-def _read_map(arrays: dict[str, Any], index: int) -> Layers:
-    """Take one member's layers out of `arrays`, their shapes checked."""
+def _read_layers(arrays: dict[str, Any], name: str) -> Layers:
+    """Take the layers of one network out of `arrays`, their shapes checked."""
     layers: Layers = []
-    while f"map{index}.weight{len(layers)}" in arrays:
-        name = len(layers)
-        weight = arrays.pop(f"map{index}.weight{name}")
-        bias = arrays.pop(f"map{index}.bias{name}", None)
+    while f"{name}.weight{len(layers)}" in arrays:
+        number = len(layers)
+        weight = arrays.pop(f"{name}.weight{number}")
+        bias = arrays.pop(f"{name}.bias{number}", None)
         fits = weight.ndim == 2 and bias is not None and bias.shape == weight.shape[1:]
         if not fits or (layers and layers[-1][0].shape[1] != weight.shape[0]):
-            msg = f"layer {name} of map {index} is of the wrong shape"
+            msg = f"layer {number} of {name} is of the wrong shape"
             raise ValueError(msg)
         layers.append((weight, bias))
     if not layers:
-        msg = f"map {index} has no layers"
+        msg = f"{name} has no layers"
         raise ValueError(msg)
     return layers

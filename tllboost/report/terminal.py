@@ -54,7 +54,7 @@ def print_matrix(
         padding=0,
         pad_edge=False,
     )
-    table.add_column("vectorizer, merge", overflow="fold")
+    table.add_column("vectorizer, projection, merge", overflow="fold")
     for head in matrix.heads:
         name = _SHORT.get(head, head.rpartition(":")[2])
         table.add_column(name, justify="right", overflow="fold", no_wrap=False)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tllboost.errors import WeightsError
+from tllboost.errors import HubError
 from tllboost.vectorizers.weights import first_line
 
 __all__ = ["fetch", "fetch_from_hub", "is_offline"]
@@ -44,7 +44,7 @@ def fetch(
 
     Raises
     ------
-    WeightsError
+    HubError
         If it is not to be had.
     """
     try:
@@ -52,13 +52,13 @@ def fetch(
     except Exception as error:
         if is_offline(offline):
             msg = f"{what}: weights are not in the local cache, and offline; {remedy}"
-            raise WeightsError(msg) from error
+            raise HubError(msg) from error
     try:
         _probe(url)
         return Path(download(False))
     except Exception as error:
         msg = f"{what}: weights can't be downloaded ({first_line(error)}); {remedy}"
-        raise WeightsError(msg) from error
+        raise HubError(msg) from error
 
 
 def fetch_from_hub(
@@ -68,7 +68,7 @@ def fetch_from_hub(
 
     Raises
     ------
-    WeightsError
+    HubError
         If none is to be had.
     """
     from huggingface_hub import constants, hf_hub_download

@@ -1,0 +1,258 @@
+"""Projections before cells: each is fitted once a seed and fold, for all its heads."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.errors import TllboostError
+from tllboost.grid.data import GridData
+from tllboost.grid.measure import Space, one_thread
+from tllboost.grid.parallel import run_parallel
+from tllboost.grid.suits import is_finetune, tuning_settings
+from tllboost.projections import NONE, make_projection
+from tllboost.splits import Protocol, Split
+from tllboost.splits.hard import harden
+from tllboost.whole_file import whole_file, write_text
+
+__all__ = [
+    "Learned",
+    "Learning",
+    "learn",
+    "one_line",
+    "prepared_splits",
+    "read_projection",
+    "spaces_of",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """A projection to be fitted: of which vectors, on which split, under what name."""
+
+    vectorizer: str
+    projection: str
+    seed: int
+    id: str
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What became of it.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        What was learned, a file a fold; empty where it failed.
+    seconds : float
+        Of all folds together.
+    error : str
+        Why it failed, or nothing.
+    """
+
+    files: tuple[Path, ...]
+    seconds: float = float("nan")
+    error: str = ""
+
+
+def learn(
+    wanted: Iterable[Learning],
+    data: GridData,
+    protocol: Protocol,
+    out: Path,
+    *,
+    made: dict[str, Any],
+    workers: int,
+    device: str,
+    progress: Callable[[int, int, str], None] | None,
+) -> dict[tuple[str, str, int], Learned]:
+    """Fit what no earlier run has fitted; a failure is told, never a lost run.
+
+    Parameters
+    ----------
+    wanted : iterable of Learning
+    data : GridData
+    protocol : Protocol
+    out : Path
+        Its folder ``projections`` keeps what was learned.
+    made : dict of str to Vectorizer
+        By label; fine-tuning starts from them.
+    workers : int
+        Processes.
+    device : str
+    progress : callable or None
+    """
+    from joblib import delayed
+
+    wanted = list(wanted)
+    (out / "projections").mkdir(exist_ok=True)
+    missing = [one for one in wanted if not _is_there(out, one, data, protocol)]
+    paths = data.table.paths
+    calls = [
+        delayed(_learn_one)(
+            one,
+            out,
+            data.vectors[one.vectorizer].array,
+            data.splits(protocol, one.seed),
+            protocol.n_hard,
+            (made[one.vectorizer], paths) if is_finetune(one.projection) else None,
+            device,
+        )
+        for one in missing
+    ]
+    files = [_record_path(out, one) for one in missing]
+    for file in files:
+        file.unlink(missing_ok=True)
+    run_parallel(calls, files, workers, progress, "projections")
+    return {
+        (one.vectorizer, one.projection, one.seed): _outcome(out, one, data, protocol)
+        for one in wanted
+    }
+
+
+def prepared_splits(
+    splits: list[Split], frozen: NDArray[np.float32], n_hard: int
+) -> list[Split]:
+    """Return splits whose training non-matches are hard, if that was asked."""
+    if not n_hard:
+        return splits
+    return [
+        replace(split, train=harden(split.train, frozen, n_hard)) for split in splits
+    ]
+
+
+def spaces_of(
+    frozen: NDArray[np.float32],
+    projection: str,
+    files: tuple[Path, ...],
+    n_folds: int,
+    tuned: list[NDArray[np.float32]] | None = None,
+) -> list[Space]:
+    """Return the vectors of each fold after a projection.
+
+    Parameters
+    ----------
+    frozen : ndarray of shape (n_images, n_dims), float32
+    projection : str
+    files : tuple of Path
+        What was learned, a file a fold; none where nothing is.
+    n_folds : int
+    tuned : list of ndarray, or None
+        Of fine-tuned networks: their vectors, an array a fold.
+    """
+    if projection == NONE:
+        return [Space(frozen)] * n_folds
+    if tuned is not None:
+        return [Space(fold, frozen=frozen) for fold in tuned]
+    spaces = []
+    for file in files:
+        fitted = read_projection(projection, file)
+        with one_thread():
+            projected = fitted.transform(frozen)
+        joined = getattr(fitted, "joined_", None) or None
+        spaces.append(Space(projected, frozen=frozen, joined=joined))
+    return spaces
+
+
+def read_projection(projection: str, file: Path) -> Any:
+    """Return a fitted projection from its file."""
+    members = {"projection.safetensors": file.read_bytes()}
+    made: Any = make_projection(projection)
+    return made.from_members(members)
+
+
+def _learn_one(
+    one: Learning,
+    out: Path,
+    frozen: NDArray[np.float32],
+    splits: list[Split],
+    n_hard: int,
+    network: tuple[Any, Any] | None,
+    device: str,
+) -> None:
+    """Fit one projection on every fold; then tell, in a file, what became of it."""
+    started = time.perf_counter()
+    record: dict[str, Any] = {"id": one.id, "projection": one.projection, "error": ""}
+    try:
+        for fold, split in enumerate(prepared_splits(splits, frozen, n_hard)):
+            file = _file(out, one, fold)
+            if network is not None:
+                _fine_tune(one, split, file, network, device)
+                continue
+            made: Any = make_projection(
+                one.projection, seed=one.seed, device=device, n_threads=1
+            )
+            with one_thread():
+                made.fit(frozen, split.train, split.validation)
+            with whole_file(file) as stream:
+                stream.write(made.to_members()["projection.safetensors"])
+    except Exception as error:
+        record["error"] = one_line(error)
+    record["seconds"] = time.perf_counter() - started
+    write_text(_record_path(out, one), json.dumps(record))
+
+
+def _fine_tune(
+    one: Learning, split: Split, file: Path, network: tuple[Any, Any], device: str
+) -> None:
+    from tllboost.finetune import finetune
+
+    vectorizer, paths = network
+    finetune(
+        vectorizer,
+        paths,
+        split.train,
+        split.validation,
+        file,
+        settings=tuning_settings(one.projection),
+        seed=one.seed,
+        device=device,
+        n_threads=1,
+    )
+
+
+def one_line(error: Exception) -> str:
+    """Return an error as one line of at most 300 characters."""
+    text = " ".join(str(error).split())[:300]
+    return (
+        text if isinstance(error, TllboostError) else f"{type(error).__name__}: {text}"
+    )
+
+
+def _file(out: Path, one: Learning, fold: int) -> Path:
+    return out / "projections" / f"{one.id}-{fold}.safetensors"
+
+
+def _record_path(out: Path, one: Learning) -> Path:
+    return out / "projections" / f"{one.id}.json"
+
+
+def _files(
+    out: Path, one: Learning, data: GridData, protocol: Protocol
+) -> tuple[Path, ...]:
+    n_folds = len(data.splits(protocol, one.seed))
+    return tuple(_file(out, one, fold) for fold in range(n_folds))
+
+
+def _is_there(out: Path, one: Learning, data: GridData, protocol: Protocol) -> bool:
+    """Tell whether an earlier run fitted it; a failed one is tried again."""
+    return not _outcome(out, one, data, protocol).error
+
+
+def _outcome(out: Path, one: Learning, data: GridData, protocol: Protocol) -> Learned:
+    try:
+        record = json.loads(_record_path(out, one).read_text(encoding="utf-8"))
+        error, seconds = str(record["error"]), float(record["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Learned((), error="its process died (out of memory?)")
+    files = _files(out, one, data, protocol)
+    if not error and not all(file.is_file() for file in files):
+        error = "its files are gone: run again"
+    return Learned(() if error else files, seconds, error)
