@@ -11,22 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from tllboost.errors import ImageError, UsageError
+from tllboost.errors import UsageError
 from tllboost.fitted import FittedCell, joint_score, vectors_of_cells
+from tllboost.labelled import raise_first, vectorize_labelled
 from tllboost.merges import MergeFunction
-from tllboost.pairs import PairTable, pairs_from_paths
+from tllboost.pairs import pairs_from_paths
 from tllboost.projections import make_projection
 from tllboost.projections.base import Projection
 from tllboost.scorer import PairScorer
-from tllboost.splits import (
-    PairSet,
-    Protocol,
-    harden,
-    match_components,
-    training_sides,
-)
+from tllboost.splits import PairSet
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizing import vectorize
 
 __all__ = ["PairClassifier"]
 
@@ -138,46 +132,23 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         DataError
             If there are too few pairs to hold a part out.
         """
-        table = pairs_from_paths(X, y)
         vectorizer = make_vectorizer(self.vectorizer, device=self.device)
-        result = vectorize(vectorizer, table.paths, ids=table.ids, store=self.store)
-        _raise_first(result.failures, table)
-        train, validation = self._sides(table, result.vectors)
-        cell = self._fit_cell(vectorizer, result.vectors, train, validation)
+        data = vectorize_labelled(
+            vectorizer,
+            X,
+            y,
+            store=self.store,
+            n_negatives=self.n_negatives,
+            n_hard=self.n_hard,
+            validation_fraction=self.validation_fraction,
+            seed=self.random_state,
+        )
+        cell = self._fit_cell(vectorizer, *data)
         self.cells_: tuple[FittedCell, ...] = (cell,)
         self.calibration_ = cell.scorer.calibration_
         self.threshold_ = cell.scorer.threshold_
         self.classes_ = np.array([0, 1])
         return self
-
-    def _sides(
-        self, table: PairTable, vectors: NDArray[np.float32]
-    ) -> tuple[PairSet, PairSet]:
-        """Return training and validation pairs, non-matches drawn inside each."""
-        is_match = table.label == 1
-        component = match_components(
-            table.n_images,
-            table.left[is_match],
-            table.right[is_match],
-            _identical(vectors),
-        )
-        n_negatives = self.n_negatives
-        if n_negatives is None:
-            n_negatives = 5 if is_match.all() else 0
-        protocol = Protocol(
-            n_negatives=n_negatives,
-            n_hard=self.n_hard,
-            validation_fraction=self.validation_fraction,
-        )
-        train, validation = training_sides(
-            table.left,
-            table.right,
-            table.label,
-            component,
-            protocol=protocol,
-            seed=self.random_state,
-        )
-        return harden(train, vectors, self.n_hard), validation
 
     def _fit_cell(
         self,
@@ -261,17 +232,5 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         vectors, failures = vectors_of_cells(
             self.cells_, table.paths, ids=table.ids, store=self.store
         )
-        _raise_first(failures, table)
+        raise_first(failures, table)
         return joint_score(self.cells_, vectors, table.left, table.right)
-
-
-def _raise_first(failures: dict[int, str], table: PairTable) -> None:
-    for index, reason in sorted(failures.items()):
-        raise ImageError(table.paths[index] or table.ids[index], reason)
-
-
-def _identical(vectors: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """Tie pictures of the same vector: as far as the head can tell, they are one."""
-    first: dict[bytes, int] = {}
-    ties = [(first.setdefault(row.tobytes(), i), i) for i, row in enumerate(vectors)]
-    return [(a, b) for a, b in ties if a != b]
