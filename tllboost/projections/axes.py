@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.errors import DataError
 from tllboost.vectorizers.base import unit_rows
 
-__all__ = ["Axes", "principal_axes"]
+__all__ = ["Axes", "need_finite", "principal_axes"]
 
 _MAX_ROWS = 20_000
 
@@ -34,6 +35,23 @@ class Axes(NamedTuple):
     def transform(self, vectors: Floats) -> Floats:
         """Return coordinates on the axes: (n_images, n_axes) float32."""
         return unit_rows(vectors).astype(np.float32) @ self.weight + self.bias
+
+
+def need_finite(vectors: Floats) -> None:
+    """Refuse vectors that hold something else than finite numbers.
+
+    Raises
+    ------
+    DataError
+        It says how many.
+    """
+    n_bad = int((~np.isfinite(vectors).all(axis=1)).sum())
+    if n_bad:
+        msg = (
+            f"{n_bad} of {len(vectors)} vectors hold numbers that are not finite: a "
+            "projection can't learn from them"
+        )
+        raise DataError(msg)
 
 
 def principal_axes(vectors: Floats, n_axes: int, whiten: float, seed: int) -> Axes:
@@ -67,13 +85,11 @@ def principal_axes(vectors: Floats, n_axes: int, whiten: float, seed: int) -> Ax
     if len(vectors) > _MAX_ROWS:
         rows = np.random.default_rng(seed).choice(len(vectors), _MAX_ROWS, False)
         vectors = vectors[np.sort(rows)]
-    rows_ = unit_rows(vectors).astype(np.float64)
-    mean = rows_.mean(axis=0)
-    centred = rows_ - mean
-    axes, spread = _spectrum(centred, n_axes)
-    weight = axes * (spread / spread[0]) ** -whiten
-    length = np.sqrt(np.square(centred @ weight).sum(axis=1).mean())
-    weight /= length
+    unit = unit_rows(vectors).astype(np.float64)
+    mean = unit.mean(axis=0)
+    axes, spread = _spectrum(unit - mean, n_axes)
+    factor = (spread / spread[0]) ** -whiten
+    weight = axes * factor / np.linalg.norm(spread * factor)
     return Axes(weight.astype(np.float32), (-mean @ weight).astype(np.float32))
 
 

@@ -9,9 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from tllboost.errors import UsageError
 from tllboost.splits import PairSet
+from tllboost.vectorizers.spec import parse_spec
 
 __all__ = ["Projection"]
+
+_NOT_IN_NAMES = ("random_state", "device", "n_threads")
 
 
 class Projection(BaseEstimator):
@@ -34,6 +38,30 @@ class Projection(BaseEstimator):
             if getattr(self, name) != getattr(default, name)
         )
         return f"{self.name}?{options}" if options else self.name
+
+    def check_options(self) -> None:
+        """Refuse options that could not be given by name.
+
+        Raises
+        ------
+        UsageError
+            If one is unknown to this kind, or out of its range.
+
+        Examples
+        --------
+        >>> from tllboost.projections.infonce import InfoNCEProjection
+        >>> InfoNCEProjection(dropout=1.0).check_options()  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+          ...
+        tllboost.errors.UsageError: option dropout='1.0' in 'infonce?dropout=1.0': w...
+        """
+        default = type(self)()
+        for name, value in self.get_params(deep=False).items():
+            known = name in self.OPTIONS or name in _NOT_IN_NAMES
+            if not known and value != getattr(default, name):
+                msg = f"{self.name} has no option {name!r}: {', '.join(self.OPTIONS)}"
+                raise UsageError(msg)
+        parse_spec(self.spec).typed_options(self.OPTIONS)
 
     def fit(
         self, vectors: NDArray[np.float32], train: PairSet, validation: PairSet

@@ -9,6 +9,7 @@ import numpy as np
 
 from tllboost.projections.batches import batches
 from tllboost.projections.maps import COMMON_OPTIONS, SiameseMap
+from tllboost.projections.options import above_zero
 from tllboost.projections.stopping import Matches
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import one_of, truth
@@ -38,7 +39,7 @@ class ContrastiveProjection(SiameseMap):
     default_margin = 1.0
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
         **COMMON_OPTIONS,
-        "margin": float,
+        "margin": above_zero,
         "distance": one_of("cosine", "l2"),
         "joined": truth,
     }

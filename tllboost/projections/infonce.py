@@ -9,6 +9,7 @@ import numpy as np
 
 from tllboost.projections.batches import batches
 from tllboost.projections.maps import COMMON_OPTIONS, SiameseMap
+from tllboost.projections.options import above_zero
 from tllboost.projections.stopping import Matches
 from tllboost.splits import PairSet
 
@@ -36,7 +37,7 @@ class InfoNCEProjection(SiameseMap):
     name = "infonce"
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
         **COMMON_OPTIONS,
-        "temperature": float,
+        "temperature": above_zero,
     }
 
     def losses(

@@ -9,8 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError
-from tllboost.projections.axes import Axes, principal_axes
+from tllboost.projections.axes import Axes, need_finite, principal_axes
 from tllboost.projections.base import Projection
+from tllboost.projections.options import (
+    above_zero,
+    below_one,
+    depth_012,
+    share,
+    whole,
+)
 from tllboost.projections.stopping import Matches, find_loss, matches_of
 from tllboost.splits import PairSet
 from tllboost.vectorizers.base import unit_rows
@@ -21,32 +28,17 @@ __all__ = ["COMMON_OPTIONS", "SiameseMap"]
 Floats = NDArray[np.float32]
 Layers = list[tuple[Floats, Floats]]
 
-
-def _depth(text: str) -> int:
-    if text not in ("0", "1", "2"):
-        msg = "write 0, 1 or 2"
-        raise ValueError(msg)
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        msg = "write a whole number, 0 or more"
-        raise ValueError(msg)
-    return int(text)
-
-
 COMMON_OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "components": positive,
-    "depth": _depth,
+    "depth": depth_012,
     "axes": positive,
-    "whiten": float,
+    "whiten": share,
     "members": positive,
     "epochs": positive,
-    "patience": _whole,
+    "patience": whole,
     "batch": positive,
-    "rate": float,
-    "dropout": float,
+    "rate": above_zero,
+    "dropout": below_one,
 }
 _MOST_COMPONENTS = 512
 
@@ -162,18 +154,23 @@ class SiameseMap(Projection):
 
         Raises
         ------
+        UsageError
+            If an option is out of its range.
         DataError
-            If a side has too few matches, or the map collapses: all pictures alike.
+            If a side has too few matches, vectors are not finite numbers, or the map
+            collapses: all pictures alike.
         """
         from tllboost.projections.training import train_map
 
+        self.check_options()
         matches = matches_of(train, "training")
         held_out = matches_of(validation, "validation")
         images = np.unique(np.concatenate([train.left, train.right]))
+        seen = np.unique(np.concatenate([images, held_out.left, held_out.right]))
+        need_finite(vectors[seen])
         axes = principal_axes(
             vectors[images], self.axes, self.whiten, self.random_state
         )
-        seen = np.unique(np.concatenate([images, held_out.left, held_out.right]))
         coordinates = np.zeros((len(vectors), axes.weight.shape[1]), dtype=np.float32)
         coordinates[seen] = axes.transform(vectors[seen])
         self.n_dims_in_ = vectors.shape[1]
@@ -284,22 +281,27 @@ class SiameseMap(Projection):
         return {"projection.safetensors": save(arrays)}
 
     def from_members(self, members: Mapping[str, bytes]) -> SiameseMap:
-        """Take the layers back."""
+        """Take the layers back.
+
+        Raises
+        ------
+        ValueError
+            If they are not those of such a projection.
+        """
         from safetensors.numpy import load
 
         arrays = load(members["projection.safetensors"])
         self.maps_ = [_read_layers(arrays, f"map{i}") for i in range(self.members)]
-        self.joined_ = (
-            _read_layers(arrays, "joined") if "joined.bias0" in arrays else []
-        )
+        self.joined_ = []
+        if "joined.bias0" in arrays:
+            self.joined_ = _read_layers(arrays, "joined")
         if arrays:
             msg = f"{sorted(arrays)[0]!r} has no place in a projection {self.spec!r}"
             raise ValueError(msg)
-        widths = {layers[0][0].shape[0] for layers in self.maps_}
-        if len(widths) != 1:
-            msg = "its maps take vectors of different widths"
+        self.n_dims_in_, n_outputs = _common_widths(self.maps_)
+        if self.joined_ and _widths(self.joined_) != (2 * n_outputs, 1):
+            msg = f"its joined network is not one for pairs of {n_outputs} outputs"
             raise ValueError(msg)
-        self.n_dims_in_ = widths.pop()
         return self
 
     def n_outputs(self, n_dims: int, n_axes: int) -> int:
@@ -349,3 +351,15 @@ def _read_layers(arrays: dict[str, Any], name: str) -> Layers:
         msg = f"{name} has no layers"
         raise ValueError(msg)
     return layers
+
+
+def _widths(layers: Layers) -> tuple[int, int]:
+    return layers[0][0].shape[0], layers[-1][0].shape[1]
+
+
+def _common_widths(maps: list[Layers]) -> tuple[int, int]:
+    widths = {_widths(layers) for layers in maps}
+    if len(widths) != 1:
+        msg = "its maps are of different widths"
+        raise ValueError(msg)
+    return widths.pop()

@@ -9,6 +9,7 @@ import numpy as np
 
 from tllboost.projections.batches import batches
 from tllboost.projections.maps import COMMON_OPTIONS, SiameseMap
+from tllboost.projections.options import above_zero
 from tllboost.projections.stopping import Matches
 from tllboost.splits import PairSet
 from tllboost.splits.others import draw_others
@@ -39,7 +40,7 @@ class TripletProjection(SiameseMap):
     default_margin = 0.2
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
         **COMMON_OPTIONS,
-        "margin": float,
+        "margin": above_zero,
         "distance": one_of("cosine", "l2"),
         "negatives": one_of("random", "semi-hard", "hard"),
         "n_negatives": positive,
