@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 
-from tllboost.errors import BundleError, UnknownNameError, UsageError
+from tllboost.errors import BundleError, DataError, UnknownNameError, UsageError
 from tllboost.heads import HEADS, make_head
 from tllboost.heads.base import Validation
 from tllboost.heads.boosting import XGBoostHead, XGBoostRankHead, choose_bins
@@ -259,6 +259,50 @@ def test_the_cosine_head_needs_vectors() -> None:
         CosineHead().decision_function(np.ones((2, 2)))
 
 
+@EVERY_HEAD
+def test_a_head_asks_for_the_vectors_that_it_learned_from(head: str) -> None:
+    features = features_of(planted())
+    learner = fitted(head).head_
+    if head in ("naive-bayes", "random-forest"):  # which never look at the cosine
+        np.testing.assert_allclose(
+            learner.decision_function(np.asarray(features)), scores(head)
+        )
+        return
+    with pytest.raises(UsageError, match=r"ndarray of shape \(240, 16\)") as caught:
+        learner.decision_function(np.asarray(features))
+    assert "\n" not in str(caught.value)
+
+
+@EVERY_HEAD
+@pytest.mark.parametrize("wrong", [np.nan, 1e30])
+@pytest.mark.parametrize("side", ["train", "validation"])
+def test_vectors_that_are_not_finite_are_refused_in_one_line(
+    head: str, wrong: float, side: str
+) -> None:
+    data = planted()
+    vectors = data.vectors.copy()
+    vectors[getattr(data.split, side).left[:3]] = wrong
+    with np.errstate(over="ignore"), pytest.raises(DataError) as caught:
+        fit(data._replace(vectors=vectors * np.float32(1e10)), head, n_threads=1)
+    assert "features that are not finite numbers" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [LogisticHead, LinearSVMHead, MLPHead])
+def test_a_head_that_loses_its_way_says_so(kind: type) -> None:
+    data = planted()
+    validation = validation_of(data)
+    lost = validation._replace(features=np.full(validation.features.shape, np.nan))
+    train = np.asarray(features_of(data, "train"))
+    with pytest.raises(DataError, match="not a finite number at any step"):
+        kind().fit(train, data.split.train.label, validation=lost)
+
+
+def test_a_score_that_is_not_finite_is_never_chosen() -> None:
+    validation = validation_of(planted())
+    assert validation.loss(np.full(len(validation.label), np.nan)) == np.inf
+
+
 @pytest.mark.parametrize("kind", [LogisticHead, LinearSVMHead])
 def test_a_linear_head_is_its_weights_on_the_features(kind: type) -> None:
     head = fitted("logistic" if kind is LogisticHead else "linear-svm").head_
@@ -360,11 +404,73 @@ def test_features_read_in_blocks_teach_the_same(
 
 def test_boosting_starts_where_it_is_told() -> None:
     train, features = planted().split.train, features_of(planted(), "train")
-    for start in ("cosine", "none"):
+    for start in ("cosine", "frozen", "none"):
         head = XGBoostHead(start=start, n_estimators=3).fit(features, train.label)
         assert head.start_ == start
         assert (head.baseline_ is None) == (start == "none")
     assert XGBoostHead(n_estimators=3).fit(*arrays()[:2]).start_ == "none"
+
+
+def projected(data: Planted, side: str, spoilt: str) -> PairFeatures:
+    """Return features with vectors before and after, one of them noise."""
+    pairs = getattr(data.split, side)
+    noise = np.random.default_rng(9).normal(size=data.vectors.shape)
+    before, after = data.vectors, noise.astype(np.float32)
+    if spoilt == "frozen":
+        before, after = after, before
+    return PairFeatures(after, pairs.left, pairs.right, "dot", frozen=before)
+
+
+@pytest.mark.parametrize("head", [XGBoostHead, XGBoostRankHead])
+@pytest.mark.parametrize(
+    ("spoilt", "start"), [("frozen", "cosine"), ("projected", "frozen")]
+)
+def test_boosting_starts_from_the_cosine_that_validation_likes(
+    head: type, spoilt: str, start: str
+) -> None:
+    data = plant(240, n_dims=16, n_signal=8, noise=0.3)
+    train, validation = data.split.train, data.split.validation
+    held_out = projected(data, "validation", spoilt)
+    learner = head(n_jobs=1).fit(
+        projected(data, "train", spoilt),
+        train.label,
+        sample_weight=train.weight,
+        query=train.query,
+        validation=Validation(
+            held_out, validation.label, validation.weight, validation.query
+        ),
+    )
+    assert learner.start_ == start
+    test = projected(data, "test", spoilt)
+    score = learner.decision_function(test)
+    cosine = test.cosine() if start == "cosine" else test.frozen_cosine()
+    assert auc(score, data.split.test) > auc(cosine, data.split.test) - 0.05
+    again = head().from_members(learner.to_members())
+    assert again.start_ == start
+    np.testing.assert_array_equal(again.decision_function(test), score)
+    if learner.booster_ is None:
+        assert (np.diff(score[np.argsort(cosine, kind="stable")]) >= 0).all()
+
+
+@pytest.mark.parametrize("start", ["cosine", "frozen"])
+def test_a_start_that_is_told_is_kept(start: str) -> None:
+    data = planted()
+    features = projected(data, "train", "projected")
+    label = data.split.train.label
+    head = XGBoostHead(start=start, n_estimators=0).fit(features, label)
+    cosine = features.cosine() if start == "cosine" else features.frozen_cosine()
+    np.testing.assert_allclose(
+        head.decision_function(features), head.baseline_.log_odds(cosine), atol=1e-6
+    )
+
+
+def test_a_stored_start_that_is_unknown_is_refused() -> None:
+    train = planted().split.train
+    head = XGBoostHead(n_estimators=1).fit(features_of(planted(), "train"), train.label)
+    kept = head.to_members()
+    kept["head.json"] = kept["head.json"].replace(b'"cosine"', b'"sine"')
+    with pytest.raises(ValueError, match="start 'sine' is none of"):
+        XGBoostHead().from_members(kept)
 
 
 def test_trees_add_what_their_start_has_missed() -> None:
@@ -454,8 +560,9 @@ def test_boosted_heads_share_a_matrix_and_do_not_disturb_each_other() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": "cosines"}, "start='cosines' is none of auto, cosine, none"),
+        ({"start": "cosines"}, "start='cosines' is none of auto, cosine, frozen, none"),
         ({"start": "cosine"}, "needs PairFeatures"),
+        ({"start": "frozen"}, "needs PairFeatures"),
     ],
 )
 def test_a_start_that_can_not_be_is_refused(options, message: str) -> None:
@@ -484,6 +591,15 @@ def test_the_dense_head_before_any_epoch_is_the_cosine() -> None:
     scorer = fit(data, MLPHead(n_epochs=0))
     order = np.argsort(features.cosine(), kind="stable")
     assert (np.diff(scorer.score(features)[order]) >= 0).all()
+
+
+@pytest.mark.parametrize("merge", ["concat", "dot", "l1", "l2"])
+def test_the_dense_head_learns_from_every_merge(merge: str) -> None:
+    data = planted()
+    scorer = fit(data, "mlp", merge)
+    assert [len(bias) for _, bias in scorer.head_.layers_] == [512, 128, 1]
+    found = auc(scorer.score(features_of(data, merge=merge)), data.split.test)
+    assert found > auc(scores("cosine"), data.split.test) - 0.03
 
 
 def test_the_dense_head_minds_neither_offset_nor_unit_of_a_column() -> None:

@@ -105,12 +105,22 @@ class PairScorer:
         Raises
         ------
         DataError
-            If a side has one class only, or the head gives scores that are not finite.
+            If a side has one class only, or features or scores are not finite.
         """
-        for name, side in (("training", train), ("validation", validation)):
+        sides = (
+            ("training", train, features),
+            ("validation", validation, validation_features),
+        )
+        for name, side, rows in sides:
             if not 0 < np.count_nonzero(side.label) < len(side):
                 msg = (
                     f"the {name} side has matches only, or none: two classes are needed"
+                )
+                raise DataError(msg)
+            if not all(np.isfinite(block).all() for block in rows.blocks()):
+                msg = (
+                    f"the {name} side has features that are not finite numbers: the "
+                    "vectors of some pictures are not, or are far too large"
                 )
                 raise DataError(msg)
         counted = validation.weight > 0

@@ -9,9 +9,16 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from tllboost.calibration import fit_calibration, log_loss
-from tllboost.errors import UsageError
+from tllboost.errors import DataError, UsageError
 
-__all__ = ["PairHead", "Validation", "clearly_better", "head_score"]
+__all__ = [
+    "PairHead",
+    "Validation",
+    "clearly_better",
+    "cosine_of",
+    "head_score",
+    "refuse_lost",
+]
 
 
 class Validation(NamedTuple):
@@ -29,7 +36,10 @@ class Validation(NamedTuple):
         """Return the log loss of a score after its calibration on this same side.
 
         Calibrating first compares what the scores know, not what scale they are on.
+        Infinite where a score is not a finite number, so that it is never chosen.
         """
+        if not np.isfinite(score).all():
+            return np.inf
         curve = fit_calibration(score, self.label, self.weight)
         return log_loss(curve.log_odds(score), self.label, self.weight)
 
@@ -97,6 +107,35 @@ def _lists(
     rows = rows[np.isin(query[rows], kept)]
     starts = np.unique(query[rows], return_index=True)[1]
     return rows, starts, starts
+
+
+def cosine_of(X: Any, *, frozen: bool = False) -> NDArray[np.float32]:
+    """Return the cosine of each pair, before the projection if `frozen`.
+
+    Raises
+    ------
+    UsageError
+        If `X` is a plain array, which doesn't know the vectors.
+    """
+    if not hasattr(X, "cosine"):
+        msg = (
+            "the cosine of the pairs needs PairFeatures, which know the vectors; got "
+            f"{type(X).__name__} of shape {np.shape(X)}: give PairFeatures"
+        )
+        raise UsageError(msg)
+    cosine: NDArray[np.float32] = X.frozen_cosine() if frozen else X.cosine()
+    return cosine
+
+
+def refuse_lost(head: Any, loss: float) -> None:
+    """Raise DataError where the best validation loss of a head is no finite number."""
+    if not np.isfinite(loss):
+        msg = (
+            f"{type(head).__name__} found nothing to keep: its validation loss is not "
+            "a finite number at any step; look for vectors that are not finite or far "
+            "too large, or give smaller steps"
+        )
+        raise DataError(msg)
 
 
 class PairHead(ClassifierMixin, BaseEstimator):

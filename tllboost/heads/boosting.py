@@ -1,10 +1,11 @@
-"""Gradient-boosted heads that may start from the cosine.
+"""Gradient-boosted heads that may start from a cosine.
 
 Few pairs and many columns make a plain boosted head fall below the cosine that needs no
 training. Boosting can start from that baseline instead: the log-odds of a logistic
 curve on the cosine alone is the margin of tree zero, and trees add what it misses.
 Trees that validation does not clearly want are not kept, so such a head is seldom
-below its cosine.
+below its cosine. Of projected vectors there are two: the cosine of what the
+projection gave, and the frozen one, of what it was given.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration, fit_calibration
 from tllboost.errors import UsageError
-from tllboost.heads.base import PairHead, Validation, clearly_better
+from tllboost.heads.base import PairHead, Validation, clearly_better, cosine_of
 
 __all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins", "quantile_matrix"]
 
-_STARTS = ("auto", "cosine", "none")
+_STARTS = ("auto", "cosine", "frozen", "none")
+_COSINES = ("cosine", "frozen")
 _STEP = 10
 _LAST: list[Any] = []
 
@@ -33,10 +35,11 @@ class XGBoostHead(PairHead):
 
     Parameters
     ----------
-    start : {"auto", "cosine", "none"}, default="auto"
-        Margin of tree zero. "auto" grows both and takes the cosine unless validation
-        is clearly better without it; without a validation side it takes the cosine
-        where the features know it.
+    start : {"auto", "cosine", "frozen", "none"}, default="auto"
+        Margin of tree zero: the cosine of the vectors, that of the frozen vectors
+        before a projection, or nothing. "auto" grows from each in this order and takes
+        a later one only where validation is clearly better so; without a validation
+        side it takes the cosine where the features know it.
     n_estimators : int, default=400
         Trees at most.
     early_stopping_rounds : int, default=30
@@ -54,7 +57,7 @@ class XGBoostHead(PairHead):
     booster_ : xgboost.Booster or None
         None where no tree did better than the start alone.
     start_ : str
-        "cosine" or "none".
+        "cosine", "frozen" or "none".
     baseline_ : Calibration or None
         Curve from cosine to margin, where boosting starts from it.
 
@@ -122,8 +125,8 @@ class XGBoostHead(PairHead):
         if self.start not in _STARTS:
             msg = f"start={self.start!r} is none of {', '.join(_STARTS)}"
             raise UsageError(msg)
-        if self.start == "cosine" and not hasattr(X, "cosine"):
-            msg = "start='cosine' needs PairFeatures, which know the vectors"
+        if self.start in _COSINES and not hasattr(X, "cosine"):
+            msg = f"start={self.start!r} needs PairFeatures, which know the vectors"
             raise UsageError(msg)
         y = np.asarray(y)
         bins = self.max_bin or choose_bins(*X.shape)
@@ -132,11 +135,11 @@ class XGBoostHead(PairHead):
         best: NDArray[np.float64] | None = None
         for start in self._starts(X, validation):
             curve = None
-            if start == "cosine":
-                curve = fit_calibration(X.cosine(), y, sample_weight)
-            margin = np.zeros(len(y)) if curve is None else curve.log_odds(X.cosine())
-            matrix.set_base_margin(margin)
-            booster, losses = self._grow(matrix, bins, curve, validation)
+            if start in _COSINES:
+                cosine = cosine_of(X, frozen=start == "frozen")
+                curve = fit_calibration(cosine, y, sample_weight)
+            matrix.set_base_margin(_start_margin(X, start, curve))
+            booster, losses = self._grow(matrix, bins, start, curve, validation)
             if best is None or clearly_better(losses, best):
                 best = losses
                 self.booster_, self.start_, self.baseline_ = booster, start, curve
@@ -148,7 +151,10 @@ class XGBoostHead(PairHead):
             return (self.start,)
         if not hasattr(X, "cosine"):
             return ("none",)
-        return ("cosine", "none") if validation is not None else ("cosine",)
+        if validation is None:
+            return ("cosine",)
+        is_projected = X.frozen is not X.vectors
+        return ("cosine", "frozen", "none") if is_projected else ("cosine", "none")
 
     def _set_target(
         self,
@@ -168,6 +174,7 @@ class XGBoostHead(PairHead):
         self,
         matrix: Any,
         bins: int,
+        start: str,
         curve: Calibration | None,
         validation: Validation | None,
     ) -> tuple[Any, NDArray[np.float64]]:
@@ -197,9 +204,7 @@ class XGBoostHead(PairHead):
             for tree in range(self.n_estimators):
                 booster.update(matrix, tree)
             return booster, np.zeros(1)
-        margin = np.zeros(len(validation.label))
-        if curve is not None:
-            margin = curve.log_odds(validation.features.cosine())
+        margin = _start_margin(validation.features, start, curve)
         untouched = best = validation.losses(margin)
         kept = 0
         for first in range(0, self.n_estimators, _STEP):
@@ -219,9 +224,7 @@ class XGBoostHead(PairHead):
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the margin (log-odds, uncalibrated): (n_pairs,) float64."""
-        margin = np.zeros(len(X))
-        if self.baseline_ is not None:
-            margin += self.baseline_.log_odds(X.cosine())
+        margin = _start_margin(X, self.start_, self.baseline_)
         if self.booster_ is not None:
             margin += _margins(self.booster_, X)
         return margin
@@ -249,6 +252,9 @@ class XGBoostHead(PairHead):
             self.booster_.load_model(bytearray(members["head.ubj"]))
         state = json.loads(members["head.json"])
         self.start_, self.n_features_in_ = state["start"], state["n"]
+        if self.start_ not in _STARTS[1:]:
+            msg = f"start {self.start_!r} is none of {', '.join(_STARTS[1:])}"
+            raise ValueError(msg)
         curve = state["baseline"]
         self.baseline_ = None if curve is None else Calibration(*curve)
         return self
@@ -258,7 +264,7 @@ class XGBoostRankHead(XGBoostHead):
     """XGBoost trained to put each query's match above its others (pairwise LambdaMART).
 
     Burges, "From RankNet to LambdaRank to LambdaMART", 2010. Parameters as
-    :class:`XGBoostHead`; the margin starts from the cosine likewise.
+    :class:`XGBoostHead`; the margin starts from a cosine likewise.
     """
 
     objective = "rank:pairwise"
@@ -282,6 +288,13 @@ class XGBoostRankHead(XGBoostHead):
         matrix.set_group(np.diff(edges))
         matrix.set_info(label=y)
         matrix.set_info(weight=np.ones(len(edges) - 1))
+
+
+def _start_margin(X: Any, start: str, curve: Calibration | None) -> NDArray[np.float64]:
+    """Return each pair's margin before any tree: (n_pairs,) float64."""
+    if curve is None:
+        return np.zeros(len(X))
+    return curve.log_odds(cosine_of(X, frozen=start == "frozen"))
 
 
 def _margins(

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import UsageError
-from tllboost.heads.base import PairHead
+from tllboost.heads.base import PairHead, cosine_of
 
 __all__ = ["CosineHead"]
 
@@ -30,12 +29,7 @@ class CosineHead(PairHead):
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the cosine of each pair: (n_pairs,) float32 in [-1, 1]."""
-        if not hasattr(X, "cosine"):
-            msg = (
-                f"the cosine head needs PairFeatures, which know the vectors; got {X!r}"
-            )
-            raise UsageError(msg)
-        return X.cosine()
+        return cosine_of(X)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True

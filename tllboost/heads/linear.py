@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from tllboost.heads.base import PairHead, Validation
+from tllboost.heads.base import PairHead, Validation, cosine_of, refuse_lost
 from tllboost.heads.squared_hinge import SquaredHinge
 
 __all__ = ["LinearHead", "LinearSVMHead", "LogisticHead"]
@@ -91,11 +91,12 @@ class LinearHead(PairHead):
                 if validation is not None:
                     losses.append(validation.loss(held_out @ coef + intercept))
                 if not losses or losses[-1] < best:
-                    best = losses[-1] if losses else best
+                    best = losses[-1] if losses else 0.0
                     self._keep(X, coef, intercept)
                     self.scaling_, self.strength_ = scaling, strength
                 if len(losses) - int(np.argmin(losses or [0])) > _PATIENCE:
                     break
+        refuse_lost(self, best)
         return self
 
     def _keep(self, X: Any, coef: NDArray[np.float64], intercept: float) -> None:
@@ -127,7 +128,7 @@ class LinearHead(PairHead):
         blocks = X.blocks() if hasattr(X, "blocks") else [np.asarray(X, np.float32)]
         score = np.concatenate([block @ self.coef_ for block in blocks] or [[]])
         if self.cosine_coef_:
-            score = score + self.cosine_coef_ * X.cosine()
+            score = score + self.cosine_coef_ * cosine_of(X)
         return score + self.intercept_
 
     def to_members(self) -> dict[str, bytes]:

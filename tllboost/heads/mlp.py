@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from tllboost.calibration import Calibration, fit_calibration
-from tllboost.heads.base import PairHead, Validation
+from tllboost.heads.base import PairHead, Validation, cosine_of, refuse_lost
 from tllboost.heads.dense import layer_arrays, read_layers, run_layers
 from tllboost.merges import Layer
 
@@ -123,6 +123,8 @@ class MLPHead(PairHead):
                     best, since, self.layers_ = loss, 0, layers
                 if since >= self.patience:
                     break
+        if validation is not None:
+            refuse_lost(self, best)
         self.n_features_in_ = features.shape[1]
         return self
 
@@ -178,9 +180,9 @@ class MLPHead(PairHead):
 
 def _offset(baseline: Calibration, X: Any) -> NDArray[np.float64]:
     """Return the log-odds that the network adds to: (n_pairs,) float64."""
-    if not hasattr(X, "cosine"):
-        return np.zeros(len(X))
-    return baseline.log_odds(X.cosine())
+    if not baseline.slope:
+        return np.full(len(X), baseline.intercept)
+    return baseline.log_odds(cosine_of(X))
 
 
 def _layers(
