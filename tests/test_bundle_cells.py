@@ -285,7 +285,7 @@ def projected(npz: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("head", ["cosine", "logistic", "xgboost"])
-@pytest.mark.parametrize("projection", MAPS)
+@pytest.mark.parametrize("projection", [*MAPS, "infonce?depth=2&components=8/contrastive"])
 def test_every_projection_comes_back_as_it_was(
     tmp_path: Path, npz: Path, projection: str, head: str
 ) -> None:
@@ -317,7 +317,7 @@ def make_spec(classifier: Any) -> str:
 
 @pytest.mark.skipif("siamese-cnn" not in PROJECTIONS, reason="not registered")
 def test_a_network_from_scratch_comes_back_as_it_was(tmp_path: Path) -> None:
-    spec = "siamese-cnn?components=4&epochs=1"
+    spec = "siamese-cnn?components=16&epochs=1"
     made = make_classifier("pixels?size=16", "cosine", n_dims=768, projection=spec)
     loaded = load_bundle(save(tmp_path / "best.tllb", made))
     assert make_spec(loaded) == spec
@@ -401,6 +401,14 @@ FORGED_PROJECTIONS: dict[str, tuple[Edit, str]] = {
     "no such": (
         lambda manifest, _: manifest["cells"][0].update(projection="infonse"),
         "unknown projection 'infonse'",
+    ),
+    "code": (
+        lambda manifest, _: manifest["cells"][0].update(projection="no_such:Own"),
+        "'no_such:Own' is none that a bundle may hold",
+    ),
+    "code in a chain": (
+        lambda manifest, _: manifest["cells"][0].update(projection="infonce/a.b:Own"),
+        "none that a bundle may hold",
     ),
 }
 

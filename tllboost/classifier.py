@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tllboost.errors import UsageError
@@ -176,9 +176,6 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         return FittedCell(vectorizer, projection, scorer)
 
     def _new_projection(self) -> Projection | None:
-        if not isinstance(self.projection, str):
-            copy: Projection = clone(self.projection)
-            return copy
         return make_projection(
             self.projection,
             seed=self.random_state,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tllboost.bundle.tensors import check_tensors
 from tllboost.errors import TllboostError, UsageError
-from tllboost.projections import NONE, PROJECTIONS, make_projection
+from tllboost.projections import NONE, PROJECTIONS, is_built_in, make_projection
 from tllboost.projections.base import Projection
 
 __all__ = ["PROJECTION", "projection_members", "restore_projection"]
@@ -29,11 +29,11 @@ def projection_members(projection: Projection | None) -> tuple[str, dict[str, by
     """
     if projection is None:
         return NONE, {}
-    path = f"{type(projection).__module__}:{type(projection).__qualname__}"
-    if path not in {entry.path for entry in PROJECTIONS.values()}:
+    if not is_built_in(projection):
+        path = f"{type(projection).__module__}:{type(projection).__qualname__}"
         msg = (
-            f"projection {path!r} can't go into a bundle: built-in ones can: "
-            f"{', '.join(PROJECTIONS)}"
+            f"projection {path!r} can't go into a bundle: built-in ones "
+            f"can: {', '.join(PROJECTIONS)}"
         )
         raise UsageError(msg)
     return projection.spec, projection.to_members()
@@ -54,6 +54,9 @@ def restore_projection(spec: str, members: Mapping[str, bytes]) -> Projection | 
     ValueError
         If it is not to be trusted, or damaged.
     """
+    if ":" in spec:  # an import path: a stranger's code is never run
+        msg = f"its projection {spec!r} is none that a bundle may hold"
+        raise ValueError(msg)
     try:
         projection = make_projection(spec, device="cpu")
     except TllboostError as error:

@@ -7,15 +7,17 @@ between the vectorizer and the merge; ``none`` leaves vectors as they are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from tllboost.errors import UsageError
 from tllboost.registry import Entry, Registry
 from tllboost.vectorizers.spec import parse_spec
 
 if TYPE_CHECKING:
     from tllboost.projections.base import Projection
 
-__all__ = ["NONE", "PROJECTIONS", "make_projection"]
+__all__ = ["NONE", "PROJECTIONS", "is_built_in", "make_projection"]
 
 NONE = "none"
 
@@ -43,20 +45,28 @@ PROJECTIONS = Registry(
 
 
 def make_projection(
-    spec: str, *, seed: int = 0, device: str = "auto", n_threads: int | None = None
+    spec: str | Any,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    n_threads: int | None = None,
 ) -> Projection | None:
     """Return an unfitted projection, None for ``none``.
 
     Parameters
     ----------
-    spec : str
-        A name of :data:`PROJECTIONS`, options after a question mark:
-        ``infonce?components=256&depth=2``.
+    spec : str or Projection or object
+        A name of :data:`PROJECTIONS`, or ``package.module:Class`` for one of your own,
+        options after a question mark: ``infonce?components=256&depth=2``. Names joined
+        by slashes stand on top of each other: ``triplet/contrastive``. Of an object a
+        copy is returned; one that is no :class:`~tllboost.projections.base.Projection`
+        needs ``fit(vectors, train, validation)`` and ``transform(vectors)``.
     seed : int, default=0
     device : str, default="auto"
         Where it trains: ``auto``, ``cpu``, ``cuda``.
     n_threads : int or None, default=None
-        Threads that it trains with; None leaves torch's default.
+        Threads that it trains with; None leaves torch's default. Seed, device and
+        threads of an object are its own.
 
     Raises
     ------
@@ -72,13 +82,68 @@ def make_projection(
     >>> make_projection("none") is None
     True
     """
-    parsed = parse_spec(spec)
-    if parsed.kind == NONE:
-        parsed.without_options()
+    if not isinstance(spec, str):
+        return _copy(spec)
+    if spec.partition("?")[0] == NONE:
+        parse_spec(spec).without_options()
         return None
-    kind = PROJECTIONS.resolve(parsed.kind)
-    options = parsed.typed_options(kind.OPTIONS)
-    made: Projection = kind(
-        **options, random_state=seed, device=device, n_threads=n_threads
-    )
-    return made
+    context = {"random_state": seed, "device": device, "n_threads": n_threads}
+    parts = [_make_one(text, context) for text in spec.split("/")]
+    if len(parts) == 1:
+        return parts[0]
+    from tllboost.projections.chain import ChainProjection
+
+    return ChainProjection(tuple(parts))
+
+
+def is_built_in(projection: Projection) -> bool:
+    """Tell whether no class of the user's own is in a projection.
+
+    Examples
+    --------
+    >>> is_built_in(make_projection("triplet/infonce"))
+    True
+    """
+    kinds = map(type, getattr(projection, "parts", (projection,)))
+    paths = {entry.path for entry in PROJECTIONS.values()}
+    return all(f"{kind.__module__}:{kind.__qualname__}" in paths for kind in kinds)
+
+
+def _make_one(text: str, context: Mapping[str, Any]) -> Projection:
+    """Return one part of a chain."""
+    from tllboost.projections.base import Projection
+    from tllboost.projections.custom import CustomProjection, accepted
+
+    parsed = parse_spec(text)
+    if parsed.kind in (NONE, ""):
+        msg = f"{parsed.kind!r} can't be a part of a chain: give learned projections"
+        raise UsageError(msg)
+    if parsed.kind in PROJECTIONS:
+        parsed.without_rest()
+        kind = PROJECTIONS.resolve(parsed.kind)
+    else:
+        kind = PROJECTIONS.resolve(text.partition("?")[0])
+    if not isinstance(kind, type):
+        parsed.without_options()
+        return _copy(kind)
+    options = parsed.typed_options(getattr(kind, "OPTIONS", {}))
+    made = kind(**options, **accepted(kind, **context))
+    if isinstance(made, Projection):
+        return made
+    wrapped = CustomProjection(made)
+    wrapped.check_options()
+    return wrapped
+
+
+def _copy(given: Any) -> Projection:
+    """Return an unfitted copy of a projection, wrapped if it is of no such class."""
+    from sklearn.base import clone
+
+    from tllboost.projections.base import Projection
+    from tllboost.projections.custom import CustomProjection
+
+    if not isinstance(given, Projection):
+        given = CustomProjection(given)
+    given.check_options()
+    copy: Projection = clone(given)
+    return copy

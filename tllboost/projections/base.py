@@ -22,22 +22,24 @@ class Projection(BaseEstimator):
     """Base of the projections.
 
     A subclass stores its arguments, fits in ``fit``, maps in ``transform`` and keeps
-    what it learned as named bytes that hold no code.
+    what it learned as named bytes that hold no code. One of your own may call itself
+    ``package.module:Class``, the name that it is given by, or leave ``name`` out.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
 
     @property
     def spec(self) -> str:
         """The spelling that :func:`~tllboost.projections.make_projection` takes."""
-        default = type(self)()
+        kind = type(self)
+        default, name = kind(), self.name or f"{kind.__module__}:{kind.__qualname__}"
         options = "&".join(
-            f"{name}={_as_text(getattr(self, name))}"
-            for name in self.OPTIONS
-            if getattr(self, name) != getattr(default, name)
+            f"{option}={_as_text(getattr(self, option))}"
+            for option in self.OPTIONS
+            if getattr(self, option) != getattr(default, option)
         )
-        return f"{self.name}?{options}" if options else self.name
+        return f"{name}?{options}" if options else name
 
     def check_options(self) -> None:
         """Refuse options that could not be given by name.
@@ -59,7 +61,7 @@ class Projection(BaseEstimator):
         for name, value in self.get_params(deep=False).items():
             known = name in self.OPTIONS or name in _NOT_IN_NAMES
             if not known and value != getattr(default, name):
-                msg = f"{self.name} has no option {name!r}: {', '.join(self.OPTIONS)}"
+                msg = f"{self.spec!r} has no option {name!r}: {', '.join(self.OPTIONS)}"
                 raise UsageError(msg)
         parse_spec(self.spec).typed_options(self.OPTIONS)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +21,8 @@ from tllboost.projections.lenet import (
     run_layers,
     side_of,
 )
+from tllboost.projections.options import above_zero, whole
+from tllboost.projections.torch_state import own_chance, threads
 from tllboost.splits import PairSet
 from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.spec import positive
@@ -31,13 +32,6 @@ __all__ = ["SiameseCNNProjection"]
 Floats = NDArray[np.float32]
 _ROWS = 256
 _JOINED = ("joined", "joined_bias")  # trained along; what is kept maps one picture
-
-
-def _whole_number(text: str) -> int:
-    if not text.isdecimal():
-        msg = "write a whole number, 0 or more"
-        raise ValueError(msg)
-    return int(text)
 
 
 class SiameseCNNProjection(Projection):
@@ -84,9 +78,9 @@ class SiameseCNNProjection(Projection):
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
         "components": positive,
         "epochs": positive,
-        "patience": _whole_number,
+        "patience": whole,
         "batch": positive,
-        "rate": float,
+        "rate": above_zero,
     }
 
     def __init__(
@@ -118,7 +112,7 @@ class SiameseCNNProjection(Projection):
         Raises
         ------
         UsageError
-            If the vectors are not those of ``pixels``.
+            If the vectors are not those of ``pixels``, or an option is wrong.
         DataError
             If the training pairs are all matches or none is, or the network gives all
             pictures the same vector.
@@ -127,6 +121,7 @@ class SiameseCNNProjection(Projection):
 
         from tllboost.vectorizers.torch_run import choose_device
 
+        self.check_options()
         side = side_of(vectors.shape[1])
         if len(np.unique(train.label)) < 2:
             msg = (
@@ -136,7 +131,7 @@ class SiameseCNNProjection(Projection):
             raise DataError(msg)
         self.n_dims_in_ = vectors.shape[1]
         device = choose_device(self.device)
-        with _threads(self.n_threads), _own_chance(self.random_state):
+        with threads(self.n_threads), own_chance(self.random_state, device):
             weights = random_layers(side, self.components)
             weights = {name: one.to(device) for name, one in weights.items()}
             weights = {name: one.requires_grad_() for name, one in weights.items()}
@@ -191,7 +186,7 @@ class SiameseCNNProjection(Projection):
         weights = {k: torch.from_numpy(v).to(device) for k, v in self.arrays_.items()}
         images = as_images(vectors)
         blocks = [np.zeros((0, len(self.arrays_["dense_bias"])), np.float32)]
-        with _threads(self.n_threads), torch.inference_mode():
+        with threads(self.n_threads), torch.inference_mode():
             for start in range(0, len(images), _ROWS):
                 block = torch.from_numpy(images[start : start + _ROWS]).to(device)
                 blocks.append(run_layers(weights, block).cpu().numpy())
@@ -235,26 +230,3 @@ class SiameseCNNProjection(Projection):
                 "point; give a lower rate"
             )
             raise DataError(msg)
-
-
-@contextmanager
-def _threads(n_threads: int | None) -> Iterator[None]:
-    """Let torch use that many threads, for as long as the block lasts."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(n_threads or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _own_chance(seed: int) -> Iterator[None]:
-    """Seed torch and leave the caller's random state as it was."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from tllboost.errors import DataError
 from tllboost.projections.network import Network, dense_layers, siamese_network
 from tllboost.projections.stopping import Matches
+from tllboost.projections.torch_state import own_chance, threads
 from tllboost.splits import PairSet
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def train_map(
     device = choose_device(projection.device)
     seed = projection.random_state + 1_000 * member
     n_axes = coordinates.shape[1]
-    with _threads(projection.n_threads), _own_chance(seed, device):
+    with threads(projection.n_threads), own_chance(seed, device):
         network = siamese_network(
             n_axes,
             projection.n_outputs(projection.n_dims_in_, n_axes),
@@ -124,26 +123,3 @@ def _best_epoch(
         if projection.patience and since >= projection.patience:
             break
     return result
-
-
-@contextmanager
-def _threads(n_threads: int | None) -> Iterator[None]:
-    """Let torch use that many threads, for as long as the block lasts."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(n_threads or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _own_chance(seed: int, device: Any) -> Iterator[None]:
-    """Seed torch and leave the caller's random state as it was."""
-    import torch
-
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -1,0 +1,122 @@
+"""``triplet/contrastive``: one projection on top of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from tllboost.projections.base import Projection
+from tllboost.splits import PairSet
+
+__all__ = ["ChainProjection"]
+
+Floats = NDArray[np.float32]
+_MEMBER = "projection.safetensors"
+
+
+class ChainProjection(Projection):
+    """Projections one after the other, each fitted on what the one before gives.
+
+    Parameters
+    ----------
+    parts : sequence of Projection
+        Two at least; copies of them are fitted.
+
+    Attributes
+    ----------
+    parts_ : tuple of Projection
+        The fitted copies.
+
+    Examples
+    --------
+    >>> from tllboost.projections import make_projection
+    >>> make_projection("triplet?depth=2/contrastive?joined=false").spec
+    'triplet?depth=2/contrastive?joined=false'
+    """
+
+    def __init__(self, parts: Sequence[Projection]) -> None:
+        self.parts = parts
+
+    @property
+    def spec(self) -> str:
+        """The spelling of every part, joined by slashes."""
+        return "/".join(part.spec for part in self.parts)
+
+    @property
+    def n_dims_in_(self) -> int:
+        """Width of the vectors that the first part takes."""
+        width: int = self.parts_[0].n_dims_in_  # type: ignore[attr-defined]
+        return width
+
+    @property
+    def joined_(self) -> Any:
+        """The network that was trained along with the last part; empty for none."""
+        return getattr(self.parts_[-1], "joined_", [])
+
+    def check_options(self) -> None:
+        """Refuse options that could not be given by name, of any part."""
+        for part in self.parts:
+            part.check_options()
+
+    def fit(
+        self, vectors: Floats, train: PairSet, validation: PairSet
+    ) -> ChainProjection:
+        """Fit one part after the other, all on the same pairs."""
+        self.check_options()
+        # No part may look at the pictures of another side: they are not even mapped.
+        seen = np.unique(
+            np.concatenate([train.left, train.right, validation.left, validation.right])
+        )
+        fitted: list[Projection] = []
+        for index, part in enumerate(self.parts):
+            fitted.append(clone(part).fit(vectors, train, validation))
+            if index < len(self.parts) - 1:
+                projected = fitted[-1].transform(vectors[seen])
+                vectors = np.zeros((len(vectors), projected.shape[1]), np.float32)
+                vectors[seen] = projected
+        self.parts_ = tuple(fitted)
+        return self
+
+    def transform(self, vectors: Floats) -> Floats:
+        """Return what the last part gives: (n_images, n_components) float32."""
+        for part in self.parts_:
+            vectors = part.transform(vectors)
+        return vectors
+
+    def to_members(self) -> dict[str, bytes]:
+        """Return the tensors of all parts, their names preceded by a number."""
+        from safetensors.numpy import load, save
+
+        arrays = {
+            f"{index}.{name}": array
+            for index, part in enumerate(self.parts_)
+            for name, array in load(part.to_members()[_MEMBER]).items()
+        }
+        return {_MEMBER: save(arrays)}
+
+    def from_members(self, members: Mapping[str, bytes]) -> ChainProjection:
+        """Take the tensors back.
+
+        Raises
+        ------
+        ValueError
+            If they are not those of such a chain.
+        """
+        from safetensors.numpy import load, save
+
+        own: list[dict[str, Any]] = [{} for _ in self.parts]
+        for name, array in load(members[_MEMBER]).items():
+            index, _, rest = name.partition(".")
+            if not index.isdecimal() or int(index) >= len(own):
+                msg = f"{name!r} has no place in a projection {self.spec!r}"
+                raise ValueError(msg)
+            own[int(index)][rest] = array
+        self.parts_ = tuple(
+            clone(part).from_members({_MEMBER: save(arrays)})
+            for part, arrays in zip(self.parts, own, strict=True)
+        )
+        return self
