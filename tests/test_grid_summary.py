@@ -19,7 +19,7 @@ from makers import fit, plant, record
 from tllboost.cli.config import as_toml, merge_config
 from tllboost.errors import DataError, UsageError
 from tllboost.grid.headline import headline
-from tllboost.grid.measure import Bench, best_of_folds, measure
+from tllboost.grid.measure import Bench, Space, best_of_folds, measure
 from tllboost.grid.outputs import RESULT_COLUMNS
 from tllboost.grid.plan import Cell, digest, plan_cells
 from tllboost.grid.records import read_record, record_path, write_record
@@ -270,7 +270,8 @@ def test_the_plan_has_one_cosine_a_vectorizer_and_refuses_doubles() -> None:
 
 def test_a_measured_cell_is_what_its_scores_say() -> None:
     data = plant(100, n_dims=12, n_signal=4)
-    measured = measure(Bench(data.vectors, [data.split], "dot", 0), "logistic")
+    bench = Bench([Space(data.vectors)], [data.split], "dot", 0)
+    measured, _ = measure(bench, "logistic")
     test = data.split.test
     scorer = fit(data, "logistic", n_threads=1)
     score = scorer.score(PairFeatures(data.vectors, test.left, test.right))
@@ -292,8 +293,8 @@ def test_a_measured_cell_is_what_its_scores_say() -> None:
 
 def test_the_best_of_ten_folds_flatters() -> None:
     data = plant(100, n_dims=12, n_signal=4, protocol=Protocol("holidays2017"))
-    bench = Bench(data.vectors, [data.split], "l1", 0)
-    held_out = measure(bench, "logistic")["figures"]["accuracy"]
+    bench = Bench([Space(data.vectors)], [data.split], "l1", 0)
+    held_out = measure(bench, "logistic")[0]["figures"]["accuracy"]
     assert 1 >= best_of_folds(bench, "logistic") > held_out
 
 

@@ -107,6 +107,10 @@ def _converted(path: Path, key: str, value: Any) -> Any:
         )
         fits = isinstance(value, list) and all(map(_is_cell, value))
         fits = fits and len({cell["name"] for cell in value}) == len(value)
+    elif key == "alias":
+        wanted = "a table [alias] of vectorizers by their short names"
+        fits = isinstance(value, dict)
+        fits = fits and all(isinstance(text, str) for text in value.values())
     elif key == "offline":
         wanted, fits = "true or false", isinstance(value, bool)
     if not fits:

@@ -168,7 +168,7 @@ def _sides(
     if everything and protocol is not None:
         msg = f"--all leaves no test side, so --protocol {protocol!r} says nothing"
         raise UsageError(msg)
-    data = gather(table, [])
+    data = gather(table, {})
     table = data.table
     if everything:
         train, validation = training_sides(

@@ -164,7 +164,7 @@ def grid(
     """Measure every (vectorizer, projection, merge, head): a results matrix."""
     from tllboost.cli.config import merge_config
 
-    given = {**context.params, "cell": None}
+    given = {**context.params, "cell": None, "alias": None}
     options = merge_config(config, given, _explicit(context))
     run(options, quiet=quiet)
 
@@ -209,6 +209,7 @@ def run(options: dict[str, Any], *, quiet: bool = False) -> None:
             options["head"] or DEFAULT_HEADS,
             projections,
             named=named,
+            aliases=options["alias"],
             ensemble=options["ensemble"],
             out=options["out"],
             protocol=_protocol(options, table),

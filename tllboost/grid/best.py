@@ -22,7 +22,7 @@ from tllboost.grid.projecting import (
     spaces_of,
 )
 from tllboost.grid.result import GridResult
-from tllboost.grid.suits import is_finetune
+from tllboost.grid.suits import parts_of
 from tllboost.grid.summary import by_validation
 from tllboost.metrics import METRICS
 from tllboost.projections import NONE
@@ -51,7 +51,7 @@ class Packing:
         Cells are fitted on this seed's training side, so that the figures of its test
         side stay test figures.
     learned : dict of (vectorizer, projection, seed) to Learned
-    tuned : dict of (vectorizer, projection, seed) to (list of Vectorizer, of ndarray)
+    tuned : dict of (vectorizer, fine-tuning, seed) to lists of Vectorizer and ndarray
         Fine-tuned networks and their vectors, one a fold.
     """
 
@@ -130,22 +130,23 @@ def _fitted(cell: Cell, packing: Packing) -> tuple[Any, Golden]:
     """Fit a cell on the first fold; return it, and the vectors of its golden pairs."""
     from tllboost.fitted import FittedCell
 
-    key = (cell.vectorizer, cell.projection, packing.seed)
+    tuning, rest = parts_of(cell.projection)
     frozen = packing.data.vectors[cell.vectorizer].array
-    vectorizer, projection, tuned = packing.made[cell.vectorizer], None, None
-    files = packing.learned[key].files if cell.projection != NONE else ()
+    vectorizer, base, projection = packing.made[cell.vectorizer], frozen, None
+    if tuning != NONE:
+        networks, arrays = packing.tuned[cell.vectorizer, tuning, packing.seed]
+        vectorizer, base = networks[0], arrays[0]
+    learned = Learned()
+    if rest != NONE:
+        learned = packing.learned[cell.vectorizer, cell.projection, packing.seed]
+        projection = read_projection(rest, learned.files[0])
     splits = packing.data.splits(packing.protocol, packing.seed)[:1]
-    if is_finetune(cell.projection):
-        networks, tuned = packing.tuned[key]
-        vectorizer, tuned = networks[0], tuned[:1]
-    elif cell.projection != NONE:
-        projection = read_projection(cell.projection, files[0])
-    splits = prepared_splits(splits, frozen, packing.protocol.n_hard)
-    spaces = spaces_of(frozen, cell.projection, files[:1], 1, tuned)
-    bench = Bench(spaces, splits, cell.features, packing.seed)
+    splits = prepared_splits(splits, [base], packing.protocol.n_hard)
+    bench = Bench(
+        spaces_of([base], frozen, learned), splits, cell.features, packing.seed
+    )
     scorer = _fit_elsewhere(bench, cell.head)
-    golden = _golden(bench, frozen if tuned is None else tuned[0])
-    return FittedCell(vectorizer, projection, scorer), golden
+    return FittedCell(vectorizer, projection, scorer), _golden(bench, base)
 
 
 def _fit_elsewhere(bench: Bench, head: str) -> PairScorer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +81,7 @@ class GridData:
 
 def gather(
     table: PairTable,
-    vectorizers: Sequence[Any],
+    vectorizers: Mapping[str, Any],
     *,
     store: VectorStore | str | os.PathLike[str] | None = None,
     batch_size: int = 32,
@@ -89,20 +89,28 @@ def gather(
 ) -> GridData:
     """Vectorize the images of a table and tie them into components.
 
+    Parameters
+    ----------
+    table : PairTable
+    vectorizers : mapping of str to Vectorizer
+        By the label that cells know them under.
+    store : VectorStore, path-like or None
+    batch_size : int, default=32
+    progress : callable or None
+
     Raises
     ------
     DataError
         If no match is left.
     UsageError
-        If two vectorizers would have the same label.
+        If a vectorizer needs pictures and there are none.
+    HubError
+        If no vectorizer's published weights can be had.
     """
     vectors: dict[str, Vectors] = {}
     failures: dict[int, str] = {}
     unavailable: dict[str, str] = {}
-    for vectorizer in vectorizers:
-        if vectorizer.label in vectors:
-            msg = f"two vectorizers are both called {vectorizer.label!r}: give one"
-            raise UsageError(msg)
+    for label, vectorizer in vectorizers.items():
         _need_pictures(table, vectorizer)
         try:
             result = vectorize(
@@ -114,13 +122,13 @@ def gather(
                 progress=progress,
             )
         except HubError as error:
-            unavailable[vectorizer.label] = str(error)
+            unavailable[label] = str(error)
             if len(unavailable) == len(vectorizers):
                 raise
             continue
         failures = result.failures | failures
-        vectors[vectorizer.label] = Vectors(
-            vectorizer.label,
+        vectors[label] = Vectors(
+            label,
             space_of(vectorizer),
             result.vectors,
             result.seconds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from tllboost.errors import TllboostError
 from tllboost.grid.data import GridData
 from tllboost.grid.measure import Space, one_thread
 from tllboost.grid.parallel import run_parallel
-from tllboost.grid.suits import is_finetune, tuning_settings
+from tllboost.grid.suits import parts_of, tuning_settings
 from tllboost.projections import NONE, make_projection
 from tllboost.splits import Protocol, Split
 from tllboost.splits.hard import harden
 from tllboost.whole_file import whole_file, write_text
+
+Floats = NDArray[np.float32]
 
 __all__ = [
     "Learned",
@@ -35,12 +37,23 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Learning:
-    """A projection to be fitted: of which vectors, on which split, under what name."""
+    """A projection to be fitted: of which vectors, on which split, under what name.
+
+    ``projection`` is one of vectors or the fine-tuning of a network; ``tuning`` is the
+    fine-tuning that a projection of vectors stands on, or "none".
+    """
 
     vectorizer: str
+    tuning: str
     projection: str
     seed: int
     id: str
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What it is found under: vectorizer, whole projection, seed."""
+        both = (self.tuning, self.projection)
+        return self.vectorizer, "/".join(p for p in both if p != NONE), self.seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +64,16 @@ class Learned:
     ----------
     files : tuple of Path
         What was learned, a file a fold; empty where it failed.
+    projection : str
+        What they are files of.
     seconds : float
         Of all folds together.
     error : str
         Why it failed, or nothing.
     """
 
-    files: tuple[Path, ...]
+    files: tuple[Path, ...] = ()
+    projection: str = NONE
     seconds: float = float("nan")
     error: str = ""
 
@@ -68,7 +84,8 @@ def learn(
     protocol: Protocol,
     out: Path,
     *,
-    made: dict[str, Any],
+    made: Mapping[str, Any],
+    tuned: Mapping[tuple[str, str, int], list[Floats]],
     workers: int,
     device: str,
     progress: Callable[[int, int, str], None] | None,
@@ -84,6 +101,8 @@ def learn(
         Its folder ``projections`` keeps what was learned.
     made : dict of str to Vectorizer
         By label; fine-tuning starts from them.
+    tuned : dict of (vectorizer, fine-tuning, seed) to list of ndarray
+        Vectors of fine-tuned networks that projections stand on, an array a fold.
     workers : int
         Processes.
     device : str
@@ -99,10 +118,10 @@ def learn(
         delayed(_learn_one)(
             one,
             out,
-            data.vectors[one.vectorizer].array,
+            _bases(one, data, protocol, tuned),
             data.splits(protocol, one.seed),
             protocol.n_hard,
-            (made[one.vectorizer], paths) if is_finetune(one.projection) else None,
+            (made[one.vectorizer], paths) if _is_tuning(one) else None,
             device,
         )
         for one in missing
@@ -111,53 +130,68 @@ def learn(
     for file in files:
         file.unlink(missing_ok=True)
     run_parallel(calls, files, workers, progress, "projections")
-    return {
-        (one.vectorizer, one.projection, one.seed): _outcome(out, one, data, protocol)
-        for one in wanted
-    }
+    return {one.key: _outcome(out, one, data, protocol) for one in wanted}
+
+
+def _is_tuning(one: Learning) -> bool:
+    return parts_of(one.projection)[0] != NONE
+
+
+def _bases(
+    one: Learning,
+    data: GridData,
+    protocol: Protocol,
+    tuned: Mapping[tuple[str, str, int], list[Floats]],
+) -> list[Floats]:
+    """Return the vectors that a projection is fitted on, an array a fold."""
+    if one.tuning != NONE:
+        return tuned[one.vectorizer, one.tuning, one.seed]
+    n_folds = len(data.splits(protocol, one.seed))
+    return [data.vectors[one.vectorizer].array] * n_folds
 
 
 def prepared_splits(
-    splits: list[Split], frozen: NDArray[np.float32], n_hard: int
+    splits: Sequence[Split], bases: Sequence[Floats], n_hard: int
 ) -> list[Split]:
-    """Return splits whose training non-matches are hard, if that was asked."""
+    """Return splits whose training non-matches are hard, if that was asked.
+
+    Parameters
+    ----------
+    splits : sequence of Split
+    bases : sequence of ndarray of shape (n_images, n_dims), float32
+        What "near" is told by, an array a fold.
+    n_hard : int
+    """
     if not n_hard:
-        return splits
+        return list(splits)
     return [
-        replace(split, train=harden(split.train, frozen, n_hard)) for split in splits
+        replace(split, train=harden(split.train, base, n_hard))
+        for split, base in zip(splits, bases, strict=True)
     ]
 
 
-def spaces_of(
-    frozen: NDArray[np.float32],
-    projection: str,
-    files: tuple[Path, ...],
-    n_folds: int,
-    tuned: list[NDArray[np.float32]] | None = None,
-) -> list[Space]:
+def spaces_of(bases: Sequence[Floats], frozen: Floats, learned: Learned) -> list[Space]:
     """Return the vectors of each fold after a projection.
 
     Parameters
     ----------
-    frozen : ndarray of shape (n_images, n_dims), float32
-    projection : str
-    files : tuple of Path
-        What was learned, a file a fold; none where nothing is.
-    n_folds : int
-    tuned : list of ndarray, or None
-        Of fine-tuned networks: their vectors, an array a fold.
+    bases : sequence of ndarray of shape (n_images, n_dims), float32
+        Before it, an array a fold: as the vectorizer gave them, or fine-tuned.
+    frozen : ndarray of shape (n_images, n_frozen_dims), float32
+        As the vectorizer gave them.
+    learned : Learned
+        Its files are none where no vectors are mapped.
     """
-    if projection == NONE:
-        return [Space(frozen)] * n_folds
-    if tuned is not None:
-        return [Space(fold, frozen=frozen) for fold in tuned]
     spaces = []
-    for file in files:
-        fitted = read_projection(projection, file)
+    for fold, base in enumerate(bases):
+        if not learned.files:
+            spaces.append(Space(base, frozen=None if base is frozen else frozen))
+            continue
+        fitted = read_projection(learned.projection, learned.files[fold])
         with one_thread():
-            projected = fitted.transform(frozen)
+            projected = fitted.transform(base)
         joined = getattr(fitted, "joined_", None) or None
-        spaces.append(Space(projected, frozen=frozen, joined=joined))
+        spaces.append(Space(projected, frozen=base, joined=joined))
     return spaces
 
 
@@ -171,7 +205,7 @@ def read_projection(projection: str, file: Path) -> Any:
 def _learn_one(
     one: Learning,
     out: Path,
-    frozen: NDArray[np.float32],
+    bases: Sequence[Floats],
     splits: list[Split],
     n_hard: int,
     network: tuple[Any, Any] | None,
@@ -181,7 +215,8 @@ def _learn_one(
     started = time.perf_counter()
     record: dict[str, Any] = {"id": one.id, "projection": one.projection, "error": ""}
     try:
-        for fold, split in enumerate(prepared_splits(splits, frozen, n_hard)):
+        prepared = prepared_splits(splits, bases, n_hard)
+        for fold, (split, base) in enumerate(zip(prepared, bases, strict=True)):
             file = _file(out, one, fold)
             if network is not None:
                 _fine_tune(one, split, file, network, device)
@@ -190,7 +225,7 @@ def _learn_one(
                 one.projection, seed=one.seed, device=device, n_threads=1
             )
             with one_thread():
-                made.fit(frozen, split.train, split.validation)
+                made.fit(base, split.train, split.validation)
             with whole_file(file) as stream:
                 stream.write(made.to_members()["projection.safetensors"])
     except Exception as error:
@@ -251,8 +286,8 @@ def _outcome(out: Path, one: Learning, data: GridData, protocol: Protocol) -> Le
         record = json.loads(_record_path(out, one).read_text(encoding="utf-8"))
         error, seconds = str(record["error"]), float(record["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
-        return Learned((), error="its process died (out of memory?)")
+        return Learned(error="its process died (out of memory?)")
     files = _files(out, one, data, protocol)
     if not error and not all(file.is_file() for file in files):
         error = "its files are gone: run again"
-    return Learned(() if error else files, seconds, error)
+    return Learned(() if error else files, one.projection, seconds, error)

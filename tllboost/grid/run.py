@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tllboost.grid.projecting import Learned, Learning, learn
 from tllboost.grid.records import read_record, write_record
 from tllboost.grid.result import GridResult
 from tllboost.grid.settings import claim_folder
-from tllboost.grid.suits import is_finetune, suits
+from tllboost.grid.suits import parts_of, suits
 from tllboost.grid.summary import summarise
 from tllboost.grid.tuning import tuned_vectors
 from tllboost.grid.workers import failed, is_finished, make_tasks, run_tasks
@@ -45,6 +46,7 @@ def run_grid(
     projections: Sequence[str] = (NONE,),
     *,
     named: Sequence[Mapping[str, str]] = (),
+    aliases: Mapping[str, str] | None = None,
     ensemble: int = 0,
     out: str | os.PathLike[str],
     protocol: Protocol | None = None,
@@ -78,6 +80,8 @@ def run_grid(
     named : sequence of mapping, default=()
         More cells, each with a name: "name", "vectorizer", "head", and "projection"
         and "merge" unless they are "none".
+    aliases : mapping of str to str, or None
+        Short names of vectorizers, that all tables show them under.
     ensemble : int, default=0
         Average the log-odds of that many cells, each seed's best on its own
         validation side, as one more row and one more bundle.
@@ -137,21 +141,22 @@ def run_grid(
     if not seeds:
         msg = "seeds is empty: a grid needs at least one"
         raise UsageError(msg)
-    made = _make(vectorizers, named, device=device, offline=offline)
-    names = {_named_cell(one, made): one["name"] for one in named}
+    called = _Called(aliases or {}, device=device, offline=offline)
+    labels = [called.label(choice) for choice in vectorizers]
+    names = {called.cell(one): one["name"] for one in named}
+    made = called.made
     cells = plan_cells(
-        [made[_as_key(v)].label for v in vectorizers],
+        labels,
         list(merges),
         list(heads),
         list(projections),
-        suits=suits,
+        suits=lambda label, projection: suits(made[label], projection),
         named=names,
     )
     out = Path(out)
-    by_label = {vectorizer.label: vectorizer for vectorizer in made.values()}
     data = gather(
         table,
-        list(by_label.values()),
+        made,
         store=default_store() if store is None else store,
         progress=progress,
     )
@@ -187,23 +192,28 @@ def run_grid(
     if finished:
         say(f"{len(finished)} of {len(ids)} cells are finished already")
     workers = n_jobs or os.cpu_count() or 1
-    learned = learn(
-        _learnings(cells, seeds, data, protocol, splits),
-        data,
-        protocol,
-        out,
-        made=by_label,
+    learner = partial(
+        learn,
+        data=data,
+        protocol=protocol,
+        out=out,
+        made=made,
         workers=workers,
         device=device,
         progress=progress,
     )
+    wanted = _learnings(cells, seeds, data, protocol, splits)
+    learned = learner([one for one in wanted if _is_tuning(one)], tuned={})
     tuned = {
         key: tuned_vectors(
-            by_label[key[0]], one.files, data, store=store, progress=progress
+            made[key[0]], one.files, data, store=store, progress=progress
         )
         for key, one in learned.items()
-        if is_finetune(key[1]) and not one.error
+        if not one.error
     }
+    vectors_tuned = {key: arrays for key, (_, arrays) in tuned.items()}
+    able = [one for one in wanted if not _is_tuning(one) and _stands(one, tuned)]
+    learned |= learner(able, tuned=vectors_tuned)
     missing = {}
     for (cell, seed), cell_id in ids.items():
         reason = _reason(cell, seed, data, learned)
@@ -217,7 +227,7 @@ def run_grid(
         protocol,
         out,
         learned=learned,
-        tuned={key: vectors for key, (_, vectors) in tuned.items()},
+        tuned=vectors_tuned,
         workers=workers,
         progress=progress,
     )
@@ -251,7 +261,7 @@ def run_grid(
     )
     write_outputs(result, records)
     result.notes += leak_notes(data.splits(protocol, seeds[0]), protocol)
-    packing = Packing(data, by_label, protocol, seeds[0], learned, tuned)
+    packing = Packing(data, made, protocol, seeds[0], learned, tuned)
     save_best(result, records, packing, metric=metric)
     save_ensemble(result, records, packing)
     write_summary(result, records)
@@ -267,33 +277,40 @@ def _metric(metric: str | None, protocol: Protocol) -> str:
     return metric
 
 
-def _make(
-    vectorizers: Sequence[Any],
-    named: Sequence[Mapping[str, str]],
-    *,
-    device: str,
-    offline: bool,
-) -> dict[Any, Any]:
-    """Return each vectorizer that is asked for, once, by what it was asked by."""
-    made = {}
-    for choice in [*vectorizers, *(one["vectorizer"] for one in named)]:
-        if _as_key(choice) not in made:
-            vectorizer = make_vectorizer(choice, device=device, offline=offline)
-            made[_as_key(choice)] = vectorizer
-    return made
+class _Called:
+    """Vectorizers by the label that cells know them under, each made once."""
 
+    def __init__(
+        self, aliases: Mapping[str, str], *, device: str, offline: bool
+    ) -> None:
+        self.aliases = aliases
+        self.options: dict[str, Any] = {"device": device, "offline": offline}
+        self.made: dict[str, Any] = {}
+        self._asked: dict[Any, str] = {}
 
-def _as_key(choice: Any) -> Any:
-    return choice if isinstance(choice, str) else id(choice)
+    def label(self, choice: Any) -> str:
+        """Return the label of a vectorizer: its alias, else its own."""
+        known = choice if isinstance(choice, str) else id(choice)
+        if known in self._asked:
+            return self._asked[known]
+        spec = self.aliases.get(choice, choice) if isinstance(choice, str) else choice
+        vectorizer = make_vectorizer(spec, **self.options)
+        label = choice if known in self.aliases else vectorizer.label
+        if label in self.made:
+            msg = f"two vectorizers are both called {label!r}: give one, or an alias"
+            raise UsageError(msg)
+        self.made[label] = vectorizer
+        self._asked[known] = label
+        return label
 
-
-def _named_cell(named: Mapping[str, str], made: Mapping[Any, Any]) -> Cell:
-    return Cell(
-        made[named["vectorizer"]].label,
-        named.get("projection", NONE),
-        named.get("merge", NONE),
-        named["head"],
-    )
+    def cell(self, named: Mapping[str, str]) -> Cell:
+        """Return the cell that a named one stands for."""
+        return Cell(
+            self.label(named["vectorizer"]),
+            named.get("projection", NONE),
+            named.get("merge", NONE),
+            named["head"],
+        )
 
 
 def _learnings(
@@ -303,19 +320,38 @@ def _learnings(
     protocol: Protocol,
     splits: Mapping[int, str],
 ) -> list[Learning]:
-    """Return the projections to be fitted, each once for all cells on top of it."""
-    pairs = dict.fromkeys((cell.vectorizer, cell.projection) for cell in cells)
+    """Return what is to be fitted, each once for all that stands on top of it."""
+    wanted: dict[tuple[str, str, str], None] = {}
+    for cell in cells:
+        tuning, rest = parts_of(cell.projection)
+        if cell.vectorizer in data.vectors:
+            if tuning != NONE:
+                wanted[cell.vectorizer, NONE, tuning] = None
+            if rest != NONE:
+                wanted[cell.vectorizer, tuning, rest] = None
     return [
         Learning(
-            vectorizer,
-            projection,
+            *one,
             seed,
-            digest(*_known(data, vectorizer, protocol, splits[seed]), projection, seed),
+            digest(
+                *_known(data, one[0], protocol, splits[seed]),
+                one[2],
+                seed,
+                *([] if one[1] == NONE else [one[1]]),
+            ),
         )
-        for vectorizer, projection in pairs
+        for one in wanted
         for seed in seeds
-        if projection != NONE and vectorizer in data.vectors
     ]
+
+
+def _is_tuning(one: Learning) -> bool:
+    return parts_of(one.projection)[0] != NONE
+
+
+def _stands(one: Learning, tuned: Mapping[Any, Any]) -> bool:
+    """Tell whether what a projection is fitted on is there."""
+    return one.tuning == NONE or (one.vectorizer, one.tuning, one.seed) in tuned
 
 
 def _reason(
@@ -324,8 +360,11 @@ def _reason(
     """Return why a cell can't be run, or nothing."""
     if cell.vectorizer in data.unavailable:
         return data.unavailable[cell.vectorizer]
-    found = learned.get((cell.vectorizer, cell.projection, seed))
-    return "" if found is None else found.error
+    for projection in (parts_of(cell.projection)[0], cell.projection):
+        found = learned.get((cell.vectorizer, projection, seed))
+        if found is not None and found.error:
+            return found.error
+    return ""
 
 
 def _cell_id(

@@ -16,7 +16,7 @@ __all__ = [
     "FINETUNE",
     "check_projection",
     "has_joined_network",
-    "is_finetune",
+    "parts_of",
     "suits",
     "tuning_settings",
     "with_options",
@@ -42,37 +42,44 @@ _TUNING_NAMES = {
     "components": "n_components",
     "views": "n_views",
 }
-_OF_NETWORKS = ("timm:", "clip:")
+_NETWORKS = ("timm", "clip")
 
 
-def is_finetune(projection: str) -> bool:
-    """Tell the projection that trains the network itself.
+def parts_of(projection: str) -> tuple[str, str]:
+    """Return the fine-tuning and the map of vectors that a projection is made of.
 
     Examples
     --------
-    >>> is_finetune("finetune?stages=1"), is_finetune("triplet")
-    (True, False)
+    >>> parts_of("finetune?stages=1/infonce"), parts_of("triplet/contrastive")
+    (('finetune?stages=1', 'infonce'), ('none', 'triplet/contrastive'))
     """
-    return parse_spec(projection).kind == FINETUNE
+    first, _, rest = projection.partition("/")
+    if parse_spec(first).kind == FINETUNE:
+        return first, rest or NONE
+    return NONE, projection
 
 
-def suits(vectorizer: str, projection: str) -> bool:
+def suits(vectorizer: Any, projection: str) -> bool:
     """Tell whether a projection can learn on a vectorizer.
 
     Fine-tuning needs a single network of timm or open_clip, a network from scratch
-    needs pixels, and pixels have nothing else to be projected.
+    needs pixels.
 
     Examples
     --------
-    >>> suits("classic", "infonce"), suits("classic", "finetune")
+    >>> from tllboost.vectorizers import make_vectorizer
+    >>> classic = make_vectorizer("classic")
+    >>> suits(classic, "infonce"), suits(classic, "finetune")
     (True, False)
     """
-    kind = parse_spec(projection).kind
-    if kind == FINETUNE:
-        return vectorizer.startswith(_OF_NETWORKS) and "+" not in vectorizer
-    if kind == _SIAMESE_CNN:
-        return parse_spec(vectorizer).kind == "pixels" and "+" not in vectorizer
-    return True
+    if hasattr(vectorizer, "parts"):
+        kind = "fusion"
+    else:
+        kind = parse_spec(vectorizer.name).kind
+    tuning, rest = parts_of(projection)
+    if tuning != NONE:
+        return kind in _NETWORKS
+    return kind == "pixels" or parse_spec(rest).kind != _SIAMESE_CNN
 
 
 def tuning_settings(projection: str) -> FineTuneSettings:
@@ -116,10 +123,10 @@ def check_projection(projection: str) -> None:
     UsageError
         If an option is wrong.
     """
-    if is_finetune(projection):
-        tuning_settings(projection)
-    else:
-        make_projection(projection)
+    tuning, rest = parts_of(projection)
+    if tuning != NONE:
+        tuning_settings(tuning)
+    make_projection(rest)
 
 
 def with_options(projection: str, **options: int | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tllboost.grid.records import (
     write_record,
     write_scores,
 )
+from tllboost.grid.suits import parts_of
 from tllboost.projections import NONE
 from tllboost.splits import Protocol, Split
 
@@ -90,7 +91,7 @@ def run_tasks(
     protocol : Protocol
     out : Path
     learned : dict of (vectorizer, projection, seed) to Learned
-    tuned : dict of (vectorizer, projection, seed) to list of ndarray
+    tuned : dict of (vectorizer, fine-tuning, seed) to list of ndarray
         Vectors of fine-tuned networks, an array a fold.
     workers : int
     progress : callable or None
@@ -115,11 +116,11 @@ def _run_task(
     job: _Job,
     frozen: NDArray[np.float32],
     splits: list[Split],
-    tuned: list[NDArray[np.float32]] | None,
+    bases: list[NDArray[np.float32]],
 ) -> None:
     """Run the cells of one task, writing each as it ends."""
     try:
-        bench = _bench(task, job, frozen, splits, tuned)
+        bench = _bench(task, job, frozen, splits, bases)
     except Exception as error:
         for cell_id, cell in task.cells:
             write_record(job.out, failed(cell, task.seed, cell_id, one_line(error)))
@@ -155,11 +156,28 @@ def _bench(
     job: _Job,
     frozen: NDArray[np.float32],
     splits: list[Split],
-    tuned: list[NDArray[np.float32]] | None,
+    bases: list[NDArray[np.float32]],
 ) -> Bench:
-    splits = prepared_splits(splits, frozen, job.protocol.n_hard)
-    spaces = spaces_of(frozen, task.projection, job.learned.files, len(splits), tuned)
+    # Arrays that are one here arrive as several: the projection says whether they are.
+    frozen = bases[0] if parts_of(task.projection)[0] == NONE else frozen
+    splits = prepared_splits(splits, bases, job.protocol.n_hard)
+    spaces = spaces_of(bases, frozen, job.learned)
     return Bench(spaces, splits, task.features, task.seed)
+
+
+def cost_of(
+    vectorizer: str,
+    projection: str,
+    seed: int,
+    learned: dict[tuple[str, str, int], Learned],
+) -> Learned:
+    """Return what maps the vectors, its time with that of what it stands on."""
+    tuning, rest = parts_of(projection)
+    below = learned.get((vectorizer, tuning, seed), Learned(seconds=0.0))
+    if rest == NONE:
+        return Learned(seconds=below.seconds if tuning != NONE else float("nan"))
+    own = learned[vectorizer, projection, seed]
+    return replace(own, seconds=own.seconds + below.seconds)
 
 
 def failed(cell: Cell, seed: int, cell_id: str, error: str) -> dict[str, Any]:
