@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from makers import plant
+from makers import auc, features_of, fit, plant
 
 from tllboost.errors import UsageError
 from tllboost.splits import (
@@ -200,6 +200,20 @@ def test_a_protocol_with_too_many_hard_ones_is_refused(
 def test_a_protocol_may_ask_for_hard_ones() -> None:
     assert Protocol(n_hard=5).n_hard == 5
     assert Protocol().n_hard == 0
+
+
+@pytest.mark.parametrize(
+    "head", ["logistic", "linear-svm", "xgboost", "xgboost-rank", "mlp"]
+)
+def test_hard_ones_alone_do_not_turn_a_head_against_its_cosine(head: str) -> None:
+    data = plant(120, n_dims=16, n_signal=4, noise=0.4)
+    split = data.split
+    train = harden(split.train, data.vectors, N_NEGATIVES)
+    assert cosines(train, data.vectors)[train.label == 0].mean() > 0.3
+    hard = data._replace(split=replace(split, train=train))
+    score = fit(hard, head, n_threads=1).score(features_of(hard))
+    cosine = auc(features_of(hard).cosine(), split.test)
+    assert auc(score, split.test) > cosine - 0.05
 
 
 def test_asking_for_hard_ones_changes_no_side() -> None:

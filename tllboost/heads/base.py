@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from tllboost.calibration import fit_calibration, log_loss
+from tllboost.calibration import Calibration, fit_calibration, log_loss
 from tllboost.errors import DataError, UsageError
 
 __all__ = [
     "PairHead",
     "Validation",
     "clearly_better",
+    "cosine_curve",
     "cosine_of",
     "head_score",
     "refuse_lost",
@@ -125,6 +126,26 @@ def cosine_of(X: Any, *, frozen: bool = False) -> NDArray[np.float32]:
         raise UsageError(msg)
     cosine: NDArray[np.float32] = X.frozen_cosine() if frozen else X.cosine()
     return cosine
+
+
+def cosine_curve(
+    X: Any,
+    y: NDArray[np.integer],
+    weight: NDArray[np.float64] | None,
+    validation: Validation | None,
+    *,
+    frozen: bool = False,
+) -> Calibration:
+    """Fit the log-odds of the cosine alone: what a head starts from.
+
+    On validation where there is one. Its pairs are as those to come, where training
+    pairs may flatter the cosine, by a projection fitted on them, or be chosen to fool
+    it: where all non-matches are hard, training says that the cosine knows nothing.
+    """
+    if validation is None:
+        return fit_calibration(cosine_of(X, frozen=frozen), y, weight)
+    cosine = cosine_of(validation.features, frozen=frozen)
+    return fit_calibration(cosine, validation.label, validation.weight)
 
 
 def refuse_lost(head: Any, loss: float) -> None:

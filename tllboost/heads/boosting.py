@@ -18,9 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.calibration import Calibration, fit_calibration
+from tllboost.calibration import Calibration
 from tllboost.errors import UsageError
-from tllboost.heads.base import PairHead, Validation, clearly_better, cosine_of
+from tllboost.heads.base import (
+    PairHead,
+    Validation,
+    clearly_better,
+    cosine_curve,
+    cosine_of,
+)
 
 __all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins", "quantile_matrix"]
 
@@ -136,8 +142,8 @@ class XGBoostHead(PairHead):
         for start in self._starts(X, validation):
             curve = None
             if start in _COSINES:
-                cosine = cosine_of(X, frozen=start == "frozen")
-                curve = fit_calibration(cosine, y, sample_weight)
+                is_frozen = start == "frozen"
+                curve = cosine_curve(X, y, sample_weight, validation, frozen=is_frozen)
             matrix.set_base_margin(_start_margin(X, start, curve))
             booster, losses = self._grow(matrix, bins, start, curve, validation)
             if best is None or clearly_better(losses, best):

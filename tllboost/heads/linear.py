@@ -41,7 +41,8 @@ class LinearHead(PairHead):
     For each way to scale the features ("global": all divided by one number, their root
     mean square; "column": each column to mean 0 and variance 1), regularisation is
     loosened step by step until the validation loss has risen twice; the best of all
-    steps is kept. Without a validation side: columns scaled, C = 0.001.
+    steps is kept, the cosine alone included. Without a validation side: columns
+    scaled, C = 0.001.
 
     Attributes
     ----------
@@ -51,7 +52,8 @@ class LinearHead(PairHead):
         Weight on the cosine; 0 where the features don't know it.
     intercept_ : float
     scaling_, strength_ : str, float
-        What was chosen: the scaling, and C (smaller is stronger).
+        What was chosen: the scaling, and C (smaller is stronger); "none" and 0 for the
+        cosine alone.
     """
 
     def _estimator(self) -> Any:
@@ -78,6 +80,11 @@ class LinearHead(PairHead):
         features = _with_cosine(X)
         held_out = None if validation is None else _with_cosine(validation.features)
         best = np.inf
+        if validation is not None and hasattr(X, "cosine"):
+            # The baseline itself: no step may be worse, however training was drawn.
+            best = validation.loss(cosine_of(validation.features))
+            self._keep(X, np.append(np.zeros(X.shape[1]), 1.0), 0.0)
+            self.scaling_, self.strength_ = "none", 0.0
         for scaling in ("global", "column") if validation else ("column",):
             shift, scale = _scaling(features, scaling)
             if hasattr(X, "cosine"):

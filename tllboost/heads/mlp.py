@@ -10,8 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from tllboost.calibration import Calibration, fit_calibration
-from tllboost.heads.base import PairHead, Validation, cosine_of, refuse_lost
+from tllboost.calibration import Calibration
+from tllboost.heads.base import (
+    PairHead,
+    Validation,
+    cosine_curve,
+    cosine_of,
+    refuse_lost,
+)
 from tllboost.heads.dense import layer_arrays, read_layers, run_layers
 from tllboost.merges import Layer
 
@@ -97,7 +103,7 @@ class MLPHead(PairHead):
         weight = np.ones(len(features)) if sample_weight is None else sample_weight
         self.baseline_ = Calibration(0.0, 0.0)
         if hasattr(X, "cosine"):
-            self.baseline_ = fit_calibration(X.cosine(), y, weight)
+            self.baseline_ = cosine_curve(X, y, weight, validation)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             network = self._network(features.shape[1])
