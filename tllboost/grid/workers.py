@@ -101,12 +101,12 @@ def run_tasks(
     calls = []
     for task in tasks:
         vectors = data.vectors[task.vectorizer]
-        key = (task.vectorizer, task.projection, task.seed)
-        job = _Job(out, protocol, learned.get(key, Learned(())), vectors.seconds)
+        found = _found(task, learned)
+        job = _Job(out, protocol, found, vectors.seconds)
         splits = data.splits(protocol, task.seed)
-        calls.append(
-            delayed(_run_task)(task, job, vectors.array, splits, tuned.get(key))
-        )
+        tuning = (task.vectorizer, parts_of(task.projection)[0], task.seed)
+        bases = tuned.get(tuning, [vectors.array] * len(splits))
+        calls.append(delayed(_run_task)(task, job, vectors.array, splits, bases))
     files = [[record_path(out, cell_id) for cell_id, _ in task.cells] for task in tasks]
     run_parallel(calls, files, workers, progress, "cells")
 
@@ -165,18 +165,13 @@ def _bench(
     return Bench(spaces, splits, task.features, task.seed)
 
 
-def cost_of(
-    vectorizer: str,
-    projection: str,
-    seed: int,
-    learned: dict[tuple[str, str, int], Learned],
-) -> Learned:
+def _found(task: Task, learned: dict[tuple[str, str, int], Learned]) -> Learned:
     """Return what maps the vectors, its time with that of what it stands on."""
-    tuning, rest = parts_of(projection)
-    below = learned.get((vectorizer, tuning, seed), Learned(seconds=0.0))
+    tuning, rest = parts_of(task.projection)
+    below = learned.get((task.vectorizer, tuning, task.seed), Learned(seconds=0.0))
     if rest == NONE:
         return Learned(seconds=below.seconds if tuning != NONE else float("nan"))
-    own = learned[vectorizer, projection, seed]
+    own = learned[task.vectorizer, task.projection, task.seed]
     return replace(own, seconds=own.seconds + below.seconds)
 
 
