@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tllboost.groups import read_groups
     from tllboost.merges import PairFeatures, merge_pairs
     from tllboost.pairs import read_pairs
+    from tllboost.siamese import SiameseProjection
     from tllboost.store import VectorStore
     from tllboost.vectorizers import make_vectorizer
     from tllboost.vectorizing import vectorize
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PairClassifier",
     "PairFeatures",
+    "SiameseProjection",
     "VectorStore",
     "__version__",
     "load_bundle",
@@ -41,6 +43,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "PairClassifier": "classifier",
     "PairFeatures": "merges",
+    "SiameseProjection": "siamese",
     "VectorStore": "store",
     "load_bundle": "bundle",
     "make_vectorizer": "vectorizers",

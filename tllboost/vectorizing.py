@@ -70,7 +70,8 @@ def vectorize(
     ----------
     vectorizer : Vectorizer
         What turns a picture into a vector. The parts of a fusion are vectorized and
-        stored one by one; ``vectors:`` looks up `ids` and needs no pictures.
+        stored one by one; of a learned map the vectors that it maps are stored;
+        ``vectors:`` looks up `ids` and needs no pictures.
     paths : sequence of path-like, length n_images
         The pictures; entries may be None where no picture is looked at.
     ids : sequence of str, length n_images, optional
@@ -242,6 +243,9 @@ def _anew(vectorizer: Vectorizer, job: _Job) -> Vectorized:
     parts = getattr(vectorizer, "parts", None)
     if parts is not None:
         return _fuse([_vectorize(part, job) for part in parts])
+    source = getattr(vectorizer, "source", None)
+    if source is not None:
+        return _mapped(vectorizer, _vectorize(source, job))
     if not getattr(vectorizer, "needs_images", True):
         return _look_up(vectorizer, job)
     return _compute(vectorizer, job)
@@ -261,6 +265,14 @@ def _fuse(results: list[Vectorized]) -> Vectorized:
         sum(result.n_computed for result in results),
         sum(result.n_reused for result in results),
     )
+
+
+def _mapped(vectorizer: Vectorizer, result: Vectorized) -> Vectorized:
+    """Return what a vectorizer makes of the vectors of the one that it stands on."""
+    vectors = np.zeros((len(result.vectors), vectorizer.n_dims), dtype=np.float32)
+    good = np.setdiff1d(np.arange(len(vectors)), list(result.failures))
+    vectors[good] = vectorizer.map_vectors(result.vectors[good])
+    return replace(result, vectors=vectors)
 
 
 def _look_up(vectorizer: Vectorizer, job: _Job) -> Vectorized:

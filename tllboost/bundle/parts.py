@@ -155,6 +155,12 @@ def _spec_of(part: Vectorizer, name: str) -> str:
     """Return the spelling of a part, its file by `name` alone."""
     if isinstance(part, BundledVectorizer):
         return part.name
+    if part.source is not None:
+        msg = (
+            f"vectorizer {part.label!r} can't go into a bundle: give its base as the "
+            "vectorizer and what is learned as the projection; a bundle holds both"
+        )
+        raise UsageError(msg)
     path = f"{type(part).__module__}:{type(part).__qualname__}"
     kinds = {entry.path: kind for kind, entry in VECTORIZERS.items()}
     if path not in kinds:

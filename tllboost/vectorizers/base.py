@@ -115,6 +115,15 @@ class Vectorizer:
         return self.name + self._options_text(skip=frozenset())
 
     @property
+    def source(self) -> Vectorizer | None:
+        """The vectorizer whose vectors this one maps, None for most."""
+        return None
+
+    def map_vectors(self, vectors: np.ndarray) -> np.ndarray:
+        """Return what becomes of the vectors of `source`, row by row."""
+        raise NotImplementedError
+
+    @property
     def input_size(self) -> int | None:
         """Short side that decoding may shrink to; None leaves pictures whole."""
         return None
