@@ -76,12 +76,13 @@ def test_results_begin_with_the_promised_columns_and_have_a_row_a_cell(
 ) -> None:
     rows = read_csv(finished.out / "results.csv")
     assert tuple(rows[0]) == RESULT_COLUMNS
-    assert list(rows[0])[:10] == (
+    assert list(rows[0])[:11] == (
         [
             "vectorizer",
             "projection",
             "merge",
             "head",
+            "name",
             "status",
             "top1",
             "top2",
