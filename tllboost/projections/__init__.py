@@ -127,7 +127,11 @@ def _make_one(text: str, context: Mapping[str, Any]) -> Projection:
         parsed.without_options()
         return _copy(kind)
     options = parsed.typed_options(getattr(kind, "OPTIONS", {}))
-    made = kind(**options, **accepted(kind, **context))
+    try:
+        made = kind(**options, **accepted(kind, **context))
+    except TypeError as error:
+        msg = f"projection {text!r} can't be made without more arguments: {error}"
+        raise UsageError(msg) from error
     if isinstance(made, Projection):
         return made
     wrapped = CustomProjection(made)

@@ -75,6 +75,11 @@ def principal_axes(vectors: Floats, n_axes: int, whiten: float, seed: int) -> Ax
     Axes
         Scaled so that the mean squared length of a row is 1.
 
+    Raises
+    ------
+    DataError
+        If all vectors are alike.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -104,9 +109,14 @@ def _spectrum(
     first = max(0, len(gram) - n_axes)
     values, vectors = eigh(gram, subset_by_index=[first, len(gram) - 1])
     values, vectors = values[::-1], vectors[:, ::-1]
-    real = values > 1e-9 * max(values[0], 1e-300)
-    if not real.any():  # all pictures alike: any axis is as good
-        return np.eye(centred.shape[1], 1), np.ones(1)
+    # A mean square of 1e-12 is what float32 rounds off vectors of length 1.
+    real = values > max(1e-9 * values[0], 1e-12 * len(centred))
+    if not real.any():
+        msg = (
+            f"the {len(centred)} training pictures have one and the same vector: a "
+            "projection can't learn to tell them apart"
+        )
+        raise DataError(msg)
     values, vectors = values[real], vectors[:, real]
     axes = centred.T @ vectors / np.sqrt(values) if wide else vectors
     return axes, np.sqrt(values / len(centred))

@@ -6,15 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tllboost.projections.batches import batches
 from tllboost.projections.maps import COMMON_OPTIONS, SiameseMap
 from tllboost.projections.options import above_zero
-from tllboost.projections.stopping import Matches
+from tllboost.projections.stopping import Matches, find_loss
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import one_of, truth
 
 __all__ = ["ContrastiveProjection"]
+
+# All pairs of that many validation matches go through the joined network.
+_MOST_JOINED = 150
+
+Floats = NDArray[np.float32]
 
 
 class ContrastiveProjection(SiameseMap):
@@ -86,3 +92,34 @@ class ContrastiveProjection(SiameseMap):
                     joined(pairs).squeeze(1), label, w
                 )
             yield loss
+
+    def validation_loss(
+        self, projected: Floats, matches: Matches, joined: Any = None
+    ) -> float:
+        """Return the loss of the map, and that of the joined network if there is one.
+
+        Both are told: the epoch that is kept has to serve the heads on the map and the
+        head ``joined``, which begins at nothing.
+        """
+        loss = super().validation_loss(projected, matches)
+        if joined is None:
+            return loss
+        rows = np.linspace(0, len(matches) - 1, min(len(matches), _MOST_JOINED))
+        rows = np.unique(rows.astype(int))
+        similarity = self._joined_scores(
+            projected[matches.left[rows]], projected[matches.right[rows]], joined
+        )
+        return loss + find_loss(similarity, matches.component[rows])
+
+    def _joined_scores(self, left: Floats, right: Floats, joined: Any) -> Floats:
+        """Score every left picture with every right one: (n_left, n_right)."""
+        import torch
+
+        device = next(joined.parameters()).device
+        a, b = (
+            self.torch_unit(torch.from_numpy(side).to(device)) for side in (left, right)
+        )
+        with torch.no_grad():
+            scores = [joined(torch.cat([one * b, (one - b).abs()], dim=1)) for one in a]
+        scored: Floats = torch.stack(scores).squeeze(2).cpu().numpy()
+        return scored

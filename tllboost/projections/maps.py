@@ -197,8 +197,18 @@ class SiameseMap(Projection):
         scale = np.float32(1 / np.sqrt(len(outputs)))
         return np.hstack([block * scale for block in outputs]).astype(np.float32)
 
-    def validation_loss(self, projected: Floats, matches: Matches) -> float:
-        """Return how badly validation matches find each other, see `find_loss`."""
+    def validation_loss(
+        self, projected: Floats, matches: Matches, joined: Any = None
+    ) -> float:
+        """Return how badly validation matches find each other, see `find_loss`.
+
+        Parameters
+        ----------
+        projected : ndarray of shape (n_images, n_components), float32
+        matches : Matches
+        joined : torch.nn.Module or None
+            What was trained along.
+        """
         left, right = projected[matches.left], projected[matches.right]
         if self.distance == "cosine":
             similarity = unit_rows(left) @ unit_rows(right).T
@@ -312,8 +322,7 @@ class SiameseMap(Projection):
 
     def _refuse_collapse(self, vectors: Floats) -> None:
         projected = unit_rows(self.transform(vectors[:: max(1, len(vectors) // 500)]))
-        spread = 1.0 - float(np.square(projected.mean(axis=0)).sum())
-        if len(projected) > 1 and not spread > 1e-4:
+        if not float(projected.var(axis=0).sum()) > 1e-4:  # NaN is a collapse too
             msg = (
                 f"projection {self.spec!r} collapsed: all pictures are mapped to one "
                 "point; give a lower rate, a larger margin, or more pairs"

@@ -6,6 +6,8 @@ import math
 
 __all__ = ["above_zero", "below_one", "depth_012", "share", "whole"]
 
+_MOST = 1_000_000
+
 
 def whole(text: str) -> int:
     """Return a whole number, 0 or more."""
@@ -24,7 +26,7 @@ def depth_012(text: str) -> int:
 
 
 def above_zero(text: str) -> float:
-    """Return a number above zero.
+    """Return a number above zero, and not beyond what float32 can be multiplied by.
 
     Examples
     --------
@@ -32,8 +34,8 @@ def above_zero(text: str) -> float:
     0.001
     """
     value = _number(text)
-    if not 0 < value < math.inf:
-        msg = "write a number above zero"
+    if not 0 < value <= _MOST:
+        msg = f"write a number above zero, {_MOST:,} at most"
         raise ValueError(msg)
     return value
 

@@ -113,7 +113,7 @@ def _best_epoch(
         network.train(False)
         with torch.no_grad():
             projected = network.body(rows).cpu().numpy()
-        loss_now = projection.validation_loss(projected, held_out)
+        loss_now = projection.validation_loss(projected, held_out, network.joined)
         result.losses.append(loss_now)
         since += 1
         # Not <=: a map that gains nothing stays at its start.
