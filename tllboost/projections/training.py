@@ -113,7 +113,15 @@ def _best_epoch(
         network.train(False)
         with torch.no_grad():
             projected = network.body(rows).cpu().numpy()
-        loss_now = projection.validation_loss(projected, held_out, network.joined)
+        loss_now = np.inf
+        if np.isfinite(projected).all():
+            loss_now = projection.validation_loss(projected, held_out, network.joined)
+        elif not projection.patience:  # else an earlier epoch is kept
+            msg = (
+                f"projection {projection.spec!r} diverged in epoch {epoch}: give a "
+                "lower rate, or a smaller margin or higher temperature"
+            )
+            raise DataError(msg)
         result.losses.append(loss_now)
         since += 1
         # Not <=: a map that gains nothing stays at its start.

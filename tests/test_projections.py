@@ -1,0 +1,625 @@
+"""What every projection promises: it learns from its training side, and that alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from makers import Planted, plant
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+from sklearn.base import clone
+
+from tllboost.errors import DataError, UnknownNameError, UsageError
+from tllboost.merges import pair_cosine
+from tllboost.projections import (
+    NONE,
+    PROJECTIONS,
+    is_built_in,
+    make_projection,
+)
+from tllboost.projections.base import Projection
+from tllboost.projections.infonce import InfoNCEProjection
+from tllboost.splits import PairSet, Protocol
+from tllboost.vectorizers.base import unit_rows
+
+MEMBER = "projection.safetensors"
+N_DIMS = 768  # as many as a picture of 16 x 16 has numbers: siamese-cnn looks at those
+CHAIN = "triplet?components=16/contrastive?components=8"
+QUICK = {"siamese-cnn": "siamese-cnn?components=16&epochs=3"}
+EVERY = [*(QUICK.get(name, name) for name in PROJECTIONS), CHAIN]
+MAPS = [name for name in PROJECTIONS if name != "siamese-cnn"]
+
+
+def learn(spec: str, planted: Planted, *, seed: int = 0, **changed: Any) -> Any:
+    """Fit a projection on the two sides that it may see."""
+    split = replace(planted.split, **changed)
+    made = make_projection(spec, seed=seed, device="cpu", n_threads=1)
+    assert made is not None
+    return made.fit(planted.vectors, split.train, split.validation)
+
+
+def with_option(spec: str, option: str) -> str:
+    """Add an option to each part of a name."""
+    marks = [(one, "&" if "?" in one else "?") for one in spec.split("/")]
+    return "/".join(f"{one}{mark}{option}" for one, mark in marks)
+
+
+def top2(projection: Any, planted: Planted, side: str = "test") -> float:
+    """Return how often a match is among the first two of its list, by the cosine."""
+    pairs: PairSet = getattr(planted.split, side)
+    vectors = planted.vectors
+    if projection is not None:
+        vectors = projection.transform(vectors)
+    score = pair_cosine(vectors, pairs.left, pairs.right)
+    lists = [score[pairs.query == query] for query in np.unique(pairs.query)]
+    return float(np.mean([(one[1:] >= one[0]).sum() < 2 for one in lists]))
+
+
+def images_of(pairs: PairSet) -> np.ndarray:
+    return np.union1d(pairs.left, pairs.right)
+
+
+@cache
+def pixels(seed: int = 0) -> Planted:
+    """Few pairs of vectors as wide as small pictures; nobody changes them."""
+    return plant(90, n_dims=N_DIMS, n_signal=64, noise=0.5, seed=seed)
+
+
+# What is learned
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("kind", MAPS)
+def test_a_planted_signal_is_learned(kind: str, depth: int) -> None:
+    rate = 0.03 if depth == 0 else 0.003
+    spec = f"{kind}?depth={depth}&components=24&batch=64&rate={rate}"
+    found = []
+    for seed in range(2):
+        planted = plant(300, n_dims=60, n_signal=10, noise=0.5, seed=seed)
+        planted.vectors[:, :10] *= 0.7  # what matters has the smallest spread
+        projection = learn(spec, planted, seed=seed)
+        found.append((top2(None, planted), top2(projection, planted)))
+    frozen, projected = np.mean(found, axis=0)
+    assert projected > frozen + 0.15
+
+
+@pytest.mark.parametrize("spec", EVERY)
+def test_shuffled_pairs_give_chance(spec: str) -> None:
+    found: dict[str, list[float]] = {"validation": [], "test": []}
+    n_lists = dict.fromkeys(found, 0)
+    for seed in range(4):
+        planted = pixels(seed)
+        half = len(planted.vectors) // 2
+        order = half + np.random.default_rng(seed).permutation(half)
+        vectors = np.concatenate([planted.vectors[:half], planted.vectors[order]])
+        shuffled = Planted(vectors, planted.split)
+        projection = learn(spec, shuffled, seed=seed)
+        for side, values in found.items():
+            values.append(top2(projection, shuffled, side))
+            n_lists[side] += len(np.unique(getattr(planted.split, side).query))
+    for side, values in found.items():
+        chance = 2 / 10
+        spread = np.sqrt(chance * (1 - chance) / n_lists[side])
+        assert abs(np.mean(values) - chance) < 3 * spread
+
+
+def test_a_map_that_learns_nothing_stays_at_its_start() -> None:
+    projection = learn("infonce?rate=3&dropout=0", pixels())
+    start = learn("infonce?epochs=1&rate=1e-12&dropout=0", pixels())
+    assert np.argmin(projection.history_[0]) == 0
+    assert len(projection.history_[0]) == 1 + projection.patience
+    np.testing.assert_allclose(
+        projection.transform(pixels().vectors),
+        start.transform(pixels().vectors),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_one_layer_starts_at_the_cosine_of_centred_axes(depth: int) -> None:
+    spec = f"infonce?depth={depth}&epochs=1&rate=1e-12&dropout=0&whiten=0"
+    planted = plant(60, n_dims=12)
+    projected = learn(spec + "&components=12", planted).transform(planted.vectors)
+    images = images_of(planted.split.train)
+    unit = unit_rows(planted.vectors)
+    centred = unit_rows(unit - unit[images].mean(axis=0))
+    same = np.allclose(projected @ projected.T, centred @ centred.T, atol=1e-4)
+    assert same == (depth < 2)
+
+
+# What is seen
+
+
+@pytest.mark.parametrize("spec", EVERY)
+def test_nothing_of_the_test_side_is_seen(spec: str) -> None:
+    planted = pixels()
+    expected = learn(spec, planted).to_members()
+    marked = planted.vectors.copy()
+    marked[images_of(planted.split.test)] = np.nan
+    assert learn(spec, Planted(marked, planted.split)).to_members() == expected
+
+
+@pytest.mark.parametrize("spec", EVERY)
+def test_validation_chooses_the_epoch_and_nothing_else(spec: str) -> None:
+    spec = with_option(spec.replace("&epochs=3", ""), "epochs=2")
+    spec = with_option(spec, "patience=0")
+    planted = pixels()
+    expected = learn(spec, planted).to_members()
+    other = planted.vectors.copy()
+    other[images_of(planted.split.validation)] = 7.0
+    assert learn(spec, Planted(other, planted.split)).to_members() == expected
+
+
+@pytest.mark.parametrize("spec", EVERY)
+def test_a_fitted_projection_maps_each_row_alone(spec: str) -> None:
+    projection = learn(spec, pixels())
+    vectors = pixels().vectors[:7]
+    np.testing.assert_allclose(
+        projection.transform(vectors)[3:4],
+        projection.transform(vectors[3:4]),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    assert projection.transform(vectors[:0]).shape[0] == 0
+    assert projection.transform(vectors).dtype == np.float32
+
+
+# Seeds, and what is left as it was
+
+
+@pytest.mark.parametrize("spec", EVERY)
+def test_same_seed_same_weights(spec: str) -> None:
+    first = learn(spec, pixels(), seed=3).to_members()
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    assert learn(spec, pixels(), seed=3).to_members() == first
+    assert learn(spec, pixels(), seed=4).to_members() != first
+
+
+@pytest.mark.parametrize("spec", EVERY)
+def test_fitting_leaves_the_callers_torch_as_it_was(spec: str) -> None:
+    before, n_threads = torch.random.get_rng_state(), torch.get_num_threads()
+    projection = make_projection(spec, device="cpu", n_threads=n_threads + 1)
+    assert projection is not None
+    split = pixels().split
+    projection.fit(pixels().vectors, split.train, split.validation)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.get_num_threads() == n_threads
+    with pytest.raises((DataError, UsageError)):
+        projection.fit(np.full((10, 2), np.nan), split.train.take([0]), split.train)
+    assert torch.get_num_threads() == n_threads
+
+
+@pytest.mark.parametrize("spec", EVERY)
+def test_arguments_and_vectors_are_not_changed(spec: str) -> None:
+    made = make_projection(spec, device="cpu", n_threads=1)
+    assert made is not None
+    before, vectors = repr(made), pixels().vectors.copy()
+    made.fit(vectors, pixels().split.train, pixels().split.validation)
+    assert repr(made) == before
+    np.testing.assert_array_equal(vectors, pixels().vectors)
+    assert not [name for name in vars(clone(made)) if name.endswith("_")]
+
+
+# What is kept
+
+
+@pytest.mark.parametrize("spec", [*EVERY, "triplet?distance=l2", "infonce?members=2"])
+def test_what_was_learned_comes_back(spec: str) -> None:
+    projection = learn(spec, pixels())
+    members = projection.to_members()
+    assert list(members) == [MEMBER]
+    again: Any = make_projection(projection.spec, device="cpu")
+    again.from_members(members)
+    np.testing.assert_array_equal(
+        again.transform(pixels().vectors), projection.transform(pixels().vectors)
+    )
+    assert again.to_members() == members
+    assert again.n_dims_in_ == projection.n_dims_in_ == N_DIMS
+
+
+@pytest.mark.parametrize("spec", ["contrastive", CHAIN])
+def test_the_joined_network_comes_back(spec: str) -> None:
+    projection = learn(spec, pixels())
+    again: Any = make_projection(spec)
+    again.from_members(projection.to_members())
+    assert len(again.joined_) == len(projection.joined_) == 2
+    for one, other in zip(again.joined_, projection.joined_, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+
+
+def test_only_the_contrastive_projection_has_a_joined_network() -> None:
+    for spec in ("infonce", "triplet", "contrastive?joined=false"):
+        assert learn(with_option(spec, "epochs=1"), pixels()).joined_ == []
+
+
+def _renamed(arrays: dict[str, np.ndarray]) -> None:
+    arrays["other"] = arrays.pop(sorted(arrays)[0])
+
+
+def _cut(arrays: dict[str, np.ndarray]) -> None:
+    name = sorted(arrays)[0]
+    arrays[name] = arrays[name][:-1].copy()
+
+
+def _transposed(arrays: dict[str, np.ndarray]) -> None:
+    name = next(name for name in sorted(arrays) if arrays[name].ndim > 1)
+    arrays[name] = np.ascontiguousarray(arrays[name].T)
+
+
+@pytest.mark.parametrize("edit", [_renamed, _cut, _transposed])
+@pytest.mark.parametrize("spec", EVERY)
+def test_tensors_of_something_else_are_refused(spec: str, edit: Any) -> None:
+    arrays = load_tensors(learn(spec, pixels()).to_members()[MEMBER])
+    edit(arrays)
+    made: Any = make_projection(spec)
+    with pytest.raises(ValueError, match=r"no place|shape|widths|layers|pairs of"):
+        made.from_members({MEMBER: save_tensors(arrays)})
+
+
+# Widths and members
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_components_say_how_wide_the_outputs_are(kind: str) -> None:
+    def width(options: str, n_dims: int = 30) -> int:
+        planted = plant(60, n_dims=n_dims)
+        projection = learn(f"{kind}?epochs=1&{options}", planted)
+        n_components: int = projection.transform(planted.vectors).shape[1]
+        return n_components
+
+    assert width("components=7") == 7
+    assert width("components=7&members=3") == 21
+    assert width("depth=2&components=40") == 40
+    assert width("depth=1") == 15  # half the width
+    assert width("depth=0&axes=9") == 9
+    assert width("depth=1", n_dims=1200) == 512  # at most
+
+
+def test_the_width_of_the_network_from_scratch_is_given() -> None:
+    projection = learn("siamese-cnn?components=5&epochs=1", pixels())
+    assert projection.transform(pixels().vectors).shape[1] == 5
+
+
+def test_the_cosine_of_members_is_the_mean_of_their_cosines() -> None:
+    projected = learn("infonce?members=3&components=8", pixels()).transform(
+        pixels().vectors
+    )
+    np.testing.assert_allclose(np.linalg.norm(projected, axis=1), 1, rtol=1e-5)
+    blocks = [unit_rows(block) for block in np.split(projected, 3, axis=1)]
+    mean = np.mean([block @ block.T for block in blocks], axis=0)
+    np.testing.assert_allclose(projected @ projected.T, mean, atol=1e-5)
+    alone = learn("infonce?components=8", pixels()).transform(pixels().vectors)
+    np.testing.assert_allclose(blocks[0], alone, atol=1e-5)
+    assert not np.allclose(blocks[1], alone, atol=0.1)
+
+
+# Chains
+
+
+def test_a_chain_fits_each_part_on_what_the_one_before_gives() -> None:
+    planted = pixels()
+    chain = learn(CHAIN, planted)
+    first = learn("triplet?components=16", planted)
+    train, validation = planted.split.train, planted.split.validation
+    seen = np.union1d(images_of(train), images_of(validation))
+    between = np.zeros((len(planted.vectors), 16), dtype=np.float32)
+    between[seen] = first.transform(planted.vectors[seen])
+    second = learn("contrastive?components=8", Planted(between, planted.split))
+    np.testing.assert_array_equal(
+        chain.transform(planted.vectors),
+        second.transform(first.transform(planted.vectors)),
+    )
+    assert chain.transform(planted.vectors).shape[1] == 8
+
+
+def test_a_chain_is_cloned_unfitted() -> None:
+    copy: Any = clone(learn(CHAIN, pixels()))
+    assert copy.spec == CHAIN
+    assert not hasattr(copy, "parts_")
+    assert copy.parts[0].get_params()["components"] == 16
+
+
+@pytest.mark.parametrize("spec", ["none/triplet", "triplet/", "/triplet", "triplet//x"])
+def test_a_chain_has_learned_parts_only(spec: str) -> None:
+    with pytest.raises(UsageError, match="can't be a part of a chain"):
+        make_projection(spec)
+
+
+# Names and options
+
+
+def test_none_is_no_projection() -> None:
+    assert make_projection(NONE) is None
+    with pytest.raises(UsageError, match="unknown option 'components'"):
+        make_projection("none?components=3")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "infonce?components=64&depth=2&temperature=0.1",
+        "triplet?members=2&margin=0.3&distance=l2&negatives=semi-hard&n_negatives=9",
+        "contrastive?depth=0&whiten=0.5&joined=false",
+        "siamese-cnn?components=20&rate=1e-05",
+        "triplet?patience=0/contrastive?rate=0.01/infonce",
+    ],
+)
+def test_a_name_is_told_again(spec: str) -> None:
+    made = make_projection(spec)
+    assert made is not None
+    assert made.spec == spec
+    assert clone(made).spec == spec
+    made.check_options()
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("infonse", "did you mean 'infonce'"),
+        ("triplet/infonse", "did you mean 'infonce'"),
+        ("infonce:x", "nothing follows 'infonce'"),
+        ("infonce?margin=1", "unknown option 'margin'"),
+        ("infonce?components=0", "above zero"),
+        ("infonce?components=2.5", "above zero"),
+        ("infonce?depth=3", "0, 1 or 2"),
+        ("infonce?dropout=1", "from 0 to below 1"),
+        ("infonce?dropout=-0.1", "from 0 to below 1"),
+        ("infonce?dropout=nan", "from 0 to below 1"),
+        ("infonce?rate=0", "a number above zero"),
+        ("infonce?rate=inf", "a number above zero"),
+        ("infonce?rate=fast", "a number above zero"),
+        ("infonce?temperature=0", "a number above zero"),
+        ("infonce?whiten=2", "from 0 to 1"),
+        ("infonce?patience=-1", "0 or more"),
+        ("triplet?margin=-1", "a number above zero"),
+        ("triplet?negatives=easy", "random, semi-hard, hard"),
+        ("contrastive?distance=l1", "cosine, l2"),
+        ("siamese-cnn?rate=nan", "a number above zero"),
+        ("siamese-cnn?epochs=0", "above zero"),
+        ("no_such_module:Own", "there is no module"),
+        ("makers:Own", "has no 'Own'"),
+    ],
+)
+def test_wrong_names_and_options_are_refused_in_one_line(
+    spec: str, reason: str
+) -> None:
+    with pytest.raises(UsageError, match=reason) as caught:
+        make_projection(spec)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"dropout": 1.0}, "option dropout='1.0'"),
+        ({"rate": float("nan")}, "option rate='nan'"),
+        ({"components": 0}, "option components='0'"),
+        ({"depth": 7}, "option depth='7'"),
+        ({"margin": 0.5}, "has no option 'margin'"),
+        ({"distance": "l2"}, "has no option 'distance'"),
+    ],
+)
+def test_options_given_as_arguments_are_checked_in_fit(
+    options: dict[str, Any], reason: str
+) -> None:
+    split = pixels().split
+    with pytest.raises(UsageError, match=reason):
+        InfoNCEProjection(**options).fit(
+            pixels().vectors, split.train, split.validation
+        )
+
+
+# One's own
+
+
+class Centred:
+    """A projection that inherits nothing."""
+
+    def fit(self, vectors: np.ndarray, train: PairSet, validation: PairSet) -> Centred:
+        self.mean_ = vectors[images_of(train)].mean(axis=0)
+        return self
+
+    def transform(self, vectors: np.ndarray) -> np.ndarray:
+        return vectors - self.mean_
+
+    def to_members(self) -> dict[str, bytes]:
+        return {MEMBER: save_tensors({"mean": self.mean_})}
+
+    def from_members(self, members: dict[str, bytes]) -> Centred:
+        self.mean_ = load_tensors(members[MEMBER])["mean"]
+        return self
+
+
+class Sharper(InfoNCEProjection):
+    """A projection that inherits another."""
+
+    name = f"{__name__}:Sharper"
+
+    def __init__(self, *, temperature: float = 0.01, random_state: int = 0) -> None:
+        super().__init__(temperature=temperature, random_state=random_state)
+
+
+@pytest.mark.parametrize(
+    "given", [f"{__name__}:Centred", Centred()], ids=["name", "it"]
+)
+def test_an_object_of_ones_own_is_a_projection(given: Any) -> None:
+    planted = pixels()
+    made = make_projection(given)
+    assert isinstance(made, Projection)
+    assert made.spec == f"{__name__}:Centred"
+    made.fit(planted.vectors, planted.split.train, planted.split.validation)
+    mean = planted.vectors[images_of(planted.split.train)].mean(axis=0)
+    expected = planted.vectors - mean
+    np.testing.assert_array_equal(made.transform(planted.vectors), expected)
+    again = clone(made).from_members(made.to_members())
+    np.testing.assert_array_equal(again.transform(planted.vectors), expected)
+    assert not is_built_in(made)
+
+
+def test_ones_own_stands_in_a_chain() -> None:
+    chain = learn(f"{__name__}:Centred/infonce?components=5", pixels())
+    assert chain.transform(pixels().vectors).shape[1] == 5
+    assert chain.spec == f"{__name__}:Centred/infonce?components=5"
+    again: Any = make_projection(chain.spec)
+    again.from_members(chain.to_members())
+    np.testing.assert_array_equal(
+        again.transform(pixels().vectors), chain.transform(pixels().vectors)
+    )
+    assert not is_built_in(chain)
+    assert is_built_in(learn(CHAIN, pixels()))
+
+
+def test_ones_own_may_inherit_and_have_options() -> None:
+    made: Any = make_projection(f"{__name__}:Sharper?temperature=0.1", seed=5)
+    assert isinstance(made, Sharper)
+    assert (made.temperature, made.random_state) == (0.1, 5)
+    assert made.spec == f"{__name__}:Sharper?temperature=0.1"
+    assert not is_built_in(made)
+
+
+def test_an_object_that_is_given_is_copied() -> None:
+    given = InfoNCEProjection(components=5)
+    made = make_projection(given, seed=7)
+    assert made is not given
+    assert made.get_params() == given.get_params()
+
+
+def test_what_is_no_projection_is_refused() -> None:
+    with pytest.raises(UsageError, match="builtins:object' has no fit: it needs"):
+        make_projection(object())
+    with pytest.raises(UsageError, match="can't be made without more arguments"):
+        make_projection("tllboost.splits:PairSet")
+    with pytest.raises(UnknownNameError, match=r"package\.module:Name"):
+        make_projection("own")
+
+
+class Flat(Centred):
+    def transform(self, vectors: np.ndarray) -> np.ndarray:
+        return vectors[:, 0]
+
+
+def test_ones_own_must_give_a_row_a_picture() -> None:
+    with pytest.raises(DataError, match=r"returned shape \(3,\) for 3 vectors"):
+        learn(f"{__name__}:Flat", pixels()).transform(pixels().vectors[:3])
+
+
+# What can go wrong
+
+
+def test_a_collapse_is_told_in_one_line() -> None:
+    # Nothing pushes non-matches apart.
+    spec = "contrastive?depth=2&rate=0.1&margin=1e-6&distance=l2&patience=0"
+    spec += "&joined=false"
+    with pytest.raises(DataError, match="collapsed: all pictures are") as caught:
+        learn(spec, pixels())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    ["infonce?temperature=1e-40", "triplet?rate=1e6&depth=2", "contrastive?rate=1e6"],
+)
+def test_an_absurd_option_leaves_a_finite_map(absurd: str) -> None:
+    projection = learn(absurd, pixels())
+    assert np.isfinite(projection.transform(pixels().vectors)).all()
+
+
+def test_a_map_that_diverges_is_told() -> None:
+    with pytest.raises(DataError, match="diverged in epoch 1: give a lower rate"):
+        learn("infonce?temperature=1e-40&patience=0", pixels())
+
+
+@pytest.mark.parametrize("negatives", ["random", "semi-hard", "hard"])
+def test_a_margin_that_no_triplet_violates_is_told(negatives: str) -> None:
+    planted = plant(60, n_dims=64, n_signal=64, noise=0.01)
+    spec = f"triplet?negatives={negatives}&margin=1e-6&dropout=0&whiten=0"
+    with pytest.raises(DataError, match="violates the margin 1e-06: give") as caught:
+        learn(spec, planted)
+    assert negatives in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def only(pairs: PairSet, n_components: int) -> PairSet:
+    kept = np.unique(pairs.component[pairs.label == 1])[:n_components]
+    return pairs.take(np.isin(pairs.component, kept))
+
+
+@pytest.mark.parametrize("side", ["train", "validation"])
+@pytest.mark.parametrize("spec", MAPS)
+def test_two_components_are_needed_on_each_side(spec: str, side: str) -> None:
+    pairs = getattr(pixels().split, side)
+    with pytest.raises(DataError, match="of 1 component: a projection needs two"):
+        learn(spec, pixels(), **{side: only(pairs, 1)})
+    two = learn(spec, pixels(), **{side: only(pairs, 2)})
+    assert np.isfinite(two.transform(pixels().vectors)).all()
+
+
+@pytest.mark.parametrize("spec", MAPS)
+def test_pairs_without_matches_are_refused(spec: str) -> None:
+    train = pixels().split.train
+    with pytest.raises(DataError, match="the training side has matches of 0"):
+        learn(spec, pixels(), train=train.take(train.label == 0))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("spec", [*MAPS, CHAIN])
+def test_vectors_that_are_not_finite_are_refused(spec: str, value: float) -> None:
+    vectors = pixels().vectors.copy()
+    vectors[pixels().split.train.left[0], 3] = value
+    with pytest.raises(DataError, match=r"^1 of \d+ vectors hold numbers that are not"):
+        learn(spec, Planted(vectors, pixels().split))
+
+
+@pytest.mark.parametrize("spec", MAPS)
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_pictures_that_are_all_alike_teach_nothing(spec: str, value: float) -> None:
+    vectors = np.full((180, 20), value, dtype=np.float32)
+    with pytest.raises(DataError, match="have one and the same vector"):
+        learn(spec, Planted(vectors, pixels().split))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("spec", MAPS)
+def test_a_single_dimension_is_enough(spec: str, depth: int) -> None:
+    planted = plant(60, n_dims=1, n_signal=1)
+    options = f"depth={depth}&components=4&epochs=2"
+    projection = learn(with_option(spec, options), planted)
+    projected = projection.transform(planted.vectors)
+    assert projected.shape == (120, 1 if depth == 0 else 4)
+    assert np.isfinite(projected).all()
+
+
+@pytest.mark.parametrize("spec", [*MAPS, CHAIN])
+def test_odd_vectors_give_finite_maps(spec: str) -> None:
+    planted = plant(60, n_dims=20)
+    vectors = planted.vectors.copy()
+    left = planted.split.train.left
+    vectors[left[0]] = 0  # a picture that has no vector
+    vectors[left[1]] = vectors[left[2]]
+    vectors[left[3]] *= 1e-30
+    vectors[left[4]] *= 1e15
+    projection = learn(with_option(spec, "epochs=3"), Planted(vectors, planted.split))
+    assert np.isfinite(projection.transform(vectors)).all()
+
+
+def test_few_pictures_and_many_dimensions_are_enough() -> None:
+    planted = plant(30, n_dims=2000, protocol=Protocol(n_others=3))
+    projection = learn("infonce?epochs=2", planted)
+    assert np.isfinite(projection.transform(planted.vectors)).all()
+
+
+def test_a_missing_device_is_told() -> None:
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has one")
+    made: Any = make_projection("infonce", device="mps")
+    split = pixels().split
+    with pytest.raises(UsageError, match="device 'mps' is not to be had here"):
+        made.fit(pixels().vectors, split.train, split.validation)
