@@ -8,40 +8,21 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
 
-FLAGS = {"vectorizer": "-v", "merge": "-m", "head": "-c"}
 MARKS = {"best": "**{}**", "yes": "{} =", "no": "{}"}
 
-
-def command(run: dict[str, Any]) -> str:
-    """Return the command that makes this run, from its run.toml."""
-    parts = [f"tllboost grid {shlex.quote(run['pairs'])}"]
-    for key, value in run.items():
-        if key in ("pairs", "run"):
-            continue
-        flag = FLAGS.get(key, f"--{key}")
-        if isinstance(value, list):
-            parts += [f"{flag} {shlex.quote(item)}" for item in value]
-        elif value is True:
-            parts.append(flag)
-        elif value is not False:
-            parts.append(f"{flag} {shlex.quote(str(value))}")
-    lines = [""]
-    for part in parts:
-        if len(lines[-1]) + len(part) > 78:
-            lines.append("   ")
-        lines[-1] += f" {part}"
-    return " \\\n".join(lines).strip()
+Row = dict[str, str]
 
 
-def matrix(rows: list[dict[str, str]], metric: str) -> list[str]:
-    """Return the matrix as a Markdown table: the best bold, its ties marked."""
-    heads = list(dict.fromkeys(row["head"] for row in rows))
+def matrix(rows: list[Row], metric: str) -> list[str]:
+    """Return the frozen vectors' matrix in Markdown: the best bold, its ties marked."""
+    rows = [row for row in rows if row["projection"] == "none" and not row["name"]]
+    rows = [row for row in rows if row["vectorizer"] != "ensemble"]
     merged = [row for row in rows if row["merge"] != "none"] or rows
+    heads = list(dict.fromkeys(row["head"] for row in rows))
     keys = list(dict.fromkeys((row["vectorizer"], row["merge"]) for row in merged))
     cells = {(row["vectorizer"], row["merge"], row["head"]): row for row in rows}
     lines = [
@@ -57,6 +38,36 @@ def matrix(rows: list[dict[str, str]], metric: str) -> list[str]:
     return lines
 
 
+def learned(rows: list[Row], metric: str) -> list[str]:
+    """Return the rows with a name, a projection or several cells, with intervals."""
+    lines = [
+        f"| cell | vectorizer | projection | merge | head | {metric} | gain |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        own = row["name"] or row["projection"] != "none"
+        if not own and row["vectorizer"] != "ensemble":
+            continue
+        names = [row["vectorizer"], f"`{row['projection']}`", row["merge"], row["head"]]
+        figures = [row["error"], ""]
+        if row["status"] == "ok":
+            figures = [between(row, metric), between(row, "gain", signed=True)]
+            figures[0] = MARKS[row["tied_with_best"]].format(figures[0])
+        lines.append("| " + " | ".join([row["name"], *names, *figures]) + " |")
+    return lines
+
+
+def between(row: Row, column: str, *, signed: bool = False) -> str:
+    """Return a figure with its interval."""
+    if not row[column]:
+        return "–"
+    form = "{:+.3f}" if signed else "{:.3f}"
+    value, low, high = (
+        form.format(float(row[column + end])) for end in ("", "_low", "_high")
+    )
+    return f"{value} [{low}, {high}]"
+
+
 def cell(row: dict[str, str] | None, metric: str) -> str:
     """Return one figure, marked."""
     if row is None:
@@ -70,12 +81,9 @@ def cosines(rows: list[dict[str, str]]) -> list[str]:
     """Return the baselines with their intervals."""
     lines = ["| vectorizer | top-1 | top-2 | MRR | ROC AUC |", "|---|---|---|---|---|"]
     for row in rows:
-        if row["head"] == "cosine" and row["status"] == "ok":
-            figures = [
-                f"{float(row[m]):.3f} [{float(row[m + '_low']):.3f}, "
-                f"{float(row[m + '_high']):.3f}]"
-                for m in ("top1", "top2", "mrr", "roc_auc")
-            ]
+        frozen = row["head"] == "cosine" and row["projection"] == "none"
+        if frozen and row["status"] == "ok":
+            figures = [between(row, m) for m in ("top1", "top2", "mrr", "roc_auc")]
             lines.append(f"| {row['vectorizer']} | " + " | ".join(figures) + " |")
     return lines
 
@@ -97,6 +105,14 @@ def boosted(rows: list[dict[str, str]]) -> str:
     )
 
 
+def short_names(run: dict[str, Any]) -> list[str]:
+    """Return what the short names stand for."""
+    if not run.get("alias"):
+        return []
+    listed = [f"- {name}: `{spec}`" for name, spec in run["alias"].items()]
+    return ["Short names of vectorizers:", "", *listed, ""]
+
+
 def page(out: Path) -> str:
     """Return the whole page."""
     run = tomllib.loads((out / "run.toml").read_text(encoding="utf-8"))
@@ -104,7 +120,8 @@ def page(out: Path) -> str:
     machine = json.loads((out / "environment.json").read_text(encoding="utf-8"))
     with (out / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    metric, first = summary["metric"], rows[0]
+    metric = summary["metric"]
+    first = next(row for row in rows if row["status"] == "ok")
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     failed = sum(row["status"] != "ok" for row in rows)
     return "\n".join(
@@ -112,7 +129,7 @@ def page(out: Path) -> str:
             f"# {out.name}",
             "",
             "```sh",
-            command(run),
+            f"tllboost grid --config {out.parent.name}/{out.name}/run.toml",
             "```",
             "",
             f"Protocol {first['protocol']}, {first['n_seeds']} seeds, "
@@ -127,6 +144,13 @@ def page(out: Path) -> str:
             "",
             *matrix(rows, metric),
             "",
+            "## Learned and named cells",
+            "",
+            "The gain is that over the frozen cosine of the same vectors.",
+            "",
+            *learned(rows, metric),
+            "",
+            *short_names(run),
             "## What validation chose",
             "",
             *(f"- {line}" for line in summary["lines"]),
