@@ -9,13 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from tllboost.errors import UsageError
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import parse_spec
 
 __all__ = ["Projection"]
-
-_NOT_IN_NAMES = ("random_state", "device", "n_threads")
 
 
 class Projection(BaseEstimator):
@@ -47,7 +44,7 @@ class Projection(BaseEstimator):
         Raises
         ------
         UsageError
-            If one is unknown to this kind, or out of its range.
+            If one is out of its range.
 
         Examples
         --------
@@ -57,12 +54,6 @@ class Projection(BaseEstimator):
           ...
         tllboost.errors.UsageError: option dropout='1.0' in 'infonce?dropout=1.0': w...
         """
-        default = type(self)()
-        for name, value in self.get_params(deep=False).items():
-            known = name in self.OPTIONS or name in _NOT_IN_NAMES
-            if not known and value != getattr(default, name):
-                msg = f"{self.spec!r} has no option {name!r}: {', '.join(self.OPTIONS)}"
-                raise UsageError(msg)
         parse_spec(self.spec).typed_options(self.OPTIONS)
 
     def fit(

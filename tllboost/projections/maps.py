@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import DataError
+from tllboost.errors import DataError, UsageError
 from tllboost.projections.axes import Axes, need_finite, principal_axes
 from tllboost.projections.base import Projection
 from tllboost.projections.options import (
@@ -41,6 +41,7 @@ COMMON_OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "dropout": below_one,
 }
 _MOST_COMPONENTS = 512
+_NOT_IN_NAMES = ("random_state", "device", "n_threads")
 
 
 class SiameseMap(Projection):
@@ -148,6 +149,31 @@ class SiameseMap(Projection):
         self.random_state = random_state
         self.device = device
         self.n_threads = n_threads
+
+    def check_options(self) -> None:
+        """Refuse options that are unknown to this kind, or out of their range.
+
+        Raises
+        ------
+        UsageError
+            It says what is legal.
+
+        Examples
+        --------
+        >>> from tllboost.projections.infonce import InfoNCEProjection
+        >>> InfoNCEProjection(margin=0.5).check_options()  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+          ...
+        tllboost.errors.UsageError: 'infonce' has no option 'margin'; known: compon...
+        """
+        default = type(self)()
+        for name, value in self.get_params(deep=False).items():
+            known = name in self.OPTIONS or name in _NOT_IN_NAMES
+            if not known and value != getattr(default, name):
+                legal = ", ".join(self.OPTIONS)
+                msg = f"{self.spec!r} has no option {name!r}; known: {legal}"
+                raise UsageError(msg)
+        super().check_options()
 
     def fit(self, vectors: Floats, train: PairSet, validation: PairSet) -> SiameseMap:
         """Train; the validation matches choose the epoch.
