@@ -41,6 +41,7 @@ class GridData:
 
     ``failures`` maps the index of an image that some vectorizer could not read to the
     reason; its pairs are in no cell, so that all cells are measured on the same pairs.
+    ``contents`` is the hash of each image's bytes, its name where it has no file.
     ``unavailable`` maps a vectorizer whose weights no hub gives to the reason.
     """
 
@@ -48,6 +49,7 @@ class GridData:
     vectors: dict[str, Vectors]
     failures: dict[int, str]
     component: NDArray[np.int64]
+    contents: list[str]
     digest: str
     n_dropped: int = 0
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -152,6 +154,7 @@ def gather(
         vectors,
         failures,
         component,
+        contents,
         _digest(kept, contents),
         n_dropped=table.n_pairs - kept.n_pairs,
         unavailable=unavailable,

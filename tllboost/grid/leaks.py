@@ -1,0 +1,77 @@
+"""What a test side shares with training: nothing, or a note that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tllboost.grid.data import GridData
+from tllboost.splits import Protocol, Split
+
+__all__ = ["leak_notes", "tuning_notes"]
+
+_DIGITS = 16
+
+
+def leak_notes(splits: list[Split], protocol: Protocol) -> list[str]:
+    """Say how much of a test side training has seen; ours never has."""
+    seen = total = 0
+    for split in splits:
+        known = np.union1d(split.train.left, split.train.right)
+        left, right = np.isin(split.test.left, known), np.isin(split.test.right, known)
+        seen += int(np.count_nonzero(left | right))
+        total += len(split.test)
+    if not seen:
+        return []
+    return [
+        f"protocol {protocol.name} leaks: {100 * seen / total:.1f} % of its test pairs "
+        "share an image with training; don't compare its figures with other protocols'"
+    ]
+
+
+def tuning_notes(
+    made: Mapping[str, Any], data: GridData, protocol: Protocol, seeds: Sequence[int]
+) -> list[str]:
+    """Say which weights were fine-tuned on pictures that are tested here.
+
+    Weights that ``tllboost finetune`` wrote name the pictures that they have seen.
+
+    Parameters
+    ----------
+    made : mapping of str to Vectorizer
+        By label.
+    data : GridData
+    protocol : Protocol
+    seeds : sequence of int
+    """
+    notes = []
+    for label, vectorizer in made.items():
+        known = _trained_on(vectorizer)
+        if not known:
+            continue
+        seen = np.array([content[:_DIGITS] in known for content in data.contents])
+        tested = np.zeros(len(seen), dtype=bool)
+        for seed in seeds:
+            for split in data.splits(protocol, seed):
+                tested[np.union1d(split.test.left, split.test.right)] = True
+        shared = int(np.count_nonzero(seen & tested))
+        if shared:
+            notes.append(
+                f"{label} leaks: its weights were fine-tuned on {shared} of the "
+                f"{int(tested.sum())} test pictures; its figures are not held out"
+            )
+    return notes
+
+
+def _trained_on(vectorizer: Any) -> frozenset[str]:
+    """Return the pictures that any part of a vectorizer was fine-tuned on."""
+    from tllboost.finetune.record import trained_on
+
+    known: frozenset[str] = frozenset()
+    for part in getattr(vectorizer, "parts", None) or [vectorizer]:
+        file = getattr(part, "file", None)
+        if file is not None and str(file).endswith(".safetensors"):
+            known |= trained_on(file)
+    return known
