@@ -20,10 +20,17 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+from reliability import VARIABLE, write_counts
 
 # No deadline: a busy machine is not a bug. The same examples in every run.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("suite")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave what the tests counted where it was asked for, one file a process."""
+    if folder := os.environ.get(VARIABLE):
+        write_counts(folder, os.environ.get("PYTEST_XDIST_WORKER", "alone"))
 
 
 class Done(NamedTuple):
