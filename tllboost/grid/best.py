@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration
-from tllboost.errors import UsageError
+from tllboost.errors import TllboostError
 from tllboost.grid.data import GridData
 from tllboost.grid.ensembles import ENSEMBLE
 from tllboost.grid.measure import Bench, fit_scorer
@@ -74,7 +74,7 @@ def save_best(
     for row in by_validation(result.rows, metric):
         try:
             _save(result, "best.tllb", row, records, packing)
-        except UsageError as error:
+        except TllboostError as error:  # such as weights that no hub gives any more
             result.notes.append(f"best.tllb passes over a cell: {error}")
             continue
         result.chosen = row
@@ -89,7 +89,7 @@ def save_ensemble(
         if row["vectorizer"] == ENSEMBLE and row["status"] == "ok":
             try:
                 _save(result, "ensemble.tllb", row, records, packing)
-            except UsageError as error:
+            except TllboostError as error:
                 result.notes.append(f"no ensemble.tllb: {error}")
 
 
@@ -131,8 +131,8 @@ def _fitted(cell: Cell, packing: Packing) -> tuple[Any, Golden]:
     from tllboost.fitted import FittedCell
 
     tuning, rest = parts_of(cell.projection)
-    frozen = packing.data.vectors[cell.vectorizer].array
-    vectorizer, base, projection = packing.made[cell.vectorizer], frozen, None
+    vectorizer, projection = packing.made[cell.vectorizer], None
+    base = packing.data.vectors[cell.vectorizer].array
     if tuning != NONE:
         networks, arrays = packing.tuned[cell.vectorizer, tuning, packing.seed]
         vectorizer, base = networks[0], arrays[0]
@@ -142,9 +142,7 @@ def _fitted(cell: Cell, packing: Packing) -> tuple[Any, Golden]:
         projection = read_projection(rest, learned.files[0])
     splits = packing.data.splits(packing.protocol, packing.seed)[:1]
     splits = prepared_splits(splits, [base], packing.protocol.n_hard)
-    bench = Bench(
-        spaces_of([base], frozen, learned), splits, cell.features, packing.seed
-    )
+    bench = Bench(spaces_of([base], learned), splits, cell.features, packing.seed)
     scorer = _fit_elsewhere(bench, cell.head)
     return FittedCell(vectorizer, projection, scorer), _golden(bench, base)
 

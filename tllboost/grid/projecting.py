@@ -112,7 +112,9 @@ def learn(
 
     wanted = list(wanted)
     (out / "projections").mkdir(exist_ok=True)
-    missing = [one for one in wanted if not _is_there(out, one, data, protocol)]
+    # Vectorizers of two names may be the same: what is learned of them is, too.
+    distinct = {one.id: one for one in wanted}.values()
+    missing = [one for one in distinct if not _is_there(out, one, data, protocol)]
     paths = data.table.paths
     calls = [
         delayed(_learn_one)(
@@ -170,22 +172,21 @@ def prepared_splits(
     ]
 
 
-def spaces_of(bases: Sequence[Floats], frozen: Floats, learned: Learned) -> list[Space]:
+def spaces_of(bases: Sequence[Floats], learned: Learned) -> list[Space]:
     """Return the vectors of each fold after a projection.
 
     Parameters
     ----------
     bases : sequence of ndarray of shape (n_images, n_dims), float32
-        Before it, an array a fold: as the vectorizer gave them, or fine-tuned.
-    frozen : ndarray of shape (n_images, n_frozen_dims), float32
-        As the vectorizer gave them.
+        Before it, an array a fold: as the vectorizer gave them, or fine-tuned. These
+        are what a bundle has, so no head may see what was before them.
     learned : Learned
         Its files are none where no vectors are mapped.
     """
     spaces = []
     for fold, base in enumerate(bases):
         if not learned.files:
-            spaces.append(Space(base, frozen=None if base is frozen else frozen))
+            spaces.append(Space(base))
             continue
         fitted = read_projection(learned.projection, learned.files[fold])
         with one_thread():

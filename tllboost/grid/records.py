@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,11 +50,18 @@ def write_scores(
 
 
 def read_scores(out: Path, cell_id: str) -> Scores | None:
-    """Return log-odds of "test" and "validation", an array a fold; None for none."""
+    """Return log-odds of "test" and "validation", an array a fold.
+
+    None where there is no file, or none that can be read: the cell is run again.
+    """
     try:
-        with np.load(scores_path(out, cell_id), allow_pickle=False) as arrays:
+        # Opened here: np.load leaves a file open that is no archive.
+        with (
+            scores_path(out, cell_id).open("rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
             found = {name: arrays[name].astype(np.float64) for name in arrays.files}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
     return {
         side: [found[f"{side}{i}"] for i in range(len(found)) if f"{side}{i}" in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,8 +18,8 @@ from tllboost.grid.plan import COSINE, Cell
 from tllboost.grid.projecting import Learned, one_line, prepared_splits, spaces_of
 from tllboost.grid.records import (
     read_record,
+    read_scores,
     record_path,
-    scores_path,
     write_record,
     write_scores,
 )
@@ -53,9 +54,9 @@ class _Job:
 def is_finished(out: Path, cell_id: str) -> bool:
     """Tell whether a cell has a record of success; a failed one is tried again."""
     record = read_record(out, cell_id)
-    if record is None or record["status"] != "ok":
+    if record is None or record.get("status") != "ok":
         return False
-    return scores_path(out, cell_id).is_file()
+    return read_scores(out, cell_id) is not None
 
 
 def make_tasks(missing: dict[tuple[Cell, int], str]) -> list[Task]:
@@ -106,21 +107,22 @@ def run_tasks(
         splits = data.splits(protocol, task.seed)
         tuning = (task.vectorizer, parts_of(task.projection)[0], task.seed)
         bases = tuned.get(tuning, [vectors.array] * len(splits))
-        calls.append(delayed(_run_task)(task, job, vectors.array, splits, bases))
+        calls.append(delayed(_run_task)(task, job, splits, bases))
     files = [[record_path(out, cell_id) for cell_id, _ in task.cells] for task in tasks]
+    for file in itertools.chain.from_iterable(files):
+        file.unlink(missing_ok=True)  # of a failure: a file says that its cell is done
     run_parallel(calls, files, workers, progress, "cells")
 
 
 def _run_task(
     task: Task,
     job: _Job,
-    frozen: NDArray[np.float32],
     splits: list[Split],
     bases: list[NDArray[np.float32]],
 ) -> None:
     """Run the cells of one task, writing each as it ends."""
     try:
-        bench = _bench(task, job, frozen, splits, bases)
+        bench = _bench(task, job, splits, bases)
     except Exception as error:
         for cell_id, cell in task.cells:
             write_record(job.out, failed(cell, task.seed, cell_id, one_line(error)))
@@ -154,14 +156,11 @@ def _run_task(
 def _bench(
     task: Task,
     job: _Job,
-    frozen: NDArray[np.float32],
     splits: list[Split],
     bases: list[NDArray[np.float32]],
 ) -> Bench:
-    # Arrays that are one here arrive as several: the projection says whether they are.
-    frozen = bases[0] if parts_of(task.projection)[0] == NONE else frozen
     splits = prepared_splits(splits, bases, job.protocol.n_hard)
-    spaces = spaces_of(bases, frozen, job.learned)
+    spaces = spaces_of(bases, job.learned)
     return Bench(spaces, splits, task.features, task.seed)
 
 
