@@ -23,7 +23,7 @@ _NUMBERS = {
     *("seed", "negatives", "hard_negatives", "others", "folds", "depth", "ensemble"),
     *_COUNTS,
 }
-_CELL_NEEDS, _CELL_MAY = {"name", "vectorizer", "head"}, {"projection", "merge"}
+_CELL_NEEDS, _CELL_MAY = ("name", "vectorizer", "head"), ("projection", "merge")
 # What a run says of itself in run.toml.
 _WRITTEN = {"run"}
 
@@ -36,7 +36,8 @@ def merge_config(
     Raises
     ------
     UsageError
-        If the file has a key that is no option, or a value of the wrong kind.
+        If the file has a key that is no option, or a value of the wrong kind, or a
+        cell that is none.
     DataError
         If the file can't be read.
     """
@@ -80,13 +81,34 @@ def as_toml(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_cell(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and set(value) >= _CELL_NEEDS
-        and set(value) <= _CELL_NEEDS | _CELL_MAY
-        and all(isinstance(text, str) and text for text in value.values())
-    )
+def _check_cells(path: Path, cells: Any) -> None:
+    """Refuse cells that are none, naming the first."""
+    if not isinstance(cells, list):
+        msg = f"{path}: cell must be tables: write [[cell]] above each"
+        raise UsageError(msg)
+    names: set[str] = set()
+    for number, cell in enumerate(cells, 1):
+        problem = _problem_of(cell)
+        if not problem and cell["name"] in names:
+            problem = f"another cell has the name {cell['name']!r} already"
+        if problem:
+            msg = f"{path}: cell number {number}: {problem}"
+            raise UsageError(msg)
+        names.add(cell["name"])
+
+
+def _problem_of(cell: Any) -> str:
+    """Return what is wrong with a cell, or nothing."""
+    if not isinstance(cell, dict):
+        return f"{cell!r} must be a table: write [[cell]] above it"
+    known = f"known: {', '.join((*_CELL_NEEDS, *_CELL_MAY))}"
+    for key, text in cell.items():
+        if key not in (*_CELL_NEEDS, *_CELL_MAY):
+            return f"unknown key {key!r}: {known}"
+        if not isinstance(text, str) or not text:
+            return f"{key} = {text!r} must be text"
+    missing = [key for key in _CELL_NEEDS if key not in cell]
+    return f"it has no {missing[0]}: {known}" if missing else ""
 
 
 def _converted(path: Path, key: str, value: Any) -> Any:
@@ -100,13 +122,11 @@ def _converted(path: Path, key: str, value: Any) -> Any:
         wanted, fits = "a whole number", type(value) is int
         if key in _COUNTS:
             wanted, fits = "a whole number of at least 1", fits and value >= 1
+        elif key != "seed":
+            wanted, fits = "a whole number of at least 0", fits and value >= 0
     elif key == "cell":
-        wanted = (
-            "tables [[cell]] of text: name, vectorizer, head, and projection and merge "
-            "unless they are none, no name twice"
-        )
-        fits = isinstance(value, list) and all(map(_is_cell, value))
-        fits = fits and len({cell["name"] for cell in value}) == len(value)
+        _check_cells(path, value)
+        fits = True
     elif key == "alias":
         wanted = "a table [alias] of vectorizers by their short names"
         fits = isinstance(value, dict)

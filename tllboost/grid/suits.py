@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tllboost.errors import UsageError
 from tllboost.projections import NONE, make_projection
 from tllboost.vectorizers.spec import parse_spec, positive, truth
 
@@ -79,7 +78,8 @@ def suits(vectorizer: Any, projection: str) -> bool:
     tuning, rest = parts_of(projection)
     if tuning != NONE:
         return kind in _NETWORKS
-    return kind == "pixels" or parse_spec(rest).kind != _SIAMESE_CNN
+    first = parse_spec(rest.partition("/")[0])
+    return kind == "pixels" or first.kind != _SIAMESE_CNN
 
 
 def tuning_settings(projection: str) -> FineTuneSettings:
@@ -132,6 +132,8 @@ def check_projection(projection: str) -> None:
 def with_options(projection: str, **options: int | None) -> str:
     """Return a projection's name with options added where it takes and lacks them.
 
+    Chains and fine-tuning stay as they are: it is not clear whose the options were.
+
     Raises
     ------
     UnknownNameError
@@ -146,19 +148,13 @@ def with_options(projection: str, **options: int | None) -> str:
     >>> with_options("none", components=64)
     'none'
     """
+    if "/" in projection or parse_spec(projection).kind in (NONE, FINETUNE):
+        return projection
+    taken = getattr(make_projection(projection), "OPTIONS", {})
     for key, value in options.items():
-        if value is None or key in parse_spec(projection).options:
-            continue
-        if "/" in projection or parse_spec(projection).kind in (NONE, FINETUNE):
+        if value is None or key not in taken or key in parse_spec(projection).options:
             continue
         mark = "&" if "?" in projection else "?"
-        longer = f"{projection}{mark}{key}={value}"
-        try:
-            make_projection(longer)
-        except UsageError:
-            make_projection(projection)
-            if key not in ("components", "depth"):
-                raise
-            continue
-        projection = longer
+        projection = f"{projection}{mark}{key}={value}"
+    make_projection(projection)
     return projection
