@@ -16,11 +16,18 @@ from tllboost.grid.measure import side_figures
 from tllboost.grid.plan import Cell, digest
 from tllboost.grid.records import read_scores, write_record, write_scores
 from tllboost.grid.scored import ScoredSide
+from tllboost.grid.workers import failed
 from tllboost.metrics import LOWER_IS_BETTER
 from tllboost.projections import NONE
 from tllboost.splits import PairSet, Protocol
 
-__all__ = ["ENSEMBLE", "ensemble_cell", "ensemble_record", "members_of"]
+__all__ = [
+    "ENSEMBLE",
+    "add_ensemble",
+    "ensemble_cell",
+    "ensemble_record",
+    "members_of",
+]
 
 ENSEMBLE = "ensemble"
 
@@ -30,6 +37,43 @@ Record = dict[str, Any]
 def ensemble_cell(n_members: int) -> Cell:
     """Return the row's name: the K best cells, whatever they are."""
     return Cell(ENSEMBLE, NONE, NONE, f"best-{n_members}")
+
+
+def add_ensemble(
+    records: Sequence[Record],
+    n_members: int,
+    metric: str,
+    data: GridData,
+    protocol: Protocol,
+    out: Path,
+) -> list[Record]:
+    """Return a record of the ensemble for each seed that there are records of.
+
+    Where too few cells succeeded it has failed, as any cell: the others keep theirs.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Of all cells and seeds.
+    n_members : int
+    metric : str
+        What validation chooses by.
+    data : GridData
+    protocol : Protocol
+    out : Path
+    """
+    made = []
+    for seed in dict.fromkeys(record["seed"] for record in records):
+        own = [record for record in records if record["seed"] == seed]
+        try:
+            members = members_of(own, n_members, metric)
+        except UsageError as error:
+            cell, cell_id = ensemble_cell(n_members), digest("ensemble", [], seed)
+            made.append(failed(cell, seed, cell_id, str(error)))
+            write_record(out, made[-1])
+            continue
+        made.append(ensemble_record(members, data, protocol, seed, out))
+    return made
 
 
 def members_of(records: Sequence[Record], n_members: int, metric: str) -> list[Record]:

@@ -63,15 +63,15 @@ def plan_cells(
     suits : callable
         Of a vectorizer and a projection: whether they go together.
     named : iterable of Cell
-        Cells to add.
+        Cells to add, each with a vectorizer that its projection goes with.
 
     Raises
     ------
     UnknownNameError
         If a merge or head is not known.
     UsageError
-        If there is no vectorizer, a name is given twice, or nothing goes with a
-        projection.
+        If there is no vectorizer, a name is given twice, nothing goes with a
+        projection, or a named cell is none.
 
     Examples
     --------
@@ -104,7 +104,14 @@ def plan_cells(
         for projection in projections:
             if suits(vectorizer, projection):
                 cells |= dict.fromkeys(_product(vectorizer, projection, merges, heads))
-    cells |= dict.fromkeys(named)
+    for cell in named:
+        if not suits(cell.vectorizer, cell.projection):
+            msg = (
+                f"cell {cell.name}: projection {cell.projection!r} does not go with "
+                "that vectorizer"
+            )
+            raise UsageError(msg)
+        cells[cell] = None
     for projection in projections:
         if not any(cell.projection == projection for cell in cells):
             msg = f"projection {projection!r} goes with none of the vectorizers"

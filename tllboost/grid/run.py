@@ -14,7 +14,7 @@ from tllboost.errors import UsageError
 from tllboost.grid.best import Packing, save_best, save_ensemble
 from tllboost.grid.counting import Progress
 from tllboost.grid.data import GridData, gather
-from tllboost.grid.ensembles import ensemble_cell, ensemble_record, members_of
+from tllboost.grid.ensembles import add_ensemble, ensemble_cell
 from tllboost.grid.files import leak_notes, write_outputs, write_splits, write_summary
 from tllboost.grid.outputs import environment
 from tllboost.grid.plan import DEFAULT_HEADS, DEFAULT_MERGES, Cell, digest, plan_cells
@@ -143,7 +143,7 @@ def run_grid(
         raise UsageError(msg)
     called = _Called(aliases or {}, device=device, offline=offline)
     labels = [called.label(choice) for choice in vectorizers]
-    names = {called.cell(one): one["name"] for one in named}
+    names = _names(called, named)
     made = called.made
     cells = plan_cells(
         labels,
@@ -153,6 +153,9 @@ def run_grid(
         suits=lambda label, projection: suits(made[label], projection),
         named=names,
     )
+    if not 0 <= ensemble <= len(cells):
+        msg = f"ensemble={ensemble} must be from 0 to {len(cells)}, the number of cells"
+        raise UsageError(msg)
     out = Path(out)
     data = gather(
         table,
@@ -238,18 +241,7 @@ def run_grid(
     ]
     if ensemble:
         cells = [*cells, ensemble_cell(ensemble)]
-        records += [
-            ensemble_record(
-                members_of(
-                    [one for one in records if one["seed"] == seed], ensemble, metric
-                ),
-                data,
-                protocol,
-                seed,
-                out,
-            )
-            for seed in seeds
-        ]
+        records += add_ensemble(records, ensemble, metric, data, protocol, out)
     rows = summarise(cells, records, metric=metric, protocol=protocol.name, names=names)
     result = GridResult(
         out,
@@ -311,6 +303,18 @@ class _Called:
             named.get("merge", NONE),
             named["head"],
         )
+
+
+def _names(called: _Called, named: Sequence[Mapping[str, str]]) -> dict[Cell, str]:
+    """Return the cells that have a name, and their names."""
+    names: dict[Cell, str] = {}
+    for one in named:
+        cell = called.cell(one)
+        if cell in names:
+            msg = f"cells {names[cell]!r} and {one['name']!r} are one: {cell.name}"
+            raise UsageError(msg)
+        names[cell] = one["name"]
+    return names
 
 
 def _learnings(
