@@ -22,6 +22,7 @@ from tllboost.store.repair import (
     tidy,
 )
 from tllboost.store.rows import (
+    KEY_BYTES,
     ROW_TYPE,
     append_rows,
     damage,
@@ -309,7 +310,10 @@ class VectorStore:
 
 def _key_bytes(key: str) -> bytes:
     try:
-        return bytes.fromhex(key)
-    except ValueError as error:
+        found = bytes.fromhex(key)
+    except ValueError:
+        found = b""
+    if len(found) != KEY_BYTES:
         msg = f"{key!r} is no content hash: give 64 hexadecimal digits"
-        raise UsageError(msg) from error
+        raise UsageError(msg)
+    return found

@@ -42,6 +42,11 @@ _SCHEMA = (
     "CREATE INDEX files_by_key ON files (key)",
 )
 _WAIT_SECONDS = 60.0
+_REMEDIES = {
+    sqlite3.SQLITE_READONLY: "fix the permissions",
+    sqlite3.SQLITE_CANTOPEN: "fix the permissions",
+    sqlite3.SQLITE_FULL: "free some space",
+}
 
 
 def open_index(path: Path) -> sqlite3.Connection:
@@ -55,6 +60,8 @@ def open_index(path: Path) -> sqlite3.Connection:
     with guarded(path):
         connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)
         try:
+            # What a stranger's index may have in it (views, triggers) runs nothing.
+            connection.execute("PRAGMA trusted_schema = OFF")
             _claim(connection, path)
             _use_wal(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -88,18 +95,9 @@ def guarded(path: Path) -> Iterator[None]:
     """Tell what SQLite or the disk complains of as one `StoreError`."""
     try:
         yield
-    except sqlite3.Error as error:
-        if "locked" in str(error):
-            reason = (
-                f"another process has held it for {_WAIT_SECONDS:.0f} seconds: "
-                "try again when that is done"
-            )
-        else:
-            reason = (
-                f"{error}: if it is damaged, delete the folder {str(path.parent)!r}, "
-                "its vectors are then computed again"
-            )
-        msg = f"the store {str(path)!r} can't be used ({reason})"
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        # The latter is Python's, of a message that quotes what is damaged.
+        msg = f"the store {str(path)!r} can't be used ({_reason(error, path)})"
         raise StoreError(msg) from error
     except OSError as error:
         msg = (
@@ -108,6 +106,24 @@ def guarded(path: Path) -> Iterator[None]:
             "choose another folder"
         )
         raise StoreError(msg) from error
+
+
+def _reason(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> str:
+    """Return what went wrong and what to do about it, on one line."""
+    # SQLite quotes a statement that it can't parse, over several lines.
+    said = " ".join(str(error).split())[:200]
+    if "locked" in said:
+        return (
+            f"another process has held it for {_WAIT_SECONDS:.0f} seconds: "
+            "try again when that is done"
+        )
+    remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    if remedy is not None:
+        return f"{said}: {remedy}, or choose another folder"
+    return (
+        f"{said}: if it is damaged, delete the folder {str(path.parent)!r}, "
+        "its vectors are then computed again"
+    )
 
 
 def _claim(connection: sqlite3.Connection, path: Path) -> None:

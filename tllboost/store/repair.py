@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ from tllboost.store.rows import (
     append_rows,
     damage,
     find_rows,
+    is_rows_file,
     list_spaces,
     map_rows,
     new_file_name,
@@ -27,7 +27,6 @@ from tllboost.store.rows import (
 
 __all__ = ["drop_damaged", "drop_space", "find_damage", "picture_name", "tidy"]
 
-_ROWS_FILE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{8}\.f32")
 _COPIED_ROWS = 4096
 
 
@@ -100,7 +99,7 @@ def _leftovers(connection: sqlite3.Connection, folder: Path) -> dict[Path, int |
     sizes = {
         entry.name: entry.stat().st_size
         for entry in os.scandir(folder)
-        if _ROWS_FILE.fullmatch(entry.name)
+        if is_rows_file(entry.name) and not entry.is_symlink()
     }
     due = {space.file: space.n_bytes for space in list_spaces(connection)}
     return {

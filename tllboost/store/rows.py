@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import sqlite3
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from tllboost.errors import StoreError
 from tllboost.store.index import transaction
 
 __all__ = [
+    "KEY_BYTES",
     "ROW_TYPE",
     "Row",
     "Space",
@@ -25,6 +27,7 @@ __all__ = [
     "damage",
     "find_rows",
     "find_space",
+    "is_rows_file",
     "list_spaces",
     "make_space",
     "map_rows",
@@ -34,7 +37,10 @@ __all__ = [
 ]
 
 ROW_TYPE = np.dtype("<f4")
+KEY_BYTES = 32
 _KEYS_A_QUERY = 500
+_MOST_DIMS = 2**24
+_ROWS_FILE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{8}\.f32")
 
 
 class Space(NamedTuple):
@@ -67,14 +73,14 @@ _ROW_QUERY = f"SELECT {', '.join(Row._fields)} FROM rows WHERE space = ?"
 
 def list_spaces(connection: sqlite3.Connection) -> list[Space]:
     """Return all spaces, the oldest first."""
-    return [Space(*row) for row in connection.execute(f"{_SPACE_QUERY} ORDER BY id")]
+    return [_space(row) for row in connection.execute(f"{_SPACE_QUERY} ORDER BY id")]
 
 
 def find_space(connection: sqlite3.Connection, fingerprint: str) -> Space | None:
     """Return the space of a fingerprint, if there is one."""
     found = connection.execute(f"{_SPACE_QUERY} WHERE fingerprint = ?", (fingerprint,))
     row = found.fetchone()
-    return None if row is None else Space(*row)
+    return None if row is None else _space(row)
 
 
 def make_space(connection: sqlite3.Connection, fingerprint: str, n_dims: int) -> Space:
@@ -107,15 +113,58 @@ def find_rows(
     """Return the rows of some pictures, those that are stored; of all by default."""
     if keys is None:
         found = connection.execute(f"{_ROW_QUERY} ORDER BY position", (space.id,))
-        return {row[0]: Row(*row) for row in found}
+        return {row[0]: _row(row) for row in found}
     rows = {}
     for start in range(0, len(keys), _KEYS_A_QUERY):
         some = keys[start : start + _KEYS_A_QUERY]
         query = f"{_ROW_QUERY} AND key IN ({', '.join('?' * len(some))})"
         rows.update(
-            {row[0]: Row(*row) for row in connection.execute(query, (space.id, *some))}
+            {row[0]: _row(row) for row in connection.execute(query, (space.id, *some))}
         )
     return rows
+
+
+def is_rows_file(name: object) -> bool:
+    """Tell whether a name is one that rows are kept under."""
+    return isinstance(name, str) and _ROWS_FILE.fullmatch(name) is not None
+
+
+def _space(values: Sequence[Any]) -> Space:
+    """Return what the index says of a space, if it can be so.
+
+    An index is a file that a disk may damage and that a stranger may have made: it
+    names no file outside of its folder, and no number that fills the memory.
+    """
+    space = Space(*values)
+    sound = (
+        isinstance(space.fingerprint, str)
+        and is_rows_file(space.file)
+        and _is_count(space.n_dims, _MOST_DIMS)
+        and space.n_dims > 0
+        and _is_count(space.n_rows, 2**40)
+    )
+    if not sound:
+        msg = f"database disk image is malformed: space {space.id!r} can't be so"
+        raise sqlite3.DatabaseError(msg)
+    return space
+
+
+def _row(values: Sequence[Any]) -> Row:
+    row = Row(*values)
+    sound = (
+        isinstance(row.key, bytes)
+        and len(row.key) == KEY_BYTES
+        and isinstance(row.position, int)
+        and _is_count(row.checksum, 2**32)
+    )
+    if not sound:
+        msg = "database disk image is malformed: a row in it can't be so"
+        raise sqlite3.DatabaseError(msg)
+    return row
+
+
+def _is_count(value: object, limit: int) -> bool:
+    return isinstance(value, int) and 0 <= value < limit
 
 
 def new_file_name(fingerprint: str) -> str:
@@ -152,6 +201,7 @@ def append_rows(folder: Path, space: Space, vectors: np.ndarray) -> None:
         If the file is shorter than the index says.
     """
     path = folder / space.file
+    _refuse_link(path)
     with path.open("r+b" if path.exists() else "xb") as file:
         if os.fstat(file.fileno()).st_size < space.n_bytes:
             msg = (
@@ -164,6 +214,13 @@ def append_rows(folder: Path, space: Space, vectors: np.ndarray) -> None:
         file.write(np.ascontiguousarray(vectors, dtype=ROW_TYPE).data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _refuse_link(path: Path) -> None:
+    """Write into no file that lies somewhere else."""
+    if path.is_symlink():
+        msg = f"{str(path)!r} is a link, and no store makes any: delete the folder"
+        raise StoreError(msg)
 
 
 def map_rows(folder: Path, space: Space) -> np.ndarray:

@@ -1,0 +1,361 @@
+"""A store whose process is killed, whose disk is full or locked, whose bytes change."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from conftest import Run, write_picture
+from killed_work import BATCH_SIZE, N_PICTURES, Squares, looked_at, pictures
+from killing import kill_at_moments
+from reliability import count
+
+from tllboost.errors import StoreError
+from tllboost.store import VectorStore
+from tllboost.vectorizing import vectorize
+
+N_MOMENTS = 25
+HAS_KILL = hasattr(signal, "SIGKILL") and hasattr(os, "fork")
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    return vectorize(Squares(), pictures(tmp_path_factory.mktemp("right"))).vectors
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders in which vectorizing was killed, numbered by the moment."""
+    folder = tmp_path_factory.mktemp("killed")
+    pictures(folder)
+    work = "killed_work:vectorizing"
+    told = kill_at_moments(work, folder, n_moments=N_MOMENTS, seed=4)
+    assert len(told) == N_MOMENTS
+    return folder
+
+
+@pytest.mark.skipif(not HAS_KILL, reason="no kill -9 here")
+def test_kill_9_at_any_moment_of_vectorizing_costs_at_most_one_batch(
+    killed: Path, right: np.ndarray
+) -> None:
+    stored_at = []
+    for moment in range(N_MOMENTS):
+        folder = killed / str(moment)
+        with VectorStore(folder / "store") as store:
+            assert store.verify() == [], moment
+            n_stored = sum(entry["n_rows"] for entry in store.info())
+        assert n_stored <= looked_at(folder) <= n_stored + BATCH_SIZE, moment
+        result = vectorize(Squares(), pictures(killed), store=folder / "store")
+        assert result.n_computed == N_PICTURES - n_stored, moment
+        np.testing.assert_array_equal(result.vectors, right)
+        with VectorStore(folder / "store") as store:
+            assert store.verify() == [], moment
+        stored_at.append(n_stored)
+        count("kills survived")
+        count("results compared", N_PICTURES)
+    assert 0 < np.mean(stored_at) < N_PICTURES
+
+
+# Several processes
+
+BOTH = """
+import sys
+from pathlib import Path
+from killed_work import Squares, pictures
+from tllboost.vectorizing import vectorize
+folder, log = Path(sys.argv[1]), Path(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+given = pictures(folder)
+result = vectorize(Squares(log), given, store=folder / "store", batch_size=4)
+print(result.n_computed, result.vectors.tobytes().hex())
+"""
+
+
+def start_python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent,
+    )
+
+
+def test_two_processes_on_one_folder_do_the_work_at_most_twice_and_never_wrongly(
+    tmp_path: Path, right: np.ndarray
+) -> None:
+    pictures(tmp_path)
+    processes = [start_python(BOTH, tmp_path, tmp_path / f"log{i}") for i in range(2)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    n_computed = 0
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
+        computed, found = output.split()
+        n_computed += int(computed)
+        assert bytes.fromhex(found) == right.tobytes()
+        count("results compared", N_PICTURES)
+    assert N_PICTURES <= n_computed <= 2 * N_PICTURES
+    with VectorStore(tmp_path / "store") as store:
+        assert store.verify() == []
+        assert [entry["n_rows"] for entry in store.info()] == [N_PICTURES]
+
+
+# Bytes that change
+
+KEYS = [f"{number:02x}" * 32 for number in range(24)]
+ROWS = np.random.default_rng(0).normal(size=(24, 6)).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "store"
+    with VectorStore(folder) as store:
+        for start in range(0, len(KEYS), 8):
+            some = slice(start, start + 8)
+            store.add("squares|1", KEYS[some], ROWS[some])
+        store.add("circles|1", KEYS, -ROWS)
+        store.hashes_of([write_picture(tmp_path / "a.png", seed=1)])
+    return folder
+
+
+def is_one_line(message: str, folder: Path) -> bool:
+    return "\n" not in message and str(folder) in message
+
+
+def serves_nothing_wrong(folder: Path) -> str:
+    """Check that what a store gives is right or an error, and return which."""
+    outcome = "right"
+    for fingerprint, due in (("squares|1", ROWS), ("circles|1", -ROWS)):
+        try:
+            with VectorStore(folder) as store:
+                got, found = store.get(fingerprint, KEYS)
+        except StoreError as error:
+            said = str(error)
+            outcome = "refused" if is_one_line(said, folder) else said
+            continue
+        if found.any():
+            wrong = int((got[found] != due[found]).any(axis=1).sum())
+            count("wrong results served", wrong)
+            assert not wrong
+        count("results compared", len(KEYS))
+        if not found.all() and outcome == "right":
+            outcome = "not found"
+    return outcome
+
+
+def flipped(content: bytes, rng: np.random.Generator) -> bytes:
+    changed = bytearray(content)
+    changed[rng.integers(len(changed))] ^= 1 << rng.integers(8)
+    return bytes(changed)
+
+
+def cut(content: bytes, rng: np.random.Generator) -> bytes:
+    return content[: rng.integers(len(content))]
+
+
+def zeroed(content: bytes, rng: np.random.Generator) -> bytes:
+    changed = bytearray(content)
+    start = int(rng.integers(len(changed)))
+    end = min(start + 512, len(changed))
+    changed[start:end] = bytes(end - start)
+    return bytes(changed)
+
+
+def scrambled(content: bytes, rng: np.random.Generator) -> bytes:
+    changed = bytearray(content)
+    start = int(rng.integers(len(changed)))
+    end = min(start + 64, len(changed))
+    changed[start:end] = rng.bytes(end - start)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("spoil", [flipped, cut, zeroed, scrambled])
+@pytest.mark.parametrize("name", ["index.sqlite", "*.f32"])
+def test_a_spoiled_file_is_never_served_as_something_else(
+    folder: Path, name: str, spoil: Callable[[bytes, np.random.Generator], bytes]
+) -> None:
+    rng = np.random.default_rng(5)
+    path = sorted(folder.glob(name))[0]
+    whole = {each: each.read_bytes() for each in folder.iterdir()}
+    outcomes = set()
+    for _ in range(40 if name == "index.sqlite" else 8):
+        for each in folder.iterdir():
+            each.unlink()
+        for each, content in whole.items():
+            each.write_bytes(spoil(content, rng) if each == path else content)
+        outcomes.add(serves_nothing_wrong(folder))
+        count("bad stores tried")
+    assert "refused" in outcomes
+    assert outcomes <= {"right", "not found", "refused"}
+
+
+def test_an_index_that_quotes_damaged_text_is_one_line(folder: Path) -> None:
+    path = folder / "index.sqlite"
+    content = path.read_bytes()
+    assert content.count(b"CREATE TABLE spaces") == 1
+    path.write_bytes(
+        content.replace(b"CREATE TABLE spaces", b"CREATE TABLE \xfe\xffaces")
+    )
+    assert serves_nothing_wrong(folder) == "refused"
+    count("bad stores tried")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("file", "../../elsewhere.f32"),
+        ("file", "/etc/passwd"),
+        ("file", None),
+        ("n_dims", 0),
+        ("n_dims", -6),
+        ("n_dims", 2**40),
+        ("n_dims", "six"),
+        ("n_rows", -1),
+        ("n_rows", 2**60),
+        ("fingerprint", b"\x00"),
+    ],
+)
+def test_an_index_that_a_stranger_made_up_is_refused(
+    run: Run, folder: Path, column: str, value: object
+) -> None:
+    with closing(sqlite3.connect(folder / "index.sqlite")) as other, other:
+        other.execute("DROP TABLE spaces")
+        columns = "id, fingerprint, n_dims, file, n_rows, created"
+        other.execute(f"CREATE TABLE spaces ({columns})")
+        space = {
+            "id": 1,
+            "fingerprint": "squares|1",
+            "n_dims": 6,
+            "file": "0123456789abcdef-01234567.f32",
+            "n_rows": 0,
+            "created": "",
+        }
+        told = space | {column: value}
+        other.execute("INSERT INTO spaces VALUES (?, ?, ?, ?, ?, ?)", [*told.values()])
+    with pytest.raises(StoreError, match=r"can't be so.*delete the folder"):
+        VectorStore(folder).open()
+    done = run("store", "verify", "--store", folder)
+    assert done.returncode == 5
+    assert len(done.stderr.splitlines()) == 1
+    count("bad stores tried")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege here")
+def test_a_file_of_rows_that_is_a_link_is_not_written_through(
+    folder: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "thesis.tex"
+    precious.write_bytes(b"x" * 10_000)
+    for path in folder.glob("*.f32"):
+        path.unlink()
+        path.symlink_to(precious)
+    with VectorStore(folder) as store:
+        with pytest.raises(StoreError, match="is a link"):
+            store.add("squares|1", ["ff" * 32], ROWS[:1])
+        assert store.verify()
+        with pytest.raises(StoreError, match="does not match its checksum"):
+            store.get("squares|1", KEYS)
+        store.prune()
+    assert precious.read_bytes() == b"x" * 10_000
+    count("bad stores tried")
+
+
+# Disks that take nothing more
+
+READ_ONLY = """
+import os, sys
+import numpy as np
+from tllboost.errors import StoreError
+from tllboost.store import VectorStore
+if os.getuid() == 0:  # nothing is read-only to root
+    os.setresuid(65534, 65534, 65534)
+for name in ("store", "new"):
+    try:
+        with VectorStore(sys.argv[1] + "/" + name) as store:
+            store.add("squares|1", ["ff" * 32], np.ones((1, 6), np.float32))
+        print("written")
+    except StoreError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "setresuid"), reason="no such permissions here")
+def test_a_read_only_store_is_named_and_stays_as_it_is() -> None:
+    with TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        root = Path(name)
+        with VectorStore(root / "store") as store:
+            store.add("squares|1", KEYS, ROWS)
+        before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for path in (*before, root / "store", root):
+            path.chmod(0o444 if path.is_file() else 0o555)
+        try:
+            process = start_python(READ_ONLY, root)
+            output, errors = process.communicate(timeout=60)
+        finally:
+            for path in (root, root / "store"):
+                path.chmod(0o755)
+        assert errors == ""
+        old, new = output.splitlines()
+        for line, folder in ((old, "store"), (new, "new")):
+            assert line.startswith(f"the store {str(root / folder)!r}"[:-1])
+            assert "fix the permissions" in line
+        assert {path: path.read_bytes() for path in before} == before
+        assert not (root / "new").exists()
+        count("bad stores tried", 2)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from killed_work import Squares, pictures
+from tllboost.errors import StoreError
+from tllboost.vectorizing import vectorize
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    vectorize(Squares(), pictures(folder), store=folder / "store", batch_size=4)
+    print("done")
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file size limits here")
+@pytest.mark.parametrize("limit", [2_000, 20_000, 60_000])
+def test_a_disk_that_fills_up_while_vectorizing_costs_nothing_that_was_stored(
+    tmp_path: Path, right: np.ndarray, limit: int
+) -> None:
+    given = pictures(tmp_path)
+    process = start_python(FULL, tmp_path, limit)
+    output, errors = process.communicate(timeout=60)
+    assert errors == ""
+    (line,) = output.splitlines()
+    assert line.startswith("the store ")
+    assert str(tmp_path / "store") in line
+    with VectorStore(tmp_path / "store") as store:
+        assert store.verify() == []
+        n_stored = sum(entry["n_rows"] for entry in store.info())
+    result = vectorize(Squares(), given, store=tmp_path / "store")
+    assert result.n_computed == N_PICTURES - n_stored
+    np.testing.assert_array_equal(result.vectors, right)
+    count("bad stores tried")
+    count("results compared", N_PICTURES)
