@@ -465,11 +465,12 @@ def test_find_images_refuses_a_missing_folder_and_a_file(picture: Path) -> None:
 def test_all_the_real_pictures_can_be_read(shared: Path) -> None:
     paths = find_images(shared / "data", recursive=True)[::20]
     assert len(paths) > 100
+    open_image(paths[0])  # starts what decodes, and its watcher
     threads_before = threading.active_count()
     with ThreadPoolExecutor(2) as pool:
         images = list(pool.map(open_image, paths))
     assert {image.mode for image in images} == {"RGB"}
-    assert threading.active_count() == threads_before
+    assert threading.active_count() <= threads_before
 
 
 def png_header(width: int, height: int) -> bytes:

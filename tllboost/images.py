@@ -2,26 +2,22 @@
 
 A picture is untrusted input. It is read once and whole from a regular file (no FIFO
 can hang the run), by a list of picture formats only (no PostScript interpreter), under
-limits of bytes and pixels. What fails, fails as `ImageError` with the path and reason.
+limits of bytes and pixels, in a process with limits of time and memory. What fails,
+fails as `ImageError` with the path and reason.
 """
 
 from __future__ import annotations
 
-import functools
-import io
 import itertools
 import os
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from tllboost.errors import DataError, ImageError
+from tllboost.decoders import shared_decoders
+from tllboost.decoding import FORMATS, MAX_PIXELS
+from tllboost.errors import DataError
 from tllboost.image_files import MAX_BYTES, content_hash, read_image_bytes
-from tllboost.pixels import upright_rgb
 
 __all__ = [
     "DECODING",
@@ -33,30 +29,16 @@ __all__ = [
     "read_image_bytes",
 ]
 
-# Suffixes of the formats that are decoded. Pillow knows many more formats; one of them
-# starts a PostScript interpreter.
-_SUFFIXES = {
-    "AVIF": (".avif",),
-    "BMP": (".bmp",),
-    "GIF": (".gif",),
-    "JPEG": (".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
-    "JPEG2000": (".jp2",),
-    "PNG": (".png",),
-    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
-    "TIFF": (".tif", ".tiff"),
-    "WEBP": (".webp",),
-}
-IMAGE_SUFFIXES: frozenset[str] = frozenset(itertools.chain(*_SUFFIXES.values()))
+IMAGE_SUFFIXES: frozenset[str] = frozenset(itertools.chain(*FORMATS.values()))
 # Part of what a stored vector is kept under: raise it when a change below could change
 # a pixel.
 DECODING = "decoded 1"
-_MAX_PIXELS = 50_000_000
 
 
 def open_image(
     path: str | os.PathLike[str],
     *,
-    max_pixels: int = _MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     shrink_to: int | None = None,
 ) -> Image.Image:
@@ -102,7 +84,7 @@ def decode_image(
     data: bytes,
     *,
     path: str | os.PathLike[str] = "<bytes>",
-    max_pixels: int = _MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
     shrink_to: int | None = None,
 ) -> Image.Image:
     """Return the picture in `data` as upright RGB: `open_image` without the file.
@@ -121,19 +103,9 @@ def decode_image(
     ImageError
         If the bytes are no picture that can be read.
     """
-    with _quiet_pillow():
-        try:
-            with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                _check_pixels(image, path, max_pixels)
-                # The same size twice: before the EXIF turn, no side is the short one.
-                if shrink_to is not None and image.format in ("JPEG", "MPO"):
-                    image.draft(None, (shrink_to, shrink_to))
-                image.load()
-                return upright_rgb(image)
-        except ImageError:
-            raise
-        except Exception as error:  # Pillow's decoders raise a dozen kinds
-            raise ImageError(path, _reason(error, data)) from error
+    return shared_decoders().decode(
+        data, path=path, max_pixels=max_pixels, shrink_to=shrink_to
+    )
 
 
 def find_images(
@@ -178,64 +150,3 @@ def _refuse_folder(error: OSError) -> None:
         "give a folder of pictures"
     )
     raise DataError(msg) from error
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    """Return the formats that this Pillow was built with, of those we decode."""
-    Image.init()
-    return tuple(name for name in _SUFFIXES if name in Image.OPEN)
-
-
-_quiet_lock = threading.Lock()
-_quiet_depth = 0
-_quiet_filters: warnings.catch_warnings | None = None
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Ignore Pillow's own warnings, from any number of threads at once.
-
-    `catch_warnings` swaps the process's filters, so threads that each entered one
-    could leave by restoring each other's: the first one in and the last one out do
-    it for all.
-    """
-    global _quiet_depth, _quiet_filters
-    with _quiet_lock:
-        if _quiet_depth == 0:
-            _quiet_filters = warnings.catch_warnings()
-            _quiet_filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\b")
-        _quiet_depth += 1
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_depth -= 1
-            if _quiet_depth == 0 and _quiet_filters is not None:
-                _quiet_filters.__exit__(None, None, None)
-                _quiet_filters = None
-
-
-def _check_pixels(
-    image: Image.Image, path: str | os.PathLike[str], max_pixels: int
-) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(
-            path,
-            f"{width} × {height} is too many pixels (at most {max_pixels:,} allowed)",
-        )
-
-
-def _reason(error: Exception, data: bytes) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"):
-            return "HEIC is not supported: save it as JPEG or PNG"
-        return "is not a picture in a format that tllboost reads"
-    if isinstance(error, Image.DecompressionBombError):
-        return "has too many pixels"
-    text = " ".join(str(error).split()) or type(error).__name__
-    if "truncated" in text.lower() or isinstance(error, EOFError):
-        return f"the picture is truncated ({text})"
-    return f"can't be decoded ({text})"

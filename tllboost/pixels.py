@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
+
 from PIL import ExifTags, Image
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["upright_rgb"]
 
@@ -70,6 +74,8 @@ def _has_clear_colour(image: Image.Image) -> bool:
 
 def _eight_bits(image: Image.Image) -> np.ndarray:
     """Return a grey of 16 or 32 bits as uint8, from its scale or else its range."""
+    import numpy as np
+
     pixels = np.asarray(image).astype(np.float64)
     if not np.isfinite(pixels).all():
         msg = "it has pixels that are NaN or infinite"

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+from reliability import count
+
+from tllboost import decoders
+from tllboost.decoders import Decoders
+from tllboost.errors import DataError, ImageError
+from tllboost.images import open_image
+
+
+@pytest.fixture
+def few() -> Iterator[Decoders]:
+    made = Decoders(seconds=0.8)
+    yield made
+    made.close()
+
+
+def encoded(colour: object = "red", size: tuple[int, int] = (40, 30), **how) -> bytes:
+    file = io.BytesIO()
+    mode = "L" if isinstance(colour, int) else "RGB"
+    Image.new(mode, size, colour).save(file, **{"format": "PNG", **how})
+    return file.getvalue()
+
+
+def jpeg_of_many_scans(n_scans: int, side: int = 6_000) -> bytes:
+    """A progressive JPEG of a few kilobytes that goes over its pixels again and again.
+
+    Every scan begins all blocks anew and holds next to nothing.
+    """
+
+    def segment(kind: int, body: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, kind, len(body) + 2) + body
+
+    frame = struct.pack(">BHHBBBB", 8, side, side, 1, 1, 0x11, 0)
+    one_code = bytes([0, 1] + [0] * 15 + [0])
+    start = b"\xff\xd8" + segment(0xDB, bytes([0]) + bytes([1] * 64))
+    start += segment(0xC2, frame) + segment(0xC4, one_code)
+    scan = segment(0xDA, bytes([1, 1, 0, 0, 0, 0])) + b"\x00"
+    return start + scan * n_scans + b"\xff\xd9"
+
+
+def test_a_picture_that_takes_for_ever_is_ended_and_the_next_is_read(
+    few: Decoders,
+) -> None:
+    hostile = jpeg_of_many_scans(40_000)
+    assert len(hostile) < 500_000
+    started = time.monotonic()
+    with pytest.raises(ImageError, match=r"^slow\.jpg: took over 0\.8 s to decode$"):
+        few.decode(hostile, path="slow.jpg")
+    assert time.monotonic() - started < 10
+    count("bad pictures tried")
+    assert few.decode(encoded()).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_a_picture_that_takes_too_much_memory_is_refused() -> None:
+    tight = Decoders(memory=200 << 20)
+    data = encoded(7, (7_000, 7_000))
+    assert len(data) < 100_000
+    try:
+        with pytest.raises(ImageError, match="needs more memory than a picture may"):
+            tight.decode(data, path="large.png")
+        count("bad pictures tried")
+        assert tight.decode(encoded()).size == (40, 30)
+    finally:
+        tight.close()
+
+
+def test_where_the_system_sets_no_limit_the_memory_is_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decoders, "_ON_LINUX", False)
+    watched = Decoders(memory=1 << 34)
+    try:
+        assert watched.decode(encoded()).size == (40, 30)
+        watched.memory = 100  # any process has more
+        with pytest.raises(ImageError, match="took over 0 MiB to decode"):
+            watched.decode(jpeg_of_many_scans(40_000))
+    finally:
+        watched.close()
+
+
+def test_the_largest_picture_allowed_fits_the_limits(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.new("LA", (8_000, 6_250), (9, 200)).save(path, compress_level=1)
+    assert open_image(path).size == (8_000, 6_250)
+
+
+def test_a_decoder_that_was_ended_from_outside_costs_no_picture(few: Decoders) -> None:
+    few.decode(encoded())
+    (idle,) = few._idle
+    idle._process.kill()
+    idle._process.wait()
+    assert few.decode(encoded("blue")).getpixel((0, 0)) == (0, 0, 255)
+    count("kills survived")
+
+
+def test_a_picture_that_crashes_its_decoder_twice_is_named() -> None:
+    patient = Decoders()
+    hostile = jpeg_of_many_scans(40_000)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(patient.decode, hostile, path="crash.jpg")
+        killed = set()
+        while len(killed) < 2 and not answer.done():
+            for decoder in list(patient._busy):
+                if decoder._is_ready and decoder not in killed:
+                    decoder._process.kill()
+                    killed.add(decoder)
+            time.sleep(0.01)
+        with pytest.raises(ImageError, match=r"crash\.jpg: crashed its decoder"):
+            answer.result(timeout=20)
+    count("kills survived", len(killed))
+    assert patient._idle == []
+    patient.close()
+
+
+def test_many_threads_get_their_own_pictures_back() -> None:
+    shared = Decoders()
+    colours = [(i, 255 - i, i // 2) for i in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        pictures = list(pool.map(shared.decode, map(encoded, colours)))
+    assert [one.getpixel((3, 3)) for one in pictures] == colours
+    assert len(shared._idle) <= max(2, os.cpu_count() or 1)
+    shared.close()
+
+
+def test_an_interrupt_leaves_no_half_answer_behind(
+    few: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few.decode(encoded())
+    (decoder,) = few._idle
+
+    def interrupted(n_bytes: int) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decoder, "_receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        few.decode(encoded("blue"))
+    assert few._idle == []
+    assert few.decode(encoded("lime")).getpixel((0, 0)) == (0, 255, 0)
+
+
+def test_a_python_that_can_not_be_started_is_no_fault_of_the_picture(
+    few: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(DataError, match="can't start '/no/such/python'"):
+        few.decode(encoded())
+
+
+def test_the_watcher_ends_when_there_is_nothing_to_watch(few: Decoders) -> None:
+    few.decode(encoded())
+    watcher = few._watcher
+    if watcher is not None:
+        watcher.join(timeout=5)
+        assert not watcher.is_alive()
+    assert few.decode(encoded()).size == (40, 30)
+    assert threading.active_count() < 50
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_decoders_end_with_their_process_and_are_not_shared_with_a_fork() -> None:
+    code = """
+        import io, os, signal, sys
+        from PIL import Image
+        from tllboost.decoders import shared_decoders
+        file = io.BytesIO()
+        Image.new("RGB", (4, 4), "red").save(file, "PNG")
+        shared = shared_decoders()
+        shared.decode(file.getvalue())
+        print(shared._idle[0]._process.pid, flush=True)
+        import time
+        time.sleep(0.5)
+        child = os.fork()
+        if not child:
+            own = shared_decoders()
+            right = own.decode(file.getvalue()).getpixel((0, 0)) == (255, 0, 0)
+            own.close()
+            os._exit(0 if right and own is not shared else 9)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    worker, child = done.stdout.split()
+    assert child == "0"
+    for _ in range(100):
+        if not psutil.pid_exists(int(worker)):
+            return
+        time.sleep(0.05)
+    pytest.fail("the decoder outlived its process")
+
+
+def test_importing_and_reading_change_nothing_of_pillows(picture: Path) -> None:
+    code = """
+        import sys, warnings
+        from PIL import Image, ImageFile
+        def state():
+            return (
+                ImageFile.LOAD_TRUNCATED_IMAGES, ImageFile.MAXBLOCK,
+                Image.MAX_IMAGE_PIXELS, Image._initialized, list(Image.ID),
+                sorted(Image.OPEN), list(warnings.filters),
+            )
+        before = state()
+        from tllboost.images import open_image
+        assert open_image(sys.argv[1]).size == (96, 80)
+        assert state() == before, state()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(picture)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
