@@ -7,11 +7,13 @@ from abc import abstractmethod
 import numpy as np
 from PIL import Image
 
+from tllboost.errors import TllboostError, WeightsError
 from tllboost.vectorizers.base import Vectorizer, loaded, unit_rows
 from tllboost.vectorizers.fusion import fuse
 from tllboost.vectorizers.looks import WHOLE, Looks
 from tllboost.vectorizers.maps import unit_blocks
 from tllboost.vectorizers.preprocess import Preprocessing
+from tllboost.vectorizers.weights import first_line
 
 __all__ = ["NetworkVectorizer"]
 
@@ -46,7 +48,13 @@ class NetworkVectorizer(Vectorizer):
     def n_dims(self) -> int:  # type: ignore[override]
         """Width of a vector, from one forward pass of an empty picture."""
         blank = Image.new("RGB", self.preprocessing.size[::-1])
-        return self.forward(self.prepare(blank)[None]).shape[1]
+        try:
+            return self.forward(self.prepare(blank)[None]).shape[1]
+        except TllboostError:
+            raise
+        except Exception as error:
+            msg = f"{self.name}: the network can't be run ({first_line(error)})"
+            raise WeightsError(msg) from error
 
     @property
     def input_size(self) -> int:

@@ -13,12 +13,8 @@ from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.maps import pooled
 from tllboost.vectorizers.network import NetworkVectorizer
-from tllboost.vectorizers.onnx_files import (
-    external_files,
-    last_map,
-    open_session,
-    stated_numbers,
-)
+from tllboost.vectorizers.onnx_checks import MAX_SIDE, check_input, check_network
+from tllboost.vectorizers.onnx_files import last_map, open_session, stated_numbers
 from tllboost.vectorizers.preprocess import (
     FITS,
     IMAGENET_MEAN,
@@ -27,7 +23,7 @@ from tllboost.vectorizers.preprocess import (
 )
 from tllboost.vectorizers.spec import Spec, one_of, positive, three_numbers, truth
 from tllboost.vectorizers.threads import usable_cores
-from tllboost.vectorizers.weights import local_file, sha256_of
+from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
 __all__ = ["OnnxVectorizer"]
 
@@ -180,17 +176,27 @@ class OnnxVectorizer(NetworkVectorizer):
                 f"{self.name}: size={self.size}, but the network wants {height}x{width}"
             )
             raise UsageError(msg)
+        if max(size) > MAX_SIDE:
+            msg = (
+                f"{self.name}: an input of {max(size):,} pixels a side; at most "
+                f"{MAX_SIDE:,} are allowed"
+            )
+            raise WeightsError(msg)
         return size[0], size[1]
 
     @loaded
     def _weights_id(self) -> str:
         file = local_file(self.file, what=self.name)
-        own = sha256_of(file)
-        others = [sha256_of(one) for one in external_files(file, what=self.name)]
-        return "sha256:" + "+".join([own, *others])
+        return "sha256:" + "+".join(map(sha256_of, [file, *self._data_files]))
+
+    @loaded
+    def _data_files(self) -> list[Path]:
+        """Files beside it that hold tensors, once the network has been looked over."""
+        return check_network(local_file(self.file, what=self.name), what=self.name)
 
     @loaded
     def _session(self) -> Any:
+        self._data_files  # noqa: B018
         return open_session(
             local_file(self.file, what=self.name),
             device=self.device,
@@ -202,11 +208,13 @@ class OnnxVectorizer(NetworkVectorizer):
     @loaded
     def _input(self) -> Any:
         inputs = self._session.get_inputs()
-        one = inputs[0]
-        if len(inputs) == 1 and len(one.shape) == 4 and one.type in _FLOATS:
-            return one
+        if len(inputs) == 1:
+            (one,) = inputs
+            if len(one.shape) == 4 and one.type in _FLOATS:
+                check_input(one.shape, what=self.name)
+                return one
         found = "; ".join(f"{x.name}: {x.type} {x.shape}" for x in inputs)
-        msg = f"{self.name}: needs one float input of four axes, has {found}"
+        msg = f"{self.name}: needs one float input of four axes, has {found or None}"
         raise WeightsError(msg)
 
     @loaded
@@ -241,7 +249,11 @@ class OnnxVectorizer(NetworkVectorizer):
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         feed = {self._input.name: batch.astype(_FLOATS[self._input.type], copy=False)}
-        (vectors,) = self._session.run([self._output.name], feed)
+        session, output = self._session, self._output.name
+        try:
+            (vectors,) = session.run([output], feed)
+        except Exception as error:
+            raise RuntimeError(first_line(error)) from error
         if self.cells is not None and vectors.ndim != 4:
             raise self._no_map(vectors.shape)
         vectors = pooled(
@@ -258,8 +270,12 @@ class OnnxVectorizer(NetworkVectorizer):
             raise WeightsError(msg)
         return vectors.astype(np.float32, copy=False)
 
+    @property
+    def _last_map(self) -> str | None:
+        return last_map(local_file(self.file, what=self.name), what=self.name)
+
     def _no_map(self, shape: tuple[int, ...]) -> UsageError:
-        inside = last_map(local_file(self.file, what=self.name)) or "NAME"
+        inside = self._last_map or "NAME"
         return UsageError(
             f"{self.name}: cells={self.cells} needs a map of four axes, and output "
             f"{self._output.name!r} has shape {shape}: choose another output, or a "

@@ -1,17 +1,19 @@
-"""Open ONNX files: the session, what lies inside, what the file says of its pixels."""
+"""Open ONNX files: the session, its maps, what the file says of its pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 from typing import Any
 
 from tllboost.errors import UsageError, WeightsError
+from tllboost.vectorizers.onnx_checks import read_model
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["external_files", "last_map", "open_session", "stated_numbers"]
+__all__ = ["last_map", "open_session", "stated_numbers"]
 
 _POOLINGS = ("GlobalAveragePool", "ReduceMean", "GlobalMaxPool", "ReduceMax")
+_LARGEST = 1e6  # of a mean, a deviation or a side: no NaN, nothing infinite
 _LENGTHS = {"mean": (3,), "std": (3,), "size": (1, 2)}
 
 
@@ -33,33 +35,56 @@ def open_session(
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it says is in the exception too
     providers = _providers(device, onnxruntime.get_available_providers())
     # Where tensors in files beside it are found for a network given as bytes.
     beside = "session.model_external_initializers_file_folder_path"
     options.add_session_config_entry(beside, str(file.parent.absolute()))
+    # Whatever its name: the other format is not the one that was looked over.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    if _limit_memory():
+        options.add_session_config_entry("session.use_env_allocators", "1")
+    network = (_with_output(file, output, what) if output else None) or str(file)
     try:
-        network = (_with_output(file, output) if output else None) or str(file)
         return onnxruntime.InferenceSession(network, options, providers=providers)
     except Exception as error:
         msg = f"{what}: ONNX Runtime can't load it ({first_line(error)})"
         raise WeightsError(msg) from error
 
 
-def last_map(file: Path) -> str | None:
-    """Return the name of what a network pools last, which mostly is its last map."""
-    import onnx
+@functools.cache
+def _limit_memory() -> bool:
+    """Keep all networks of this process below the memory that is there.
 
-    nodes = onnx.load(str(file), load_external_data=False).graph.node
+    A few bytes of ONNX can ask for any amount; the system would rather kill somebody
+    than say no.
+    """
+    import onnxruntime as ort
+    import psutil
+
+    limit = psutil.virtual_memory().available * 3 // 4
+    arena = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    info = ort.OrtMemoryInfo("Cpu", arena, 0, ort.OrtMemType.DEFAULT)
+    try:
+        config = ort.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": 0})
+        ort.create_and_register_allocator(info, config)
+    except Exception:  # somebody else's limit is there already, or none can be
+        return False
+    return True
+
+
+def last_map(file: Path, *, what: str) -> str | None:
+    """Return the name of what a network pools last, which mostly is its last map."""
+    nodes = read_model(file, what=what).graph.node
     pooled = (node.input[0] for node in reversed(nodes) if node.op_type in _POOLINGS)
     return next(pooled, None)
 
 
-def _with_output(file: Path, output: str) -> bytes | None:
+def _with_output(file: Path, output: str, what: str) -> bytes | None:
     """Return the network with a tensor inside as an output too; None if it has none."""
     import onnx
 
-    model = onnx.load(str(file), load_external_data=False)
+    model = read_model(file, what=what)
     inside = {name for node in model.graph.node for name in node.output}
     if output not in inside - {one.name for one in model.graph.output}:
         return None
@@ -83,7 +108,8 @@ def stated_numbers(session: Any, *, what: str) -> dict[str, tuple[float, ...]]:
             numbers[key] = tuple(float(part) for part in metadata[key].split(","))
         except ValueError:
             numbers[key] = ()
-        if len(numbers[key]) not in _LENGTHS[key]:
+        usable = all(abs(number) < _LARGEST for number in numbers[key])
+        if len(numbers[key]) not in _LENGTHS[key] or not usable:
             msg = (
                 f"{what}: metadata {key}={metadata[key]!r} of the file is not "
                 f"{_LENGTHS[key][0]} numbers joined by commas"
@@ -101,50 +127,3 @@ def _providers(device: str, available: list[str]) -> list[Any]:
         return [cpu]
     msg = f"device {device!r} is not to be had in this ONNX Runtime; choose auto or cpu"
     raise UsageError(msg)
-
-
-def external_files(file: Path, *, what: str) -> list[Path]:
-    """Return the data files that `file` refers to, sorted; mostly none.
-
-    Raises
-    ------
-    WeightsError
-        If `file` is no ONNX model, or one of them is absent or elsewhere.
-    """
-    import onnx
-
-    try:
-        model = onnx.load(str(file), load_external_data=False)
-    except Exception as error:
-        msg = f"{what}: {str(file)!r} is not an ONNX model"
-        raise WeightsError(msg) from error
-    names = sorted(
-        {
-            entry.value
-            for tensor in _tensors(model.graph)
-            if tensor.data_location == onnx.TensorProto.EXTERNAL
-            for entry in tensor.external_data
-            if entry.key == "location"
-        }
-    )
-    return [_beside(file, name, what) for name in names]
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield attribute.t
-            if attribute.g.node:
-                yield from _tensors(attribute.g)
-
-
-def _beside(file: Path, name: str, what: str) -> Path:
-    data = file.parent / name
-    if not data.resolve().is_relative_to(file.parent.resolve()):
-        msg = f"{what}: {str(file)!r} refers to {name!r}, outside of its own folder"
-        raise WeightsError(msg)
-    if not data.is_file():
-        msg = f"{what}: {str(file)!r} needs its data file {name!r} beside it"
-        raise WeightsError(msg)
-    return data
