@@ -22,6 +22,7 @@ from PIL import Image
 from tllboost.decoder_worker import READY, REPLY, REQUEST
 from tllboost.decoding import MAX_PIXELS
 from tllboost.errors import DataError, ImageError
+from tllboost.printable import printable
 
 __all__ = ["Decoders", "shared_decoders"]
 
@@ -176,7 +177,7 @@ class _Decoder:
         if not worked:
             reason = self._receive(min(width, _LONGEST_REASON)).decode("utf-8")
             self.is_sound = True
-            raise ImageError(path, reason)
+            raise ImageError(path, printable(reason))
         if width * height > max_pixels:
             raise _DiedError("answered nonsense")  # noqa: EM101
         pixels = self._receive(3 * width * height)

@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 
+from tllboost.printable import printable
+
 __all__ = [
     "BundleError",
     "DataError",
@@ -106,7 +108,7 @@ class ImageError(DataError):
     def __init__(self, path: str | PathLike[str], reason: str) -> None:
         self.path = path
         self.reason = reason
-        super().__init__(f"{path}: {reason}")
+        super().__init__(f"{printable(path)}: {reason}")
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         """Cross process borders whole: the default would pass the message alone."""

@@ -17,6 +17,7 @@ from os import PathLike
 
 import numpy as np
 
+from tllboost.csv_cells import plain_cell
 from tllboost.delimited import read_rows
 from tllboost.errors import TableError
 
@@ -30,7 +31,10 @@ _BLOCK = 200
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One column: ``values[codes[i]]`` is what row i holds, without outer blanks."""
+    """One column: ``values[codes[i]]`` is what row i holds, without outer blanks.
+
+    The apostrophe that keeps a spreadsheet from running a cell is not part of it.
+    """
 
     name: str
     codes: np.ndarray
@@ -215,9 +219,11 @@ def _fit(row: list[str], width: int) -> list[str]:
 
 
 def _column(name: str, codes: array[int], raw: list[str]) -> Column:
-    """Join values that differ by outer blanks alone."""
+    """Join values that differ by outer blanks alone, or by what keeps a cell inert."""
     stripped: dict[str, int] = {}
-    joined = [stripped.setdefault(value.strip(), len(stripped)) for value in raw]
+    joined = [
+        stripped.setdefault(plain_cell(value.strip()), len(stripped)) for value in raw
+    ]
     moved = np.array(joined, dtype=np.int64)[np.frombuffer(codes, dtype=np.int64)]
     return Column(name, moved, tuple(stripped))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tllboost.printable import printable
 
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
@@ -18,7 +18,6 @@ __all__ = [
     "Csv",
     "TrustCode",
     "Weights",
-    "csv_text",
     "open_bundle",
     "tell_failures",
     "write_out",
@@ -68,20 +67,6 @@ def open_bundle(
     )
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    r"""Return rows as CSV, numbers with all their digits.
-
-    Examples
-    --------
-    >>> csv_text(["left", "score"], [["a,b", 0.1], ["c", None]])
-    'left,score\n"a,b",0.1\nc,\n'
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header, *rows])
-    return text.getvalue()
-
-
 def write_out(text: str) -> None:
     """Write data to standard output; names that are no valid text stay as they are."""
     typer.echo(text.encode("utf-8", "surrogateescape"), nl=False)
@@ -90,6 +75,5 @@ def write_out(text: str) -> None:
 def tell_failures(failures: Mapping[str, str]) -> int:
     """Name each picture that failed on standard error; return the exit code."""
     for name, reason in failures.items():
-        line = f"tllboost: {name}: {reason}\n"
-        typer.echo(line.encode("utf-8", "surrogateescape"), nl=False, err=True)
+        typer.echo(f"tllboost: {printable(name)}: {reason}", err=True)
     return 4 if failures else 0

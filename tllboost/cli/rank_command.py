@@ -13,7 +13,6 @@ from tllboost.cli.bundle_options import (
     Csv,
     TrustCode,
     Weights,
-    csv_text,
     open_bundle,
     tell_failures,
     write_out,
@@ -29,6 +28,8 @@ from tllboost.cli.options import (
     Store,
 )
 from tllboost.cli.progress import progress_bar
+from tllboost.csv_cells import csv_text
+from tllboost.printable import printable
 
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
@@ -189,15 +190,10 @@ def _shown(rows: list[dict[str, Any]], as_json: bool, as_csv: bool) -> str:
     lines = ["rank  probability  decision  picture"]
     lines += [
         f"{row['rank']:>4}  {row['probability']:>11.4f}  {row['decision']:<8}  "
-        f"{_printable(row['picture'])}"
+        f"{printable(row['picture'])}"
         for row in rows
     ]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _printable(name: str) -> str:
-    """Return a file name that can't move the terminal's cursor."""
-    return name if name.isprintable() else ascii(name)
 
 
 def _write(out: Path, text: str) -> None:

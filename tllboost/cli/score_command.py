@@ -13,7 +13,6 @@ from tllboost.cli.bundle_options import (
     Csv,
     TrustCode,
     Weights,
-    csv_text,
     open_bundle,
     tell_failures,
     write_out,
@@ -29,6 +28,7 @@ from tllboost.cli.options import (
     Store,
 )
 from tllboost.cli.progress import progress_bar
+from tllboost.csv_cells import csv_text
 
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier

@@ -11,6 +11,7 @@ import typer
 from tllboost.cli.options import Device, Offline, Quiet, Store
 from tllboost.cli.progress import progress_bar
 from tllboost.cli.vectorizer_option import make_vectorizers
+from tllboost.printable import printable
 
 if TYPE_CHECKING:
     from tllboost.vectorizers import Vectorizer
@@ -131,7 +132,7 @@ def _report_failures(pictures: dict[str, Path], results: list[Vectorized]) -> in
     """Name each failed picture once a reason; return the exit code."""
     paths = list(pictures.values())
     lines = dict.fromkeys(
-        f"{paths[index]}: {reason}"
+        f"{printable(paths[index])}: {reason}"
         for result in results
         for index, reason in result.failures.items()
     )

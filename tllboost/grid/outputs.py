@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tllboost import __version__
+from tllboost.csv_cells import csv_text as inert_csv
 from tllboost.metrics import METRICS
 from tllboost.whole_file import write_text
 
@@ -72,14 +71,10 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
     Examples
     --------
-    >>> csv_text(["a", "b"], [[0.5, float("nan")]])
-    'a,b\n0.5,\n'
+    >>> csv_text(["a", "b"], [[0.5, float("nan")], ["=1", -2]])
+    "a,b\n0.5,\n'=1,-2\n"
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_field(value) for value in row] for row in rows)
-    return text.getvalue()
+    return inert_csv(header, ([_field(value) for value in row] for row in rows))
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
