@@ -18,12 +18,14 @@ from tllboost.errors import UnknownNameError, UsageError
 from tllboost.grid import GridResult, run_grid
 from tllboost.grid.ensembles import members_of
 from tllboost.grid.plan import Cell, plan_cells
+from tllboost.grid.projecting import Learned, spaces_of
 from tllboost.grid.records import read_record, read_scores
-from tllboost.grid.suits import with_options
+from tllboost.grid.suits import suits, with_options
 from tllboost.metrics import METRICS
 from tllboost.pair_table import PairTable
 from tllboost.pairs import read_pairs
 from tllboost.splits import Protocol, make_splits, match_components
+from tllboost.vectorizers import make_vectorizer
 
 N_PAIRS, N_DIMS = 100, 20
 QUICK = "components=6&epochs=4"
@@ -214,12 +216,16 @@ def test_figures_do_not_hang_on_the_number_of_workers(
         table,
         tmp_path / "two",
         vectorizers=[planted],
-        ensemble=3,
-        **LEARNED | {"n_jobs": 2},
+        projections=[INFONCE],
+        heads=["cosine", "logistic"],
+        seeds=LEARNED["seeds"],
+        n_jobs=2,
     )
-    assert without_costs(two.out / "results.csv") == without_costs(
-        finished.out / "results.csv"
-    )
+    for row in two.rows:
+        names = ("projection", "merge", "head")
+        same = row_of(finished, **{name: row[name] for name in names})
+        for name in (*METRICS, "top2_low", "top2_high", "gain", "validation"):
+            assert row[name] == same[name]
 
 
 def test_folds_have_a_projection_each(
@@ -296,6 +302,30 @@ def test_a_projection_may_suit_one_vectorizer_and_not_another() -> None:
         ("pixels", "siamese-cnn"),
         ("classic", "none"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("vectorizer", "projection", "is_so"),
+    [
+        ("classic", "triplet/contrastive", True),
+        ("classic", "siamese-cnn", False),
+        ("classic", "siamese-cnn/infonce", False),
+        ("pixels", "siamese-cnn/infonce", True),
+        ("pixels", "infonce/siamese-cnn", False),
+        ("pixels", "finetune", False),
+        ("pixels+classic", "siamese-cnn", False),
+        ("timm:resnet50", "finetune/infonce", True),
+        ("timm:resnet50", "finetune/siamese-cnn", False),
+        ("timm:resnet50+classic", "finetune", False),
+        ("timm:resnet50+classic", "infonce", True),
+        ("clip:RN50:openai", "finetune?stages=1", True),
+        ("onnx:net.onnx", "finetune", False),
+    ],
+)
+def test_fine_tuning_wants_a_network_and_a_new_network_wants_pixels(
+    vectorizer: str, projection: str, is_so: bool
+) -> None:
+    assert suits(make_vectorizer(vectorizer), projection) is is_so
 
 
 @pytest.mark.parametrize(
@@ -697,6 +727,13 @@ def _test_side(table: PairTable, protocol: Protocol) -> Any:
         seed=0,
     )
     return split.test
+
+
+def test_heads_see_no_vectors_that_a_bundle_has_not() -> None:
+    base = np.eye(3, dtype=np.float32)
+    (space,) = spaces_of([base], Learned())
+    assert space.vectors is base
+    assert space.frozen is None
 
 
 def test_a_network_from_scratch_learns_on_pixels_and_fails_on_too_few(

@@ -71,15 +71,13 @@ def suits(vectorizer: Any, projection: str) -> bool:
     >>> suits(classic, "infonce"), suits(classic, "finetune")
     (True, False)
     """
-    if hasattr(vectorizer, "parts"):
-        kind = "fusion"
-    else:
-        kind = parse_spec(vectorizer.name).kind
+    is_fusion = hasattr(vectorizer, "parts")
+    kind = "fusion" if is_fusion else parse_spec(vectorizer.name).kind
     tuning, rest = parts_of(projection)
+    first, *others = (parse_spec(one).kind for one in rest.split("/"))
     if tuning != NONE:
-        return kind in _NETWORKS
-    first = parse_spec(rest.partition("/")[0])
-    return kind == "pixels" or first.kind != _SIAMESE_CNN
+        return kind in _NETWORKS and _SIAMESE_CNN not in (first, *others)
+    return _SIAMESE_CNN not in others and (kind == "pixels" or first != _SIAMESE_CNN)
 
 
 def tuning_settings(projection: str) -> FineTuneSettings:
