@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import warnings
 import zipfile
 from pathlib import Path
@@ -54,7 +53,8 @@ def local_file(path: str | Path, *, what: str) -> Path:
 def read_weights(path: Path, *, what: str) -> dict[str, Any]:
     """Return the tensors of a ``.safetensors`` or PyTorch file, on the CPU.
 
-    Nothing in the file is executed: PyTorch files are read with ``weights_only``.
+    Nothing in the file is executed: PyTorch files are read with ``weights_only``, and
+    of TorchScript files those are refused that run code when they are loaded.
 
     Raises
     ------
@@ -82,13 +82,31 @@ def _read_torch(path: Path) -> Any:
     if not _is_torchscript(path):
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
+        except Exception as error:
+            if "weights_only" not in str(error):
+                raise
             msg = "not tensors alone"  # torch's own text is a page on how to trust it
             raise ValueError(msg) from error
     # How OpenAI published CLIP. Its tensors are read; its code is not run.
+    _refuse_code_that_loading_runs(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.jit.load(path, map_location="cpu").state_dict()
+
+
+def _refuse_code_that_loading_runs(path: Path) -> None:
+    """Raise ValueError unless a TorchScript file can be loaded without running it.
+
+    Loading calls ``__setstate__`` of a module that has one, which may write files.
+    Looked for through torch's own reader, so that both see the same archive.
+    """
+    import torch
+
+    reader = torch._C.PyTorchFileReader(str(path))
+    for name in reader.get_all_records():
+        if b"__setstate__" in reader.get_record(name):
+            msg = "it would run code of its own"
+            raise ValueError(msg)
 
 
 def _is_torchscript(path: Path) -> bool:
