@@ -138,6 +138,54 @@ def test_a_bad_picture_takes_no_other_row_with_it(
     assert "truncated" in alone.stderr
 
 
+def test_strict_stops_scoring_and_ranking_at_the_first_bad_picture(
+    run: Run, bundle: Path, pictures: Path, pairs: Path, tmp_path: Path
+) -> None:
+    (pictures / "c.jpg").write_bytes(b"no picture")
+    candidates = tmp_path / "candidates.csv"
+    candidates.write_text("left,c0,c1\na,b.png,c.jpg\n")
+    out = tmp_path / "scores.csv"
+    for command in (
+        ("score", bundle, "--pairs", pairs, "--images", pictures),
+        ("rank", bundle, pictures / "a.jpg", "--among", pictures),
+        (
+            "rank",
+            bundle,
+            "--candidates",
+            candidates,
+            "--images",
+            pictures,
+            "--out",
+            out,
+        ),
+    ):
+        done = run(*command, "--strict")
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr == (
+            f"tllboost: {pictures / 'c.jpg'}: is not a picture in a format that "
+            "tllboost reads\n"
+        )
+        assert not out.exists()
+        assert run(*command).returncode == 4
+
+
+def test_a_table_to_score_may_lead_anywhere_only_where_told(
+    run: Run, bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    outside = write_picture(other / "=e.jpg", seed=9)
+    table = tmp_path / "outside.csv"
+    table.write_text(f"left,right\na,../elsewhere/=e\na,{outside}\n")
+    command = ("score", bundle, "--pairs", table, "--images", pictures)
+    done = run(*command)
+    assert done.returncode == 3
+    assert "climbs out" in done.stderr
+    assert "absolute path" in done.stderr
+    first, second = run(*command, "--anywhere").table
+    assert first["score"] == second["score"] != ""
+
+
 def test_a_second_run_vectorizes_nothing(
     run: Run, bundle: Path, pictures: Path, tmp_path: Path
 ) -> None:

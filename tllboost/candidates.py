@@ -69,6 +69,7 @@ def read_candidates(
     images: str | PathLike[str] | None = None,
     left: str | PathLike[str] | None = None,
     right: str | PathLike[str] | None = None,
+    anywhere: bool = False,
 ) -> CandidateTable:
     r"""Read a candidate table: columns ``left, c0, c1, …``.
 
@@ -80,6 +81,9 @@ def read_candidates(
         The folder of all pictures.
     left, right : path-like, optional
         The folder of the queries and that of the candidates instead.
+    anywhere : bool, default=False
+        Accept ids that are absolute paths or climb out of their folder. Whoever wrote
+        the table then says which files are opened.
 
     Raises
     ------
@@ -100,7 +104,7 @@ def read_candidates(
     >>> table.ids, table.query.tolist(), table.candidates.tolist()
     (('a', 'b', 'x', 'y'), [0, 1], [[2, 3], [3, 2]])
     """
-    roots = Roots(images, left, right)
+    roots = Roots(images, left, right, anywhere=anywhere)
     table = read_table(path, required=("left",), numbered="c")
     header = tuple(table.columns)
     sides = {name: "left" if name == "left" else "right" for name in header}

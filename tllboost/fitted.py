@@ -185,13 +185,14 @@ def vectors_of_cells(
     ids: Sequence[str],
     store: str | PathLike[str] | None = None,
     progress: Progress | None = None,
+    strict: bool = False,
 ) -> tuple[list[Vectors], dict[int, str]]:
     """Vectorize pictures for every cell, what cells share only once.
 
     Parameters
     ----------
     cells : sequence of FittedCell, length n_cells
-    paths, ids, store, progress
+    paths, ids, store, progress, strict
         As in :func:`~tllboost.vectorizing.vectorize`.
 
     Returns
@@ -202,7 +203,7 @@ def vectors_of_cells(
     """
     vectorizers = [cell.vectorizer for cell in cells]
     results = vectorize_many(
-        vectorizers, paths, ids=ids, store=store, progress=progress
+        vectorizers, paths, ids=ids, store=store, progress=progress, strict=strict
     )
     failures: dict[int, str] = {}
     for result in results:

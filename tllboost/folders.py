@@ -1,7 +1,7 @@
 """Find the picture that a name means, in a folder that is listed once.
 
 A name is a file's with or without its extension. Names that are absolute or climb out
-of their folder are refused.
+of their folder are refused, unless their user asked for them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = ["Folder", "Names", "picture_stems"]
 
 _MOST_HINTS = 20
 _MOST_NAMES_FOR_A_HINT = 20_000
+_UNLESS = ", unless --anywhere allows it"
 
 
 class _Listing(NamedTuple):
@@ -44,6 +45,8 @@ class Folder:
         The folder.
     option : str
         The option that gave it, for messages.
+    anywhere : bool, default=False
+        Whether a name may be absolute or climb out of the folder.
 
     Raises
     ------
@@ -51,8 +54,11 @@ class Folder:
         If it is not there, or is no folder.
     """
 
-    def __init__(self, path: str | PathLike[str], option: str) -> None:
+    def __init__(
+        self, path: str | PathLike[str], option: str, *, anywhere: bool = False
+    ) -> None:
         self.path = Path(path)
+        self.anywhere = anywhere
         if not self.path.is_dir():
             state = "is not a folder" if self.path.exists() else "no such folder"
             msg = f"{self.path}: {state} (given as {option})"
@@ -63,26 +69,39 @@ class Folder:
     def find(self, written: str) -> tuple[str, str]:
         """Return the id and the file of the picture that `written` means.
 
-        Both are below the folder. The id is the file's name without extension, or
-        with it where two pictures differ by that alone.
+        Both are below the folder, or absolute where that is allowed. The id is the
+        file's name without extension, or with it where two pictures differ by that
+        alone.
 
         Raises
         ------
         LookupError
             With the reason, if there is no such picture or more than one.
         """
-        place, _, name = _inside(written).rpartition("/")
+        place, name = posixpath.split(self._located(written))
         listing = self._listing(place)
         meaning = listing.meanings.get(name)
         if meaning is None:
             raise LookupError(self._reason(written, place, name))
         if not place:
             return meaning
-        return f"{place}/{meaning[0]}", f"{place}/{meaning[1]}"
+        return posixpath.join(place, meaning[0]), posixpath.join(place, meaning[1])
 
     def path_of(self, file: str) -> Path | None:
         """Return the path of a file that `find` found."""
         return Path(self.path, file)
+
+    def _located(self, written: str) -> str:
+        """Return an id relative to the folder, or absolute if it leads out of it."""
+        if not self.anywhere or not written:
+            return _inside(written)
+        root = os.path.abspath(self.path)
+        there = os.path.normpath(os.path.join(root, _composed(written)))
+        try:
+            below = os.path.commonpath([root, there]) == root
+        except ValueError:  # another drive
+            below = False
+        return Path(os.path.relpath(there, root) if below else there).as_posix()
 
     def _listing(self, place: str) -> _Listing:
         """Return the files of a subfolder by name, and its pictures by stem."""
@@ -113,9 +132,12 @@ class Names:
     ----------
     written : iterable of str
         All ids of the table.
+    anywhere : bool, default=False
+        Whether an id may be absolute or climb: it is kept as it is then.
     """
 
-    def __init__(self, written: Iterable[str]) -> None:
+    def __init__(self, written: Iterable[str], *, anywhere: bool = False) -> None:
+        self.anywhere = anywhere
         self._suffixed: dict[str, set[str]] = {}
         for name in written:
             if (stem := _stem(name)) != name:
@@ -123,7 +145,7 @@ class Names:
 
     def find(self, written: str) -> tuple[str, str]:
         """Return the id that `written` means, and no file."""
-        name = _inside(written)
+        name = _composed(written) if self.anywhere and written else _inside(written)
         full = self._suffixed.get(name, ())
         return (next(iter(full)) if len(full) == 1 else name), ""
 
@@ -142,10 +164,10 @@ def _inside(written: str) -> str:
         return name
     name = name.replace("\\", "/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        msg = f"{written!r} is an absolute path; ids stand below their folder"
+        msg = f"{written!r} is an absolute path; ids stand below their folder{_UNLESS}"
         raise LookupError(msg)
     if ".." in name.split("/"):
-        msg = f"{written!r} climbs out of its folder; ids stand below it"
+        msg = f"{written!r} climbs out of its folder; ids stand below it{_UNLESS}"
         raise LookupError(msg)
     return posixpath.normpath(name)
 

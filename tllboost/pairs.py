@@ -37,6 +37,7 @@ def read_pairs(
     left: str | PathLike[str] | None = None,
     right: str | PathLike[str] | None = None,
     allow_repeats: bool = False,
+    anywhere: bool = False,
 ) -> PairTable:
     r"""Read a pair table: columns ``left, right[, label][, query][, split]``.
 
@@ -53,6 +54,9 @@ def read_pairs(
     allow_repeats : bool, default=False
         Accept a pair that stands twice and a picture paired with itself: right for
         scoring, wrong for training.
+    anywhere : bool, default=False
+        Accept ids that are absolute paths or climb out of their folder. Whoever wrote
+        the table then says which files are opened.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def read_pairs(
     >>> table.ids, table.left.tolist(), table.right.tolist(), table.label.tolist()
     (('a', 'b', 'c'), [0, 0], [1, 2], [1, 0])
     """
-    roots = Roots(images, left, right)
+    roots = Roots(images, left, right, anywhere=anywhere)
     table = read_table(path, required=_REQUIRED, optional=_OPTIONAL)
     found = roots.find_images(table, {"left": "left", "right": "right"})
     pairs = PairTable(

@@ -39,6 +39,8 @@ class Roots:
     left, right : path-like, optional
         A folder for each side. Ids get the prefix ``left/`` or ``right/``, unless
         both name the same folder.
+    anywhere : bool, default=False
+        Whether ids may be absolute or climb out of their folder.
 
     Raises
     ------
@@ -53,15 +55,21 @@ class Roots:
         images: str | PathLike[str] | None = None,
         left: str | PathLike[str] | None = None,
         right: str | PathLike[str] | None = None,
+        *,
+        anywhere: bool = False,
     ) -> None:
+        self.anywhere = anywhere
         _check_options(images, left, right)
         self._sides: dict[str, tuple[Folder | Names, str]] = {}
         if images is not None:
             self._sides = dict.fromkeys(
-                ("left", "right"), (Folder(images, "images"), "")
+                ("left", "right"), (Folder(images, "images", anywhere=anywhere), "")
             )
         elif left is not None and right is not None:
-            folders = Folder(left, "left"), Folder(right, "right")
+            folders = (
+                Folder(left, "left", anywhere=anywhere),
+                Folder(right, "right", anywhere=anywhere),
+            )
             if folders[0].path.resolve() == folders[1].path.resolve():
                 self._sides = dict.fromkeys(("left", "right"), (folders[0], ""))
             else:
@@ -79,7 +87,8 @@ class Roots:
             The columns that hold ids, and the side (``"left"`` or ``"right"``) of each.
         """
         columns = {name: table.columns[name] for name in sides}
-        bare = Names([]) if self._sides else Names(_all_values(columns))
+        values = [] if self._sides else _all_values(columns)
+        bare = Names(values, anywhere=self.anywhere)
         files: dict[str, tuple[Folder | Names, str]] = {}
         ids: dict[str, list[str | None]] = {}
         for name, column in columns.items():

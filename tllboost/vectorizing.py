@@ -63,6 +63,7 @@ def vectorize(
     batch_size: int = 32,
     n_workers: int | None = None,
     progress: Progress | None = None,
+    strict: bool = False,
 ) -> Vectorized:
     """Return the vectors of pictures, computing only what the store lacks.
 
@@ -85,6 +86,8 @@ def vectorize(
     progress : callable, optional
         Called with how many pictures are done, how many there are, and the
         vectorizer's label.
+    strict : bool, default=False
+        Raise the first failure instead of reporting it at the end.
 
     Returns
     -------
@@ -93,6 +96,8 @@ def vectorize(
 
     Raises
     ------
+    ImageError
+        If a picture fails and `strict` is set; what was computed before is stored.
     UsageError
         If pictures or ids are needed and not given.
     StoreError
@@ -127,6 +132,7 @@ def vectorize(
         batch_size=batch_size,
         n_workers=n_workers,
         progress=progress,
+        strict=strict,
     )
     return result
 
@@ -140,6 +146,7 @@ def vectorize_many(
     batch_size: int = 32,
     n_workers: int | None = None,
     progress: Progress | None = None,
+    strict: bool = False,
 ) -> list[Vectorized]:
     """Return the vectors of the same pictures by several vectorizers.
 
@@ -150,7 +157,7 @@ def vectorize_many(
     Parameters
     ----------
     vectorizers : sequence of Vectorizer, length n_vectorizers
-    paths, ids, store, batch_size, n_workers, progress
+    paths, ids, store, batch_size, n_workers, progress, strict
         As in :func:`vectorize`.
 
     Returns
@@ -161,6 +168,8 @@ def vectorize_many(
 
     Raises
     ------
+    ImageError
+        If a picture fails and `strict` is set.
     UsageError
         If pictures or ids are needed and not given.
     StoreError
@@ -171,7 +180,8 @@ def vectorize_many(
         raise UsageError(msg)
     results = []
     with _opened(store) as opened:
-        job = _Job(paths, ids, opened, batch_size, n_workers or _n_workers(), progress)
+        n_threads = n_workers or _n_workers()
+        job = _Job(paths, ids, opened, batch_size, n_threads, progress, strict)
         # One vectorizer shares with none, and need not tell what it is.
         job.done = {} if len(vectorizers) > 1 else None
         for vectorizer in vectorizers:
@@ -202,6 +212,7 @@ class _Job:
     batch_size: int
     n_workers: int
     progress: Progress | None
+    strict: bool
     done: dict[str, Vectorized] | None = None
 
     @cached_property
@@ -215,8 +226,13 @@ class _Job:
             )
             raise UsageError(msg)
         if self.store is not None:
-            return self.store.hashes_of(paths, n_workers=self.n_workers)
-        return hash_files(paths, n_workers=self.n_workers)
+            keys = self.store.hashes_of(paths, n_workers=self.n_workers)
+        else:
+            keys = hash_files(paths, n_workers=self.n_workers)
+        for key in keys:
+            if self.strict and isinstance(key, ImageError):
+                raise key
+        return keys
 
     @cached_property
     def pictures(self) -> dict[str, Path]:
@@ -226,6 +242,12 @@ class _Job:
             if isinstance(key, str) and path is not None:
                 pictures.setdefault(key, path)
         return pictures
+
+    def refuse_failures(self, batch: dict[str, np.ndarray | str]) -> None:
+        """Raise the first failure among new vectors, if that was asked for."""
+        for key, outcome in batch.items():
+            if self.strict and isinstance(outcome, str):
+                raise ImageError(self.pictures[key], outcome)
 
 
 def _vectorize(vectorizer: Vectorizer, job: _Job) -> Vectorized:
@@ -284,6 +306,9 @@ def _look_up(vectorizer: Vectorizer, job: _Job) -> Vectorized:
         index: f"{vectorizer.label} has no vector under the id {job.ids[index]!r}"
         for index in np.flatnonzero(~found).tolist()
     }
+    for index in failures:
+        if job.strict:
+            raise ImageError(job.ids[index], failures[index])
     return Vectorized(vectors, failures, n_reused=int(found.sum()))
 
 
@@ -299,6 +324,7 @@ def _compute(vectorizer: Vectorizer, job: _Job) -> Vectorized:
     with closing(batches):
         for batch in batches:
             _keep(vectorizer, job, batch)
+            job.refuse_failures(batch)
             outcomes |= batch
             _tell(vectorizer, job, len(outcomes))
     result = _index_back(vectorizer, job, outcomes)

@@ -22,6 +22,7 @@ def rank_pictures(
     candidates: Sequence[FilePath],
     *,
     progress: Progress | None = None,
+    strict: bool = False,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Order pictures by how much they look like the query, best first.
 
@@ -44,10 +45,12 @@ def rank_pictures(
     Raises
     ------
     ImageError
-        If the query can't be read.
+        If the query can't be read, or any picture can't and `strict` is set.
     """
     table = pairs_from_paths([[query, one] for one in candidates])
-    scores = score_pairs(classifier, table, table.left, table.right, progress=progress)
+    scores = score_pairs(
+        classifier, table, table.left, table.right, progress=progress, strict=strict
+    )
     if str(query) in scores.failures:
         raise ImageError(query, scores.failures[str(query)])
     order = np.argsort(-scores.score, kind="stable")  # NaN comes last
@@ -64,6 +67,7 @@ def score_candidates(
     table: CandidateTable,
     *,
     progress: Progress | None = None,
+    strict: bool = False,
 ) -> tuple[list[list[str]], dict[str, str]]:
     """Score every candidate of every query, in the challenge's submission form.
 
@@ -74,6 +78,11 @@ def score_candidates(
         and a score a candidate; empty where a picture failed.
     failures : dict of str to str
         Those pictures, and why.
+
+    Raises
+    ------
+    ImageError
+        If a picture fails and `strict` is set.
     """
     shape = table.candidates.shape
     scores = score_pairs(
@@ -82,6 +91,7 @@ def score_candidates(
         np.repeat(table.query, shape[1]),
         table.candidates.ravel(),
         progress=progress,
+        strict=strict,
     )
     body = [
         [ids[0], *("" if np.isnan(one) else repr(float(one)) for one in row)]

@@ -64,6 +64,7 @@ def score_pairs(
     right: NDArray[np.int64],
     *,
     progress: Progress | None = None,
+    strict: bool = False,
 ) -> Scores:
     """Score pairs of the pictures in a table.
 
@@ -75,13 +76,18 @@ def score_pairs(
         Knows the pictures.
     left, right : ndarray of shape (n_pairs,), int64
         Its pictures that form the pairs.
-    progress : callable, optional
+    progress, strict
         As in :func:`~tllboost.vectorizing.vectorize`.
 
     Returns
     -------
     Scores
         Arrays of shape (n_pairs,).
+
+    Raises
+    ------
+    ImageError
+        If a picture fails and `strict` is set.
     """
     vectors, failed = vectors_of_cells(
         classifier.cells_,
@@ -89,6 +95,7 @@ def score_pairs(
         ids=table.ids,
         store=classifier.store,
         progress=progress,
+        strict=strict,
     )
     names = [
         str(path if path is not None else one)
@@ -156,12 +163,20 @@ def read_pairs_to_score(
     images: FilePath | None = None,
     left: FilePath | None = None,
     right: FilePath | None = None,
+    anywhere: bool = False,
 ) -> tuple[PairTable, list[tuple[str, str]]]:
     """Read a pair table, and the ids of each row as they were written.
 
     A pair may stand twice, and a picture may be paired with itself.
     """
-    table = read_pairs(path, images=images, left=left, right=right, allow_repeats=True)
+    table = read_pairs(
+        path,
+        images=images,
+        left=left,
+        right=right,
+        allow_repeats=True,
+        anywhere=anywhere,
+    )
     text = read_table(path, required=("left", "right"))
     columns = [
         [column.values[code] for code in column.codes]

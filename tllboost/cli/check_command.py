@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tllboost.cli.options import Groups, Images, Json, Left, Quiet, Right
+from tllboost.cli.options import Anywhere, Groups, Images, Json, Left, Quiet, Right
 from tllboost.cli.pair_input import read_input
 from tllboost.cli.progress import progress_bar
 
@@ -29,6 +29,7 @@ def check(
     left: Left = None,
     right: Right = None,
     groups: Groups = None,
+    anywhere: Anywhere = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -46,7 +47,8 @@ def check(
     """
     from tllboost.check import check_pairs
 
-    table = read_input(pairs, images=images, left=left, right=right, groups=groups)
+    folders = {"images": images, "left": left, "right": right}
+    table = read_input(pairs, **folders, groups=groups, anywhere=anywhere)
     with progress_bar(quiet=quiet) as progress:
         report = check_pairs(table, progress=progress)
     if as_json:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "Anywhere",
     "Device",
     "Groups",
     "Images",
@@ -18,8 +19,16 @@ __all__ = [
     "Right",
     "Seed",
     "Store",
+    "Strict",
 ]
 
+Anywhere = Annotated[
+    bool,
+    typer.Option(
+        "--anywhere",
+        help="Let the table name files outside of the folders: absolute paths, '..'.",
+    ),
+]
 Images = Annotated[
     Path | None, typer.Option("--images", help="Folder of all pictures.")
 ]
@@ -57,4 +66,8 @@ Offline = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages.")]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Stop at the first picture that fails: exit code 3."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]

@@ -18,6 +18,7 @@ def read_input(
     left: Path | None = None,
     right: Path | None = None,
     groups: str | None = None,
+    anywhere: bool = False,
 ) -> PairTable:
     """Return the pair table that a command was given.
 
@@ -29,6 +30,8 @@ def read_input(
         Folders of the pictures.
     groups : str, optional
         ``"folder"`` or a pattern, as in `tllboost.groups.read_groups`.
+    anywhere : bool, default=False
+        Whether the table may name files outside of the folders.
 
     Raises
     ------
@@ -41,7 +44,9 @@ def read_input(
         _refuse_folder(pairs)
         from tllboost.pairs import read_pairs
 
-        return read_pairs(pairs, images=images, left=left, right=right)
+        return read_pairs(
+            pairs, images=images, left=left, right=right, anywhere=anywhere
+        )
     from tllboost.errors import UsageError
     from tllboost.groups import read_groups
 

@@ -18,6 +18,7 @@ from tllboost.cli.bundle_options import (
     write_out,
 )
 from tllboost.cli.options import (
+    Anywhere,
     Device,
     Images,
     Json,
@@ -26,12 +27,14 @@ from tllboost.cli.options import (
     Quiet,
     Right,
     Store,
+    Strict,
 )
 from tllboost.cli.progress import progress_bar
 from tllboost.csv_cells import csv_text
 from tllboost.printable import printable
 
 if TYPE_CHECKING:
+    from tllboost.candidates import CandidateTable
     from tllboost.classifier import PairClassifier
 
 __all__ = ["add_to"]
@@ -77,6 +80,8 @@ def rank(
     device: Device = "auto",
     offline: Offline = False,
     trust_code: TrustCode = False,
+    anywhere: Anywhere = False,
+    strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
     """Order pictures by how much they look like a query, the best first.
@@ -87,7 +92,8 @@ def rank(
     in --left and the candidates in --right, or all in --images.
 
     A picture that can't be read is named on standard error and left out (its score
-    in a submission is empty); the exit code is then 4.
+    in a submission is empty); the exit code is then 4. With --strict nothing is
+    written, and it is 3.
 
     **Examples**
 
@@ -107,14 +113,17 @@ def rank(
         trust_code=trust_code,
     )
     if candidates is not None:
+        from tllboost.candidates import read_candidates
+
         folders = {"images": images, "left": left, "right": right}
-        text, failures = _submission(classifier, candidates, folders, quiet)
+        table = read_candidates(candidates, **folders, anywhere=anywhere)
+        text, failures = _submission(classifier, table, quiet, strict)
         if out is None:
             write_out(text)
         else:
             _write(out, text)
     else:
-        rows, failures = _rank(classifier, query, among, quiet)
+        rows, failures = _rank(classifier, query, among, quiet, strict)
         write_out(_shown(rows[:top], as_json, as_csv))
     raise typer.Exit(tell_failures(failures))
 
@@ -153,21 +162,21 @@ def _check_options(
 
 def _submission(
     classifier: PairClassifier,
-    candidates: Path,
-    folders: dict[str, Path | None],
+    table: CandidateTable,
     quiet: bool,
+    strict: bool,
 ) -> tuple[str, dict[str, str]]:
     from tllboost.bundle.ranking import score_candidates
-    from tllboost.candidates import read_candidates
 
-    table = read_candidates(candidates, **folders)
     with progress_bar(quiet=quiet) as progress:
-        rows, failures = score_candidates(classifier, table, progress=progress)
+        rows, failures = score_candidates(
+            classifier, table, progress=progress, strict=strict
+        )
     return csv_text(rows[0], rows[1:]), failures
 
 
 def _rank(
-    classifier: PairClassifier, query: Any, among: Any, quiet: bool
+    classifier: PairClassifier, query: Any, among: Any, quiet: bool, strict: bool
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     from tllboost.bundle.ranking import rank_pictures
     from tllboost.errors import DataError
@@ -179,7 +188,9 @@ def _rank(
         msg = f"no pictures in {str(among)!r}, the query itself aside"
         raise DataError(msg)
     with progress_bar(quiet=quiet) as progress:
-        return rank_pictures(classifier, query, pictures, progress=progress)
+        return rank_pictures(
+            classifier, query, pictures, progress=progress, strict=strict
+        )
 
 
 def _shown(rows: list[dict[str, Any]], as_json: bool, as_csv: bool) -> str:

@@ -18,6 +18,7 @@ from tllboost.cli.bundle_options import (
     write_out,
 )
 from tllboost.cli.options import (
+    Anywhere,
     Device,
     Images,
     Json,
@@ -26,6 +27,7 @@ from tllboost.cli.options import (
     Quiet,
     Right,
     Store,
+    Strict,
 )
 from tllboost.cli.progress import progress_bar
 from tllboost.csv_cells import csv_text
@@ -65,6 +67,8 @@ def score(
     device: Device = "auto",
     offline: Offline = False,
     trust_code: TrustCode = False,
+    anywhere: Anywhere = False,
+    strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
     """Say how likely two pictures match, and whether the bundle calls them a match.
@@ -77,7 +81,8 @@ def score(
 
     With --pairs the output has a row a pair: left, right, probability, decision,
     score. A picture that can't be read makes the decision of its rows "error", is
-    named on standard error, and the exit code is 4.
+    named on standard error, and the exit code is 4; with --strict nothing is written,
+    and it is 3.
 
     **Examples**
 
@@ -100,8 +105,20 @@ def score(
     if pairs is None:
         _score_two(classifier, left_picture, right_picture, as_json, as_csv)
         return
+    from tllboost.bundle.scoring import pair_rows, read_pairs_to_score, score_pairs
+
     folders = {"images": images, "left": left, "right": right}
-    rows, failures = _score_table(classifier, pairs, folders, quiet)
+    table, written = read_pairs_to_score(pairs, **folders, anywhere=anywhere)
+    with progress_bar(quiet=quiet) as progress:
+        scores = score_pairs(
+            classifier,
+            table,
+            table.left,
+            table.right,
+            progress=progress,
+            strict=strict,
+        )
+    rows, failures = pair_rows(scores, written), scores.failures
     write_out(f"{json.dumps(rows, indent=1)}\n" if as_json else _as_csv(rows))
     raise typer.Exit(tell_failures(failures))
 
@@ -148,22 +165,6 @@ def _score_two(
         typer.echo(f"decision     {found['decision']}")
         typer.echo(f"threshold    {found['threshold']:.4f}")
         typer.echo(f"score        {found['score']:.6g}")
-
-
-def _score_table(
-    classifier: PairClassifier,
-    pairs: Path,
-    folders: dict[str, Path | None],
-    quiet: bool,
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    from tllboost.bundle.scoring import pair_rows, read_pairs_to_score, score_pairs
-
-    table, written = read_pairs_to_score(pairs, **folders)
-    with progress_bar(quiet=quiet) as progress:
-        scores = score_pairs(
-            classifier, table, table.left, table.right, progress=progress
-        )
-    return pair_rows(scores, written), scores.failures
 
 
 def _as_csv(rows: list[dict[str, Any]]) -> str:

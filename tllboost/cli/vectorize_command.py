@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tllboost.cli.options import Device, Offline, Quiet, Store
+from tllboost.cli.options import Device, Offline, Quiet, Store, Strict
 from tllboost.cli.progress import progress_bar
 from tllboost.cli.vectorizer_option import make_vectorizers
+from tllboost.csv_cells import csv_text
 from tllboost.printable import printable
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ def vectorize(
         typer.Option("--out", help="Also write ids and vectors to this .npz file."),
     ] = None,
     store: Store = None,
+    failures: Annotated[
+        Path | None,
+        typer.Option(
+            "--failures", help="Write the pictures that failed, and why, to this CSV."
+        ),
+    ] = None,
+    strict: Strict = False,
     device: Device = "auto",
     offline: Offline = False,
     quiet: Quiet = False,
@@ -55,7 +63,7 @@ def vectorize(
     """Vectorize pictures once; what the store holds already is not computed again.
 
     A picture that fails is named with its reason and takes no other with it. Exit
-    code 4 if some failed, 3 if all did.
+    code 4 if some failed, 3 if all did, or at the first with --strict.
 
     **Examples**
 
@@ -71,12 +79,15 @@ def vectorize(
     made = make_vectorizers(vectorizer, weights=weights, device=device, offline=offline)
     pictures = name_pictures(images)
     folder = default_store() if store is None else store
-    results = _vectorize_all(made, pictures, folder, quiet)
+    results = _vectorize_all(made, pictures, folder, quiet, strict)
     for one, result in zip(made, results, strict=True):
         typer.echo(_summary(one.label, len(pictures), result))
     if out is not None:
         _write(out, list(pictures), results[0])
-    raise typer.Exit(_report_failures(pictures, results))
+    reasons = _reasons(pictures, results)
+    if failures is not None:
+        _write_failures(failures, reasons)
+    raise typer.Exit(_tell(reasons, len(pictures), results))
 
 
 def _check_out(out: Path | None, names: Sequence[str]) -> None:
@@ -91,7 +102,11 @@ def _check_out(out: Path | None, names: Sequence[str]) -> None:
 
 
 def _vectorize_all(
-    made: list[Vectorizer], pictures: dict[str, Path], folder: Path, quiet: bool
+    made: list[Vectorizer],
+    pictures: dict[str, Path],
+    folder: Path,
+    quiet: bool,
+    strict: bool,
 ) -> list[Vectorized]:
     from tllboost.store import VectorStore
     from tllboost.vectorizing import vectorize as vectorize_pictures
@@ -104,6 +119,7 @@ def _vectorize_all(
                 ids=list(pictures),
                 store=store,
                 progress=progress,
+                strict=strict,
             )
             for one in made
         ]
@@ -128,16 +144,33 @@ def _write(out: Path, ids: list[str], result: Vectorized) -> None:
     typer.echo(f"{out}: {len(good)} vectors")
 
 
-def _report_failures(pictures: dict[str, Path], results: list[Vectorized]) -> int:
-    """Name each failed picture once a reason; return the exit code."""
+def _reasons(
+    pictures: dict[str, Path], results: list[Vectorized]
+) -> list[tuple[str, str]]:
+    """Return each failed picture once a reason."""
     paths = list(pictures.values())
-    lines = dict.fromkeys(
-        f"{printable(paths[index])}: {reason}"
-        for result in results
-        for index, reason in result.failures.items()
+    return list(
+        dict.fromkeys(
+            (str(paths[index]), reason)
+            for result in results
+            for index, reason in result.failures.items()
+        )
     )
-    for line in lines:
-        typer.echo(f"tllboost: {line}", err=True)
-    if all(len(result.failures) == len(paths) for result in results):
+
+
+def _write_failures(file: Path, reasons: list[tuple[str, str]]) -> None:
+    from tllboost.whole_file import write_text
+
+    rows = [("picture", path, why) for path, why in reasons]
+    write_text(file, csv_text(("what", "where", "why"), rows))
+
+
+def _tell(
+    reasons: list[tuple[str, str]], n_pictures: int, results: list[Vectorized]
+) -> int:
+    """Name what failed; return the exit code."""
+    for path, why in reasons:
+        typer.echo(f"tllboost: {printable(path)}: {why}", err=True)
+    if all(len(result.failures) == n_pictures for result in results):
         return 3
-    return 4 if lines else 0
+    return 4 if reasons else 0

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, write_picture
+from reliability import count
+
+from tllboost.candidates import read_candidates
+from tllboost.csv_cells import csv_text
+from tllboost.errors import DataError, TableError
+from tllboost.pairs import read_pairs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures a, b and sub/c in a folder, and d beside it."""
+    folder = tmp_path / "pictures"
+    (folder / "sub").mkdir(parents=True)
+    for seed, name in enumerate(("a.jpg", "b.jpg", "sub/c.jpg", "../d.jpg")):
+        write_picture(folder / name, seed=seed)
+    return folder
+
+
+def table_of(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(text.encode("utf-8") if isinstance(text, str) else text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "the table is empty"),
+        ("left,right\n", "a header and no row"),
+        ("left\na\nb\n", ":1: no column 'right'; found 'left'"),
+        ("one column\na\n", ":1: no column 'left'; found 'one column'"),
+        ("first,second\na,b\n", ":1: no column 'left'; found 'first', 'second'"),
+        ("left|right\na|b\n", ":1: no column 'left'; found 'left|right'"),
+        ("left,right\na,b\na,b\n", ":3: 'a', 'b' stands on line 2 already"),
+        ("left,right\na,b\nb,a\na,b\n", ":4: 'a', 'b' stands on line 2 already"),
+        ("left,right,label\na,b,1\nb,a,0\n", ":3: 'b', 'a' has label 0 here and 1"),
+        ("left,right\na,a\n", ":2: 'a' is paired with itself"),
+        ("left,right\na,nosuch\n", ":2: right: no picture 'nosuch'"),
+        ("left,right\na,../d\n", ":2: right: '../d' climbs out of its folder"),
+        ("left,right\nsub/../../d,a\n", "climbs out of its folder"),
+        ("left,right\na,..\\d.jpg\n", "climbs out of its folder"),
+        ("left,right\n/etc/passwd,a\n", "'/etc/passwd' is an absolute path"),
+        ("left,right\nC:\\d.jpg,a\n", "is an absolute path"),
+        ("left,right\n\\\\host\\share\\d,a\n", "is an absolute path"),
+        ("left,right\na\0b,b\n", ":2: "),
+        ("left,right\n" + "a" * 5_000 + ",b\n", ":2: left: no picture"),
+        ("left,right\n" + "sub/" * 5_000 + "c,b\n", ":2: left: no picture"),
+        (b"left,right\na,b\nb,\xff\n", ":3: byte 0xff is not text in UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ":1: byte 0x89 is not text"),
+        (b"PK\x03\x04 a spreadsheet", "no column 'left'"),
+        ('left,right\na,"b\n', "a quote never closes"),
+    ],
+)
+def test_each_wrong_table_is_one_line_that_says_where(
+    run: Run, tmp_path: Path, folder: Path, text: str | bytes, said: str
+) -> None:
+    path = table_of(tmp_path, text)
+    done = run("check", path, "--images", folder, "--quiet")
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"tllboost: {path}:")
+    assert said in done.stderr
+    assert done.stderr.count("\n") <= 2
+    assert "\0" not in done.stderr
+    count("bad tables tried")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_marks_and_delimiters_are_read_right(
+    tmp_path: Path, folder: Path, encoding: str, delimiter: str
+) -> None:
+    text = delimiter.join(("left", "right")) + "\n" + delimiter.join(("a", "sub/c"))
+    table = read_pairs(table_of(tmp_path, text.encode(encoding)), images=folder)
+    assert table.ids == ("a", "sub/c")
+
+
+def test_twenty_problems_are_shown_and_the_rest_counted(
+    tmp_path: Path, folder: Path
+) -> None:
+    text = "left,right\n" + "".join(f"../{i},/{i}\n" for i in range(30))
+    with pytest.raises(TableError) as caught:
+        read_pairs(table_of(tmp_path, text), images=folder)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 21
+    assert lines[-1].endswith("and 40 more problems")
+    count("bad tables tried")
+
+
+def test_ids_may_lead_anywhere_only_where_that_is_asked_for(
+    tmp_path: Path, folder: Path
+) -> None:
+    outside = tmp_path / "d.jpg"
+    written = ["../d", str(outside), "sub/../a", str(folder / "b.jpg"), "sub/c"]
+    text = csv_text(
+        ["left", "right"], [["a", written[0]], *itertools.pairwise(written)]
+    )
+    path = table_of(tmp_path, text)
+    with pytest.raises(TableError, match="unless --anywhere allows it"):
+        read_pairs(path, images=folder)
+    table = read_pairs(path, images=folder, anywhere=True, allow_repeats=True)
+    wanted = (outside.with_suffix("").as_posix(), "a", "b", "sub/c")
+    assert table.ids == wanted  # one id a file, however it was written
+    assert [os.path.realpath(one) for one in table.paths] == [
+        os.path.realpath(one)
+        for one in (outside, folder / "a.jpg", folder / "b.jpg", folder / "sub/c.jpg")
+    ]
+    missing = table_of(tmp_path, f"left,right\na,{tmp_path}/nosuch\n,b\n")
+    with pytest.raises(TableError, match=r"no picture .*nosuch'") as caught:
+        read_pairs(missing, images=folder, anywhere=True)
+    assert ":3: left: an empty id" in str(caught.value)
+
+
+def test_candidates_may_lead_anywhere_too(tmp_path: Path, folder: Path) -> None:
+    path = table_of(tmp_path, "left,c0,c1\na,b,../d\n")
+    with pytest.raises(TableError, match=r"c1: '\.\./d' climbs out"):
+        read_candidates(path, images=folder)
+    table = read_candidates(path, images=folder, anywhere=True)
+    assert table.ids[0] == (tmp_path / "d").as_posix()
+
+
+def test_ids_without_folders_are_names_or_with_leave_anything(tmp_path: Path) -> None:
+    path = table_of(tmp_path, "left,right\na,/x/y.jpg\n")
+    with pytest.raises(TableError, match="absolute path"):
+        read_pairs(path)
+    assert read_pairs(path, anywhere=True).ids == ("/x/y.jpg", "a")
+
+
+def test_check_lets_a_table_lead_anywhere_when_told_to(
+    run: Run, tmp_path: Path, folder: Path
+) -> None:
+    path = table_of(tmp_path, "left,right\na,../d\n")
+    assert run("check", path, "--images", folder).returncode == 3
+    done = run("check", path, "--images", folder, "--anywhere")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_table_that_is_a_pipe_or_a_device_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "device.csv").symlink_to("/dev/zero")
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    for name in ("pipe.csv", "device.csv", "loop.csv"):
+        with pytest.raises(DataError):
+            read_pairs(tmp_path / name)
+        count("bad tables tried")
+
+
+def test_a_million_rows_are_read_in_seconds_and_their_faults_found(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    left = np.repeat(np.arange(1_000), 1_000)
+    right = np.tile(np.arange(1_000, 2_000), 1_000)
+    rows = [f"i{a},i{b}\n" for a, b in zip(left.tolist(), right.tolist(), strict=True)]
+    path = table_of(tmp_path, "left,right\n" + "".join(rows))
+    table = read_pairs(path)
+    assert (table.n_pairs, table.n_images) == (1_000_000, 2_000)
+    sample = rng.integers(0, 1_000_000, 50)
+    assert [table.ids[i] for i in table.right[sample]] == [
+        f"i{b}" for b in right[sample]
+    ]
+    rows[999_999] = rows[7]
+    path.write_text("left,right\n" + "".join(rows))
+    with pytest.raises(TableError, match=r":1000001: .* stands on line 9 already"):
+        read_pairs(path)
