@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from reliability import count
 
 from tllboost.bundle import save_bundle
 from tllboost.classifier import PairClassifier
 from tllboost.ensemble import ensemble
+from tllboost.errors import BundleError
 from tllboost.fitted import FittedCell
 from tllboost.projections import PROJECTIONS, make_projection
 from tllboost.scorer import PairScorer
@@ -118,6 +122,16 @@ def save(path: Path, classifier: PairClassifier, n_dims: int | None = None) -> P
         golden=[(vectors[LEFT[:8]], vectors[RIGHT[:8]]) for vectors in blocks],
     )
     return path
+
+
+@contextmanager
+def refused(match: str | None = None) -> Iterator[pytest.ExceptionInfo[BundleError]]:
+    """Expect that a bundle is refused, in one line, with the exit code for that."""
+    with pytest.raises(BundleError, match=match) as caught:
+        yield caught
+    assert caught.value.exit_code == 5
+    assert "\n" not in str(caught.value)
+    count("bad bundles tried")
 
 
 Members = dict[str, bytes]

@@ -24,6 +24,7 @@ from bundles import (
     Members,
     make_classifier,
     make_vectors,
+    refused,
     save,
     tamper,
     tiny_network,
@@ -32,6 +33,7 @@ from bundles import (
 from conftest import write_picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reliability import count
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 from sklearn.base import clone
@@ -395,6 +397,7 @@ def unless_refused(path: Path) -> PairClassifier | None:
     try:
         return load_bundle(path)
     except BundleError:
+        count("bad bundles tried")
         return None
 
 
@@ -416,6 +419,7 @@ def test_no_flipped_byte_changes_a_score(bundle: Path) -> None:
         loaded = unless_refused(bundle)
         if loaded is not None:  # a time stamp, say
             np.testing.assert_array_equal(loaded.predict_proba(PAIRS), wanted)
+            count("results compared")
 
     check()
 
@@ -424,7 +428,7 @@ def test_no_cut_goes_unnoticed(bundle: Path) -> None:
     whole = bundle.read_bytes()
     for length in range(0, len(whole), max(1, len(whole) // 150)):
         bundle.write_bytes(whole[:length])
-        with pytest.raises(BundleError):
+        with refused():
             load_bundle(bundle)
 
 
@@ -433,7 +437,7 @@ def test_no_cut_goes_unnoticed(bundle: Path) -> None:
 def test_noise_is_no_bundle(noise: bytes) -> None:
     path = Path(os.environ["XDG_CACHE_HOME"]).parent / "noise.tllb"
     path.write_bytes(noise)
-    with pytest.raises(BundleError, match="is not a bundle"):
+    with refused("is not a bundle"):
         read_manifest(path)
 
 
@@ -486,20 +490,20 @@ def test_members_that_a_bundle_does_not_have_are_refused(
     bundle: Path, name: str
 ) -> None:
     write_member(bundle, name)
-    with pytest.raises(BundleError, match="has no place in a bundle"):
+    with refused("has no place in a bundle"):
         load_bundle(bundle)
 
 
 def test_members_beside_the_manifest_are_refused(bundle: Path) -> None:
     write_member(bundle, "network/other.onnx")
-    with pytest.raises(BundleError, match="is not in the manifest"):
+    with refused("is not in the manifest"):
         load_bundle(bundle)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_member_that_stands_twice_is_refused(bundle: Path) -> None:
     write_member(bundle, "manifest.json", b"{}")
-    with pytest.raises(BundleError, match=r"'manifest\.json' stands twice"):
+    with refused(r"'manifest\.json' stands twice"):
         read_manifest(bundle)
 
 
@@ -510,7 +514,7 @@ def test_zip_bombs_are_refused_unread(tmp_path: Path, name: str, size: int) -> N
     bomb = tmp_path / "bomb.tllb"
     write_member(bomb, name, bytes(size), compress_type=zipfile.ZIP_DEFLATED)
     assert bomb.stat().st_size < 100_000
-    with pytest.raises(BundleError, match="are allowed"):
+    with refused("are allowed"):
         read_manifest(bomb)
 
 
@@ -526,19 +530,46 @@ def test_a_bomb_that_understates_its_size_is_cut_off(bundle: Path) -> None:
         info = zipfile.ZipInfo("0/head.json")
         archive.writestr(info, data, zipfile.ZIP_DEFLATED)
         info.file_size = 2  # what the directory at the end will say
-    with pytest.raises(BundleError, match=r"0/head\.json"):
+    with refused(r"0/head\.json"):
         load_bundle(bundle)
 
 
 def test_encrypted_and_oddly_packed_members_are_refused(bundle: Path) -> None:
     whole = bundle.read_bytes()
     write_member(bundle, "0/head.json", compress_type=zipfile.ZIP_BZIP2)
-    with pytest.raises(BundleError, match="compressed in a way"):
+    with refused("compressed in a way"):
         load_bundle(bundle)
     directory = whole.rindex(b"PK\x01\x02")
     bundle.write_bytes(whole[: directory + 8] + b"\x01" + whole[directory + 9 :])
-    with pytest.raises(BundleError, match="is encrypted"):
+    with refused("is encrypted"):
         load_bundle(bundle)
+
+
+def test_networks_that_unpack_to_more_than_they_take_are_refused(
+    bundle: Path,
+) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        members = {n: archive.read(n) for n in archive.namelist()}
+    with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with refused(r"'network/net\.npz' is compressed"):
+        read_manifest(bundle)
+
+
+def test_members_that_lie_over_each_other_are_refused(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.tllb"
+    with zipfile.ZipFile(bomb, "w") as archive:
+        archive.writestr("manifest.json", b"{}")
+        archive.writestr("network/a.onnx", bytes(1000))
+        one = archive.infolist()[1]
+        for index in range(50):  # further names for the same bytes
+            other = zipfile.ZipInfo(f"network/a{index}.onnx")
+            for key in ("header_offset", "CRC", "compress_size", "file_size"):
+                setattr(other, key, getattr(one, key))
+            archive.filelist.append(other)
+    with refused("lie over each other"):
+        read_manifest(bomb)
 
 
 @pytest.mark.parametrize(
@@ -546,10 +577,10 @@ def test_encrypted_and_oddly_packed_members_are_refused(bundle: Path) -> None:
 )
 def test_a_missing_member_is_named(bundle: Path, name: str) -> None:
     tamper(bundle, lambda _, members: _drop(members, name), sealed=False)
-    with pytest.raises(BundleError, match=f"member '{name}' is missing"):
+    with refused(f"member '{name}' is missing"):
         read_manifest(bundle)
     tamper(bundle, lambda _, members: None)  # and out of the manifest too
-    with pytest.raises(BundleError):
+    with refused():
         load_bundle(bundle)
 
 
@@ -602,7 +633,7 @@ FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
     ),
     "projection is unknown": (
         _set(*CELL, "projection", to="os:system"),
-        "unknown projection 'os'",
+        "'os:system' is none that a bundle may hold",
     ),
     "vectorizer is none": (
         _set(*CELL, "vectorizer", to=1),
@@ -670,6 +701,7 @@ def test_forged_manifests_are_refused(bundle: Path, cache: Path, forgery: str) -
     with pytest.raises((BundleError, UsageError), match=reason) as caught:
         load_bundle(bundle)
     trusted = "code" in forgery
+    count("bad bundles tried")
     assert isinstance(caught.value, UsageError if trusted else BundleError)
     assert "\n" not in str(caught.value)
     assert not list(cache.rglob("*"))
@@ -687,7 +719,7 @@ def test_a_manifest_that_is_no_json_object_is_refused(
     with zipfile.ZipFile(bundle, "w") as archive:
         for name, data in {**members, "manifest.json": text}.items():
             archive.writestr(name, data)
-    with pytest.raises(BundleError):
+    with refused():
         read_manifest(bundle)
 
 
@@ -764,7 +796,7 @@ FORGED_NUMBERS: dict[str, tuple[Edit, str]] = {
 def test_forged_numbers_are_refused(bundle: Path, forgery: str) -> None:
     edit, reason = FORGED_NUMBERS[forgery]
     tamper(bundle, edit)
-    with pytest.raises(BundleError, match=reason):
+    with refused(reason):
         load_bundle(bundle)
 
 
@@ -777,7 +809,7 @@ def test_forests_that_would_lead_astray_are_refused(
     bundle = tmp_path / "best.tllb"
     bundle.write_bytes(made["forest"])
     tamper(bundle, _tensors(HEAD, _put(key, 0, value)))
-    with pytest.raises(BundleError, match="out of range"):
+    with refused("out of range"):
         load_bundle(bundle)
 
 
@@ -813,7 +845,7 @@ def test_boosted_trees_that_would_lead_astray_are_refused(
         members["0/head.ubj"] = bytes(data)
 
     tamper(boosted, edit)
-    with pytest.raises(BundleError, match=reason):
+    with refused(reason):
         load_bundle(boosted)
 
 
@@ -835,7 +867,7 @@ def test_boosters_of_another_kind_are_refused(
         members["0/head.ubj"] = members["0/head.ubj"].replace(old, new, 1)
 
     tamper(boosted, edit)
-    with pytest.raises(BundleError, match=reason):
+    with refused(reason):
         load_bundle(boosted)
 
 
@@ -883,7 +915,7 @@ def test_skops_heads_hold_allowed_types_alone(tmp_path: Path, npz: Path) -> None
         tamper(
             bundle, lambda _, members, data=data: members.update({"0/head.skops": data})
         )
-        with pytest.raises(BundleError, match=reason):
+        with refused(reason):
             load_bundle(bundle)
 
 
@@ -905,7 +937,7 @@ def test_a_pickle_in_place_of_a_head_is_never_opened(
         GOLDEN,
     ):
         tamper(bundle, lambda _, members, name=name: members.update({name: data}))
-        with pytest.raises(BundleError):
+        with refused():
             load_bundle(bundle)
     assert not marker.exists()
 
@@ -930,7 +962,7 @@ def test_a_bundle_that_lies_about_its_vectors_leaves_none_in_the_store(
     picture = write_picture(tmp_path / "a.jpg", seed=1)
     loaded = load_bundle(bundle, store=tmp_path / "store")
     assert loaded.cells_[0].vectorizer.fingerprint == honest
-    with pytest.raises(BundleError, match=r"fingerprint is not what.*32x32.*not to be"):
+    with refused(r"fingerprint is not what.*32x32.*not to be"):
         loaded.predict([[picture, picture]])
     with VectorStore(tmp_path / "store") as store:
         assert store.info() == [] or all(row["n_rows"] == 0 for row in store.info())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from reliability import count
 
 from tllboost.errors import DataError, UsageError, WeightsError
 from tllboost.vectorizers import make_vectorizer
@@ -168,6 +171,32 @@ def test_wrong_files_are_refused_without_unpickling(tmp_path: Path) -> None:
             ArrayVectorizer(tmp_path / name).lookup(["a"])
     with pytest.raises(WeightsError, match="there is no file"):
         ArrayVectorizer(tmp_path / "none.npz").lookup(["a"])
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    """Return the start of an .npy file that says it has this shape."""
+    buffer = io.BytesIO()
+    described = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, described)
+    return buffer.getvalue()
+
+
+def test_arrays_that_swell_are_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.npz", ["a"], np.ones((1, 2)))
+    with zipfile.ZipFile(file) as archive:
+        ids = archive.read("ids.npy")
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("ids.npy", ids)
+        archive.writestr("vectors.npy", header((10**9, 10**5)) + bytes(8))
+    with pytest.raises(WeightsError, match=r"can't be read as vectors \(damaged\)"):
+        ArrayVectorizer(file).lookup(["a"])
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ids.npy", ids)
+        archive.writestr("vectors.npy", header((10**6, 10**6)) + bytes(8))
+        archive.infolist()[1].file_size = 4 * 10**12  # what its directory will say
+    with pytest.raises(DataError, match=r"unpacks to 4,000,000,000,\d+ bytes, more"):
+        ArrayVectorizer(file).lookup(["a"])
+    count("bad networks tried", 2)
 
 
 def test_arrays_do_not_vectorize_pictures(tmp_path: Path) -> None:

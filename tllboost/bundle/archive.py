@@ -56,8 +56,8 @@ class Archive:
         self.what = str(path)
         file = _open_regular(path)
         try:
-            self._zip = self._opened(file)
             self._file = file
+            self._zip = self._opened(file)
             entries = self._checked_entries()
             data = b"".join(self._chunks(entries[MANIFEST]))
             self.manifest = parse_manifest(data, what=self.what)
@@ -112,6 +112,11 @@ class Archive:
             entries[info.filename] = info
         if MANIFEST not in entries:
             raise self._refused(MANIFEST, "is missing")
+        # Members that lie over each other unpack to any multiple of the file.
+        packed = sum(info.compress_size for info in entries.values())
+        if packed > os.fstat(self._file.fileno()).st_size:
+            msg = f"{self.what}: its members lie over each other: not to be used"
+            raise BundleError(msg)
         return entries
 
     def _match(self, entries: Mapping[str, zipfile.ZipInfo]) -> None:
@@ -151,6 +156,9 @@ def _problem(info: zipfile.ZipInfo) -> str | None:
         return "is encrypted"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "is compressed in a way that bundles don't use"
+    # Networks are large and many, and unpacked to files: they take no more room there.
+    if info.filename.startswith("network/") and info.compress_type:
+        return "is compressed, which networks in bundles are not"
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -146,6 +147,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
                 found = ", ".join(archive.files) or "nothing"
                 msg = f"{str(file)!r} has no array {absent[0]!r} (found: {found})"
                 raise DataError(msg)
+            _refuse_bomb(file, archive.zip)
             return archive["ids"], archive["vectors"]
     except DataError:
         raise
@@ -153,6 +155,10 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
         ValueError,
         OSError,
         EOFError,
+        MemoryError,
+        NotImplementedError,
+        RuntimeError,
+        zlib.error,
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
     ) as error:
@@ -160,6 +166,20 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
         reason = "its ids are Python objects, not text" if pickled else "damaged"
         msg = f"{str(file)!r} can't be read as vectors ({reason}); {remedy}"
         raise WeightsError(msg) from error
+
+
+def _refuse_bomb(file: Path, archive: zipfile.ZipFile) -> None:
+    """Raise DataError where the arrays unpack to more than there is memory."""
+    import psutil
+
+    n_bytes = sum(info.file_size for info in archive.infolist())
+    room = psutil.virtual_memory().available * 3 // 4
+    if n_bytes > room:
+        msg = (
+            f"{str(file)!r} unpacks to {n_bytes:,} bytes, more than the memory that is "
+            f"free ({room:,} bytes may be used)"
+        )
+        raise DataError(msg)
 
 
 def _checked_ids(file: Path, ids: np.ndarray, n_vectors: int) -> list[str]:
