@@ -83,7 +83,7 @@ def _tree() -> Any:
 
 def _boosted(manifest: dict[str, Any], members: Members) -> None:
     """Put a boosted head in, whose first tree leads far beyond its last node."""
-    trees = XGBoostHead(start="none", n_estimators=2, max_depth=2)
+    trees = XGBoostHead(start="none", n_estimators=20, max_depth=3)
     made = make_cell("classic", trees).scorer.head_.to_members()
     data = bytearray(made["head.ubj"])
     column = b"left_children[$l#L"

@@ -147,7 +147,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
                 found = ", ".join(archive.files) or "nothing"
                 msg = f"{str(file)!r} has no array {absent[0]!r} (found: {found})"
                 raise DataError(msg)
-            _refuse_bomb(file, archive.zip)
+            _refuse_bomb(file)
             return archive["ids"], archive["vectors"]
     except DataError:
         raise
@@ -168,11 +168,12 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
         raise WeightsError(msg) from error
 
 
-def _refuse_bomb(file: Path, archive: zipfile.ZipFile) -> None:
+def _refuse_bomb(file: Path) -> None:
     """Raise DataError where the arrays unpack to more than there is memory."""
     import psutil
 
-    n_bytes = sum(info.file_size for info in archive.infolist())
+    with zipfile.ZipFile(file) as archive:
+        n_bytes = sum(info.file_size for info in archive.infolist())
     room = psutil.virtual_memory().available * 3 // 4
     if n_bytes > room:
         msg = (
