@@ -154,6 +154,15 @@ def test_a_table_that_is_a_pipe_or_a_device_is_refused(tmp_path: Path) -> None:
         count("bad tables tried")
 
 
+def test_a_table_of_too_many_bytes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "endless.csv"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"has 1,099,511,627,776 bytes; a table may"):
+        read_pairs(path)
+    count("bad tables tried")
+
+
 def test_a_million_rows_are_read_in_seconds_and_their_faults_found(
     tmp_path: Path,
 ) -> None:

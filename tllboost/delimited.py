@@ -13,6 +13,7 @@ from tllboost.errors import DataError, TableError
 __all__ = ["read_rows"]
 
 _DELIMITERS = ",;\t"
+_MOST_BYTES = 1_000_000_000
 
 
 def read_rows(
@@ -67,6 +68,10 @@ def _read_text(path: Path) -> str:
         msg = f"{path}: not a regular file; a table is a file of text"
         raise DataError(msg)
     try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            msg = f"{path}: has {size:,} bytes; a table may have {_MOST_BYTES:,}"
+            raise DataError(msg)
         data = path.read_bytes()
     except OSError as error:
         msg = f"{path}: {error.strerror or error}"

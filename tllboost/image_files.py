@@ -14,6 +14,7 @@ from tllboost.errors import ImageError
 __all__ = ["MAX_BYTES", "content_hash", "read_image_bytes"]
 
 MAX_BYTES = 100_000_000
+_BLOCK = 1 << 20
 
 
 def read_image_bytes(
@@ -29,23 +30,29 @@ def read_image_bytes(
     with _opened(path) as (file, size):
         if size == 0:
             raise ImageError(path, "the file is empty")
-        if size > max_bytes:
-            raise ImageError(
-                path, f"has {size:,} bytes (at most {max_bytes:,} allowed)"
-            )
-        return file.read()
+        _check_size(path, size, max_bytes)
+        data = file.read(size + 1)
+        if len(data) != size:
+            raise ImageError(path, "changed while it was read: run again")
+        return data
 
 
-def content_hash(path: str | os.PathLike[str]) -> str:
+def content_hash(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> str:
     """Return the SHA-256 of a file's bytes, 64 hexadecimal digits.
 
     Raises
     ------
     ImageError
-        If it is no regular file or can't be read.
+        If it is no regular file, too large or unreadable.
     """
-    with _opened(path) as (file, _):
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, n_bytes = hashlib.sha256(), 0
+    with _opened(path) as (file, size):
+        _check_size(path, size, max_bytes)
+        while block := file.read(_BLOCK):
+            n_bytes += len(block)
+            _check_size(path, n_bytes, max_bytes)
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -68,6 +75,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BufferedReader, int]
         if isinstance(error, ImageError):
             raise
         raise ImageError(path, f"can't be read ({error})") from error
+
+
+def _check_size(path: str | os.PathLike[str], size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise ImageError(path, f"has {size:,} bytes (at most {max_bytes:,} allowed)")
 
 
 def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
