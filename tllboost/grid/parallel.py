@@ -1,65 +1,238 @@
-"""Work in other processes; one that dies takes no other work with it."""
+"""Work in other processes: within limits, and one that dies takes no other with it."""
 
 from __future__ import annotations
 
+import threading
+import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tllboost.grid.counting import counting
+from tllboost.errors import UsageError
+from tllboost.grid.counting import Progress, counting
+from tllboost.grid.processes import OtherProcess, ProcessDied
+from tllboost.grid.sharing import Sharing
 
-__all__ = ["run_parallel"]
+__all__ = ["NO_LIMITS", "Call", "Limits", "run_parallel"]
+
+_STOPPED = "stopped"
 
 
-def run_parallel(
-    calls: Sequence[Any],
-    files: Sequence[Path | Sequence[Path]],
-    workers: int,
-    progress: Callable[[int, int, str], None] | None,
-    what: str,
-) -> None:
-    """Run joblib's delayed calls, each of which writes its own files at its end.
+@dataclass(frozen=True)
+class Limits:
+    """What a cell, or the fit of a projection, may take; more makes it a failed one.
 
     Parameters
     ----------
-    calls : sequence of joblib's delayed calls
-        Each handles its own errors; only the death of its process is handled here.
-    files : sequence of Path, or of sequences of Path
-        What each call writes: progress, and what tells a finished call.
+    seconds : float or None, default=None
+        Wall time; in a new process that of loading libraries counts.
+    megabytes : float or None, default=None
+        Resident memory of the process, libraries and mapped vectors included; looked
+        at twenty times a second.
+
+    Raises
+    ------
+    UsageError
+        If one is not above zero.
+    """
+
+    seconds: float | None = None
+    megabytes: float | None = None
+
+    def __post_init__(self) -> None:
+        for what, value in (("timeout", self.seconds), ("memory", self.megabytes)):
+            if value is not None and not value > 0:
+                msg = f"the {what} of a cell must be above 0, not {value!r}"
+                raise UsageError(msg)
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A function to call in another process.
+
+    Attributes
+    ----------
+    function : callable
+        Writes its files one after the other, and passes over those that are there. It
+        handles its own errors; one that it raises ends the run.
+    arguments : tuple
+    files : sequence of Path
+        What tells what is finished.
+    fail : callable
+        Called with the index of a file and the reason why it was not written; writes
+        it instead.
+    """
+
+    function: Callable[..., None]
+    arguments: tuple[Any, ...]
+    files: Sequence[Path]
+    fail: Callable[[int, str], None]
+
+    @property
+    def n_done(self) -> int:
+        """How many files are there."""
+        return sum(file.exists() for file in self.files)
+
+
+def run_parallel(
+    calls: Sequence[Call],
+    workers: int,
+    progress: Progress | None,
+    what: str,
+    *,
+    out: Path,
+    limits: Limits = NO_LIMITS,
+) -> None:
+    """Run calls in other processes, side by side.
+
+    What is over a limit fails. What a process was at when it died is tried once more
+    when all else is done, alone, and fails if that dies as well.
+
+    Parameters
+    ----------
+    calls : sequence of Call
     workers : int
+        Processes.
     progress : callable or None
         Called with (done, total, `what`).
-    """
-    from joblib import Parallel, parallel_config
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    what : str
+    out : Path
+        The results; large arrays among the arguments lie there meanwhile.
+    limits : Limits
 
-    of_call = [[one] if isinstance(one, Path) else list(one) for one in files]
-    every = [file for some in of_call for file in some]
+    Raises
+    ------
+    Exception
+        What a call raised.
+    """
+    files = [file for call in calls for file in call.files]
+    stop = threading.Event()
+    died: deque[Call] = deque()
     with (
-        counting(every, progress, what),
-        parallel_config("loky", inner_max_num_threads=1),
+        Sharing(out) as sharing,
+        counting(files, progress, what),
         warnings.catch_warnings(),
     ):
-        # loky replaces a worker whose memory has grown, and says so; no task is lost.
+        # loky replaces a process whose memory has grown, and says so; nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")
+        shared = [
+            Call(call.function, sharing.share([*call.arguments]), call.files, call.fail)
+            for call in calls
+        ]
+        serve = partial(_serve, limits=limits, stop=stop)
+        _run_threads(
+            partial(serve, deque(shared), died), min(workers, len(calls)), stop
+        )
+        _run_threads(partial(serve, deque(died), None), min(1, len(died)), stop)
+
+
+def _run_threads(serve: Callable[[], None], n: int, stop: threading.Event) -> None:
+    """Run a function on `n` threads; an error or Ctrl-C stops all of them."""
+    if n == 0:
+        return
+    with ThreadPoolExecutor(n) as pool:
         try:
-            Parallel(n_jobs=workers, batch_size=1)(calls)
-        except TerminatedWorkerError:
-            # Which call it was is not known: what is left runs once more, one process
-            # at a time; a call that kills its process again stays without its files.
-            _run_alone(calls, of_call)
+            pending = {pool.submit(serve) for _ in range(n)}
+            while pending:
+                # With a timeout: else Windows leaves Ctrl-C until the end.
+                done, pending = wait(pending, timeout=0.2)
+                for future in done:
+                    future.result()
+        except BaseException:
+            stop.set()
+            raise
 
 
-def _run_alone(calls: Sequence[Any], files: Sequence[Sequence[Path]]) -> None:
-    from joblib import Parallel
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+def _serve(
+    calls: deque[Call], died: deque[Call] | None, limits: Limits, stop: threading.Event
+) -> None:
+    """Work off calls, in one other process at a time, until there are none left."""
+    process = OtherProcess()
+    try:
+        while calls and not stop.is_set():
+            try:
+                call = calls.popleft()
+            except IndexError:  # another thread took the last
+                break
+            _finish(call, process, died, limits, stop)
+    except BaseException:
+        process.kill()
+        raise
+    process.release()
 
-    for call, written in zip(calls, files, strict=True):
-        if all(file.exists() for file in written):
-            continue
+
+def _finish(
+    call: Call,
+    process: OtherProcess,
+    died: deque[Call] | None,
+    limits: Limits,
+    stop: threading.Event,
+) -> None:
+    while call.n_done < len(call.files) and not stop.is_set():
+        watch = _Watch(call, limits, stop)
         try:
-            # Two jobs: one would run in this very process and take it down.
-            Parallel(n_jobs=2, batch_size=1)([call])
-        except TerminatedWorkerError:
+            reason = process.run(call.function, tuple(call.arguments), watch)
+        except ProcessDied as error:
+            if died is not None:
+                died.append(call)
+                return
+            reason = f"its process died ({error})"
+        if reason in ("", _STOPPED):
+            return
+        # Memory may be what cells before it left behind: it gets a process of its own.
+        if watch.is_memory and not (
+            process.is_fresh and watch.n_done == watch.n_before
+        ):
             continue
+        _fail_next(call, reason)
+
+
+def _fail_next(call: Call, reason: str) -> None:
+    for index, file in enumerate(call.files):
+        if not file.exists():
+            call.fail(index, reason)
+            return
+
+
+class _Watch:
+    """What a call takes since its last file, held against the limits."""
+
+    def __init__(self, call: Call, limits: Limits, stop: threading.Event) -> None:
+        self.call, self.limits, self.stop = call, limits, stop
+        self.n_before = self.n_done = call.n_done
+        self.since = time.monotonic()
+        self.is_memory = False
+
+    def __call__(self, process: int) -> str:
+        """Return why the process must end, or nothing."""
+        if self.stop.is_set():
+            return _STOPPED
+        if self.limits == NO_LIMITS:
+            return ""
+        n_done = self.call.n_done
+        if n_done > self.n_done:
+            self.n_done, self.since = n_done, time.monotonic()
+        seconds, megabytes = self.limits.seconds, self.limits.megabytes
+        if seconds is not None and time.monotonic() - self.since > seconds:
+            return f"it took more than {seconds:g} s, the limit of a cell"
+        if megabytes is not None and _resident(process) > megabytes * 2**20:
+            self.is_memory = True
+            return f"it took more than {megabytes:g} MB, the limit of a cell"
+        return ""
+
+
+def _resident(process: int) -> int:
+    import psutil
+
+    try:
+        return int(psutil.Process(process).memory_info().rss)
+    except psutil.Error:  # it has just ended
+        return 0

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tllboost.errors import TllboostError
 from tllboost.grid.data import GridData
 from tllboost.grid.measure import Space, one_thread
-from tllboost.grid.parallel import run_parallel
+from tllboost.grid.parallel import NO_LIMITS, Call, Limits, run_parallel
 from tllboost.grid.suits import parts_of, tuning_settings
 from tllboost.projections import NONE, make_projection
 from tllboost.splits import Protocol, Split
@@ -89,6 +90,7 @@ def learn(
     workers: int,
     device: str,
     progress: Callable[[int, int, str], None] | None,
+    limits: Limits = NO_LIMITS,
 ) -> dict[tuple[str, str, int], Learned]:
     """Fit what no earlier run has fitted; a failure is told, never a lost run.
 
@@ -107,17 +109,18 @@ def learn(
         Processes.
     device : str
     progress : callable or None
+    limits : Limits
+        Of each fit, all folds together.
     """
-    from joblib import delayed
-
     wanted = list(wanted)
     (out / "projections").mkdir(exist_ok=True)
     # Vectorizers of two names may be the same: what is learned of them is, too.
     distinct = {one.id: one for one in wanted}.values()
     missing = [one for one in distinct if not _is_there(out, one, data, protocol)]
     paths = data.table.paths
-    calls = [
-        delayed(_learn_one)(
+    calls = []
+    for one in missing:
+        arguments = (
             one,
             out,
             _bases(one, data, protocol, tuned),
@@ -126,12 +129,10 @@ def learn(
             (made[one.vectorizer], paths) if _is_tuning(one) else None,
             device,
         )
-        for one in missing
-    ]
-    files = [_record_path(out, one) for one in missing]
-    for file in files:
+        file = _record_path(out, one)
         file.unlink(missing_ok=True)
-    run_parallel(calls, files, workers, progress, "projections")
+        calls.append(Call(_learn_one, arguments, [file], partial(_fail, one, out)))
+    run_parallel(calls, workers, progress, "projections", out=out, limits=limits)
     return {one.key: _outcome(out, one, data, protocol) for one in wanted}
 
 
@@ -233,6 +234,12 @@ def _learn_one(
         record["error"] = one_line(error)
     record["seconds"] = time.perf_counter() - started
     write_text(_record_path(out, one), json.dumps(record))
+
+
+def _fail(one: Learning, out: Path, index: int, reason: str) -> None:
+    """Write the record of a fit whose process is gone."""
+    record = {"id": one.id, "projection": one.projection, "error": reason}
+    write_text(_record_path(out, one), json.dumps(record | {"seconds": 0.0}))
 
 
 def _fine_tune(

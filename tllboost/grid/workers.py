@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tllboost.grid.data import GridData
 from tllboost.grid.measure import Bench, best_of_folds, measure
-from tllboost.grid.parallel import run_parallel
+from tllboost.grid.parallel import NO_LIMITS, Call, Limits, run_parallel
 from tllboost.grid.plan import COSINE, Cell
 from tllboost.grid.projecting import Learned, one_line, prepared_splits, spaces_of
 from tllboost.grid.records import (
@@ -82,8 +82,9 @@ def run_tasks(
     tuned: dict[tuple[str, str, int], list[NDArray[np.float32]]],
     workers: int,
     progress: Callable[[int, int, str], None] | None,
+    limits: Limits = NO_LIMITS,
 ) -> None:
-    """Run the tasks in worker processes; a worker that dies costs its cells only.
+    """Run the tasks in worker processes; a worker that dies costs its cell only.
 
     Parameters
     ----------
@@ -96,9 +97,9 @@ def run_tasks(
         Vectors of fine-tuned networks, an array a fold.
     workers : int
     progress : callable or None
+    limits : Limits
+        Of each cell.
     """
-    from joblib import delayed
-
     calls = []
     for task in tasks:
         vectors = data.vectors[task.vectorizer]
@@ -107,11 +108,12 @@ def run_tasks(
         splits = data.splits(protocol, task.seed)
         tuning = (task.vectorizer, parts_of(task.projection)[0], task.seed)
         bases = tuned.get(tuning, [vectors.array] * len(splits))
-        calls.append(delayed(_run_task)(task, job, splits, bases))
-    files = [[record_path(out, cell_id) for cell_id, _ in task.cells] for task in tasks]
-    for file in itertools.chain.from_iterable(files):
-        file.unlink(missing_ok=True)  # of a failure: a file says that its cell is done
-    run_parallel(calls, files, workers, progress, "cells")
+        files = [record_path(out, cell_id) for cell_id, _ in task.cells]
+        for file in files:  # of a failure: a file says that its cell is done
+            file.unlink(missing_ok=True)
+        arguments = (task, job, splits, bases)
+        calls.append(Call(_run_task, arguments, files, partial(_fail, task, out)))
+    run_parallel(calls, workers, progress, "cells", out=out, limits=limits)
 
 
 def _run_task(
@@ -125,10 +127,11 @@ def _run_task(
         bench = _bench(task, job, splits, bases)
     except Exception as error:
         for cell_id, cell in task.cells:
-            write_record(job.out, failed(cell, task.seed, cell_id, one_line(error)))
+            if not record_path(job.out, cell_id).exists():
+                write_record(job.out, failed(cell, task.seed, cell_id, one_line(error)))
         return
     for cell_id, cell in task.cells:
-        if is_finished(job.out, cell_id):
+        if record_path(job.out, cell_id).exists():  # before the process was killed
             continue
         record: dict[str, Any] = {
             "id": cell_id,
@@ -151,6 +154,12 @@ def _run_task(
         if cell.head == COSINE:
             record["n_features"] = 1
         write_record(job.out, record)
+
+
+def _fail(task: Task, out: Path, index: int, reason: str) -> None:
+    """Write the record of a cell whose process is gone."""
+    cell_id, cell = task.cells[index]
+    write_record(out, failed(cell, task.seed, cell_id, reason))
 
 
 def _bench(

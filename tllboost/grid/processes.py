@@ -1,0 +1,146 @@
+"""One other process to work in, that may be killed without harm to the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import Any
+
+from tllboost.grid.sharing import opened
+
+__all__ = ["OtherProcess", "ProcessDied"]
+
+_IDLE_SECONDS = 10
+_LOOK_SECONDS = 0.05
+# Cells run side by side: libraries that each took all cores would wait for each other.
+_ONE_THREAD = dict.fromkeys(
+    (
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+        *("BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
+        "NUMBA_NUM_THREADS",
+    ),
+    "1",
+)
+# Warm processes of earlier runs in this one; each ends by itself when it is idle.
+_idle: list[Any] = []
+
+
+class ProcessDied(Exception):
+    """The process that worked is gone; the text says how."""
+
+
+class OtherProcess:
+    """One other process at a time, a new one after each that was killed or died.
+
+    Attributes
+    ----------
+    is_fresh : bool
+        Whether nothing has run in it yet.
+    """
+
+    def __init__(self) -> None:
+        self._executor: Any = None
+        self.is_fresh = False
+
+    def run(
+        self,
+        function: Callable[..., None],
+        arguments: tuple[Any, ...],
+        look: Callable[[int], str],
+    ) -> str:
+        """Call a function there.
+
+        Parameters
+        ----------
+        function : callable
+        arguments : tuple
+        look : callable
+            Called with the process id again and again; what it returns, unless it is
+            empty, ends the process.
+
+        Returns
+        -------
+        str
+            What `look` returned; empty where the function came to its end.
+
+        Raises
+        ------
+        ProcessDied
+            If the process ended, and not by `look`.
+        Exception
+            What the function raised.
+        """
+        from joblib.externals.loky import BrokenProcessPool
+
+        if self._executor is None:
+            self._start()
+        try:
+            process = self._executor.submit(_process_id).result()
+            future = self._executor.submit(_run, function, arguments)
+            reason = _watched(future, lambda: look(process))
+        except BrokenProcessPool as error:
+            self.kill()
+            raise ProcessDied(_how(error)) from error
+        except BaseException:
+            self.kill()
+            raise
+        if reason:
+            self.kill()
+        else:
+            self.is_fresh = False
+        return reason
+
+    def kill(self) -> None:
+        """End the process, whatever it does; the next call starts another."""
+        if self._executor is not None:
+            executor, self._executor = self._executor, None
+            executor.shutdown(wait=True, kill_workers=True)
+
+    def release(self) -> None:
+        """Leave the process, still warm, to whoever needs one next."""
+        if self._executor is not None:
+            _idle.append(self._executor)
+            self._executor = None
+
+    def _start(self) -> None:
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        self.is_fresh = not _idle
+        self._executor = (
+            _idle.pop()
+            if _idle
+            else ProcessPoolExecutor(
+                1, timeout=_IDLE_SECONDS, env=_ONE_THREAD, initializer=_set_up
+            )
+        )
+
+
+def _watched(future: Future[None], look: Callable[[], str]) -> str:
+    while not wait([future], timeout=_LOOK_SECONDS).done:
+        reason = look()
+        if reason:
+            return reason
+    future.result()
+    return ""
+
+
+def _how(error: Exception) -> str:
+    """Return how a process ended, from what the pool says of it."""
+    found = re.search(r"exit codes of the workers are \{(.*?)\}", str(error))
+    return f"{found[1]}; out of memory?" if found else "out of memory?"
+
+
+def _set_up() -> None:
+    # Ctrl-C goes to all processes of a terminal; the one that started these ends them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _process_id() -> int:
+    return os.getpid()
+
+
+def _run(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    function(*(opened(argument) for argument in arguments))
