@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -10,7 +11,36 @@ from typing import Any
 from tllboost.errors import DataError, UsageError
 from tllboost.whole_file import write_text
 
-__all__ = ["claim_folder"]
+__all__ = ["claim_folder", "refuse_taken"]
+
+_FOLDERS = ("cells", "scores", "projections")
+# What is there of a run that was killed, before or while it wrote a file.
+_LEFT_OVER = re.compile(r"\.lock|\.shared|\..+\.[0-9a-f]{8}\.part")
+
+
+def refuse_taken(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that holds a run, unless it is to go on or to be replaced.
+
+    Raises
+    ------
+    UsageError
+        If nobody said what is to become of the run, or of other files.
+    """
+    if resume and overwrite:
+        msg = "give --resume to go on with a run or --overwrite to replace it, not both"
+        raise UsageError(msg)
+    if overwrite:
+        return
+    if not (out / "run.toml").exists():
+        if _own(out):
+            msg = f"{out} holds files of no run: give an empty or a new folder as --out"
+            raise UsageError(msg)
+    elif not resume:
+        msg = (
+            f"{out} holds a run: give --resume to go on with it, --overwrite to "
+            "replace it, or another --out"
+        )
+        raise UsageError(msg)
 
 
 def claim_folder(
@@ -40,6 +70,7 @@ def claim_folder(
     except OSError as error:
         msg = f"{out}: can't make the folder for the results ({error.strerror})"
         raise DataError(msg) from error
+    _sweep(out)
     if overwrite:
         _clear(out)
     else:
@@ -53,9 +84,7 @@ def claim_folder(
 def _refuse_other(out: Path, data: str, protocol: dict[str, Any]) -> None:
     path = out / "run.toml"
     if not path.exists():
-        if any(out.iterdir()):
-            msg = f"{out} holds files of no run: give an empty or a new folder as --out"
-            raise UsageError(msg)
+        refuse_taken(out, resume=True, overwrite=False)
         return
     try:
         before = dict(tomllib.loads(path.read_text(encoding="utf-8"))["run"])
@@ -74,9 +103,22 @@ def _refuse_other(out: Path, data: str, protocol: dict[str, Any]) -> None:
             raise UsageError(msg)
 
 
+def _own(out: Path) -> list[Path]:
+    """Return what somebody put into a folder."""
+    return [path for path in out.iterdir() if not _LEFT_OVER.fullmatch(path.name)]
+
+
+def _sweep(out: Path) -> None:
+    """Remove files that a killed process had not finished."""
+    for folder in (out, *(out / name for name in _FOLDERS)):
+        for path in folder.glob(".*.part"):
+            if _LEFT_OVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+
 def _clear(out: Path) -> None:
     """Remove what a run writes, and nothing else."""
-    for folder in ("cells", "scores", "projections"):
+    for folder in _FOLDERS:
         shutil.rmtree(out / folder, ignore_errors=True)
     for name in (
         *("run.toml", "environment.json", "splits.csv", "matrix.csv", "results.csv"),
