@@ -18,6 +18,7 @@ from reliability import count
 from test_decoders import jpeg_of_many_scans
 from test_images import png_header
 
+from tllboost.pairs import read_pairs
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizing import vectorize
 
@@ -234,3 +235,39 @@ def test_a_picture_that_never_ends_takes_no_other_with_it(
     assert result.failures == {1: "took over 1 s to decode"}
     assert result.n_computed == 2
     count("bad pictures tried")
+
+
+def test_a_grid_reports_what_it_leaves_out_and_strict_stops_it(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "groups"
+    names = [*("=1+1", "-x", "@y", "'=z"), *"abcdefgh"]
+    for seed, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for view in range(2):
+            write_picture(folder / name / f"={view}.jpg", seed=seed)
+    bad = [folder / "a" / ("=2\n.jpg" if LINUX else "=2.jpg")]
+    bad += [folder / "b" / os.fsdecode(b"\xff.jpg")] if LINUX else []
+    for path in bad:
+        path.write_bytes(b"no picture")
+    grid = ("grid", folder, "--groups", "folder", "-v", "pixels?size=4", "-c", "cosine")
+    grid += ("--quiet", "--store", tmp_path / "store", "--jobs", 1)
+    done = run(*grid, "--out", tmp_path / "strict", "--strict")
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert "is not a picture" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "strict" / "results.csv").exists()
+    done = run(*grid, "--out", tmp_path / "out")
+    assert done.returncode == 4, done.stderr
+    text = (tmp_path / "out" / "failures.csv").read_bytes()
+    failures = csv.DictReader(
+        io.StringIO(text.decode("utf-8", "surrogateescape"), newline="")
+    )
+    assert sorted(row["where"] for row in failures) == sorted(map(str, bad))
+    splits = tmp_path / "out" / "splits.csv"
+    cells = [row[0] for row in csv.reader(splits.read_text("utf-8").splitlines())]
+    assert not [cell for cell in cells if cell[0] in "=+-@"]
+    table = read_pairs(splits, images=folder)  # the ids that we wrote are read again
+    assert sorted(table.ids) == sorted(f"{name}/={v}" for name in names for v in (0, 1))
+    count("bad pictures tried", len(bad))

@@ -13,11 +13,12 @@ __all__ = ["as_toml", "merge_config"]
 
 _NOT_IN_FILE = {"config", "quiet", "overwrite"}
 # True of a machine, not of a run: read from a file, not written to one.
-_OF_MACHINE = {"store", "jobs"}
+_OF_MACHINE = {"store", "jobs", "strict"}
 # Read from a file, not written to one: the vectorizers then hold @FILE already.
 _PUT_ELSEWHERE = {"weights"}
 _PATHS = {"pairs", "images", "left", "right", "out", "store", "weights"}
 _LISTS = {"vectorizer", "projection", "merge", "head"}
+_SWITCHES = {"offline", "anywhere", "strict"}
 _COUNTS = {"seeds", "jobs", "components"}
 _NUMBERS = {
     *("seed", "negatives", "hard_negatives", "others", "folds", "depth", "ensemble"),
@@ -131,7 +132,7 @@ def _converted(path: Path, key: str, value: Any) -> Any:
         wanted = "a table [alias] of vectorizers by their short names"
         fits = isinstance(value, dict)
         fits = fits and all(isinstance(text, str) for text in value.values())
-    elif key == "offline":
+    elif key in _SWITCHES:
         wanted, fits = "true or false", isinstance(value, bool)
     if not fits:
         msg = f"{path}: {key} = {value!r} must be {wanted}"

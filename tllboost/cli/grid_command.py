@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tllboost.cli.options import (
+    Anywhere,
     Device,
     Groups,
     Images,
@@ -17,6 +18,7 @@ from tllboost.cli.options import (
     Right,
     Seed,
     Store,
+    Strict,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def grid(
     left: Left = None,
     right: Right = None,
     groups: Groups = None,
+    anywhere: Anywhere = False,
     vectorizer: Annotated[
         list[str] | None,
         typer.Option("--vectorizer", "-v", help="Vectorizer, repeatable [classic]."),
@@ -149,6 +152,7 @@ def grid(
     ] = None,
     device: Device = "auto",
     offline: Offline = False,
+    strict: Strict = False,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace another run's results in --out."),
@@ -178,12 +182,13 @@ def run(options: dict[str, Any], *, quiet: bool = False) -> None:
     from tllboost.grid import run_grid
     from tllboost.grid.plan import DEFAULT_HEADS, DEFAULT_MERGES
     from tllboost.grid.suits import with_options
+    from tllboost.printable import printable
     from tllboost.report.terminal import print_matrix
 
     if options["pairs"] is None or options["out"] is None:
         msg = "grid needs a pair table and --out FOLDER: see tllboost grid --help"
         raise UsageError(msg)
-    names = ("images", "left", "right", "groups")
+    names = ("images", "left", "right", "groups", "anywhere")
     table = read_input(options["pairs"], **{name: options[name] for name in names})
     named = options["cell"] or []
     vectorizers = options["vectorizer"] or ([] if named else ["classic"])
@@ -220,6 +225,7 @@ def run(options: dict[str, Any], *, quiet: bool = False) -> None:
             device=options["device"],
             offline=options["offline"],
             overwrite=options["overwrite"],
+            strict=options["strict"],
             settings=_resolved(options),
             progress=progress,
             message=say,
@@ -228,7 +234,7 @@ def run(options: dict[str, Any], *, quiet: bool = False) -> None:
     for line in result.notes:
         say(line)
     for path, why in result.failures.items():
-        say(f"left out: {path}: {why}")
+        say(f"left out: {printable(path)}: {why}")
     for row in result.rows:
         if row["status"] != "ok":
             parts = ("vectorizer", "projection", "merge", "head")

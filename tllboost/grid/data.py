@@ -88,6 +88,7 @@ def gather(
     store: VectorStore | str | os.PathLike[str] | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
+    strict: bool = False,
 ) -> GridData:
     """Vectorize the images of a table and tie them into components.
 
@@ -99,9 +100,13 @@ def gather(
     store : VectorStore, path-like or None
     batch_size : int, default=32
     progress : callable or None
+    strict : bool, default=False
+        Raise the first failure of a picture.
 
     Raises
     ------
+    ImageError
+        If a picture fails and `strict` is set.
     DataError
         If no match is left.
     UsageError
@@ -122,6 +127,7 @@ def gather(
                 store=store,
                 batch_size=batch_size,
                 progress=progress,
+                strict=strict,
             )
         except HubError as error:
             unavailable[label] = str(error)

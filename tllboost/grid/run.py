@@ -57,6 +57,7 @@ def run_grid(
     device: str = "auto",
     offline: bool = False,
     overwrite: bool = False,
+    strict: bool = False,
     settings: dict[str, Any] | None = None,
     progress: Progress | None = None,
     message: Message | None = None,
@@ -103,6 +104,8 @@ def run_grid(
         Never ask a hub for weights.
     overwrite : bool, default=False
         Replace another run's results in `out`.
+    strict : bool, default=False
+        Stop at the first picture that fails, before anything is measured.
     settings : dict or None, default=None
         What ``run.toml`` shall hold beside the above.
     progress : callable or None
@@ -116,6 +119,8 @@ def run_grid(
 
     Raises
     ------
+    ImageError
+        If a picture fails and `strict` is set.
     UsageError
         If a name is wrong, or `out` holds another run.
     DataError
@@ -162,6 +167,7 @@ def run_grid(
         made,
         store=default_store() if store is None else store,
         progress=progress,
+        strict=strict,
     )
     for vectors in data.vectors.values():
         say(
