@@ -227,3 +227,11 @@ def test_importing_and_reading_change_nothing_of_pillows(picture: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_frozen_program_does_not_start_itself_again(
+    few: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(DataError, match="this program is frozen"):
+        few.decode(encoded())

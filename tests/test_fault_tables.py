@@ -54,6 +54,8 @@ def table_of(tmp_path: Path, text: str | bytes) -> Path:
         ("left,right\na\0b,b\n", ":2: "),
         ("left,right\n" + "a" * 5_000 + ",b\n", ":2: left: no picture"),
         ("left,right\n" + "sub/" * 5_000 + "c,b\n", ":2: left: no picture"),
+        ("left,right\na," + "b" * 200_000 + "\n", "field larger than field limit"),
+        ("left,right,label\na,b,maybe\n", ":2: label 'maybe' is not legal"),
         (b"left,right\na,b\nb,\xff\n", ":3: byte 0xff is not text in UTF-8"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ":1: byte 0x89 is not text"),
         (b"PK\x03\x04 a spreadsheet", "no column 'left'"),
@@ -69,6 +71,7 @@ def test_each_wrong_table_is_one_line_that_says_where(
     assert done.stderr.startswith(f"tllboost: {path}:")
     assert said in done.stderr
     assert done.stderr.count("\n") <= 2
+    assert len(done.stderr) < 1_200
     assert "\0" not in done.stderr
     count("bad tables tried")
 

@@ -145,6 +145,9 @@ class _Decoder:
         self.deadline = 0.0
         self.is_sound = False
         self._is_ready = False
+        if getattr(sys, "frozen", False):
+            why = "this program is frozen"  # it would start itself again
+            raise _no_start(why)
         package = str(Path(__file__).resolve().parents[1])
         command = [sys.executable, "-I", "-S", "-c", _START, str(memory)]
         quiet = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}

@@ -86,12 +86,17 @@ class TableError(DataError):
         self.path = path
         self.problems = list(problems)
         lines = [
-            f"{path}:{line}: {text}" if line else f"{path}: {text}"
+            f"{path}:{line}: {_short(text)}" if line else f"{path}: {_short(text)}"
             for line, text in self.problems[:20]
         ]
         if len(self.problems) > 20:
             lines.append(f"{path}: and {len(self.problems) - 20} more problems")
         super().__init__("\n".join(lines))
+
+
+def _short(text: str) -> str:
+    """Leave out the middle of what a cell of a megabyte would make of a message."""
+    return text if len(text) <= 400 else f"{text[:300]} … {text[-90:]}"
 
 
 class ImageError(DataError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tllboost.cli.options import (
+    Anywhere,
     Device,
     Groups,
     Images,
@@ -51,6 +52,7 @@ def finetune(
     left: Left = None,
     right: Right = None,
     groups: Groups = None,
+    anywhere: Anywhere = False,
     weights: Annotated[
         Path | None,
         typer.Option("--weights", help="Local weights of the network, as in @FILE."),
@@ -138,7 +140,8 @@ def finetune(
     (made,) = make_vectorizers(
         [vectorizer], weights=weights, device=device, offline=offline
     )
-    table = read_input(pairs, images=images, left=left, right=right, groups=groups)
+    folders = {"images": images, "left": left, "right": right}
+    table = read_input(pairs, **folders, groups=groups, anywhere=anywhere)
     table, train, validation = _sides(table, protocol, seed, everything)
     with progress_bar(quiet=quiet) as progress:
         tuned = train_network(
