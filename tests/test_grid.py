@@ -148,6 +148,7 @@ def test_a_second_run_vectorizes_nothing_and_fits_nothing(
         out=finished.out,
         store=store,
         seeds=[0, 1],
+        resume=True,
         message=lines.append,
     )
     assert again.n_run == 0
@@ -271,6 +272,7 @@ def test_other_data_in_the_same_folder_is_refused(
             ["cosine"],
             out=finished.out,
             store=store,
+            resume=True,
         )
 
 
@@ -336,7 +338,8 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_results(
     before = {path: path.stat().st_mtime_ns for path in killed.glob("cells/*.json")}
     assert not (killed / "results.csv").exists()
 
-    subprocess.run([*command, killed], check=True, capture_output=True)
+    resumed = [*command, killed, "--resume"]
+    subprocess.run(resumed, check=True, capture_output=True)
     for path, written in before.items():
         assert path.stat().st_mtime_ns == written
     whole = tmp_path / "whole"

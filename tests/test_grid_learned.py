@@ -67,9 +67,10 @@ def planted(folder: Path) -> str:
 
 
 def grid(table: PairTable, out: Path, **given: Any) -> GridResult:
-    """Run a small grid in this very process."""
+    """Run a small grid, or go on with it."""
     small = {"merges": ["dot"], "heads": ["cosine"], "protocol": SMALL, "n_jobs": 1}
-    return run_grid(table, out=out, store=out.parent / "store", **small | given)
+    store = out.parent / "store"
+    return run_grid(table, out=out, store=store, resume=True, **small | given)
 
 
 def row_of(result: GridResult, **wanted: str) -> dict[str, Any]:

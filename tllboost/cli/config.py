@@ -11,9 +11,10 @@ from tllboost.errors import DataError, UsageError
 
 __all__ = ["as_toml", "merge_config"]
 
-_NOT_IN_FILE = {"config", "quiet", "overwrite"}
+_NOT_IN_FILE = {"config", "quiet", "resume", "overwrite"}
 # True of a machine, not of a run: read from a file, not written to one.
-_OF_MACHINE = {"store", "jobs", "strict"}
+_LIMITS = {"cell_timeout", "cell_memory"}
+_OF_MACHINE = {"store", "jobs", "strict", *_LIMITS}
 # Read from a file, not written to one: the vectorizers then hold @FILE already.
 _PUT_ELSEWHERE = {"weights"}
 _PATHS = {"pairs", "images", "left", "right", "out", "store", "weights"}
@@ -125,6 +126,8 @@ def _converted(path: Path, key: str, value: Any) -> Any:
             wanted, fits = "a whole number of at least 1", fits and value >= 1
         elif key != "seed":
             wanted, fits = "a whole number of at least 0", fits and value >= 0
+    elif key in _LIMITS:
+        wanted, fits = "a number above 0", type(value) in (int, float) and value > 0
     elif key == "cell":
         _check_cells(path, value)
         fits = True

@@ -85,6 +85,7 @@ def _run(
             _MERGES,
             out=out,
             store=store,
+            resume=not overwrite,
             overwrite=overwrite,
             progress=progress,
             message=message_to(quiet=quiet),

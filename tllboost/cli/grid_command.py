@@ -41,8 +41,9 @@ _EXAMPLES = """
 
     tllboost grid photos --groups '^(\\d{4})' --out results
 
-A run that was stopped goes on when the same command is given again. Exit code 4 says
-that some cells or pictures failed: see failures.csv.
+A run that was stopped goes on when the same command is given again with --resume, and
+more cells or seeds may be asked then. Exit code 4 says that some cells or pictures
+failed: see failures.csv.
 """
 
 
@@ -153,10 +154,31 @@ def grid(
     device: Device = "auto",
     offline: Offline = False,
     strict: Strict = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in --out, if there is one."),
+    ] = False,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace another run's results in --out."),
+        typer.Option("--overwrite", help="Replace the run in --out."),
     ] = False,
+    cell_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--cell-timeout",
+            metavar="SECONDS",
+            help="A cell that takes longer fails, and the rest goes on [no limit].",
+        ),
+    ] = None,
+    cell_memory: Annotated[
+        float | None,
+        typer.Option(
+            "--cell-memory",
+            metavar="MB",
+            help="A cell whose process takes more memory fails, libraries included "
+            "[no limit].",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -170,7 +192,13 @@ def grid(
 
     given = {**context.params, "cell": None, "alias": None}
     options = merge_config(config, given, _explicit(context))
-    run(options, quiet=quiet)
+    try:
+        run(options, quiet=quiet)
+    except KeyboardInterrupt:
+        if not quiet:
+            line = "interrupted: the same command with --resume goes on where it was"
+            typer.echo(line, err=True)
+        raise typer.Exit(130) from None
 
 
 def run(options: dict[str, Any], *, quiet: bool = False) -> None:
@@ -224,7 +252,10 @@ def run(options: dict[str, Any], *, quiet: bool = False) -> None:
             n_jobs=options["jobs"],
             device=options["device"],
             offline=options["offline"],
+            resume=options["resume"],
             overwrite=options["overwrite"],
+            cell_timeout=options["cell_timeout"],
+            cell_memory=options["cell_memory"],
             strict=options["strict"],
             settings=_resolved(options),
             progress=progress,

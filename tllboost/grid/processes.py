@@ -13,7 +13,7 @@ from tllboost.grid.sharing import opened
 
 __all__ = ["OtherProcess", "ProcessDied"]
 
-_IDLE_SECONDS = 10
+_IDLE_SECONDS = 30
 _LOOK_SECONDS = 0.05
 # Cells run side by side: libraries that each took all cores would wait for each other.
 _ONE_THREAD = dict.fromkeys(

@@ -15,13 +15,16 @@ from tllboost.grid.best import Packing, save_best, save_ensemble
 from tllboost.grid.counting import Progress
 from tllboost.grid.data import GridData, gather
 from tllboost.grid.ensembles import add_ensemble, ensemble_cell
-from tllboost.grid.files import leak_notes, write_outputs, write_splits, write_summary
+from tllboost.grid.files import write_outputs, write_splits, write_summary
+from tllboost.grid.leaks import leak_notes, tuning_notes
+from tllboost.grid.lock import locked
 from tllboost.grid.outputs import environment
+from tllboost.grid.parallel import Limits
 from tllboost.grid.plan import DEFAULT_HEADS, DEFAULT_MERGES, Cell, digest, plan_cells
 from tllboost.grid.projecting import Learned, Learning, learn
 from tllboost.grid.records import read_record, write_record
 from tllboost.grid.result import GridResult
-from tllboost.grid.settings import claim_folder
+from tllboost.grid.settings import claim_folder, refuse_taken
 from tllboost.grid.suits import parts_of, suits
 from tllboost.grid.summary import summarise
 from tllboost.grid.tuning import tuned_vectors
@@ -56,7 +59,10 @@ def run_grid(
     n_jobs: int | None = None,
     device: str = "auto",
     offline: bool = False,
+    resume: bool = False,
     overwrite: bool = False,
+    cell_timeout: float | None = None,
+    cell_memory: float | None = None,
     strict: bool = False,
     settings: dict[str, Any] | None = None,
     progress: Progress | None = None,
@@ -65,7 +71,7 @@ def run_grid(
     """Measure every (vectorizer, projection, merge, head) on a pair table.
 
     Each finished cell is written at once; a run that was stopped goes on where it was
-    when it is started again with the same `out`.
+    when it is started again with the same `out` and `resume`.
 
     Parameters
     ----------
@@ -102,8 +108,16 @@ def run_grid(
     device : str, default="auto"
     offline : bool, default=False
         Never ask a hub for weights.
+    resume : bool, default=False
+        Go on with the run in `out`, if there is one; more cells or seeds may be asked.
     overwrite : bool, default=False
-        Replace another run's results in `out`.
+        Replace the run in `out`.
+    cell_timeout : float or None, default=None
+        Seconds that a cell of one seed, or a projection's fit, may take. One over it
+        is a failed row, and the rest goes on.
+    cell_memory : float or None, default=None
+        Megabytes of resident memory that the process of a cell may have, libraries
+        and mapped vectors included.
     strict : bool, default=False
         Stop at the first picture that fails, before anything is measured.
     settings : dict or None, default=None
@@ -122,7 +136,8 @@ def run_grid(
     ImageError
         If a picture fails and `strict` is set.
     UsageError
-        If a name is wrong, or `out` holds another run.
+        If a name is wrong, or `out` holds a run and neither `resume` nor `overwrite`
+        is given, or holds another run, or another grid writes into it just now.
     DataError
         If the table has too little to split.
 
@@ -162,108 +177,120 @@ def run_grid(
         msg = f"ensemble={ensemble} must be from 0 to {len(cells)}, the number of cells"
         raise UsageError(msg)
     out = Path(out)
-    data = gather(
-        table,
-        made,
-        store=default_store() if store is None else store,
-        progress=progress,
-        strict=strict,
-    )
-    for vectors in data.vectors.values():
-        say(
-            f"{vectors.label}: {vectors.n_computed} vectors computed, "
-            f"{vectors.n_reused} reused, {vectors.seconds:.1f} s"
+    limits = Limits(cell_timeout, cell_memory)
+    with locked(out):
+        refuse_taken(out, resume=resume, overwrite=overwrite)
+        data = gather(
+            table,
+            made,
+            store=default_store() if store is None else store,
+            progress=progress,
+            strict=strict,
         )
-    for label, reason in data.unavailable.items():
-        say(f"{label}: left out: {reason}")
-    claim_folder(
-        out,
-        data=data.digest,
-        protocol=asdict(protocol),
-        settings={
-            **(settings or {}),
-            "vectorizer": [v if isinstance(v, str) else v.spec for v in vectorizers],
-            "projection": list(projections),
-            "merge": list(merges),
-            "head": list(heads),
-            "metric": metric,
-        },
-        overwrite=overwrite,
-    )
-    write_splits(out, data, protocol, seeds)
-    splits = {seed: data.split_digest(protocol, seed) for seed in seeds}
-    ids = {
-        (cell, seed): _cell_id(cell, seed, data, protocol, splits[seed])
-        for cell in cells
-        for seed in seeds
-    }
-    finished = {key for key, cell_id in ids.items() if is_finished(out, cell_id)}
-    if finished:
-        say(f"{len(finished)} of {len(ids)} cells are finished already")
-    workers = n_jobs or os.cpu_count() or 1
-    learner = partial(
-        learn,
-        data=data,
-        protocol=protocol,
-        out=out,
-        made=made,
-        workers=workers,
-        device=device,
-        progress=progress,
-    )
-    wanted = _learnings(cells, seeds, data, protocol, splits)
-    learned = learner([one for one in wanted if _is_tuning(one)], tuned={})
-    tuned = {
-        key: tuned_vectors(
-            made[key[0]], one.files, data, store=store, progress=progress
+        for vectors in data.vectors.values():
+            say(
+                f"{vectors.label}: {vectors.n_computed} vectors computed, "
+                f"{vectors.n_reused} reused, {vectors.seconds:.1f} s"
+            )
+        for label, reason in data.unavailable.items():
+            say(f"{label}: left out: {reason}")
+        claim_folder(
+            out,
+            data=data.digest,
+            protocol=asdict(protocol),
+            settings={
+                **(settings or {}),
+                "vectorizer": [
+                    v if isinstance(v, str) else v.spec for v in vectorizers
+                ],
+                "projection": list(projections),
+                "merge": list(merges),
+                "head": list(heads),
+                "metric": metric,
+            },
+            overwrite=overwrite,
         )
-        for key, one in learned.items()
-        if not one.error
-    }
-    vectors_tuned = {key: arrays for key, (_, arrays) in tuned.items()}
-    able = [one for one in wanted if not _is_tuning(one) and _stands(one, tuned)]
-    learned |= learner(able, tuned=vectors_tuned)
-    missing = {}
-    for (cell, seed), cell_id in ids.items():
-        reason = _reason(cell, seed, data, learned)
-        if reason:
-            write_record(out, failed(cell, seed, cell_id, reason))
-        elif (cell, seed) not in finished:
-            missing[cell, seed] = cell_id
-    run_tasks(
-        make_tasks(missing),
-        data,
-        protocol,
-        out,
-        learned=learned,
-        tuned=vectors_tuned,
-        workers=workers,
-        progress=progress,
-    )
-    records = [
-        read_record(out, cell_id)
-        or failed(cell, seed, cell_id, "its process died (out of memory?)")
-        for (cell, seed), cell_id in ids.items()
-    ]
-    if ensemble:
-        cells = [*cells, ensemble_cell(ensemble)]
-        records += add_ensemble(records, ensemble, metric, data, protocol, out)
-    rows = summarise(cells, records, metric=metric, protocol=protocol.name, names=names)
-    result = GridResult(
-        out,
-        rows,
-        metric,
-        failures={_where(table, i): why for i, why in sorted(data.failures.items())},
-        n_run=len(missing),
-        n_reused=len(finished),
-    )
-    write_outputs(result, records)
-    result.notes += leak_notes(data.splits(protocol, seeds[0]), protocol)
-    packing = Packing(data, made, protocol, seeds[0], learned, tuned)
-    save_best(result, records, packing, metric=metric)
-    save_ensemble(result, records, packing)
-    write_summary(result, records)
-    return result
+        write_splits(out, data, protocol, seeds)
+        splits = {seed: data.split_digest(protocol, seed) for seed in seeds}
+        ids = {
+            (cell, seed): _cell_id(cell, seed, data, protocol, splits[seed])
+            for cell in cells
+            for seed in seeds
+        }
+        finished = {key for key, cell_id in ids.items() if is_finished(out, cell_id)}
+        if finished:
+            say(f"{len(finished)} of {len(ids)} cells are finished already")
+        workers = n_jobs or os.cpu_count() or 1
+        learner = partial(
+            learn,
+            data=data,
+            protocol=protocol,
+            out=out,
+            made=made,
+            workers=workers,
+            device=device,
+            progress=progress,
+            limits=limits,
+        )
+        wanted = _learnings(cells, seeds, data, protocol, splits)
+        learned = learner([one for one in wanted if _is_tuning(one)], tuned={})
+        tuned = {
+            key: tuned_vectors(
+                made[key[0]], one.files, data, store=store, progress=progress
+            )
+            for key, one in learned.items()
+            if not one.error
+        }
+        vectors_tuned = {key: arrays for key, (_, arrays) in tuned.items()}
+        able = [one for one in wanted if not _is_tuning(one) and _stands(one, tuned)]
+        learned |= learner(able, tuned=vectors_tuned)
+        missing = {}
+        for (cell, seed), cell_id in ids.items():
+            reason = _reason(cell, seed, data, learned)
+            if reason:
+                write_record(out, failed(cell, seed, cell_id, reason))
+            elif (cell, seed) not in finished:
+                missing[cell, seed] = cell_id
+        run_tasks(
+            make_tasks(missing),
+            data,
+            protocol,
+            out,
+            learned=learned,
+            tuned=vectors_tuned,
+            workers=workers,
+            progress=progress,
+            limits=limits,
+        )
+        records = [
+            read_record(out, cell_id)
+            or failed(cell, seed, cell_id, "its process died (out of memory?)")
+            for (cell, seed), cell_id in ids.items()
+        ]
+        if ensemble:
+            cells = [*cells, ensemble_cell(ensemble)]
+            records += add_ensemble(records, ensemble, metric, data, protocol, out)
+        rows = summarise(
+            cells, records, metric=metric, protocol=protocol.name, names=names
+        )
+        result = GridResult(
+            out,
+            rows,
+            metric,
+            failures={
+                _where(table, i): why for i, why in sorted(data.failures.items())
+            },
+            n_run=len(missing),
+            n_reused=len(finished),
+        )
+        write_outputs(result, records)
+        result.notes += leak_notes(data.splits(protocol, seeds[0]), protocol)
+        result.notes += tuning_notes(made, data, protocol, seeds)
+        packing = Packing(data, made, protocol, seeds[0], learned, tuned)
+        save_best(result, records, packing, metric=metric)
+        save_ensemble(result, records, packing)
+        write_summary(result, records)
+        return result
 
 
 def _metric(metric: str | None, protocol: Protocol) -> str:
