@@ -172,6 +172,28 @@ def test_every_kind_of_picture_is_read_or_reported_once(
     count("bad pictures tried", len(said))
 
 
+@pytest.mark.skipif(not LINUX, reason="names and files like these need Linux")
+def test_check_reports_every_kind_in_lines_that_can_be_shown(
+    run: Run, folder: Path
+) -> None:
+    said = {name: reason for name, (_, reason) in BAD.items()} | add_oddities(folder)
+    group = folder.parent / "groups" / "all"
+    group.parent.mkdir()
+    folder.rename(group)
+    done = run("check", group.parent, "--groups", "folder", "--json", "--quiet")
+    assert done.returncode == 3
+    unreadable = dict(done.json["unreadable"])
+    assert len(unreadable) == len(said)
+    for name, why in unreadable.items():
+        stems = [said[one] for one in said if name in (f"all/{one}", f"all/{one[:-4]}")]
+        assert stems, name
+        assert any(reason in why for reason in stems)
+    done = run("check", group.parent, "--groups", "folder", "--quiet")
+    assert done.returncode == 3
+    assert all(line.isprintable() for line in done.stdout.splitlines())
+    count("bad pictures tried", len(said))
+
+
 def test_every_kind_that_is_read_shows_what_it_should(folder: Path) -> None:
     pixels = make_vectorizer("pixels?size=8")
     names = [name for name in GOOD if not name.startswith(("turned", "moving"))]

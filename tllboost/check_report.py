@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tllboost.printable import printable
+
 __all__ = ["CheckReport"]
 
 _MOST_EXAMPLES = 5
@@ -100,7 +102,8 @@ class CheckReport:
             lines += _examples(" = ".join(group) for group in self.identical)
             lines += self._picture_lines()
         lines += self._leak_lines()
-        return lines + [f"  note: {note}" for note in self.notes]
+        lines += [f"  note: {note}" for note in self.notes]
+        return [printable(line) for line in lines]  # they hold names of files
 
     def _picture_lines(self) -> list[str]:
         lines = []

@@ -11,7 +11,12 @@ def printable(text: object) -> str:
     Examples
     --------
     >>> printable("cat.jpg"), printable("two\nlines.jpg")
-    ('cat.jpg', "'two\\nlines.jpg'")
+    ('cat.jpg', 'two\\nlines.jpg')
     """
     plain = str(text)
-    return plain if plain.isprintable() else ascii(plain)
+    if plain.isprintable():
+        return plain
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
+        for one in plain
+    )

@@ -54,9 +54,7 @@ def check(
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
     else:
-        # As bytes: a file's name need not be valid text.
-        text = "\n".join(report.lines())
-        typer.echo(text.encode("utf-8", "surrogateescape"))
+        typer.echo("\n".join(report.lines()))
     if not report.n_read and not quiet:
         typer.echo(
             "no folder of pictures was given, so none was read: add --images, or "
