@@ -181,7 +181,7 @@ def _find_repeats(pairs: PairTable, table: TextTable) -> None:
         )
         table.problems.append((int(pairs.lines[row]), text))
     key = left * pairs.n_images + right
-    if pairs.query is not None:
+    if pairs.query is not None and len(key):
         # The same two pictures may stand in several queries.
         key = np.unique(key, return_inverse=True)[1] * (pairs.query.max() + 1)
         key = key + pairs.query[found]

@@ -17,6 +17,7 @@ from typing import BinaryIO, Self
 from tllboost.bundle.limits import MANIFEST, size_limit
 from tllboost.bundle.manifest import parse_manifest
 from tllboost.errors import BundleError, DataError
+from tllboost.vectorizers.weights import first_line
 
 __all__ = ["Archive"]
 
@@ -97,7 +98,9 @@ class Archive:
         try:
             return zipfile.ZipFile(file)
         except Exception as error:  # a hostile directory fails in many ways
-            msg = f"{self.what}: is not a bundle, or a damaged one ({error})"
+            msg = (
+                f"{self.what}: is not a bundle, or a damaged one ({first_line(error)})"
+            )
             raise BundleError(msg) from error
 
     def _checked_entries(self) -> dict[str, zipfile.ZipInfo]:
@@ -137,7 +140,7 @@ class Archive:
                 while chunk := member.read(_CHUNK):
                     yield chunk
         except _DAMAGE as error:
-            reason = f"is damaged ({error})"
+            reason = f"is damaged ({first_line(error)})"
             raise self._refused(info.filename, reason) from error
 
     def _refused(self, member: str, reason: str) -> BundleError:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tllboost.bundle.ubjson import parse_ubjson
+from tllboost.vectorizers.weights import first_line
 
 __all__ = ["check_booster"]
 
@@ -53,7 +54,8 @@ def check_booster(data: bytes) -> None:
             _demand(tree["id"] == index, "its trees are out of order")
             _check_tree(tree, n_features)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        msg = f"it lacks something, or has it in another form ({error!r})"
+        found = f"{type(error).__name__}: {first_line(error)}"
+        msg = f"it lacks something, or has it in another form ({found})"
         raise ValueError(msg) from error
 
 

@@ -11,6 +11,7 @@ from safetensors.numpy import load, save
 from tllboost.errors import UsageError
 from tllboost.fitted import FittedCell, combined_score
 from tllboost.heads.base import head_score
+from tllboost.vectorizers.weights import first_line
 
 __all__ = ["Block", "check_golden", "golden_member"]
 
@@ -95,14 +96,15 @@ def check_golden(
     try:
         arrays = load(data)
     except Exception as error:
-        msg = f"its golden pairs are damaged ({error})"
+        msg = f"its golden pairs are damaged ({first_line(error)})"
         raise ValueError(msg) from error
     _check_arrays(arrays, n_dims, len(cells))
     try:
         with np.errstate(all="ignore"):
             scores = _scores(arrays, cells, which)
     except Exception as error:  # a head or projection for other vectors
-        msg = f"its golden pairs can't be scored ({type(error).__name__}: {error})"
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        msg = f"its golden pairs can't be scored ({reason})"
         raise ValueError(msg) from error
     for name, score in scores.items():
         _compare(score, arrays[name])

@@ -13,6 +13,7 @@ from tllboost.bundle.tensors import check_tensors
 from tllboost.errors import UsageError
 from tllboost.heads import HEADS
 from tllboost.registry import import_path
+from tllboost.vectorizers.weights import first_line
 
 __all__ = ["head_members", "restore_head"]
 
@@ -74,7 +75,8 @@ def _dumps(head: Any, path: str) -> bytes:
     try:
         return skops.io.dumps(head)
     except Exception as error:
-        msg = f"head {path!r} can't go into a bundle: skops can't store it ({error})"
+        reason = first_line(error)
+        msg = f"head {path!r} can't go into a bundle: skops can't store it ({reason})"
         raise UsageError(msg) from error
 
 
@@ -104,7 +106,7 @@ def restore_head(record: Mapping[str, str], members: Mapping[str, bytes]) -> Any
     try:
         return head.from_members(dict(members))
     except Exception as error:  # whatever a stranger's numbers may do to it
-        msg = f"its head can't be loaded ({type(error).__name__}: {error})"
+        msg = f"its head can't be loaded ({type(error).__name__}: {first_line(error)})"
         raise ValueError(msg) from error
 
 
@@ -128,7 +130,7 @@ def _restore_skops(members: Mapping[str, bytes]) -> Any:
     try:
         refused = _refused_types(data)
     except Exception as error:
-        msg = f"{_SKOPS_MEMBER} is damaged ({error})"
+        msg = f"{_SKOPS_MEMBER} is damaged ({first_line(error)})"
         raise ValueError(msg) from error
     if refused:
         msg = f"its head holds {refused[0]}, which is not safe to load"
@@ -136,7 +138,7 @@ def _restore_skops(members: Mapping[str, bytes]) -> Any:
     try:
         head = skops.io.loads(data, trusted=[])
     except Exception as error:
-        msg = f"its head can't be loaded ({type(error).__name__}: {error})"
+        msg = f"its head can't be loaded ({type(error).__name__}: {first_line(error)})"
         raise ValueError(msg) from error
     if not _path_of(head).startswith("sklearn."):
         msg = f"its head is {_path_of(head)!r}, no estimator of scikit-learn"

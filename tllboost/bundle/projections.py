@@ -8,6 +8,7 @@ from tllboost.bundle.tensors import check_tensors
 from tllboost.errors import TllboostError, UsageError
 from tllboost.projections import NONE, PROJECTIONS, is_built_in, make_projection
 from tllboost.projections.base import Projection
+from tllboost.vectorizers.weights import first_line
 
 __all__ = ["PROJECTION", "projection_members", "restore_projection"]
 
@@ -73,5 +74,6 @@ def restore_projection(spec: str, members: Mapping[str, bytes]) -> Projection | 
     try:
         return projection.from_members(members)
     except Exception as error:  # whatever a stranger's numbers may do to it
-        msg = f"its projection can't be loaded ({type(error).__name__}: {error})"
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        msg = f"its projection can't be loaded ({reason})"
         raise ValueError(msg) from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tllboost.vectorizers.weights import first_line
+
 __all__ = ["check_tensors"]
 
 
@@ -34,7 +36,7 @@ def check_tensors(name: str, data: bytes) -> None:
     try:
         arrays = load(data)
     except Exception as error:
-        msg = f"{name} is damaged ({error})"
+        msg = f"{name} is damaged ({first_line(error)})"
         raise ValueError(msg) from error
     for key, array in arrays.items():
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():

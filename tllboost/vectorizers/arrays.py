@@ -13,6 +13,7 @@ from PIL import Image
 
 from tllboost.errors import DataError, UsageError, WeightsError
 from tllboost.images import IMAGE_SUFFIXES
+from tllboost.printable import printable
 from tllboost.vectorizers.base import Vectorizer, loaded
 from tllboost.vectorizers.spec import Spec
 from tllboost.vectorizers.weights import local_file, sha256_of
@@ -144,7 +145,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
                 raise DataError(msg)
             absent = sorted({"ids", "vectors"} - set(archive.files))
             if absent:
-                found = ", ".join(archive.files) or "nothing"
+                found = printable(", ".join(archive.files))[:300] or "nothing"
                 msg = f"{str(file)!r} has no array {absent[0]!r} (found: {found})"
                 raise DataError(msg)
             _refuse_bomb(file)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tllboost.errors import WeightsError
+from tllboost.printable import printable
 
 __all__ = [
     "first_line",
@@ -171,4 +172,4 @@ def load_strictly(
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its name if it has none."""
     lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
+    return printable(lines[0][:160]) if lines else type(error).__name__
