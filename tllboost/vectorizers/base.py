@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overloa
 import numpy as np
 from PIL import Image
 
-from tllboost.errors import UsageError
+from tllboost.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from tllboost.vectorizers.spec import Spec
@@ -155,20 +155,29 @@ class Vectorizer:
         Raises
         ------
         ImageError
-            If a file can't be read as a picture.
+            If a file can't be read as a picture, or its vector is not of finite
+            numbers.
         UsageError
             If `images` is one path instead of a list.
         """
         if isinstance(images, str | Path | Image.Image):
             msg = f"transform takes a list of pictures, got one: {images!r}; use [it]"
             raise UsageError(msg)
-        blocks = [
-            self.forward(np.stack([self.prepare(self._open(one)) for one in some]))
-            for some in _batches(images, batch_size)
-        ]
+        blocks = [self._finite(some) for some in _batches(images, batch_size)]
         if not blocks:
             return np.empty((0, self.n_dims), dtype=np.float32)
         return np.concatenate(blocks)
+
+    def _finite(self, images: list[str | Path | Image.Image]) -> np.ndarray:
+        """Return the vectors of a batch; raise for one that is no use, by its name."""
+        prepared = [self.prepare(self._open(one)) for one in images]
+        vectors = self.forward(np.stack(prepared))
+        bad = np.flatnonzero(~np.isfinite(vectors).reshape(len(images), -1).all(axis=1))
+        if len(bad):
+            first = images[bad[0]]
+            name = str(first) if isinstance(first, str | Path) else f"picture {bad[0]}"
+            raise ImageError(name, "its vector holds NaN or infinity")
+        return vectors
 
     def _open(self, image: str | Path | Image.Image) -> Image.Image:
         if isinstance(image, Image.Image):
