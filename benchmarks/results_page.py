@@ -49,12 +49,24 @@ def learned(rows: list[Row], metric: str) -> list[str]:
         if not own and row["vectorizer"] != "ensemble":
             continue
         names = [row["vectorizer"], f"`{row['projection']}`", row["merge"], row["head"]]
-        figures = [row["error"], ""]
+        figures = ["failed", ""]
         if row["status"] == "ok":
             figures = [between(row, metric), between(row, "gain", signed=True)]
             figures[0] = MARKS[row["tied_with_best"]].format(figures[0])
         lines.append("| " + " | ".join([row["name"], *names, *figures]) + " |")
     return lines
+
+
+def failures(rows: list[Row]) -> list[str]:
+    """Return why cells failed, each reason once."""
+    reasons: dict[str, int] = {}
+    for row in rows:
+        if row["status"] != "ok":
+            reasons[row["error"]] = reasons.get(row["error"], 0) + 1
+    if not reasons:
+        return []
+    listed = [f"- {count} cells: {reason}" for reason, count in reasons.items()]
+    return ["## Failed", "", *listed, ""]
 
 
 def between(row: Row, column: str, *, signed: bool = False) -> str:
@@ -151,6 +163,7 @@ def page(out: Path) -> str:
             *learned(rows, metric),
             "",
             *short_names(run),
+            *failures(rows),
             "## What validation chose",
             "",
             *(f"- {line}" for line in summary["lines"]),
