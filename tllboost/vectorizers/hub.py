@@ -71,13 +71,19 @@ def fetch_from_hub(
     HubError
         If none is to be had.
     """
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
     def download(cached_only: bool) -> str:
         failure: Exception = FileNotFoundError(repository)
         for name in names:
+            # Not by local_files_only: that asks the hub about other things.
+            cached = try_to_load_from_cache(repository, name)
+            if isinstance(cached, str):
+                return cached
+            if cached_only:
+                continue
             try:
-                return hf_hub_download(repository, name, local_files_only=cached_only)
+                return hf_hub_download(repository, name)
             except Exception as error:
                 failure = error
         raise failure
