@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from tllboost.grid import GridResult, processes, run_grid
+from tllboost.pairs import read_pairs
+from tllboost.splits import Protocol
 from tllboost.store import hashes
 from tllboost.vectorizing import vectorize
 
@@ -59,3 +63,53 @@ def looked_at(folder: Path) -> int:
     """Return how many pictures the vectorizer had looked at before the kill."""
     log = folder / "looked-at"
     return os.path.getsize(log) if log.exists() else 0
+
+
+def make_pairs(folder: Path, n_pairs: int = 60) -> Path:
+    """Write pairs of vectors that look alike where they match."""
+    rng = np.random.default_rng(0)
+    left = rng.normal(size=(n_pairs, 8)).astype(np.float32)
+    right = left + rng.normal(size=left.shape).astype(np.float32)
+    names = [f"{side}{n}" for side in "lr" for n in range(n_pairs)]
+    np.savez(folder / "own.npz", ids=names, vectors=np.concatenate([left, right]))
+    rows = [f"l{n},r{n}" for n in range(n_pairs)]
+    (folder / "pairs.csv").write_text("\n".join(["left,right", *rows]))
+    return folder / "pairs.csv"
+
+
+def grid_of(pairs: Path, out: Path, **given: Any) -> GridResult:
+    """Run a small grid on them."""
+    told = {
+        "merges": ["l1"],
+        "heads": ["naive-bayes"],
+        "protocol": Protocol("kfold", n_folds=2, n_others=4),
+        "n_jobs": 2,
+    }
+    vectors = [f"vectors:{pairs.parent / 'own.npz'}"]
+    store = pairs.parent / "store"
+    return run_grid(read_pairs(pairs), vectors, out=out, store=store, **told | given)
+
+
+KILLED_GRID: dict[str, Any] = {"merges": ["l1", "dot"], "seeds": [0, 1]}
+
+
+def grid(folder: Path) -> None:
+    """Run the grid of the pairs beside the folder, in processes of its own."""
+    grid_of(folder.parent / "pairs.csv", folder / "out", **KILLED_GRID)
+
+
+def grid_in_one_process(folder: Path) -> None:
+    """Run it so that a line of a worker is one of this process, too."""
+
+    def run(self: Any, function: Any, arguments: Any, look: Any) -> str:
+        self.returned = processes._run(function, arguments)
+        return ""
+
+    usual, processes.OtherProcess.run = processes.OtherProcess.run, run  # type: ignore
+    try:
+        grid(folder)
+    finally:
+        processes.OtherProcess.run = usual  # type: ignore[method-assign]
+
+
+grid.warm_up = grid_in_one_process.warm_up = grid_in_one_process  # type: ignore

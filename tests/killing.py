@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -54,6 +55,9 @@ def main(work: str, folder: str, n_moments: str, seed: str) -> None:
     function: Work = getattr(importlib.import_module(module), name)
     rng = random.Random(int(seed))
     root = Path(folder)
+    if hasattr(function, "warm_up"):  # what it loads, children then need not
+        (root / "warm").mkdir()
+        function.warm_up(root / "warm")
     n_lines = _count_lines(function, root / "traced")
     started = time.perf_counter()
     assert os.waitstatus_to_exitcode(_wait(_fork(function, root / "whole", None))) == 0
@@ -65,8 +69,10 @@ def main(work: str, folder: str, n_moments: str, seed: str) -> None:
             function, root / str(moment), int(n_lines * at), seconds * at, by_clock
         ):
             at *= 0.8  # it was done before
+            assert at > 0.01, "it ends by itself whenever it is killed"
         told = {"moment": moment, "by_clock": by_clock, "at": at}
         sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()
 
 
 def _kill(
@@ -109,7 +115,7 @@ def _fork(function: Work, folder: Path, line: int | None) -> int:
 
 
 def _count_lines(function: Work, folder: Path) -> int:
-    """Return how many lines of the package the work runs on its main thread."""
+    """Return how many lines of the package the work runs."""
     folder.mkdir(parents=True)
     reader, writer = os.pipe()
     child = os.fork()
@@ -138,6 +144,7 @@ def _after_lines(line: int | None, then: Callable[[], None]) -> list[int]:
             counted[0] += 1
         return on_event
 
+    threading.settrace(on_event)
     sys.settrace(on_event)
     return counted
 

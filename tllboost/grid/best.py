@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration
-from tllboost.errors import TllboostError
+from tllboost.errors import BundleError, TllboostError
 from tllboost.grid.data import GridData
 from tllboost.grid.ensembles import ENSEMBLE
 from tllboost.grid.measure import Bench, fit_scorer
 from tllboost.grid.plan import Cell
+from tllboost.grid.processes import ProcessDied, elsewhere
 from tllboost.grid.projecting import (
     Learned,
     prepared_splits,
@@ -149,11 +150,11 @@ def _fitted(cell: Cell, packing: Packing) -> tuple[Any, Golden]:
 
 def _fit_elsewhere(bench: Bench, head: str) -> PairScorer:
     """Fit in a worker: this process may hold torch, which XGBoost shall not meet."""
-    from joblib import Parallel, delayed
-
-    # Two jobs: one would run in this very process.
-    (scorer,) = Parallel(n_jobs=2)([delayed(fit_scorer)(bench, head)])
-    return scorer
+    try:
+        return elsewhere(fit_scorer, bench, head)
+    except ProcessDied as error:
+        msg = f"the process that fitted it again died ({error})"
+        raise BundleError(msg) from error
 
 
 def _golden(bench: Bench, vectors: NDArray[np.float32]) -> Golden:

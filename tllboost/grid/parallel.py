@@ -30,7 +30,7 @@ class Limits:
     Parameters
     ----------
     seconds : float or None, default=None
-        Wall time; in a new process that of loading libraries counts.
+        Wall time; that of loading xgboost or torch in a new process counts.
     megabytes : float or None, default=None
         Resident memory of the process, libraries and mapped vectors included; looked
         at twenty times a second.

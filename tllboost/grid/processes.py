@@ -11,7 +11,7 @@ from typing import Any
 
 from tllboost.grid.sharing import opened
 
-__all__ = ["OtherProcess", "ProcessDied"]
+__all__ = ["OtherProcess", "ProcessDied", "elsewhere"]
 
 _IDLE_SECONDS = 30
 _LOOK_SECONDS = 0.05
@@ -39,15 +39,18 @@ class OtherProcess:
     ----------
     is_fresh : bool
         Whether nothing has run in it yet.
+    returned : object
+        What the last function returned.
     """
 
     def __init__(self) -> None:
         self._executor: Any = None
         self.is_fresh = False
+        self.returned: Any = None
 
     def run(
         self,
-        function: Callable[..., None],
+        function: Callable[..., Any],
         arguments: tuple[Any, ...],
         look: Callable[[int], str],
     ) -> str:
@@ -78,9 +81,11 @@ class OtherProcess:
         if self._executor is None:
             self._start()
         try:
-            process = self._executor.submit(_process_id).result()
+            process = self._executor.submit(_ready).result()
             future = self._executor.submit(_run, function, arguments)
             reason = _watched(future, lambda: look(process))
+            if not reason:
+                self.returned = future.result()
         except BrokenProcessPool as error:
             self.kill()
             raise ProcessDied(_how(error)) from error
@@ -118,12 +123,27 @@ class OtherProcess:
         )
 
 
-def _watched(future: Future[None], look: Callable[[], str]) -> str:
+def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns in another process.
+
+    Raises
+    ------
+    ProcessDied
+        If the process ended.
+    Exception
+        What the function raised.
+    """
+    process = OtherProcess()
+    process.run(function, arguments, lambda _: "")
+    process.release()
+    return process.returned
+
+
+def _watched(future: Future[Any], look: Callable[[], str]) -> str:
     while not wait([future], timeout=_LOOK_SECONDS).done:
         reason = look()
         if reason:
             return reason
-    future.result()
     return ""
 
 
@@ -134,13 +154,21 @@ def _how(error: Exception) -> str:
 
 
 def _set_up() -> None:
+    from joblib.externals.loky import process_executor
+
+    # loky retires a process that has grown by 300 MB, which importing torch does: each
+    # projection would start a process anew. Memory is watched by our own limits.
+    process_executor._USE_PSUTIL = False
     # Ctrl-C goes to all processes of a terminal; the one that started these ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _process_id() -> int:
+def _ready() -> int:
+    """Load what every cell needs, so that no cell's time has it, and tell who it is."""
+    import tllboost.grid.workers  # noqa: F401
+
     return os.getpid()
 
 
-def _run(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    function(*(opened(argument) for argument in arguments))
+def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return function(*(opened(argument) for argument in arguments))

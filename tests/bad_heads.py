@@ -1,0 +1,54 @@
+"""Heads that do what a head must not: see test_faults_grid.py."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from itertools import repeat
+from typing import Any, Self
+
+import numpy as np
+from sklearn.naive_bayes import GaussianNB
+
+
+class HangsInC(GaussianNB):
+    """Never comes back from C code, and lets no other thread run."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        # A signal is seen between two items at best; the loop is all C.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return sum(repeat(0))
+
+
+class TakesMemory(GaussianNB):
+    """Takes more and more memory, and uses it."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        taken = []
+        while True:
+            taken.append(np.ones(4_000_000))
+            time.sleep(0.01)
+
+
+class Dies(GaussianNB):
+    """Ends its process at once, as a bug in C code does."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        if hasattr(signal, "SIGKILL"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        ctypes.string_at(0)
+        return self
+
+
+class DiesOnce(GaussianNB):
+    """Dies the first time only, as where two processes had no memory for both."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        try:
+            with open(os.environ["DIED_ONCE"], "x"):
+                pass
+        except FileExistsError:
+            return super().fit(X, y)
+        os._exit(9)
