@@ -2,15 +2,16 @@
 
 PYTHON ?= python3
 JOBS ?= 2
+FUZZ ?= 20000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test lint fuzz audit reliability clean
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with the tllboost command (once; needs Python 3.11 or later)
 
@@ -25,6 +26,16 @@ lint: $(STAMP) ## Check style, types and layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(STAMP) ## Feed the readers damaged files (FUZZ=20000 of each kind)
+	TLLBOOST_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n $(JOBS) tests/test_fuzz.py
+
+audit: $(STAMP) ## Look up known vulnerabilities of what is installed
+	-@$(BIN)/python -m pip install --quiet "pip-audit>=2.7"
+	@$(BIN)/python benchmarks/audit.py
+
+reliability: $(STAMP) ## Count faults survived and write docs/reliability.md
+	$(BIN)/python benchmarks/reliability_page.py
 
 clean: ## Remove .venv, caches and the demo's results
 	rm -rf $(VENV) build dist *.egg-info results/demo results/demo-pictures
