@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from reliability import COUNTED, VARIABLE, count, totals
@@ -55,3 +58,34 @@ def test_counts_of_all_processes_are_added_up(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     found = totals(tmp_path / "counts")
     assert found == dict.fromkeys(COUNTED, 0) | {"kills survived": 4}
+
+
+def page_script() -> ModuleType:
+    """Return the script that writes docs/reliability.md."""
+    script = TESTS.parent / "benchmarks" / "reliability_page.py"
+    spec = importlib.util.spec_from_file_location("reliability_page", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_fault_names_a_test_that_there_is() -> None:
+    faults = page_script().read_faults()
+    assert len({one.fault for one in faults}) == len(faults) > 40
+    for one in faults:
+        file, _, name = one.test.partition("::")
+        assert f"\ndef {name}(" in (TESTS / file).read_text(encoding="utf-8"), one.test
+
+
+def test_the_page_is_what_was_counted() -> None:
+    script = page_script()
+    if not script.PAGE.exists():
+        pytest.skip("docs/reliability.md is not written yet: make reliability")
+    counts = json.loads(script.COUNTS.read_text(encoding="utf-8"))
+    assert list(counts) == list(COUNTED)
+    assert counts["wrong results served"] == 0
+    assert min(n for name, n in counts.items() if name != "wrong results served") > 0
+    wanted = script.page(script.read_faults(), counts)
+    assert script.PAGE.read_text(encoding="utf-8") == wanted
