@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from reliability import count
 from tllboost.errors import UsageError
 from tllboost.grid import GridResult
 from tllboost.grid.lock import LOCK, locked
+from tllboost.splits import Protocol
 
 HAS_KILL = hasattr(signal, "SIGKILL") and hasattr(os, "fork")
 COSTS = {"vectorize_s", "project_s", "fit_s", "score_s", "peak_memory_mb"}
@@ -201,3 +203,37 @@ def test_what_a_killed_run_left_is_no_strangers_and_is_swept(
     grid_of(pairs, tmp_path)
     assert not any(path.exists() for path in left)
     assert not (tmp_path / ".shared").exists()
+
+
+# Ctrl-C
+
+
+@pytest.mark.skipif(not HAS_KILL, reason="no process groups here")
+def test_ctrl_c_ends_a_hanging_grid_with_130_and_it_can_go_on(
+    pairs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    vectors = f"vectors:{pairs.parent / 'own.npz'}"
+    command = [sys.executable, "-m", "tllboost", "grid", str(pairs), "-v", vectors]
+    options = ["-m", "l1", "-c", "naive-bayes", "-c", "bad_heads:HangsInC", "-j", "2"]
+    with subprocess.Popen(
+        [*command, *options, "--protocol", "kfold", "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+    ) as process:
+        deadline = time.monotonic() + 90
+        while len(list(out.glob("cells/*.json"))) < 2:
+            assert process.poll() is None, process.stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--resume" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert not (out / LOCK).exists()
+    done = grid_of(pairs, out, resume=True, protocol=Protocol("kfold"))
+    assert (done.n_run, done.n_reused) == (0, 2)
