@@ -19,7 +19,7 @@ from tllboost.finetune.loss import are_alike, info_nce, ranking_loss
 from tllboost.finetune.record import read_record, short_hash
 from tllboost.finetune.stages import cut, stage_names
 from tllboost.images import content_hash
-from tllboost.splits import PairSet
+from tllboost.splits import PairSet, Protocol, make_splits
 from tllboost.vectorizers import make_vectorizer
 
 GENTLE = Augmentation(rotation=0, shift=0.05, zoom=0.05, flip=False, colour=0.1)
@@ -526,4 +526,18 @@ def test_clip_towers_are_tuned_and_the_rest_of_the_file_stays(
     assert all(
         name.startswith(("visual.transformer.resblocks.2", "visual.ln_post"))
         for name in changed
+    )
+
+
+def test_a_side_without_lists_ranks_its_matches_among_each_other() -> None:
+    left, right = np.arange(40), np.arange(40, 80)
+    component, label = np.tile(np.arange(40), 2), np.ones(40, np.int8)
+    (split,) = make_splits(
+        left, right, label, component, protocol=Protocol("holidays2017"), seed=0
+    )
+    good = np.eye(40, dtype=np.float32)[component]
+    assert (split.validation.query < 0).all()
+    assert ranking_loss(good, split.validation) < ranking_loss(
+        np.random.default_rng(0).normal(size=good.shape).astype(np.float32),
+        split.validation,
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.projections.stopping import Matches, find_loss
 from tllboost.splits import PairSet
 from tllboost.vectorizers.base import unit_rows
 
@@ -14,6 +15,7 @@ __all__ = ["are_alike", "info_nce", "ranking_loss"]
 
 _TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 _ALIKE = 1e-3
+_MOST = 1_000  # validation matches that are looked up among each other
 
 
 def info_nce(left: Any, right: Any, component: Any, temperature: float) -> Any:
@@ -57,7 +59,7 @@ def ranking_loss(vectors: NDArray[np.float32], pairs: PairSet) -> float:
     ----------
     vectors : ndarray of shape (n_images, n_dims), float32
     pairs : PairSet
-        With ranking lists.
+        With ranking lists; without any, its matches are looked up among each other.
 
     Examples
     --------
@@ -71,8 +73,13 @@ def ranking_loss(vectors: NDArray[np.float32], pairs: PairSet) -> float:
     True
     """
     listed = np.flatnonzero(pairs.query >= 0)
-    order = listed[np.argsort(pairs.query[listed], kind="stable")]
     unit = unit_rows(vectors)
+    if not len(listed):
+        # The old protocol of 2017 has pairs and no lists: matches among each other.
+        matches = Matches(pairs, _MOST)
+        similarity = unit[matches.left] @ unit[matches.right].T
+        return find_loss(similarity, matches.component)
+    order = listed[np.argsort(pairs.query[listed], kind="stable")]
     left, right = unit[pairs.left[order]], unit[pairs.right[order]]
     cosine = np.einsum("ij,ij->i", left, right, dtype=np.float64)
     label, query = pairs.label[order], pairs.query[order]
