@@ -121,7 +121,7 @@ def test_the_second_run_says_what_is_finished(
 ) -> None:
     command = (*base, "-p", f"infonce?{QUICK}", "-c", "cosine", "-j", "1")
     assert "finished already" not in run(*command).stderr
-    assert "2 of 2 cells are finished already" in run(*command).stderr
+    assert "2 of 2 cells are finished already" in run(*command, "--resume").stderr
 
 
 def test_a_projection_that_fails_is_told_with_exit_code_4(
@@ -172,7 +172,7 @@ def test_hard_negatives_are_told_in_the_protocol_of_the_run(
     settings = tomllib.loads((tmp_path / "out" / "run.toml").read_text())
     assert settings["run"]["protocol"]["n_hard"] == 2
     assert settings["hard_negatives"] == 2
-    assert "another protocol" in refused(run, *command)
+    assert "another protocol" in refused(run, *command, "--resume")
 
 
 def test_list_names_every_projection(run: Run) -> None:

@@ -222,15 +222,21 @@ def test_ctrl_c_ends_a_hanging_grid_with_130_and_it_can_go_on(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Whoever started the tests in the background ignores SIGINT, and children do.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
     ) as process:
-        deadline = time.monotonic() + 90
-        while len(list(out.glob("cells/*.json"))) < 2:
-            assert process.poll() is None, process.stderr
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            deadline = time.monotonic() + 90
+            while len(list(out.glob("cells/*.json"))) < 2:
+                assert process.poll() is None, process.stderr
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, errors
     assert "--resume" in errors.splitlines()[-1]
     assert "Traceback" not in errors
