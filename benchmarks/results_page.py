@@ -141,7 +141,7 @@ def page(out: Path) -> str:
             f"# {out.name}",
             "",
             "```sh",
-            f"tllboost grid --config {out.parent.name}/{out.name}/run.toml",
+            f"tllboost grid --config {out.parent.name}/{out.name}/run.toml --overwrite",
             "```",
             "",
             f"Protocol {first['protocol']}, {first['n_seeds']} seeds, "
