@@ -58,8 +58,8 @@ class SiameseMap(Projection):
         Width of the projected vectors; None takes half the width of the vectors, 512
         at most (wider ones were measured no better, and slower in every head).
     depth : {0, 1, 2}, default=1
-        Fully connected layers: 0 has one weight a principal axis and mixes none, 1 is
-        linear, 2 has a hidden layer of ReLU.
+        Fully connected layers: 0 has one weight a principal axis and mixes none, its
+        components being the first axes; 1 is linear, 2 has a hidden layer of ReLU.
     axes : int, default=512
         Principal axes at most.
     whiten : float, default=0.25
@@ -195,7 +195,7 @@ class SiameseMap(Projection):
         seen = np.unique(np.concatenate([images, held_out.left, held_out.right]))
         need_finite(vectors[seen])
         axes = principal_axes(
-            vectors[images], self.axes, self.whiten, self.random_state
+            vectors[images], self._n_axes, self.whiten, self.random_state
         )
         coordinates = np.zeros((len(vectors), axes.weight.shape[1]), dtype=np.float32)
         coordinates[seen] = axes.transform(vectors[seen])
@@ -339,6 +339,13 @@ class SiameseMap(Projection):
             msg = f"its joined network is not one for pairs of {n_outputs} outputs"
             raise ValueError(msg)
         return self
+
+    @property
+    def _n_axes(self) -> int:
+        # Without a layer the outputs are the axes: fewer outputs are fewer axes.
+        if self.depth == 0 and self.components:
+            return min(self.axes, self.components)
+        return self.axes
 
     def n_outputs(self, n_dims: int, n_axes: int) -> int:
         """Return the width of one member's output."""
