@@ -71,6 +71,17 @@ class GridData:
             )
         return self._splits[protocol, seed]
 
+    def sizes(self) -> dict[str, int]:
+        """Return how many there are of what a run is about."""
+        used = np.union1d(self.table.left, self.table.right)
+        return {
+            "pairs": self.table.n_pairs,
+            "matches": int(np.count_nonzero(self.table.label == 1)),
+            "pictures": len(used),
+            "components": len(np.unique(self.component[used])),
+            "pairs left out": self.n_dropped,
+        }
+
     def split_digest(self, protocol: Protocol, seed: int) -> str:
         """Hash the pairs of every side: another way to split is another cell."""
         sides = [

@@ -59,6 +59,8 @@ def write_summary(result: GridResult, records: list[dict[str, Any]]) -> None:
             "protocol": result.rows[0]["protocol"],
             "chosen_on_validation": result.chosen,
             "lines": result.notes,
+            "data": result.data,
+            "leaks": result.leaks,
             "cells": [record["id"] for record in records],
         },
     )

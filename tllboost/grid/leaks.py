@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from tllboost.grid.data import GridData
-from tllboost.splits import Protocol, Split
+from tllboost.splits import PairSet, Protocol, Split
+from tllboost.splits.pair_set import Integers
 
-__all__ = ["leak_notes", "tuning_notes"]
+__all__ = ["leak_notes", "leak_report", "tuning_notes"]
 
 _DIGITS = 16
 
@@ -29,6 +30,41 @@ def leak_notes(splits: list[Split], protocol: Protocol) -> list[str]:
         f"protocol {protocol.name} leaks: {100 * seen / total:.1f} % of its test pairs "
         "share an image with training; don't compare its figures with other protocols'"
     ]
+
+
+def leak_report(
+    data: GridData, protocol: Protocol, seeds: Sequence[int]
+) -> list[tuple[str, str]]:
+    """Return what training and test share over all splits: what, and how many.
+
+    Parameters
+    ----------
+    data : GridData
+    protocol : Protocol
+    seeds : sequence of int
+    """
+    shared = tested = tied = components = 0
+    for seed in seeds:
+        for split in data.splits(protocol, seed):
+            seen = [_pictures(side) for side in (split.train, split.validation)]
+            test = _pictures(split.test)
+            known = np.union1d(*seen)
+            shared += len(np.intersect1d(test, known))
+            tested += len(test)
+            own = np.unique(data.component[test])
+            tied += len(np.intersect1d(own, data.component[known]))
+            components += len(own)
+    copies = len(data.contents) - len(set(data.contents))
+    return [
+        ("test pictures that training or validation holds", f"{shared} of {tested}"),
+        ("test components that reach over", f"{tied} of {components}"),
+        ("copies, byte for byte, tied into one component", str(copies)),
+        ("near-duplicates", "not looked for here: tllboost check finds them"),
+    ]
+
+
+def _pictures(side: PairSet) -> Integers:
+    return np.union1d(side.left, side.right)
 
 
 def tuning_notes(

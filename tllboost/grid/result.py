@@ -29,6 +29,10 @@ class GridResult:
         Cells and seeds fitted now, and found finished.
     notes : list of str
         What the user should know.
+    data : dict of str to int
+        How many pairs, matches, pictures and components there were.
+    leaks : list of (str, str)
+        What training and test share.
     """
 
     out: Path
@@ -39,6 +43,8 @@ class GridResult:
     n_run: int = 0
     n_reused: int = 0
     notes: list[str] = field(default_factory=list)
+    data: dict[str, int] = field(default_factory=dict)
+    leaks: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:

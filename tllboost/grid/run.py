@@ -16,7 +16,7 @@ from tllboost.grid.counting import Progress
 from tllboost.grid.data import GridData, gather
 from tllboost.grid.ensembles import add_ensemble, ensemble_cell
 from tllboost.grid.files import write_outputs, write_splits, write_summary
-from tllboost.grid.leaks import leak_notes, tuning_notes
+from tllboost.grid.leaks import leak_notes, leak_report, tuning_notes
 from tllboost.grid.lock import locked
 from tllboost.grid.outputs import environment
 from tllboost.grid.parallel import Limits
@@ -25,6 +25,7 @@ from tllboost.grid.projecting import Learned, Learning, learn
 from tllboost.grid.records import read_record, write_record
 from tllboost.grid.result import GridResult
 from tllboost.grid.settings import claim_folder, refuse_taken
+from tllboost.grid.sides import write_sides
 from tllboost.grid.suits import parts_of, suits
 from tllboost.grid.summary import summarise
 from tllboost.grid.tuning import tuned_vectors
@@ -211,6 +212,7 @@ def run_grid(
             overwrite=overwrite,
         )
         write_splits(out, data, protocol, seeds)
+        write_sides(out, data, protocol, seeds)
         splits = {seed: data.split_digest(protocol, seed) for seed in seeds}
         ids = {
             (cell, seed): _cell_id(cell, seed, data, protocol, splits[seed])
@@ -282,6 +284,8 @@ def run_grid(
             },
             n_run=len(missing),
             n_reused=len(finished),
+            data=data.sizes(),
+            leaks=leak_report(data, protocol, seeds),
         )
         write_outputs(result, records)
         result.notes += leak_notes(data.splits(protocol, seeds[0]), protocol)

@@ -13,7 +13,7 @@ from tllboost.whole_file import write_text
 
 __all__ = ["claim_folder", "refuse_taken"]
 
-_FOLDERS = ("cells", "scores", "projections")
+_FOLDERS = ("cells", "scores", "projections", "sides")
 # What is there of a run that was killed, before or while it wrote a file.
 _LEFT_OVER = re.compile(r"\.lock|\.shared|\..+\.[0-9a-f]{8}\.part")
 
@@ -122,6 +122,7 @@ def _clear(out: Path) -> None:
         shutil.rmtree(out / folder, ignore_errors=True)
     for name in (
         *("run.toml", "environment.json", "splits.csv", "matrix.csv", "results.csv"),
-        *("failures.csv", "summary.json", "best.tllb", "ensemble.tllb"),
+        *("matrix.md", "matrix.tex", "failures.csv", "summary.json", "pictures.json"),
+        *("report.html", "best.tllb", "ensemble.tllb"),
     ):
         (out / name).unlink(missing_ok=True)
