@@ -8,7 +8,7 @@ from typing import Any
 
 from tllboost.grid.data import GridData
 from tllboost.grid.headline import headline
-from tllboost.grid.matrix import write_matrix
+from tllboost.grid.matrix_text import write_matrices
 from tllboost.grid.outputs import environment, write_csv, write_json, write_results
 from tllboost.grid.plan import Cell
 from tllboost.grid.result import GridResult
@@ -38,7 +38,7 @@ def write_outputs(result: GridResult, records: list[dict[str, Any]]) -> None:
     """Write the tables: results, matrix, failures and the environment."""
     out = result.out
     write_results(out / "results.csv", result.rows)
-    write_matrix(out / "matrix.csv", result.rows, result.metric)
+    write_matrices(out, result.rows, result.metric)
     write_json(out / "environment.json", environment())
     cells = [
         ("cell", Cell(**r["cell"]).name + f", seed {r['seed']}", r["error"])
