@@ -8,7 +8,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,17 +69,26 @@ class Call:
     fail : callable
         Called with the index of a file and the reason why it was not written; writes
         it instead.
+    names : sequence of str, default=()
+        What each file stands for, for people.
     """
 
     function: Callable[..., None]
     arguments: tuple[Any, ...]
     files: Sequence[Path]
     fail: Callable[[int, str], None]
+    names: Sequence[str] = ()
 
     @property
     def n_done(self) -> int:
         """How many files are there."""
         return sum(file.exists() for file in self.files)
+
+    @property
+    def current(self) -> str:
+        """The name of what is being worked at, or nothing."""
+        n_done = self.n_done
+        return self.names[n_done] if n_done < len(self.names) else ""
 
 
 def run_parallel(
@@ -116,22 +125,28 @@ def run_parallel(
     files = [file for call in calls for file in call.files]
     stop = threading.Event()
     died: deque[Call] = deque()
+    running: list[Call] = []
     with (
         Sharing(out) as sharing,
-        counting(files, progress, what),
+        counting(files, progress, what, lambda: _names(running)),
         warnings.catch_warnings(),
     ):
         # loky replaces a process whose memory has grown, and says so; nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")
         shared = [
-            Call(call.function, sharing.share([*call.arguments]), call.files, call.fail)
+            replace(call, arguments=tuple(sharing.share([*call.arguments])))
             for call in calls
         ]
-        serve = partial(_serve, limits=limits, stop=stop)
+        serve = partial(_serve, running=running, limits=limits, stop=stop)
         _run_threads(
             partial(serve, deque(shared), died), min(workers, len(calls)), stop
         )
         _run_threads(partial(serve, deque(died), None), min(1, len(died)), stop)
+
+
+def _names(running: list[Call]) -> list[str]:
+    """Return what other threads are waiting for just now."""
+    return [name for name in (call.current for call in [*running]) if name]
 
 
 def _run_threads(serve: Callable[[], None], n: int, stop: threading.Event) -> None:
@@ -152,7 +167,11 @@ def _run_threads(serve: Callable[[], None], n: int, stop: threading.Event) -> No
 
 
 def _serve(
-    calls: deque[Call], died: deque[Call] | None, limits: Limits, stop: threading.Event
+    calls: deque[Call],
+    died: deque[Call] | None,
+    running: list[Call],
+    limits: Limits,
+    stop: threading.Event,
 ) -> None:
     """Work off calls, in one other process at a time, until there are none left."""
     process = OtherProcess()
@@ -162,7 +181,9 @@ def _serve(
                 call = calls.popleft()
             except IndexError:  # another thread took the last
                 break
+            running.append(call)
             _finish(call, process, died, limits, stop)
+            running.remove(call)
     except BaseException:
         process.kill()
         raise

@@ -131,7 +131,9 @@ def learn(
         )
         file = _record_path(out, one)
         file.unlink(missing_ok=True)
-        calls.append(Call(_learn_one, arguments, [file], partial(_fail, one, out)))
+        name = f"{one.vectorizer} × {one.key[1]}, seed {one.seed}"
+        fail = partial(_fail, one, out)
+        calls.append(Call(_learn_one, arguments, [file], fail, [name]))
     run_parallel(calls, workers, progress, "projections", out=out, limits=limits)
     return {one.key: _outcome(out, one, data, protocol) for one in wanted}
 

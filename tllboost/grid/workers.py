@@ -112,7 +112,9 @@ def run_tasks(
         for file in files:  # of a failure: a file says that its cell is done
             file.unlink(missing_ok=True)
         arguments = (task, job, splits, bases)
-        calls.append(Call(_run_task, arguments, files, partial(_fail, task, out)))
+        names = [_name(cell, task.seed) for _, cell in task.cells]
+        fail = partial(_fail, task, out)
+        calls.append(Call(_run_task, arguments, files, fail, names))
     run_parallel(calls, workers, progress, "cells", out=out, limits=limits)
 
 
@@ -154,6 +156,10 @@ def _run_task(
         if cell.head == COSINE:
             record["n_features"] = 1
         write_record(job.out, record)
+
+
+def _name(cell: Cell, seed: int) -> str:
+    return f"{cell.name}, seed {seed}"
 
 
 def _fail(task: Task, out: Path, index: int, reason: str) -> None:
