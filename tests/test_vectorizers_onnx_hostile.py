@@ -115,6 +115,35 @@ def sparse(path: Path) -> Path:
     )
 
 
+def looping(path: Path, nested: bool = False) -> Path:
+    """Write one that counts to the largest number there is."""
+    inner = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"{name}_out"]) for name in ("go", "x")],
+        "round",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("go_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x_out", TensorProto.FLOAT, None),
+        ],
+    )
+    most = numpy_helper.from_array(np.array(2**63 - 1), "most")
+    yes = numpy_helper.from_array(np.array(True), "yes")
+    loop = helper.make_node("Loop", ["most", "yes", "mean"], ["vectors"], body=inner)
+    if not nested:
+        return write(path, [POOL, loop], [most, yes])
+    branch = helper.make_graph(
+        [loop], "branch", [], [helper.make_tensor_value_info("vectors", 1, None)]
+    )
+    choose = helper.make_node(
+        "If", ["yes"], ["vectors"], then_branch=branch, else_branch=branch
+    )
+    return write(path, [POOL, choose], [most, yes])
+
+
 def wide(shape: Shape) -> Callable[[Path], Path]:
     relu = helper.make_node("Relu", ["images"], ["vectors"])
     return lambda path: write(path, [relu], shape=shape)
@@ -187,6 +216,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "tensor below zero": (lambda p: adding(p, declared(-1, 3)), "absurd shape"),
     "tensor of another size": (lambda p: adding(p, declared(7)), "can't load it"),
     "sparse bomb": (sparse, "absurd shape"),
+    "loop without end": (looping, "operator 'Loop', which may run for ever"),
+    "loop in a branch": (lambda p: looping(p, nested=True), "operator 'Loop'"),
     "no operators": (lambda p: write(p, []), "has no operators"),
 }
 

@@ -23,6 +23,12 @@ _EXTERNAL = 1  # TensorProto.EXTERNAL
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 # Opens a compiled file of the model's choice, outside of what is checked here.
 _OPENS_FILES = ("EPContext",)
+# As many rounds as the model likes, over no data if it likes: nobody can tell whether
+# they end. Networks of pictures have none.
+_REPEATS = (
+    *("Loop", "Scan", "SequenceMap"),
+    *("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"),
+)
 
 
 def read_model(file: Path, *, what: str) -> Any:
@@ -58,8 +64,9 @@ def check_network(file: Path, *, what: str) -> list[Path]:
     Raises
     ------
     WeightsError
-        If it is no ONNX model, has operators of a library that is not ONNX Runtime's
-        own, tensors of impossible shapes, or data files absent or elsewhere.
+        If it is no ONNX model, has operators that repeat others or are of a library
+        that is not ONNX Runtime's own, tensors of impossible shapes, or data files
+        absent or elsewhere.
     """
     model = read_model(file, what=what)
     own = {(one.domain, one.name) for one in model.functions}
@@ -104,6 +111,12 @@ def _check_operator(node: Any, own: set[tuple[str, str]], what: str) -> None:
         msg = (
             f"{what}: has the custom operator {name!r}, which is code of another "
             "library: not to be used; export it with standard operators"
+        )
+        raise WeightsError(msg)
+    if known and node.op_type in _REPEATS:
+        msg = (
+            f"{what}: has the operator {node.op_type!r}, which may run for ever: not "
+            "to be used; export it without loops"
         )
         raise WeightsError(msg)
 
