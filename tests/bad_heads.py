@@ -22,6 +22,15 @@ class HangsInC(GaussianNB):
         return sum(repeat(0))
 
 
+class Sleeps(GaussianNB):
+    """Says that it has begun, to whoever reads the output, and has no end."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        os.write(1, b"asleep\n")
+        time.sleep(1000)
+        return self
+
+
 class TakesMemory(GaussianNB):
     """Takes more and more memory, and uses it."""
 

@@ -35,6 +35,9 @@ class Squares:
                 file.write(b"." * len(batch))
         return batch.reshape(len(batch), -1)
 
+    def transform(self, images: list[Image.Image]) -> np.ndarray:
+        return self.forward(np.stack([self.prepare(image) for image in images]))
+
 
 def pictures(folder: Path) -> list[Path]:
     """Return the pictures of a folder, made at the first call."""
@@ -90,12 +93,40 @@ def grid_of(pairs: Path, out: Path, **given: Any) -> GridResult:
     return run_grid(read_pairs(pairs), vectors, out=out, store=store, **told | given)
 
 
-KILLED_GRID: dict[str, Any] = {"merges": ["l1", "dot"], "seeds": [0, 1]}
+def make_picture_pairs(folder: Path, n_pairs: int = 40) -> Path:
+    """Write pairs of pictures that look alike."""
+    rng = np.random.default_rng(1)
+    for number in range(n_pairs):
+        left = rng.integers(0, 256, (8, 8, 3))
+        right = np.clip(left + rng.normal(0, 60, left.shape), 0, 255)
+        for side, pixels in (("l", left), ("r", right)):
+            image = Image.fromarray(pixels.astype(np.uint8))
+            image.save(folder / f"{side}{number}.png")
+    rows = [f"l{n}.png,r{n}.png" for n in range(n_pairs)]
+    (folder / "pairs.csv").write_text("\n".join(["left,right", *rows]))
+    return folder / "pairs.csv"
+
+
+def picture_grid(pairs: Path, folder: Path, *, resume: bool = False) -> GridResult:
+    """Run a small grid on them, from pictures to tables, in a folder of its own."""
+    return run_grid(
+        read_pairs(pairs, images=pairs.parent),
+        ["killed_work:Squares"],
+        merges=["l1", "dot"],
+        heads=["naive-bayes"],
+        out=folder / "out",
+        store=folder / "store",
+        protocol=Protocol("kfold", n_folds=2, n_others=4),
+        seeds=[0, 1],
+        n_jobs=2,
+        resume=resume,
+    )
 
 
 def grid(folder: Path) -> None:
     """Run the grid of the pairs beside the folder, in processes of its own."""
-    grid_of(folder.parent / "pairs.csv", folder / "out", **KILLED_GRID)
+    hashes.SETTLED_SECONDS = -1
+    picture_grid(folder.parent / "pairs.csv", folder)
 
 
 def grid_in_one_process(folder: Path) -> None:
@@ -112,4 +143,9 @@ def grid_in_one_process(folder: Path) -> None:
         processes.OtherProcess.run = usual  # type: ignore[method-assign]
 
 
-grid.warm_up = grid_in_one_process.warm_up = grid_in_one_process  # type: ignore
+def _grid_warm_up(folder: Path) -> None:
+    make_picture_pairs(folder.parent)
+    grid_in_one_process(folder)
+
+
+grid.warm_up = grid_in_one_process.warm_up = _grid_warm_up  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ of the package that it runs. What is told is a line of JSON a moment.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
 import os
@@ -25,6 +26,10 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = os.sep + "tllboost" + os.sep
+# Of a grid; of vectorizing, which is quicker, twice as many.
+N_MOMENTS = int(os.environ.get("TLLBOOST_KILLS", "25"))
+# Far more than the work takes: who is not done by then hangs, and says where.
+DEADLINE_SECONDS = 60
 Work = Callable[[Path], None]
 
 
@@ -89,7 +94,20 @@ def _kill(
 
 
 def _wait(child: int) -> int:
-    return os.waitpid(child, 0)[1]
+    """Return how a child ended; one that hangs tells where all its threads are."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    ended, status = os.waitpid(child, os.WNOHANG)
+    while not ended:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGUSR1)
+            time.sleep(1)
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            msg = f"process {child} was not done after {DEADLINE_SECONDS} s"
+            raise TimeoutError(msg)
+        time.sleep(0.002)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    return status
 
 
 def _fork(function: Work, folder: Path, line: int | None) -> int:
@@ -102,6 +120,7 @@ def _fork(function: Work, folder: Path, line: int | None) -> int:
         return child
     try:
         os.setpgid(0, 0)
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
         sys.stdout = sys.stderr
         if line is not None:
             _after_lines(line, lambda: os.killpg(0, signal.SIGKILL))
@@ -127,7 +146,7 @@ def _count_lines(function: Work, folder: Path) -> int:
         finally:
             os._exit(0)
     os.close(writer)
-    os.waitpid(child, 0)
+    _wait(child)
     return int(os.read(reader, 100))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any
@@ -15,6 +17,7 @@ __all__ = ["OtherProcess", "ProcessDied", "elsewhere"]
 
 _IDLE_SECONDS = 30
 _LOOK_SECONDS = 0.05
+_PARENT_SECONDS = 0.5
 # Cells run side by side: libraries that each took all cores would wait for each other.
 _ONE_THREAD = dict.fromkeys(
     (
@@ -26,6 +29,17 @@ _ONE_THREAD = dict.fromkeys(
 )
 # Warm processes of earlier runs in this one; each ends by itself when it is idle.
 _idle: list[Any] = []
+# A fork can't use those of its parent, and must not end them either.
+_of_the_parent: list[Any] = []
+
+
+def _leave_to_the_parent() -> None:
+    _of_the_parent.extend(_idle)
+    _idle.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 class ProcessDied(Exception):
@@ -118,7 +132,11 @@ class OtherProcess:
             _idle.pop()
             if _idle
             else ProcessPoolExecutor(
-                1, timeout=_IDLE_SECONDS, env=_ONE_THREAD, initializer=_set_up
+                1,
+                timeout=_IDLE_SECONDS,
+                env=_ONE_THREAD,
+                initializer=_set_up,
+                initargs=(os.getpid(),),
             )
         )
 
@@ -153,7 +171,7 @@ def _how(error: Exception) -> str:
     return f"{found[1]}; out of memory?" if found else "out of memory?"
 
 
-def _set_up() -> None:
+def _set_up(parent: int) -> None:
     from joblib.externals.loky import process_executor
 
     # loky retires a process that has grown by 300 MB, which importing torch does: each
@@ -161,6 +179,21 @@ def _set_up() -> None:
     process_executor._USE_PSUTIL = False
     # Ctrl-C goes to all processes of a terminal; the one that started these ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended, whatever it is at.
+
+    loky leaves them to a parent that was killed: they would compute on, and whoever
+    reads the parent's output through a pipe would wait for them.
+    """
+    import psutil
+
+    # A process without a parent gets another one; on Windows it keeps the number.
+    while os.getppid() == parent and psutil.pid_exists(parent):
+        time.sleep(_PARENT_SECONDS)
+    os._exit(1)
 
 
 def _ready() -> int:
