@@ -62,6 +62,14 @@ def score(
     right: Right = None,
     as_json: Json = False,
     as_csv: Csv = False,
+    with_reasons: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Of two pictures, also say which patches of them and which "
+            "vectorizers carry the score.",
+        ),
+    ] = False,
     weights: Weights = None,
     store: Store = None,
     device: Device = "auto",
@@ -88,12 +96,14 @@ def score(
 
         tllboost score best.tllb cat.jpg dog.jpg
         tllboost score best.tllb cat.jpg dog.jpg --json
+        tllboost score best.tllb cat.jpg dog.jpg --explain
         tllboost score best.tllb --pairs new.csv --images pictures > scores.csv
         tllboost score best.tllb --pairs new.csv --left left --right right --json
         tllboost score best.tllb cat.jpg dog.jpg --weights resnet50.safetensors
     """
     _check_options(left_picture, right_picture, pairs, images or left or right)
     _check_format(as_json, as_csv)
+    _check_reasons(with_reasons, pairs, as_csv)
     classifier = open_bundle(
         bundle,
         weights=weights,
@@ -102,6 +112,9 @@ def score(
         offline=offline,
         trust_code=trust_code,
     )
+    if with_reasons:
+        _explain_two(classifier, left_picture, right_picture, as_json, quiet)
+        return
     if pairs is None:
         _score_two(classifier, left_picture, right_picture, as_json, as_csv)
         return
@@ -148,6 +161,26 @@ def _check_format(as_json: bool, as_csv: bool) -> None:
 
         msg = "--json and --csv: give one of the two"
         raise UsageError(msg)
+
+
+def _check_reasons(wanted: bool, pairs: Path | None, as_csv: bool) -> None:
+    if wanted and (pairs is not None or as_csv):
+        from tllboost.errors import UsageError
+
+        other = "--csv" if pairs is None else f"--pairs {str(pairs)!r}"
+        msg = f"--explain tells of two pictures, as text or --json: leave {other} out"
+        raise UsageError(msg)
+
+
+def _explain_two(
+    classifier: PairClassifier, left: Any, right: Any, as_json: bool, quiet: bool
+) -> None:
+    """Print the short form of what ``tllboost explain`` shows on a page."""
+    from tllboost.explain import explain, short_form
+
+    with progress_bar(quiet=quiet) as progress:
+        found = explain(classifier, left, right, progress=progress)
+    write_out(f"{json.dumps(found.as_dict())}\n" if as_json else short_form(found))
 
 
 def _score_two(

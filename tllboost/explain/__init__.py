@@ -1,0 +1,10 @@
+"""Why two pictures score as they do: parts of pictures, of a fusion, of an ensemble."""
+
+from __future__ import annotations
+
+from tllboost.explain.explanation import Explanation, explain
+from tllboost.explain.nearest import run_beside
+from tllboost.explain.words import short_form
+from tllboost.explain.write import write_page
+
+__all__ = ["Explanation", "explain", "run_beside", "short_form", "write_page"]

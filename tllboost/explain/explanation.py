@@ -1,0 +1,255 @@
+"""Explain one pair: which parts of it, and which parts of the bundle, say what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from tllboost.classifier import PairClassifier
+from tllboost.errors import ImageError, UsageError
+from tllboost.explain.leaves import Blocks, Leaves, leaf_blocks, leaves_of, scores
+from tllboost.explain.nearest import Neighbour, nearest_matches, training_matches
+from tllboost.explain.occlusion import occlusion_maps
+from tllboost.explain.shares import (
+    MOST_PARTS,
+    Member,
+    Share,
+    member_opinions,
+    shapley_shares,
+)
+from tllboost.vectorizing import Progress
+
+__all__ = ["GRID", "Explanation", "explain"]
+
+GRID = 8
+"""Patches a side. At the 224 pixels that most networks see a patch is then 28 pixels:
+about one position of their last map of 7 x 7, the finest that they tell apart."""
+
+_MOST_GRID = 32
+_N_NEAREST = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why a pair scores as it does.
+
+    Attributes
+    ----------
+    left, right : str
+        The pictures.
+    probability, threshold : float
+        Of a match, and at and above which a pair is called one.
+    is_match : bool
+    score : float
+        What the head gave before calibration.
+    log_odds : float
+        The probability as log-odds; all below is in these units.
+    left_map, right_map : ndarray of shape (grid, grid), float64
+        Change of the log-odds when a patch is covered; below 0 where what is there
+        speaks for a match.
+    shares : list of Share
+        What each vectorizer adds; empty where there is one, or more than
+        `MOST_PARTS`.
+    empty : float or None
+        The log-odds with no vectorizer, to which the shares are added.
+    members : list of Member
+        What each cell of an ensemble says.
+    neighbours : list of Neighbour
+        The training matches most like the pair.
+    notes : list of str
+        What is left out, and why.
+    """
+
+    left: str
+    right: str
+    probability: float
+    threshold: float
+    is_match: bool
+    score: float
+    log_odds: float
+    left_map: NDArray[np.float64]
+    right_map: NDArray[np.float64]
+    shares: list[Share] = field(default_factory=list)
+    empty: float | None = None
+    members: list[Member] = field(default_factory=list)
+    neighbours: list[Neighbour] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def grid(self) -> int:
+        """Patches a side."""
+        return len(self.left_map)
+
+    @property
+    def decision(self) -> str:
+        """The decision in words."""
+        return "match" if self.is_match else "no match"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as what JSON can hold."""
+        return {
+            "left": self.left,
+            "right": self.right,
+            "probability": self.probability,
+            "decision": self.decision,
+            "threshold": self.threshold,
+            "score": self.score,
+            "log_odds": self.log_odds,
+            "grid": self.grid,
+            "left_map": self.left_map.tolist(),
+            "right_map": self.right_map.tolist(),
+            "vectorizers": [one._asdict() for one in self.shares],
+            "without_vectorizers": self.empty,
+            "members": [one._asdict() for one in self.members],
+            "nearest": [
+                {
+                    "left": one.ids[0],
+                    "right": one.ids[1],
+                    "cosines": list(one.cosines),
+                    "same_files": one.is_same,
+                }
+                for one in self.neighbours
+            ],
+            "notes": self.notes,
+        }
+
+
+def explain(
+    classifier: PairClassifier,
+    left: str | PathLike[str],
+    right: str | PathLike[str],
+    *,
+    grid: int = GRID,
+    run: str | PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Explanation:
+    """Explain the score of two pictures.
+
+    Parameters
+    ----------
+    classifier : PairClassifier
+        Fitted, or loaded from a bundle.
+    left, right : path-like
+        The pictures.
+    grid : int, default=8
+        Each picture is cut into grid x grid patches, 2 to 32, that are covered one by
+        one; 2·grid² pictures are vectorized.
+    run : path-like or None, default=None
+        Folder of the grid that the bundle comes from, for the nearest training
+        matches.
+    progress : callable or None, default=None
+        Called with how many are done, how many there are, and what.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    ImageError
+        If a picture can't be read.
+    DataError
+        If `run` does not tell its training matches.
+    UsageError
+        If `grid` is out of range, or a vectorizer looks vectors up by id.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from tllboost.scenes import make_scenes
+    >>> folder = make_scenes(tempfile.mkdtemp(), n_scenes=12, n_views=2).parent
+    >>> X = [[folder / f"scene_{i:04d}_{v}.jpg" for v in (0, 1)] for i in range(1, 13)]
+    >>> model = PairClassifier("classic", head="cosine", validation_fraction=0.3)
+    >>> found = explain(model.fit(X, [1] * 12), *X[0], grid=4)
+    >>> found.left_map.shape, bool(found.left_map.any())
+    ((4, 4), True)
+    """
+    check_is_fitted(classifier, "cells_")
+    if not 2 <= grid <= _MOST_GRID:
+        msg = f"grid={grid!r} is out of range; it must be 2 to {_MOST_GRID}"
+        raise UsageError(msg)
+    pair = left, right
+    leaves = leaves_of(classifier.cells_)
+    blocks, failures = leaf_blocks(
+        leaves, pair, store=classifier.store, progress=progress
+    )
+    for index, reason in failures.items():
+        raise ImageError(pair[index], reason)
+    left_map, right_map = occlusion_maps(
+        classifier, leaves, pair, blocks, grid=grid, progress=progress
+    )
+    notes: list[str] = []
+    shares, empty = _shares(classifier, leaves, blocks, notes)
+    neighbours = _neighbours(classifier, leaves, blocks, pair, run, notes, progress)
+    score = scores(classifier, blocks, np.array([0]), np.array([1]))
+    curve, threshold = classifier.calibration_, classifier.threshold_
+    if curve.slope == 0:
+        notes.append(
+            "the bundle gives every pair the same probability: on validation its "
+            "score told no match from a non-match"
+        )
+    return Explanation(
+        left=str(left),
+        right=str(right),
+        probability=float(curve.probability(score)[0]),
+        threshold=float(curve.probability(np.array(threshold))),
+        is_match=bool(score[0] >= threshold),
+        score=float(score[0]),
+        log_odds=float(curve.log_odds(score)[0]),
+        left_map=left_map,
+        right_map=right_map,
+        shares=shares,
+        empty=empty,
+        members=member_opinions(classifier, blocks),
+        neighbours=neighbours,
+        notes=notes,
+    )
+
+
+def _shares(
+    classifier: PairClassifier, leaves: Leaves, blocks: Blocks, notes: list[str]
+) -> tuple[list[Share], float | None]:
+    if len(leaves) == 1:
+        return [], None
+    if len(leaves) > MOST_PARTS:
+        notes.append(
+            f"what each of the {len(leaves)} vectorizers adds is not computed: it "
+            f"takes all 2ⁿ combinations, done for {MOST_PARTS} at most"
+        )
+        return [], None
+    return shapley_shares(classifier, leaves, blocks)
+
+
+def _neighbours(
+    classifier: PairClassifier,
+    leaves: Leaves,
+    blocks: Blocks,
+    pair: tuple[str | PathLike[str], str | PathLike[str]],
+    run: str | PathLike[str] | None,
+    notes: list[str],
+    progress: Progress | None,
+) -> list[Neighbour]:
+    """Return the nearest training matches, and note what is left out."""
+    if run is None:
+        return []
+    matches = training_matches(run)
+    neighbours, n_lost = nearest_matches(
+        matches,
+        pair,
+        leaves,
+        blocks,
+        n_nearest=_N_NEAREST,
+        store=classifier.store,
+        progress=progress,
+    )
+    if n_lost:
+        notes.append(
+            f"{n_lost:,} of {len(matches.left):,} training matches are left out: a "
+            "picture of theirs can't be read any more"
+        )
+    return neighbours
