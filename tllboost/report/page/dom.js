@@ -1,0 +1,40 @@
+"use strict";
+/* Making elements. Content is always text: nothing here reads HTML. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function dress(element, properties, children) {
+  for (const [key, value] of Object.entries(properties || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (typeof value === "function") element.addEventListener(key, value);
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  const wanted = children.flat(Infinity).filter((one) => one !== null && one !== undefined);
+  element.append(...wanted.map((one) => (one instanceof Node ? one : String(one))));
+  return element;
+}
+
+function make(tag, properties, ...children) {
+  return dress(document.createElement(tag), properties, children);
+}
+
+function draw(tag, properties, ...children) {
+  return dress(document.createElementNS(SVG, tag), properties, children);
+}
+
+function byId(id) {
+  return document.getElementById(id);
+}
+
+function facts(rows) {
+  const lines = rows.map(([term, text]) => [make("dt", {}, term), make("dd", {}, text)]);
+  return make("dl", { class: "facts" }, lines);
+}
+
+/* A section's heading and what it is about, in one place. */
+function heading(section, title, ...about) {
+  const id = `${section.id}-title`;
+  section.setAttribute("aria-labelledby", id);
+  section.append(make("h2", { id }, title));
+  if (about.length) section.append(make("p", { class: "soft" }, ...about));
+}

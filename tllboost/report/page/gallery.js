@@ -1,0 +1,119 @@
+/* Queries with their ranked candidates, and the pairs that were mistaken most surely. */
+
+const FIRST_CANDIDATES = 7;
+
+function drawGallery() {
+  const section = byId("gallery");
+  const shown = run.gallery;
+  if (!shown) {
+    section.remove();
+    return;
+  }
+  heading(section, "Pictures", shown.what || "", " Choose a picture to enlarge it beside its query.");
+  const ends = [
+    ["best", "Best queries", "The match comes first, with the most to spare."],
+    ["worst", "Worst queries", "The match comes far down; what stands before it looked more alike to the cell."],
+  ];
+  for (const [end, title, about] of ends) {
+    const queries = (shown.queries || []).filter((query) => query.end === end);
+    if (queries.length) section.append(shelf(`${end}-queries`, title, about, queries.map(queryCard)));
+  }
+  const mistakes = [
+    ["false_matches", "Most confident false matches", "No match, and scored as one.", "no match"],
+    ["missed", "Most confident missed matches", "A match, and scored as none.", "match"],
+  ];
+  for (const [key, title, about, truth] of mistakes) {
+    const pairs = shown[key] || [];
+    if (!pairs.length) continue;
+    const views = pairs.map((pair) => pairView(pair, truth));
+    section.append(shelf(key, title, about, [make("div", { class: "pairs" }, pairs.map((pair, at) => pairCard(pair, views, at)))]));
+  }
+}
+
+function shelf(id, title, about, content) {
+  return make("div", { class: "shelf", id }, make("h3", {}, title), make("p", { class: "soft small" }, about), content);
+}
+
+function pictureOf(key) {
+  return (run.gallery.pictures || {})[key] || null;
+}
+
+function nameOf(key) {
+  const picture = pictureOf(key);
+  return picture ? picture.id : `picture ${key}`;
+}
+
+function seedWords(seed) {
+  const seeds = (run.run || {}).seeds || [];
+  return seeds.length > 1 && given(seed) ? `seed ${seed}` : "";
+}
+
+function queryCard(query) {
+  const last = query.candidates.length;
+  const views = query.candidates.map((one, at) => candidateView(query, one, at));
+  const tiles = query.candidates.map((one, at) => candidateTile(query, one, at, views));
+  // The first few, and the match with its neighbour before it, wherever that is.
+  const kept = (at) => at < FIRST_CANDIDATES || at === query.rank - 1;
+  const list = make("ol", { class: "candidates" }, tiles);
+  const hideFar = (far) => tiles.forEach((one, at) => one.classList.toggle("far", far && !kept(at)));
+  const rest = tiles.filter((_, at) => !kept(at)).length;
+  const more = make("button", { type: "button", class: "more small", "aria-expanded": "false" }, `Show all ${last}`);
+  more.addEventListener("click", () => {
+    const opened = more.getAttribute("aria-expanded") !== "true";
+    more.setAttribute("aria-expanded", String(opened));
+    more.textContent = opened ? "Show fewer" : `Show all ${last}`;
+    hideFar(!opened);
+  });
+  hideFar(true);
+  const words = [`match ranked ${query.rank} of ${last}`, seedWords(query.seed)].filter(Boolean).join(", ");
+  return make(
+    "article",
+    { class: "card query" },
+    make("div", { class: "asked" }, pictureTile(query.query, "query", [make("b", {}, "query")], () => enlarge(views, query.rank - 1)), make("div", {}, make("p", { class: "small number" }, words), rest ? more : null)),
+    list,
+  );
+}
+
+function pictureTile(key, role, caption, open, classes = "") {
+  const picture = pictureOf(key);
+  const name = nameOf(key);
+  const shown = picture
+    ? make("img", { src: picture.src, alt: `${role}: ${name}`, width: picture.w, height: picture.h, loading: "lazy", decoding: "async" })
+    : make("span", { class: "gone" }, name);
+  return make(
+    "figure",
+    { class: classes },
+    make("button", { type: "button", class: "picture", click: open, title: name, "aria-haspopup": "dialog" }, shown),
+    make("figcaption", { class: "small number" }, caption),
+  );
+}
+
+function candidateTile(query, one, at, views) {
+  const role = `candidate ${at + 1}, probability ${percent(one.p)}${one.match ? ", the match" : ""}`;
+  const caption = [make("span", {}, `${at + 1}. ${percent(one.p)}`), one.match ? make("b", { class: "match" }, "match") : null];
+  return make("li", { class: one.match ? "match" : "" }, pictureTile(one.picture, role, caption, () => enlarge(views, at), one.match ? "true" : ""));
+}
+
+function candidateView(query, one, at) {
+  return {
+    left: { picture: pictureOf(query.query), label: "query", name: nameOf(query.query) },
+    right: { picture: pictureOf(one.picture), label: one.match ? "the match" : "not the match", name: nameOf(one.picture), match: one.match },
+    words: `candidate ${at + 1} of ${query.candidates.length}, probability ${percent(one.p)}`,
+  };
+}
+
+function pairView(pair, truth) {
+  const side = (key, label) => ({ picture: pictureOf(key), label, name: nameOf(key), match: truth === "match" });
+  const words = [`truly ${truth}, probability ${percent(pair.p)}`, seedWords(pair.seed)].filter(Boolean).join(", ");
+  return { left: side(pair.left, "left"), right: side(pair.right, "right"), words };
+}
+
+function pairCard(pair, views, at) {
+  const open = () => enlarge(views, at);
+  return make(
+    "div",
+    { class: "card two" },
+    make("div", { class: "pair" }, pictureTile(pair.left, "left", null, open), pictureTile(pair.right, "right", null, open)),
+    make("p", { class: "small number" }, views[at].words),
+  );
+}

@@ -1,0 +1,119 @@
+/* The top of the page: what was run, what came out, and how to repeat it. */
+
+function drawHeader() {
+  const about = run.run || {};
+  const protocol = about.protocol || {};
+  const seeds = about.seeds || [];
+  byId("top").append(
+    make("p", { class: "kicker" }, `tllboost ${run.version || ""} · results of a grid`),
+    make("h1", {}, run.title),
+    make(
+      "p",
+      { class: "lede soft" },
+      [
+        (about.data || []).map(([label, text]) => `${text} ${label}`).join(" · "),
+        protocol.name && `protocol ${protocol.name}`,
+        seeds.length && plural(seeds.length, "seed"),
+      ]
+        .filter(Boolean)
+        .join(" · "),
+    ),
+    make("div", { class: "tiles", id: "headline" }),
+    ...(run.notes || []).map((note) => make("p", { class: "note" }, note)),
+  );
+  drawRun(about, protocol, seeds);
+  byId("foot").append(
+    `Written by tllboost ${run.version || ""}. Everything this page shows stands inside it; it asks no network.`,
+  );
+}
+
+function tile(label, main, text, index = null) {
+  const title = index === null ? main : make("button", { class: "plain", click: () => openCell(index) }, main);
+  return make(
+    "div",
+    { class: "tile" },
+    make("div", { class: "label" }, label),
+    make("div", { class: "main number" }, title),
+    make("div", { class: "soft small" }, text),
+  );
+}
+
+function drawHeadline() {
+  const all = bestFirst(cells.keys()).filter((index) => value(cells[index]) !== null);
+  const place = byId("headline");
+  if (!place) return;
+  place.replaceChildren();
+  if (!all.length) return;
+  const { title, lower } = metric();
+  const winner = run.chosen === null ? null : cells[run.chosen];
+  if (winner && value(winner) !== null) {
+    const text = `${title} ${between(figure(winner))} · ${cellName(winner)}`;
+    place.append(tile("Chosen on validation", decimals(value(winner)), text, run.chosen));
+    const won = gain(winner);
+    if (won && !isBaseline(winner))
+      place.append(tile("Its gain over the cosine", signed(won[0]), gainWords(won)));
+  }
+  const plain = all.find((index) => isBaseline(cells[index]));
+  if (plain !== undefined)
+    place.append(tile("Best plain cosine", decimals(value(cells[plain])), `${cells[plain].vectorizer} · no training`, plain));
+  const ties = all.filter((index) => tied(cells[index]) === "yes").length;
+  const best = cells[all[0]];
+  place.append(
+    tile(
+      "Best on the test pictures",
+      decimals(value(best)),
+      `${cellName(best)} · the ${lower ? "least" : "most"} of ${plural(all.length, "cell")}, so too kind; ${plural(ties, "cell ties", "cells tie")} with it`,
+      all[0],
+    ),
+  );
+  const failed = cells.filter((cell) => !done(cell)).length;
+  place.append(tile("Cells", whole(cells.length), failed ? `${whole(failed)} failed, see below` : "none failed"));
+}
+
+function gainWords(won) {
+  if (!given(won[1])) return "";
+  const sure = won[1] > 0 ? "above zero at 95 %" : won[2] < 0 ? "below zero at 95 %" : "may be nothing: zero lies inside";
+  return `${between(won, signed)} · ${sure}`;
+}
+
+function drawRun(about, protocol, seeds) {
+  const command = make("code", { id: "command", tabindex: "0" }, about.command || "");
+  const said = make("span", { class: "aloud", role: "status" });
+  const button = make("button", { id: "copy", type: "button" }, "Copy");
+  button.addEventListener("click", async () => {
+    button.textContent = (await copied(command)) ? "Copied" : "Press Ctrl+C";
+    said.textContent = button.textContent;
+    setTimeout(() => (button.textContent = "Copy"), 2500);
+  });
+  byId("run").append(
+    make(
+      "div",
+      { class: "card" },
+      make("h2", {}, "What was run"),
+      about.command && make("div", { class: "command" }, make("div", { class: "scroll" }, command), button, said),
+      facts([
+        ...(about.data || []),
+        ["protocol", [make("b", {}, protocol.name || ""), " ", protocol.text || ""]],
+        ["seeds", seeds.join(", ")],
+      ]),
+      folded("Settings", about.settings),
+      folded("Versions and machine", about.environment),
+    ),
+  );
+}
+
+function folded(title, rows) {
+  if (!rows || !rows.length) return null;
+  return make("details", {}, make("summary", {}, title), facts(rows));
+}
+
+/* Without leave to write the clipboard, the text is at least selected. */
+async function copied(element) {
+  try {
+    await navigator.clipboard.writeText(element.textContent);
+    return true;
+  } catch {
+    getSelection().selectAllChildren(element);
+    return document.execCommand("copy");
+  }
+}

@@ -1,0 +1,56 @@
+/* How numbers and names are written. What has no value is a dash. */
+
+const NONE = "–";
+
+function given(value) {
+  return typeof value === "number" && Number.isFinite(value);
+}
+
+function decimals(value, digits = 3) {
+  return given(value) ? value.toFixed(digits).replace("-", "−") : NONE;
+}
+
+function signed(value, digits = 3) {
+  return given(value) && value >= 0 ? `+${decimals(value, digits)}` : decimals(value, digits);
+}
+
+function between(figure, write = decimals) {
+  if (!figure || !given(figure[1]) || !given(figure[2])) return "";
+  return `[${write(figure[1])},\u00a0${write(figure[2])}]`;
+}
+
+function withInterval(figure, write = decimals) {
+  return figure ? `${write(figure[0])} ${between(figure, write)}`.trim() : NONE;
+}
+
+function seconds(value) {
+  if (!given(value)) return NONE;
+  if (value >= 120) return `${decimals(value / 60, 1)} min`;
+  return `${decimals(value, value >= 10 ? 0 : value >= 1 ? 1 : 2)} s`;
+}
+
+function whole(value) {
+  return given(value) ? Math.round(value).toLocaleString("en-GB") : NONE;
+}
+
+function percent(value) {
+  if (!given(value)) return NONE;
+  return value > 0.999 && value < 1 ? ">0.999" : value < 0.001 && value > 0 ? "<0.001" : decimals(value);
+}
+
+function parts(...names) {
+  return names.filter((name) => name && name !== "none");
+}
+
+function rowName([vectorizer, projection, merge]) {
+  return [vectorizer, ...parts(projection, merge)].join(" · ");
+}
+
+function cellName(cell) {
+  const said = [cell.vectorizer, ...parts(cell.projection, cell.merge), cell.head].join(" · ");
+  return cell.name && cell.name !== cell.head ? `${cell.name} (${said})` : said;
+}
+
+function plural(count, one, many = `${one}s`) {
+  return `${whole(count)} ${count === 1 ? one : many}`;
+}
