@@ -176,7 +176,7 @@ def test_report_shows_another_metric_of_a_finished_run(
 ) -> None:
     out = tmp_path / "out"
     run("grid", groups, "--groups", r"^(\d{4})", *COSINE, "--out", out)
-    shown = run("report", out, "--metric", "mrr", "--csv")
+    shown = run("report", out, "--metric", "mrr", "--format", "csv")
     assert shown.returncode == 0
     assert 0 < float(shown.table[0]["cosine"]) <= 1
     assert "roc_auc" in run("report", out, "--metric", "roc_auc").stdout

@@ -57,13 +57,16 @@ def demo(
         tllboost demo --out small --scenes 100
     """
     from tllboost.demo_set import make_demo_set
+    from tllboost.report import write_report
 
     folder = out.with_name(f"{out.name}-pictures") if pictures is None else pictures
     made = make_demo_set(folder, n_scenes=scenes)
     say = message_to(quiet=quiet)
     say(f"{scenes} scenes, 3 views each: {folder}")
-    result = _run(made, out, store, overwrite, quiet)
+    result = _run(made, out, store, overwrite or _is_without_cells(out), quiet)
     _show(result)
+    with progress_bar(quiet=quiet) as progress:
+        say(f"report: {write_report(out, progress=progress)}")
     if result.chosen is not None:
         _score_new_pairs(out / "best.tllb", made)
         _suggest(out, made, say)
@@ -87,9 +90,19 @@ def _run(
             store=store,
             resume=not overwrite,
             overwrite=overwrite,
+            settings={
+                "pairs": str(made.pairs),
+                "images": str(made.pairs.parent),
+                "out": str(out),
+            },
             progress=progress,
             message=message_to(quiet=quiet),
         )
+
+
+def _is_without_cells(out: Path) -> bool:
+    """Tell whether a folder has the tables of a run alone, as a checkout does."""
+    return (out / "run.toml").exists() and not (out / "cells").exists()
 
 
 def _show(result: GridResult) -> None:

@@ -1,21 +1,37 @@
-"""``tllboost report``: the matrix of a run, of any metric."""
+"""``tllboost report``: a finished run, on a page, in the terminal or as a table."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tllboost.cli.options import Quiet
 
 __all__ = ["add_to"]
 
 _EXAMPLES = """
 **Examples**
 
-    tllboost report results
+    tllboost report results/mine
 
-    tllboost report results --metric roc_auc --csv > roc_auc.csv
+    tllboost report results/mine --metric roc_auc --gallery 0
+
+    tllboost report results/mine --format tex > matrix.tex
+
+With --format, the table alone is printed and no page is written.
 """
+
+
+class Format(StrEnum):
+    """What a matrix can be printed as."""
+
+    csv = "csv"
+    md = "md"
+    tex = "tex"
+    json = "json"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,17 +44,59 @@ def report(
     metric: Annotated[
         str | None, typer.Option("--metric", help="What to show [as the run did].")
     ] = None,
-    csv: Annotated[
-        bool, typer.Option("--csv", help="Print the matrix as CSV instead.")
-    ] = False,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", help="Print the matrix as CSV, Markdown, LaTeX or JSON."
+        ),
+    ] = None,
+    gallery: Annotated[
+        int,
+        typer.Option(
+            "--gallery",
+            min=0,
+            help="Queries to show at each end, best and worst; 0 leaves pictures out.",
+        ),
+    ] = 20,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            "--mlflow", metavar="URI", help="Log the run to an MLflow server or folder."
+        ),
+    ] = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Show the matrix of a finished grid again, in any metric."""
-    from tllboost.grid.matrix import matrix_csv
-    from tllboost.report.results import read_results
+    """Write report.html of a finished grid, and show its matrix in any metric."""
+    from tllboost.cli.progress import message_to, progress_bar
+    from tllboost.report import read_run, write_report
     from tllboost.report.terminal import print_matrix
 
-    rows, metric = read_results(run, metric)
-    if csv:
-        typer.echo(matrix_csv(rows, metric), nl=False)
+    found = read_run(run)
+    rows, metric = found.rows(metric), metric or found.metric
+    if form is not None:
+        _print(form, rows, metric)
     else:
+        with progress_bar(quiet=quiet) as progress:
+            page = write_report(found, gallery=gallery, progress=progress)
         print_matrix(rows, metric)
+        message_to(quiet=quiet)(f"report: {page}")
+    if mlflow is not None:
+        from tllboost.mlflow_log import log_run
+
+        log_run(run, mlflow)
+
+
+def _print(form: Format, rows: list[dict[str, object]], metric: str) -> None:
+    """Print the table alone, for another program to read."""
+    import json
+
+    from tllboost.grid.matrix_text import matrix_text
+
+    if form is Format.json:
+        finite = [
+            {key: None if value != value else value for key, value in row.items()}
+            for row in rows
+        ]
+        typer.echo(json.dumps(finite, indent=2))
+    else:
+        typer.echo(matrix_text(rows, metric, form.value), nl=False)

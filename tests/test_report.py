@@ -1,0 +1,335 @@
+"""report.html says what the run's files say, and shows its pictures and no others."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tllboost.errors import DataError, UsageError
+from tllboost.grid import run_grid
+from tllboost.metrics import METRICS, match_ranks
+from tllboost.pair_table import PairTable
+from tllboost.pairs import read_pairs
+from tllboost.report import Run, read_run, write_report
+from tllboost.report.curves import curves
+from tllboost.report.gallery import gallery
+from tllboost.report.payload import payload
+from tllboost.scenes import make_scenes
+from tllboost.splits import PairSet, Protocol
+
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    scenes = make_scenes(folder / "pictures", n_scenes=60, n_views=3)
+    result = run_grid(
+        read_pairs(scenes, images=scenes.parent),
+        ["classic"],
+        ["dot"],
+        ["logistic", "bad_heads:Dies"],
+        out=folder / "out",
+        store=folder / "store",
+        seeds=[0, 1],
+    )
+    assert result.exit_code == 4
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def run_of(finished: Path) -> Run:
+    return read_run(finished)
+
+
+@pytest.fixture(scope="module")
+def shown(run_of: Run) -> dict[str, Any]:
+    return payload(run_of, gallery_size=5)
+
+
+def cell_of(shown: dict[str, Any], head: str) -> dict[str, Any]:
+    (found,) = [cell for cell in shown["cells"] if cell["head"] == head]
+    return found
+
+
+def test_figures_are_those_of_the_results_table(
+    finished: Path, shown: dict[str, Any]
+) -> None:
+    with (finished / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["head"] for row in rows] == [cell["head"] for cell in shown["cells"]]
+    for row, cell in zip(rows, shown["cells"], strict=True):
+        assert cell["status"] == row["status"]
+        if row["status"] != "ok":
+            continue
+        for metric in METRICS:
+            told = [row[metric], row[f"{metric}_low"], row[f"{metric}_high"]]
+            assert cell["figures"][metric] == pytest.approx(
+                [float(one) for one in told], abs=1e-5
+            )
+        gain = [row["gain"], row["gain_low"], row["gain_high"]]
+        assert cell["gain"][row["metric"]] == pytest.approx(
+            [float(one) for one in gain], abs=1e-5
+        )
+        assert cell["tied"][row["metric"]] == row["tied_with_best"]
+
+
+def test_a_failed_cell_is_shown_with_its_reason_and_without_curves(
+    shown: dict[str, Any],
+) -> None:
+    cell = cell_of(shown, "bad_heads:Dies")
+    assert cell["status"] == "failed"
+    assert cell["error"]
+    assert cell["curves"] is None
+    assert any("bad_heads:Dies" in failure["where"] for failure in shown["failures"])
+
+
+def test_every_place_of_the_matrix_holds_its_own_cell(shown: dict[str, Any]) -> None:
+    matrix = shown["matrix"]
+    for key, places in zip(matrix["rows"], matrix["places"], strict=True):
+        for head, place in zip(matrix["heads"], places, strict=True):
+            cell = shown["cells"][place]
+            assert cell["head"] == head
+            assert cell["merge"] in ("none", key[2])
+
+
+def test_the_chosen_cell_is_that_of_the_summary(
+    finished: Path, shown: dict[str, Any]
+) -> None:
+    chosen = json.loads((finished / "summary.json").read_text())["chosen_on_validation"]
+    assert shown["cells"][shown["chosen"]]["head"] == chosen["head"]
+
+
+def test_gains_and_ties_follow_the_metric(run_of: Run, shown: dict[str, Any]) -> None:
+    for metric in ("roc_auc", "brier"):
+        for row, cell in zip(run_of.rows(metric), shown["cells"], strict=True):
+            if cell["status"] == "ok":
+                assert cell["gain"][metric][0] == pytest.approx(row["gain"], abs=1e-5)
+                assert cell["tied"][metric] == row["tied_with_best"]
+
+
+def test_what_leaks_is_counted_and_is_nothing(shown: dict[str, Any]) -> None:
+    told = dict(shown["leaks"])
+    assert told["test pictures that training or validation holds"].startswith("0 of ")
+    assert told["test components that reach over"].startswith("0 of ")
+
+
+def test_the_old_protocol_is_told_to_leak(tmp_path: Path, finished: Path) -> None:
+    pictures = finished.parent / "pictures"
+    run_grid(
+        read_pairs(pictures / "pairs.csv", images=pictures),
+        heads=["cosine"],
+        protocol=Protocol("holidays2017"),
+        out=tmp_path / "out",
+        store=finished.parent / "store",
+    )
+    told = dict(payload(read_run(tmp_path / "out"))["leaks"])
+    n_shared = told["test pictures that training or validation holds"].split()[0]
+    assert int(n_shared) > 0
+
+
+def test_curves_agree_with_the_figures_of_one_seed(run_of: Run) -> None:
+    for records in run_of.cells.values():
+        record = records[0]
+        if record["status"] != "ok":
+            continue
+        found = curves(list(run_of.tested(record)))
+        assert found is not None
+        figures = record["figures"]
+        alarms, hits = found["roc"]
+        assert np.trapezoid(hits, alarms) == pytest.approx(figures["roc_auc"], abs=0.01)
+        assert [found["topk"][k] for k in (0, 1, 4)] == pytest.approx(
+            [figures[name] for name in ("top1", "top2", "top5")], abs=1e-4
+        )
+        assert found["topk"] == sorted(found["topk"])
+        assert found["topk"][-1] == 1.0
+        for side in ("match", "other"):
+            assert sum(found["histogram"][side]) == pytest.approx(1, abs=0.01)
+
+
+def test_a_reliability_curve_tells_the_calibration_error() -> None:
+    rng = np.random.default_rng(0)
+    n_pairs = 4000
+    log_odds = rng.normal(size=n_pairs)
+    label = (rng.random(n_pairs) < 1 / (1 + np.exp(-log_odds))).astype(np.int8)
+    numbers = np.arange(n_pairs)
+    pairs = PairSet(numbers, numbers, label, numbers // 20, np.ones(n_pairs), numbers)
+    found = curves([(pairs, log_odds)])
+    assert found is not None
+    reliability = found["reliability"]
+    assert np.allclose(reliability["said"], reliability["seen"], atol=0.08)
+    assert sum(reliability["n"]) == n_pairs
+    # Twice as sure as it may be: what it says lies further out than what is seen.
+    sure = curves([(pairs, 3 * log_odds)])
+    assert sure is not None
+    gaps = np.abs(np.subtract(sure["reliability"]["said"], sure["reliability"]["seen"]))
+    assert gaps.max() > 0.1
+
+
+def test_one_class_alone_has_no_roc_and_keeps_the_rest() -> None:
+    four = np.arange(4)
+    pairs = PairSet(four, four, np.ones(4, np.int8), four * 0 - 1, np.ones(4), four)
+    found = curves([(pairs, np.zeros(4))])
+    assert found == {"topk": []}
+
+
+def test_the_gallery_ranks_as_the_metrics_do(
+    run_of: Run, shown: dict[str, Any]
+) -> None:
+    assert run_of.chosen is not None
+    expected: dict[tuple[int, int], set[int]] = {}
+    for record in run_of.cells[run_of.chosen]:
+        for pairs, scores in run_of.tested(record):
+            codes, ranks, _ = match_ranks(scores, pairs.label, pairs.query)
+            for code, rank in zip(codes, ranks, strict=True):
+                picture = int(pairs.left[pairs.query == code][0])
+                place = int(record["seed"]), picture
+                expected.setdefault(place, set()).add(int(rank))
+    queries = shown["gallery"]["queries"]
+    assert len(queries) == 10
+    for query in queries:
+        assert query["rank"] in expected[query["seed"], query["query"]]
+        chances = [one["p"] for one in query["candidates"]]
+        assert chances == sorted(chances, reverse=True)
+        (match,) = [one for one in query["candidates"] if one["match"]]
+        assert (match["picture"], match["rank"]) == (query["match"], query["rank"])
+    pictures = [query["query"] for query in queries]
+    assert len(set(pictures)) == len(pictures)
+    assert [query["end"] for query in queries] == ["best"] * 5 + ["worst"] * 5
+
+
+def test_every_picture_of_the_gallery_is_there_once_and_small(
+    shown: dict[str, Any],
+) -> None:
+    found = shown["gallery"]
+    used = {one["picture"] for query in found["queries"] for one in query["candidates"]}
+    assert used <= set(found["pictures"])
+    for picture in found["pictures"].values():
+        assert picture["src"].startswith("data:image/jpeg;base64,")
+        assert 0 < max(picture["w"], picture["h"]) <= 224
+
+
+def test_the_surest_mistakes_are_real_mistakes(
+    run_of: Run, shown: dict[str, Any]
+) -> None:
+    assert run_of.chosen is not None
+    matches = {
+        frozenset((int(left), int(right)))
+        for sides in run_of.sides.values()
+        for pairs in sides.test
+        for left, right, label in zip(pairs.left, pairs.right, pairs.label, strict=True)
+        if label == 1
+    }
+    for name, sign in (("false_matches", -1), ("missed", 1)):
+        pairs = shown["gallery"][name]
+        assert len(pairs) == 5
+        chances = [sign * pair["p"] for pair in pairs]
+        assert chances == sorted(chances)
+        for pair in pairs:
+            is_match = frozenset((pair["left"], pair["right"])) in matches
+            assert is_match == (name == "missed")
+
+
+def test_a_tie_counts_against_the_match(run_of: Run) -> None:
+    tied = read_run(run_of.out)
+    found = dict(tied.cells)
+    assert tied.chosen is not None
+    sides = tied.sides
+    tied.tested = lambda record: (  # type: ignore[method-assign]
+        (pairs, np.zeros(len(pairs))) for pairs in sides[record["seed"]].test
+    )
+    shown = gallery(tied, 3)
+    assert found
+    assert shown is not None
+    assert {query["rank"] for query in shown["queries"]} == {
+        query["among"] for query in shown["queries"]
+    }
+
+
+def test_no_pictures_are_shown_where_none_are_wanted_or_left(
+    run_of: Run, finished: Path, tmp_path: Path
+) -> None:
+    assert gallery(run_of, 0) is None
+    moved = tmp_path / "away"
+    shutil.copytree(finished, moved)
+    assert gallery(read_run(moved), 5) is None
+    (moved / "pictures.json").write_text("no JSON")
+    assert gallery(read_run(moved), 5) is None
+
+
+def test_a_run_that_moves_with_its_pictures_keeps_its_gallery(
+    finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.parent / "pictures", tmp_path / "pictures")
+    shutil.copytree(finished, tmp_path / "out")
+    found = gallery(read_run(tmp_path / "out"), 5)
+    assert found is not None
+    assert found["pictures"]
+
+
+@pytest.mark.parametrize("broken", ["sides/seed-0.npz", "sides/seed-1.npz"])
+def test_a_run_without_its_sides_still_has_its_matrix(
+    finished: Path, tmp_path: Path, broken: str
+) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    for path in (tmp_path / "out" / "sides").iterdir():
+        path.unlink()
+    (tmp_path / "out" / broken).write_bytes(b"no archive")
+    found = payload(read_run(tmp_path / "out"))
+    assert found["gallery"] is None
+    assert cell_of(found, "logistic")["figures"]["top2"]
+
+
+@pytest.mark.parametrize("lost", ["summary.json", "run.toml", "cells"])
+def test_a_folder_that_holds_no_run_is_refused_in_one_line(
+    finished: Path, tmp_path: Path, lost: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / lost) if lost == "cells" else (out / lost).unlink()
+    with pytest.raises(DataError, match=r"out: .* lie") as refused:
+        write_report(out)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_metric_is_refused_with_the_known_ones(run_of: Run) -> None:
+    with pytest.raises(UsageError, match=r"unknown metric 'f1': known: top1, "):
+        run_of.rows("f1")
+
+
+def test_the_command_of_a_run_from_a_file_repeats_it(run_of: Run) -> None:
+    assert payload(run_of)["run"]["command"] is None
+    run_of.settings["pairs"] = "pairs.csv"
+    command = payload(run_of)["run"]["command"]
+    del run_of.settings["pairs"]
+    assert command == f"tllboost grid --config {run_of.out / 'run.toml'} --resume"
+
+
+@pytest.mark.shared
+def test_a_page_of_400_queries_stays_under_15_megabytes(
+    tll: Path, tmp_path: Path
+) -> None:
+    table = read_pairs(tll / "pairs.csv", left=tll / "left", right=tll / "right")
+    few = PairTable(
+        **{**vars(table), "split": None, "query": None},
+    ).take(slice(0, 420))
+    out = tmp_path / "out"
+    run_grid(
+        few,
+        ["pixels?size=8"],
+        heads=["cosine"],
+        protocol=Protocol("kfold"),
+        out=out,
+        store=tmp_path / "store",
+    )
+    found = payload(read_run(out), gallery_size=200)["gallery"]
+    assert len(found["queries"]) == 400
+    assert len({query["query"] for query in found["queries"]}) == 400
+    page = write_report(out, gallery=200)
+    assert page.stat().st_size < 15 * MEGABYTE

@@ -1,0 +1,65 @@
+"""report.html: a run on one page, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tllboost.report.page import report_page
+from tllboost.report.payload import payload
+from tllboost.report.run import Run, read_run
+from tllboost.whole_file import write_text
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    run: Run | str | os.PathLike[str],
+    *,
+    gallery: int = 20,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Path:
+    """Write ``report.html`` into the folder of a finished run.
+
+    It is one file that holds all it shows: it opens from disk and asks no network.
+
+    Parameters
+    ----------
+    run : Run or path-like
+        The folder, or what :func:`~tllboost.report.run.read_run` made of it.
+    gallery : int, default=20
+        Test queries shown at each end, the best and the worst, with small copies of
+        their pictures; 0 leaves pictures out.
+    progress : callable or None
+        Called with (done, total, what).
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no finished run, or can't be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from tllboost import read_pairs, run_grid
+    >>> from tllboost.scenes import make_scenes
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> pairs = make_scenes(folder / "pictures", n_scenes=40, n_views=2)
+    >>> table = read_pairs(pairs, images=pairs.parent)
+    >>> out, store = folder / "out", folder / "store"
+    >>> result = run_grid(table, heads=["cosine"], out=out, store=store)
+    >>> write_report(out).name
+    'report.html'
+    """
+    if not isinstance(run, Run):
+        run = read_run(Path(run))
+    path = run.out / "report.html"
+    shown = payload(run, gallery_size=gallery, progress=progress)
+    write_text(path, report_page(shown))
+    return path
