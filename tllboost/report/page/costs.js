@@ -1,6 +1,8 @@
 /* Accuracy against the time that learning took, and the cells that no other beats. */
 
 const WIDE = { width: 720, height: 400, left: 56, right: 24, top: 16, bottom: 46 };
+const NARROW = { width: 380, height: 340, left: 56, right: 12, top: 16, bottom: 46 };
+const onPhone = matchMedia("(max-width: 40rem)");
 
 function drawCosts() {
   const section = byId("cost");
@@ -45,7 +47,7 @@ function fillCosts() {
     label: `${title} against seconds of learning, ${plural(timed.length, "cell")}; the best at each cost are listed`,
     x: { domain: [fast, slow], log: true, ticks: logTicks(fast, slow), title: "seconds to learn (log scale)" },
     y: { domain: [low - room, high + room], title },
-    size: WIDE,
+    size: onPhone.matches ? NARROW : WIDE,
   });
   const best = frontier(timed);
   const steps = best.map((index) => [learning(cells[index]), value(cells[index])]);

@@ -148,7 +148,7 @@ function histogramChart(cell, curves) {
   const chart = plot({
     label: `Probabilities that ${cellName(cell)} gives to matches and to non-matches`,
     x: { ...UNIT, domain: [edges[0], edges[edges.length - 1]], title: "probability" },
-    y: { domain: [0, top], title: "density" },
+    y: { domain: [0, top], title: "share of the pairs" },
   });
   outline(chart, edges, other, "nonmatches");
   outline(chart, edges, match, "matches");

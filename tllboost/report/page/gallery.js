@@ -1,6 +1,6 @@
 /* Queries with their ranked candidates, and the pairs that were mistaken most surely. */
 
-const FIRST_CANDIDATES = 7;
+const PLACES = 8;
 
 function drawGallery() {
   const section = byId("gallery");
@@ -35,12 +35,12 @@ function shelf(id, title, about, content) {
 }
 
 function pictureOf(key) {
-  return (run.gallery.pictures || {})[key] || null;
+  const picture = (run.gallery.pictures || {})[key] || null;
+  return picture && picture.src ? picture : null;
 }
 
 function nameOf(key) {
-  const picture = pictureOf(key);
-  return picture ? picture.id : `picture ${key}`;
+  return ((run.gallery.pictures || {})[key] || {}).id || `picture ${key}`;
 }
 
 function seedWords(seed) {
@@ -50,10 +50,11 @@ function seedWords(seed) {
 
 function queryCard(query) {
   const last = query.candidates.length;
+  const matchAt = query.candidates.findIndex((one) => one.match);
   const views = query.candidates.map((one, at) => candidateView(query, one, at));
   const tiles = query.candidates.map((one, at) => candidateTile(query, one, at, views));
-  // The first few, and the match with its neighbour before it, wherever that is.
-  const kept = (at) => at < FIRST_CANDIDATES || at === query.rank - 1;
+  // The first few and the match, wherever that is: as many for each query.
+  const kept = (at) => at < PLACES - (matchAt >= PLACES) || at === matchAt;
   const list = make("ol", { class: "candidates" }, tiles);
   const hideFar = (far) => tiles.forEach((one, at) => one.classList.toggle("far", far && !kept(at)));
   const rest = tiles.filter((_, at) => !kept(at)).length;
@@ -65,11 +66,11 @@ function queryCard(query) {
     hideFar(!opened);
   });
   hideFar(true);
-  const words = [`match ranked ${query.rank} of ${last}`, seedWords(query.seed)].filter(Boolean).join(", ");
+  const words = [`match ranked ${query.rank} of ${query.among || last}`, seedWords(query.seed)].filter(Boolean).join(", ");
   return make(
     "article",
     { class: "card query" },
-    make("div", { class: "asked" }, pictureTile(query.query, "query", [make("b", {}, "query")], () => enlarge(views, query.rank - 1)), make("div", {}, make("p", { class: "small number" }, words), rest ? more : null)),
+    make("div", { class: "asked" }, pictureTile(query.query, "query", [make("b", {}, "query")], () => enlarge(views, Math.max(0, matchAt))), make("div", {}, make("p", { class: "small number" }, words), rest ? more : null)),
     list,
   );
 }
@@ -89,16 +90,21 @@ function pictureTile(key, role, caption, open, classes = "") {
 }
 
 function candidateTile(query, one, at, views) {
-  const role = `candidate ${at + 1}, probability ${percent(one.p)}${one.match ? ", the match" : ""}`;
-  const caption = [make("span", {}, `${at + 1}. ${percent(one.p)}`), one.match ? make("b", { class: "match" }, "match") : null];
+  const role = `candidate ${placeOf(one, at)}, probability ${percent(one.p)}${one.match ? ", the match" : ""}`;
+  const caption = [make("span", {}, `${placeOf(one, at)}. ${percent(one.p)}`), one.match ? make("b", { class: "match" }, "match") : null];
   return make("li", { class: one.match ? "match" : "" }, pictureTile(one.picture, role, caption, () => enlarge(views, at), one.match ? "true" : ""));
+}
+
+/* Its rank: of a long list not every candidate is on the page. */
+function placeOf(one, at) {
+  return one.rank || at + 1;
 }
 
 function candidateView(query, one, at) {
   return {
     left: { picture: pictureOf(query.query), label: "query", name: nameOf(query.query) },
     right: { picture: pictureOf(one.picture), label: one.match ? "the match" : "not the match", name: nameOf(one.picture), match: one.match },
-    words: `candidate ${at + 1} of ${query.candidates.length}, probability ${percent(one.p)}`,
+    words: `candidate ${placeOf(one, at)} of ${query.among || query.candidates.length}, probability ${percent(one.p)}`,
   };
 }
 

@@ -26,6 +26,7 @@ drawParts();
 if (cells.length) {
   whenChosen("metric", () => [drawHeadline, colourMatrix, fillCell, fillTable, fillGains, fillCosts].forEach((redraw) => redraw()));
   whenChosen("cell", fillCell);
+  onPhone.addEventListener("change", fillCosts);
   choose("metric", chosen.metric);
   const first = given(run.chosen) ? run.chosen : bestFirst(cells.keys())[0];
   choose("cell", first);

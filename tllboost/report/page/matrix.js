@@ -21,7 +21,7 @@ function drawMatrix() {
   const body = order.map((at, place) => {
     const row = run.matrix.rows[at];
     const begins = place === 0 || run.matrix.rows[order[place - 1]][0] !== row[0];
-    const name = make("th", { scope: "row" }, make("span", { class: begins ? "vectorizer" : "vectorizer again" }, row[0]), ...parts(row[1], row[2]).map((part) => make("span", {}, ` · ${part}`)));
+    const name = make("th", { scope: "row" }, make("span", { class: begins ? "vectorizer" : "vectorizer again" }, breakable(row[0])), ...parts(row[1], row[2]).map((part) => make("span", {}, " · ", breakable(part))));
     const places = heads.map((_, across) => matrixPlace(at, across, place));
     const kind = [begins ? "begins" : "", isLost(at) ? "lost" : ""].join(" ").trim();
     return make("tr", { class: kind }, name, places);

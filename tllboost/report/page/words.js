@@ -46,6 +46,11 @@ function rowName([vectorizer, projection, merge]) {
   return [vectorizer, ...parts(projection, merge)].join(" · ");
 }
 
+/* Long names of options may break after their signs, and nowhere else look odd. */
+function breakable(text) {
+  return text.split(/(?<=[?&/+,:])/).flatMap((piece) => [make("wbr"), piece]).slice(1);
+}
+
 function cellName(cell) {
   const said = [cell.vectorizer, ...parts(cell.projection, cell.merge), cell.head].join(" · ");
   return cell.name && cell.name !== cell.head ? `${cell.name} (${said})` : said;
