@@ -9,21 +9,30 @@ from typing import Any
 
 from tllboost.errors import DataError, UsageError
 
-__all__ = ["as_toml", "merge_config"]
+__all__ = ["NOT_IN_FILE", "as_toml", "config_text", "merge_config"]
 
-_NOT_IN_FILE = {"config", "quiet", "resume", "overwrite"}
+NOT_IN_FILE = {
+    "config": "names the file itself",
+    "print_config": "prints what the file says",
+    "quiet": "is of one call, and no result hangs on it",
+    "as_json": "is of one call, and no result hangs on it",
+    "resume": "a file that said so would go on with whatever lies there",
+    "overwrite": "a file that said so would replace whatever lies there",
+}
+"""The options that only the command line takes, and why."""
+
 # True of a machine, not of a run: read from a file, not written to one.
 _LIMITS = {"cell_timeout", "cell_memory"}
-_OF_MACHINE = {"store", "jobs", "strict", *_LIMITS}
+_OF_MACHINE = {"store", "jobs", "strict", "mlflow", *_LIMITS}
 # Read from a file, not written to one: the vectorizers then hold @FILE already.
 _PUT_ELSEWHERE = {"weights"}
 _PATHS = {"pairs", "images", "left", "right", "out", "store", "weights"}
 _LISTS = {"vectorizer", "projection", "merge", "head"}
-_SWITCHES = {"offline", "anywhere", "strict"}
+_SWITCHES = {"offline", "anywhere", "strict", "report"}
 _COUNTS = {"seeds", "jobs", "components"}
 _NUMBERS = {
     *("seed", "negatives", "hard_negatives", "others", "folds", "depth", "ensemble"),
-    *_COUNTS,
+    *("gallery", *_COUNTS),
 }
 _CELL_NEEDS, _CELL_MAY = ("name", "vectorizer", "head"), ("projection", "merge")
 # What a run says of itself in run.toml.
@@ -53,7 +62,7 @@ def merge_config(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{path}: not TOML ({error})"
         raise DataError(msg) from error
-    known = sorted(set(given) - _NOT_IN_FILE)
+    known = sorted(set(given) - set(NOT_IN_FILE))
     merged = dict(given)
     for key, value in values.items():
         if key in _WRITTEN:
@@ -76,10 +85,46 @@ def as_toml(options: dict[str, Any]) -> dict[str, Any]:
     >>> as_toml({"out": Path("results"), "store": None, "quiet": True})
     {'out': 'results'}
     """
+    left_out = {*NOT_IN_FILE, *_OF_MACHINE, *_PUT_ELSEWHERE}
+    return _as_text({k: v for k, v in options.items() if k not in left_out})
+
+
+def config_text(options: dict[str, Any]) -> str:
+    """Return options as a file that ``--config`` reads, with what is left open.
+
+    Examples
+    --------
+    >>> print(config_text({"out": Path("results"), "jobs": 2, "store": None}), end="")
+    out = "results"
+    jobs = 2
+    # not set: store
+    """
+    import tomli_w
+
+    own = {key: value for key, value in options.items() if key in _OF_MACHINE}
+    plain = {key: value for key, value in options.items() if key not in _OF_MACHINE}
+    # TOML puts the tables, [alias] and [[cell]], behind everything else.
+    values = {**as_toml(plain), **_as_text(own)}
+    tables: dict[str, Any] = {
+        key: values.pop(key) for key in ("alias", "cell") if key in values
+    }
+    open_ones = sorted(
+        key
+        for key, value in options.items()
+        if value is None and key not in NOT_IN_FILE and key not in _PUT_ELSEWHERE
+    )
+    text = tomli_w.dumps(values)
+    if open_ones:
+        text += f"# not set: {', '.join(open_ones)}\n"
+    return text + (f"\n{tomli_w.dumps(tables)}" if tables else "")
+
+
+def _as_text(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what is set, paths as text."""
     return {
         key: str(value) if isinstance(value, Path) else value
         for key, value in options.items()
-        if value is not None and key not in _NOT_IN_FILE | _OF_MACHINE | _PUT_ELSEWHERE
+        if value is not None
     }
 
 
@@ -128,6 +173,7 @@ def _converted(path: Path, key: str, value: Any) -> Any:
             wanted, fits = "a whole number of at least 0", fits and value >= 0
     elif key in _LIMITS:
         wanted, fits = "a number above 0", type(value) in (int, float) and value > 0
+        value = float(value) if fits else value
     elif key == "cell":
         _check_cells(path, value)
         fits = True

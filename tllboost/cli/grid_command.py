@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from tllboost.cli.grid_run import resolved, run
 from tllboost.cli.options import (
     Anywhere,
     Device,
     Groups,
     Images,
+    Json,
     Left,
     Offline,
     Quiet,
@@ -20,9 +22,6 @@ from tllboost.cli.options import (
     Store,
     Strict,
 )
-
-if TYPE_CHECKING:
-    from tllboost.pair_table import PairTable
 
 __all__ = ["add_to"]
 
@@ -185,116 +184,47 @@ def grid(
             "--config", help="TOML file with any of these options; flags win."
         ),
     ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config",
+            help="Print what would be run as TOML for --config, and run nothing.",
+        ),
+    ] = False,
+    report: Annotated[
+        bool,
+        typer.Option("--report/--no-report", help="Write report.html to --out."),
+    ] = True,
+    gallery: Annotated[
+        int,
+        typer.Option(
+            "--gallery",
+            min=0,
+            help="Best and worst queries with their pictures in report.html; 0 leaves "
+            "all pictures out.",
+        ),
+    ] = 20,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure every (vectorizer, projection, merge, head): a results matrix."""
-    from tllboost.cli.config import merge_config
+    from tllboost.cli.config import config_text, merge_config
 
-    given = {**context.params, "cell": None, "alias": None}
+    # As --help lists them: click has what was given first.
+    names = [str(option.name) for option in context.command.params]
+    given = {name: context.params[name] for name in names if name in context.params}
+    given |= {"cell": None, "alias": None}
     options = merge_config(config, given, _explicit(context))
+    if print_config:
+        typer.echo(config_text(resolved(options)), nl=False)
+        return
     try:
-        run(options, quiet=quiet)
+        run(options, quiet=quiet, as_json=as_json)
     except KeyboardInterrupt:
         if not quiet:
             line = "interrupted: the same command with --resume goes on where it was"
             typer.echo(line, err=True)
         raise typer.Exit(130) from None
-
-
-def run(options: dict[str, Any], *, quiet: bool = False) -> None:
-    """Read the table, run the grid, print the matrix."""
-    from tllboost.cli.pair_input import read_input
-    from tllboost.cli.progress import progress_bar
-    from tllboost.cli.vectorizer_option import with_weights
-    from tllboost.errors import UsageError
-    from tllboost.grid import run_grid
-    from tllboost.grid.plan import DEFAULT_HEADS, DEFAULT_MERGES
-    from tllboost.grid.suits import with_options
-    from tllboost.printable import printable
-    from tllboost.report.terminal import print_matrix
-
-    if options["pairs"] is None or options["out"] is None:
-        msg = "grid needs a pair table and --out FOLDER: see tllboost grid --help"
-        raise UsageError(msg)
-    names = ("images", "left", "right", "groups", "anywhere")
-    table = read_input(options["pairs"], **{name: options[name] for name in names})
-    named = options["cell"] or []
-    vectorizers = options["vectorizer"] or ([] if named else ["classic"])
-    projections = [
-        with_options(one, components=options["components"], depth=options["depth"])
-        for one in options["projection"] or ["none"]
-    ]
-    if options["weights"] is not None:
-        vectorizers = with_weights(vectorizers, options["weights"])
-    seeds = range(options["seed"], options["seed"] + options["seeds"])
-
-    def say(line: str) -> None:
-        if not quiet:
-            typer.echo(line, err=True)
-
-    for note in table.notes:
-        say(note)
-    with progress_bar(quiet=quiet) as progress:
-        result = run_grid(
-            table,
-            vectorizers,
-            options["merge"] or DEFAULT_MERGES,
-            options["head"] or DEFAULT_HEADS,
-            projections,
-            named=named,
-            aliases=options["alias"],
-            ensemble=options["ensemble"],
-            out=options["out"],
-            protocol=_protocol(options, table),
-            seeds=list(seeds),
-            metric=options["metric"],
-            store=options["store"],
-            n_jobs=options["jobs"],
-            device=options["device"],
-            offline=options["offline"],
-            resume=options["resume"],
-            overwrite=options["overwrite"],
-            cell_timeout=options["cell_timeout"],
-            cell_memory=options["cell_memory"],
-            strict=options["strict"],
-            settings=_resolved(options),
-            progress=progress,
-            message=say,
-        )
-    print_matrix(result.rows, result.metric)
-    for line in result.notes:
-        say(line)
-    for path, why in result.failures.items():
-        say(f"left out: {printable(path)}: {why}")
-    for row in result.rows:
-        if row["status"] != "ok":
-            parts = ("vectorizer", "projection", "merge", "head")
-            cell = " × ".join(row[part] for part in parts)
-            say(f"failed: {cell}: {row['error']}")
-    say(f"results in {result.out}")
-    if result.exit_code:
-        raise typer.Exit(result.exit_code)
-
-
-def _protocol(options: dict[str, Any], table: PairTable) -> Any:
-    from tllboost.splits import Protocol
-
-    default = "holdout" if table.split is None else "given"
-    asked = {
-        "n_negatives": options["negatives"],
-        "n_hard": options["hard_negatives"],
-        "n_others": options["others"],
-        "n_folds": options["folds"],
-    }
-    changed = {name: value for name, value in asked.items() if value is not None}
-    return Protocol(options["protocol"] or default, **changed)
-
-
-def _resolved(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options as ``run.toml`` keeps them: ``--config`` reads them again."""
-    from tllboost.cli.config import as_toml
-
-    return as_toml(options)
 
 
 def _explicit(context: typer.Context) -> set[str]:

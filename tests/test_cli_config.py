@@ -1,0 +1,172 @@
+"""A TOML file says all that flags say, and what a run wrote runs again."""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+from conftest import Run
+
+from tllboost.cli.app import app
+from tllboost.cli.config import NOT_IN_FILE
+from tllboost.cli.grid_run import resolved
+from tllboost.scenes import make_scenes
+
+GRID = typer.main.get_command(app).commands["grid"]  # type: ignore[attr-defined]
+OPTIONS = [str(option.name) for option in GRID.params if option.name != "help"]
+# A value of each option, and how a file spells it.
+VALUES: dict[str, tuple[list[str], str]] = {
+    "pairs": (["p.csv"], '"p.csv"'),
+    "images": (["--images", "i"], '"i"'),
+    "left": (["--left", "l"], '"l"'),
+    "right": (["--right", "r"], '"r"'),
+    "groups": (["--groups", "folder"], '"folder"'),
+    "anywhere": (["--anywhere"], "true"),
+    "vectorizer": (["-v", "classic", "-v", "pixels"], '["classic", "pixels"]'),
+    "projection": (["-p", "infonce?depth=2"], '["infonce?depth=2"]'),
+    "components": (["--components", "12"], "12"),
+    "depth": (["--depth", "2"], "2"),
+    "merge": (["-m", "l1"], '"l1"'),
+    "head": (["-c", "logistic"], '["logistic"]'),
+    "out": (["--out", "o"], '"o"'),
+    "protocol": (["--protocol", "kfold"], '"kfold"'),
+    "metric": (["--metric", "mrr"], '"mrr"'),
+    "seed": (["--seed", "3"], "3"),
+    "seeds": (["--seeds", "2"], "2"),
+    "negatives": (["--negatives", "4"], "4"),
+    "hard_negatives": (["--hard-negatives", "1"], "1"),
+    "ensemble": (["--ensemble", "5"], "5"),
+    "others": (["--others", "9"], "9"),
+    "folds": (["--folds", "3"], "3"),
+    "store": (["--store", "s"], '"s"'),
+    "jobs": (["--jobs", "1"], "1"),
+    "device": (["--device", "cpu"], '"cpu"'),
+    "offline": (["--offline"], "true"),
+    "strict": (["--strict"], "true"),
+    "cell_timeout": (["--cell-timeout", "9.5"], "9.5"),
+    "cell_memory": (["--cell-memory", "2000"], "2000"),
+    "report": (["--no-report"], "false"),
+    "gallery": (["--gallery", "0"], "0"),
+    "mlflow": (["--mlflow", "sqlite:///m.db"], '"sqlite:///m.db"'),
+}
+
+
+def test_every_option_stands_in_a_file_or_has_a_reason_not_to() -> None:
+    said = {*VALUES, "weights"}  # which a test of its own looks at
+    assert set(OPTIONS) - set(NOT_IN_FILE) == said & set(OPTIONS)
+    assert all(len(reason) > 15 for reason in NOT_IN_FILE.values())
+
+
+@pytest.mark.parametrize("option", sorted(set(OPTIONS) & set(VALUES)))
+def test_a_file_says_what_the_flag_says(run: Run, tmp_path: Path, option: str) -> None:
+    flags, spelled = VALUES[option]
+    file = tmp_path / "grid.toml"
+    file.write_text(f"{option} = {spelled}\n")
+    by_flag = run("grid", *flags, "--print-config")
+    by_file = run("grid", "--config", file, "--print-config")
+    assert by_flag.returncode == by_file.returncode == 0, by_flag.stderr
+    assert by_flag.stdout == by_file.stdout
+    assert by_flag.stdout != run("grid", "--print-config").stdout
+    # What was printed is a file that says the same.
+    file.write_text(by_flag.stdout)
+    assert run("grid", "--config", file, "--print-config").stdout == by_flag.stdout
+
+
+def test_print_config_tells_the_defaults_and_runs_nothing(
+    run: Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = run("grid", "not-there.csv", "--out", out, "-c", "mlp", "--print-config")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert not out.exists()
+    printed = tomllib.loads(done.stdout)
+    assert printed["vectorizer"] == ["classic"]
+    assert printed["merge"] == ["dot", "cosdot", "l1", "l2"]
+    assert printed["head"] == ["mlp"]
+    sizes = printed["others"], printed["metric"], printed["gallery"]
+    assert sizes == (19, "top2", 20)
+    assert "protocol" in done.stdout.partition("# not set: ")[2]
+
+
+def test_flags_beat_the_file_and_the_file_beats_the_defaults(
+    run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "grid.toml"
+    file.write_text('head = ["mlp"]\nseeds = 4\nothers = 7\n')
+    flags = ("-c", "xgboost", "--seeds", "1")
+    done = run("grid", "--config", file, *flags, "--print-config")
+    printed = tomllib.loads(done.stdout)
+    assert (printed["head"], printed["seeds"]) == (["xgboost"], 1)
+    assert (printed["others"], printed["negatives"]) == (7, 5)
+
+
+def test_cells_and_short_names_are_printed_too(run: Run, tmp_path: Path) -> None:
+    text = (
+        '[alias]\nshort = "pixels?size=16"\n'
+        '[[cell]]\nname = "Paper, row 1"\nvectorizer = "short"\nhead = "cosine"\n'
+    )
+    file = tmp_path / "grid.toml"
+    file.write_text(text)
+    done = run("grid", "--config", file, "--print-config")
+    printed = tomllib.loads(done.stdout)
+    assert printed["vectorizer"] == []
+    assert printed["alias"] == {"short": "pixels?size=16"}
+    assert printed["cell"][0]["name"] == "Paper, row 1"
+
+
+def test_local_weights_go_into_the_name(run: Run) -> None:
+    flags = ("-v", "timm:resnet18", "--weights", "net.safetensors")
+    printed = tomllib.loads(run("grid", *flags, "--print-config").stdout)
+    assert printed["vectorizer"] == ["timm:resnet18@net.safetensors"]
+    assert "weights" not in printed
+
+
+def test_a_run_is_repeated_by_its_file_to_the_same_numbers(
+    run: Run, tmp_path: Path
+) -> None:
+    pairs = make_scenes(tmp_path / "pictures", n_scenes=60, n_views=2)
+    first, again = tmp_path / "first", tmp_path / "again"
+    asked = (
+        *("grid", pairs, "--images", pairs.parent, "-p", "none", "-p", "infonce"),
+        *("--components", 16, "-m", "l1", "-c", "cosine", "-c", "naive-bayes"),
+        *("--seed", 3, "--others", 9, "--negatives", 3, "--hard-negatives", 1),
+        *("--ensemble", 2, "--metric", "mrr", "--no-report", "--jobs", 1),
+        *("--store", tmp_path / "store"),
+    )
+    made = run(*asked, "--out", first)
+    assert made.returncode == 0, made.stderr
+    kept = tomllib.loads((first / "run.toml").read_text())
+    printed = tomllib.loads(run(*asked, "--out", first, "--print-config").stdout)
+    of_this_machine = {"store", "jobs", "strict"}
+    assert set(kept) - set(printed) == {"run", "protocol"}
+    assert printed == {name: kept.get(name, printed[name]) for name in printed}
+    assert set(printed) - set(kept) == of_this_machine
+    store = ("--store", tmp_path / "store")
+    done = run("grid", "--config", first / "run.toml", "--out", again, *store)
+    assert done.returncode == 0, done.stderr
+    for name in ("matrix.csv", "splits.csv"):
+        assert (first / name).read_bytes() == (again / name).read_bytes()
+    assert figures(first) == figures(again)
+    assert not (again / "report.html").exists()
+    assert done.stdout == made.stdout
+
+
+def figures(out: Path) -> list[dict[str, str]]:
+    """Return the rows of results.csv without what time and memory they took."""
+    with (out / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {name: text for name, text in row.items() if not name.endswith(("_s", "_mb"))}
+        for row in rows
+    ]
+
+
+def test_resolving_twice_changes_nothing() -> None:
+    options = dict.fromkeys([*OPTIONS, "cell", "alias"])
+    options |= {"projection": ["infonce"], "components": 8, "weights": None}
+    once = resolved(options)
+    assert resolved(once) == once
