@@ -18,6 +18,7 @@ from reliability import count
 from tllboost.errors import UsageError
 from tllboost.grid import GridResult
 from tllboost.grid.lock import LOCK, locked
+from tllboost.grid.processes import elsewhere
 from tllboost.splits import Protocol
 
 HAS_KILL = hasattr(signal, "SIGKILL") and hasattr(os, "fork")
@@ -243,3 +244,12 @@ def test_ctrl_c_ends_a_hanging_grid_with_130_and_it_can_go_on(
     assert not (out / LOCK).exists()
     done = grid_of(pairs, out, resume=True, protocol=Protocol("kfold"))
     assert (done.n_run, done.n_reused) == (0, 2)
+
+
+def test_a_warm_process_follows_to_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert elsewhere(os.getcwd) == str(tmp_path / name)

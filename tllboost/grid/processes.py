@@ -96,7 +96,7 @@ class OtherProcess:
             self._start()
         try:
             process = self._executor.submit(_ready).result()
-            future = self._executor.submit(_run, function, arguments)
+            future = self._executor.submit(_run, os.getcwd(), function, arguments)
             reason = _watched(future, lambda: look(process))
             if not reason:
                 self.returned = future.result()
@@ -203,5 +203,7 @@ def _ready() -> int:
     return os.getpid()
 
 
-def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _run(folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    # A warm process may stand where this one did when it was started.
+    os.chdir(folder)
     return function(*(opened(argument) for argument in arguments))
