@@ -20,6 +20,7 @@ COUNTED = {
     "bad pictures tried": "pictures that can't be read as they are, or try to harm",
     "bad tables tried": "tables with something wrong, or that try to harm",
     "bad stores tried": "stores that were damaged, foreign, or could not be written",
+    "bad disks tried": "disks under a grid or an output that were full or read-only",
     "bad bundles tried": "bundles that were damaged, tampered with or forged",
     "bad networks tried": "files of weights that were damaged, or try to harm",
     "bad numbers tried": "vectors and scores that are no use: NaN, infinite, constant",

@@ -47,7 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = _held(path)
     except OSError as error:
-        msg = f"{folder}: can't make the folder for the results ({error.strerror})"
+        msg = f"{folder}: can't be written ({error.strerror}): give another --out"
         raise DataError(msg) from error
     try:
         yield

@@ -46,6 +46,7 @@ _REMEDIES = {
     sqlite3.SQLITE_READONLY: "fix the permissions",
     sqlite3.SQLITE_CANTOPEN: "fix the permissions",
     sqlite3.SQLITE_FULL: "free some space",
+    sqlite3.SQLITE_IOERR: "free some space, see whether the disk is sound",
 }
 
 

@@ -1,0 +1,88 @@
+"""The same figures, whoever does the work, in whatever order and portions."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from killed_work import grid_of, make_pairs
+from reliability import count
+
+from tllboost.grid import run_grid
+from tllboost.heads import HEADS
+from tllboost.metrics import METRICS
+from tllboost.pairs import read_pairs
+from tllboost.splits import Protocol
+from tllboost.vectorizers import make_vectorizer
+from tllboost.vectorizing import vectorize
+
+COSTS = {"vectorize_s", "project_s", "fit_s", "score_s", "peak_memory_mb"}
+
+
+def results_of(out: Path) -> list[dict[str, str]]:
+    with (out / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in COSTS} for row in rows]
+
+
+def test_no_figure_of_any_head_hangs_on_the_workers_or_the_order_of_the_file(
+    tmp_path: Path,
+) -> None:
+    pairs = make_pairs(tmp_path, 40)
+    header, *rows = pairs.read_text().splitlines()
+    random.Random(3).shuffle(rows)
+    shuffled = tmp_path / "shuffled.csv"
+    shuffled.write_text("\n".join([header, *rows]))
+    heads = [name for name in HEADS if name != "joined"]  # made with its projection
+    projections = ["none", "infonce?epochs=2"]
+    for table, n_jobs in ((pairs, 1), (shuffled, 2)):
+        result = grid_of(
+            table,
+            tmp_path / str(n_jobs),
+            heads=heads,
+            projections=projections,
+            protocol=Protocol("holdout", n_others=4),
+            n_jobs=n_jobs,
+        )
+        assert result.exit_code == 0
+    one, other = results_of(tmp_path / "1"), results_of(tmp_path / "2")
+    assert one == other
+    assert len(one) == len(heads) * len(projections)
+    count("results compared", len(one))
+
+
+@pytest.mark.shared
+def test_the_size_of_a_batch_moves_figures_of_a_real_network_by_less_than_a_hundredth(
+    shared: Path, tll: Path, tmp_path: Path
+) -> None:
+    spec = f"onnx:{shared / 'weights' / 'mobilenetv2.onnx'}"
+    given = (tll / "pairs.csv").read_text(encoding="utf-8").splitlines()
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("\n".join(given[:49]), encoding="utf-8")
+    table = read_pairs(pairs, left=tll / "left", right=tll / "right")
+    found = []
+    for size in (1, 5, 32):
+        store = tmp_path / f"store{size}"
+        vectorizer = make_vectorizer(spec)
+        made = vectorize(vectorizer, table.paths, store=store, batch_size=size)
+        result = run_grid(
+            table,
+            [spec],
+            ["l1"],
+            ["logistic", "naive-bayes"],
+            out=tmp_path / f"out{size}",
+            store=store,
+            protocol=Protocol("kfold", n_folds=2, n_others=9),
+            n_jobs=1,
+        )
+        figures = [[row[name] for name in METRICS] for row in result.rows]
+        found.append((made.vectors, np.array(figures, float)))
+    (vectors, figures), *others = found
+    for other_vectors, other_figures in others:
+        scale = np.abs(vectors).max()
+        np.testing.assert_allclose(other_vectors, vectors, atol=1e-5 * scale)
+        np.testing.assert_allclose(other_figures, figures, atol=0.01)
+        count("results compared", len(figures))
