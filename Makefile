@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint fuzz audit reliability clean
+.PHONY: help install demo test browser lint fuzz audit reliability clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +18,20 @@ install: $(STAMP) ## Make .venv with the tllboost command (once; needs Python 3.
 demo: $(STAMP) ## Run the grid on the bundled demo set and score a new pair
 	$(BIN)/tllboost demo --out results/demo
 
-test: $(STAMP) ## Run the tests (JOBS=2 processes)
+test: $(STAMP) browser ## Run the tests (JOBS=2 processes)
 	$(BIN)/python -m pytest -n $(JOBS)
+
+browser: ## Install Chromium for the tests of pages, where this may
+	@there() { command -v chromium || command -v chromium-browser || \
+	  command -v google-chrome; }; \
+	if ! there >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Chromium for the tests of pages"; \
+	    { apt-get update && apt-get install -y --no-install-recommends chromium; } \
+	      >/dev/null 2>&1; \
+	  fi; \
+	  there >/dev/null || echo "no Chromium: the tests of pages skip"; \
+	fi
 
 lint: $(STAMP) ## Check style, types and layers
 	$(BIN)/ruff check

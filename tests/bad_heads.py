@@ -61,3 +61,11 @@ class DiesOnce(GaussianNB):
         except FileExistsError:
             return super().fit(X, y)
         os._exit(9)
+
+
+class Refuses(GaussianNB):
+    """Raises, and says so in words that a page must not take for its own."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        msg = "<b>no</b> </script>"
+        raise ValueError(msg)

@@ -35,7 +35,8 @@ function whole(value) {
 
 function percent(value) {
   if (!given(value)) return NONE;
-  return value > 0.999 && value < 1 ? ">0.999" : value < 0.001 && value > 0 ? "<0.001" : decimals(value);
+  // No probability of ours is nought or one: more digits would say so.
+  return value >= 0.9995 ? ">0.999" : value < 0.0005 ? "<0.001" : decimals(value);
 }
 
 function parts(...names) {

@@ -1,0 +1,305 @@
+"""report.html in a real browser: a run with hostile names, driven as people would."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browser import DESKTOP, PHONE, OpenPage, is_sideways, keep_picture
+
+from tllboost.grid import run_grid
+from tllboost.pairs import read_pairs
+from tllboost.report import write_report
+from tllboost.scenes import make_scenes
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+expect = pytest.importorskip("playwright.sync_api", reason="needs playwright").expect
+
+TAG = "<img src=x onerror=alert(1)>"
+REASON = "<b>no</b> </script>"  # of bad_heads:Refuses
+SCRIPT = "<"  # a folder: with its file "script>…", the end of a script
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the report of a small real run, some of whose pictures have bad names."""
+    folder = tmp_path_factory.mktemp("browser")
+    scenes = make_scenes(folder / "scenes", n_scenes=60, n_views=2)
+    pairs = hostile_names(scenes, folder / "pictures")
+    out = folder / "<b>run"
+    result = run_grid(
+        read_pairs(pairs, images=pairs.parent),
+        ["classic"],
+        ["dot", "l1"],
+        ["logistic", "naive-bayes", "bad_heads:Refuses"],
+        out=out,
+        store=folder / "store",
+        settings={"pairs": str(pairs)},
+    )
+    assert result.exit_code == 4
+    return write_report(out)
+
+
+def hostile_names(scenes: Path, folder: Path) -> Path:
+    """Copy the scenes under names that would be a tag, or the end of a script."""
+    (folder / SCRIPT).mkdir(parents=True)
+    with scenes.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lines = [["left", "right"]]
+    for number, row in enumerate(rows):
+        left, right = f"{TAG}{number}.jpg", f"{SCRIPT}/script>{number}.jpg"
+        shutil.copy(scenes.parent / f"{row['left']}.jpg", folder / left)
+        shutil.copy(scenes.parent / f"{row['right']}.jpg", folder / right)
+        lines.append([left, right])
+    table = folder / "pairs.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(lines)
+    return table
+
+
+@pytest.fixture
+def page(report: Path, open_page: OpenPage) -> Page:
+    return open_page(report)
+
+
+def texts(page: Page, selector: str) -> list[str]:
+    return [text.strip() for text in page.locator(selector).all_text_contents()]
+
+
+def test_every_part_of_the_report_is_there(page: Page) -> None:
+    shown = texts(page, "main h2")
+    assert shown == [
+        *("What was run", "The matrix", "One cell", "Pictures", "All cells"),
+        *("Gain over the plain cosine", "Accuracy against cost", "Failures", "Leaks"),
+    ]
+    plots = ["Top k", "ROC", "Precision and recall", "Reliability", "Scores"]
+    assert texts(page, "figure.chart h3") == plots
+    labels = page.locator("svg.plot").evaluate_all(
+        "all => all.map(one => one.getAttribute('aria-label'))"
+    )
+    assert len(labels) == len(plots) + 1
+    assert all(labels)
+
+
+def test_every_picture_has_a_text_and_every_control_a_name(page: Page) -> None:
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll('img')].filter(one => !one.alt).length
+        + [...document.querySelectorAll('button, select, input')].filter(one =>
+            !(one.textContent.trim() || one.ariaLabel || one.labels?.length
+              || one.querySelector('img[alt]'))).length"""
+    )
+    assert nameless == 0
+    assert page.locator("#gallery img").count() > 100
+
+
+def test_the_matrix_switches_its_metric(page: Page) -> None:
+    before = texts(page, ".heat td button")
+    page.select_option("#metric", "brier")
+    after = texts(page, ".heat td button")
+    assert before != after
+    expect(page.locator("#legend")).to_contain_text("Brier score")
+    expect(page.locator("#legend")).to_contain_text("lower is better")
+    expect(page.locator("table.all thead")).to_contain_text("Brier score ▲")
+    best = page.locator(".heat .best").first
+    assert float(best.text_content().strip("*")) == min(
+        float(text.strip("*=")) for text in after if text not in ("", "failed")
+    )
+
+
+def test_the_matrix_is_readable_without_colour(page: Page) -> None:
+    cells = texts(page, ".heat td button")
+    assert any(cell.endswith("*") for cell in cells)
+    assert cells.count("failed") == 2
+    name = page.locator(".heat .best").first.get_attribute("aria-label")
+    assert "best of all on the test pictures" in name
+
+
+def test_hovering_and_focus_both_show_the_interval(page: Page) -> None:
+    cell = page.locator(".heat td button").first
+    cell.hover()
+    expect(page.locator("#tip")).to_be_visible()
+    hovered = page.locator("#tip").text_content()
+    assert "top-2 accuracy 0." in hovered
+    assert "[0." in hovered
+    page.mouse.move(2, 2)
+    expect(page.locator("#tip")).to_be_hidden()
+    page.locator("#metric").focus()
+    page.keyboard.press("Tab")
+    for _ in range(6):
+        if page.evaluate("document.activeElement.closest('.heat') !== null"):
+            break
+        page.keyboard.press("Tab")
+    expect(page.locator("#tip")).to_have_text(hovered)
+    page.keyboard.press("Escape")
+    expect(page.locator("#tip")).to_be_hidden()
+
+
+def test_the_keyboard_alone_reaches_a_cell_and_its_plots(page: Page) -> None:
+    page.locator(".heat td button[tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator(".cell-name")).to_contain_text("classic · l1 · logistic")
+    assert page.evaluate("document.activeElement.id") == "cell-title"
+    assert page.locator(".heat [tabindex='0']").count() == 1
+
+
+def test_a_failed_cell_says_why(page: Page) -> None:
+    page.locator(".heat .failed").first.click()
+    expect(page.locator("#details")).to_contain_text("failed: ")
+    expect(page.locator("#details")).to_contain_text(REASON)
+    expect(page.locator("#failures")).to_contain_text(REASON)
+
+
+def test_the_table_sorts_by_any_column(page: Page) -> None:
+    button = page.locator("[data-sort='fit_s']")
+    button.click()
+    heading = page.locator("th:has([data-sort='fit_s'])")
+    expect(heading).to_have_attribute("aria-sort", "ascending")
+    assert page.evaluate("document.activeElement.dataset.sort") == "fit_s"
+    up = texts(page, "table.all tbody th")
+    page.keyboard.press("Enter")
+    expect(heading).to_have_attribute("aria-sort", "descending")
+    down = texts(page, "table.all tbody th")
+    done = [name for name in up if "Refuses" not in name]
+    assert [name for name in down if "Refuses" not in name] == done[::-1]
+    assert "Refuses" in up[-1]
+    assert "Refuses" in down[-1]
+
+
+def test_the_table_filters_by_words_head_and_ties(page: Page) -> None:
+    page.fill("#words", "L1 bayes")
+    assert texts(page, "table.all tbody th button") == ["classic · l1 · naive-bayes"]
+    expect(page.locator("#count")).to_have_text("1 of 7 cells")
+    page.fill("#words", "no such thing")
+    expect(page.locator("#count")).to_have_text("0 of 7 cells")
+    page.fill("#words", "")
+    page.select_option("#only-head", "logistic")
+    expect(page.locator("#count")).to_have_text("2 of 7 cells")
+    page.select_option("#only-head", "")
+    page.check("#only-ties")
+    ties = texts(page, "table.all tbody td:nth-of-type(2)")
+    assert ties
+    assert set(ties) <= {"* best", "= tied"}
+
+
+def test_a_picture_enlarges_beside_its_query_and_escape_closes(page: Page) -> None:
+    first = page.locator("#best-queries .query").first
+    first.locator(".candidates button").first.focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("#enlarged")
+    expect(dialog).to_be_visible()
+    expect(dialog.locator("img")).to_have_count(2)
+    expect(dialog).to_contain_text("candidate 1 of")
+    page.keyboard.press("ArrowRight")
+    expect(dialog).to_contain_text("candidate 2 of")
+    keep_picture(page, "report-enlarged")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+
+def test_the_match_is_framed_and_named_wherever_it_ranks(page: Page) -> None:
+    for query in page.locator(".query").all():
+        match = query.locator(".candidates li.match").first
+        expect(match).to_be_visible()
+        expect(match).to_contain_text("match")
+        border = "one => getComputedStyle(one).borderTopWidth"
+        assert match.locator("button").evaluate(border) == "4px"
+
+
+def test_all_candidates_come_when_asked_for(page: Page) -> None:
+    query = page.locator("#worst-queries .query").first
+    seen = query.locator(".candidates li:visible")
+    assert seen.count() == 8
+    query.locator(".more").click()
+    assert seen.count() == query.locator(".candidates li").count() > 8
+    expect(query.locator(".more")).to_have_attribute("aria-expanded", "true")
+
+
+def test_hostile_names_are_text_and_nothing_else(page: Page, report: Path) -> None:
+    assert "<b>run" not in report.read_text(encoding="utf-8")
+    assert page.locator("h1").text_content() == report.parent.name
+    assert page.locator("h1 b").count() == 0
+    names = page.locator("#gallery img").evaluate_all("all => all.map(one => one.alt)")
+    assert any(TAG in name for name in names)
+    assert any("</script>" in name for name in names)
+    assert page.locator("img[src='x']").count() == 0
+
+
+def test_the_command_is_copied(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.click("#copy")
+    expect(page.locator("#copy")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()").startswith("tllboost grid")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_the_page_fits_the_screen_in_both_schemes(
+    report: Path, open_page: OpenPage, size: tuple[int, int], scheme: str
+) -> None:
+    page = open_page(report, size=size, scheme=scheme)
+    assert not is_sideways(page)
+    red, _, _ = page.evaluate(
+        "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
+    )
+    assert (red < 60) == (scheme == "dark")
+    for part in ("top", "matrix", "cell", "gallery", "gain"):
+        page.evaluate("part => document.getElementById(part).scrollIntoView()", part)
+        keep_picture(page, f"report-{part}-{scheme}-{size[0]}")
+    page.locator(".query button").first.click()
+    assert not is_sideways(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_what_lies_below_it(
+    report: Path, open_page: OpenPage, scheme: str
+) -> None:
+    page = open_page(report, scheme=scheme)
+    faint = page.evaluate(CONTRAST)
+    assert faint == []
+
+
+CONTRAST = """() => {
+  const light = (text) => {
+    const [r, g, b] = text.match(/[0-9.]+/g).map((one) => {
+      const share = one / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const solid = (text) => /^rgb\\(/.test(text);
+  const below = (one) => {
+    for (; one; one = one.parentElement) {
+      const colour = getComputedStyle(one).backgroundColor;
+      if (solid(colour)) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const written = (one) =>
+    [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  return [...document.querySelectorAll("body *")]
+    .filter((one) => written(one) && one.checkVisibility())
+    .filter((one) => !(one instanceof SVGElement))
+    .map((one) => {
+      const [a, b] = [light(getComputedStyle(one).color), light(below(one))];
+      const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      return [contrast, one.className, one.textContent];
+    })
+    .filter(([contrast]) => contrast < 4.5);
+}"""
+
+
+def test_a_run_without_pictures_has_a_page_without_them(
+    report: Path, open_page: OpenPage, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(report.parent, tmp_path / "run")
+    page = open_page(write_report(copy, gallery=0))
+    assert "Pictures" not in texts(page, "main h2")
+    assert page.locator("img").count() == 0
+    assert page.locator(".heat .best").count() > 0
