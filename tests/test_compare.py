@@ -5,56 +5,22 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tomli_w
 from conftest import Run
 from makers import record
+from recorded_runs import COSINE, DOT, L1, write_run
 
 from tllboost import read_pairs, run_grid
 from tllboost.errors import DataError, UsageError
-from tllboost.grid.outputs import write_json, write_results
+from tllboost.grid.outputs import write_json
 from tllboost.grid.plan import Cell
-from tllboost.grid.records import write_record
-from tllboost.grid.summary import summarise
 from tllboost.report.compare import Change, compare_runs
 from tllboost.scenes import make_scenes
 from tllboost.splits import Protocol
-
-COSINE, DOT, L1 = (
-    Cell("classic", "none", "none", "cosine"),
-    Cell("classic", "none", "dot", "logistic"),
-    Cell("classic", "none", "l1", "logistic"),
-)
-
-
-def write_run(
-    out: Path,
-    records: list[dict[str, Any]],
-    *,
-    data: str = "d1",
-    protocol: Protocol | None = None,
-    tables_only: bool = False,
-    **run: Any,
-) -> Path:
-    """Write what a grid leaves behind."""
-    protocol = protocol or Protocol()
-    cells = list(dict.fromkeys(Cell(**one["cell"]) for one in records))
-    rows = summarise(cells, records, metric="top2", protocol=protocol.name)
-    out.mkdir()
-    write_results(out / "results.csv", rows)
-    write_json(out / "summary.json", {"cells": [one["id"] for one in records]})
-    told = run | {"run": {"data": data, "protocol": asdict(protocol)}}
-    (out / "run.toml").write_text(tomli_w.dumps(told))
-    write_json(out / "environment.json", {"versions": {"numpy": "2.1"}})
-    if not tables_only:
-        for one in records:
-            write_record(out, one)
-    return out
 
 
 def runs(

@@ -11,16 +11,20 @@ from typing import Any
 
 from tllboost.csv_cells import plain_cell
 from tllboost.errors import DataError
+from tllboost.grid.outputs import RESULT_COLUMNS
 from tllboost.grid.plan import Cell
 from tllboost.grid.records import read_record
-from tllboost.metrics import METRICS
 
 __all__ = ["Recorded", "read_recorded"]
 
 Record = dict[str, Any]
-_TEXTS = ("status", "metric", "protocol")
+_TEXTS = ("status", "metric", "protocol", "tied_with_best")
 # What tables of earlier versions may lack.
 _LATER = ("name", "error")
+_PARTS = ("vectorizer", "projection", "merge", "head")
+_NUMBERS = tuple(
+    name for name in RESULT_COLUMNS if name not in {*_TEXTS, *_LATER, *_PARTS}
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Recorded:
         Its ``results.csv``.
     records : dict of Cell to dict of int to dict
         What each cell came to, by seed; empty where the folder holds tables alone.
-    run : dict
-        Its ``run.toml``; empty where there is none.
+    run, summary : dict
+        Its ``run.toml`` and ``summary.json``; empty where there is none.
     versions : dict of str to str
         The libraries that it was made with.
     """
@@ -45,6 +49,7 @@ class Recorded:
     rows: dict[Cell, dict[str, Any]]
     records: dict[Cell, dict[int, Record]]
     run: dict[str, Any]
+    summary: dict[str, Any]
     versions: dict[str, str]
 
     @property
@@ -77,11 +82,13 @@ def read_recorded(out: Path) -> Recorded:
         If the folder holds no ``results.csv`` that can be read.
     """
     rows = _read_rows(out / "results.csv")
+    summary = _read(out / "summary.json", json.loads)
     return Recorded(
         out,
         rows,
-        _read_records(out, rows),
+        _read_records(out, rows, summary),
         _read(out / "run.toml", tomllib.loads),
+        summary,
         _table(_read(out / "environment.json", json.loads), "versions"),
     )
 
@@ -109,22 +116,21 @@ def _read_rows(path: Path) -> dict[Cell, dict[str, Any]]:
 
 
 def _cell_of(row: dict[str, str]) -> Cell:
-    parts = ("vectorizer", "projection", "merge", "head")
-    return Cell(*(plain_cell(row[part]) for part in parts))
+    return Cell(*(plain_cell(row[part]) for part in _PARTS))
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:
     texts = {name: plain_cell(row[name]) for name in _TEXTS}
     texts |= {name: plain_cell(row.get(name) or "") for name in _LATER}
-    numbers = [*METRICS, *(f"{m}_{end}" for m in METRICS for end in ("low", "high"))]
-    return texts | {name: float(row.get(name) or "nan") for name in numbers}
+    return texts | {name: float(row.get(name) or "nan") for name in _NUMBERS}
 
 
-def _read_records(out: Path, rows: dict[Cell, Any]) -> dict[Cell, dict[int, Record]]:
+def _read_records(
+    out: Path, rows: dict[Cell, Any], summary: dict[str, Any]
+) -> dict[Cell, dict[int, Record]]:
     """Return the records of all cells, or of none: half of a run is no run."""
-    ids = _read(out / "summary.json", json.loads).get("cells", [])
     found: dict[Cell, dict[int, Record]] = {}
-    for cell_id in ids:
+    for cell_id in summary.get("cells", []):
         record = read_record(out, str(cell_id))
         if record is None:
             return {}

@@ -1,0 +1,114 @@
+"""A run in MLflow: the real library and a real database, or one line without it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from makers import record
+from recorded_runs import COSINE, DOT, L1, write_run
+
+from tllboost.errors import DataError, MissingLibraryError, UsageError
+from tllboost.mlflow_log import log_run
+
+MISSING = importlib.util.find_spec("mlflow") is None
+needs_mlflow = pytest.mark.skipif(
+    MISSING, reason="needs MLflow, not there: pip install 'tllboost[mlflow]'"
+)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A finished run of three cells, one of them failed."""
+    lost = {"status": "failed", "error": "no memory"}
+    records = [record(COSINE, 0.25), record(DOT, 0.5), record(L1, 0.1, **lost)]
+    run = write_run(tmp_path / "mine", records, seed=3, head=["cosine", "logistic"])
+    (run / "report.html").write_text("<!doctype html>")
+    return run
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("where", ["folder", "sqlite"])
+def test_a_grid_is_a_run_and_each_cell_one_below_it(
+    where: str, out: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    database = f"sqlite:///{tmp_path}/ml/mlflow.db"
+    told: list[Any] = []
+    uri = str(tmp_path / "ml") if where == "folder" else database
+    (tmp_path / "ml").mkdir()
+    run_id = log_run(out, uri, progress=lambda *state: told.append(state))
+    assert capfd.readouterr() == ("", "")
+    assert [state[:2] for state in told] == [(1, 3), (2, 3), (3, 3)]
+    client = MlflowClient(tracking_uri=database)
+    experiment = client.get_experiment_by_name("tllboost")
+    found = client.search_runs([experiment.experiment_id])
+    runs = {run.info.run_name: run for run in found}
+    assert runs["mine"].info.run_id == run_id
+    assert runs["mine"].info.status == "FINISHED"
+    params = runs["mine"].data.params
+    assert params["head"] == "cosine, logistic"
+    assert params["protocol.n_others"] == "19"
+    assert (params["seed"], params["data"], params["n_cells"]) == ("3", "d1", "3")
+    assert runs["mine"].data.tags["version.numpy"] == "2.1"
+    files = {item.path for item in client.list_artifacts(run_id)}
+    assert {"results.csv", "run.toml", "summary.json", "report.html"} <= files
+    dot = runs["classic × dot × logistic"]
+    assert dot.data.tags["mlflow.parentRunId"] == run_id
+    assert dot.data.params["merge"] == "dot"
+    assert dot.data.metrics["top2"] == pytest.approx(0.5)
+    assert dot.data.metrics["gain"] == pytest.approx(0.25)
+    low, high = (dot.data.metrics[f"top2_{end}"] for end in ("low", "high"))
+    assert low < 0.5 < high
+    assert dot.data.tags["tied_with_best"] == "best"
+    assert dot.info.status == "FINISHED"
+    lost = runs["classic × l1 × logistic"]
+    assert lost.info.status == "FAILED"
+    assert lost.data.tags["error"] == "no memory"
+    assert "top2" not in lost.data.metrics
+    log_run(out, uri)
+    assert len(client.search_runs([experiment.experiment_id])) == 2 * len(runs)
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("uri", ["nonsense://there", "http://127.0.0.1:9"])
+def test_a_place_that_takes_nothing_is_one_line(
+    uri: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UsageError, match=f"--mlflow '{uri}'.*are complete") as caught:
+        log_run(out, uri)
+    assert "\n" not in str(caught.value)
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore")
+def test_very_long_settings_are_cut_to_what_servers_take(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    run = write_run(tmp_path / "mine", [record(DOT, 0.5)], vectorizer=["x" * 9000])
+    run_id = log_run(run, str(tmp_path / "ml"))
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/ml/mlflow.db")
+    assert len(client.get_run(run_id).data.params["vectorizer"]) == 500
+
+
+def test_without_mlflow_the_extra_is_named(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
+    with pytest.raises(MissingLibraryError, match=r"pip install 'tllboost\[mlflow\]'"):
+        log_run(out, "runs")
+
+
+def test_a_folder_without_a_run_is_named_before_anything_is_asked(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(DataError, match="no finished run lies here"):
+        log_run(tmp_path, "http://127.0.0.1:9")
