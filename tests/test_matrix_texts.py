@@ -21,8 +21,10 @@ from tllboost.grid.matrix_markdown import markdown_text
 from tllboost.grid.matrix_text import FORMATS, matrix_text
 from tllboost.grid.plan import Cell
 from tllboost.grid.summary import summarise
+from tllboost.report.recorded import read_recorded
 
 NASTY = "[x]*--_{}\\%$#&~^`\n<>|\"'?`猫é\x1b[31m www.x.org http://y @z"
+RUNS = sorted((Path(__file__).resolve().parents[1] / "results").glob("*/results.csv"))
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs}
 \usepackage{graphicx}
@@ -150,3 +152,15 @@ def test_latex_sets_the_table_whatever_the_names(tmp_path: Path) -> None:
     log = done.stdout.decode(errors="replace")
     assert done.returncode == 0, log[-2000:]
     assert "Missing character" not in log
+
+
+@pytest.mark.parametrize(
+    "run", [path.parent for path in RUNS], ids=lambda run: run.name
+)
+def test_the_matrices_of_the_committed_runs_are_what_their_results_say(
+    run: Path,
+) -> None:
+    found = read_recorded(run)
+    for form in FORMATS:
+        text = (run / f"matrix.{form}").read_text(encoding="utf-8")
+        assert text == matrix_text(found.as_rows(), found.metric, form)

@@ -92,7 +92,7 @@ def caption(rows: Sequence[Row], metric: str) -> str:
     """
     lower = " (lower is better)" if metric in LOWER_IS_BETTER else ""
     seeds = max(row["n_seeds"] for row in rows)
-    counted = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    counted = "1 seed" if seeds == 1 else f"{seeds:g} seeds"
     protocol = f"protocol {rows[0]['protocol']}, {counted}"
     return f"{metric}{lower}, {protocol}; ± is half of the 95 % interval"
 

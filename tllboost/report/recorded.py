@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ class Recorded:
     run: dict[str, Any]
     summary: dict[str, Any]
     versions: dict[str, str]
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Return the rows as a grid has them, ties told in its own metric."""
+        return [asdict(cell) | row for cell, row in self.rows.items()]
 
     @property
     def metric(self) -> str:
