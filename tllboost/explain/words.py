@@ -102,6 +102,7 @@ def short_form(explanation: Explanation) -> str:
         lines += ["", "nearest training matches, by mean cosine"]
         lines += [
             f"  {near.likeness:>7.3f}  {printable(' | '.join(near.ids))}"
+            + (", these very files" if near.is_same else "")
             for near in one.neighbours
         ]
     lines += [f"note: {printable(note)}" for note in one.notes]

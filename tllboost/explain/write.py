@@ -119,6 +119,8 @@ def _notes(explanation: Explanation) -> str:
         "Changes are in log-odds: +1 multiplies the odds of a match by 2.7. They don't "
         "add up to the score, because patches work together: of two that show the same "
         "thing, covering one may change nothing.",
+        "Where one picture is less sharp than the other, blurring the sharper one can "
+        "make them more alike: such patches speak against.",
         "The maps tell what this bundle looks at, not why two pictures are alike.",
         *map(pages_text, explanation.notes),
     ]
