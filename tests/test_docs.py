@@ -1,0 +1,78 @@
+"""The guides of docs/: all their code runs, and prints what they show."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from guides import GUIDES, ROOT, WEIGHTS, alike, play, prepare, shown_after
+
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.filterwarnings("default")  # what a guide's own code warns of is shown
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_all_code_of_a_guide_runs_and_prints_what_it_shows(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = page.read_text(encoding="utf-8")
+    weights = ROOT.parent / "shared" / "weights"
+    if any(name in text for name in WEIGHTS) and not weights.is_dir():
+        pytest.skip("needs the real weights of ../shared, not there")
+    modules = set(sys.modules)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TLLBOOST_STORE", raising=False)
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name, value in prepare(page, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    for block, printed in play(text):
+        shown = shown_after(text, block)
+        if shown is not None:
+            told = f"{page.name} shows\n{shown.text}\nand there was\n{printed}"
+            assert alike(shown.text, printed), told
+    for name in set(sys.modules) - modules:  # those that the guide wrote itself
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+    CHECKS.get(page.stem, lambda folder: None)(tmp_path)
+
+
+def _protocol(folder: Path) -> None:
+    """On noise the old protocol finds something, and ours nothing."""
+    leaking, held_out = (
+        _row(folder / "results" / run, "random-forest")
+        for run in ("leaking", "held-out")
+    )
+    assert float(leaking["roc_auc_low"]) > 0.55
+    assert float(held_out["roc_auc_low"]) < 0.5 < float(held_out["roc_auc_high"])
+
+
+CHECKS = {"protocol": _protocol}
+
+
+def _row(run: Path, head: str) -> dict[str, str]:
+    with (run / "results.csv").open(newline="", encoding="utf-8") as file:
+        return next(row for row in csv.DictReader(file) if row["head"] == head)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_links_to_files_that_exist(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_page_stands_in_the_index(page: Path) -> None:
+    if page.name != "README.md":
+        index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+        assert f"({page.name})" in index
+
+
+def test_alike_looks_past_figures_and_not_past_words() -> None:
+    shown = " classic dot .736= .743*\nresults in out"
+    assert alike(shown, " classic  dot .812*  .800\nresults in out\n")
+    assert not alike(shown, " classic l1 .736= .743*\nresults in out")
+    assert alike("first\n…\nlast", "first\nsecond\nthird\nlast\n")
