@@ -178,6 +178,31 @@ def test_tables_alone_are_enough(tmp_path: Path) -> None:
     assert "nobody knows whether the data is the same" in found.notes[0]
 
 
+@pytest.mark.parametrize("damage", ["{", "[]", '{"cells": 3}', '{"cells": [3]}'])
+def test_a_damaged_summary_leaves_the_tables(damage: str, tmp_path: Path) -> None:
+    one, two = runs(tmp_path, [record(DOT, 0.5)], [record(DOT, 0.7)])
+    (two / "summary.json").write_text(damage)
+    found = compare_runs(one, two)
+    assert (found.method, found.counts) == ("tables", {"better": 1})
+
+
+@pytest.mark.parametrize("key", ["cell", "seed", "figures", "resampled", "status"])
+@pytest.mark.parametrize("value", [None, {}, {"no": 1}])
+def test_a_damaged_record_leaves_the_tables(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    one, two = runs(tmp_path, [record(DOT, 0.5)], [record(DOT, 0.7)])
+    (path,) = (two / "cells").iterdir()
+    kept = json.loads(path.read_text())
+    if value is None:
+        del kept[key]
+    else:
+        kept[key] = value
+    path.write_text(json.dumps(kept))
+    found = compare_runs(one, two)
+    assert (found.method, found.counts) == ("tables", {"better": 1})
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -55,6 +55,7 @@ def compare(
     better or worse where the interval leaves out 0, else it is the same. Of many cells
     some change by chance: the last line says how many that would be.
     """
+    from tllboost.printable import printable
     from tllboost.report.compare import compare_runs
 
     found = compare_runs(before, after, metric)
@@ -62,7 +63,7 @@ def compare(
         typer.echo(json.dumps(found.as_dict(), indent=1))
         return
     for note in found.notes:
-        typer.echo(note, err=True)
+        typer.echo(printable(note), err=True)
     _print(found, [c for c in found.changes if every or c.changed])
 
 

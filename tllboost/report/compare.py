@@ -259,7 +259,7 @@ def _from_tables(
 
 def _values(records: Iterable[dict[str, Any]], metric: str) -> list[float]:
     found = [record["figures"][metric] for record in records]
-    return [math.nan if value is None else value for value in found]
+    return [math.nan if value is None else value for value in found] or [math.nan]
 
 
 def _verdict(

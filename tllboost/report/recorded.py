@@ -14,6 +14,7 @@ from tllboost.errors import DataError
 from tllboost.grid.outputs import RESULT_COLUMNS
 from tllboost.grid.plan import Cell
 from tllboost.grid.records import read_record
+from tllboost.metrics import METRICS
 
 __all__ = ["Recorded", "read_recorded"]
 
@@ -134,12 +135,23 @@ def _read_records(
 ) -> dict[Cell, dict[int, Record]]:
     """Return the records of all cells, or of none: half of a run is no run."""
     found: dict[Cell, dict[int, Record]] = {}
-    for cell_id in summary.get("cells", []):
-        record = read_record(out, str(cell_id))
-        if record is None:
-            return {}
-        found.setdefault(Cell(**record["cell"]), {})[record["seed"]] = record
+    try:
+        for cell_id in summary["cells"]:
+            record = read_record(out, str(cell_id))
+            if record is None or not _is_measured(record):
+                return {}
+            found.setdefault(Cell(**record["cell"]), {})[record["seed"]] = record
+    except (KeyError, TypeError):
+        return {}
     return found if set(found) == set(rows) else {}
+
+
+def _is_measured(record: Record) -> bool:
+    """Tell whether a record holds every metric, or failed."""
+    if record["status"] == "failed":
+        return True
+    tables = record["figures"], record["resampled"]
+    return record["status"] == "ok" and all(set(METRICS) <= set(t) for t in tables)
 
 
 def _read(path: Path, parse: Any) -> dict[str, Any]:
