@@ -25,8 +25,8 @@ def report(found: list[dict[str, Any]]) -> tuple[list[str], int]:
     """
     looked_up = [one for one in found if "skip_reason" not in one]
     if not looked_up:
-        line = f"Not audited: none of {len(found)} packages is in the list reached."
-        return [line, "Run make audit where the package index is."], 3
+        what = f"none of {len(found)} packages is in the list reached"
+        return [f"Not audited: {what}; run make audit where the package index is."], 3
     lines = [
         f"{one['name']} {one['version']}: {bug['id']}, mended in "
         f"{', '.join(bug['fix_versions']) or 'no version yet'}"
@@ -44,9 +44,9 @@ def main() -> int:
     try:
         found = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:300]
-        print(f"Not audited: pip-audit could not look anything up ({reason}).")
-        print("Run make audit where the package index can be reached.")
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        reason = said[-1].strip()[:200] if said else "it said nothing"
+        print(f"Not audited: {reason}; run make audit where the package index is.")
         return 3
     lines, code = report(found)
     print("\n".join(lines))

@@ -147,6 +147,6 @@ def _looks_like_image(name: str) -> bool:
 def _refuse_folder(error: OSError) -> None:
     msg = (
         f"can't list the folder {str(error.filename)!r} ({error.strerror}): "
-        "give a folder of pictures"
+        "give a folder of pictures that may be read"
     )
     raise DataError(msg) from error

@@ -1,0 +1,98 @@
+"""Names that are no text, or that are a page's code; folders that can't be listed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from conftest import Run, write_picture
+from PIL import Image
+from reliability import count
+
+LINUX = sys.platform.startswith("linux")
+NAMES = (b"no-text-\xff", b"<img src=x onerror=alert(1)>", b"</script>", "é\n".encode())
+
+
+def hostile_groups(folder: Path, n_groups: int = 24) -> Path:
+    """Make groups of two pictures that are alike, under names of every evil kind."""
+    for number in range(n_groups):
+        rng = np.random.default_rng(number)
+        colours = rng.integers(0, 256, (6, 6, 3))
+        name = NAMES[number % len(NAMES)].replace(b"/", b"\xe2\x88\x95")
+        group = folder / f"{number}{os.fsdecode(name)}"
+        group.mkdir(parents=True)
+        for view in range(2):
+            pixels = np.clip(colours + rng.normal(0, 20, colours.shape), 0, 255)
+            image = Image.fromarray(pixels.astype(np.uint8)).resize((48, 48))
+            image.save(group / os.fsdecode(b"%d\xfe.png" % view))
+    return folder
+
+
+@pytest.mark.skipif(not LINUX, reason="names like these need Linux")
+def test_pictures_under_any_name_go_through_a_grid_a_report_and_a_bundle(
+    run: Run, tmp_path: Path
+) -> None:
+    folder, out = hostile_groups(tmp_path / "pictures"), tmp_path / "out"
+    store = ("--store", tmp_path / "store")
+    how = ("-v", "pixels?size=4", "-c", "cosine", "--others", 3, "--jobs", 1)
+    done = run("grid", folder, "--groups", "folder", *how, *store, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert run("report", out).returncode == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in page
+    pictures = sorted(folder.glob("0*/*"))
+    done = run("score", out / "best.tllb", *pictures, *store)
+    assert done.returncode == 0, done.stderr
+    done = run("rank", out / "best.tllb", pictures[0], "--among", folder / "0x", *store)
+    assert done.returncode == 3
+    done = run(
+        *("rank", out / "best.tllb", pictures[0], "--among", pictures[1].parent, *store)
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    count("bad pictures tried", len(NAMES))
+
+
+CLOSED = """
+import os, sys
+from tllboost.errors import DataError
+from tllboost.groups import read_groups
+from tllboost.picture_names import name_pictures
+if os.getuid() == 0:  # nothing is closed to root
+    os.setresuid(65534, 65534, 65534)
+for read in (read_groups, lambda folder: name_pictures([folder])):
+    try:
+        read(sys.argv[1])
+    except DataError as error:
+        print(error.exit_code, error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "setresuid"), reason="no such permissions here")
+def test_a_folder_that_can_not_be_listed_is_named() -> None:
+    with TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        root = Path(name)
+        root.chmod(0o755)
+        closed = root / "closed"
+        for group in (root / "open", closed):
+            group.mkdir()
+            write_picture(group / "a.png", seed=0)
+        closed.chmod(0)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", CLOSED, root],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        finally:
+            closed.chmod(0o755)
+        assert (done.returncode, done.stderr) == (0, "")
+        said = f"3 can't list the folder {str(closed)!r} (Permission denied): "
+        assert done.stdout.count(said) == len(done.stdout.splitlines()) == 2
+    count("bad pictures tried", 2)
