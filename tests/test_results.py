@@ -86,3 +86,18 @@ def test_the_same_network_from_two_files_has_the_same_cosine() -> None:
     onnx, timm = frozen["mobilenetv2"], frozen["trainable"]
     for metric in ("top1", "top2", "top5", "mrr", "roc_auc"):
         assert float(onnx[metric]) == pytest.approx(float(timm[metric]), abs=0.005)
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_each_report_shows_the_figures_of_its_files(run: Path) -> None:
+    page = (run / "report.html").read_text(encoding="utf-8")
+    begin = '<script type="application/json" id="data">'
+    shown = json.loads(page.split(begin)[1].split("</script>")[0])
+    for cell, row in zip(shown["cells"], rows_of(run), strict=True):
+        assert cell["status"] == row["status"]
+        for metric, figures in cell["figures"].items():
+            ends = [row[metric], row[f"{metric}_low"], row[f"{metric}_high"]]
+            told = [float(end) if end else None for end in ends]
+            assert figures == pytest.approx(told, abs=1e-4)
+    # Pictures of people are nobody's to publish: the demo's alone are shown.
+    assert (shown["gallery"] is not None) == (run.name == "demo")
