@@ -34,8 +34,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(help="Folder of one grid's results.")],
-    after: Annotated[Path, typer.Argument(help="Folder of another's.")],
+    before: Annotated[
+        Path, typer.Argument(metavar="BEFORE", help="Folder of one grid's results.")
+    ],
+    after: Annotated[
+        Path, typer.Argument(metavar="AFTER", help="Folder of another's.")
+    ],
     metric: Annotated[
         str | None,
         typer.Option("--metric", help="What to compare in [as BEFORE shows]."),
