@@ -49,8 +49,9 @@ audit: $(STAMP) ## Look up known vulnerabilities of what is installed
 reliability: $(STAMP) ## Count faults survived and write docs/reliability.md
 	$(BIN)/python benchmarks/reliability_page.py
 
-clean: ## Remove .venv, caches and the demo's results
-	rm -rf $(VENV) build dist *.egg-info results/demo results/demo-pictures
+clean: ## Remove .venv, caches and the demo's cells and pictures
+	rm -rf $(VENV) build dist *.egg-info results/demo-pictures
+	rm -rf $(addprefix results/demo/,cells scores projections sides best.tllb)
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
