@@ -17,13 +17,23 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["DESKTOP", "PHONE", "OpenPage", "chromium", "is_sideways", "keep_picture"]
+__all__ = [
+    "ARGUMENTS",
+    "DESKTOP",
+    "PHONE",
+    "OpenPage",
+    "chromium",
+    "find_chromium",
+    "is_sideways",
+    "keep_picture",
+    "open_page",
+]
 
 DESKTOP, PHONE = (1280, 900), (360, 740)
 SCREENSHOTS = "TLLBOOST_SCREENSHOTS"
 """Environment variable: a folder that pictures of the pages are written to."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_ARGUMENTS = (
+ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -51,7 +61,7 @@ def chromium() -> Iterator[Browser]:
     api = pytest.importorskip("playwright.sync_api", reason="needs pip's playwright")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program, args=list(_ARGUMENTS)
+            executable_path=program, args=list(ARGUMENTS)
         )
         yield browser
         browser.close()

@@ -11,8 +11,9 @@ import pytest
 from browser import DESKTOP, PHONE, OpenPage, is_sideways, keep_picture
 
 from tllboost.grid import run_grid
+from tllboost.metrics import METRICS
 from tllboost.pairs import read_pairs
-from tllboost.report import write_report
+from tllboost.report import read_run, write_report
 from tllboost.scenes import make_scenes
 
 if TYPE_CHECKING:
@@ -109,6 +110,26 @@ def test_the_matrix_switches_its_metric(page: Page) -> None:
     assert float(best.text_content().strip("*")) == min(
         float(text.strip("*=")) for text in after if text not in ("", "failed")
     )
+
+
+def test_the_numbers_are_those_of_the_run(page: Page, report: Path) -> None:
+    rows = read_run(report.parent).rows()
+    for metric in METRICS:
+        page.select_option("#metric", metric)
+        shown = page.locator(".heat td button").evaluate_all(
+            "all => all.map(one => [one.dataset.cell, one.firstChild.textContent])"
+        )
+        assert len(shown) == 8
+        for cell, text in shown:
+            row = rows[int(cell)]
+            failed = row["status"] != "ok"
+            assert text == ("failed" if failed else f"{row[metric]:.3f}")
+
+
+def test_numbers_are_rounded_as_python_rounds_them(page: Page) -> None:
+    values = [0.8125, 0.1875, 0.0625, -0.0625, 0.0005, 0.2965, 1.0, 2.5, -0.0004]
+    shown = page.evaluate("values => values.map((one) => decimals(one))", values)
+    assert [text.replace("−", "-") for text in shown] == [f"{x:.3f}" for x in values]
 
 
 def test_the_matrix_is_readable_without_colour(page: Page) -> None:

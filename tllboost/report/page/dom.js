@@ -22,12 +22,15 @@ function draw(tag, properties, ...children) {
   return dress(document.createElementNS(SVG, tag), properties, children);
 }
 
+const LONG = 48;
+
 function byId(id) {
   return document.getElementById(id);
 }
 
 function facts(rows) {
-  const lines = rows.map(([term, text]) => [make("dt", {}, term), make("dd", {}, text)]);
+  const long = (text) => typeof text !== "string" || text.length > LONG;
+  const lines = rows.map(([term, text]) => [make("dt", { class: long(text) ? "long" : null }, term), make("dd", { class: long(text) ? "long" : null }, text)]);
   return make("dl", { class: "facts" }, lines);
 }
 

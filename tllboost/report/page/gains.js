@@ -1,6 +1,6 @@
 /* What each cell gains over the plain cosine of its vectorizer, with intervals. */
 
-const FEW_GAINS = 12;
+const FEW_GAINS = 15;
 let allGains = false;
 
 function drawGains() {

@@ -70,8 +70,8 @@ function queryCard(query) {
   return make(
     "article",
     { class: "card query" },
-    make("div", { class: "asked" }, pictureTile(query.query, "query", [make("b", {}, "query")], () => enlarge(views, Math.max(0, matchAt))), make("div", {}, make("p", { class: "small number" }, words), rest ? more : null)),
-    list,
+    make("div", { class: "asked" }, pictureTile(query.query, "query", [make("b", {}, "query")], () => enlarge(views, Math.max(0, matchAt)))),
+    make("div", {}, list, make("div", { class: "below small number" }, words, rest ? more : null)),
   );
 }
 

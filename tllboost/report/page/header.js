@@ -11,7 +11,7 @@ function drawHeader() {
       "p",
       { class: "lede soft" },
       [
-        (about.data || []).map(([label, text]) => `${text} ${label}`).join(" · "),
+        (about.data || []).filter(([, text]) => text !== "0").map(([label, text]) => `${text} ${label}`).join(" · "),
         protocol.name && `protocol ${protocol.name}`,
         seeds.length && plural(seeds.length, "seed"),
       ]
@@ -72,7 +72,7 @@ function drawHeadline() {
 
 function gainWords(won) {
   if (!given(won[1])) return "";
-  const sure = won[1] > 0 ? "above zero at 95 %" : won[2] < 0 ? "below zero at 95 %" : "may be nothing: zero lies inside";
+  const sure = won[1] > 0 ? "above zero at 95\u00a0%" : won[2] < 0 ? "below zero at 95\u00a0%" : "may be nothing: zero lies inside";
   return `${between(won, signed)} · ${sure}`;
 }
 
@@ -96,7 +96,7 @@ function drawRun(about, protocol, seeds) {
         ["protocol", [make("b", {}, protocol.name || ""), " ", protocol.text || ""]],
         ["seeds", seeds.join(", ")],
       ]),
-      folded("Settings", about.settings),
+      folded("Settings", [...(about.settings || []), ...(protocol.sizes ? [["protocol", protocol.sizes]] : [])]),
       folded("Versions and machine", about.environment),
     ),
   );

@@ -64,7 +64,7 @@ function isBaseline(cell) {
 function tieWords(cell) {
   const state = tied(cell);
   if (state === "best") return "best of all on the test pictures";
-  return state === "yes" ? "tied with the best at 95 %" : "";
+  return state === "yes" ? "tied with the best at 95\u00a0%" : "";
 }
 
 function mark(cell) {

@@ -1,13 +1,19 @@
 /* One small box of text beside what the pointer or the keyboard is on. */
 
 const tip = byId("tip");
+let tipOf = null;
 
 function showTip(anchor, lines) {
   tip.replaceChildren(
     ...lines.filter(Boolean).map((line, index) => make("div", { class: index ? "" : "lead" }, line)),
   );
   tip.hidden = false;
-  const place = anchor.getBoundingClientRect();
+  tipOf = anchor;
+  placeTip();
+}
+
+function placeTip() {
+  const place = tipOf.getBoundingClientRect();
   const box = tip.getBoundingClientRect();
   const edge = 8;
   const left = place.left + place.width / 2 - box.width / 2;
@@ -19,6 +25,8 @@ function showTip(anchor, lines) {
 
 function hideTip() {
   tip.hidden = true;
+  tip.replaceChildren();
+  tipOf = null;
 }
 
 /* Give an element a tip that hovering and focusing show alike. */
@@ -32,4 +40,11 @@ function giveTip(element, lines) {
 }
 
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
-document.addEventListener("scroll", hideTip, { capture: true, passive: true });
+
+/* The tip of what the keyboard is on goes along: to get there often scrolls the page. */
+function scrollTip() {
+  if (tipOf && tipOf === document.activeElement) placeTip();
+  else hideTip();
+}
+
+document.addEventListener("scroll", scrollTip, { capture: true, passive: true });

@@ -7,7 +7,15 @@ function given(value) {
 }
 
 function decimals(value, digits = 3) {
-  return given(value) ? value.toFixed(digits).replace("-", "−") : NONE;
+  return given(value) ? halfEven(value, digits).toFixed(digits).replace("-", "−") : NONE;
+}
+
+/* What lies in the very middle goes to the even digit, as in the tables and the terminal:
+   0.8125 is 0.812. */
+function halfEven(value, digits) {
+  const scaled = value * 10 ** digits;
+  const middle = Number.isInteger(value * 2 ** (digits + 1)) && Math.abs(scaled % 1) === 0.5;
+  return middle ? (2 * Math.round(scaled / 2)) / 10 ** digits : value;
 }
 
 function signed(value, digits = 3) {
