@@ -14,6 +14,7 @@ from tllboost.grid.called import Called, cell_names
 from tllboost.grid.counting import Progress
 from tllboost.grid.data import GridData, gather
 from tllboost.grid.ensembles import add_ensemble, ensemble_cell
+from tllboost.grid.few import few_notes
 from tllboost.grid.files import write_outputs, write_splits, write_summary
 from tllboost.grid.identity import cell_ids
 from tllboost.grid.leaks import leak_notes, leak_report, tuning_notes
@@ -242,6 +243,7 @@ def run_grid(
             n_run=len(missing),
             n_reused=len(finished),
             notes=[
+                *few_notes(data.splits(protocol, seeds[0]), protocol),
                 *leak_notes(data.splits(protocol, seeds[0]), protocol),
                 *tuning_notes(made, data, protocol, seeds),
             ],
