@@ -84,6 +84,7 @@ def report(
         from tllboost.mlflow_log import log_run
 
         log_run(run, mlflow)
+        message_to(quiet=quiet)(f"logged to {mlflow}")
 
 
 def _print(form: Format, rows: list[dict[str, object]], metric: str) -> None:
