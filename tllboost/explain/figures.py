@@ -120,6 +120,7 @@ def _overlay(
         "".join(shapes + marks),
         class_="map",
         viewBox=f"0 0 {size[0]} {size[1]}",
+        font_size=round(max(size) / min(20, 2 * grid), 1),
         aria_hidden="true",
     )
 
@@ -139,7 +140,7 @@ def _words(side: str, top: list[Patch]) -> str:
             )
             + tag(
                 "span",
-                " speaks against" if one.change > 0 else " speaks for a match",
+                " speaks against" if one.change > 0 else " speaks for",
                 class_="soft",
             ),
         )

@@ -30,6 +30,13 @@ def shares_card(explanation: Explanation) -> str:
         f"Shapley value). With none of them they are {signed(explanation.empty, '−')}, "
         f"with all {signed(explanation.log_odds, '−')}.",
     )
+    if explanation.empty > explanation.log_odds:
+        intro += tag(
+            "p",
+            "Without any of them both vectors are zero, so equal, and a pair looks "
+            "perfectly alike: each takes something away from that, and what counts is "
+            "which takes more.",
+        )
     rows = [(share.name, share.adds) for share in explanation.shares]
     return card("What each vectorizer adds", intro + _bars(rows, "vectorizer", "adds"))
 
@@ -52,16 +59,13 @@ def _bars(rows: Iterable[Row], what: str, figure: str) -> str:
     """Return rows of a name, a bar from a middle line, and the number."""
     rows = list(rows)
     most = max([abs(value) for _, value in rows] + [1e-12])
-    head = (
-        tag("th", what, scope="col")
-        + tag("td", class_="bars", aria_hidden="true")
-        + tag("th", figure, scope="col", class_="number")
+    head = tag("th", what, scope="col") + tag(
+        "th", figure, scope="col", class_="number"
     )
     body = "".join(
         tag(
             "tr",
-            tag("th", pages_text(name), scope="row")
-            + tag("td", _bar(value / most), class_="bars", aria_hidden="true")
+            tag("th", pages_text(name) + _bar(value / most), scope="row")
             + tag("td", signed(value, "−"), class_="number"),
         )
         for name, value in rows
@@ -77,9 +81,10 @@ def _bar(part: float) -> str:
     """Return a bar to the right of the middle for more, to the left for less."""
     start = 50 + min(0.0, 50 * part)
     kind = "more" if part > 0 else "less"
-    return tag(
+    bar = tag(
         "span", style=f"left:{start:.2f}%;width:{abs(50 * part):.2f}%", class_=kind
     )
+    return tag("span", bar, class_="bars")
 
 
 def neighbours_card(explanation: Explanation) -> str:

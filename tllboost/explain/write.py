@@ -91,10 +91,23 @@ def _verdict(explanation: Explanation, bundle: str | os.PathLike[str] | None) ->
     verdict = "A match" if one.is_match else "No match"
     return tag(
         "header",
-        tag("h1", f"{verdict}: probability {one.probability:.3f}")
+        tag("h1", f"{verdict}: probability {_sure(one.probability)}")
         + _scale(one.probability, one.threshold)
         + tag("dl", told, class_="facts"),
     )
+
+
+def _sure(probability: float) -> str:
+    """Return a probability with three digits, and never as if it were certain.
+
+    Examples
+    --------
+    >>> _sure(0.5), _sure(1e-6)
+    ('0.500', 'below 0.001')
+    """
+    if probability < 0.001:
+        return "below 0.001"
+    return "above 0.999" if probability > 0.999 else f"{probability:.3f}"
 
 
 def _scale(probability: float, threshold: float) -> str:

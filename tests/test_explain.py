@@ -1,0 +1,485 @@
+"""Explaining a pair: maps, shares, members, nearest training matches, the page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles import make_classifier, save, tiny_network
+from conftest import Run, write_picture
+from PIL import Image
+
+from tllboost.bundle.scoring import score_pair
+from tllboost.calibration import Calibration
+from tllboost.classifier import PairClassifier
+from tllboost.ensemble import ensemble
+from tllboost.errors import DataError, ImageError, UsageError
+from tllboost.explain import Explanation, explain, run_beside, short_form, write_page
+from tllboost.explain.covers import covered
+from tllboost.explain.leaves import leaf_blocks, leaves_of
+from tllboost.explain.nearest import nearest_matches, training_matches
+from tllboost.explain.words import telling_patches
+from tllboost.fitted import FittedCell
+from tllboost.grid import run_grid
+from tllboost.images import open_image
+from tllboost.pairs import read_pairs
+from tllboost.scenes import make_scenes
+from tllboost.scorer import PairScorer
+from tllboost.store import VectorStore
+from tllboost.vectorizers import make_vectorizer
+
+GRID = 4
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    return make_scenes(folder, n_scenes=40, n_views=2, size=96).parent
+
+
+@pytest.fixture(scope="module")
+def run_folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "out"
+    table = read_pairs(scenes / "pairs.csv", images=scenes)
+    run_grid(table, ["classic"], heads=["cosine"], out=out, store=out.parent / "store")
+    return out
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Two pictures without loss, so that a covered one can be written to a file."""
+    left = write_picture(tmp_path / "left.png", seed=1, size=(96, 80))
+    return left, write_picture(tmp_path / "right.png", seed=2, size=(70, 90))
+
+
+def looking(vectorizer: Any, merge: str = "dot", head: Any = "cosine") -> FittedCell:
+    """Return a cell whose head needs no training, with a curve of its own."""
+    scorer = PairScorer(merge, head)
+    from tllboost.heads.cosine import CosineHead
+
+    scorer.head_ = CosineHead()
+    scorer.calibration_, scorer.threshold_ = Calibration(8.0, -3.0), 0.4
+    return FittedCell(make_vectorizer(vectorizer), None, scorer)
+
+
+def fitted(scenes: Path, vectorizer: str, **options: Any) -> PairClassifier:
+    """Fit on two dozen pairs of scenes."""
+    X = [[scenes / f"scene_{i:04d}_{v}.jpg" for v in (0, 1)] for i in range(1, 25)]
+    model = PairClassifier(vectorizer, validation_fraction=0.3, n_jobs=1, **options)
+    return model.fit(X, [1] * len(X))
+
+
+def log_odds(classifier: PairClassifier, left: Path, right: Path) -> float:
+    """Score a pair as ``tllboost score`` does."""
+    score = score_pair(classifier, left, right)["score"]
+    return float(classifier.calibration_.log_odds(np.array(score)))
+
+
+# maps
+
+
+def planted(
+    folder: Path, thing: Path, backgrounds: tuple[Image.Image, Image.Image]
+) -> list[Path]:
+    """Paste one thing into two pictures, over 3 x 3 of their 8 x 8 patches."""
+    paths = [folder / "0.png", folder / "1.png"]
+    places = (20, 40), (80, 60)
+    for path, background, place in zip(paths, backgrounds, places, strict=True):
+        image = background.resize((160, 160))
+        image.paste(Image.open(thing).resize((60, 60)), place)
+        image.save(path)
+    return paths
+
+
+def lies_on_the_thing(found: Explanation) -> Iterator[tuple[bool, float, float]]:
+    """Tell of both maps whether the most telling patch does, and the mean changes."""
+    places = (found.left_map, (2, 1)), (found.right_map, (3, 4))
+    for changes, (row, column) in places:
+        inside = np.zeros(changes.shape, dtype=bool)
+        inside[row : row + 3, column : column + 3] = True
+        top = np.unravel_index(changes.argmin(), changes.shape)
+        yield bool(inside[top]), changes[inside].mean(), changes[~inside].mean()
+
+
+def test_covering_what_two_pictures_share_costs_the_most(
+    tmp_path: Path, scenes: Path
+) -> None:
+    flat = [Image.new("RGB", (9, 9), name) for name in ("lightsteelblue", "wheat")]
+    paths = planted(tmp_path, scenes / "scene_0007_0.jpg", (flat[0], flat[1]))
+    found = explain(ensemble([looking("classic")]), *paths)
+    for hit, inside, outside in lies_on_the_thing(found):
+        assert hit
+        assert inside < outside
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("number", [1, 4])
+def test_a_network_finds_what_two_photographs_share(
+    number: int, tmp_path: Path, scenes: Path, shared: Path
+) -> None:
+    behind = [
+        Image.open(scenes / f"scene_{number + side:04d}_0.jpg") for side in (20, 21)
+    ]
+    thing = scenes / f"scene_{number:04d}_0.jpg"
+    paths = planted(tmp_path, thing, (behind[0], behind[1]))
+    network = f"onnx:{shared / 'weights' / 'mobilenetv2.onnx'}"
+    found = explain(ensemble([looking(network)]), *paths)
+    for hit, inside, outside in lies_on_the_thing(found):
+        assert hit
+        assert inside < -0.05 < outside
+
+
+CLASSIFIERS: dict[str, Callable[[Path], PairClassifier]] = {
+    "one": lambda scenes: ensemble([looking("classic")]),
+    "fusion": lambda scenes: ensemble([looking("classic+pixels")]),
+    "trained": lambda scenes: fitted(scenes, "classic", head="logistic"),
+    "projected": lambda scenes: fitted(
+        scenes, "pixels?size=8", projection="infonce", head="cosine", device="cpu"
+    ),
+    "boosted": lambda scenes: fitted(scenes, "pixels+pixels?size=8", head="xgboost"),
+    "ensemble": lambda scenes: ensemble(
+        [looking("classic"), looking("classic+pixels"), looking("pixels?size=8")],
+        calibration=Calibration(0.7, 0.2),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_each_change_is_that_of_scoring_the_covered_picture(
+    kind: str, scenes: Path, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    classifier = CLASSIFIERS[kind](scenes)
+    found = explain(classifier, *pair, grid=GRID)
+    whole = log_odds(classifier, *pair)
+    assert found.log_odds == pytest.approx(whole, abs=1e-6)
+    for side, changes in enumerate((found.left_map, found.right_map)):
+        versions = list(covered(open_image(pair[side]), GRID))
+        assert len(versions) == changes.size
+        for patch in (0, 6, 15):
+            path = tmp_path / "covered.png"
+            versions[patch].save(path)
+            both = [path if one == side else pair[one] for one in (0, 1)]
+            assert changes.flat[patch] == pytest.approx(
+                log_odds(classifier, *both) - whole, abs=1e-4
+            )
+
+
+def test_a_large_photograph_is_covered_as_it_is_decoded(tmp_path: Path) -> None:
+    """Networks see a JPEG at a fraction of its size; the cover must be on that."""
+    network = tiny_network(tmp_path / "net.onnx")
+    classifier = ensemble([looking(f"onnx:{network}?size=64")])
+    (leaf,) = leaves_of(classifier.cells_).values()
+    left = write_picture(tmp_path / "left.jpg", seed=1, size=(1600, 1200))
+    right = write_picture(tmp_path / "right.png", seed=2)
+    assert leaf.input_size is not None
+    shrunk = open_image(left, shrink_to=leaf.input_size)
+    assert shrunk.width < 1600
+    found = explain(classifier, left, right, grid=2)
+    path = tmp_path / "covered.png"
+    list(covered(shrunk, 2))[3].save(path)
+    by_hand = log_odds(classifier, path, right) - log_odds(classifier, left, right)
+    assert found.left_map[1, 1] == pytest.approx(by_hand, abs=1e-5)
+
+
+@pytest.mark.parametrize("merge", ["dot", "l1", "l2"])
+def test_swapping_the_pictures_swaps_the_maps(
+    merge: str, scenes: Path, pair: tuple[Path, Path]
+) -> None:
+    classifier = fitted(scenes, "pixels?size=8", merge=merge, head="logistic")
+    there = explain(classifier, *pair, grid=GRID)
+    back = explain(classifier, *reversed(pair), grid=GRID)
+    np.testing.assert_allclose(there.left_map, back.right_map, atol=1e-6)
+    np.testing.assert_allclose(there.right_map, back.left_map, atol=1e-6)
+
+
+def test_covering_what_is_flat_changes_nothing(tmp_path: Path, pair: Any) -> None:
+    flat = tmp_path / "flat.png"
+    Image.new("RGB", (64, 48), (90, 120, 30)).save(flat)
+    found = explain(ensemble([looking("classic")]), flat, pair[1], grid=GRID)
+    assert not found.left_map.any()
+    assert telling_patches(found.left_map) == []
+    assert "nothing changes" in short_form(found)
+
+
+def test_a_picture_of_fewer_pixels_than_patches_is_no_problem(
+    tmp_path: Path, pair: Any
+) -> None:
+    tiny = tmp_path / "tiny.png"
+    Image.new("RGB", (3, 5), "red").save(tiny)
+    found = explain(ensemble([looking("pixels?size=8")]), tiny, pair[1], grid=8)
+    assert np.isfinite(found.left_map).all()
+
+
+def test_what_is_covered_is_not_stored(tmp_path: Path, pair: Any) -> None:
+    classifier = ensemble([looking("classic")], store=tmp_path / "store")
+    explain(classifier, *pair, grid=GRID)
+    with VectorStore(tmp_path / "store") as store:
+        assert [one["n_rows"] for one in store.info()] == [2]
+
+
+# shares and members
+
+
+def test_shares_sum_to_what_all_vectorizers_add(pair: Any) -> None:
+    classifier = ensemble([looking("classic+pixels+pixels?size=8")])
+    found = explain(classifier, *pair, grid=2)
+    assert [share.name for share in found.shares] == [
+        *("classic", "pixels", "pixels?size=8")
+    ]
+    added = sum(share.adds for share in found.shares)
+    assert found.empty + added == pytest.approx(found.log_odds, abs=1e-6)
+    # With zero vectors the cosine is 0, and the curve's intercept is left.
+    assert found.empty == pytest.approx(-3.0)
+
+
+def test_shares_of_two_are_what_each_adds_first_and_last(pair: Any) -> None:
+    classifier = ensemble([looking("classic+pixels")])
+    found = explain(classifier, *pair, grid=2)
+    alone = [
+        log_odds(ensemble([looking(name)]), *pair) for name in ("classic", "pixels")
+    ]
+    for one, other in ((0, 1), (1, 0)):
+        first = alone[one] - found.empty
+        last = found.log_odds - alone[other]
+        assert found.shares[one].adds == pytest.approx((first + last) / 2, abs=1e-5)
+
+
+def test_members_say_what_they_score_alone(pair: Any) -> None:
+    cells = [looking("classic"), looking("pixels?size=8")]
+    classifier = ensemble(cells, calibration=Calibration(0.7, 0.2))
+    found = explain(classifier, *pair, grid=2)
+    for member, cell in zip(found.members, cells, strict=True):
+        assert member.log_odds == pytest.approx(log_odds(ensemble([cell]), *pair))
+    said = sum(member.adds for member in found.members)
+    assert said + 0.2 == pytest.approx(found.log_odds)
+    assert [share.name for share in found.shares] == ["classic", "pixels?size=8"]
+
+
+def test_one_vectorizer_has_no_shares_and_one_cell_no_members(pair: Any) -> None:
+    found = explain(ensemble([looking("pixels")]), *pair, grid=2)
+    assert (found.shares, found.empty, found.members) == ([], None, [])
+
+
+def test_more_vectorizers_than_can_be_combined_are_told(pair: Any) -> None:
+    nine = "+".join(f"pixels?size={side}" for side in range(2, 11))
+    found = explain(ensemble([looking(nine)]), *pair, grid=2)
+    assert found.shares == []
+    assert "9 vectorizers" in found.notes[0]
+
+
+# nearest training matches
+
+
+def test_the_nearest_of_a_training_pair_is_itself(run_folder: Path) -> None:
+    matches = training_matches(run_folder)
+    pair = matches.paths[matches.left[0]], matches.paths[matches.right[0]]
+    classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
+    for order in (pair, pair[::-1]):
+        found = explain(classifier, *order, grid=2, run=run_folder)
+        first = found.neighbours[0]
+        assert first.is_same
+        assert [one.resolve() for one in first.paths] == [
+            one.resolve() for one in order
+        ]
+        assert first.cosines == pytest.approx((1, 1), abs=1e-5)
+        likeness = [one.likeness for one in found.neighbours]
+        assert likeness == sorted(likeness, reverse=True)
+        assert len(likeness) == 5
+        assert ", these very files" in short_form(found)
+
+
+def test_neighbours_come_from_the_training_side_alone(run_folder: Path) -> None:
+    matches = training_matches(run_folder)
+    rows = (run_folder / "splits.csv").read_text(encoding="utf-8").splitlines()
+    trained = {frozenset(row.split(",")[:2]) for row in rows if ",1,train," in row}
+    named = np.array(matches.ids, dtype=object)
+    pairs = zip(named[matches.left], named[matches.right], strict=True)
+    assert {frozenset(pair) for pair in pairs} == trained
+
+
+def test_pictures_that_are_gone_are_left_out(
+    run_folder: Path, pair: Any, tmp_path: Path
+) -> None:
+    matches = training_matches(run_folder)
+    classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
+    leaves = leaves_of(classifier.cells_)
+    blocks, _ = leaf_blocks(leaves, pair, store=None)
+    lost = matches.left[0]
+    matches.paths[lost] = tmp_path / "gone.jpg"
+    near, n_lost = nearest_matches(
+        matches, pair, leaves, blocks, n_nearest=99, store=run_folder.parent / "store"
+    )
+    assert n_lost == 1
+    assert len(near) == len(matches.left) - 1
+    assert matches.ids[lost] not in [name for one in near for name in one.ids]
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path: Path, pair: Any) -> None:
+    classifier = ensemble([looking("pixels")])
+    with pytest.raises(DataError, match="--run DIR"):
+        explain(classifier, *pair, grid=2, run=tmp_path)
+    assert run_beside(tmp_path / "best.tllb") is None
+
+
+# refusals
+
+
+def test_what_can_not_be_explained_is_refused(tmp_path: Path, pair: Any) -> None:
+    classifier = ensemble([looking("pixels")])
+    with pytest.raises(UsageError, match="grid=1 is out of range; it must be 2 to 32"):
+        explain(classifier, *pair, grid=1)
+    with pytest.raises(ImageError, match=r"none\.jpg"):
+        explain(classifier, pair[0], tmp_path / "none.jpg")
+    np.savez(tmp_path / "v.npz", ids=["left", "right"], vectors=np.eye(2))
+    with pytest.raises(UsageError, match="nothing to cover"):
+        explain(ensemble([looking(f"vectors:{tmp_path}/v.npz")]), *pair)
+
+
+# page
+
+
+class Names(HTMLParser):
+    """Collects the tags of a page and what they are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.alts: list[str | None] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        assert not [key for key, _ in attrs if key.startswith("on")]
+        if tag == "img":
+            self.alts.append(dict(attrs).get("alt"))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_names_of_files_are_text_on_the_page(tmp_path: Path) -> None:
+    folder = tmp_path / "<script>alert(1)<"
+    folder.mkdir()
+    left = write_picture(folder / '"><img src=x onerror=alert(1)>.png', seed=1)
+    right = write_picture(folder / "two\nlines\u202e&amp;.png", seed=2)
+    found = explain(ensemble([looking("classic+pixels")]), left, right, grid=2)
+    page = write_page(found, tmp_path / "pair.html", bundle=folder / "best.tllb")
+    seen = Names()
+    seen.feed(page.read_text(encoding="utf-8"))
+    assert seen.tags.count("script") == 1
+    assert seen.tags.count("img") == 2
+    assert str(left) in seen.text
+    assert "two\\nlines\\u202e&amp;.png" in seen.text
+    assert all(seen.alts)
+
+
+def test_a_name_that_is_no_text_can_be_shown(tmp_path: Path, pair: Any) -> None:
+    odd = Path(f"{tmp_path}/\udcff.png")
+    try:
+        shutil.copy(pair[0], odd)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no name that is not UTF-8")
+    found = explain(ensemble([looking("pixels")]), odd, pair[1], grid=2)
+    page = write_page(found, tmp_path / "pair.html")
+    assert "\\udcff.png" in page.read_text(encoding="utf-8")
+
+
+def test_the_page_is_small_and_says_all_in_words(scenes: Path, tmp_path: Path) -> None:
+    left = write_picture(tmp_path / "large.jpg", seed=1, size=(3000, 2000))
+    found = explain(ensemble([looking("classic")]), left, scenes / "scene_0002_0.jpg")
+    text = write_page(found, tmp_path / "pair.html").read_text(encoding="utf-8")
+    assert len(text) < 2_000_000
+    for patch in telling_patches(found.left_map):
+        assert patch.words.replace("-", "−") in text
+
+
+# commands
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    network = tiny_network(folder / "net.onnx")
+    classifier = make_classifier(f"onnx:{network}", "cosine", n_dims=3)
+    return save(folder / "best.tllb", classifier, 3)
+
+
+def test_explain_writes_a_page_and_prints_the_short_form(
+    run: Run, bundle: Path, pair: Any, tmp_path: Path
+) -> None:
+    page = tmp_path / "pair.html"
+    done = run("explain", bundle, *pair, "--out", page, "--grid", 3)
+    assert (done.returncode, done.stderr) == (0, f"page: {page}\n")
+    plain = run("score", bundle, *pair)
+    assert done.stdout.startswith(plain.stdout)
+    assert "covered in the left picture" in done.stdout
+    assert "row " in done.stdout
+    assert "--run DIR" in page.read_text(encoding="utf-8")
+    quiet = run("explain", bundle, *pair, "--out", page, "--grid", 3, "-q", "--json")
+    assert quiet.stderr == ""
+    assert len(quiet.json["left_map"]) == 3
+    assert (
+        quiet.json["probability"]
+        == run("score", bundle, *pair, "--json").json["probability"]
+    )
+
+
+def test_score_explains_without_a_page(
+    run: Run, bundle: Path, pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    done = run("score", bundle, *pair, "--explain")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("  row ") == 6
+    told = run("score", bundle, *pair, "--explain", "--json").json
+    assert told["decision"] in done.stdout
+    assert set(tmp_path.iterdir()) - set(before) <= {tmp_path / "cache"}
+    for wrong in (["--csv"], ["--json", "--pairs", "pairs.csv"]):
+        pictures = [] if "--pairs" in wrong else pair
+        refused = run("score", bundle, *pictures, "--explain", *wrong)
+        assert refused.returncode == 2
+        assert "--explain" in refused.stderr
+
+
+def test_a_bundle_beside_its_run_shows_the_nearest(
+    run: Run, run_folder: Path, tmp_path: Path
+) -> None:
+    matches = training_matches(run_folder)
+    page = tmp_path / "pair.html"
+    pair = matches.paths[matches.left[1]], matches.paths[matches.right[1]]
+    given = [*pair, "--out", page, "--grid", 2, "--json", "--store"]
+    given.append(run_folder.parent / "store")
+    done = run("explain", run_folder / "best.tllb", *given)
+    assert done.json["nearest"][0]["same_files"]
+    assert page.read_text(encoding="utf-8").count("<img ") == 2 + 2 * 5
+    moved = shutil.copy(run_folder / "best.tllb", tmp_path / "moved.tllb")
+    assert run("explain", moved, *given).json["nearest"] == []
+    named = run("explain", moved, *given, "--run", run_folder)
+    assert named.json["nearest"] == done.json["nearest"]
+
+
+def test_a_bad_bundle_picture_run_or_place_is_one_line(
+    run: Run, bundle: Path, pair: Any, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.tllb"
+    bad.write_bytes(bundle.read_bytes()[:-200])
+    page = tmp_path / "pair.html"
+    for code, arguments in (
+        (5, [bad, *pair]),
+        (3, [bundle, pair[0], tmp_path / "none.jpg"]),
+        (3, [bundle, *pair, "--run", tmp_path]),
+        (2, [bundle, *pair, "--grid", "99"]),
+    ):
+        done = run("explain", *arguments, "--out", page)
+        assert (done.returncode, done.stdout) == (code, ""), done
+        assert code == 2 or done.stderr.count("\n") == 1
+    assert not page.exists()
+    (tmp_path / "file").touch()
+    done = run("explain", bundle, *pair, "--grid", 2, "--out", tmp_path / "file" / "p")
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
