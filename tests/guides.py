@@ -25,6 +25,7 @@ __all__ = [
     "Block",
     "alike",
     "blocks_of",
+    "parse_command",
     "play",
     "prepare",
     "shell_lines",
@@ -72,6 +73,25 @@ def shell_lines(text: str) -> list[str]:
     """Return the lines of all shell blocks, those that end in a backslash joined."""
     shell = "".join(one.text for one in blocks_of(text) if one.kind == "sh")
     return [line for line in re.sub(r"\\\n\s*", "", shell).splitlines() if line]
+
+
+def parse_command(line: str) -> None:
+    """Raise unless a line of ``tllboost`` names a command and options that there are.
+
+    Parsing alone: options, how many arguments, their types. Nothing is run.
+    """
+    import typer
+
+    from tllboost.cli.app import app
+
+    words = shlex.split(line.partition(" > ")[0])[1:]
+    command, context = typer.main.get_command(app), None
+    name = "tllboost"
+    while hasattr(command, "commands"):
+        context = command.make_context(name, words[:1], parent=context)
+        name, *words = words
+        command = command.commands[name]
+    command.make_context(name, words, parent=context)
 
 
 def shown_after(text: str, block: Block) -> Block | None:

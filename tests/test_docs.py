@@ -8,7 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from guides import GUIDES, ROOT, WEIGHTS, alike, play, prepare, shown_after
+from conftest import Run
+from guides import (
+    GUIDES,
+    ROOT,
+    WEIGHTS,
+    alike,
+    parse_command,
+    play,
+    prepare,
+    shell_lines,
+    shown_after,
+)
+from test_cli_help import COMMANDS
+from test_results import script
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
@@ -69,6 +82,31 @@ def test_every_page_stands_in_the_index(page: Path) -> None:
     if page.name != "README.md":
         index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
         assert f"({page.name})" in index
+
+
+def test_the_page_of_commands_is_what_the_commands_say() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert text == script("commands_page").page(), "python benchmarks/commands_page.py"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_of_commands_has_the_options_of_help(name: str, run: Run) -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    section = text.partition(f"## tllboost {name}\n")[2].partition("\n## ")[0]
+    table = section[section.rindex("\n| option | what |") :]
+    told = run(*name.split(), "--help").stdout
+    listed = set(re.findall(r"(?m)^│ (?:\*? {0,4})(--[a-z-]+)", told)) - {"--help"}
+    assert listed or name == "list"
+    assert listed == set(re.findall(r"(?m)^\| `(--[a-z-]+)", table))
+
+
+@pytest.mark.parametrize("page", ["commands.md"])
+def test_every_example_of_a_page_is_a_command_that_there_is(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    lines = shell_lines(text)
+    assert lines
+    for line in lines:
+        parse_command(line)
 
 
 def test_alike_looks_past_figures_and_not_past_words() -> None:

@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import typer
+from guides import blocks_of, parse_command, shell_lines
 
 from tllboost import errors
-from tllboost.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"(?m)^```(\w+)\n(.*?)^```$", TEXT, flags=re.DOTALL)
-SHELL_LINES = [
-    line
-    for kind, block in BLOCKS
-    if kind == "sh"
-    for line in block.splitlines()
-    if line
-]
+SHELL_LINES = shell_lines(TEXT)
 COMMAND_LINES = [line for line in SHELL_LINES if line.startswith("tllboost ")]
-EXAMPLES = [block for kind, block in BLOCKS if kind == "python"]
+EXAMPLES = [one.text for one in blocks_of(TEXT) if one.kind == "python"]
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)
 def test_readme_commands_and_their_options_exist(line: str) -> None:
-    words = shlex.split(line)[1:]
-    command, context = typer.main.get_command(app), None
-    name = "tllboost"
-    while hasattr(command, "commands"):
-        context = command.make_context(name, words[:1], parent=context)
-        name, *words = words
-        command = command.commands[name]
-    # Parsing alone: options, how many arguments, their types. Nothing is run.
-    command.make_context(name, words, parent=context)
+    parse_command(line)
 
 
 def test_readme_shows_no_other_shell_lines_than_make() -> None:
