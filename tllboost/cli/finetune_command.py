@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tllboost.cli.completion import complete_protocol, complete_vectorizer
 from tllboost.cli.options import (
     Anywhere,
     Device,
@@ -41,6 +42,7 @@ def finetune(
         typer.Option(
             "--vectorizer",
             "-v",
+            autocompletion=complete_vectorizer,
             help="The network to train: timm:NAME@FILE or clip:ARCH:TAG@FILE.",
         ),
     ],
@@ -61,6 +63,7 @@ def finetune(
         str | None,
         typer.Option(
             "--protocol",
+            autocompletion=complete_protocol,
             help="Whose training side to learn from: holdout, or given where the "
             "table has a split column.",
         ),

@@ -7,6 +7,14 @@ from typing import Annotated
 
 import typer
 
+from tllboost.cli.completion import (
+    complete_head,
+    complete_merge,
+    complete_metric,
+    complete_projection,
+    complete_protocol,
+    complete_vectorizer,
+)
 from tllboost.cli.grid_run import resolved, run
 from tllboost.cli.options import (
     Anywhere,
@@ -67,7 +75,12 @@ def grid(
     anywhere: Anywhere = False,
     vectorizer: Annotated[
         list[str] | None,
-        typer.Option("--vectorizer", "-v", help="Vectorizer, repeatable [classic]."),
+        typer.Option(
+            "--vectorizer",
+            "-v",
+            autocompletion=complete_vectorizer,
+            help="Vectorizer, repeatable [classic].",
+        ),
     ] = None,
     weights: Annotated[
         Path | None,
@@ -78,6 +91,7 @@ def grid(
         typer.Option(
             "--projection",
             "-p",
+            autocompletion=complete_projection,
             help="Learned map of the vectors, repeatable: none, infonce, triplet, "
             "contrastive, finetune, siamese-cnn [none].",
         ),
@@ -94,11 +108,21 @@ def grid(
     ] = None,
     merge: Annotated[
         list[str] | None,
-        typer.Option("--merge", "-m", help="Merge, repeatable [dot cosdot l1 l2]."),
+        typer.Option(
+            "--merge",
+            "-m",
+            autocompletion=complete_merge,
+            help="Merge, repeatable [dot cosdot l1 l2].",
+        ),
     ] = None,
     head: Annotated[
         list[str] | None,
-        typer.Option("--head", "-c", help="Head, repeatable [all]."),
+        typer.Option(
+            "--head",
+            "-c",
+            autocompletion=complete_head,
+            help="Head, repeatable [all].",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the results.")
@@ -107,13 +131,18 @@ def grid(
         str | None,
         typer.Option(
             "--protocol",
+            autocompletion=complete_protocol,
             help="holdout, kfold, given or holidays2017; by default holdout, or given "
             "where the table has a split column.",
         ),
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option("--metric", help="What the matrix shows [top2]."),
+        typer.Option(
+            "--metric",
+            autocompletion=complete_metric,
+            help="What the matrix shows [top2].",
+        ),
     ] = None,
     seed: Seed = 0,
     seeds: Annotated[
@@ -204,6 +233,14 @@ def grid(
             "all pictures out.",
         ),
     ] = 20,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            "--mlflow",
+            metavar="URI",
+            help="Also log the run to this MLflow server or folder.",
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -70,6 +70,8 @@ def run(options: Options, *, quiet: bool = False, as_json: bool = False) -> None
     if options["pairs"] is None or options["out"] is None:
         msg = "grid needs a pair table and --out FOLDER: see tllboost grid --help"
         raise UsageError(msg)
+    if options["mlflow"] is not None:
+        _refuse_absent_mlflow()
     names = ("images", "left", "right", "groups", "anywhere")
     options = resolved(options)
     table = read_input(options["pairs"], **{name: options[name] for name in names})
@@ -86,6 +88,7 @@ def run(options: Options, *, quiet: bool = False, as_json: bool = False) -> None
         print_matrix(result.rows, result.metric)
     _tell(result, say)
     report = _write_report(result.out, options, quiet, say)
+    _log(result.out, options, quiet, say)
     if as_json:
         typer.echo(json_text(_summary(result, report)))
     if result.exit_code:
@@ -171,6 +174,28 @@ def _write_report(
         page = write_report(out, gallery=options["gallery"], progress=progress)
     say(f"report: {printable(page)}")
     return page
+
+
+def _log(out: Path, options: Options, quiet: bool, say: Message) -> None:
+    """Log the run to MLflow, if that was asked."""
+    if options["mlflow"] is None:
+        return
+    from tllboost.mlflow_log import log_run
+
+    with progress_bar(quiet=quiet) as progress:
+        log_run(out, options["mlflow"], progress=progress)
+    say(f"logged to MLflow: {options['mlflow']}")
+
+
+def _refuse_absent_mlflow() -> None:
+    """Tell before the work, not after it."""
+    from importlib.util import find_spec
+
+    if find_spec("mlflow") is None:
+        from tllboost.errors import MissingLibraryError
+
+        msg = "--mlflow: MLflow is not installed: pip install 'tllboost[mlflow]'"
+        raise MissingLibraryError(msg)
 
 
 def _summary(result: GridResult, report: Path | None) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tllboost.cli.completion import complete_device, complete_groups
+
 __all__ = [
     "Anywhere",
     "Device",
@@ -42,6 +44,7 @@ Groups = Annotated[
     str | None,
     typer.Option(
         "--groups",
+        autocompletion=complete_groups,
         help="Pictures of one group match, PAIRS being their folder: 'folder' for a "
         "subfolder a group, or a pattern of the file names with one part in "
         "parentheses.",
@@ -56,7 +59,12 @@ Store = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="Where networks run: auto, cpu or cuda.")
+    str,
+    typer.Option(
+        "--device",
+        autocompletion=complete_device,
+        help="Where networks run: auto, cpu or cuda.",
+    ),
 ]
 Offline = Annotated[
     bool,

@@ -1,0 +1,133 @@
+"""Shells complete commands, options and the names that options take."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tllboost.heads import HEADS
+from tllboost.metrics import METRICS
+from tllboost.splits import PROTOCOLS
+
+COMMAND = (sys.executable, "-m", "tllboost")
+HEAVY = ("sklearn", "torch", "xgboost", "timm", "open_clip", "onnxruntime", "skimage")
+
+
+def complete(line: str) -> list[str]:
+    """Ask as bash does: the words, and which of them is being typed."""
+    words = line.split(" ")
+    code = (
+        "import sys\n"
+        "from tllboost.cli import main\n"
+        "try:\n    main()\n"
+        f"finally:\n    heavy = [m for m in {HEAVY} if m in sys.modules]\n"
+        "    assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "_TLLBOOST_COMPLETE": "complete_bash",
+            "COMP_WORDS": "\n".join(words),
+            "COMP_CWORD": str(len(words) - 1),
+        },
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("tllboost gr", {"grid"}),
+        ("tllboost store ", {"info", "verify", "prune"}),
+        ("tllboost grid --print", {"--print-config"}),
+        ("tllboost grid -c ", set(HEADS)),
+        ("tllboost grid -c xg", {"xgboost", "xgboost-rank"}),
+        ("tllboost grid -m cos", {"cosdot"}),
+        ("tllboost grid -m dot+l", {"dot+l1", "dot+l2"}),
+        ("tllboost grid -p tri", {"triplet"}),
+        ("tllboost grid -p triplet/con", {"triplet/contrastive"}),
+        ("tllboost grid -v pix", {"pixels"}),
+        ("tllboost grid -v classic+pi", {"classic+pixels"}),
+        ("tllboost vectorize x -v onn", {"onnx:"}),
+        ("tllboost grid --protocol ", set(PROTOCOLS)),
+        ("tllboost grid --metric ", set(METRICS)),
+        ("tllboost grid --device c", {"cpu", "cuda"}),
+        ("tllboost grid --groups f", {"folder"}),
+        ("tllboost list n", {"networks"}),
+    ],
+)
+def test_names_are_completed_without_a_model_library(
+    line: str, offered: set[str]
+) -> None:
+    assert set(complete(line)) == offered
+
+
+def test_networks_are_offered_by_name() -> None:
+    assert {"timm:", "timm:resnet50", "timm-grid:"} <= set(
+        complete("tllboost grid -v timm")
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_installs_itself(shell: str, tmp_path: Path) -> None:
+    home = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        # Without a shell around it, the option takes the shell's name.
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+    }
+    done = subprocess.run(
+        [*COMMAND, "--install-completion", shell],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=home,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{shell} completion installed" in done.stdout
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("_TLLBOOST_COMPLETE" in path.read_text() for path in written)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+def test_bash_completes_with_the_installed_script(tmp_path: Path) -> None:
+    tllboost = tmp_path / "tllboost"
+    tllboost.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tllboost "$@"\n')
+    tllboost.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+    }
+    shown = subprocess.run(
+        [tllboost, "--show-completion", "bash"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    ).stdout
+    script = tmp_path / "completion.sh"
+    script.write_text(shown)
+    ask = (
+        f"source {script}; COMP_WORDS=(tllboost grid -c xg); COMP_CWORD=3; "
+        "$(complete -p tllboost | sed 's/.*-F \\([^ ]*\\).*/\\1/') tllboost xg -c; "
+        'echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-c", ask],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert done.stdout.split() == ["xgboost", "xgboost-rank"], done.stderr
