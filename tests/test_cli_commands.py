@@ -91,10 +91,12 @@ def test_list_shows_all_kinds_by_default(run: Run) -> None:
     shown = run("list").stdout
     assert [line for line in shown.splitlines() if line and line[0] != " "] == [
         "vectorizers",
+        "networks",
         "projections",
         "merges",
         "heads",
         "protocols",
+        "metrics",
     ]
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "BINARY_METRICS",
+    "EXPLAINED",
     "LOWER_IS_BETTER",
     "METRICS",
     "N_RESAMPLES",
@@ -45,6 +46,19 @@ BINARY_METRICS = (
     "ece",
 )
 METRICS = RANKING_METRICS + BINARY_METRICS
+EXPLAINED = {
+    "top1": ("top-1 accuracy", "share of test queries whose match comes first"),
+    "top2": ("top-2 accuracy", "share whose match comes first or second"),
+    "top5": ("top-5 accuracy", "share whose match is among the first five"),
+    "mrr": ("mean reciprocal rank", "mean of 1 / rank of the match"),
+    "roc_auc": ("ROC AUC", "chance that a match scores above a non-match"),
+    "average_precision": ("average precision", "area under precision over recall"),
+    "accuracy": ("accuracy", "share of pairs called right, threshold of validation"),
+    "balanced_accuracy": ("balanced accuracy", "mean of both classes' accuracy"),
+    "brier": ("Brier score", "mean squared error of the probability"),
+    "ece": ("calibration error", "mean gap of said and seen probability, ten bins"),
+}
+"""What each is called in full, and what it is."""
 LOWER_IS_BETTER = frozenset({"brier", "ece"})
 N_RESAMPLES = 500
 _ECE_BINS = 10

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tllboost.cli.json_text import json_text
 from tllboost.cli.options import Anywhere, Groups, Images, Json, Left, Quiet, Right
 from tllboost.cli.pair_input import read_input
 from tllboost.cli.progress import progress_bar
@@ -52,7 +52,7 @@ def check(
     with progress_bar(quiet=quiet) as progress:
         report = check_pairs(table, progress=progress)
     if as_json:
-        typer.echo(json.dumps(report.as_dict(), indent=2))
+        typer.echo(json_text(report.as_dict()))
     else:
         typer.echo("\n".join(report.lines()))
     if not report.n_read and not quiet:

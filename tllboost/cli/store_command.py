@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from tllboost.cli.json_text import json_text
 from tllboost.cli.options import Json, Store
 
 __all__ = ["add_to"]
@@ -40,7 +40,7 @@ def info(store: Store = None, as_json: Json = False) -> None:
         with VectorStore(folder) as opened:
             entries = opened.info()
     if as_json:
-        typer.echo(json.dumps({"folder": str(folder), "stored": entries}, indent=2))
+        typer.echo(json_text({"folder": str(folder), "stored": entries}))
         return
     typer.echo(f"{folder}: {len(entries) or 'nothing is'} stored")
     for line in _lines(entries):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tllboost.cli.options import Device, Offline, Quiet, Store, Strict
-from tllboost.cli.progress import progress_bar
+from tllboost.cli.completion import complete_vectorizer
+from tllboost.cli.json_text import json_text
+from tllboost.cli.options import Device, Json, Offline, Quiet, Store, Strict
+from tllboost.cli.progress import message_to, progress_bar
 from tllboost.cli.vectorizer_option import make_vectorizers
 from tllboost.csv_cells import csv_text
 from tllboost.printable import printable
@@ -35,6 +37,7 @@ def vectorize(
         typer.Option(
             "--vectorizer",
             "-v",
+            autocompletion=complete_vectorizer,
             help="Name, as `tllboost list vectorizers` shows them; may be repeated.",
         ),
     ],
@@ -58,6 +61,7 @@ def vectorize(
     strict: Strict = False,
     device: Device = "auto",
     offline: Offline = False,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Vectorize pictures once; what the store holds already is not computed again.
@@ -71,6 +75,7 @@ def vectorize(
         tllboost vectorize left right -v onnx:net.onnx -v classic+onnx:net.onnx
         tllboost vectorize pictures -v timm:resnet50 --weights resnet50.safetensors
         tllboost vectorize pictures -v classic --out classic.npz
+        tllboost vectorize pictures -v classic --json
     """
     from tllboost.picture_names import name_pictures
     from tllboost.store import default_store
@@ -79,14 +84,22 @@ def vectorize(
     made = make_vectorizers(vectorizer, weights=weights, device=device, offline=offline)
     pictures = name_pictures(images)
     folder = default_store() if store is None else store
-    results = _vectorize_all(made, pictures, folder, quiet, strict)
-    for one, result in zip(made, results, strict=True):
-        typer.echo(_summary(one.label, len(pictures), result))
-    if out is not None:
-        _write(out, list(pictures), results[0])
+    try:
+        results = _vectorize_all(made, pictures, folder, quiet, strict)
+    except KeyboardInterrupt:
+        message_to(quiet=quiet)("interrupted: the same command goes on where it was")
+        raise typer.Exit(130) from None
+    n_written = 0 if out is None else _write(out, list(pictures), results[0])
     reasons = _reasons(pictures, results)
     if failures is not None:
         _write_failures(failures, reasons)
+    if as_json:
+        typer.echo(json_text(_as_dict(made, results, reasons, len(pictures))))
+    else:
+        for one, result in zip(made, results, strict=True):
+            typer.echo(_summary(one.label, len(pictures), result))
+        if n_written:
+            typer.echo(f"{out}: {n_written} vectors")
     raise typer.Exit(_tell(reasons, len(pictures), results))
 
 
@@ -133,15 +146,41 @@ def _summary(label: str, n_pictures: int, result: Vectorized) -> str:
     )
 
 
-def _write(out: Path, ids: list[str], result: Vectorized) -> None:
-    """Write the vectors of the pictures that did not fail."""
+def _as_dict(
+    made: list[Vectorizer],
+    results: list[Vectorized],
+    reasons: list[tuple[str, str]],
+    n_pictures: int,
+) -> dict[str, Any]:
+    """Return what a program wants to know."""
+    vectorizers = [
+        {
+            "vectorizer": one.label,
+            "n_dims": result.vectors.shape[1],
+            "n_computed": result.n_computed,
+            "n_reused": result.n_reused,
+            "n_failed": len(result.failures),
+            "seconds": result.seconds,
+        }
+        for one, result in zip(made, results, strict=True)
+    ]
+    failures = [{"what": "picture", "where": path, "why": why} for path, why in reasons]
+    return {
+        "n_pictures": n_pictures,
+        "vectorizers": vectorizers,
+        "failures": failures,
+    }
+
+
+def _write(out: Path, ids: list[str], result: Vectorized) -> int:
+    """Write the vectors of the pictures that did not fail; return how many."""
     good = [index for index in range(len(ids)) if index not in result.failures]
     if not good:
-        return
+        return 0
     from tllboost.vector_files import write_vectors
 
     write_vectors(out, [ids[index] for index in good], result.vectors[good])
-    typer.echo(f"{out}: {len(good)} vectors")
+    return len(good)
 
 
 def _reasons(

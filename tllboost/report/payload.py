@@ -8,7 +8,7 @@ from typing import Any
 
 from tllboost import __version__
 from tllboost.grid.matrix import make_matrix
-from tllboost.metrics import LOWER_IS_BETTER, METRICS
+from tllboost.metrics import EXPLAINED, LOWER_IS_BETTER, METRICS
 from tllboost.report.curves import curves
 from tllboost.report.gallery import gallery
 from tllboost.report.run import Run
@@ -19,18 +19,6 @@ __all__ = ["payload"]
 Row = dict[str, Any]
 Progress = Callable[[int, int, str], None]
 
-_EXPLAINED = {
-    "top1": ("top-1 accuracy", "share of test queries whose match comes first"),
-    "top2": ("top-2 accuracy", "share whose match comes first or second"),
-    "top5": ("top-5 accuracy", "share whose match is among the first five"),
-    "mrr": ("mean reciprocal rank", "mean of 1 / rank of the match"),
-    "roc_auc": ("ROC AUC", "chance that a match scores above a non-match"),
-    "average_precision": ("average precision", "area under precision over recall"),
-    "accuracy": ("accuracy", "share of pairs called right, threshold of validation"),
-    "balanced_accuracy": ("balanced accuracy", "mean of both classes' accuracy"),
-    "brier": ("Brier score", "mean squared error of the probability"),
-    "ece": ("calibration error", "mean gap of said and seen probability, ten bins"),
-}
 _COSTS = ("vectorize_s", "project_s", "fit_s", "score_s", "peak_memory_mb")
 _PARTS = ("vectorizer", "projection", "merge", "head")
 _SIZES = ("n_features", "n_seeds", "n_train_pairs", "n_test_queries", "n_candidates")
@@ -60,8 +48,8 @@ def payload(
         "metrics": [
             {
                 "name": name,
-                "title": _EXPLAINED[name][0],
-                "what": _EXPLAINED[name][1],
+                "title": EXPLAINED[name][0],
+                "what": EXPLAINED[name][1],
                 "lower": name in LOWER_IS_BETTER,
             }
             for name in METRICS

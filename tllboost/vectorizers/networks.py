@@ -1,0 +1,94 @@
+"""Networks to start with: how wide their vectors are, whether their weights are here.
+
+timm and open_clip know hundreds more; asking them takes seconds, and this takes none.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["NETWORKS", "Network", "is_at_hand"]
+
+_TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
+_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+class Network(NamedTuple):
+    """A published network.
+
+    Parameters
+    ----------
+    n_dims : int
+        Width of its vectors.
+    repository : str
+        Where the hub keeps its weights.
+    description : str
+        What it is, in one line.
+    """
+
+    n_dims: int
+    repository: str
+    description: str
+
+
+NETWORKS = {
+    "timm:mobilenetv2_100": Network(
+        1280, "timm/mobilenetv2_100.ra_in1k", "MobileNetV2: small and quick"
+    ),
+    "timm:efficientnet_b0": Network(
+        1280, "timm/efficientnet_b0.ra_in1k", "EfficientNet-B0: small"
+    ),
+    "timm:resnet18": Network(512, "timm/resnet18.a1_in1k", "ResNet-18"),
+    "timm:resnet50": Network(2048, "timm/resnet50.a1_in1k", "ResNet-50"),
+    "timm:convnext_tiny": Network(
+        768, "timm/convnext_tiny.in12k_ft_in1k", "ConvNeXt, the smallest"
+    ),
+    "timm:inception_v3.tv_in1k": Network(
+        2048, "timm/inception_v3.tv_in1k", "Inception v3"
+    ),
+    "timm:vgg16.tv_in1k": Network(4096, "timm/vgg16.tv_in1k", "VGG-16: large"),
+    "clip:RN50:openai": Network(1024, "timm/resnet50_clip.openai", "CLIP, a ResNet-50"),
+    "clip:RN101:openai": Network(
+        512, "timm/resnet101_clip.openai", "CLIP, a ResNet-101"
+    ),
+    "clip:RN50x4:openai": Network(
+        640, "timm/resnet50x4_clip.openai", "CLIP, a wider ResNet-50"
+    ),
+    "clip:ViT-B-32:openai": Network(
+        512, "timm/vit_base_patch32_clip_224.openai", "CLIP, a transformer, quick"
+    ),
+    "clip:ViT-L-14:openai": Network(
+        768, "timm/vit_large_patch14_clip_224.openai", "CLIP, a transformer, large"
+    ),
+}
+
+
+def is_at_hand(network: Network) -> bool:
+    """Tell whether the hub's local cache holds a network's weights.
+
+    Parameters
+    ----------
+    network : Network
+    """
+    folder = _hub_cache() / f"models--{network.repository.replace('/', '--')}"
+    names = (*_TIMM_FILES, *_CLIP_FILES)
+    return any((one / name).exists() for one in _snapshots(folder) for name in names)
+
+
+def _hub_cache() -> Path:
+    """Return the folder that huggingface_hub, slow to import, keeps files in."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if folder := os.environ.get(variable):
+            return Path(folder).expanduser()
+    home = os.environ.get("HF_HOME")
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home or Path(cache) / "huggingface").expanduser() / "hub"
+
+
+def _snapshots(folder: Path) -> list[Path]:
+    try:
+        return sorted((folder / "snapshots").iterdir())
+    except OSError:
+        return []
