@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser lint fuzz audit reliability clean
+.PHONY: help install demo test browser lint fuzz audit reliability bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ audit: $(STAMP) ## Look up known vulnerabilities of what is installed
 
 reliability: $(STAMP) ## Count faults survived and write docs/reliability.md
 	$(BIN)/python benchmarks/reliability_page.py
+
+bench: $(STAMP) ## Measure us and others side by side: results/bench (20 minutes)
+	@for script in benchmarks/bench_*.py; do \
+	  [ $$script = benchmarks/bench_page.py ] || $(BIN)/python $$script || exit 1; \
+	done
+	$(BIN)/python benchmarks/bench_page.py
 
 clean: ## Remove .venv, caches and the demo's cells and pictures
 	rm -rf $(VENV) build dist *.egg-info results/demo-pictures

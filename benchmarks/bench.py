@@ -1,0 +1,353 @@
+"""Measure two ways of doing the same work, side by side; what every bench_*.py uses.
+
+Both ways run in turn, the order swapped from pair to pair, so that what else the
+machine does meets both. Nothing is recorded before both have given the same result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import platform
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tllboost.whole_file import write_text
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "bench"
+VERSIONS = (
+    *("numpy", "pillow", "torch", "timm", "open_clip_torch", "onnxruntime"),
+    *("scikit-learn", "xgboost", "joblib", "dask", "distributed"),
+)
+TICK = 0.05  # seconds between two looks at the memory
+LEAST = 1e-3  # of CPU seconds and of MiB: clocks and samples see no less
+
+Work = Callable[[], Any]
+Check = Callable[[Any, Any], object]
+
+
+def compare(
+    name: str,
+    ours: Work,
+    peer: Work,
+    *,
+    check: Check,
+    runs: int = 5,
+    bar: float | None = None,
+    memory_bar: float | None = None,
+    memory: bool = False,
+    warm_up: bool = True,
+    unit: str = "s",
+    what: str = "",
+    peer_is: str = "",
+    profile: str = "",
+    notes: Sequence[str] = (),
+    folder: Path | None = RESULTS,
+) -> dict[str, Any]:
+    """Return and record how many times as fast as `peer` we are.
+
+    Parameters
+    ----------
+    name : str
+        Of the file: ``results/bench/NAME.json``.
+    ours, peer : callable
+        Do the same work from beginning to end and return its result.
+    check : callable
+        Gets both results and raises, saying why, if they are not the same work.
+    runs : int, default=5
+        Pairs of runs.
+    bar : float, optional
+        The ratio peer / ours of the wall seconds that is wanted, at least; one below 1
+        says how much longer ours may take: 1 / 6 is at most six times.
+    memory_bar : float, optional
+        The same for peak memory.
+    memory : bool, default=False
+        Measure peak memory too, in one more run of each.
+    warm_up : bool, default=True
+        Run each once before, unmeasured; the results of these are checked. Else those
+        of the first pair are.
+    unit : str, default="s"
+        Of what is measured.
+    what, peer_is : str
+        The work and the peer in a few words, for the page.
+    profile : str
+        Where our time goes: shown where the bar is not reached.
+    notes : sequence of str
+        What else the page should say.
+    folder : path, optional
+        Where to write; None writes nothing.
+    """
+    if warm_up:
+        check(ours(), peer())
+    pairs: list[dict[str, dict[str, float]]] = []
+    for index in range(runs):
+        first, second = (ours, peer) if index % 2 == 0 else (peer, ours)
+        (a, a_cost), (b, b_cost) = timed(first), timed(second)
+        if index % 2:
+            a, a_cost, b, b_cost = b, b_cost, a, a_cost
+        if index == 0 and not warm_up:
+            check(a, b)
+        pairs.append({"ours": a_cost, "peer": b_cost})
+        del a, b
+        print(f"{name}: {ours_and_peer(pairs[-1])}", file=sys.stderr, flush=True)
+    record = {
+        "kind": "compare",
+        "name": name,
+        "what": what,
+        "peer": peer_is,
+        "unit": unit,
+        "bar": bar,
+        "memory_bar": memory_bar,
+        "pairs": pairs,
+        "ratio": spread(pair["peer"]["wall"] / pair["ours"]["wall"] for pair in pairs),
+        "cpu_ratio": spread(
+            pair["peer"]["cpu"] / pair["ours"]["cpu"] for pair in pairs
+        ),
+        "profile": profile,
+        "notes": list(notes),
+    }
+    if memory or memory_bar is not None:
+        peaks = {"ours": peak_memory(ours), "peer": peak_memory(peer)}
+        record["peak_mb"] = peaks
+        record["memory_ratio"] = peaks["peer"] / max(peaks["ours"], LEAST)
+    return written(record, folder)
+
+
+def limit(
+    name: str,
+    ours: Work,
+    *,
+    at_most: float | None,
+    runs: int = 5,
+    memory_at_most_mb: float | None = None,
+    warm_up: bool = True,
+    unit: str = "s",
+    what: str = "",
+    profile: str = "",
+    notes: Sequence[str] = (),
+    folder: Path | None = RESULTS,
+) -> dict[str, Any]:
+    """Return and record how long a work takes that has no peer, only a limit.
+
+    Parameters
+    ----------
+    at_most : float, optional
+        Wall seconds that it may take.
+    memory_at_most_mb : float, optional
+        Peak memory that it may take, in MiB: measured in one more run.
+    name, ours, runs, warm_up, unit, what, profile, notes, folder
+        As in :func:`compare`.
+    """
+    if warm_up:
+        ours()
+    costs = [timed(ours)[1] for _ in range(runs)]
+    record = {
+        "kind": "limit",
+        "name": name,
+        "what": what,
+        "unit": unit,
+        "at_most": at_most,
+        "memory_at_most_mb": memory_at_most_mb,
+        "runs": costs,
+        "wall": spread(cost["wall"] for cost in costs),
+        "profile": profile,
+        "notes": list(notes),
+    }
+    if memory_at_most_mb is not None:
+        record["peak_mb"] = {"ours": peak_memory(ours)}
+    return written(record, folder)
+
+
+def curve(
+    name: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[float]],
+    *,
+    what: str = "",
+    notes: Sequence[str] = (),
+    folder: Path | None = RESULTS,
+) -> dict[str, Any]:
+    """Return and record how costs grow: the first column is the size.
+
+    Of each other column the fitted exponent is recorded: 1 grows as the size does, 0
+    not at all.
+    """
+    record = {
+        "kind": "curve",
+        "name": name,
+        "what": what,
+        "columns": list(columns),
+        "rows": [list(row) for row in rows],
+        "exponents": [
+            exponent([row[0] for row in rows], [row[index] for row in rows])
+            for index in range(1, len(columns))
+        ],
+        "notes": list(notes),
+    }
+    return written(record, folder)
+
+
+def timed(work: Work) -> tuple[Any, dict[str, float]]:
+    """Return what a work gives, and its wall and CPU seconds, children included."""
+    cpu, wall = cpu_seconds(), time.perf_counter()
+    result = work()
+    wall = time.perf_counter() - wall
+    return result, {"wall": wall, "cpu": max(cpu_seconds() - cpu, LEAST)}
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of all that it started."""
+    total = time.process_time() + sum(os.times()[2:4])
+    for child in psutil.Process().children(recursive=True):
+        try:
+            total += sum(child.cpu_times()[:4])
+        except psutil.Error:  # it has just ended
+            continue
+    return total
+
+
+def peak_memory(work: Work) -> float:
+    """Return the MiB that a work takes at its peak beyond what was taken before.
+
+    Summed over this process and all that it started, shared pages counted once.
+    """
+    before = peak = _memory()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(TICK):
+            peak = max(peak, _memory())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        result = work()
+        peak = max(peak, _memory())
+        del result
+    finally:
+        done.set()
+        watcher.join()
+    return (peak - before) / 2**20
+
+
+def _memory() -> int:
+    """Return the bytes of this process and its descendants, by their fair share."""
+    own = psutil.Process()
+    total = 0
+    for process in (own, *own.children(recursive=True)):
+        try:
+            info = process.memory_full_info()
+        except psutil.Error:
+            continue
+        total += getattr(info, "pss", info.uss)
+    return total
+
+
+def spread(values: Iterable[float]) -> dict[str, float]:
+    """Return the smallest, the middle and the largest of some numbers."""
+    numbers = sorted(values)
+    return {
+        "min": numbers[0],
+        "median": statistics.median(numbers),
+        "max": numbers[-1],
+    }
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
+    """Return the slope of the costs over the sizes, both as logarithms."""
+    import numpy as np
+
+    good = [(s, c) for s, c in zip(sizes, costs, strict=True) if s > 0 and c > 0]
+    if len(good) < 2:
+        return None
+    x, y = np.log(np.array(good)).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def ours_and_peer(pair: dict[str, dict[str, float]]) -> str:
+    """Return one pair's seconds in a line."""
+    ours, peer = pair["ours"], pair["peer"]
+    return (
+        f"ours {ours['wall']:.3g} s (CPU {ours['cpu']:.3g}), "
+        f"peer {peer['wall']:.3g} s (CPU {peer['cpu']:.3g}): "
+        f"{peer['wall'] / ours['wall']:.2f} times"
+    )
+
+
+def written(record: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Return a record with the machine and the command, and write it."""
+    record = {**record, "command": command(), "machine": machine()}
+    if folder is not None:
+        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        write_text(folder / f"{record['name']}.json", text)
+    return record
+
+
+def command() -> str:
+    """Return how this was run: the script within the repository, and its options."""
+    script = Path(sys.argv[0]).resolve()
+    home = RESULTS.parents[1]
+    name = script.relative_to(home) if script.is_relative_to(home) else script.name
+    options = [Path(a).name if "/" in a else a for a in sys.argv[1:]]
+    return " ".join(["python", str(name), *options])
+
+
+@functools.cache
+def machine() -> dict[str, Any]:
+    """Return what it was run on."""
+    versions = {}
+    for library in VERSIONS:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(psutil.Process().cpu_affinity()) if _LINUX else os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+_LINUX = sys.platform.startswith("linux")
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if "model name" in line)
+    return next(names, platform.processor())
+
+
+def options(doc: str | None) -> argparse.Namespace:
+    """Return what the command line of a bench script says.
+
+    Returns
+    -------
+    argparse.Namespace
+        ``quick`` (tiny sizes, for the tests), ``runs`` (pairs; 1 where quick), and
+        ``folder`` (where records go; None, nowhere, where quick and not said).
+    """
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, one pair")
+    parser.add_argument("--runs", type=int, help="pairs of runs (default: 5)")
+    parser.add_argument("--out", type=Path, help=f"default: {RESULTS.parent.name}/…")
+    said = parser.parse_args()
+    said.runs = said.runs or (1 if said.quick else 5)
+    said.folder = said.out or (None if said.quick else RESULTS)
+    return said
