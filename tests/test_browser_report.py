@@ -225,6 +225,11 @@ def test_a_picture_enlarges_beside_its_query_and_escape_closes(page: Page) -> No
 
 
 def test_the_match_is_framed_and_named_wherever_it_ranks(page: Page) -> None:
+    more = page.locator(".shelf > .rest")
+    while more.count():
+        more.first.click()
+        assert page.evaluate("document.activeElement.className") == "picture"
+    assert page.locator(".query:visible").count() == page.locator(".query").count() > 10
     for query in page.locator(".query").all():
         match = query.locator(".candidates li.match").first
         expect(match).to_be_visible()

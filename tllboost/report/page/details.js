@@ -10,7 +10,7 @@ const UNIT = { domain: [0, 1], ticks: [0, 0.25, 0.5, 0.75, 1] };
 
 function drawCell() {
   const section = byId("cell");
-  heading(section, "One cell", "Its figures and how its scores fall on the test side, beside the plain cosine of the same vectors.");
+  heading(section, "One cell", "Its figures and how its scores fall on the test side, beside a plain cosine, which learns nothing.");
   byId("cell-title").tabIndex = -1;
   const vectorizers = [...new Set(cells.map((cell) => cell.vectorizer))];
   const choices = vectorizers.map((vectorizer) => {
@@ -79,6 +79,7 @@ function charts(cell) {
   if (!curves) return [make("p", { class: "card soft" }, "There are no curves of this cell: the folder holds no scores of it.")];
   const cosine = cosineOf(cell);
   const other = cosine && cosine !== cell ? cosine.curves || null : null;
+  const against = cosine && `plain cosine of ${cosine.vectorizer}`;
   return [
     make(
       "div",
@@ -88,15 +89,15 @@ function charts(cell) {
       precisionChart(cell, curves, other),
       reliabilityChart(cell, curves, other),
       histogramChart(cell, curves),
-      readingCard(other),
+      readingCard(other && against),
     ),
   ];
 }
 
-function readingCard(other) {
+function readingCard(against) {
   const sample = (kind) => draw("svg", { class: "sample", viewBox: "0 0 34 10", "aria-hidden": "true" }, draw("path", { class: kind, d: "M1 5H33" }));
-  const keys = [["main", "this cell"], ["other", "plain cosine of the same vectors"], ["chance", "chance, or perfect calibration"]];
-  const shown = keys.filter(([kind]) => other || kind !== "other");
+  const keys = [["main", "this cell"], ["other", against], ["chance", "chance, or perfect calibration"]];
+  const shown = keys.filter(([, text]) => text);
   return make(
     "div",
     { class: "card chart reading" },

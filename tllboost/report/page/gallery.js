@@ -1,6 +1,8 @@
 /* Queries with their ranked candidates, and the pairs that were mistaken most surely. */
 
 const PLACES = 8;
+const FEW_QUERIES = 5;
+const FEW_PAIRS = 8;
 
 function drawGallery() {
   const section = byId("gallery");
@@ -16,7 +18,7 @@ function drawGallery() {
   ];
   for (const [end, title, about] of ends) {
     const queries = (shown.queries || []).filter((query) => query.end === end);
-    if (queries.length) section.append(shelf(`${end}-queries`, title, about, queries.map(queryCard)));
+    if (queries.length) section.append(shelf(`${end}-queries`, title, about, queries.map(queryCard), FEW_QUERIES));
   }
   const mistakes = [
     ["false_matches", "Most confident false matches", "No match, and scored as one.", "no match"],
@@ -26,12 +28,28 @@ function drawGallery() {
     const pairs = shown[key] || [];
     if (!pairs.length) continue;
     const views = pairs.map((pair) => pairView(pair, truth));
-    section.append(shelf(key, title, about, [make("div", { class: "pairs" }, pairs.map((pair, at) => pairCard(pair, views, at)))]));
+    section.append(shelf(key, title, about, pairs.map((pair, at) => pairCard(pair, views, at)), FEW_PAIRS));
   }
 }
 
-function shelf(id, title, about, content) {
-  return make("div", { class: "shelf", id }, make("h3", {}, title), make("p", { class: "soft small" }, about), content);
+/* The first few cards; the others come when asked for, and the focus goes to them. */
+function shelf(id, title, about, cards, few) {
+  const rest = cards.slice(few);
+  rest.forEach((card) => (card.hidden = true));
+  const more = make("button", { type: "button", class: "rest" }, `Show all ${cards.length}`);
+  more.addEventListener("click", () => {
+    rest.forEach((card) => (card.hidden = false));
+    rest[0].querySelector("button").focus();
+    more.remove();
+  });
+  return make(
+    "div",
+    { class: "shelf", id },
+    make("h3", {}, title),
+    make("p", { class: "soft small" }, about),
+    make("div", { class: few === FEW_PAIRS ? "pairs" : "" }, cards),
+    rest.length ? more : null,
+  );
 }
 
 function pictureOf(key) {
@@ -110,7 +128,7 @@ function candidateView(query, one, at) {
 
 function pairView(pair, truth) {
   const side = (key, label) => ({ picture: pictureOf(key), label, name: nameOf(key), match: truth === "match" });
-  const words = [`truly ${truth}, probability ${percent(pair.p)}`, seedWords(pair.seed)].filter(Boolean).join(", ");
+  const words = [`${truth === "match" ? "a match" : truth}, scored ${percent(pair.p)}`, seedWords(pair.seed)].filter(Boolean).join(", ");
   return { left: side(pair.left, "left"), right: side(pair.right, "right"), words };
 }
 

@@ -7,7 +7,7 @@ function drawFailures() {
   const failures = run.failures || [];
   heading(section, "Failures", failures.length ? "What is left out of the figures, and why." : "Nothing failed: every picture was read and every cell was measured.");
   if (!failures.length) return;
-  const rows = grouped(failures).map(({ what, where, why }) => make("tr", {}, make("td", {}, what), make("td", { class: "breaks" }, where.length > 1 ? [plural(where.length, what), folded("which", where.map((one, at) => [at + 1, one]))] : where[0]), make("td", { class: "breaks" }, why)));
+  const rows = grouped(failures).map(({ what, where, why }) => make("tr", {}, make("td", {}, what), make("td", { class: "breaks" }, where.length > 1 ? [`${whole(where.length)} of them`, folded("which", where.map((one, at) => [at + 1, one]))] : where[0]), make("td", { class: "breaks" }, why)));
   const few = rows.slice(0, FEW_FAILURES);
   const table = make("table", {}, make("caption", { class: "aloud" }, "Failures"), make("thead", {}, make("tr", {}, ["what", "where", "why"].map((one) => make("th", { scope: "col" }, one)))), make("tbody", {}, few));
   section.append(make("div", { class: "scroll framed" }, table));

@@ -51,10 +51,11 @@ function bestFirst(indices, name = chosen.metric) {
   });
 }
 
-/* The untrained cosine of the same vectors, which every head has to beat. */
+/* The untrained cosine that a cell has to beat: of its own vectors, or the best there is
+   for an ensemble, whose vectors are many. */
 function cosineOf(cell) {
-  const same = (one) => one.vectorizer === cell.vectorizer && one.head === "cosine" && done(one);
-  return cells.find((one) => same(one) && one.projection === "none") || null;
+  const plain = bestFirst(cells.keys()).map((index) => cells[index]).filter((one) => isBaseline(one) && done(one));
+  return plain.find((one) => one.vectorizer === cell.vectorizer) || plain[0] || null;
 }
 
 function isBaseline(cell) {
