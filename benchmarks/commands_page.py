@@ -161,8 +161,7 @@ def _fenced(text: str) -> list[str]:
     lines: list[str] = []
     for part in re.split(r"\n\s*\n", text):
         if part.startswith("    "):
-            # Help wraps a line by indenting its rest; a shell wants a backslash.
-            shell = re.sub(r"\n(?= )", " \\\\\n", textwrap.dedent(part)).splitlines()
+            shell = textwrap.dedent(part).splitlines()
             if lines[-2:] == ["```", ""]:  # goes on with the block before
                 del lines[-2:]
                 lines += [*shell, "```", ""]

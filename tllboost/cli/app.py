@@ -22,6 +22,7 @@ from tllboost.cli import (
     store_command,
     vectorize_command,
 )
+from tllboost.cli.examples import examples_last
 
 __all__ = ["app"]
 
@@ -49,6 +50,7 @@ for module in (
     list_command,
 ):
     module.add_to(app)
+examples_last(app)
 
 
 def _show_version(wanted: bool) -> None:

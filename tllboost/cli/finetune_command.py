@@ -106,7 +106,7 @@ def finetune(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train the last stages of a network on the training side of your pairs.
+    r"""Train the last stages of a network on the training side of your pairs.
 
     The pairs are split as `tllboost grid` splits them with the same protocol and seed,
     and the test side is left alone: a grid of that seed measures the new network
@@ -118,12 +118,12 @@ def finetune(
 
     **Examples**
 
-        tllboost finetune photos --groups folder -v timm:mobilenetv2_100 \
---out net.safetensors
-        tllboost finetune pairs.csv --left left --right right \
--v timm:resnet50@resnet50.safetensors --stages 1 --seed 1 --out net.safetensors
+        tllboost finetune photos --groups folder \
+            -v timm:mobilenetv2_100 --out net.safetensors
+        tllboost finetune pairs.csv --left left --right right --stages 1 \
+            -v timm:resnet50@resnet50.safetensors --out net.safetensors
         tllboost finetune pairs.csv --images photos -v clip:RN50:openai --all \
---out clip.safetensors
+            --out clip.safetensors
     """
     from tllboost.cli.pair_input import read_input
     from tllboost.cli.progress import message_to, progress_bar

@@ -38,15 +38,19 @@ _EXAMPLES = """
 
     tllboost grid pairs.csv --images photos --out results
 
-    tllboost grid pairs.csv --left left --right right -v classic -v onnx:net.onnx
-        -m dot -m l1 -c cosine -c logistic -c xgboost --seeds 5 --out results
+    tllboost grid pairs.csv --left left --right right -v classic \\
+        -v onnx:net.onnx -m dot -m l1 -c cosine -c xgboost --out results
 
-    tllboost grid pairs.csv --images photos -p none -p infonce -p triplet
-        --ensemble 5 --out results
+    tllboost grid pairs.csv --images photos -p none -p infonce -p triplet \\
+        --seeds 5 --ensemble 5 --out results
 
     tllboost grid photos --groups folder --protocol kfold --out results
 
     tllboost grid photos --groups '^(\\d{4})' --out results
+
+    tllboost grid photos --groups folder --out out --print-config > grid.toml
+
+    tllboost grid --config grid.toml --resume
 
 A run that was stopped goes on when the same command is given again with --resume, and
 more cells or seeds may be asked then. Exit code 4 says that some cells or pictures

@@ -84,7 +84,7 @@ def rank(
     strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
-    """Order pictures by how much they look like a query, the best first.
+    r"""Order pictures by how much they look like a query, the best first.
 
     With --candidates every row of a table is a query and its candidates, and the
     output has the form of the challenge's submission: left, c0, c1, … with a score in
@@ -99,8 +99,8 @@ def rank(
 
         tllboost rank best.tllb cat.jpg --among pictures
         tllboost rank best.tllb cat.jpg --among pictures --top 3 --json
-        tllboost rank best.tllb --candidates candidates.csv --left left --right right \
---out submission.csv
+        tllboost rank best.tllb --candidates candidates.csv \
+            --left left --right right --out submission.csv
     """
     given = {"--images": images, "--left": left, "--right": right, "--out": out}
     _check_options(query, among, candidates, given, as_json, as_csv)
