@@ -41,9 +41,9 @@ function giveTip(element, lines) {
 
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
 
-/* The tip of what the keyboard is on goes along: to get there often scrolls the page. */
+/* The tip of what is still in focus or under the pointer goes along. */
 function scrollTip() {
-  if (tipOf && tipOf === document.activeElement) placeTip();
+  if (tipOf && (tipOf === document.activeElement || tipOf.matches(":hover"))) placeTip();
   else hideTip();
 }
 
