@@ -109,6 +109,18 @@ def test_every_example_of_a_page_is_a_command_that_there_is(page: str) -> None:
         parse_command(line)
 
 
+def test_the_first_run_needs_the_readme_alone() -> None:
+    text = (ROOT / "docs" / "first-run.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    session = re.sub(r" \\\n +", " ", text)
+    typed = re.findall(r"(?m)^\$ (tllboost .*)$", session)
+    assert {line.split()[1] for line in typed} >= {"grid", "report", "score", "explain"}
+    for line in typed:
+        parse_command(line)
+        for option in re.findall(r" (--?[a-z-]+)", line):
+            assert option in readme, option
+
+
 def test_alike_looks_past_figures_and_not_past_words() -> None:
     shown = " classic dot .736= .743*\nresults in out"
     assert alike(shown, " classic  dot .812*  .800\nresults in out\n")

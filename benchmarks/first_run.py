@@ -1,0 +1,170 @@
+"""Write docs/first-run.md: a session of a new user, run anew, nothing typed in.
+
+Run it as ``python benchmarks/first_run.py PICTURES NETWORK.onnx`` with a folder of
+pictures whose names begin with a group of four digits. It takes a few minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "first-run.md"
+_MINUTE = 60
+
+# What is thought, and what is typed then.
+SESSION: list[tuple[str, list[str]]] = [
+    (
+        "A folder of photographs, four of each thing; the first four digits of a name "
+        "say which. Two of the things are put away for later, as new pictures. The "
+        "README has a pattern for such names, and says to look first.",
+        [
+            "ls pictures | head -5",
+            "mkdir new && mv pictures/0012* pictures/0013* new",
+            r"tllboost check pictures --groups '^(\d{4})'",
+        ],
+    ),
+    (
+        "Twelve groups, nothing broken. So, the README's grid:",
+        [
+            r"tllboost grid pictures --groups '^(\d{4})' -v classic -m dot -m l1 "
+            "-c cosine -c logistic -c xgboost --out results/mine"
+        ],
+    ),
+    (
+        "All figures are alike, and a note says why they mean little: hardly any group "
+        "is tested. It advises `--protocol kfold`, which tests each group once. There "
+        "is also a small ONNX network at hand, `net.onnx`, to set beside `classic`.",
+        [
+            r"tllboost grid pictures --groups '^(\d{4})' -v classic -v onnx:net.onnx "
+            "-m dot -m l1 -c cosine -c logistic -c xgboost "
+            "--protocol kfold --out results/folds",
+            "ls results/folds",
+        ],
+    ),
+    (
+        "`report.html` opens in a browser. In the terminal, another metric:",
+        ["tllboost report results/folds --metric roc_auc"],
+    ),
+    (
+        "Now the new pictures: two of one thing, and two of different things.",
+        [
+            "tllboost score results/folds/best.tllb new/001200.jpg new/001201.jpg",
+            "tllboost score results/folds/best.tllb new/001200.jpg new/001300.jpg",
+        ],
+    ),
+    (
+        "Why that score? `pair.html` shows it on the pictures.",
+        [
+            "tllboost explain results/folds/best.tllb new/001200.jpg new/001201.jpg "
+            "--out pair.html"
+        ],
+    ),
+    (
+        "And which of the new pictures look most like the first:",
+        ["tllboost rank results/folds/best.tllb new/001200.jpg --among new --top 5"],
+    ),
+]
+
+HEAD = """\
+# A first run
+
+A new user with a folder of pictures and the README: from the folder to a matrix, a
+report, a scored pair and an explanation of the score. The pictures are {n} photographs
+of the ukbench set. It is a real session, written by `python benchmarks/first_run.py`;
+nothing in it was typed in afterwards. What else can be done with pictures of your own
+is in [your-own-pictures.md](your-own-pictures.md).
+"""
+
+FOOT = """\
+## What this run may say
+
+Twelve groups are few, and these are easy: the network finds nearly every match, so the
+grid can't tell its heads apart. That new things are told apart shows that the way is
+there, and no more; how good a cell is on pictures of your own, those say.
+"""
+
+
+def session(folder: Path) -> list[str]:
+    """Run the session in a folder; return its lines in Markdown."""
+    lines = []
+    for thought, commands in SESSION:
+        lines += [textwrap.fill(thought, 88), "", "```console"]
+        for command in commands:
+            start = time.monotonic()
+            lines += [f"$ {_wrapped(command)}", *_run(command, folder)]
+            seconds = time.monotonic() - start
+            if seconds > 1:
+                lines.append(f"[{_said(seconds)}]")
+        lines += ["```", ""]
+    return lines
+
+
+def _run(command: str, folder: Path) -> list[str]:
+    """Return what a command prints, in the order of a terminal."""
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=_environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=True,
+    )
+    return [line.rstrip() for line in done.stdout.strip("\n").splitlines()]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a user who has nothing stored yet."""
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "TLLBOOST_STORE": str(folder / ".store"),
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "80",
+        "TERM": "dumb",
+        "NO_COLOR": "1",
+    }
+
+
+def _wrapped(command: str) -> str:
+    """Break a long command where an option begins."""
+    lines = [""]
+    for word in command.split(" "):
+        if word.startswith("-") and len(lines[-1]) + len(word) > 60:
+            lines[-1] += " \\"
+            lines.append("    ")
+        lines[-1] += word if lines[-1].strip() == "" else f" {word}"
+    return "\n".join(lines)
+
+
+def _said(seconds: float) -> str:
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
+
+
+def main() -> int:
+    """Run the session on what is named, and write the page."""
+    pictures, network = (Path(name).resolve() for name in sys.argv[1:3])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "pictures").mkdir()
+        for picture in pictures.glob("*.jpg"):
+            shutil.copyfile(picture, folder / "pictures" / picture.name)
+        (folder / "net.onnx").symlink_to(network)
+        lines = session(folder)
+    head = HEAD.format(n=sum(1 for _ in pictures.glob("*.jpg")))
+    PAGE.write_text("\n".join([head, *lines, FOOT]), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
