@@ -19,6 +19,7 @@ Progress = Callable[[int, int, str], None]
 _UNITS = {
     "cells": "cells",
     "cells logged": "cells",
+    "curves": "cells",
     "projections": "projections",
     "pictures read": "images",
     "augmented views": "views",
@@ -109,8 +110,9 @@ def _bars(console: Console) -> Any:
 
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            if not speed and task.elapsed:  # one step so far
-                speed = (task.completed - task.fields["before"]) / task.elapsed
+            seconds = task.finished_time or task.elapsed
+            if not speed and seconds:  # one step so far
+                speed = (task.completed - task.fields["before"]) / seconds
             return Text(_rate(speed, task.fields["unit"]))
 
     class Left(TimeRemainingColumn):

@@ -1,0 +1,105 @@
+"""--json: one document on standard output, and nothing else there."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Done, Run, write_picture
+
+from tllboost.cli.json_text import json_text
+from tllboost.scenes import make_scenes
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(3):
+        write_picture(folder / f"{seed}.jpg", seed=seed)
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def strict(done: Done) -> object:
+    """Read as any other program would: NaN is no JSON."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    return json.loads(done.stdout, parse_constant=refuse)
+
+
+def test_numbers_that_are_not_finite_are_null() -> None:
+    value = {"a": [math.nan, 1.5, -math.inf], "b": ({"c": None},), "d": "\udcff"}
+    assert json.loads(json_text(value)) == {
+        "a": [None, 1.5, None],
+        "b": [{"c": None}],
+        "d": "\udcff",
+    }
+    with pytest.raises(TypeError):
+        json_text({"a": np.zeros(2)})
+
+
+def test_grid_tells_what_came_out(run: Run, tmp_path: Path) -> None:
+    pairs = make_scenes(tmp_path / "pictures", n_scenes=40, n_views=2)
+    pictures = [p for p in pairs.parent.iterdir() if p.suffix == ".jpg"]
+    bad = min(pictures)
+    bad.write_bytes(bad.read_bytes()[:500])
+    out = tmp_path / "out"
+    done = run(
+        *("grid", pairs, "--images", pairs.parent, "-m", "dot"),
+        *("-c", "cosine", "-c", "naive-bayes", "--jobs", 1, "--gallery", 0),
+        *("--store", tmp_path / "store", "--out", out, "--json", "--quiet"),
+    )
+    assert done.returncode == 4, done.stderr
+    told = strict(done)
+    assert isinstance(told, dict)
+    assert (told["metric"], told["protocol"], told["n_run"]) == ("top2", "holdout", 2)
+    assert [cell["head"] for cell in told["cells"]] == ["cosine", "naive-bayes"]
+    assert told["chosen"] in told["cells"]
+    assert told["failures"][0]["where"] == str(bad)
+    assert told["exit_code"] == 4
+    assert told["report"] == str(out / "report.html")
+    assert "data:image/jpeg" not in (out / "report.html").read_text(encoding="utf-8")
+    assert done.stderr == ""
+
+
+def test_vectorize_tells_what_was_computed(run: Run, pictures: Path) -> None:
+    done = run("vectorize", pictures, "-v", "classic", "-v", "pixels", "--json")
+    assert done.returncode == 4
+    told = strict(done)
+    assert isinstance(told, dict)
+    assert told["n_pictures"] == 4
+    first, second = told["vectorizers"]
+    assert (first["vectorizer"], first["n_dims"]) == ("classic", 2068)
+    assert (first["n_computed"], first["n_failed"]) == (3, 1)
+    assert second["vectorizer"] == "pixels"
+    assert told["failures"][0]["where"] == str(pictures / "bad.jpg")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["list", "check {table} --images {pictures}", "store info", "list networks"],
+)
+def test_others_write_one_document(
+    run: Run, pictures: Path, tmp_path: Path, command: str
+) -> None:
+    table = tmp_path / "pairs.csv"
+    table.write_text("left,right\n0,1\n1,2\n")
+    done = run(*command.format(table=table, pictures=pictures).split(), "--json")
+    assert done.returncode == 0, done.stderr
+    assert isinstance(strict(done), dict)
+
+
+def test_mlflow_that_is_absent_is_told_before_the_work(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = run("grid", "p.csv", "--out", tmp_path / "out", "--mlflow", tmp_path / "m")
+    assert done.returncode == 2
+    assert "pip install 'tllboost[mlflow]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
