@@ -21,6 +21,7 @@ COUNTED = {
     "bad tables tried": "tables with something wrong, or that try to harm",
     "bad stores tried": "stores that were damaged, foreign, or could not be written",
     "bad disks tried": "disks under a grid or an output that were full or read-only",
+    "bad runs tried": "folders of results with a file that was damaged or forged",
     "bad bundles tried": "bundles that were damaged, tampered with or forged",
     "bad networks tried": "files of weights that were damaged, or try to harm",
     "bad numbers tried": "vectors and scores that are no use: NaN, infinite, constant",

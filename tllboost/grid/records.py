@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.grid.record_form import is_record
 from tllboost.grid.scored import ScoredSide
 from tllboost.whole_file import whole_file, write_text
 
@@ -85,9 +86,9 @@ def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
         record = json.loads(record_path(out, cell_id).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(record, dict) or record.get("id") != cell_id:
+    if not is_record(record) or record["id"] != cell_id:
         return None
-    return record
+    return dict(record)
 
 
 def _without_nan(value: Any) -> Any:

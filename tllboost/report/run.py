@@ -25,6 +25,8 @@ from tllboost.splits import PairSet
 
 __all__ = ["Run", "read_run"]
 
+_PARTS = ("vectorizer", "projection", "merge", "head")
+
 Record = dict[str, Any]
 Row = dict[str, Any]
 
@@ -70,8 +72,7 @@ class Run:
     def chosen(self) -> Cell | None:
         """The cell that validation chose."""
         row = self.summary.get("chosen_on_validation")
-        parts = ("vectorizer", "projection", "merge", "head")
-        return Cell(*(row[part] for part in parts)) if row else None
+        return Cell(*(row[part] for part in _PARTS)) if row else None
 
     @cached_property
     def pictures(self) -> Pictures | None:
@@ -120,9 +121,8 @@ class Run:
     @cached_property
     def _names(self) -> dict[Cell, str]:
         """What the run's recipe calls some of its cells."""
-        parts = ("vectorizer", "projection", "merge", "head")
         return {
-            Cell(*(row[part] for part in parts)): row["name"]
+            Cell(*(row[part] for part in _PARTS)): row["name"]
             for row in _csv(self.out / "results.csv")
             if row.get("name")
         }
@@ -139,9 +139,10 @@ def read_run(out: Path) -> Run:
     try:
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
         settings = tomllib.loads((out / "run.toml").read_text(encoding="utf-8"))
-        environment = json.loads((out / "environment.json").read_text("utf-8"))
+        environment = dict(json.loads((out / "environment.json").read_text("utf-8")))
         ids = [str(cell_id) for cell_id in summary["cells"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check(summary, settings, environment)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         msg = f"{out}: no finished run lies here; run tllboost grid … --out {out}"
         raise DataError(msg) from error
     records = [
@@ -158,6 +159,27 @@ def read_run(out: Path) -> Run:
     return Run(out, records, summary, settings, environment)
 
 
+def _check(
+    summary: dict[str, Any], settings: dict[str, Any], environment: dict[str, Any]
+) -> None:
+    """Raise ValueError where a part of what was read is not of its kind."""
+    recorded = settings.get("run", {})
+    chosen = summary.get("chosen_on_validation") or {}
+    kinds: tuple[tuple[Any, type], ...] = (
+        (summary.get("protocol"), str),
+        (summary.get("data", {}), dict),
+        (summary.get("lines", []), list),
+        (summary.get("leaks", []), list),
+        (recorded.get("protocol", {}), dict),
+        (environment.get("versions", {}), dict),
+        *((chosen[part], str) for part in _PARTS if chosen),
+    )
+    right = all(isinstance(value, kind) for value, kind in kinds)
+    if not right or summary.get("metric") not in METRICS:
+        msg = "edited by hand"
+        raise ValueError(msg)
+
+
 def _with_arrays(record: Record) -> Record:
     """Turn the resamples to arrays, once for all metrics."""
     resampled = {
@@ -172,7 +194,7 @@ def _csv(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             return [
-                {name: plain_cell(text or "") for name, text in row.items()}
+                {name: plain_cell(text or "") for name, text in row.items() if name}
                 for row in csv.DictReader(file)
             ]
     except (OSError, csv.Error):
