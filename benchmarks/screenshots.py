@@ -38,10 +38,9 @@ class Shot(NamedTuple):
 
 SHOTS = (
     Shot("report-top", "top", (1120, 1150)),
-    Shot("report-cell", "cell", (1120, 900)),
     Shot("report-pictures", "gallery", (1120, 900)),
-    Shot("report-cost", "gain", (1120, 900)),
-    Shot("report-dark", "cell", (1120, 900), "dark"),
+    Shot("report-gain", "gain", (1120, 1330)),
+    Shot("report-cell-dark", "cell", (1120, 1270), "dark"),
     Shot("report-phone-top", "top", (360, 740)),
     Shot("report-phone-pictures", "gallery", (360, 740), "dark"),
 )
