@@ -10,8 +10,8 @@ from tllboost.splits import Protocol, Split
 
 __all__ = ["few_notes"]
 
-_FEW_TESTED = 20
-_FEW_CHOOSING = 8
+_FEW_TESTED = 10
+_FEW_CHOOSING = 5
 
 
 def few_notes(splits: Sequence[Split], protocol: Protocol) -> list[str]:
