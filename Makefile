@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser lint fuzz audit reliability bench clean
+.PHONY: help install demo test browser lint fuzz audit reliability docs bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ bench: $(STAMP) ## Measure us and others side by side: results/bench (20 minutes
 	  [ $$script = benchmarks/bench_page.py ] || $(BIN)/python $$script || exit 1; \
 	done
 	$(BIN)/python benchmarks/bench_page.py
+
+docs: $(STAMP) ## Write docs/commands.md and the outputs that the guides show
+	$(BIN)/python benchmarks/commands_page.py
+	$(BIN)/python benchmarks/guide_outputs.py
 
 clean: ## Remove .venv, caches and the demo's cells and pictures
 	rm -rf $(VENV) build dist *.egg-info results/demo-pictures
