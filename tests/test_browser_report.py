@@ -14,6 +14,7 @@ from tllboost.grid import run_grid
 from tllboost.metrics import METRICS
 from tllboost.pairs import read_pairs
 from tllboost.report import read_run, write_report
+from tllboost.report.page import report_page
 from tllboost.scenes import make_scenes
 
 if TYPE_CHECKING:
@@ -319,6 +320,68 @@ CONTRAST = """() => {
     })
     .filter(([contrast]) => contrast < 4.5);
 }"""
+
+
+def test_a_large_matrix_hides_what_only_failed(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    page = open_page(made_page(tmp_path, n_rows=60, n_lost=10))
+    rows = page.locator(".heat tbody tr")
+    assert rows.count() == 60
+    assert page.locator(".heat tbody tr:visible").count() == 50
+    page.check("#show-lost")
+    assert page.locator(".heat tbody tr:visible").count() == 60
+    assert "weights" in page.locator("#failures").text_content()
+    assert page.locator("#failures tbody tr").count() == 1
+    page.locator(".heat td button").first.focus()
+    for _ in range(70):
+        page.keyboard.press("ArrowDown")
+    row = "Number(document.activeElement.dataset.row)"
+    assert page.evaluate(row) == 59
+
+
+def test_a_page_of_nothing_opens(open_page: OpenPage, tmp_path: Path) -> None:
+    path = tmp_path / "empty.html"
+    path.write_text(report_page({"title": "nothing"}), encoding="utf-8")
+    assert texts(open_page(path), "main h2") == ["What was run", "Failures"]
+
+
+def made_page(folder: Path, *, n_rows: int, n_lost: int) -> Path:
+    """Write the page of a run that was never made, in the form that payload() has."""
+    heads = ["cosine", "logistic", "mlp"]
+    rows = [
+        [f"net-{row // 3}?long=option&more=of-it", "none", "dot"]
+        for row in range(n_rows)
+    ]
+    cells = [
+        {
+            **dict(zip(("vectorizer", "projection", "merge"), row, strict=True)),
+            "head": head,
+            "name": "",
+            **({"status": "ok"} if place >= n_lost else {"status": "failed"}),
+            "error": "no weights",
+            "figures": {"top2": [place / n_rows, None, None]},
+        }
+        for place, row in enumerate(rows)
+        for head in heads
+    ]
+    failures = [
+        {"what": "cell", "where": f"{place}", "why": "no weights"}
+        for place in range(n_lost)
+    ]
+    places = [[3 * place, 3 * place + 1, 3 * place + 2] for place in range(n_rows)]
+    shown = {
+        "title": "made",
+        "metrics": [{"name": "top2", "title": "top-2 accuracy", "lower": False}],
+        "metric": "top2",
+        "cells": cells,
+        "matrix": {"rows": rows, "heads": heads, "places": places},
+        "chosen": None,
+        "failures": failures,
+    }
+    path = folder / "made.html"
+    path.write_text(report_page(shown), encoding="utf-8")
+    return path
 
 
 def test_a_run_without_pictures_has_a_page_without_them(

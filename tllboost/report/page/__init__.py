@@ -12,7 +12,7 @@ from tllboost.page import assemble, asset
 
 __all__ = ["report_page"]
 
-_STYLES = ("report.css", "matrix.css", "plots.css", "gallery.css")
+_STYLES = ("report.css", "matrix.css", "tables.css", "plots.css", "gallery.css")
 _SCRIPTS = (
     "dom.js",
     "words.js",
@@ -22,6 +22,7 @@ _SCRIPTS = (
     "matrix.js",
     "table.js",
     "plot.js",
+    "charts.js",
     "details.js",
     "gains.js",
     "costs.js",

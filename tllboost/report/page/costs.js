@@ -24,7 +24,11 @@ function learning(cell) {
 /* From the cheapest on, every cell that beats all that are cheaper. */
 function frontier(indices) {
   const way = metric().lower ? -1 : 1;
-  const cheap = [...indices].sort((a, b) => learning(cells[a]) - learning(cells[b]) || way * (value(cells[b]) - value(cells[a])));
+  const cheap = [...indices].sort(
+    (a, b) =>
+      learning(cells[a]) - learning(cells[b]) ||
+      way * (value(cells[b]) - value(cells[a])),
+  );
   let best = -Infinity;
   return cheap.filter((index) => {
     const better = way * value(cells[index]) > best;
@@ -34,7 +38,9 @@ function frontier(indices) {
 }
 
 function fillCosts() {
-  const timed = [...cells.keys()].filter((index) => value(cells[index]) !== null && learning(cells[index]) !== null);
+  const timed = [...cells.keys()].filter(
+    (index) => value(cells[index]) !== null && learning(cells[index]) !== null,
+  );
   byId("cost").hidden = timed.length < 2;
   if (timed.length < 2) return;
   const times = timed.map((index) => learning(cells[index]));
@@ -45,7 +51,12 @@ function fillCosts() {
   const { title } = metric();
   const chart = plot({
     label: `${title} against seconds of learning, ${plural(timed.length, "cell")}; the best at each cost are listed`,
-    x: { domain: [fast, slow], log: true, ticks: logTicks(fast, slow), title: "seconds to learn (log scale)" },
+    x: {
+      domain: [fast, slow],
+      log: true,
+      ticks: logTicks(fast, slow),
+      title: "seconds to learn (log scale)",
+    },
     y: { domain: [low - room, high + room], title },
     size: onPhone.matches ? NARROW : WIDE,
   });
@@ -54,22 +65,61 @@ function fillCosts() {
   line(chart, stairs(steps, slow), "front");
   // The unbeaten last, so that none hides them.
   const beaten = timed.filter((index) => !best.includes(index));
-  for (const index of [...beaten, ...best]) chart.svg.append(costDot(chart, index, best.indexOf(index)));
-  byId("costs").replaceChildren(chart.svg, make("ol", {}, best.map((index) => make("li", { class: "small number" }, make("button", { class: "plain", click: () => openCell(index) }, cellName(cells[index])), ` ${decimals(value(cells[index]))}, ${seconds(learning(cells[index]))}`))));
+  for (const index of [...beaten, ...best])
+    chart.svg.append(costDot(chart, index, best.indexOf(index)));
+  byId("costs").replaceChildren(
+    chart.svg,
+    make(
+      "ol",
+      {},
+      best.map((index) =>
+        make(
+          "li",
+          { class: "small number" },
+          make(
+            "button",
+            { class: "plain", click: () => openCell(index) },
+            cellName(cells[index]),
+          ),
+          ` ${decimals(value(cells[index]))}, ${seconds(learning(cells[index]))}`,
+        ),
+      ),
+    ),
+  );
 }
 
 function stairs(steps, last) {
-  const path = steps.flatMap(([at, height], index) => (index ? [[at, steps[index - 1][1]], [at, height]] : [[at, height]]));
+  const path = steps.flatMap(([at, height], index) =>
+    index
+      ? [
+          [at, steps[index - 1][1]],
+          [at, height],
+        ]
+      : [[at, height]],
+  );
   return path.length ? [...path, [last, path[path.length - 1][1]]] : path;
 }
 
 function costDot(chart, index, place) {
   const cell = cells[index];
   const [x, y] = [chart.x(learning(cell)), chart.y(value(cell))];
-  const kind = [place < 0 ? "beaten" : "unbeaten", index === run.chosen ? "chosen" : ""].join(" ");
-  const group = draw("g", { class: `spot ${kind}`, click: () => openCell(index) }, draw("circle", { cx: x, cy: y, r: place < 0 ? 4 : 9 }));
-  if (place >= 0) group.append(draw("text", { x, y, dy: "0.35em", "text-anchor": "middle" }, place + 1));
-  const lines = () => [...tipLines(cell).slice(0, 3), `learned in ${seconds(learning(cell))}`];
+  const kind = [
+    place < 0 ? "beaten" : "unbeaten",
+    index === run.chosen ? "chosen" : "",
+  ].join(" ");
+  const group = draw(
+    "g",
+    { class: `spot ${kind}`, click: () => openCell(index) },
+    draw("circle", { cx: x, cy: y, r: place < 0 ? 4 : 9 }),
+  );
+  if (place >= 0)
+    group.append(
+      draw("text", { x, y, dy: "0.35em", "text-anchor": "middle" }, place + 1),
+    );
+  const lines = () => [
+    ...tipLines(cell).slice(0, 3),
+    `learned in ${seconds(learning(cell))}`,
+  ];
   group.addEventListener("pointerenter", () => showTip(group, lines()));
   group.addEventListener("pointerleave", hideTip);
   return group;

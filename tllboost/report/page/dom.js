@@ -9,7 +9,9 @@ function dress(element, properties, children) {
     if (typeof value === "function") element.addEventListener(key, value);
     else element.setAttribute(key, value === true ? "" : value);
   }
-  const wanted = children.flat(Infinity).filter((one) => one !== null && one !== undefined);
+  const wanted = children
+    .flat(Infinity)
+    .filter((one) => one !== null && one !== undefined);
   element.append(...wanted.map((one) => (one instanceof Node ? one : String(one))));
   return element;
 }
@@ -30,7 +32,10 @@ function byId(id) {
 
 function facts(rows) {
   const long = (text) => typeof text !== "string" || text.length > LONG;
-  const lines = rows.map(([term, text]) => [make("dt", { class: long(text) ? "long" : null }, term), make("dd", { class: long(text) ? "long" : null }, text)]);
+  const lines = rows.map(([term, text]) => [
+    make("dt", { class: long(text) ? "long" : null }, term),
+    make("dd", { class: long(text) ? "long" : null }, text),
+  ]);
   return make("dl", { class: "facts" }, lines);
 }
 

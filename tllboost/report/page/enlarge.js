@@ -14,18 +14,55 @@ function enlarge(views, at) {
 
 function fillEnlarged() {
   const view = strip[stripAt];
-  const picture = (side) => make("figure", { class: view[side].match ? "true" : "" }, largePicture(view[side]), make("figcaption", {}, make("b", {}, view[side].label), make("br"), view[side].name));
-  const step = (by, text, key) => make("button", { type: "button", "aria-keyshortcuts": key, disabled: !strip[stripAt + by], click: () => stepTo(stripAt + by) }, text);
+  const picture = (side) =>
+    make(
+      "figure",
+      { class: view[side].match ? "true" : "" },
+      largePicture(view[side]),
+      make(
+        "figcaption",
+        {},
+        make("b", {}, view[side].label),
+        make("br"),
+        view[side].name,
+      ),
+    );
+  const step = (by, text, key) =>
+    make(
+      "button",
+      {
+        type: "button",
+        "aria-keyshortcuts": key,
+        disabled: !strip[stripAt + by],
+        click: () => stepTo(stripAt + by),
+      },
+      text,
+    );
   enlarged.replaceChildren(
     make("div", { class: "pair" }, picture("left"), picture("right")),
     make("p", { class: "number", role: "status" }, view.words),
-    make("div", { class: "buttons" }, step(-1, "← before", "ArrowLeft"), step(1, "next →", "ArrowRight"), make("button", { type: "button", autofocus: true, click: () => enlarged.close() }, "Close")),
+    make(
+      "div",
+      { class: "buttons" },
+      step(-1, "← before", "ArrowLeft"),
+      step(1, "next →", "ArrowRight"),
+      make(
+        "button",
+        { type: "button", autofocus: true, click: () => enlarged.close() },
+        "Close",
+      ),
+    ),
   );
 }
 
 function largePicture({ picture, label, name }) {
   if (!picture) return make("div", { class: "gone" }, "no thumbnail");
-  return make("img", { src: picture.src, alt: `${label}: ${name}`, width: picture.w, height: picture.h });
+  return make("img", {
+    src: picture.src,
+    alt: `${label}: ${name}`,
+    width: picture.w,
+    height: picture.h,
+  });
 }
 
 function stepTo(at) {
@@ -39,4 +76,7 @@ enlarged.addEventListener("keydown", (event) => {
   if (event.key === "ArrowLeft") stepTo(stripAt - 1);
   if (event.key === "ArrowRight") stepTo(stripAt + 1);
 });
-enlarged.addEventListener("click", (event) => event.target === enlarged && enlarged.close());
+enlarged.addEventListener(
+  "click",
+  (event) => event.target === enlarged && enlarged.close(),
+);

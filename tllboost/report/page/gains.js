@@ -15,22 +15,53 @@ function drawGains() {
 }
 
 function fillGains() {
-  const rated = [...cells.keys()].filter((index) => gain(cells[index]) && given(gain(cells[index])[0]) && !isBaseline(cells[index]));
+  const rated = [...cells.keys()].filter(
+    (index) =>
+      gain(cells[index]) && given(gain(cells[index])[0]) && !isBaseline(cells[index]),
+  );
   const ordered = rated.sort((a, b) => gain(cells[b])[0] - gain(cells[a])[0]);
   const place = byId("gains");
   byId("gain").hidden = !ordered.length;
   if (!ordered.length) return;
-  const shown = allGains ? ordered : ordered.filter((index, at) => at < FEW_GAINS || index === run.chosen);
+  const shown = allGains
+    ? ordered
+    : ordered.filter((index, at) => at < FEW_GAINS || index === run.chosen);
   const ends = shown.flatMap((index) => gain(cells[index])).filter(given);
   const [low, high] = [Math.min(0, ...ends), Math.max(0, ...ends)];
   const room = (high - low) * 0.03 || 0.01;
   const at = scale(low - room, high + room, 0, 100);
   const zero = make("i", { class: "zero", style: `left:${at(0)}%` });
-  const ticks = niceTicks(low, high, 4).map((tick) => make("span", { style: `left:${at(tick)}%` }, tick ? `${tick > 0 ? "+" : ""}${tickText(tick)}` : "0"));
+  const ticks = niceTicks(low, high, 4).map((tick) =>
+    make(
+      "span",
+      { style: `left:${at(tick)}%` },
+      tick ? `${tick > 0 ? "+" : ""}${tickText(tick)}` : "0",
+    ),
+  );
   place.replaceChildren(
-    make("ul", { class: "gains" }, shown.map((index) => gainRow(index, at, zero.cloneNode()))),
-    make("div", { class: "gain axis", "aria-hidden": "true" }, make("span"), make("div", { class: "track" }, ticks), make("span")),
-    ...(ordered.length > FEW_GAINS ? [make("button", { click: turnGains, "aria-expanded": String(allGains), id: "more-gains" }, allGains ? `Show the first ${FEW_GAINS}` : `Show all ${whole(ordered.length)}`)] : []),
+    make(
+      "ul",
+      { class: "gains" },
+      shown.map((index) => gainRow(index, at, zero.cloneNode())),
+    ),
+    make(
+      "div",
+      { class: "gain axis", "aria-hidden": "true" },
+      make("span"),
+      make("div", { class: "track" }, ticks),
+      make("span"),
+    ),
+    ...(ordered.length > FEW_GAINS
+      ? [
+          make(
+            "button",
+            { click: turnGains, "aria-expanded": String(allGains), id: "more-gains" },
+            allGains
+              ? `Show the first ${FEW_GAINS}`
+              : `Show all ${whole(ordered.length)}`,
+          ),
+        ]
+      : []),
   );
 }
 
@@ -43,13 +74,31 @@ function turnGains() {
 function gainRow(index, at, zero) {
   const [middle, low, high] = gain(cells[index]);
   const sure = given(low) && (low > 0 || high < 0);
-  const bar = given(low) ? make("i", { class: "bar", style: `left:${at(low)}%;width:${at(high) - at(low)}%` }) : null;
-  const dot = make("i", { class: sure ? "dot sure" : "dot", style: `left:${at(middle)}%` });
-  const badge = index === run.chosen ? [" ", make("span", { class: "badge main" }, "chosen")] : [];
+  const bar = given(low)
+    ? make("i", {
+        class: "bar",
+        style: `left:${at(low)}%;width:${at(high) - at(low)}%`,
+      })
+    : null;
+  const dot = make("i", {
+    class: sure ? "dot sure" : "dot",
+    style: `left:${at(middle)}%`,
+  });
+  const badge =
+    index === run.chosen ? [" ", make("span", { class: "badge main" }, "chosen")] : [];
   return make(
     "li",
     { class: "gain" },
-    make("span", { class: "who" }, make("button", { class: "plain", click: () => openCell(index) }, cellName(cells[index])), badge),
+    make(
+      "span",
+      { class: "who" },
+      make(
+        "button",
+        { class: "plain", click: () => openCell(index) },
+        cellName(cells[index]),
+      ),
+      badge,
+    ),
     make("div", { class: "track", "aria-hidden": "true" }, zero, bar, dot),
     make("span", { class: "number small" }, withInterval(gain(cells[index]), signed)),
   );

@@ -11,24 +11,54 @@ function drawGallery() {
     section.remove();
     return;
   }
-  heading(section, "Pictures", shown.what || "", " Choose a picture to enlarge it beside its query.");
+  heading(
+    section,
+    "Pictures",
+    shown.what || "",
+    " Choose a picture to enlarge it beside its query.",
+  );
   const ends = [
     ["best", "Best queries", "The match comes first, with the most to spare."],
-    ["worst", "Worst queries", "The match comes far down; what stands before it looked more alike to the cell."],
+    [
+      "worst",
+      "Worst queries",
+      "The match comes far down; what stands before it looked more alike to the cell.",
+    ],
   ];
   for (const [end, title, about] of ends) {
     const queries = (shown.queries || []).filter((query) => query.end === end);
-    if (queries.length) section.append(shelf(`${end}-queries`, title, about, queries.map(queryCard), FEW_QUERIES));
+    if (queries.length)
+      section.append(
+        shelf(`${end}-queries`, title, about, queries.map(queryCard), FEW_QUERIES),
+      );
   }
   const mistakes = [
-    ["false_matches", "Most confident false matches", "No match, and scored as one.", "no match"],
-    ["missed", "Most confident missed matches", "A match, and scored as none.", "match"],
+    [
+      "false_matches",
+      "Most confident false matches",
+      "No match, and scored as one.",
+      "no match",
+    ],
+    [
+      "missed",
+      "Most confident missed matches",
+      "A match, and scored as none.",
+      "match",
+    ],
   ];
   for (const [key, title, about, truth] of mistakes) {
     const pairs = shown[key] || [];
     if (!pairs.length) continue;
     const views = pairs.map((pair) => pairView(pair, truth));
-    section.append(shelf(key, title, about, pairs.map((pair, at) => pairCard(pair, views, at)), FEW_PAIRS));
+    section.append(
+      shelf(
+        key,
+        title,
+        about,
+        pairs.map((pair, at) => pairCard(pair, views, at)),
+        FEW_PAIRS,
+      ),
+    );
   }
 }
 
@@ -36,7 +66,11 @@ function drawGallery() {
 function shelf(id, title, about, cards, few) {
   const rest = cards.slice(few);
   rest.forEach((card) => (card.hidden = true));
-  const more = make("button", { type: "button", class: "rest" }, `Show all ${cards.length}`);
+  const more = make(
+    "button",
+    { type: "button", class: "rest" },
+    `Show all ${cards.length}`,
+  );
   more.addEventListener("click", () => {
     rest.forEach((card) => (card.hidden = false));
     rest[0].querySelector("button").focus();
@@ -74,9 +108,14 @@ function queryCard(query) {
   // The first few and the match, wherever that is: as many for each query.
   const kept = (at) => at < PLACES - (matchAt >= PLACES) || at === matchAt;
   const list = make("ol", { class: "candidates" }, tiles);
-  const hideFar = (far) => tiles.forEach((one, at) => one.classList.toggle("far", far && !kept(at)));
+  const hideFar = (far) =>
+    tiles.forEach((one, at) => one.classList.toggle("far", far && !kept(at)));
   const rest = tiles.filter((_, at) => !kept(at)).length;
-  const more = make("button", { type: "button", class: "more small", "aria-expanded": "false" }, `Show all ${last}`);
+  const more = make(
+    "button",
+    { type: "button", class: "more small", "aria-expanded": "false" },
+    `Show all ${last}`,
+  );
   more.addEventListener("click", () => {
     const opened = more.getAttribute("aria-expanded") !== "true";
     more.setAttribute("aria-expanded", String(opened));
@@ -84,12 +123,28 @@ function queryCard(query) {
     hideFar(!opened);
   });
   hideFar(true);
-  const words = [`match ranked ${query.rank} of ${query.among || last}`, seedWords(query.seed)].filter(Boolean).join(", ");
+  const words = [
+    `match ranked ${query.rank} of ${query.among || last}`,
+    seedWords(query.seed),
+  ]
+    .filter(Boolean)
+    .join(", ");
   return make(
     "article",
     { class: "card query" },
-    make("div", { class: "asked" }, pictureTile(query.query, "query", [make("b", {}, "query")], () => enlarge(views, Math.max(0, matchAt)))),
-    make("div", {}, list, make("div", { class: "below small number" }, words, rest ? more : null)),
+    make(
+      "div",
+      { class: "asked" },
+      pictureTile(query.query, "query", [make("b", {}, "query")], () =>
+        enlarge(views, Math.max(0, matchAt)),
+      ),
+    ),
+    make(
+      "div",
+      {},
+      list,
+      make("div", { class: "below small number" }, words, rest ? more : null),
+    ),
   );
 }
 
@@ -97,20 +152,50 @@ function pictureTile(key, role, caption, open, classes = "") {
   const picture = pictureOf(key);
   const name = nameOf(key);
   const shown = picture
-    ? make("img", { src: picture.src, alt: `${role}: ${name}`, width: picture.w, height: picture.h, loading: "lazy", decoding: "async" })
+    ? make("img", {
+        src: picture.src,
+        alt: `${role}: ${name}`,
+        width: picture.w,
+        height: picture.h,
+        loading: "lazy",
+        decoding: "async",
+      })
     : make("span", { class: "gone" }, name);
   return make(
     "figure",
     { class: classes },
-    make("button", { type: "button", class: "picture", click: open, title: name, "aria-haspopup": "dialog" }, shown),
+    make(
+      "button",
+      {
+        type: "button",
+        class: "picture",
+        click: open,
+        title: name,
+        "aria-haspopup": "dialog",
+      },
+      shown,
+    ),
     make("figcaption", { class: "small number" }, caption),
   );
 }
 
 function candidateTile(query, one, at, views) {
   const role = `candidate ${placeOf(one, at)}, probability ${percent(one.p)}${one.match ? ", the match" : ""}`;
-  const caption = [make("span", {}, `${placeOf(one, at)}. ${percent(one.p)}`), one.match ? make("b", { class: "match" }, "match") : null];
-  return make("li", { class: one.match ? "match" : "" }, pictureTile(one.picture, role, caption, () => enlarge(views, at), one.match ? "true" : ""));
+  const caption = [
+    make("span", {}, `${placeOf(one, at)}. ${percent(one.p)}`),
+    one.match ? make("b", { class: "match" }, "match") : null,
+  ];
+  return make(
+    "li",
+    { class: one.match ? "match" : "" },
+    pictureTile(
+      one.picture,
+      role,
+      caption,
+      () => enlarge(views, at),
+      one.match ? "true" : "",
+    ),
+  );
 }
 
 /* Its rank: of a long list not every candidate is on the page. */
@@ -120,15 +205,34 @@ function placeOf(one, at) {
 
 function candidateView(query, one, at) {
   return {
-    left: { picture: pictureOf(query.query), label: "query", name: nameOf(query.query) },
-    right: { picture: pictureOf(one.picture), label: one.match ? "the match" : "not the match", name: nameOf(one.picture), match: one.match },
+    left: {
+      picture: pictureOf(query.query),
+      label: "query",
+      name: nameOf(query.query),
+    },
+    right: {
+      picture: pictureOf(one.picture),
+      label: one.match ? "the match" : "not the match",
+      name: nameOf(one.picture),
+      match: one.match,
+    },
     words: `candidate ${placeOf(one, at)} of ${query.among || query.candidates.length}, probability ${percent(one.p)}`,
   };
 }
 
 function pairView(pair, truth) {
-  const side = (key, label) => ({ picture: pictureOf(key), label, name: nameOf(key), match: truth === "match" });
-  const words = [`${truth === "match" ? "a match" : truth}, scored ${percent(pair.p)}`, seedWords(pair.seed)].filter(Boolean).join(", ");
+  const side = (key, label) => ({
+    picture: pictureOf(key),
+    label,
+    name: nameOf(key),
+    match: truth === "match",
+  });
+  const words = [
+    `${truth === "match" ? "a match" : truth}, scored ${percent(pair.p)}`,
+    seedWords(pair.seed),
+  ]
+    .filter(Boolean)
+    .join(", ");
   return { left: side(pair.left, "left"), right: side(pair.right, "right"), words };
 }
 
@@ -137,7 +241,12 @@ function pairCard(pair, views, at) {
   return make(
     "div",
     { class: "card two" },
-    make("div", { class: "pair" }, pictureTile(pair.left, "left", null, open), pictureTile(pair.right, "right", null, open)),
+    make(
+      "div",
+      { class: "pair" },
+      pictureTile(pair.left, "left", null, open),
+      pictureTile(pair.right, "right", null, open),
+    ),
     make("p", { class: "small number" }, views[at].words),
   );
 }

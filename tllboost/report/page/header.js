@@ -11,7 +11,10 @@ function drawHeader() {
       "p",
       { class: "lede soft" },
       [
-        (about.data || []).filter(([, text]) => text !== "0").map(([label, text]) => `${text} ${label}`).join(" · "),
+        (about.data || [])
+          .filter(([, text]) => text !== "0")
+          .map(([label, text]) => `${text} ${label}`)
+          .join(" · "),
         protocol.name && `protocol ${protocol.name}`,
         seeds.length && plural(seeds.length, "seed"),
       ]
@@ -28,7 +31,10 @@ function drawHeader() {
 }
 
 function tile(label, main, text, index = null) {
-  const title = index === null ? main : make("button", { class: "plain", click: () => openCell(index) }, main);
+  const title =
+    index === null
+      ? main
+      : make("button", { class: "plain", click: () => openCell(index) }, main);
   return make(
     "div",
     { class: "tile" },
@@ -48,14 +54,23 @@ function drawHeadline() {
   const winner = run.chosen === null ? null : cells[run.chosen];
   if (winner && value(winner) !== null) {
     const text = `${title} ${between(figure(winner))} · ${cellName(winner)}`;
-    place.append(tile("Chosen on validation", decimals(value(winner)), text, run.chosen));
+    place.append(
+      tile("Chosen on validation", decimals(value(winner)), text, run.chosen),
+    );
     const won = gain(winner);
     if (won && !isBaseline(winner))
       place.append(tile("Its gain over the cosine", signed(won[0]), gainWords(won)));
   }
   const plain = all.find((index) => isBaseline(cells[index]));
   if (plain !== undefined)
-    place.append(tile("Best plain cosine", decimals(value(cells[plain])), `${cells[plain].vectorizer} · no training`, plain));
+    place.append(
+      tile(
+        "Best plain cosine",
+        decimals(value(cells[plain])),
+        `${cells[plain].vectorizer} · no training`,
+        plain,
+      ),
+    );
   const ties = all.filter((index) => tied(cells[index]) === "yes").length;
   const best = cells[all[0]];
   place.append(
@@ -67,12 +82,23 @@ function drawHeadline() {
     ),
   );
   const failed = cells.filter((cell) => !done(cell)).length;
-  place.append(tile("Cells", whole(cells.length), failed ? `${whole(failed)} failed, see below` : "none failed"));
+  place.append(
+    tile(
+      "Cells",
+      whole(cells.length),
+      failed ? `${whole(failed)} failed, see below` : "none failed",
+    ),
+  );
 }
 
 function gainWords(won) {
   if (!given(won[1])) return "";
-  const sure = won[1] > 0 ? "above zero at 95\u00a0%" : won[2] < 0 ? "below zero at 95\u00a0%" : "may be nothing: zero lies inside";
+  const sure =
+    won[1] > 0
+      ? "above zero at 95\u00a0%"
+      : won[2] < 0
+        ? "below zero at 95\u00a0%"
+        : "may be nothing: zero lies inside";
   return `${between(won, signed)} · ${sure}`;
 }
 
@@ -90,13 +116,23 @@ function drawRun(about, protocol, seeds) {
       "div",
       { class: "card" },
       make("h2", {}, "What was run"),
-      about.command && make("div", { class: "command" }, make("div", { class: "scroll" }, command), button, said),
+      about.command &&
+        make(
+          "div",
+          { class: "command" },
+          make("div", { class: "scroll" }, command),
+          button,
+          said,
+        ),
       facts([
         ...(about.data || []),
         ["protocol", [make("b", {}, protocol.name || ""), " ", protocol.text || ""]],
         ["seeds", seeds.join(", ")],
       ]),
-      folded("Settings", [...(about.settings || []), ...(protocol.sizes ? [["protocol", protocol.sizes]] : [])]),
+      folded("Settings", [
+        ...(about.settings || []),
+        ...(protocol.sizes ? [["protocol", protocol.sizes]] : []),
+      ]),
       folded("Versions and machine", about.environment),
     ),
   );

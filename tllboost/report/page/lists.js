@@ -5,14 +5,65 @@ const FEW_FAILURES = 30;
 function drawFailures() {
   const section = byId("failures");
   const failures = run.failures || [];
-  heading(section, "Failures", failures.length ? "What is left out of the figures, and why." : "Nothing failed: every picture was read and every cell was measured.");
+  heading(
+    section,
+    "Failures",
+    failures.length
+      ? "What is left out of the figures, and why."
+      : "Nothing failed: every picture was read and every cell was measured.",
+  );
   if (!failures.length) return;
-  const rows = grouped(failures).map(({ what, where, why }) => make("tr", {}, make("td", {}, what), make("td", { class: "breaks" }, where.length > 1 ? [`${whole(where.length)} of them`, folded("which", where.map((one, at) => [at + 1, one]))] : where[0]), make("td", { class: "breaks" }, why)));
+  const rows = grouped(failures).map(({ what, where, why }) =>
+    make(
+      "tr",
+      {},
+      make("td", {}, what),
+      make(
+        "td",
+        { class: "breaks" },
+        where.length > 1
+          ? [
+              `${whole(where.length)} of them`,
+              folded(
+                "which",
+                where.map((one, at) => [at + 1, one]),
+              ),
+            ]
+          : where[0],
+      ),
+      make("td", { class: "breaks" }, why),
+    ),
+  );
   const few = rows.slice(0, FEW_FAILURES);
-  const table = make("table", {}, make("caption", { class: "aloud" }, "Failures"), make("thead", {}, make("tr", {}, ["what", "where", "why"].map((one) => make("th", { scope: "col" }, one)))), make("tbody", {}, few));
+  const table = make(
+    "table",
+    {},
+    make("caption", { class: "aloud" }, "Failures"),
+    make(
+      "thead",
+      {},
+      make(
+        "tr",
+        {},
+        ["what", "where", "why"].map((one) => make("th", { scope: "col" }, one)),
+      ),
+    ),
+    make("tbody", {}, few),
+  );
   section.append(make("div", { class: "scroll framed" }, table));
   if (rows.length > few.length)
-    section.append(make("button", { click: (event) => (table.tBodies[0].append(...rows.slice(FEW_FAILURES)), event.target.remove()) }, `Show all ${whole(rows.length)}`));
+    section.append(
+      make(
+        "button",
+        {
+          click: (event) => (
+            table.tBodies[0].append(...rows.slice(FEW_FAILURES)),
+            event.target.remove()
+          ),
+        },
+        `Show all ${whole(rows.length)}`,
+      ),
+    );
 }
 
 /* One line for each reason: a missing network fails many cells alike. */
@@ -33,6 +84,10 @@ function drawLeaks() {
     section.remove();
     return;
   }
-  heading(section, "Leaks", "What the test side shares with the sides that were learned on. Under an honest protocol every count is zero.");
+  heading(
+    section,
+    "Leaks",
+    "What the test side shares with the sides that were learned on. Under an honest protocol every count is zero.",
+  );
   section.append(make("div", { class: "card" }, facts(rows)));
 }

@@ -2,9 +2,13 @@
 
 function drawParts() {
   const sections = document.querySelectorAll("main > section[data-part]");
-  byId("parts").append(...[...sections].map((one) => make("a", { href: `#${one.id}` }, one.dataset.part)));
+  byId("parts").append(
+    ...[...sections].map((one) => make("a", { href: `#${one.id}` }, one.dataset.part)),
+  );
   const select = byId("metric");
-  select.append(...run.metrics.map((one) => make("option", { value: one.name }, one.title)));
+  select.append(
+    ...run.metrics.map((one) => make("option", { value: one.name }, one.title)),
+  );
   select.value = chosen.metric;
   select.addEventListener("change", () => choose("metric", select.value));
 }
@@ -18,13 +22,18 @@ if (cells.length) {
   drawGains();
   drawCosts();
 } else {
-  for (const id of ["matrix", "cell", "gallery", "cells", "gain", "cost"]) byId(id).remove();
+  for (const id of ["matrix", "cell", "gallery", "cells", "gain", "cost"])
+    byId(id).remove();
 }
 drawFailures();
 drawLeaks();
 drawParts();
 if (cells.length) {
-  whenChosen("metric", () => [drawHeadline, colourMatrix, fillCell, fillTable, fillGains, fillCosts].forEach((redraw) => redraw()));
+  whenChosen("metric", () =>
+    [drawHeadline, colourMatrix, fillCell, fillTable, fillGains, fillCosts].forEach(
+      (redraw) => redraw(),
+    ),
+  );
   whenChosen("cell", fillCell);
   onPhone.addEventListener("change", fillCosts);
   choose("metric", chosen.metric);

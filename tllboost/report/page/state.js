@@ -17,7 +17,9 @@ function choose(what, value) {
 }
 
 function metric() {
-  return run.metrics.find((one) => one.name === chosen.metric) || { name: "", title: "" };
+  return (
+    run.metrics.find((one) => one.name === chosen.metric) || { name: "", title: "" }
+  );
 }
 
 function done(cell) {
@@ -46,7 +48,8 @@ function bestFirst(indices, name = chosen.metric) {
   const way = (run.metrics.find((one) => one.name === name) || {}).lower ? 1 : -1;
   const key = (index) => value(cells[index], name);
   return [...indices].sort((a, b) => {
-    if (key(a) === null || key(b) === null) return (key(a) === null) - (key(b) === null);
+    if (key(a) === null || key(b) === null)
+      return (key(a) === null) - (key(b) === null);
     return way * (key(a) - key(b));
   });
 }
@@ -54,7 +57,9 @@ function bestFirst(indices, name = chosen.metric) {
 /* The untrained cosine that a cell has to beat: of its own vectors, or the best there is
    for an ensemble, whose vectors are many. */
 function cosineOf(cell) {
-  const plain = bestFirst(cells.keys()).map((index) => cells[index]).filter((one) => isBaseline(one) && done(one));
+  const plain = bestFirst(cells.keys())
+    .map((index) => cells[index])
+    .filter((one) => isBaseline(one) && done(one));
   return plain.find((one) => one.vectorizer === cell.vectorizer) || plain[0] || null;
 }
 

@@ -8,44 +8,167 @@ function columns() {
   const others = run.metrics.filter((one) => one.name !== main.name);
   const cost = (key) => (cell) => (cell.costs || {})[key];
   return [
-    { key: "metric", title: main.title, of: (cell) => value(cell), text: (cell) => (done(cell) ? withInterval(figure(cell)) : "failed"), lower: main.lower },
-    { key: "tied", title: "ties", of: (cell) => ({ best: 2, yes: 1 })[tied(cell)] || 0, text: (cell) => ({ best: "* best", yes: "= tied" })[tied(cell)] || "" },
-    { key: "gain", title: "gain over cosine", of: (cell) => (gain(cell) || [null])[0], text: (cell) => withInterval(gain(cell), signed) },
-    { key: "validation", title: "on validation", of: (cell) => (cell.validation || {})[main.name], text: (cell) => decimals((cell.validation || {})[main.name]), lower: main.lower },
-    ...others.map((one) => ({ key: one.name, title: one.title, of: (cell) => value(cell, one.name), text: (cell) => decimals(value(cell, one.name)), lower: one.lower })),
-    { key: "vectorize_s", title: "vectorize", of: cost("vectorize_s"), text: (cell) => seconds(cost("vectorize_s")(cell)), lower: true },
-    { key: "project_s", title: "project", of: cost("project_s"), text: (cell) => seconds(cost("project_s")(cell)), lower: true },
-    { key: "fit_s", title: "fit", of: cost("fit_s"), text: (cell) => seconds(cost("fit_s")(cell)), lower: true },
-    { key: "score_s", title: "score", of: cost("score_s"), text: (cell) => seconds(cost("score_s")(cell)), lower: true },
-    { key: "memory", title: "memory, MB", of: cost("peak_memory_mb"), text: (cell) => whole(cost("peak_memory_mb")(cell)), lower: true },
-    { key: "features", title: "features", of: (cell) => cell.n_features, text: (cell) => whole(cell.n_features), lower: true },
-    { key: "seeds", title: "seeds", of: (cell) => cell.n_seeds, text: (cell) => whole(cell.n_seeds) },
+    {
+      key: "metric",
+      title: main.title,
+      of: (cell) => value(cell),
+      text: (cell) => (done(cell) ? withInterval(figure(cell)) : "failed"),
+      lower: main.lower,
+    },
+    {
+      key: "tied",
+      title: "ties",
+      of: (cell) => ({ best: 2, yes: 1 })[tied(cell)] || 0,
+      text: (cell) => ({ best: "* best", yes: "= tied" })[tied(cell)] || "",
+    },
+    {
+      key: "gain",
+      title: "gain over cosine",
+      of: (cell) => (gain(cell) || [null])[0],
+      text: (cell) => withInterval(gain(cell), signed),
+    },
+    {
+      key: "validation",
+      title: "on validation",
+      of: (cell) => (cell.validation || {})[main.name],
+      text: (cell) => decimals((cell.validation || {})[main.name]),
+      lower: main.lower,
+    },
+    ...others.map((one) => ({
+      key: one.name,
+      title: one.title,
+      of: (cell) => value(cell, one.name),
+      text: (cell) => decimals(value(cell, one.name)),
+      lower: one.lower,
+    })),
+    {
+      key: "vectorize_s",
+      title: "vectorize",
+      of: cost("vectorize_s"),
+      text: (cell) => seconds(cost("vectorize_s")(cell)),
+      lower: true,
+    },
+    {
+      key: "project_s",
+      title: "project",
+      of: cost("project_s"),
+      text: (cell) => seconds(cost("project_s")(cell)),
+      lower: true,
+    },
+    {
+      key: "fit_s",
+      title: "fit",
+      of: cost("fit_s"),
+      text: (cell) => seconds(cost("fit_s")(cell)),
+      lower: true,
+    },
+    {
+      key: "score_s",
+      title: "score",
+      of: cost("score_s"),
+      text: (cell) => seconds(cost("score_s")(cell)),
+      lower: true,
+    },
+    {
+      key: "memory",
+      title: "memory, MB",
+      of: cost("peak_memory_mb"),
+      text: (cell) => whole(cost("peak_memory_mb")(cell)),
+      lower: true,
+    },
+    {
+      key: "features",
+      title: "features",
+      of: (cell) => cell.n_features,
+      text: (cell) => whole(cell.n_features),
+      lower: true,
+    },
+    {
+      key: "seeds",
+      title: "seeds",
+      of: (cell) => cell.n_seeds,
+      text: (cell) => whole(cell.n_seeds),
+    },
   ];
 }
 
 function drawCells() {
   const section = byId("cells");
-  heading(section, "All cells", "Choose a column's title to sort by it, again to turn the order around. Costs are of one seed.");
+  heading(
+    section,
+    "All cells",
+    "Choose a column's title to sort by it, again to turn the order around. Costs are of one seed.",
+  );
   const choice = (id, label, values) =>
-    make("label", {}, make("span", {}, label), make("select", { id, change: fillTable }, make("option", { value: "" }, "all"), [...new Set(values)].map((one) => make("option", { value: one }, one))));
+    make(
+      "label",
+      {},
+      make("span", {}, label),
+      make(
+        "select",
+        { id, change: fillTable },
+        make("option", { value: "" }, "all"),
+        [...new Set(values)].map((one) => make("option", { value: one }, one)),
+      ),
+    );
   section.append(
     make(
       "div",
       { class: "controls" },
-      make("label", { class: "wide" }, make("span", {}, "words"), make("input", { type: "search", id: "words", input: fillTable, placeholder: "dot xgboost", autocomplete: "off" })),
-      choice("only-vectorizer", "vectorizer", cells.map((cell) => cell.vectorizer)),
-      choice("only-head", "head", cells.map((cell) => cell.head)),
-      make("label", { class: "check" }, make("input", { type: "checkbox", id: "only-ties", change: fillTable }), " best and ties only"),
+      make(
+        "label",
+        { class: "wide" },
+        make("span", {}, "words"),
+        make("input", {
+          type: "search",
+          id: "words",
+          input: fillTable,
+          placeholder: "dot xgboost",
+          autocomplete: "off",
+        }),
+      ),
+      choice(
+        "only-vectorizer",
+        "vectorizer",
+        cells.map((cell) => cell.vectorizer),
+      ),
+      choice(
+        "only-head",
+        "head",
+        cells.map((cell) => cell.head),
+      ),
+      make(
+        "label",
+        { class: "check" },
+        make("input", { type: "checkbox", id: "only-ties", change: fillTable }),
+        " best and ties only",
+      ),
       make("span", { class: "soft small", id: "count", role: "status" }),
     ),
-    make("div", { class: "scroll framed tall", tabindex: "0", role: "region", "aria-label": "Table of all cells" }, make("table", { class: "all" }, make("caption", { class: "aloud" }, "All cells with their figures and costs"), make("thead"), make("tbody"))),
+    make(
+      "div",
+      {
+        class: "scroll framed tall",
+        tabindex: "0",
+        role: "region",
+        "aria-label": "Table of all cells",
+      },
+      make(
+        "table",
+        { class: "all" },
+        make("caption", { class: "aloud" }, "All cells with their figures and costs"),
+        make("thead"),
+        make("tbody"),
+      ),
+    ),
   );
   fillTable();
 }
 
 function sortedBy(key) {
   const column = columns().find((one) => one.key === key);
-  if (sorting.key === key) sorting.down = !(sorting.down === null ? !column?.lower : sorting.down);
+  if (sorting.key === key)
+    sorting.down = !(sorting.down === null ? !column?.lower : sorting.down);
   else Object.assign(sorting, { key, down: key === "name" ? false : null });
   fillTable();
   byId("cells").querySelector(`[data-sort="${key}"]`).focus();
@@ -54,7 +177,9 @@ function sortedBy(key) {
 function sortedCells(indices, list) {
   const column = list.find((one) => one.key === sorting.key);
   const down = sorting.down === null ? !column?.lower : sorting.down;
-  const key = column ? (index) => column.of(cells[index]) : (index) => cellName(cells[index]).toLowerCase();
+  const key = column
+    ? (index) => column.of(cells[index])
+    : (index) => cellName(cells[index]).toLowerCase();
   const missing = (one) => one === null || one === undefined;
   return [...indices].sort((a, b) => {
     const [left, right] = [key(a), key(b)];
@@ -70,8 +195,10 @@ function wantedCells() {
   const ties = byId("only-ties").checked;
   return [...cells.keys()].filter((index) => {
     const cell = cells[index];
-    const said = `${cellName(cell)} ${cell.status} ${index === run.chosen ? "chosen" : ""}`.toLowerCase();
-    if ((vectorizer && cell.vectorizer !== vectorizer) || (head && cell.head !== head)) return false;
+    const said =
+      `${cellName(cell)} ${cell.status} ${index === run.chosen ? "chosen" : ""}`.toLowerCase();
+    if ((vectorizer && cell.vectorizer !== vectorizer) || (head && cell.head !== head))
+      return false;
     if (ties && tied(cell) === "no") return false;
     return words.every((word) => said.includes(word));
   });
@@ -85,23 +212,60 @@ function fillTable() {
   const down = sorting.down === null ? !column?.lower : sorting.down;
   const title = (key, text, kind) => {
     const here = sorting.key === key;
-    const arrow = make("span", { class: "arrow", "aria-hidden": "true" }, here ? (down ? "▼" : "▲") : "");
-    const button = make("button", { class: "plain", "data-sort": key, click: () => sortedBy(key) }, text, " ", arrow);
-    return make("th", { scope: "col", class: kind, "aria-sort": here ? (down ? "descending" : "ascending") : null }, button);
+    const arrow = make(
+      "span",
+      { class: "arrow", "aria-hidden": "true" },
+      here ? (down ? "▼" : "▲") : "",
+    );
+    const button = make(
+      "button",
+      { class: "plain", "data-sort": key, click: () => sortedBy(key) },
+      text,
+      " ",
+      arrow,
+    );
+    return make(
+      "th",
+      {
+        scope: "col",
+        class: kind,
+        "aria-sort": here ? (down ? "descending" : "ascending") : null,
+      },
+      button,
+    );
   };
-  table.tHead.replaceChildren(make("tr", {}, title("name", "cell", ""), list.map((one) => title(one.key, one.title, "number"))));
-  table.tBodies[0].replaceChildren(...shown.slice(0, FEW_ROWS).map((index) => tableRow(index, list)));
+  table.tHead.replaceChildren(
+    make(
+      "tr",
+      {},
+      title("name", "cell", ""),
+      list.map((one) => title(one.key, one.title, "number")),
+    ),
+  );
+  table.tBodies[0].replaceChildren(
+    ...shown.slice(0, FEW_ROWS).map((index) => tableRow(index, list)),
+  );
   const cut = shown.length > FEW_ROWS ? `, the first ${FEW_ROWS} shown` : "";
-  byId("count").textContent = `${whole(shown.length)} of ${plural(cells.length, "cell")}${cut}`;
+  byId("count").textContent =
+    `${whole(shown.length)} of ${plural(cells.length, "cell")}${cut}`;
 }
 
 function tableRow(index, list) {
   const cell = cells[index];
-  const name = make("button", { class: "plain", click: () => openCell(index) }, cellName(cell));
-  const badge = index === run.chosen ? [" ", make("span", { class: "badge main" }, "chosen")] : [];
+  const name = make(
+    "button",
+    { class: "plain", click: () => openCell(index) },
+    cellName(cell),
+  );
+  const badge =
+    index === run.chosen ? [" ", make("span", { class: "badge main" }, "chosen")] : [];
   return make(
     "tr",
-    { class: `${done(cell) ? "" : "failed"} ${index === chosen.cell ? "here" : ""}`.trim(), "data-cell": index },
+    {
+      class:
+        `${done(cell) ? "" : "failed"} ${index === chosen.cell ? "here" : ""}`.trim(),
+      "data-cell": index,
+    },
     make("th", { scope: "row" }, name, badge),
     list.map((one) => make("td", { class: "number" }, one.text(cell))),
   );

@@ -5,7 +5,9 @@ let tipOf = null;
 
 function showTip(anchor, lines) {
   tip.replaceChildren(
-    ...lines.filter(Boolean).map((line, index) => make("div", { class: index ? "" : "lead" }, line)),
+    ...lines
+      .filter(Boolean)
+      .map((line, index) => make("div", { class: index ? "" : "lead" }, line)),
   );
   tip.hidden = false;
   tipOf = anchor;
@@ -32,7 +34,10 @@ function hideTip() {
 /* Give an element a tip that hovering and focusing show alike. */
 function giveTip(element, lines) {
   const show = () => showTip(element, lines());
-  element.addEventListener("pointerenter", (event) => event.pointerType !== "touch" && show());
+  element.addEventListener(
+    "pointerenter",
+    (event) => event.pointerType !== "touch" && show(),
+  );
   element.addEventListener("pointerleave", hideTip);
   element.addEventListener("focus", () => element.matches(":focus-visible") && show());
   element.addEventListener("blur", hideTip);
@@ -43,7 +48,8 @@ document.addEventListener("keydown", (event) => event.key === "Escape" && hideTi
 
 /* The tip of what is still in focus or under the pointer goes along. */
 function scrollTip() {
-  if (tipOf && (tipOf === document.activeElement || tipOf.matches(":hover"))) placeTip();
+  if (tipOf && (tipOf === document.activeElement || tipOf.matches(":hover")))
+    placeTip();
   else hideTip();
 }
 

@@ -7,19 +7,24 @@ function given(value) {
 }
 
 function decimals(value, digits = 3) {
-  return given(value) ? halfEven(value, digits).toFixed(digits).replace("-", "−") : NONE;
+  return given(value)
+    ? halfEven(value, digits).toFixed(digits).replace("-", "−")
+    : NONE;
 }
 
 /* What lies in the very middle goes to the even digit, as in the tables and the terminal:
    0.8125 is 0.812. */
 function halfEven(value, digits) {
   const scaled = value * 10 ** digits;
-  const middle = Number.isInteger(value * 2 ** (digits + 1)) && Math.abs(scaled % 1) === 0.5;
+  const middle =
+    Number.isInteger(value * 2 ** (digits + 1)) && Math.abs(scaled % 1) === 0.5;
   return middle ? (2 * Math.round(scaled / 2)) / 10 ** digits : value;
 }
 
 function signed(value, digits = 3) {
-  return given(value) && value >= 0 ? `+${decimals(value, digits)}` : decimals(value, digits);
+  return given(value) && value >= 0
+    ? `+${decimals(value, digits)}`
+    : decimals(value, digits);
 }
 
 function between(figure, write = decimals) {
@@ -57,11 +62,16 @@ function rowName([vectorizer, projection, merge]) {
 
 /* Long names of options may break after their signs, and nowhere else look odd. */
 function breakable(text) {
-  return text.split(/(?<=[?&/+,:])/).flatMap((piece) => [make("wbr"), piece]).slice(1);
+  return text
+    .split(/(?<=[?&/+,:])/)
+    .flatMap((piece) => [make("wbr"), piece])
+    .slice(1);
 }
 
 function cellName(cell) {
-  const said = [cell.vectorizer, ...parts(cell.projection, cell.merge), cell.head].join(" · ");
+  const said = [cell.vectorizer, ...parts(cell.projection, cell.merge), cell.head].join(
+    " · ",
+  );
   return cell.name && cell.name !== cell.head ? `${cell.name} (${said})` : said;
 }
 
