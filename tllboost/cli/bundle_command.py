@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tllboost.cli.bundle_options import Bundle, TrustCode, Weights
+from tllboost.cli.json_text import json_text
 from tllboost.cli.options import Json
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def show(bundle: Bundle, as_json: Json = False) -> None:
 
     manifest = read_manifest(bundle)
     if as_json:
-        typer.echo(json.dumps(manifest, indent=1))
+        typer.echo(json_text(manifest))
         return
     for name, text in _lines(manifest):
         typer.echo(f"{name:<12} {text}")

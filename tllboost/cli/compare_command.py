@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tllboost.cli.completion import complete_metric
 from tllboost.cli.options import Json
 
 if TYPE_CHECKING:
@@ -42,7 +43,11 @@ def compare(
     ],
     metric: Annotated[
         str | None,
-        typer.Option("--metric", help="What to compare in [as BEFORE shows]."),
+        typer.Option(
+            "--metric",
+            autocompletion=complete_metric,
+            help="What to compare in [as BEFORE shows].",
+        ),
     ] = None,
     every: Annotated[
         bool,

@@ -17,6 +17,7 @@ from tllboost.cli.completion import (
 )
 from tllboost.cli.grid_run import resolved, run
 from tllboost.cli.options import (
+    MACHINE,
     Anywhere,
     Device,
     Groups,
@@ -32,6 +33,9 @@ from tllboost.cli.options import (
 )
 
 __all__ = ["add_to"]
+
+_TRIED = "What is tried"
+_MEASURED = "How it is measured"
 
 _EXAMPLES = """
 **Examples**
@@ -84,11 +88,16 @@ def grid(
             "-v",
             autocompletion=complete_vectorizer,
             help="Vectorizer, repeatable [classic].",
+            rich_help_panel=_TRIED,
         ),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", help="Local weights of the clip: or timm: network."),
+        typer.Option(
+            "--weights",
+            help="Local weights of the clip: or timm: network.",
+            rich_help_panel=_TRIED,
+        ),
     ] = None,
     projection: Annotated[
         list[str] | None,
@@ -98,17 +107,27 @@ def grid(
             autocompletion=complete_projection,
             help="Learned map of the vectors, repeatable: none, infonce, triplet, "
             "contrastive, finetune, siamese-cnn [none].",
+            rich_help_panel=_TRIED,
         ),
     ] = None,
     components: Annotated[
         int | None,
         typer.Option(
-            "--components", min=1, help="Width of projections [half of the vectors]."
+            "--components",
+            min=1,
+            help="Width of projections [half of the vectors].",
+            rich_help_panel=_TRIED,
         ),
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option("--depth", min=0, max=2, help="Layers of projections [1]."),
+        typer.Option(
+            "--depth",
+            min=0,
+            max=2,
+            help="Layers of projections [1].",
+            rich_help_panel=_TRIED,
+        ),
     ] = None,
     merge: Annotated[
         list[str] | None,
@@ -117,6 +136,7 @@ def grid(
             "-m",
             autocompletion=complete_merge,
             help="Merge, repeatable [dot cosdot l1 l2].",
+            rich_help_panel=_TRIED,
         ),
     ] = None,
     head: Annotated[
@@ -126,6 +146,7 @@ def grid(
             "-c",
             autocompletion=complete_head,
             help="Head, repeatable [all].",
+            rich_help_panel=_TRIED,
         ),
     ] = None,
     out: Annotated[
@@ -138,6 +159,7 @@ def grid(
             autocompletion=complete_protocol,
             help="holdout, kfold, given or holidays2017; by default holdout, or given "
             "where the table has a split column.",
+            rich_help_panel=_MEASURED,
         ),
     ] = None,
     metric: Annotated[
@@ -146,21 +168,33 @@ def grid(
             "--metric",
             autocompletion=complete_metric,
             help="What the matrix shows [top2].",
+            rich_help_panel=_MEASURED,
         ),
     ] = None,
     seed: Seed = 0,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="How many seeds, from --seed on.")
+        int,
+        typer.Option(
+            "--seeds",
+            min=1,
+            help="How many seeds, from --seed on.",
+            rich_help_panel=_MEASURED,
+        ),
     ] = 1,
     negatives: Annotated[
         int | None,
-        typer.Option("--negatives", help="Non-matches drawn a training match [5]."),
+        typer.Option(
+            "--negatives",
+            help="Non-matches drawn a training match [5].",
+            rich_help_panel=_MEASURED,
+        ),
     ] = None,
     hard_negatives: Annotated[
         int | None,
         typer.Option(
             "--hard-negatives",
             help="How many of --negatives are the nearest wrong pictures [0].",
+            rich_help_panel=_MEASURED,
         ),
     ] = None,
     ensemble: Annotated[
@@ -169,19 +203,35 @@ def grid(
             "--ensemble",
             min=0,
             help="Average that many cells, the best on validation, as one more row.",
+            rich_help_panel=_TRIED,
         ),
     ] = 0,
     others: Annotated[
         int | None,
-        typer.Option("--others", help="Wrong candidates a test query [19]."),
+        typer.Option(
+            "--others",
+            help="Wrong candidates a test query [19].",
+            rich_help_panel=_MEASURED,
+        ),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option("--folds", help="Folds of --protocol kfold [5].")
+        int | None,
+        typer.Option(
+            "--folds",
+            help="Folds of --protocol kfold [5].",
+            rich_help_panel=_MEASURED,
+        ),
     ] = None,
     store: Store = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Worker processes [one a core]."),
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Worker processes [one a core].",
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
     device: Device = "auto",
     offline: Offline = False,
@@ -200,6 +250,7 @@ def grid(
             "--cell-timeout",
             metavar="SECONDS",
             help="A cell that takes longer fails, and the rest goes on [no limit].",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     cell_memory: Annotated[
@@ -209,6 +260,7 @@ def grid(
             metavar="MB",
             help="A cell whose process takes more memory fails, libraries included "
             "[no limit].",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     config: Annotated[

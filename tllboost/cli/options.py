@@ -10,6 +10,8 @@ import typer
 from tllboost.cli.completion import complete_device, complete_groups
 
 __all__ = [
+    "MACHINE",
+    "PICTURES",
     "Anywhere",
     "Device",
     "Groups",
@@ -24,26 +26,39 @@ __all__ = [
     "Strict",
 ]
 
+PICTURES = "Pictures and pairs"
+MACHINE = "Where it runs"
+"""Headings of --help; what is of one command alone stands above them."""
+
 Anywhere = Annotated[
     bool,
     typer.Option(
         "--anywhere",
+        rich_help_panel=PICTURES,
         help="Let the table name files outside of the folders: absolute paths, '..'.",
     ),
 ]
 Images = Annotated[
-    Path | None, typer.Option("--images", help="Folder of all pictures.")
+    Path | None,
+    typer.Option("--images", rich_help_panel=PICTURES, help="Folder of all pictures."),
 ]
 Left = Annotated[
-    Path | None, typer.Option("--left", help="Folder of the left pictures.")
+    Path | None,
+    typer.Option(
+        "--left", rich_help_panel=PICTURES, help="Folder of the left pictures."
+    ),
 ]
 Right = Annotated[
-    Path | None, typer.Option("--right", help="Folder of the right pictures.")
+    Path | None,
+    typer.Option(
+        "--right", rich_help_panel=PICTURES, help="Folder of the right pictures."
+    ),
 ]
 Groups = Annotated[
     str | None,
     typer.Option(
         "--groups",
+        rich_help_panel=PICTURES,
         autocompletion=complete_groups,
         help="Pictures of one group match, PAIRS being their folder: 'folder' for a "
         "subfolder a group, or a pattern of the file names with one part in "
@@ -54,6 +69,7 @@ Store = Annotated[
     Path | None,
     typer.Option(
         "--store",
+        rich_help_panel=MACHINE,
         envvar="TLLBOOST_STORE",
         help="Folder of the vector store; by default the user's cache.",
     ),
@@ -62,6 +78,7 @@ Device = Annotated[
     str,
     typer.Option(
         "--device",
+        rich_help_panel=MACHINE,
         autocompletion=complete_device,
         help="Where networks run: auto, cpu or cuda.",
     ),
@@ -69,13 +86,20 @@ Device = Annotated[
 Offline = Annotated[
     bool,
     typer.Option(
-        "--offline", envvar="TLLBOOST_OFFLINE", help="Never ask a hub for weights."
+        "--offline",
+        envvar="TLLBOOST_OFFLINE",
+        rich_help_panel=MACHINE,
+        help="Never ask a hub for weights.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages.")]
 Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Stop at the first picture that fails: exit code 3."),
+    typer.Option(
+        "--strict",
+        rich_help_panel=PICTURES,
+        help="Stop at the first picture that fails: exit code 3.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tllboost.cli.completion import complete_metric
 from tllboost.cli.options import Quiet
 
 __all__ = ["add_to"]
@@ -42,7 +43,12 @@ def add_to(app: typer.Typer) -> None:
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a grid's results.")],
     metric: Annotated[
-        str | None, typer.Option("--metric", help="What to show [as the run did].")
+        str | None,
+        typer.Option(
+            "--metric",
+            autocompletion=complete_metric,
+            help="What to show [as the run did].",
+        ),
     ] = None,
     form: Annotated[
         Format | None,

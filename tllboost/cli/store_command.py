@@ -47,7 +47,7 @@ def info(store: Store = None, as_json: Json = False) -> None:
         typer.echo(line)
 
 
-def verify(store: Store = None) -> None:
+def verify(store: Store = None, as_json: Json = False) -> None:
     """Read every stored vector back; exit code 5 if any is damaged.
 
     **Examples**
@@ -60,8 +60,12 @@ def verify(store: Store = None) -> None:
     with VectorStore(folder) as opened:
         n_rows = sum(entry["n_rows"] for entry in opened.info())
         problems = opened.verify()
-    for problem in problems:
-        typer.echo(problem)
+    if as_json:
+        told = {"folder": str(folder), "n_vectors": n_rows, "problems": problems}
+        typer.echo(json_text(told))
+    else:
+        for problem in problems:
+            typer.echo(problem)
     if problems:
         typer.echo(
             f"{folder}: {len(problems)} problems; `tllboost store prune` drops what is "
@@ -69,7 +73,8 @@ def verify(store: Store = None) -> None:
             err=True,
         )
         raise typer.Exit(5)
-    typer.echo(f"{folder}: all {n_rows} vectors are as they were stored")
+    if not as_json:
+        typer.echo(f"{folder}: all {n_rows} vectors are as they were stored")
 
 
 def prune(
