@@ -41,7 +41,7 @@ def pair_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("classic+pixels", "pixels?size=8")
     ]
     left = shutil.copy(scenes / "scene_0001_0.jpg", folder / f"{TAG}left.jpg")
-    right = shutil.copy(scenes / "scene_0001_1.jpg", folder / "&amp; ​right.jpg")
+    right = shutil.copy(scenes / "scene_0001_1.jpg", folder / "&amp; \u200bright.jpg")
     found = explain(ensemble(cells, store=store), left, right, run=out)
     return write_page(found, folder / "pair.html", bundle=out / "best.tllb")
 

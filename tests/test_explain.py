@@ -22,7 +22,11 @@ from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.explain import Explanation, explain, run_beside, short_form, write_page
 from tllboost.explain.covers import covered
 from tllboost.explain.leaves import leaf_blocks, leaves_of
-from tllboost.explain.nearest import nearest_matches, training_matches
+from tllboost.explain.nearest import (
+    nearest_matches,
+    stored_matches,
+    training_matches,
+)
 from tllboost.explain.words import telling_patches
 from tllboost.fitted import FittedCell
 from tllboost.grid import run_grid
@@ -317,6 +321,34 @@ def test_pictures_that_are_gone_are_left_out(
     assert n_lost == 1
     assert len(near) == len(matches.left) - 1
     assert matches.ids[lost] not in [name for one in near for name in one.ids]
+
+
+def test_only_stored_vectors_are_compared_where_that_is_asked(
+    run_folder: Path, pair: Any, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"grid": 2, "run": run_folder, "vectorize_run": False}
+    classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
+    found = explain(classifier, *pair, **given)
+    assert (len(found.neighbours), found.notes) == (5, [])
+    for store in (None, tmp_path / "empty"):
+        classifier = ensemble([looking("classic")], store=store)
+        found = explain(classifier, *pair, **given)
+        assert found.neighbours == []
+        assert "not in the store; --run DIR computes them" in found.notes[0]
+    with VectorStore(tmp_path / "empty") as opened:
+        assert [one["n_rows"] for one in opened.info()] == [2]
+    # One picture is there, its partner is not: the match is out.
+    matches = training_matches(run_folder)
+    some = stored_matches(matches, leaves_of(classifier.cells_), tmp_path / "empty")
+    assert (some.ids, len(some.left)) == ([], 0)
+    kept = np.arange(len(matches.ids)) != matches.left[0]
+    fewer = matches.with_pictures(kept)
+    assert len(fewer.left) == len(matches.left) - 1
+    pairs = zip(fewer.left, fewer.right, strict=True)
+    there = zip(matches.left[1:], matches.right[1:], strict=True)
+    assert [(fewer.ids[a], fewer.ids[b]) for a, b in pairs] == [
+        (matches.ids[a], matches.ids[b]) for a, b in there
+    ]
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path, pair: Any) -> None:

@@ -51,7 +51,8 @@ def explain(
         typer.Option(
             "--run",
             help="Folder of the grid that the bundle comes from, for the nearest "
-            "training matches; by default the bundle's own folder.",
+            "training matches; by default the bundle's own folder, as far as its "
+            "vectors are in the store.",
         ),
     ] = None,
     as_json: Json = False,
@@ -97,6 +98,7 @@ def explain(
             right_picture,
             grid=grid,
             run=run_beside(bundle) if run is None else run,
+            vectorize_run=run is not None,
             progress=progress,
         )
     page = write_page(found, out, bundle=bundle)

@@ -13,7 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from tllboost.classifier import PairClassifier
 from tllboost.errors import ImageError, UsageError
 from tllboost.explain.leaves import Blocks, Leaves, leaf_blocks, leaves_of, scores
-from tllboost.explain.nearest import Neighbour, nearest_matches, training_matches
+from tllboost.explain.nearest import (
+    Neighbour,
+    TrainingMatches,
+    nearest_matches,
+    stored_matches,
+    training_matches,
+)
 from tllboost.explain.occlusion import occlusion_maps
 from tllboost.explain.shares import (
     MOST_PARTS,
@@ -126,6 +132,7 @@ def explain(
     *,
     grid: int = GRID,
     run: str | PathLike[str] | None = None,
+    vectorize_run: bool = True,
     progress: Progress | None = None,
 ) -> Explanation:
     """Explain the score of two pictures.
@@ -142,6 +149,9 @@ def explain(
     run : path-like or None, default=None
         Folder of the grid that the bundle comes from, for the nearest training
         matches.
+    vectorize_run : bool, default=True
+        Whether training pictures whose vectors are not in the store are vectorized;
+        else their matches are left out, and a note says so.
     progress : callable or None, default=None
         Called with how many are done, how many there are, and what.
 
@@ -175,6 +185,10 @@ def explain(
         raise UsageError(msg)
     pair = left, right
     leaves = leaves_of(classifier.cells_)
+    notes: list[str] = []
+    matches = None if run is None else training_matches(run)
+    if matches is not None and not vectorize_run:
+        matches = _stored(matches, leaves, classifier.store, notes)
     blocks, failures = leaf_blocks(
         leaves, pair, store=classifier.store, progress=progress
     )
@@ -183,9 +197,8 @@ def explain(
     left_map, right_map = occlusion_maps(
         classifier, leaves, pair, blocks, grid=grid, progress=progress
     )
-    notes: list[str] = []
     shares, empty = _shares(classifier, leaves, blocks, notes)
-    neighbours = _neighbours(classifier, leaves, blocks, pair, run, notes, progress)
+    neighbours = _neighbours(classifier, leaves, blocks, pair, matches, notes, progress)
     score = scores(classifier, blocks, np.array([0]), np.array([1]))
     curve, threshold = classifier.calibration_, classifier.threshold_
     if curve.slope == 0:
@@ -225,19 +238,35 @@ def _shares(
     return shapley_shares(classifier, leaves, blocks)
 
 
+def _stored(
+    matches: TrainingMatches,
+    leaves: Leaves,
+    store: str | PathLike[str] | None,
+    notes: list[str],
+) -> TrainingMatches:
+    """Return the matches that need no vectorizing, and note how many do."""
+    stored = stored_matches(matches, leaves, store)
+    n_absent = len(matches.left) - len(stored.left)
+    if n_absent:
+        notes.append(
+            f"{n_absent:,} of {len(matches.left):,} training matches are left out: "
+            "vectors of theirs are not in the store; --run DIR computes them"
+        )
+    return stored
+
+
 def _neighbours(
     classifier: PairClassifier,
     leaves: Leaves,
     blocks: Blocks,
     pair: tuple[str | PathLike[str], str | PathLike[str]],
-    run: str | PathLike[str] | None,
+    matches: TrainingMatches | None,
     notes: list[str],
     progress: Progress | None,
 ) -> list[Neighbour]:
     """Return the nearest training matches, and note what is left out."""
-    if run is None:
+    if matches is None or not len(matches.left):
         return []
-    matches = training_matches(run)
     neighbours, n_lost = nearest_matches(
         matches,
         pair,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from tllboost.errors import DataError
 from tllboost.explain.leaves import Blocks, Leaves, leaf_blocks
 from tllboost.grid.sides import read_pictures, read_sides
-from tllboost.vectorizers.base import unit_rows
+from tllboost.store import VectorStore
+from tllboost.vectorizers.base import Vectorizer, unit_rows
 from tllboost.vectorizers.fusion import fuse
-from tllboost.vectorizing import Progress
+from tllboost.vectorizing import Progress, space_of
 
 __all__ = [
     "Neighbour",
     "TrainingMatches",
     "nearest_matches",
     "run_beside",
+    "stored_matches",
     "training_matches",
 ]
 
@@ -64,6 +66,18 @@ class TrainingMatches:
     paths: list[Path]
     left: NDArray[np.int64]
     right: NDArray[np.int64]
+
+    def with_pictures(self, kept: NDArray[np.bool_]) -> TrainingMatches:
+        """Return the matches whose two pictures are kept: ``kept`` is (n_images,)."""
+        number = np.cumsum(kept) - 1
+        both = kept[self.left] & kept[self.right]
+        rows = np.flatnonzero(kept).tolist()
+        return TrainingMatches(
+            [self.ids[one] for one in rows],
+            [self.paths[one] for one in rows],
+            number[self.left[both]],
+            number[self.right[both]],
+        )
 
 
 def run_beside(bundle: str | PathLike[str]) -> Path | None:
@@ -131,6 +145,33 @@ def _matches(folder: Path) -> NDArray[np.int64] | None:
     matches = sides.training_matches[0]
     legal = matches.ndim == 2 and matches.shape[1] == 2 and matches.dtype.kind == "i"
     return matches if legal else None
+
+
+def stored_matches(
+    matches: TrainingMatches,
+    leaves: Leaves,
+    store: str | PathLike[str] | None,
+) -> TrainingMatches:
+    """Return the matches whose pictures have all their vectors in the store."""
+    kept = np.zeros(len(matches.ids), dtype=bool)
+    if store is not None:
+        with VectorStore(store) as opened:
+            keys = opened.hashes_of(matches.paths)
+            read = [row for row, key in enumerate(keys) if isinstance(key, str)]
+            known = [key for key in keys if isinstance(key, str)]
+            kept[read] = True
+            for space in {one for leaf in leaves.values() for one in _spaces(leaf)}:
+                kept[read] &= opened.get(space, known)[1]
+    return matches.with_pictures(kept)
+
+
+def _spaces(vectorizer: Vectorizer) -> Iterator[str]:
+    """Give what the vectors that a vectorizer rests on are stored under."""
+    parts = getattr(vectorizer, "parts", None)
+    if parts is None and vectorizer.source is None:
+        yield space_of(vectorizer)
+    for one in parts or filter(None, [vectorizer.source]):
+        yield from _spaces(one)
 
 
 def nearest_matches(

@@ -139,8 +139,8 @@ def _notes(explanation: Explanation) -> str:
     ]
     if not explanation.neighbours:
         notes.append(
-            "No nearest training matches are shown: the run that made the bundle does "
-            "not lie beside it; <code>--run DIR</code> names it."
+            "No nearest training matches are shown: <code>--run DIR</code> names the "
+            "folder of the run that made the bundle."
         )
     items = "".join(tag("li", note) for note in notes)
     return card("How to read this", tag("ul", items, class_="notes small"))
