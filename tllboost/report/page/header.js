@@ -133,6 +133,7 @@ function drawRun(about, protocol, seeds) {
         ...(about.settings || []),
         ...(protocol.sizes ? [["protocol", protocol.sizes]] : []),
       ]),
+      folded("Short names", about.aliases),
       folded("Versions and machine", about.environment),
     ),
   );
