@@ -203,8 +203,9 @@ def _probability(log_odds: float) -> float:
 
 def _what(run: Run, n_ends: int) -> str:
     seeds = ", ".join(str(seed) for seed in run.seeds)
+    word = "seeds" if len(run.seeds) > 1 else "seed"
     return (
-        f"Test queries of the cell that validation chose, seeds {seeds}: the {n_ends} "
+        f"Test queries of the cell that validation chose, {word} {seeds}: the {n_ends} "
         "whose match beats its best rival by most, then those where it falls behind "
         "by most, or beats it by least. Each query picture is shown once."
     )

@@ -82,6 +82,7 @@ def _about(run: Run) -> dict[str, Any]:
             (key, str(value)) for key, value in run.summary.get("data", {}).items()
         ],
         "environment": [*machine, *((key, str(versions[key])) for key in versions)],
+        "aliases": list(run.settings.get("alias", {}).items()),
         "settings": [
             (key, _said(value))
             for key, value in run.settings.items()
