@@ -131,3 +131,27 @@ def test_bash_completes_with_the_installed_script(tmp_path: Path) -> None:
         env=environment,
     )
     assert done.stdout.split() == ["xgboost", "xgboost-rank"], done.stderr
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish here")
+def test_fish_completes_with_what_each_name_is(tmp_path: Path) -> None:
+    tllboost = tmp_path / "tllboost"
+    tllboost.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tllboost "$@"\n')
+    tllboost.chmod(0o755)
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+    }
+    ask = 'tllboost --show-completion fish | source; complete -C "tllboost grid -c xg"'
+    done = subprocess.run(
+        ["fish", "-c", ask],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    offered = dict(line.split("\t") for line in done.stdout.splitlines())
+    assert set(offered) == {"xgboost", "xgboost-rank"}
+    assert offered["xgboost"] == HEADS["xgboost"].description

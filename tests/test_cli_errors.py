@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -154,3 +156,24 @@ def test_no_colour_where_none_is_wanted(environment: dict[str, str]) -> None:
             check=False,
         )
         assert b"\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
+def test_ctrl_c_ends_vectorizing_in_one_line(tmp_path: Path) -> None:
+    for seed in range(600):
+        write_picture(tmp_path / f"{seed}.png", seed=seed)
+    store = str(tmp_path / "store")
+    command = subprocess.Popen(
+        [*COMMAND, "vectorize", str(tmp_path), "-v", "classic", "--store", store],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "store" / "index.sqlite").exists():
+        assert command.poll() is None
+        time.sleep(0.05)
+    command.send_signal(signal.SIGINT)
+    stdout, stderr = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert stdout == ""
+    assert stderr == "interrupted: the same command goes on where it was\n"

@@ -136,3 +136,12 @@ def test_the_best_is_bold_in_a_terminal_and_plain_without_colour() -> None:
         text = console.file.getvalue()  # type: ignore[attr-defined]
         assert ("\x1b[1m.001*" in text) == is_bold
         assert ".001*" in text
+
+
+def test_a_terminal_without_unicode_gets_a_plain_rule() -> None:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii", errors="backslashreplace")
+    print_matrix(rows_of(["classic"], ["mlp"]), "top2", console=Console(file=file))
+    file.flush()
+    assert b"\n ------" in raw.getvalue()
+    assert b"\\u" not in raw.getvalue()

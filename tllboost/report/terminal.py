@@ -68,7 +68,7 @@ def print_matrix(
         block = _Block(label_width, [widths[index] for index in chosen])
         some = [matrix.heads[index] for index in chosen]
         block.add(_LABEL, [heads[head] for head in some], is_header=True)
-        block.add_rule()
+        block.add_rule("─" if console.encoding.startswith("utf") else "-")
         for number, label in enumerate(labels):
             block.add(label, [columns[head][number] for head in some])
         console.print(*block.lines, "", sep="\n", soft_wrap=True)
@@ -134,9 +134,9 @@ class _Block:
         line.rstrip()
         self.lines += [*(_text(f" {one}") for one in above), line]
 
-    def add_rule(self) -> None:
+    def add_rule(self, stroke: str) -> None:
         """Add a line between the header and the rows."""
-        self.lines.append(_text(f" {'─' * (self.label_width + sum(self.widths))}"))
+        self.lines.append(_text(f" {stroke * (self.label_width + sum(self.widths))}"))
 
 
 def _folded(label: str, width: int) -> list[str]:
