@@ -150,6 +150,8 @@ def prepare(page: Path, folder: Path) -> dict[str, str]:
             (folder / name).symlink_to(ROOT.parent / "shared" / "weights" / name)
     return {
         "XDG_CACHE_HOME": str(folder / "cache"),
+        "TLLBOOST_OFFLINE": "0",  # pages may export these two
+        "PYTHONPATH": "",
         "COLUMNS": "80",
         "NO_COLOR": "1",
         "TERM": "dumb",

@@ -38,7 +38,6 @@ def test_all_code_of_a_guide_runs_and_prints_what_it_shows(
     modules = set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TLLBOOST_STORE", raising=False)
-    monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name, value in prepare(page, tmp_path).items():
         monkeypatch.setenv(name, value)
