@@ -295,6 +295,8 @@ def test_the_nearest_of_a_training_pair_is_itself(run_folder: Path) -> None:
         assert likeness == sorted(likeness, reverse=True)
         assert len(likeness) == 5
         assert ", these very files" in short_form(found)
+        assert found.trained_on == ["left", "right"]
+        assert "trained on the left and the right picture" in short_form(found)
 
 
 def test_neighbours_come_from_the_training_side_alone(run_folder: Path) -> None:
@@ -330,6 +332,7 @@ def test_only_stored_vectors_are_compared_where_that_is_asked(
     classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
     found = explain(classifier, *pair, **given)
     assert (len(found.neighbours), found.notes) == (5, [])
+    assert (found.trained_on, found.warning) == ([], "")
     for store in (None, tmp_path / "empty"):
         classifier = ensemble([looking("classic")], store=store)
         found = explain(classifier, *pair, **given)
@@ -489,7 +492,9 @@ def test_a_bundle_beside_its_run_shows_the_nearest(
     given.append(run_folder.parent / "store")
     done = run("explain", run_folder / "best.tllb", *given)
     assert done.json["nearest"][0]["same_files"]
-    assert page.read_text(encoding="utf-8").count("<img ") == 2 + 2 * 5
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<img ") == 2 + 2 * 5
+    assert "Note: the bundle was trained on the left and the right picture" in text
     moved = shutil.copy(run_folder / "best.tllb", tmp_path / "moved.tllb")
     assert run("explain", moved, *given).json["nearest"] == []
     named = run("explain", moved, *given, "--run", run_folder)

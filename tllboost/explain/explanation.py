@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,8 @@ class Explanation:
         What each cell of an ensemble says.
     neighbours : list of Neighbour
         The training matches most like the pair.
+    trained_on : list of str
+        Which of "left" and "right" stood among the training matches.
     notes : list of str
         What is left out, and why.
     """
@@ -84,12 +87,24 @@ class Explanation:
     empty: float | None = None
     members: list[Member] = field(default_factory=list)
     neighbours: list[Neighbour] = field(default_factory=list)
+    trained_on: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def grid(self) -> int:
         """Patches a side."""
         return len(self.left_map)
+
+    @property
+    def warning(self) -> str:
+        """A line on what the bundle was trained on, or nothing."""
+        if not self.trained_on:
+            return ""
+        which = " and the ".join(self.trained_on)
+        return (
+            f"the bundle was trained on the {which} picture: this score says little "
+            "about new pictures"
+        )
 
     @property
     def decision(self) -> str:
@@ -121,6 +136,7 @@ class Explanation:
                 }
                 for one in self.neighbours
             ],
+            "trained_on": self.trained_on,
             "notes": self.notes,
         }
 
@@ -187,6 +203,7 @@ def explain(
     leaves = leaves_of(classifier.cells_)
     notes: list[str] = []
     matches = None if run is None else training_matches(run)
+    trained_on = [] if matches is None else _trained_on(matches, pair)
     if matches is not None and not vectorize_run:
         matches = _stored(matches, leaves, classifier.store, notes)
     blocks, failures = leaf_blocks(
@@ -220,6 +237,7 @@ def explain(
         empty=empty,
         members=member_opinions(classifier, blocks),
         neighbours=neighbours,
+        trained_on=trained_on,
         notes=notes,
     )
 
@@ -236,6 +254,15 @@ def _shares(
         )
         return [], None
     return shapley_shares(classifier, leaves, blocks)
+
+
+def _trained_on(
+    matches: TrainingMatches, pair: tuple[str | PathLike[str], str | PathLike[str]]
+) -> list[str]:
+    """Return the sides whose picture stood in training, by the place of its file."""
+    known = {path.resolve() for path in matches.paths}
+    sides = zip(("left", "right"), pair, strict=True)
+    return [side for side, path in sides if Path(path).resolve() in known]
 
 
 def _stored(

@@ -105,5 +105,6 @@ def short_form(explanation: Explanation) -> str:
             + (", these very files" if near.is_same else "")
             for near in one.neighbours
         ]
-    lines += [f"note: {printable(note)}" for note in one.notes]
+    notes = [one.warning] if one.warning else []
+    lines += [f"note: {printable(note)}" for note in [*notes, *one.notes]]
     return "".join(f"{line}\n" for line in lines)

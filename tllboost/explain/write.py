@@ -93,6 +93,7 @@ def _verdict(explanation: Explanation, bundle: str | os.PathLike[str] | None) ->
         "header",
         tag("h1", f"{verdict}: probability {_sure(one.probability)}")
         + _scale(one.probability, one.threshold)
+        + (tag("p", f"Note: {one.warning}.", class_="warning") if one.warning else "")
         + tag("dl", told, class_="facts"),
     )
 
