@@ -115,6 +115,14 @@ def test_names_that_are_cut_to_the_same_stay_apart() -> None:
     assert len(set(starts)) == 2
 
 
+def test_a_table_below_leaves_out_rows_that_are_empty_there() -> None:
+    rows = rows_of(["classic", "pixels"], ALL_HEADS[:-1])
+    rows += rows_of(["classic"], ["joined", *LONG_HEADS])
+    below = printed(rows).partition("joined")[2]
+    assert " classic dot " in below
+    assert "pixels" not in below
+
+
 def test_cells_that_failed_or_were_not_run_say_so() -> None:
     rows = rows_of(["classic"], ["cosine", "logistic", "mlp"])
     rows[1] |= {"status": "failed", "tied_with_best": "no"}

@@ -34,7 +34,8 @@ def print_matrix(
     """Print one metric of every cell; the best is marked ``*``, its ties ``=``.
 
     Names that are too long are cut, and written out below. Heads that find no room
-    beside each other are printed in several tables, one below the other.
+    beside each other are printed in several tables, one below the other, each with
+    the rows that have something in it.
 
     Parameters
     ----------
@@ -70,7 +71,9 @@ def print_matrix(
         block.add(_LABEL, [heads[head] for head in some], is_header=True)
         block.add_rule("─" if console.encoding.startswith("utf") else "-")
         for number, label in enumerate(labels):
-            block.add(label, [columns[head][number] for head in some])
+            figures = [columns[head][number] for head in some]
+            if any(figures):
+                block.add(label, figures)
         console.print(*block.lines, "", sep="\n", soft_wrap=True)
     _print_legend({**parts, **heads}, console)
 
