@@ -22,11 +22,8 @@ from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.explain import Explanation, explain, run_beside, short_form, write_page
 from tllboost.explain.covers import covered
 from tllboost.explain.leaves import leaf_blocks, leaves_of
-from tllboost.explain.nearest import (
-    nearest_matches,
-    stored_matches,
-    training_matches,
-)
+from tllboost.explain.nearest import nearest_matches
+from tllboost.explain.training import stored_matches, training_matches
 from tllboost.explain.words import telling_patches
 from tllboost.fitted import FittedCell
 from tllboost.grid import run_grid

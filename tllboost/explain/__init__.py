@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tllboost.explain.explanation import Explanation, explain
-from tllboost.explain.nearest import run_beside
+from tllboost.explain.explanation import Explanation
+from tllboost.explain.pair import explain
+from tllboost.explain.training import run_beside
 from tllboost.explain.words import short_form
 from tllboost.explain.write import write_page
 

@@ -1,0 +1,207 @@
+"""Explain one pair: which parts of it, and which parts of the bundle, say what."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from tllboost.classifier import PairClassifier
+from tllboost.errors import ImageError, UsageError
+from tllboost.explain.explanation import Explanation
+from tllboost.explain.leaves import Blocks, Leaves, leaf_blocks, leaves_of, scores
+from tllboost.explain.nearest import Neighbour, nearest_matches
+from tllboost.explain.occlusion import occlusion_maps
+from tllboost.explain.shares import (
+    MOST_PARTS,
+    Share,
+    member_opinions,
+    shapley_shares,
+)
+from tllboost.explain.training import (
+    TrainingMatches,
+    stored_matches,
+    training_matches,
+)
+from tllboost.vectorizing import Progress
+
+__all__ = ["GRID", "explain"]
+
+GRID = 8
+"""Patches a side. At the 224 pixels that most networks see a patch is then 28 pixels:
+about one position of their last map of 7 x 7, the finest that they tell apart."""
+
+_MOST_GRID = 32
+_N_NEAREST = 5
+
+
+def explain(
+    classifier: PairClassifier,
+    left: str | PathLike[str],
+    right: str | PathLike[str],
+    *,
+    grid: int = GRID,
+    run: str | PathLike[str] | None = None,
+    vectorize_run: bool = True,
+    progress: Progress | None = None,
+) -> Explanation:
+    """Explain the score of two pictures.
+
+    Parameters
+    ----------
+    classifier : PairClassifier
+        Fitted, or loaded from a bundle.
+    left, right : path-like
+        The pictures.
+    grid : int, default=8
+        Each picture is cut into grid x grid patches, 2 to 32, that are covered one by
+        one; 2·grid² pictures are vectorized.
+    run : path-like or None, default=None
+        Folder of the grid that the bundle comes from, for the nearest training
+        matches.
+    vectorize_run : bool, default=True
+        Whether training pictures whose vectors are not in the store are vectorized;
+        else their matches are left out, and a note says so.
+    progress : callable or None, default=None
+        Called with how many are done, how many there are, and what.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    ImageError
+        If a picture can't be read.
+    DataError
+        If `run` does not tell its training matches.
+    UsageError
+        If `grid` is out of range, or a vectorizer looks vectors up by id.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from tllboost.scenes import make_scenes
+    >>> folder = make_scenes(tempfile.mkdtemp(), n_scenes=12, n_views=2).parent
+    >>> X = [[folder / f"scene_{i:04d}_{v}.jpg" for v in (0, 1)] for i in range(1, 13)]
+    >>> model = PairClassifier("classic", head="cosine", validation_fraction=0.3)
+    >>> found = explain(model.fit(X, [1] * 12), *X[0], grid=4)
+    >>> found.left_map.shape, bool(found.left_map.any())
+    ((4, 4), True)
+    """
+    check_is_fitted(classifier, "cells_")
+    if not 2 <= grid <= _MOST_GRID:
+        msg = f"grid={grid!r} is out of range; it must be 2 to {_MOST_GRID}"
+        raise UsageError(msg)
+    pair = left, right
+    leaves = leaves_of(classifier.cells_)
+    notes: list[str] = []
+    matches = None if run is None else training_matches(run)
+    trained_on = [] if matches is None else _trained_on(matches, pair)
+    if matches is not None and not vectorize_run:
+        matches = _stored(matches, leaves, classifier.store, notes)
+    blocks, failures = leaf_blocks(
+        leaves, pair, store=classifier.store, progress=progress
+    )
+    for index, reason in failures.items():
+        raise ImageError(pair[index], reason)
+    left_map, right_map = occlusion_maps(
+        classifier, leaves, pair, blocks, grid=grid, progress=progress
+    )
+    shares, empty = _shares(classifier, leaves, blocks, notes)
+    neighbours = _neighbours(classifier, leaves, blocks, pair, matches, notes, progress)
+    score = scores(classifier, blocks, np.array([0]), np.array([1]))
+    curve, threshold = classifier.calibration_, classifier.threshold_
+    if curve.slope == 0:
+        notes.append(
+            "the bundle gives every pair the same probability: on validation its "
+            "score told no match from a non-match"
+        )
+    return Explanation(
+        left=str(left),
+        right=str(right),
+        probability=float(curve.probability(score)[0]),
+        threshold=float(curve.probability(np.array(threshold))),
+        is_match=bool(score[0] >= threshold),
+        score=float(score[0]),
+        log_odds=float(curve.log_odds(score)[0]),
+        left_map=left_map,
+        right_map=right_map,
+        shares=shares,
+        empty=empty,
+        members=member_opinions(classifier, blocks),
+        neighbours=neighbours,
+        trained_on=trained_on,
+        notes=notes,
+    )
+
+
+def _shares(
+    classifier: PairClassifier, leaves: Leaves, blocks: Blocks, notes: list[str]
+) -> tuple[list[Share], float | None]:
+    if len(leaves) == 1:
+        return [], None
+    if len(leaves) > MOST_PARTS:
+        notes.append(
+            f"what each of the {len(leaves)} vectorizers adds is not computed: it "
+            f"takes all 2ⁿ combinations, done for {MOST_PARTS} at most"
+        )
+        return [], None
+    return shapley_shares(classifier, leaves, blocks)
+
+
+def _trained_on(
+    matches: TrainingMatches, pair: tuple[str | PathLike[str], str | PathLike[str]]
+) -> list[str]:
+    """Return the sides whose picture stood in training, by the place of its file."""
+    known = {path.resolve() for path in matches.paths}
+    sides = zip(("left", "right"), pair, strict=True)
+    return [side for side, path in sides if Path(path).resolve() in known]
+
+
+def _stored(
+    matches: TrainingMatches,
+    leaves: Leaves,
+    store: str | PathLike[str] | None,
+    notes: list[str],
+) -> TrainingMatches:
+    """Return the matches that need no vectorizing, and note how many do."""
+    stored = stored_matches(matches, leaves, store)
+    n_absent = len(matches.left) - len(stored.left)
+    if n_absent:
+        notes.append(
+            f"{n_absent:,} of {len(matches.left):,} training matches are left out: "
+            "vectors of theirs are not in the store; --run DIR computes them"
+        )
+    return stored
+
+
+def _neighbours(
+    classifier: PairClassifier,
+    leaves: Leaves,
+    blocks: Blocks,
+    pair: tuple[str | PathLike[str], str | PathLike[str]],
+    matches: TrainingMatches | None,
+    notes: list[str],
+    progress: Progress | None,
+) -> list[Neighbour]:
+    """Return the nearest training matches, and note what is left out."""
+    if matches is None or not len(matches.left):
+        return []
+    neighbours, n_lost = nearest_matches(
+        matches,
+        pair,
+        leaves,
+        blocks,
+        n_nearest=_N_NEAREST,
+        store=classifier.store,
+        progress=progress,
+    )
+    if n_lost:
+        notes.append(
+            f"{n_lost:,} of {len(matches.left):,} training matches are left out: a "
+            "picture of theirs can't be read any more"
+        )
+    return neighbours
