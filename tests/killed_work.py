@@ -133,7 +133,7 @@ def grid_in_one_process(folder: Path) -> None:
     """Run it so that a line of a worker is one of this process, too."""
 
     def run(self: Any, function: Any, arguments: Any, look: Any) -> str:
-        self.returned = processes._run(function, arguments)
+        self.returned = processes._run(os.getcwd(), function, arguments)
         return ""
 
     usual, processes.OtherProcess.run = processes.OtherProcess.run, run  # type: ignore
