@@ -13,7 +13,7 @@ from tllboost.errors import MissingLibraryError, UnknownNameError
 from tllboost.heads import HEADS
 from tllboost.merges import MERGES
 from tllboost.registry import Entry, Registry, import_path
-from tllboost.vectorizers import VECTORIZERS
+from tllboost.vectorizers import VECTORIZERS, make_vectorizer
 
 REGISTRIES = pytest.mark.parametrize(
     "registry", [HEADS, MERGES, VECTORIZERS], ids=["heads", "merges", "vectorizers"]
@@ -97,6 +97,19 @@ def test_a_missing_library_is_named_with_its_remedy(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingLibraryError, match="pip install no_such_library"):
         import_path("needy_head:Head")
+
+
+@pytest.mark.parametrize("name", ["looks_of_mine.py", "looks_of_mine/__init__.py"])
+def test_a_module_of_this_folder_that_python_does_not_see_is_told(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("")
+    with pytest.raises(UnknownNameError, match=r"in this folder.*PYTHONPATH=\."):
+        import_path("looks_of_mine:Thing")
+    with pytest.raises(UnknownNameError, match=r"in this folder.*PYTHONPATH=\."):
+        make_vectorizer("looks_of_mine:Thing")
 
 
 @given(st.text(max_size=12).filter(lambda text: text not in NUMBERS))

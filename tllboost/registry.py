@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tllboost.errors import MissingLibraryError, UnknownNameError
 
-__all__ = ["Entry", "Registry", "import_path"]
+__all__ = ["Entry", "Registry", "import_path", "lies_here"]
 
 
 class Entry(NamedTuple):
@@ -55,6 +56,8 @@ def import_path(path: str, *, kind: str = "object") -> Any:
         missing = error.name or module_name
         if module_name == missing or module_name.startswith(missing + "."):
             msg = f"unknown {kind} {path!r}: there is no module {missing!r} to import"
+            if lies_here(missing):
+                msg += "; it lies in this folder, where Python looks with PYTHONPATH=."
             raise UnknownNameError(msg) from error
         msg = f"{kind} {path!r} needs {missing!r}: try `pip install {missing}`"
         raise MissingLibraryError(msg) from error
@@ -63,6 +66,21 @@ def import_path(path: str, *, kind: str = "object") -> Any:
     except AttributeError as error:
         msg = f"unknown {kind} {path!r}: module {module_name!r} has no {attribute!r}"
         raise UnknownNameError(msg) from error
+
+
+def lies_here(module: str) -> bool:
+    """Tell whether a module lies in the current folder, importable or not.
+
+    A command, unlike ``python -m``, does not look there: a folder of pictures may hold
+    a stranger's code.
+
+    Examples
+    --------
+    >>> lies_here("no_such_module")
+    False
+    """
+    root = module.partition(".")[0]
+    return Path(f"{root}.py").is_file() or Path(root, "__init__.py").is_file()
 
 
 class Registry(Mapping[str, Entry]):

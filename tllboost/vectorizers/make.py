@@ -6,7 +6,7 @@ import importlib.util
 from typing import Any
 
 from tllboost.errors import UsageError
-from tllboost.registry import Registry, import_path
+from tllboost.registry import Registry, import_path, lies_here
 from tllboost.vectorizers.base import Vectorizer
 from tllboost.vectorizers.spec import Spec, parse_spec
 
@@ -66,4 +66,6 @@ def _may_be_module(name: str) -> bool:
     """Tell a module's name from a misspelled kind, without importing it."""
     if "." in name:
         return True
-    return name.isidentifier() and importlib.util.find_spec(name) is not None
+    if not name.isidentifier():
+        return False
+    return importlib.util.find_spec(name) is not None or lies_here(name)
