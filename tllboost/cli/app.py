@@ -2,55 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import typer
 
 from tllboost import __version__
-from tllboost.cli import (
-    bundle_command,
-    check_command,
-    compare_command,
-    demo_command,
-    explain_command,
-    finetune_command,
-    grid_command,
-    list_command,
-    rank_command,
-    report_command,
-    score_command,
-    store_command,
-    vectorize_command,
-)
-from tllboost.cli.examples import examples_last
+from tllboost.cli.lazy import Home, LazyGroup
 
 __all__ = ["app"]
 
+
+_SUMMARIES = {
+    "demo": "Run a small grid on made pictures, and score a new pair.",
+    "check": "Look for what would spoil the figures: copies, a leaking split.",
+    "vectorize": "Vectorize pictures; what the store holds is not computed again.",
+    "finetune": "Train the last stages of a network on your training pairs.",
+    "grid": "Measure every (vectorizer, projection, merge, head).",
+    "report": "Write report.html of a grid, and show its matrix in any metric.",
+    "compare": "Say which cells changed between two runs by more than chance.",
+    "score": "Say how likely two pictures match, by a bundle.",
+    "explain": "Show which parts of two pictures carry their score.",
+    "rank": "Order pictures by how much they look like a query.",
+    "bundle": "Look into a bundle, and verify that it is sound.",
+    "store": "Look at, verify and prune the vector store.",
+    "list": "List the names that options take.",
+}
+
+
+class Root(LazyGroup):
+    """All commands."""
+
+    homes: ClassVar[Mapping[str, Home]] = {
+        name: Home(f"tllboost.cli.{name}_command", summary)
+        for name, summary in _SUMMARIES.items()
+    }
+
+
 app = typer.Typer(
+    cls=Root,
     help="Strong, honest baselines for image-pair similarity.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-for module in (
-    demo_command,
-    check_command,
-    vectorize_command,
-    finetune_command,
-    grid_command,
-    report_command,
-    compare_command,
-    score_command,
-    explain_command,
-    rank_command,
-    bundle_command,
-    store_command,
-    list_command,
-):
-    module.add_to(app)
-examples_last(app)
 
 
 def _show_version(wanted: bool) -> None:
