@@ -50,7 +50,7 @@ def curves(tested: Sequence[Scored]) -> dict[str, Any] | None:
     >>> pairs = PairSet(*columns, np.array([0, 0, 1, 1]), np.ones(4), np.arange(4))
     >>> found = curves([(pairs, np.array([2.0, -2.0, 1.0, -1.0]))])
     >>> found["topk"], found["roc"]
-    ([1.0, 1.0], [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    ([1.0, 1.0], [[0.0, 0.0, 0.0, 1.0], [0.0, 0.5, 1.0, 1.0]])
     """
     if not tested:
         return None
