@@ -25,7 +25,7 @@ COMMAND = (sys.executable, "-m", "tllboost")
         (["grid", "--seeds", "0"], "--seeds"),
         (["score"], "missing argument 'BUNDLE': see tllboost score --help"),
         (["bundle", "show"], "see tllboost bundle show --help"),
-        (["list", "colours"], "'vectorizers', 'projections'"),
+        (["list", "colours"], "'vectorizers', 'networks', 'projections'"),
         (["vectorize", "x", "-v"], "requires an argument"),
         (["demo", "--scenes", "many"], "see tllboost demo --help"),
         (["grid"], "--out FOLDER: see tllboost grid --help"),
