@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Run
 from makers import record
 from recorded_runs import COSINE, DOT, L1, write_run
 
 from tllboost.errors import DataError, MissingLibraryError, UsageError
 from tllboost.mlflow_log import log_run
+from tllboost.scenes import make_scenes
 
 MISSING = importlib.util.find_spec("mlflow") is None
 needs_mlflow = pytest.mark.skipif(
@@ -112,3 +114,23 @@ def test_a_folder_without_a_run_is_named_before_anything_is_asked(
 ) -> None:
     with pytest.raises(DataError, match="no finished run lies here"):
         log_run(tmp_path, "http://127.0.0.1:9")
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore")
+def test_the_commands_log_a_real_grid_with_its_report(run: Run, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    pairs = make_scenes(tmp_path / "pictures", n_scenes=40, n_views=2)
+    asked = (pairs, "--images", pairs.parent, "-c", "cosine", "--out", tmp_path / "out")
+    done = run("grid", *asked, "--mlflow", tmp_path / "ml")
+    assert done.returncode == 0, done.stderr
+    assert run("report", tmp_path / "out", "--mlflow", tmp_path / "ml").returncode == 0
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/ml/mlflow.db")
+    experiment = client.get_experiment_by_name("tllboost")
+    found = client.search_runs([experiment.experiment_id])
+    whole = [one for one in found if one.info.run_name == "out"]
+    assert len(whole) == 2
+    for one in whole:
+        files = {item.path for item in client.list_artifacts(one.info.run_id)}
+        assert {"report.html", "matrix.md", "results.csv"} <= files
