@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +22,7 @@ from tllboost.store import VectorStore
 from tllboost.store.hashes import hash_files
 
 if TYPE_CHECKING:
+    from tllboost.cluster import Cluster
     from tllboost.vectorizers.base import Vectorizer
 
 __all__ = ["Progress", "Vectorized", "space_of", "vectorize", "vectorize_many"]
@@ -62,6 +63,7 @@ def vectorize(
     store: VectorStore | Path | None = None,
     batch_size: int = 32,
     n_workers: int | None = None,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
     strict: bool = False,
 ) -> Vectorized:
@@ -83,6 +85,8 @@ def vectorize(
         Pictures a forward pass, and the most that a kill can lose.
     n_workers : int, optional
         Threads that decode; by default as many as there are cores, at most eight.
+    cluster : Cluster, optional
+        Whose workers compute, in place of this process.
     progress : callable, optional
         Called with how many pictures are done, how many there are, and the
         vectorizer's label.
@@ -131,6 +135,7 @@ def vectorize(
         store=store,
         batch_size=batch_size,
         n_workers=n_workers,
+        cluster=cluster,
         progress=progress,
         strict=strict,
     )
@@ -145,6 +150,7 @@ def vectorize_many(
     store: VectorStore | Path | None = None,
     batch_size: int = 32,
     n_workers: int | None = None,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
     strict: bool = False,
 ) -> list[Vectorized]:
@@ -157,7 +163,7 @@ def vectorize_many(
     Parameters
     ----------
     vectorizers : sequence of Vectorizer, length n_vectorizers
-    paths, ids, store, batch_size, n_workers, progress, strict
+    paths, ids, store, batch_size, n_workers, cluster, progress, strict
         As in :func:`vectorize`.
 
     Returns
@@ -182,6 +188,7 @@ def vectorize_many(
     with _opened(store) as opened:
         n_threads = n_workers or _n_workers()
         job = _Job(paths, ids, opened, batch_size, n_threads, progress, strict)
+        job.cluster = cluster
         # One vectorizer shares with none, and need not tell what it is.
         job.done = {} if len(vectorizers) > 1 else None
         for vectorizer in vectorizers:
@@ -214,6 +221,7 @@ class _Job:
     progress: Progress | None
     strict: bool
     done: dict[str, Vectorized] | None = None
+    cluster: Cluster | None = None
 
     @cached_property
     def keys(self) -> list[str | ImageError]:
@@ -318,9 +326,7 @@ def _compute(vectorizer: Vectorizer, job: _Job) -> Vectorized:
     n_reused = len(outcomes)
     missing = [item for item in job.pictures.items() if item[0] not in outcomes]
     _tell(vectorizer, job, n_reused)
-    batches = vector_batches(
-        vectorizer, missing, batch_size=job.batch_size, n_workers=job.n_workers
-    )
+    batches = _batches(vectorizer, missing, job)
     with closing(batches):
         for batch in batches:
             _keep(vectorizer, job, batch)
@@ -331,6 +337,20 @@ def _compute(vectorizer: Vectorizer, job: _Job) -> Vectorized:
     n_good = sum(not isinstance(outcome, str) for outcome in outcomes.values())
     result.n_computed, result.n_reused = n_good - n_reused, n_reused
     return result
+
+
+def _batches(
+    vectorizer: Vectorizer, missing: list[tuple[str, Path]], job: _Job
+) -> Generator[dict[str, np.ndarray | str], None, None]:
+    """Yield new vectors, made here or on a cluster."""
+    size = job.batch_size
+    if job.cluster is not None:
+        from tllboost.cluster.shards import shard_batches
+
+        return shard_batches(job.cluster, vectorizer, missing, batch_size=size)
+    if missing and job.store is not None:
+        _keep_networks(vectorizer, job.store)
+    return vector_batches(vectorizer, missing, batch_size=size, n_workers=job.n_workers)
 
 
 def _stored(vectorizer: Vectorizer, job: _Job) -> dict[str, np.ndarray | str]:
@@ -348,6 +368,13 @@ def _keep(
     if good and job.store is not None:
         block = np.stack(list(good.values()))
         job.store.add(space_of(vectorizer), list(good), block)
+
+
+def _keep_networks(vectorizer: Vectorizer, store: VectorStore) -> None:
+    """Let what a network is exported to lie beside the vectors that it makes."""
+    keep = getattr(vectorizer, "keep_networks_in", None)
+    if keep is not None:
+        keep(os.path.join(store.folder, "networks"))
 
 
 def _index_back(

@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
-
 from tllboost.errors import UsageError
 from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
-from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import FITS, Preprocessing
 from tllboost.vectorizers.spec import Spec, one_of, truth
+from tllboost.vectorizers.torch_network import TorchVectorizer
 from tllboost.vectorizers.weights import local_file, sha256_of
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ClipVectorizer"]
 
 
-class ClipVectorizer(NetworkVectorizer):
+class ClipVectorizer(TorchVectorizer):
     """Global image vectors of a CLIP network.
 
     Preprocessing and activation are those of the tag, also for a local file: open_clip
@@ -121,12 +119,6 @@ class ClipVectorizer(NetworkVectorizer):
             f"|activation={activation}|unit={self.normalize}|float32"
             f"|open_clip {version('open_clip_torch').split('.')[0]}{self.looks}"
         )
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return what the network makes of prepared pictures, as it is."""
-        from tllboost.vectorizers.torch_run import run_network
-
-        return run_network(self._network, batch)
 
     @loaded
     def preprocessing(self) -> Preprocessing:  # type: ignore[override]

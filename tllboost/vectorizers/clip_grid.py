@@ -6,12 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.clip import ClipVectorizer
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
-from tllboost.vectorizers.maps import cell_means
 from tllboost.vectorizers.preprocess import FITS
 from tllboost.vectorizers.spec import one_of, positive
 
@@ -86,13 +83,6 @@ class ClipGridVectorizer(ClipVectorizer):
         """Tell what the vectors depend on."""
         whole: str = ClipVectorizer.fingerprint.compute(self)
         return f"{whole}|cells={self.cells}"
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the squares' means of prepared pictures, as they are."""
-        from tllboost.vectorizers.torch_run import run_maps
-
-        maps = run_maps(self._network, batch)
-        return cell_means(maps, self.cells, what=self.name)
 
     @loaded
     def _network(self) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tllboost.errors import HubError
+from tllboost.vectorizers.switches import is_on
 from tllboost.vectorizers.weights import first_line
 
 __all__ = ["fetch", "fetch_from_hub", "is_offline"]
@@ -16,8 +16,7 @@ _PROBE_SECONDS = 5
 
 def is_offline(offline: bool) -> bool:
     """Return whether the network must not be asked, by argument or environment."""
-    spelled = os.environ.get("TLLBOOST_OFFLINE", "").strip().lower()
-    return offline or spelled not in {"", "0", "false", "no"}
+    return offline or is_on("TLLBOOST_OFFLINE")
 
 
 def fetch(

@@ -6,20 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
 from tllboost.errors import UnknownNameError, UsageError
 from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
-from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import FITS, Preprocessing
 from tllboost.vectorizers.spec import Spec, one_of, positive, truth
+from tllboost.vectorizers.torch_network import TorchVectorizer
 from tllboost.vectorizers.weights import local_file, sha256_of
 
 __all__ = ["TimmVectorizer"]
 
 
-class TimmVectorizer(NetworkVectorizer):
+class TimmVectorizer(TorchVectorizer):
     """Vectors of a timm network without its classifier.
 
     For VGG16 and VGG19 these are the 4,096 numbers of the second fully connected
@@ -121,12 +119,6 @@ class TimmVectorizer(NetworkVectorizer):
             f"|unit={self.normalize}|float32|timm {version('timm').split('.')[0]}"
             f"{self.looks}"
         )
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return what the network makes of prepared pictures, as it is."""
-        from tllboost.vectorizers.torch_run import run_network
-
-        return run_network(self._network, batch)
 
     @loaded
     def preprocessing(self) -> Preprocessing:  # type: ignore[override]

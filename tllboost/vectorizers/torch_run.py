@@ -9,7 +9,7 @@ import numpy as np
 
 from tllboost.errors import UsageError
 
-__all__ = ["choose_device", "on_device", "run_maps", "run_network", "tap"]
+__all__ = ["choose_device", "mean_over_positions", "on_device", "run", "tap"]
 
 
 def choose_device(device: str) -> Any:
@@ -42,51 +42,36 @@ def on_device(network: Any, device: str) -> Any:
     return network.to(choose_device(device), memory_format=torch.channels_last)
 
 
-def run_network(network: Any, batch: np.ndarray) -> np.ndarray:
-    """Return one vector a picture.
+def run(network: Any, batch: np.ndarray, then: Callable[[Any], Any]) -> np.ndarray:
+    """Return what a network makes of pictures.
 
     Parameters
     ----------
     network : torch.nn.Module
         On one device, in evaluation mode.
     batch : ndarray of shape (n_images, 3, height, width), float32
+    then : callable
+        What is done to its output, on the device.
 
     Returns
     -------
-    ndarray of shape (n_images, n_dims), float32
-        Maps and token sequences are averaged over positions.
+    ndarray of shape (n_images, ...), float32
     """
-    return _run(network, batch, _mean_over_positions)
-
-
-def run_maps(network: Any, batch: np.ndarray) -> np.ndarray:
-    """Return what the network gives, as it is.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        One that ends in feature maps, on one device, in evaluation mode.
-    batch : ndarray of shape (n_images, 3, height, width), float32
-
-    Returns
-    -------
-    ndarray of shape (n_images, n_channels, n_rows, n_columns), float32
-    """
-    return _run(network, batch, lambda maps: maps)
-
-
-def _run(network: Any, batch: np.ndarray, then: Callable[[Any], Any]) -> np.ndarray:
     import torch
 
     device = next(network.parameters()).device
     # TF32 keeps 10 bits of mantissa: vectors would depend on the machine.
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        pixels = torch.from_numpy(batch).to(device, memory_format=torch.channels_last)
+        pixels = torch.from_numpy(batch)
+        if device.type == "cuda":  # from there it is copied beside other work
+            pixels = pixels.pin_memory()
+        pixels = pixels.to(device, non_blocking=True, memory_format=torch.channels_last)
         output: np.ndarray = then(network(pixels)).float().cpu().numpy()
     return output
 
 
-def _mean_over_positions(output: Any) -> Any:
+def mean_over_positions(output: Any) -> Any:
+    """Return maps and token sequences averaged over positions, vectors as they are."""
     if output.ndim == 4:
         return output.mean(dim=(2, 3))
     return output.mean(dim=1) if output.ndim == 3 else output

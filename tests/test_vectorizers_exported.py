@@ -1,0 +1,231 @@
+"""Networks of torch run by ONNX Runtime: the same vectors, exported once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import write_picture
+
+from tllboost.store import VectorStore
+from tllboost.vectorizers import make_vectorizer
+from tllboost.vectorizers import torch_network as torch_network_module
+from tllboost.vectorizers.base import Vectorizer
+from tllboost.vectorizers.exported import find_exported
+from tllboost.vectorizers.torch_export import disagreement
+from tllboost.vectorizing import space_of, vectorize
+
+SMALL = "mobilenetv3_small_050"
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small network with random weights."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "small.pth"
+    torch.save(timm.create_model(SMALL, pretrained=False).state_dict(), file)
+    return f"timm:{SMALL}@{file}?size={SIDE}"
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    return [write_picture(tmp_path / f"{i}.jpg", seed=i) for i in range(5)]
+
+
+def make(spec: str) -> Vectorizer:
+    return make_vectorizer(spec, device="cpu")
+
+
+def kept(folder: Path) -> list[str]:
+    return sorted(file.name for file in (folder / "networks").iterdir())
+
+
+def is_exported(vectorizer: Any) -> bool:
+    return vectorizer._exported is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["", "&layer=blocks.2", "&flip=true&views=whole,grey&normalize=true"],
+)
+def test_vectors_are_those_of_torch(
+    spec: str, options: str, paths: list[Path], tmp_path: Path
+) -> None:
+    by_torch = make(spec + options).transform(paths)
+    vectorizer = make(spec + options)
+    result = vectorize(vectorizer, paths, store=tmp_path / "store", batch_size=2)
+    assert is_exported(vectorizer)
+    assert disagreement(by_torch, result.vectors) < 1e-4
+
+
+def test_squares_are_those_of_torch(
+    spec: str, paths: list[Path], tmp_path: Path
+) -> None:
+    squares = spec.replace("timm:", "timm-grid:")
+    vectorizer = make(squares)
+    result = vectorize(vectorizer, paths, store=tmp_path / "store")
+    assert is_exported(vectorizer)
+    assert disagreement(make(squares).transform(paths), result.vectors) < 1e-4
+
+
+@pytest.mark.parametrize("arch", ["ViT-B-32", "RN50", "coca_ViT-B-32"])
+def test_image_towers_of_clip_are_exported(arch: str) -> None:
+    """With a few layers: every kind of operator is there, none of the weight."""
+    import open_clip
+    import torch
+
+    from tllboost.vectorizers.torch_export import exported, probe
+    from tllboost.vectorizers.torch_run import run
+
+    config = open_clip.get_model_config(arch)
+    few = [1, 1, 1, 1] if arch == "RN50" else 2
+    vision = {**config["vision_cfg"], "layers": few, "width": 64, "image_size": SIDE}
+    torch.manual_seed(0)
+    tower = open_clip.model._build_vision_tower(
+        64, open_clip.model.CLIPVisionCfg(**vision), quick_gelu=True
+    ).eval()
+
+    def first(output: Any) -> Any:
+        return output[0] if isinstance(output, tuple) else output
+
+    batch = probe((SIDE, SIDE))
+    network = open_network(exported(tower, (SIDE, SIDE), first))
+    expected = run(tower, batch, first)
+    for rows in (1, 3):
+        assert disagreement(expected[:rows], network(batch[:rows])) < 1e-4
+
+
+def open_network(data: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return lambda batch: session.run(["output"], {"pixels": batch})[0]
+
+
+def test_a_network_is_exported_once(
+    spec: str, paths: list[Path], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    vectorize(make(spec), paths[:2], store=store)
+    assert len(kept(store)) == 2  # the network and its record
+    times = [file.stat().st_mtime_ns for file in (store / "networks").iterdir()]
+    again = make(spec)
+    vectorize(again, paths, store=store)
+    assert is_exported(again)
+    assert "_network" not in vars(again)  # torch's was not even built
+    assert times == [file.stat().st_mtime_ns for file in (store / "networks").iterdir()]
+    vectorize(make(spec + "&flip=true"), paths, store=store)
+    assert len(kept(store)) == 3  # another record of the same network
+
+
+def test_the_same_fingerprint_whatever_runs_it(
+    spec: str, paths: list[Path], tmp_path: Path
+) -> None:
+    vectorizer = make(spec)
+    vectorize(vectorizer, paths, store=tmp_path / "store")
+    assert vectorizer.fingerprint == make(spec).fingerprint
+
+
+def test_a_kept_network_runs_by_its_fingerprint_without_torch(
+    spec: str, paths: list[Path], tmp_path: Path
+) -> None:
+    vectorizer = make(spec + "&flip=true")
+    expected = vectorize(vectorizer, paths, store=tmp_path / "store").vectors
+    code = (
+        "import sys, numpy\n"
+        "from pathlib import Path\n"
+        "from tllboost.vectorizers.exported import find_exported\n"
+        "folder, fingerprint, out, *paths = sys.argv[1:]\n"
+        "found = find_exported(Path(folder), fingerprint)\n"
+        "numpy.save(out, found.transform(paths))\n"
+        "assert found.n_dims == found.transform(paths[:1]).shape[1]\n"
+        "assert not {'torch', 'timm'} & set(sys.modules), 'imports torch'\n"
+    )
+    folder, out = tmp_path / "store" / "networks", tmp_path / "vectors.npy"
+    arguments = [folder, vectorizer.fingerprint, out, *paths]
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
+    assert disagreement(expected, np.load(out)) < 1e-5
+    found = find_exported(folder, vectorizer.fingerprint)
+    assert found is not None
+    assert space_of(found) == space_of(vectorizer)
+    assert find_exported(folder, "another") is None
+
+
+@pytest.mark.parametrize("damage", ["network", "record", "cut", "gone"])
+def test_a_damaged_network_is_exported_anew(
+    spec: str, paths: list[Path], tmp_path: Path, damage: str
+) -> None:
+    store = tmp_path / "store"
+    expected = vectorize(make(spec), paths[:1], store=store).vectors
+    (network,) = (store / "networks").glob("*.onnx")
+    (record,) = (store / "networks").glob("*.json")
+    if damage == "network":
+        data = bytearray(network.read_bytes())
+        data[len(data) // 2] ^= 255
+        network.write_bytes(data)
+    elif damage == "record":
+        record.write_text('{"network": 7}')
+    elif damage == "cut":
+        network.write_bytes(network.read_bytes()[:1000])
+    else:
+        network.unlink()
+    with VectorStore(store) as opened:
+        opened.prune(space_of(make(spec)))
+    vectorizer = make(spec)
+    result = vectorize(vectorizer, paths[:1], store=store)
+    assert is_exported(vectorizer)
+    assert disagreement(expected, result.vectors) < 1e-5
+    assert find_exported(store / "networks", vectorizer.fingerprint) is not None
+
+
+def test_a_network_that_comes_out_wrong_is_left_to_torch_and_told_once(
+    spec: str,
+    paths: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # No two libraries agree to the last digit: nothing passes for the same.
+    monkeypatch.setattr(torch_network_module, "_TOLERANCE", 0)
+    store, by_torch = tmp_path / "store", make(spec).transform(paths)
+    with caplog.at_level(logging.WARNING):
+        result = vectorize(make(spec), paths[:2], store=store)
+        result = vectorize(make(spec), paths, store=store)
+    assert np.array_equal(by_torch, result.vectors)
+    (line,) = caplog.messages
+    assert "can't be run by ONNX Runtime" in line
+    assert "torch runs it" in line
+    (record,) = (store / "networks").iterdir()
+    assert json.loads(record.read_text())["network"] is None
+
+
+def test_torch_runs_all_where_it_is_told_to(
+    spec: str, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TLLBOOST_TORCH", "1")
+    vectorizer = make(spec)
+    result = vectorize(vectorizer, paths, store=tmp_path / "store")
+    assert not is_exported(vectorizer)
+    assert not (tmp_path / "store" / "networks").exists()
+    assert np.array_equal(result.vectors, make(spec).transform(paths))
+
+
+def test_a_store_with_networks_is_whole(
+    spec: str, paths: list[Path], tmp_path: Path
+) -> None:
+    vectorize(make(spec), paths, store=tmp_path / "store")
+    with VectorStore(tmp_path / "store") as store:
+        assert store.verify() == []
+        store.prune()
+    assert len(kept(tmp_path / "store")) == 2

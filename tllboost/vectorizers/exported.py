@@ -1,0 +1,229 @@
+"""Networks of torch that ONNX Runtime runs: exported once, checked, then kept.
+
+On a CPU it runs them at two to six times the speed, and imports in a tenth of the time.
+A folder keeps a network under the sha256 of its bytes, and one small record for each
+fingerprint: which network, how pictures become its input, and what to make of what it
+gives. So a kept network can be run by whoever knows a fingerprint, without torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tllboost.errors import TllboostError
+from tllboost.vectorizers.base import loaded
+from tllboost.vectorizers.maps import cell_means
+from tllboost.vectorizers.network import NetworkVectorizer
+from tllboost.vectorizers.onnx_files import open_session
+from tllboost.vectorizers.preprocess import Preprocessing
+from tllboost.vectorizers.threads import usable_cores
+from tllboost.vectorizers.weights import sha256_of
+from tllboost.whole_file import whole_file, write_text
+
+__all__ = [
+    "ExportedNetwork",
+    "ExportedVectorizer",
+    "describe",
+    "find_exported",
+    "keep_network",
+    "keep_record",
+    "read_record",
+]
+
+_VERSION = 1  # raise it when a network exported before must not be used any more
+# Larger ones leave the processor's caches: MobileNetV2 takes a tenth longer at 32.
+_BLOCK = 8
+
+
+class ExportedNetwork:
+    """A network that ONNX Runtime runs on the CPU.
+
+    Parameters
+    ----------
+    file : Path
+        The network, as `keep_network` left it.
+    what : str
+        Whose it is, for messages.
+    """
+
+    def __init__(self, file: Path, *, what: str) -> None:
+        self._session = open_session(
+            file, device="cpu", n_threads=usable_cores(), what=what
+        )
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """Return what the network makes of pictures: vectors, or maps.
+
+        Parameters
+        ----------
+        batch : ndarray of shape (n_images, 3, height, width), float32
+        """
+        blocks = (batch[i : i + _BLOCK] for i in range(0, len(batch), _BLOCK))
+        rows = [self._session.run(["output"], {"pixels": one})[0] for one in blocks]
+        return np.concatenate(rows) if len(rows) > 1 else rows[0]
+
+
+class ExportedVectorizer(NetworkVectorizer):
+    """A kept network, run by what its record says alone.
+
+    Parameters
+    ----------
+    folder : Path
+        Where networks are kept.
+    record : mapping
+        What `read_record` gave; one that names a network.
+    """
+
+    def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.record = record
+        self.trim = bool(record["trim"])
+        self.flip = bool(record["flip"])
+        self.views = tuple(record["views"])
+        self.cells = record["cells"]
+        self.normalize = bool(record["normalize"])
+
+    @property
+    def fingerprint(self) -> str:
+        """What the vectors depend on, as of the vectorizer that was exported."""
+        return str(self.record["fingerprint"])
+
+    @property
+    def name(self) -> str:
+        """The label of the vectorizer that was exported."""
+        return str(self.record["label"])
+
+    @property
+    def n_dims(self) -> int:  # type: ignore[override]
+        """Width of a vector."""
+        return int(self.record["n_dims"])
+
+    @loaded
+    def preprocessing(self) -> Preprocessing:  # type: ignore[override]
+        """How a picture becomes the network's input."""
+        stated: dict[str, Any] = dict(self.record["preprocessing"])
+        for name in ("size", "mean", "std"):  # JSON knows lists alone
+            stated[name] = tuple(stated[name])
+        return Preprocessing(**stated)
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Return what the network makes of prepared pictures, as it is."""
+        output = self._network(batch)
+        if self.cells is None:
+            return output
+        return cell_means(output, self.cells, what=self.name)
+
+    @loaded
+    def _network(self) -> ExportedNetwork:
+        return ExportedNetwork(_network_file(self.folder, self.record), what=self.name)
+
+
+def find_exported(folder: Path, fingerprint: str) -> ExportedVectorizer | None:
+    """Return the vectorizer that a kept network makes, None where there is none.
+
+    Parameters
+    ----------
+    folder : Path
+        Where networks are kept: ``networks`` in a store.
+    fingerprint : str
+        Of the vectorizer that was exported.
+    """
+    record = read_record(folder, fingerprint)
+    if record is None or record["network"] is None:
+        return None
+    found = ExportedVectorizer(folder, record)
+    try:
+        found._network  # noqa: B018
+    except TllboostError:  # of another ONNX Runtime, or damaged before it was kept
+        return None
+    return found
+
+
+def read_record(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Return the record of a fingerprint; None unless it and its network are whole.
+
+    One whose ``network`` is None says in ``why`` that it can't be exported.
+    """
+    try:
+        text = _record_file(folder, fingerprint).read_text(encoding="utf-8")
+        record: dict[str, Any] = json.loads(text)
+        if record["fingerprint"] != fingerprint:
+            return None
+        network = record["network"]
+        if network is None:
+            return record if record["made_with"] == _made_with() else None
+        whole = sha256_of(_network_file(folder, record)) == network
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if whole else None
+
+
+def keep_network(folder: Path, network: bytes) -> Path:
+    """Write a network to the folder that keeps them, and return its file.
+
+    Raises
+    ------
+    DataError
+        If it can't be written.
+    """
+    sha256 = hashlib.sha256(network).hexdigest()
+    target = folder / f"{sha256}.onnx"
+    if not target.is_file() or sha256_of(target) != sha256:
+        with whole_file(target) as file:
+            file.write(network)
+    return target
+
+
+def keep_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write what is known of a network that was exported, or could not be.
+
+    Raises
+    ------
+    DataError
+        If it can't be written.
+    """
+    text = json.dumps({**record, "made_with": _made_with()}, indent=1)
+    write_text(_record_file(folder, record["fingerprint"]), text + "\n")
+
+
+def describe(
+    vectorizer: NetworkVectorizer, *, network: Path | None, n_dims: int, why: str = ""
+) -> dict[str, Any]:
+    """Return the record of a network: all that `ExportedVectorizer` needs to know."""
+    return {
+        "fingerprint": vectorizer.fingerprint,
+        "label": vectorizer.label,
+        "network": network.stem if network is not None else None,
+        "why": why,
+        "n_dims": n_dims,
+        "preprocessing": asdict(vectorizer.preprocessing),
+        "trim": vectorizer.trim,
+        "flip": vectorizer.flip,
+        "views": list(vectorizer.views),
+        "cells": vectorizer.cells,
+        "normalize": vectorizer.normalize,
+    }
+
+
+def _record_file(folder: Path, fingerprint: str) -> Path:
+    key = f"{_VERSION}|{fingerprint}".encode("utf-8", "surrogateescape")
+    return folder / f"{hashlib.sha256(key).hexdigest()[:40]}.json"
+
+
+def _network_file(folder: Path, record: Mapping[str, Any]) -> Path:
+    return folder / f"{os.path.basename(record['network'])}.onnx"
+
+
+def _made_with() -> dict[str, str]:
+    """Return the versions of what exports: where it failed, others may not."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "onnxruntime")}
