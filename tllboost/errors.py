@@ -10,9 +10,10 @@
     │   ├── TableError                   3  a pair table or candidate table
     │   ├── ImageError                   3  one picture can't be read
     │   └── WeightsError                 3  a network's weights: absent, wrong, offline
-    └── VerificationError (ValueError)   5  something stored is not what it says
-        ├── BundleError                  5
-        └── StoreError                   5
+    ├── VerificationError (ValueError)   5  something stored is not what it says
+    │   ├── BundleError                  5
+    │   └── StoreError                   5
+    └── ClusterError (ConnectionError)   4  a cluster was lost; what was done is kept
 
 Each also inherits the builtin that a caller would catch. ``str(error)`` is one line
 that says what was given, where, and what to do next.
@@ -27,6 +28,7 @@ from tllboost.printable import printable
 
 __all__ = [
     "BundleError",
+    "ClusterError",
     "DataError",
     "HubError",
     "ImageError",
@@ -140,3 +142,9 @@ class BundleError(VerificationError):
 
 class StoreError(VerificationError):
     """A vector store that must not be used."""
+
+
+class ClusterError(TllboostError, ConnectionError):
+    """A cluster that was lost before all was done."""
+
+    exit_code = 4

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.cluster import Cluster
 from tllboost.errors import DataError, HubError, ImageError, UsageError
 from tllboost.grid.plan import digest
 from tllboost.pair_table import PairTable
@@ -98,6 +99,7 @@ def gather(
     *,
     store: VectorStore | str | os.PathLike[str] | None = None,
     batch_size: int = 32,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
     strict: bool = False,
 ) -> GridData:
@@ -110,6 +112,8 @@ def gather(
         By the label that cells know them under.
     store : VectorStore, path-like or None
     batch_size : int, default=32
+    cluster : Cluster or None, default=None
+        Whose workers compute vectors, in place of this process.
     progress : callable or None
     strict : bool, default=False
         Raise the first failure of a picture.
@@ -137,6 +141,7 @@ def gather(
                 ids=table.ids,
                 store=store,
                 batch_size=batch_size,
+                cluster=cluster,
                 progress=progress,
                 strict=strict,
             )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.cluster import Cluster
 from tllboost.grid.data import GridData
 from tllboost.grid.identity import known
 from tllboost.grid.plan import Cell, digest
@@ -51,6 +52,7 @@ def learn_all(
     made: Mapping[str, Any],
     store: Any,
     progress: Callable[[int, int, str], None] | None,
+    cluster: Cluster | None = None,
     **settings: Any,
 ) -> AllLearned:
     """Fine-tune networks, vectorize with them, then fit the projections of vectors.
@@ -65,6 +67,7 @@ def learn_all(
         By label.
     store : VectorStore, path-like or None
     progress : callable or None
+    cluster : Cluster or None, default=None
     **settings
         The others of :func:`~tllboost.grid.projecting.learn`.
     """
@@ -79,6 +82,7 @@ def learn_all(
             made=made,
             tuned=tuned,
             progress=progress,
+            cluster=cluster,
             **settings,
         )
 
@@ -86,7 +90,12 @@ def learn_all(
     learned = fit([one for one in wanted if _is_tuning(one)], {})
     tuned = {
         key: tuned_vectors(
-            made[key[0]], one.files, data, store=store, progress=progress
+            made[key[0]],
+            one.files,
+            data,
+            store=store,
+            progress=progress,
+            cluster=cluster,
         )
         for key, one in learned.items()
         if not one.error

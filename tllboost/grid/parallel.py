@@ -11,12 +11,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tllboost.errors import UsageError
 from tllboost.grid.counting import Progress, counting
 from tllboost.grid.processes import OtherProcess, ProcessDied
 from tllboost.grid.sharing import Sharing
+
+if TYPE_CHECKING:
+    from tllboost.cluster import Cluster
 
 __all__ = ["NO_LIMITS", "Call", "Limits", "run_parallel"]
 
@@ -99,6 +102,7 @@ def run_parallel(
     *,
     out: Path,
     limits: Limits = NO_LIMITS,
+    cluster: Cluster | None = None,
 ) -> None:
     """Run calls in other processes, side by side.
 
@@ -116,12 +120,19 @@ def run_parallel(
     out : Path
         The results; large arrays among the arguments lie there meanwhile.
     limits : Limits
+    cluster : Cluster or None, default=None
+        Whose workers work, in place of processes here.
 
     Raises
     ------
     Exception
         What a call raised.
     """
+    if cluster is not None:
+        from tllboost.grid.clustered import run_clustered
+
+        run_clustered(calls, cluster, progress, what, out=out)
+        return
     files = [file for call in calls for file in call.files]
     stop = threading.Event()
     died: deque[Call] = deque()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.cluster import Cluster
 from tllboost.errors import TllboostError
 from tllboost.grid.data import GridData
 from tllboost.grid.measure import Space, one_thread
@@ -91,6 +92,7 @@ def learn(
     device: str,
     progress: Callable[[int, int, str], None] | None,
     limits: Limits = NO_LIMITS,
+    cluster: Cluster | None = None,
 ) -> dict[tuple[str, str, int], Learned]:
     """Fit what no earlier run has fitted; a failure is told, never a lost run.
 
@@ -111,6 +113,8 @@ def learn(
     progress : callable or None
     limits : Limits
         Of each fit, all folds together.
+    cluster : Cluster or None, default=None
+        Whose workers work, in place of processes here.
     """
     wanted = list(wanted)
     (out / "projections").mkdir(exist_ok=True)
@@ -134,7 +138,9 @@ def learn(
         name = f"{one.vectorizer} × {one.key[1]}, seed {one.seed}"
         fail = partial(_fail, one, out)
         calls.append(Call(_learn_one, arguments, [file], fail, [name]))
-    run_parallel(calls, workers, progress, "projections", out=out, limits=limits)
+    run_parallel(
+        calls, workers, progress, "projections", out=out, limits=limits, cluster=cluster
+    )
     return {one.key: _outcome(out, one, data, protocol) for one in wanted}
 
 

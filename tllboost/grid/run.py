@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tllboost.cluster import Cluster
 from tllboost.errors import UsageError
 from tllboost.grid.best import Packing, save_best, save_ensemble
 from tllboost.grid.called import Called, cell_names
@@ -62,6 +63,7 @@ def run_grid(
     overwrite: bool = False,
     cell_timeout: float | None = None,
     cell_memory: float | None = None,
+    cluster: Cluster | None = None,
     strict: bool = False,
     settings: dict[str, Any] | None = None,
     progress: Progress | None = None,
@@ -117,6 +119,9 @@ def run_grid(
     cell_memory : float or None, default=None
         Megabytes of resident memory that the process of a cell may have, libraries
         and mapped vectors included.
+    cluster : Cluster or None, default=None
+        Dask workers that do the work, in place of processes here: see
+        :class:`~tllboost.cluster.Cluster`. They have limits of their own.
     strict : bool, default=False
         Stop at the first picture that fails, before anything is measured.
     settings : dict or None, default=None
@@ -182,6 +187,12 @@ def run_grid(
         "head": list(heads),
         "metric": metric,
     }
+    if cluster is not None and (cell_timeout or cell_memory):
+        msg = (
+            "limits of a cell are kept by processes here, not by Dask: give its "
+            "workers theirs, as in dask worker --memory-limit"
+        )
+        raise UsageError(msg)
     out = Path(out)
     store = default_store() if store is None else store
     work: dict[str, Any] = {
@@ -189,10 +200,18 @@ def run_grid(
         "workers": n_jobs or os.cpu_count() or 1,
         "limits": Limits(cell_timeout, cell_memory),
         "progress": progress,
+        "cluster": cluster,
     }
     with locked(out):
         refuse_taken(out, resume=resume, overwrite=overwrite)
-        data = gather(table, made, store=store, progress=progress, strict=strict)
+        data = gather(
+            table,
+            made,
+            store=store,
+            cluster=cluster,
+            progress=progress,
+            strict=strict,
+        )
         _tell(data, say)
         claim_folder(
             out,

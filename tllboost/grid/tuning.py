@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.cluster import Cluster
 from tllboost.grid.data import GridData
 from tllboost.store import default_store
 from tllboost.vectorizing import vectorize
@@ -23,6 +24,7 @@ def tuned_vectors(
     *,
     store: Any = None,
     progress: Callable[[int, int, str], None] | None = None,
+    cluster: Cluster | None = None,
 ) -> tuple[list[Any], list[NDArray[np.float32]]]:
     """Return the fine-tuned vectorizer of each fold, and the vectors of all images.
 
@@ -36,6 +38,8 @@ def tuned_vectors(
     store : VectorStore, path-like or None
         None takes :func:`~tllboost.store.default_store`.
     progress : callable or None
+    cluster : Cluster or None, default=None
+        Whose workers compute, in place of this process.
     """
     from sklearn.base import clone
 
@@ -46,6 +50,7 @@ def tuned_vectors(
             data.table.paths,
             ids=data.table.ids,
             store=default_store() if store is None else store,
+            cluster=cluster,
             progress=progress,
         ).vectors
         for network in networks

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.cluster import Cluster
 from tllboost.grid.data import GridData
 from tllboost.grid.measure import Bench, best_of_folds, measure
 from tllboost.grid.parallel import NO_LIMITS, Call, Limits, run_parallel
@@ -83,6 +84,7 @@ def run_tasks(
     workers: int,
     progress: Callable[[int, int, str], None] | None,
     limits: Limits = NO_LIMITS,
+    cluster: Cluster | None = None,
 ) -> None:
     """Run the tasks in worker processes; a worker that dies costs its cell only.
 
@@ -99,6 +101,8 @@ def run_tasks(
     progress : callable or None
     limits : Limits
         Of each cell.
+    cluster : Cluster or None, default=None
+        Whose workers work, in place of processes here.
     """
     calls = []
     for task in tasks:
@@ -115,7 +119,9 @@ def run_tasks(
         names = [_name(cell, task.seed) for _, cell in task.cells]
         fail = partial(_fail, task, out)
         calls.append(Call(_run_task, arguments, files, fail, names))
-    run_parallel(calls, workers, progress, "cells", out=out, limits=limits)
+    run_parallel(
+        calls, workers, progress, "cells", out=out, limits=limits, cluster=cluster
+    )
 
 
 def _run_task(

@@ -1,0 +1,262 @@
+"""A Dask cluster to hand jobs to: somebody's, or one of this machine alone."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Any, Self
+
+from tllboost.cluster.jobs import Died, Job, perform, versions
+from tllboost.errors import ClusterError, MissingLibraryError, UsageError
+
+__all__ = ["Cluster"]
+
+_LOOK_SECONDS = 0.5
+# So many jobs a worker lie with the scheduler: enough that no worker waits.
+_AHEAD = 4
+_MISSING = "--backend dask needs Dask, not installed: pip install 'tllboost[dask]'"
+
+
+class Cluster:
+    """Workers of a Dask cluster, as long as the block lasts.
+
+    What is sent is pickled, as all that Dask sends: whoever reaches the scheduler of a
+    cluster can run what they like on it, so it belongs into a network of your own.
+
+    Parameters
+    ----------
+    scheduler : str or None, default=None
+        Address, as ``tcp://10.0.0.1:8786``. None starts workers on this machine, which
+        end with the block.
+    n_workers : int or None, default=None
+        How many of those; None takes one a core.
+    patience : float, default=60
+        Seconds to wait for a scheduler, and for a worker where there is none.
+
+    Examples
+    --------
+    >>> Cluster("tcp://10.0.0.1:8786").scheduler
+    'tcp://10.0.0.1:8786'
+    """
+
+    def __init__(
+        self,
+        scheduler: str | None = None,
+        *,
+        n_workers: int | None = None,
+        patience: float = 60.0,
+    ) -> None:
+        self.scheduler = scheduler
+        self.n_workers = n_workers
+        self.patience = patience
+
+    def __enter__(self) -> Self:
+        """Connect, and start workers if there is no scheduler.
+
+        Raises
+        ------
+        MissingLibraryError
+            If Dask is not installed.
+        UsageError
+            If no scheduler answers at the address.
+        ClusterError
+            If no worker comes.
+        """
+        if find_spec("distributed") is None:
+            raise MissingLibraryError(_MISSING)
+        self._kept: dict[int, tuple[Any, Any]] = {}
+        with ExitStack() as stack:
+            self.client = stack.enter_context(self._connected(stack))
+            self._wait_for_a_worker()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._kept.clear()
+        self._stack.close()
+
+    @property
+    def size(self) -> int:
+        """How many workers there are just now."""
+        return len(self.client.nthreads())
+
+    def keep(self, value: Any) -> Any:
+        """Return what stands for a large value in the arguments of jobs.
+
+        It travels once. The scheduler holds it, and gives it to another worker where
+        one that had it is lost.
+        """
+        if id(value) not in self._kept:
+            # Held here too, so that its id is not given to another.
+            self._kept[id(value)] = (value, self._submit(_as_it_is, value))
+        return self._kept[id(value)][1]
+
+    def each(
+        self,
+        jobs: deque[Job],
+        running: Callable[[Sequence[str]], None] | None = None,
+    ) -> Iterator[tuple[Job, Any]]:
+        """Yield every job with its outcome, as they end.
+
+        Where a worker is lost, its jobs go to others. A job may be appended while the
+        others run.
+
+        Parameters
+        ----------
+        jobs : deque of Job
+            Emptied from the left.
+        running : callable or None
+            Called with the names of the jobs that are being done, now and then.
+
+        Yields
+        ------
+        (Job, object)
+            What the function returned; :class:`Died` where four workers were lost over
+            one job, the number that Dask allows unless it is told another.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler is lost, or all workers are and none comes.
+        Exception
+            What a function raised.
+        """
+        out: dict[Any, Job] = {}
+        try:
+            while jobs or out:
+                for _ in range(min(len(jobs), _AHEAD * self.size - len(out))):
+                    job = jobs.popleft()
+                    out[self._send(job)] = job
+                for future in self._ended(list(out)):
+                    yield out.pop(future), self._outcome(future)
+                if running is not None:
+                    running(self._names(out))
+        finally:
+            # Those of a generator that nobody asks for more, too.
+            if out and self.client.status == "running":
+                self.client.cancel(list(out), force=True)
+
+    def _send(self, job: Job) -> Any:
+        arguments = (versions(), os.getcwd(), job.function, [*job.arguments])
+        return self._submit(perform, *arguments)
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        import dask
+
+        key = f"tllboost-{secrets.token_hex(8)}"
+        # What is large is sent once, and on purpose.
+        with dask.config.set(
+            {"distributed.admin.large-graph-warning-threshold": "1PB"}
+        ):
+            return self.client.submit(function, *arguments, key=key, pure=False)
+
+    def _ended(self, futures: list[Any]) -> list[Any]:
+        """Return which have ended, after waiting for one, though not for long."""
+        from distributed import TimeoutError, wait
+
+        if not futures:
+            self._wait_for_a_worker()
+            return []
+        try:
+            with self.client.as_current():
+                done = wait(
+                    futures, timeout=_LOOK_SECONDS, return_when="FIRST_COMPLETED"
+                ).done
+            return list(done)
+        except TimeoutError:
+            if self.client.status != "running":
+                raise ClusterError(self._lost()) from None
+            self._wait_for_a_worker()
+            return []
+
+    def _outcome(self, future: Any) -> Any:
+        from distributed import CancelledError, KilledWorker
+
+        try:
+            return future.result()
+        except KilledWorker:
+            return Died("each worker that tried it died; out of memory?")
+        except CancelledError as error:
+            raise ClusterError(self._lost()) from error
+
+    def _names(self, out: dict[Any, Job]) -> list[str]:
+        """Return the names of what workers are at."""
+        at = {key for keys in self.client.processing().values() for key in keys}
+        return [job.name for future, job in out.items() if future.key in at]
+
+    def _wait_for_a_worker(self) -> None:
+        until = time.monotonic() + self.patience
+        while not self._size_or_none():
+            if time.monotonic() > until:
+                msg = (
+                    f"no worker has come to {self._where()} for {self.patience:g} s: "
+                    "start some with 'dask worker ADDRESS'; what is done is kept"
+                )
+                raise ClusterError(msg)
+            time.sleep(_LOOK_SECONDS)
+
+    def _size_or_none(self) -> int:
+        try:
+            return self.size
+        except (OSError, TimeoutError, RuntimeError) as error:
+            raise ClusterError(self._lost()) from error
+
+    def _lost(self) -> str:
+        return (
+            f"the scheduler of {self._where()} is gone: start it, and the same command "
+            "goes on where it was"
+        )
+
+    def _where(self) -> str:
+        return self.scheduler or "this machine's own cluster"
+
+    def _connected(self, stack: ExitStack) -> Any:
+        from distributed import Client, LocalCluster
+
+        address: Any = self.scheduler
+        if address is None:
+            n_workers = self.n_workers or os.cpu_count() or 1
+            address = stack.enter_context(
+                LocalCluster(
+                    n_workers=n_workers,
+                    threads_per_worker=1,
+                    memory_limit=0,  # one that is over Dask's limit just waits
+                    dashboard_address=None,
+                    silence_logs="CRITICAL",
+                    env={"TLLBOOST_CORES": str(max(1, _n_cores() // n_workers))},
+                )
+            )
+        try:
+            return Client(
+                address,
+                timeout=self.patience,
+                set_as_default=False,
+                name="tllboost",
+            )
+        except (OSError, TimeoutError, ValueError, TypeError) as error:
+            msg = (
+                f"no Dask scheduler answers at {self.scheduler!r}: give the address "
+                "that 'dask scheduler' names, as tcp://10.0.0.1:8786"
+            )
+            raise UsageError(msg) from error
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _n_cores() -> int:
+    from tllboost.vectorizers.threads import usable_cores
+
+    return usable_cores()

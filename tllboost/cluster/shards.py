@@ -1,0 +1,154 @@
+"""Pictures to vectors on a cluster, by shards; who asked for them stores them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+from collections import deque
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tllboost.cluster.cluster import Cluster
+from tllboost.cluster.jobs import Died, Job
+from tllboost.errors import UsageError
+from tllboost.pipeline import vector_batches
+
+if TYPE_CHECKING:
+    from tllboost.vectorizers.base import Vectorizer
+
+__all__ = ["shard_batches"]
+
+Path = str | os.PathLike[str]
+Vectors = tuple[list[str], np.ndarray | None, dict[str, str]]
+
+# Of batches: the most that the loss of a worker, or of this process, costs.
+_LARGEST = 8
+# A worker is so many times given a shard, at least, so that none waits for another.
+_SHARES = 4
+# The vectorizer of the last shard here, its network loaded.
+_LAST: dict[str, Any] = {}
+
+
+def shard_batches(
+    cluster: Cluster,
+    vectorizer: Vectorizer,
+    pictures: Sequence[tuple[str, Path]],
+    *,
+    batch_size: int,
+) -> Generator[dict[str, np.ndarray | str], None, None]:
+    """Yield the vector of each picture, or why it has none, a shard at a time.
+
+    As :func:`~tllboost.pipeline.vector_batches` does here; pictures and weights must
+    lie under the same paths for all workers. A picture that takes down each worker
+    that looks at it fails alone.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    vectorizer : Vectorizer
+    pictures : sequence of (str, path-like), length n_images
+        Content hash of each picture, all different, and its file.
+    batch_size : int
+        Pictures a forward pass.
+
+    Yields
+    ------
+    dict of str to (ndarray of shape (n_dims,), float32, or str)
+        Vector or reason, by content hash.
+
+    Raises
+    ------
+    UsageError
+        If a worker would make other vectors.
+    """
+    token = secrets.token_hex(8)
+    print_ = vectorizer.fingerprint if pictures else ""
+
+    def job(shard: Sequence[tuple[str, Path]]) -> Job:
+        files = [(key, os.path.abspath(path)) for key, path in shard]
+        return Job(_vectorize, (token, vectorizer, print_, files, batch_size))
+
+    size = batch_size * _n_batches(len(pictures), cluster.size, batch_size)
+    jobs = deque(
+        job(pictures[first : first + size]) for first in range(0, len(pictures), size)
+    )
+    for done, outcome in cluster.each(jobs):
+        if not isinstance(outcome, Died):
+            yield _by_key(outcome)
+            continue
+        shard = done.arguments[3]
+        if len(shard) == 1:
+            yield {shard[0][0]: f"can't be vectorized ({outcome.reason})"}
+            continue
+        middle = len(shard) // 2
+        jobs.extend([job(shard[:middle]), job(shard[middle:])])
+
+
+def _n_batches(n_images: int, n_workers: int, batch_size: int) -> int:
+    """Return how many batches a shard has.
+
+    Examples
+    --------
+    >>> _n_batches(100, 2, 32), _n_batches(1000, 2, 32), _n_batches(10**6, 2, 32)
+    (1, 3, 8)
+    """
+    share = n_images // (batch_size * _SHARES * max(1, n_workers))
+    return min(_LARGEST, max(1, share))
+
+
+def _vectorize(
+    token: str,
+    vectorizer: Any,
+    fingerprint: str,
+    pictures: list[tuple[str, str]],
+    batch_size: int,
+) -> Vectors:
+    """Vectorize a shard here, on a worker: keys, their vectors, reasons."""
+    if token not in _LAST:
+        _LAST.clear()
+        _refuse_other(vectorizer, fingerprint)
+        _keep_networks(vectorizer)
+        _LAST[token] = vectorizer
+    vectors: dict[str, np.ndarray | str] = {}
+    for batch in vector_batches(
+        _LAST[token], pictures, batch_size=batch_size, n_workers=_n_threads()
+    ):
+        vectors |= batch
+    good = {key: row for key, row in vectors.items() if not isinstance(row, str)}
+    reasons = {key: row for key, row in vectors.items() if isinstance(row, str)}
+    return list(good), np.stack(list(good.values())) if good else None, reasons
+
+
+def _by_key(outcome: Vectors) -> dict[str, np.ndarray | str]:
+    keys, block, reasons = outcome
+    rows = [] if block is None else list(block)
+    return {**dict(zip(keys, rows, strict=True)), **reasons}
+
+
+def _refuse_other(vectorizer: Any, fingerprint: str) -> None:
+    """Refuse to make vectors that would be stored as those of another network."""
+    if vectorizer.fingerprint != fingerprint:
+        msg = (
+            f"{vectorizer.label} has the fingerprint {vectorizer.fingerprint!r} on the "
+            f"Dask worker of {platform.node()}, and here {fingerprint!r}: give all "
+            "machines the same weights and the same versions"
+        )
+        raise UsageError(msg)
+
+
+def _keep_networks(vectorizer: Any) -> None:
+    """Let what a network is exported to lie in the worker's own folder."""
+    keep = getattr(vectorizer, "keep_networks_in", None)
+    if keep is not None:
+        from distributed import get_worker
+
+        keep(os.path.join(get_worker().local_directory, "networks"))
+
+
+def _n_threads() -> int:
+    from tllboost.vectorizers.threads import usable_cores
+
+    return min(8, usable_cores())
