@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
+from tllboost.bundle import save_bundle
+from tllboost.calibration import Calibration
 from tllboost.cli.app import Root, app
+from tllboost.ensemble import ensemble
+from tllboost.fitted import FittedCell
+from tllboost.heads.linear import LogisticHead
+from tllboost.merges import PairFeatures
+from tllboost.scenes import make_scenes
+from tllboost.scorer import PairScorer
+from tllboost.vectorizers import make_vectorizer
+from tllboost.vectorizing import vectorize
 
 MODELS = {"torch", "xgboost", "sklearn", "timm", "open_clip", "onnxruntime", "skimage"}
 HEAVY = MODELS | {"scipy", "pandas", "matplotlib", "safetensors", "mlflow"}
@@ -60,3 +72,45 @@ def test_no_word_at_all_shows_the_help() -> None:
     assert done.returncode == 2
     assert "vectorize  " in done.stdout
     assert done.stderr == ""
+
+
+def bundle_of(spec: str, folder: Path) -> Path:
+    """Fit a head on a few pictures, and save it; their vectors go to a store."""
+    scenes = make_scenes(folder / "scenes", n_scenes=3, n_views=2).parent
+    pictures = sorted(scenes.glob("*.jpg"))
+    vectorizer = make_vectorizer(spec, offline=True)
+    vectors = vectorize(vectorizer, pictures, store=folder / "store").vectors
+    left, right = np.array([0, 2, 4, 0, 2]), np.array([1, 3, 5, 3, 5])
+    scorer = PairScorer("dot", "logistic")
+    features = PairFeatures(vectors, left, right)
+    scorer.head_ = LogisticHead().fit(features, np.array([1, 1, 1, 0, 0]))
+    scorer.calibration_, scorer.threshold_ = Calibration(1.0, 0.0), 0.0
+    save_bundle(
+        folder / "best.tllb",
+        ensemble([FittedCell(vectorizer, None, scorer)]),
+        cell={"head": "logistic"},
+        metrics={},
+        golden=[(vectors[left], vectors[right])],
+    )
+    return folder / "best.tllb"
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "onnx:{}/mobilenetv2.onnx",
+        "timm:mobilenetv2_100@{}/mobilenetv2_100.safetensors?size=64",
+    ],
+)
+def test_score_opens_no_network_without_need_and_torch_never(
+    spec: str, shared: Path, tmp_path: Path
+) -> None:
+    bundle = bundle_of(spec.format(shared / "weights"), tmp_path)
+    new = sorted((shared / "data" / "ukbench").glob("*.jpg"))[:2]
+    words = ["score", str(bundle), *map(str, new), "--store", str(tmp_path / "store")]
+    first = imported(*words)
+    assert "onnxruntime" in first
+    assert not first & {"torch", "timm", "xgboost"}
+    again = imported(*words)
+    assert not again & {"onnxruntime", "onnx", "torch", "timm", "xgboost"}

@@ -12,20 +12,25 @@ from PIL import Image
 from tllboost.errors import BundleError, TllboostError, WeightsError
 from tllboost.vectorizers import VECTORIZERS, make_vectorizer
 from tllboost.vectorizers.base import Vectorizer, loaded
+from tllboost.vectorizers.exported import find_exported
 from tllboost.vectorizers.spec import Spec, parse_spec
+from tllboost.vectorizers.switches import is_on
+from tllboost.vectorizers.torch_network import TorchVectorizer, is_for_cpu
 
 __all__ = ["BundledVectorizer", "build_part"]
 
-_OF_A_HUB = ("clip", "clip-grid", "timm", "timm-grid")  # unless a file is named
+_OF_TORCH = ("clip", "clip-grid", "timm", "timm-grid")
+_OF_A_HUB = _OF_TORCH  # unless a file is named
 
 
 class BundledVectorizer(Vectorizer):
     """One vectorizer as a bundle records it.
 
     Vectors in a store are found under the recorded fingerprint without opening the
-    network. Before the network makes a new one, what it really is must equal the
-    record: a bundle that lies can read the store, but can't write to it under a name
-    that is another's.
+    network. Where the store keeps a network that was exported under it, that one makes
+    new vectors, without torch. Before any other makes one, what it really is must
+    equal the record: a bundle that lies can read the store, but can't write to it under
+    a name that is another's.
 
     Parameters
     ----------
@@ -108,9 +113,29 @@ class BundledVectorizer(Vectorizer):
         self._compare("n_dims", self._verified.n_dims)
         return None
 
+    def keep_networks_in(self, folder: str | Path) -> None:
+        """Say where the networks lie that were exported; see TorchVectorizer."""
+        self.__dict__["_folder"] = Path(folder)
+
     @loaded
     def _verified(self) -> Vectorizer:
         """Return the vectorizer itself, once it is known to be the recorded one."""
+        vectorizer = self._exported() or self._built()
+        for field in ("fingerprint", "input_size", "needs_images"):
+            self._compare(field, getattr(vectorizer, field))
+        return vectorizer
+
+    def _exported(self) -> Vectorizer | None:
+        """Return the network that the store keeps under the fingerprint, if it may."""
+        folder = self.__dict__.get("_folder")
+        if folder is None or parse_spec(self.name).kind not in _OF_TORCH:
+            return None
+        if is_on("TLLBOOST_TORCH") or not is_for_cpu(self.device):
+            return None
+        return find_exported(folder, self.fingerprint)
+
+    def _built(self) -> Vectorizer:
+        """Return the vectorizer that the record spells, which reads its own file."""
         network = self.record["file"]
         if network is not None and self.file is None:
             msg = (
@@ -122,8 +147,8 @@ class BundledVectorizer(Vectorizer):
         vectorizer = build_part(
             self.name, self.file, device=self.device, offline=self.offline
         )
-        for field in ("fingerprint", "input_size", "needs_images"):
-            self._compare(field, getattr(vectorizer, field))
+        if isinstance(vectorizer, TorchVectorizer) and "_folder" in self.__dict__:
+            vectorizer.keep_networks_in(self.__dict__["_folder"])
         return vectorizer
 
     def _compare(self, field: str, found: object) -> None:

@@ -29,7 +29,7 @@ from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.switches import is_on
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["TorchVectorizer"]
+__all__ = ["TorchVectorizer", "is_for_cpu"]
 
 _TOLERANCE = 1e-4
 # What a driver leaves where torch could find a GPU; asking torch itself takes seconds.
@@ -67,7 +67,7 @@ class TorchVectorizer(NetworkVectorizer):
     def _exported(self) -> Callable[[np.ndarray], np.ndarray] | None:
         """Return what runs the network in place of torch, if anything may."""
         folder = self.__dict__.get("_folder")
-        if folder is None or is_on("TLLBOOST_TORCH") or not _is_for_cpu(self.device):
+        if folder is None or is_on("TLLBOOST_TORCH") or not is_for_cpu(self.device):
             return None
         found = find_exported(folder, self.fingerprint)
         if found is not None:
@@ -127,7 +127,7 @@ class TorchVectorizer(NetworkVectorizer):
         return cell_means(output, self.cells, what=self.name)
 
 
-def _is_for_cpu(device: str) -> bool:
+def is_for_cpu(device: str) -> bool:
     """Tell whether a device means the CPU here, asking torch only if it must be."""
     if device == "cpu" or (device == "auto" and not _may_have_gpu()):
         return True
