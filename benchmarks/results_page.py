@@ -148,7 +148,7 @@ def page(out: Path) -> str:
             f"{float(first['n_test_queries']):.0f} test queries a seed, each ranked "
             f"among {float(first['n_candidates']):.1f} candidates. {len(rows)} cells, "
             f"{failed} failed. Intervals are 95 %, by bootstrap over components.",
-            "Opened in a browser, [report.html](report.html) shows all of it with plots.",
+            "[report.html](report.html) shows all of it with plots, in a browser.",
             "",
             f"## Matrix: {metric}",
             "",

@@ -106,7 +106,7 @@ def test_paired_seeds_are_those_that_both_runs_have(tmp_path: Path) -> None:
     assert found.method == "paired"
     assert found.changes[0].difference == pytest.approx(0.1)
     assert found.changes[0].after == pytest.approx(0.6)
-    assert found.notes == ["the seeds differ: 2 before, 2 after, in both: 1"]
+    assert found.notes == ["the seeds differ: 2 before, 2 after, in both seed 1"]
 
 
 def test_no_seed_in_both_is_no_pair(tmp_path: Path) -> None:

@@ -449,7 +449,7 @@ def test_explain_writes_a_page_and_prints_the_short_form(
     assert (done.returncode, done.stderr) == (0, f"page: {page}\n")
     plain = run("score", bundle, *pair)
     assert done.stdout.startswith(plain.stdout)
-    assert "covered in the left picture" in done.stdout
+    assert "covering changes the log-odds: left, " in done.stdout
     assert "row " in done.stdout
     assert "--run DIR" in page.read_text(encoding="utf-8")
     quiet = run("explain", bundle, *pair, "--out", page, "--grid", 3, "-q", "--json")

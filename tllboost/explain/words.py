@@ -84,7 +84,7 @@ def short_form(explanation: Explanation) -> str:
         ("left", one.left, one.left_map),
         ("right", one.right, one.right_map),
     ):
-        lines += ["", f"covered in the {side} picture, {printable(name)}"]
+        lines += ["", f"covering changes the log-odds: {side}, {printable(name)}"]
         patches = telling_patches(changes)
         lines += [f"  {patch.words}" for patch in patches] or ["  nothing changes"]
     if one.shares and one.empty is not None:

@@ -56,5 +56,5 @@ def _listed(what: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> list[s
 def _seeds(one: set[int], two: set[int]) -> str:
     shared = ", ".join(map(str, sorted(one & two)))
     return f"the seeds differ: {len(one)} before, {len(two)} after, " + (
-        f"in both: {shared}" if shared else "none in both"
+        f"in both seed {shared}" if shared else "none in both"
     )
