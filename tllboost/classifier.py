@@ -12,10 +12,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tllboost.errors import UsageError
-from tllboost.fitted import FittedCell, joint_score, vectors_of_cells
+from tllboost.fitted import FittedCell, cross_score, joint_score, vectors_of_cells
 from tllboost.labelled import raise_first, vectorize_labelled
 from tllboost.merges import MergeFunction
-from tllboost.pairs import pairs_from_paths
+from tllboost.pairs import PairTable, pairs_from_paths
 from tllboost.projections import make_projection
 from tllboost.projections.base import Projection
 from tllboost.scorer import PairScorer
@@ -218,16 +218,25 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
             msg = "candidates is empty: give at least one picture to rank"
             raise UsageError(msg)
         pairs = np.array([[query, candidate] for candidate in candidates], dtype=object)
-        score = self._score(pairs)
+        table, vectors = self._vectors(pairs)
+        queries = [block[table.left[:1]] for block in vectors]
+        score = cross_score(
+            self.cells_, queries, [block[table.right] for block in vectors]
+        )[0]
         probability = self.calibration_.probability(score)
         order = np.argsort(-score, kind="stable")
         return [(candidates[i], float(probability[i])) for i in order]
 
     def _score(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "cells_")
+        table, vectors = self._vectors(X)
+        return joint_score(self.cells_, vectors, table.left, table.right)
+
+    def _vectors(self, X: ArrayLike) -> tuple[PairTable, list[NDArray[np.float32]]]:
+        """Return the unique pictures of pairs, and their vectors for each cell."""
         table = pairs_from_paths(X)
         vectors, failures = vectors_of_cells(
             self.cells_, table.paths, ids=table.ids, store=self.store
         )
         raise_first(failures, table)
-        return joint_score(self.cells_, vectors, table.left, table.right)
+        return table, vectors

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import UsageError
+from tllboost.bilinear import Bilinear, bilinear
+from tllboost.errors import DataError, UsageError
 from tllboost.merges import PairFeatures
 from tllboost.projections import NONE
 from tllboost.projections.base import Projection
@@ -20,7 +21,13 @@ from tllboost.vectorizing import Progress, vectorize_many
 if TYPE_CHECKING:
     from tllboost.vectorizers import Vectorizer
 
-__all__ = ["FittedCell", "combined_score", "joint_score", "vectors_of_cells"]
+__all__ = [
+    "FittedCell",
+    "combined_score",
+    "cross_score",
+    "joint_score",
+    "vectors_of_cells",
+]
 
 Indices = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -119,6 +126,55 @@ class FittedCell:
         """
         return self.scorer.score(self.features(vectors, left, right))
 
+    def project(self, vectors: Vectors) -> Vectors:
+        """Return the vectors that are merged: (n_images, n_components) float32."""
+        if self.projection is None:
+            return vectors
+        projected: Vectors = self.projection.transform(vectors)
+        return projected
+
+    def bilinear(self, n_dims: int) -> Bilinear | None:
+        """Return the score of two projected vectors as a product, if it is one.
+
+        Of vectors of `n_dims` numbers; a head of somebody else's is none.
+        """
+        form = getattr(self.scorer.head_, "linear_form", lambda: None)()
+        return bilinear(self.scorer.merge, form, n_dims=n_dims)
+
+    def cross_score(self, left: Vectors, right: Vectors) -> NDArray[np.float64]:
+        """Return the head's score of every left vector with every right one.
+
+        A linear head on ``dot``, ``cosdot``, ``l2`` or ``concat`` needs one matrix
+        product for all of them; any other makes a feature row a pair.
+
+        Parameters
+        ----------
+        left : ndarray of shape (n_left, n_dims), float32
+        right : ndarray of shape (n_right, n_dims), float32
+            As the vectorizer gave them.
+
+        Returns
+        -------
+        ndarray of shape (n_left, n_right), float64
+
+        Raises
+        ------
+        DataError
+            If a score is not a finite number.
+        """
+        a, b = self.project(left), self.project(right)
+        product = self.bilinear(a.shape[1])
+        if product is None:
+            vectors = np.concatenate([left, right])
+            first, second = np.indices((len(left), len(right))).reshape(2, -1)
+            score = self.score(vectors, first, second + len(left))
+            return score.reshape(len(left), len(right))
+        scores = product.scores(a, b)
+        if not np.isfinite(scores).all():
+            msg = f"head {self.scorer.head!r} gave scores that are not finite numbers"
+            raise DataError(msg)
+        return scores.astype(np.float64)
+
     def log_odds(
         self, vectors: Vectors, left: Indices, right: Indices
     ) -> NDArray[np.float64]:
@@ -174,6 +230,28 @@ def joint_score(
     scores = [
         cell.score(block, left, right)
         for cell, block in zip(cells, vectors, strict=True)
+    ]
+    return combined_score(cells, scores)
+
+
+def cross_score(
+    cells: Sequence[FittedCell], left: Sequence[Vectors], right: Sequence[Vectors]
+) -> NDArray[np.float64]:
+    """Return the score of every left picture with every right one, by all cells.
+
+    Parameters
+    ----------
+    cells : sequence of FittedCell, length n_cells
+    left, right : sequence of ndarray of shape (n_images, n_dims), float32
+        For each cell, what its vectorizer gave.
+
+    Returns
+    -------
+    ndarray of shape (n_left, n_right), float64
+        See :func:`combined_score`.
+    """
+    scores = [
+        cell.cross_score(a, b) for cell, a, b in zip(cells, left, right, strict=True)
     ]
     return combined_score(cells, scores)
 

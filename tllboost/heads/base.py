@@ -12,6 +12,7 @@ from tllboost.calibration import Calibration, fit_calibration, log_loss
 from tllboost.errors import DataError, UsageError
 
 __all__ = [
+    "LinearForm",
     "PairHead",
     "Validation",
     "clearly_better",
@@ -159,6 +160,17 @@ def refuse_lost(head: Any, loss: float) -> None:
         raise DataError(msg)
 
 
+class LinearForm(NamedTuple):
+    """A score that is coef · features + cosine_coef · cosine + intercept.
+
+    ``coef`` is (n_features,) float32, or None where no feature is read.
+    """
+
+    coef: NDArray[np.float32] | None
+    cosine_coef: float
+    intercept: float
+
+
 class PairHead(ClassifierMixin, BaseEstimator):
     """Base of the built-in heads: two classes, one score.
 
@@ -173,6 +185,10 @@ class PairHead(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return a score a pair: (n_pairs,), larger for a likelier match."""
         raise NotImplementedError
+
+    def linear_form(self) -> LinearForm | None:
+        """Return the score as a linear form of features and cosine, if it is one."""
+        return None
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return 1 where the score is positive: (n_pairs,) int64."""

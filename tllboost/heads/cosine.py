@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.heads.base import PairHead, cosine_of
+from tllboost.heads.base import LinearForm, PairHead, cosine_of
 
 __all__ = ["CosineHead"]
 
@@ -30,6 +30,10 @@ class CosineHead(PairHead):
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return the cosine of each pair: (n_pairs,) float32 in [-1, 1]."""
         return cosine_of(X)
+
+    def linear_form(self) -> LinearForm:
+        """Return the cosine alone."""
+        return LinearForm(None, 1.0, 0.0)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True

@@ -16,7 +16,13 @@ from safetensors.numpy import load, save
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from tllboost.heads.base import PairHead, Validation, cosine_of, refuse_lost
+from tllboost.heads.base import (
+    LinearForm,
+    PairHead,
+    Validation,
+    cosine_of,
+    refuse_lost,
+)
 from tllboost.heads.squared_hinge import SquaredHinge
 
 __all__ = ["LinearHead", "LinearSVMHead", "LogisticHead"]
@@ -137,6 +143,10 @@ class LinearHead(PairHead):
         if self.cosine_coef_:
             score = score + self.cosine_coef_ * cosine_of(X)
         return score + self.intercept_
+
+    def linear_form(self) -> LinearForm:
+        """Return what `decision_function` adds up."""
+        return LinearForm(self.coef_, self.cosine_coef_, self.intercept_)
 
     def to_members(self) -> dict[str, bytes]:
         """Return the weights as safetensors."""

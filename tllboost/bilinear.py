@@ -1,0 +1,178 @@
+"""Linear heads as one matrix product: the scores of all pairs of two lists at once.
+
+On the merges ``dot``, ``cosdot``, ``l2`` and ``concat`` a linear score of two vectors a
+and b is aᵀ diag(w) b and terms of a alone and of b alone. No feature row is made: the
+scores of m queries against n candidates are one (m, d) by (d, n) product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.heads.base import LinearForm
+from tllboost.vectorizers.base import unit_rows
+
+__all__ = ["Bilinear", "bilinear", "lengths_of"]
+
+Floats = NDArray[np.float32]
+
+_WIDTHS = {"dot": 1, "cosdot": 1, "l2": 1, "concat": 2}
+_BLOCK_BYTES = 4 * 2**20  # stays in a processor's cache between its two readings
+
+
+@dataclass(frozen=True)
+class Bilinear:
+    """What a linear head makes of two vectors, sorted by what it is a product of.
+
+    Parameters
+    ----------
+    n_dims : int
+        Width of a vector.
+    intercept : float
+    weights : dict of str to ndarray of shape (n_dims,), float32
+        Of ``dot`` (a · b), ``unit`` (of vectors at length 1), ``l2`` ((a − b)²),
+        ``left`` (a alone) and ``right`` (b alone), as far as they are not zero.
+
+    Examples
+    --------
+    >>> form = LinearForm(np.float32([2, 1]), 0.0, 0.5)
+    >>> product = bilinear("dot", form, n_dims=2)
+    >>> product.scores(np.float32([[1, 1]]), np.float32([[3, 4], [0, 1]])).tolist()
+    [[10.5, 1.5]]
+    """
+
+    n_dims: int
+    intercept: float
+    weights: dict[str, Floats] = field(default_factory=dict)
+
+    def scores(
+        self, left: Floats, right: Floats, *, lengths: Floats | None = None
+    ) -> Floats:
+        """Return the score of every left vector with every right one.
+
+        Parameters
+        ----------
+        left : ndarray of shape (n_left, n_dims), float32
+        right : ndarray of shape (n_right, n_dims), float32
+            May be a memory map: it is read once, a block at a time.
+        lengths : ndarray of shape (n_right,), float32, optional
+            Of the right vectors, where they are known: see :func:`lengths_of`.
+
+        Returns
+        -------
+        ndarray of shape (n_left, n_right), float32
+        """
+        left = np.ascontiguousarray(left, dtype=np.float32)
+        scores = np.empty((len(left), len(right)), dtype=np.float32)
+        step = max(1, len(left), _BLOCK_BYTES // (4 * max(1, self.n_dims)))
+        products = self._products(left)
+        for start in range(0, len(right), step):
+            rows = slice(start, start + step)
+            block = np.asarray(right[rows], dtype=np.float32)
+            known = None if lengths is None else lengths[rows]
+            scores[:, rows] = self._block(left, products, block, known)
+        return scores
+
+    def _products(self, left: Floats) -> Floats:
+        """Return what right vectors are multiplied with: `dot` rows, then `unit`'s."""
+        parts = []
+        if "dot" in self.weights:
+            parts.append(left * self.weights["dot"])
+        if "unit" in self.weights:
+            parts.append(unit_rows(left) * self.weights["unit"])
+        return np.concatenate(parts) if parts else left[:0]
+
+    def _block(
+        self, left: Floats, products: Floats, right: Floats, lengths: Floats | None
+    ) -> Floats:
+        scores = np.full((len(left), len(right)), self.intercept, dtype=np.float32)
+        product = products @ right.T
+        if "dot" in self.weights:
+            scores += product[: len(left)]
+        if "unit" in self.weights:
+            known = lengths_of(right) if lengths is None else lengths
+            scores += product[-len(left) :] / np.where(known > 0, known, 1)
+        if "l2" in self.weights:
+            scores += self._squares(left, right)
+        if "left" in self.weights:
+            scores += (left @ self.weights["left"])[:, None]
+        if "right" in self.weights:
+            scores += right @ self.weights["right"]
+        return scores
+
+    def _squares(self, left: Floats, right: Floats) -> Floats:
+        """Return Σ w (a − b)², both sides seen from the middle of the left one.
+
+        So what is subtracted is small; from the only left vector it is nothing.
+        """
+        weight, middle = self.weights["l2"], left.mean(axis=0)
+        right = right - middle
+        alone = np.square(right) @ weight
+        if len(left) == 1:
+            return alone[None]
+        left = left - middle
+        there: Floats = (-2 * weight * left) @ right.T
+        return there + (np.square(left) @ weight)[:, None] + alone
+
+
+def bilinear(merge: Any, form: LinearForm | None, *, n_dims: int) -> Bilinear | None:
+    """Return a linear score of merged vectors as a bilinear form, None if it is none.
+
+    Parameters
+    ----------
+    merge : str or callable
+        A merge or a sum of them; ``l1`` and somebody's own are no products.
+    form : LinearForm or None
+        What the head adds up, None for one that is not linear.
+    n_dims : int
+        Width of the vectors.
+    """
+    if form is None:
+        return None
+    weights: dict[str, Floats] = {}
+    if form.coef is not None:
+        parts = _parts(merge)
+        if any(part not in _WIDTHS for part in parts):
+            return None
+        edges = np.cumsum([_WIDTHS[part] for part in parts])[:-1] * n_dims
+        for part, coef in zip(parts, np.split(form.coef, edges), strict=True):
+            _add(weights, part, coef)
+    if form.cosine_coef:
+        _add(weights, "cosdot", np.full(n_dims, form.cosine_coef, dtype=np.float32))
+    kept = {name: weight for name, weight in weights.items() if weight.any()}
+    return Bilinear(n_dims, float(form.intercept), kept)
+
+
+def _parts(merge: Any) -> list[str]:
+    """Return the names that a merge is the sum of."""
+    return [p.strip() for p in merge.split("+")] if isinstance(merge, str) else [""]
+
+
+def _add(weights: dict[str, Floats], part: str, coef: Floats) -> None:
+    """Add the weights of one merge to those of the products that it is made of."""
+    if part == "concat":
+        named = dict(zip(("left", "right"), np.split(coef, 2), strict=True))
+    else:
+        named = {"unit" if part == "cosdot" else part: coef}
+    for name, weight in named.items():
+        weights[name] = weights[name] + weight if name in weights else weight
+
+
+def lengths_of(vectors: Floats) -> Floats:
+    """Return the length of each vector: (n_vectors,) float32, a block at a time.
+
+    Examples
+    --------
+    >>> lengths_of(np.float32([[3, 4], [0, 0]])).tolist()
+    [5.0, 0.0]
+    """
+    lengths = np.empty(len(vectors), dtype=np.float32)
+    step = max(1, _BLOCK_BYTES // (4 * max(1, vectors.shape[1])))
+    for start in range(0, len(vectors), step):
+        block = np.asarray(vectors[start : start + step], dtype=np.float32)
+        lengths[start : start + step] = np.sqrt(np.einsum("ij,ij->i", block, block))
+    return lengths
