@@ -43,7 +43,10 @@ def plain_loop(network: Any, transform: Any, paths: list[Path]) -> np.ndarray:
 
 
 def loader_loop(network: Any, transform: Any, paths: list[Path]) -> np.ndarray:
-    """Return vectors in batches of 32 from torch's DataLoader, a worker a core."""
+    """Return vectors in batches from torch's DataLoader, a worker a core.
+
+    Of 32 pictures, or of fewer so that each worker has some.
+    """
     import torch
 
     class Pictures(torch.utils.data.Dataset):
@@ -55,7 +58,9 @@ def loader_loop(network: Any, transform: Any, paths: list[Path]) -> np.ndarray:
                 return transform(image.convert("RGB"))
 
     loader = torch.utils.data.DataLoader(
-        Pictures(), batch_size=32, num_workers=usable_cores()
+        Pictures(),
+        batch_size=min(32, -(-len(paths) // (2 * usable_cores()))),
+        num_workers=usable_cores(),
     )
     with torch.inference_mode():
         return np.concatenate([network(batch).numpy() for batch in loader])
@@ -212,7 +217,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         small = timm_network("mobilenetv2_100", folder)
-        few = pictures(folder / "scenes", 4 if said.quick else 24)
+        few = pictures(folder / "scenes", 4 if said.quick else 32)
         many = pictures(folder / "scenes", 4 if said.quick else 200)
         measure(
             *("mobilenetv2", small, many, folder),

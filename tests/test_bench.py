@@ -115,6 +115,18 @@ def test_limits_and_curves_stand_on_the_page() -> None:
     assert "| exponent | 1.00 |" in text
 
 
+@pytest.mark.parametrize("name", ["bench_vectorize"])
+def test_scripts_run_with_tiny_sizes(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"]
+    subprocess.run(
+        [*command, "--out", str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    page = load("bench_page")
+    records = page.read_records(tmp_path)
+    assert records
+    assert page.page(records)
+
+
 @pytest.mark.skipif(not list(RESULTS.glob("*.json")), reason="nothing is measured yet")
 def test_the_page_is_that_of_the_records() -> None:
     page = load("bench_page")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import write_picture
 
+from tllboost.errors import UsageError
 from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers import torch_network as torch_network_module
@@ -210,6 +212,21 @@ def test_a_network_that_comes_out_wrong_is_left_to_torch_and_told_once(
     assert json.loads(record.read_text())["network"] is None
 
 
+def test_less_precision_is_other_vectors_by_torch(
+    spec: str, paths: list[Path], tmp_path: Path
+) -> None:
+    exact = make(spec)
+    less = make(spec + "&precision=bfloat16")
+    assert less.fingerprint == exact.fingerprint.replace("float32", "bfloat16")
+    assert "precision=bfloat16" in less.label
+    result = vectorize(less, paths, store=tmp_path / "store")
+    assert not is_exported(less)
+    assert result.vectors.dtype == np.float32
+    assert 1e-5 < disagreement(exact.transform(paths), result.vectors) < 0.1
+    with pytest.raises(UsageError, match="write one of float32, bfloat16, float16"):
+        make(spec + "&precision=half")
+
+
 def test_torch_runs_all_where_it_is_told_to(
     spec: str, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +236,20 @@ def test_torch_runs_all_where_it_is_told_to(
     assert not is_exported(vectorizer)
     assert not (tmp_path / "store" / "networks").exists()
     assert np.array_equal(result.vectors, make(spec).transform(paths))
+
+
+def test_what_a_kill_left_half_written_goes_later(
+    spec: str, paths: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "store" / "networks"
+    folder.mkdir(parents=True)
+    old, young = folder / ".a.onnx.01.part", folder / ".b.onnx.02.part"
+    for partial in (old, young):
+        partial.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    vectorize(make(spec), paths[:1], store=tmp_path / "store")
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_a_store_with_networks_is_whole(

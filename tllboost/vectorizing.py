@@ -348,7 +348,7 @@ def _batches(
         from tllboost.cluster.shards import shard_batches
 
         return shard_batches(job.cluster, vectorizer, missing, batch_size=size)
-    if missing and job.store is not None:
+    if job.store is not None:
         _keep_networks(vectorizer, job.store)
     return vector_batches(vectorizer, missing, batch_size=size, n_workers=job.n_workers)
 

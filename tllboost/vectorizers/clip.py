@@ -11,7 +11,7 @@ from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.preprocess import FITS, Preprocessing
 from tllboost.vectorizers.spec import Spec, one_of, truth
-from tllboost.vectorizers.torch_network import TorchVectorizer
+from tllboost.vectorizers.torch_network import PRECISIONS, TorchVectorizer
 from tllboost.vectorizers.weights import local_file, sha256_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class ClipVectorizer(TorchVectorizer):
         Whether vectors are scaled to length 1.
     trim, flip, views : bool, bool, sequence of str
         See `Looks`; by default the picture as it is.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Of the network's arithmetic. The shorter ones are for GPUs, by torch's autocast;
+        they give other vectors, under another fingerprint.
     device : str, default="auto"
         ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes what there is.
     offline : bool, default=False
@@ -56,6 +59,7 @@ class ClipVectorizer(TorchVectorizer):
         "fit": one_of(*FITS),
         "normalize": truth,
         **LOOK_OPTIONS,
+        "precision": one_of(*PRECISIONS),
     }
     KIND: ClassVar[str] = "clip"
 
@@ -70,6 +74,7 @@ class ClipVectorizer(TorchVectorizer):
         trim: bool = False,
         flip: bool = False,
         views: tuple[str, ...] = WHOLE,
+        precision: str = "float32",
         device: str = "auto",
         offline: bool = False,
     ) -> None:
@@ -81,6 +86,7 @@ class ClipVectorizer(TorchVectorizer):
         self.trim = trim
         self.flip = flip
         self.views = views
+        self.precision = precision
         self.device = device
         self.offline = offline
 
@@ -116,7 +122,7 @@ class ClipVectorizer(TorchVectorizer):
         activation = "quickgelu" if self._recipe.quick_gelu else "as configured"
         return (
             f"{self.KIND}|{self.arch}|sha256:{sha256_of(self._weights)}|{self.preprocessing}"
-            f"|activation={activation}|unit={self.normalize}|float32"
+            f"|activation={activation}|unit={self.normalize}|{self.precision}"
             f"|open_clip {version('open_clip_torch').split('.')[0]}{self.looks}"
         )
 

@@ -11,6 +11,7 @@ from tllboost.vectorizers.clip import ClipVectorizer
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.preprocess import FITS
 from tllboost.vectorizers.spec import one_of, positive
+from tllboost.vectorizers.torch_network import PRECISIONS
 
 __all__ = ["ClipGridVectorizer"]
 
@@ -35,8 +36,8 @@ class ClipGridVectorizer(ClipVectorizer):
         Squares a side.
     fit, device, offline
         As of `ClipVectorizer`.
-    trim, flip, views : bool, bool, sequence of str
-        See `Looks`; by default the picture as it is.
+    trim, flip, views, precision
+        As of `ClipVectorizer`.
 
     Examples
     --------
@@ -48,6 +49,7 @@ class ClipGridVectorizer(ClipVectorizer):
         "cells": positive,
         "fit": one_of(*FITS),
         **LOOK_OPTIONS,
+        "precision": one_of(*PRECISIONS),
     }
     KIND = "clip-grid"
 
@@ -64,6 +66,7 @@ class ClipGridVectorizer(ClipVectorizer):
         trim: bool = False,
         flip: bool = False,
         views: tuple[str, ...] = WHOLE,
+        precision: str = "float32",
         device: str = "auto",
         offline: bool = False,
     ) -> None:
@@ -75,6 +78,7 @@ class ClipGridVectorizer(ClipVectorizer):
         self.trim = trim
         self.flip = flip
         self.views = views
+        self.precision = precision
         self.device = device
         self.offline = offline
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from tllboost.errors import TllboostError
 from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.maps import cell_means
 from tllboost.vectorizers.network import NetworkVectorizer
-from tllboost.vectorizers.onnx_files import open_session
+from tllboost.vectorizers.onnx_files import CPU_BLOCK, open_session
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.threads import usable_cores
 from tllboost.vectorizers.weights import sha256_of
@@ -39,8 +41,7 @@ __all__ = [
 ]
 
 _VERSION = 1  # raise it when a network exported before must not be used any more
-# Larger ones leave the processor's caches: MobileNetV2 takes a tenth longer at 32.
-_BLOCK = 8
+_AT_WORK = 3600.0  # seconds in which a network has long been written
 
 
 class ExportedNetwork:
@@ -66,7 +67,7 @@ class ExportedNetwork:
         ----------
         batch : ndarray of shape (n_images, 3, height, width), float32
         """
-        blocks = (batch[i : i + _BLOCK] for i in range(0, len(batch), _BLOCK))
+        blocks = (batch[i : i + CPU_BLOCK] for i in range(0, len(batch), CPU_BLOCK))
         rows = [self._session.run(["output"], {"pixels": one})[0] for one in blocks]
         return np.concatenate(rows) if len(rows) > 1 else rows[0]
 
@@ -174,6 +175,7 @@ def keep_network(folder: Path, network: bytes) -> Path:
     DataError
         If it can't be written.
     """
+    _drop_leftovers(folder)
     sha256 = hashlib.sha256(network).hexdigest()
     target = folder / f"{sha256}.onnx"
     if not target.is_file() or sha256_of(target) != sha256:
@@ -220,6 +222,14 @@ def _record_file(folder: Path, fingerprint: str) -> Path:
 
 def _network_file(folder: Path, record: Mapping[str, Any]) -> Path:
     return folder / f"{os.path.basename(record['network'])}.onnx"
+
+
+def _drop_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half written, once nobody can be at it."""
+    for partial in folder.glob(".*.part"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > _AT_WORK:
+                partial.unlink()
 
 
 def _made_with() -> dict[str, str]:

@@ -14,7 +14,12 @@ from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.maps import pooled
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.onnx_checks import MAX_SIDE, check_input, check_network
-from tllboost.vectorizers.onnx_files import last_map, open_session, stated_numbers
+from tllboost.vectorizers.onnx_files import (
+    CPU_BLOCK,
+    last_map,
+    open_session,
+    stated_numbers,
+)
 from tllboost.vectorizers.preprocess import (
     FITS,
     IMAGENET_MEAN,
@@ -239,7 +244,9 @@ class OnnxVectorizer(NetworkVectorizer):
         """Cut `batch` as the network wants it: some are exported for a fixed number."""
         n_fixed = self._input.shape[0]
         if not isinstance(n_fixed, int) or n_fixed < 1:
-            return [batch]
+            on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
+            size = CPU_BLOCK if on_cpu else len(batch)
+            return [batch[i : i + size] for i in range(0, len(batch), size)]
         blocks = [batch[i : i + n_fixed] for i in range(0, len(batch), n_fixed)]
         missing = n_fixed - len(blocks[-1])
         blocks[-1] = np.concatenate(

@@ -11,7 +11,7 @@ from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.preprocess import FITS, Preprocessing
 from tllboost.vectorizers.spec import Spec, one_of, positive, truth
-from tllboost.vectorizers.torch_network import TorchVectorizer
+from tllboost.vectorizers.torch_network import PRECISIONS, TorchVectorizer
 from tllboost.vectorizers.weights import local_file, sha256_of
 
 __all__ = ["TimmVectorizer"]
@@ -40,6 +40,9 @@ class TimmVectorizer(TorchVectorizer):
         Whether vectors are scaled to length 1.
     trim, flip, views : bool, bool, sequence of str
         See `Looks`; by default the picture as it is.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Of the network's arithmetic. The shorter ones are for GPUs, by torch's autocast;
+        they give other vectors, under another fingerprint.
     device : str, default="auto"
         ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes what there is.
     offline : bool, default=False
@@ -57,6 +60,7 @@ class TimmVectorizer(TorchVectorizer):
         "layer": str,
         "normalize": truth,
         **LOOK_OPTIONS,
+        "precision": one_of(*PRECISIONS),
     }
     KIND: ClassVar[str] = "timm"
     LAST: ClassVar[str] = "penultimate"  # the layer taken where none is named
@@ -73,6 +77,7 @@ class TimmVectorizer(TorchVectorizer):
         trim: bool = False,
         flip: bool = False,
         views: tuple[str, ...] = WHOLE,
+        precision: str = "float32",
         device: str = "auto",
         offline: bool = False,
     ) -> None:
@@ -85,6 +90,7 @@ class TimmVectorizer(TorchVectorizer):
         self.trim = trim
         self.flip = flip
         self.views = views
+        self.precision = precision
         self.device = device
         self.offline = offline
 
@@ -116,8 +122,8 @@ class TimmVectorizer(TorchVectorizer):
         return (
             f"{self.KIND}|{self._catalogue_name}|sha256:{sha256_of(self._weights)}"
             f"|{self.preprocessing}|layer={self.layer or self.LAST}"
-            f"|unit={self.normalize}|float32|timm {version('timm').split('.')[0]}"
-            f"{self.looks}"
+            f"|unit={self.normalize}|{self.precision}"
+            f"|timm {version('timm').split('.')[0]}{self.looks}"
         )
 
     @loaded

@@ -12,6 +12,7 @@ from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.preprocess import FITS
 from tllboost.vectorizers.spec import one_of, positive
 from tllboost.vectorizers.timm import TimmVectorizer
+from tllboost.vectorizers.torch_network import PRECISIONS
 
 __all__ = ["TimmGridVectorizer"]
 
@@ -33,8 +34,8 @@ class TimmGridVectorizer(TimmVectorizer):
         Squares a side.
     size, fit, layer, device, offline
         As of `TimmVectorizer`.
-    trim, flip, views : bool, bool, sequence of str
-        See `Looks`; by default the picture as it is.
+    trim, flip, views, precision
+        As of `TimmVectorizer`.
 
     Examples
     --------
@@ -48,6 +49,7 @@ class TimmGridVectorizer(TimmVectorizer):
         "fit": one_of(*FITS),
         "layer": str,
         **LOOK_OPTIONS,
+        "precision": one_of(*PRECISIONS),
     }
     KIND = "timm-grid"
     LAST = "last map"
@@ -64,6 +66,7 @@ class TimmGridVectorizer(TimmVectorizer):
         trim: bool = False,
         flip: bool = False,
         views: tuple[str, ...] = WHOLE,
+        precision: str = "float32",
         device: str = "auto",
         offline: bool = False,
     ) -> None:
@@ -76,6 +79,7 @@ class TimmGridVectorizer(TimmVectorizer):
         self.trim = trim
         self.flip = flip
         self.views = views
+        self.precision = precision
         self.device = device
         self.offline = offline
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tllboost.errors import DataError
+from tllboost.errors import DataError, UsageError
 from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.exported import (
     ExportedNetwork,
@@ -29,7 +29,9 @@ from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.switches import is_on
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["TorchVectorizer", "is_for_cpu"]
+__all__ = ["PRECISIONS", "TorchVectorizer", "is_for_cpu"]
+
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 _TOLERANCE = 1e-4
 # What a driver leaves where torch could find a GPU; asking torch itself takes seconds.
@@ -45,6 +47,7 @@ class TorchVectorizer(NetworkVectorizer):
     """
 
     device: str = "auto"
+    precision: str = "float32"
 
     @property
     @abstractmethod
@@ -67,7 +70,9 @@ class TorchVectorizer(NetworkVectorizer):
     def _exported(self) -> Callable[[np.ndarray], np.ndarray] | None:
         """Return what runs the network in place of torch, if anything may."""
         folder = self.__dict__.get("_folder")
-        if folder is None or is_on("TLLBOOST_TORCH") or not is_for_cpu(self.device):
+        if folder is None or is_on("TLLBOOST_TORCH") or self.precision != "float32":
+            return None
+        if not is_for_cpu(self.device):
             return None
         found = find_exported(folder, self.fingerprint)
         if found is not None:
@@ -113,7 +118,11 @@ class TorchVectorizer(NetworkVectorizer):
     def _run_torch(self, batch: np.ndarray) -> np.ndarray:
         from tllboost.vectorizers.torch_run import run
 
-        return run(self._network, batch, self._output)
+        if self.precision not in PRECISIONS:
+            legal = ", ".join(PRECISIONS)
+            msg = f"{self.name}: precision={self.precision!r} must be one of {legal}"
+            raise UsageError(msg)
+        return run(self._network, batch, self._output, precision=self.precision)
 
     def _output(self, output: Any) -> Any:
         """Return what is taken of the network's output: its maps or their means."""

@@ -42,7 +42,13 @@ def on_device(network: Any, device: str) -> Any:
     return network.to(choose_device(device), memory_format=torch.channels_last)
 
 
-def run(network: Any, batch: np.ndarray, then: Callable[[Any], Any]) -> np.ndarray:
+def run(
+    network: Any,
+    batch: np.ndarray,
+    then: Callable[[Any], Any],
+    *,
+    precision: str = "float32",
+) -> np.ndarray:
     """Return what a network makes of pictures.
 
     Parameters
@@ -52,6 +58,8 @@ def run(network: Any, batch: np.ndarray, then: Callable[[Any], Any]) -> np.ndarr
     batch : ndarray of shape (n_images, 3, height, width), float32
     then : callable
         What is done to its output, on the device.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Of what torch may do in less than float32.
 
     Returns
     -------
@@ -60,8 +68,11 @@ def run(network: Any, batch: np.ndarray, then: Callable[[Any], Any]) -> np.ndarr
     import torch
 
     device = next(network.parameters()).device
+    less = torch.autocast(
+        device.type, getattr(torch, precision), enabled=precision != "float32"
+    )
     # TF32 keeps 10 bits of mantissa: vectors would depend on the machine.
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False), less:
         pixels = torch.from_numpy(batch)
         if device.type == "cuda":  # from there it is copied beside other work
             pixels = pixels.pin_memory()
