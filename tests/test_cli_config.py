@@ -43,6 +43,8 @@ VALUES: dict[str, tuple[list[str], str]] = {
     "folds": (["--folds", "3"], "3"),
     "store": (["--store", "s"], '"s"'),
     "jobs": (["--jobs", "1"], "1"),
+    "backend": (["--backend", "dask"], '"dask"'),
+    "scheduler": (["--scheduler", "tcp://a:1"], '"tcp://a:1"'),
     "device": (["--device", "cpu"], '"cpu"'),
     "offline": (["--offline"], "true"),
     "strict": (["--strict"], "true"),

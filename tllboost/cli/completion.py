@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 __all__ = [
+    "complete_backend",
     "complete_device",
     "complete_groups",
     "complete_head",
@@ -70,6 +71,12 @@ def complete_metric(incomplete: str) -> Offers:
     from tllboost.metrics import EXPLAINED
 
     return _offers({name: text for name, (_, text) in EXPLAINED.items()}, incomplete)
+
+
+def complete_backend(incomplete: str) -> Offers:
+    """Offer who may do the work."""
+    backends = {"local": "processes of this machine", "dask": "a Dask cluster"}
+    return _offers(backends, incomplete)
 
 
 def complete_device(incomplete: str) -> Offers:

@@ -23,7 +23,10 @@ NOT_IN_FILE = {
 
 # True of a machine, not of a run: read from a file, not written to one.
 _LIMITS = {"cell_timeout", "cell_memory"}
-_OF_MACHINE = {"store", "jobs", "strict", "mlflow", *_LIMITS}
+_OF_MACHINE = {
+    *("store", "jobs", "strict", "mlflow", "backend", "scheduler"),
+    *_LIMITS,
+}
 # Read from a file, not written to one: the vectorizers then hold @FILE already.
 _PUT_ELSEWHERE = {"weights"}
 _PATHS = {"pairs", "images", "left", "right", "out", "store", "weights"}

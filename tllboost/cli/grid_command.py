@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tllboost.cli.backend import Backend, Scheduler
 from tllboost.cli.completion import (
     complete_head,
     complete_merge,
@@ -229,10 +230,12 @@ def grid(
             "--jobs",
             "-j",
             min=1,
-            help="Worker processes [one a core].",
+            help="Worker processes on this machine [one a core].",
             rich_help_panel=MACHINE,
         ),
     ] = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = None,
     device: Device = "auto",
     offline: Offline = False,
     strict: Strict = False,

@@ -98,9 +98,15 @@ def run(options: Options, *, quiet: bool = False, as_json: bool = False) -> None
 def _measure(
     table: PairTable, options: Options, quiet: bool, say: Message
 ) -> GridResult:
+    from tllboost.cli.backend import opened
+    from tllboost.cluster import refuse_limits
     from tllboost.grid import run_grid
 
-    with progress_bar(quiet=quiet) as progress:
+    cluster = opened(options["backend"], options["scheduler"], options["jobs"])
+    limits = options["cell_timeout"] or options["cell_memory"]
+    if options["backend"] == "dask" and limits:
+        refuse_limits()
+    with cluster as workers, progress_bar(quiet=quiet) as progress:
         return run_grid(
             table,
             options["vectorizer"],
@@ -122,6 +128,7 @@ def _measure(
             overwrite=options["overwrite"],
             cell_timeout=options["cell_timeout"],
             cell_memory=options["cell_memory"],
+            cluster=workers,
             strict=options["strict"],
             settings=as_toml(options),
             progress=progress,

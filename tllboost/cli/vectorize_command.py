@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tllboost.cli.backend import Backend, Scheduler, opened
 from tllboost.cli.completion import complete_vectorizer
 from tllboost.cli.json_text import json_text
 from tllboost.cli.options import Device, Json, Offline, Quiet, Store, Strict
@@ -17,6 +18,7 @@ from tllboost.csv_cells import csv_text
 from tllboost.printable import printable
 
 if TYPE_CHECKING:
+    from tllboost.cluster import Cluster
     from tllboost.vectorizers import Vectorizer
     from tllboost.vectorizing import Vectorized
 
@@ -59,6 +61,8 @@ def vectorize(
         ),
     ] = None,
     strict: Strict = False,
+    backend: Backend = "local",
+    scheduler: Scheduler = None,
     device: Device = "auto",
     offline: Offline = False,
     as_json: Json = False,
@@ -76,6 +80,7 @@ def vectorize(
         tllboost vectorize pictures -v timm:resnet50 --weights resnet50.safetensors
         tllboost vectorize pictures -v classic --out classic.npz
         tllboost vectorize pictures -v classic --json
+        tllboost vectorize pictures -v classic --backend dask --scheduler tcp://a:8786
     """
     from tllboost.picture_names import name_pictures
     from tllboost.store import default_store
@@ -85,7 +90,8 @@ def vectorize(
     pictures = name_pictures(images)
     folder = default_store() if store is None else store
     try:
-        results = _vectorize_all(made, pictures, folder, quiet, strict)
+        with opened(backend, scheduler) as cluster:
+            results = _vectorize_all(made, pictures, folder, cluster, quiet, strict)
     except KeyboardInterrupt:
         message_to(quiet=quiet)("interrupted: the same command goes on where it was")
         raise typer.Exit(130) from None
@@ -118,6 +124,7 @@ def _vectorize_all(
     made: list[Vectorizer],
     pictures: dict[str, Path],
     folder: Path,
+    cluster: Cluster | None,
     quiet: bool,
     strict: bool,
 ) -> list[Vectorized]:
@@ -131,6 +138,7 @@ def _vectorize_all(
                 list(pictures.values()),
                 ids=list(pictures),
                 store=store,
+                cluster=cluster,
                 progress=progress,
                 strict=strict,
             )

@@ -15,7 +15,7 @@ from typing import Any, Self
 from tllboost.cluster.jobs import Died, Job, perform, versions
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "refuse_limits"]
 
 _LOOK_SECONDS = 0.5
 # So many jobs a worker lie with the scheduler: enough that no worker waits.
@@ -219,7 +219,7 @@ class Cluster:
         )
 
     def _where(self) -> str:
-        return self.scheduler or "this machine's own cluster"
+        return repr(self.scheduler) if self.scheduler else "this machine's own cluster"
 
     def _connected(self, stack: ExitStack) -> Any:
         from distributed import Client, LocalCluster
@@ -232,7 +232,7 @@ class Cluster:
                     n_workers=n_workers,
                     threads_per_worker=1,
                     memory_limit=0,  # one that is over Dask's limit just waits
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # any port, for this machine alone
                     silence_logs="CRITICAL",
                     env={"TLLBOOST_CORES": str(max(1, _n_cores() // n_workers))},
                 )
@@ -250,6 +250,15 @@ class Cluster:
                 "that 'dask scheduler' names, as tcp://10.0.0.1:8786"
             )
             raise UsageError(msg) from error
+
+
+def refuse_limits() -> None:
+    """Raise UsageError: nobody here can stop what a worker is at."""
+    msg = (
+        "--cell-timeout and --cell-memory are kept by local processes, not by Dask: "
+        "give its workers theirs, as in dask worker --memory-limit"
+    )
+    raise UsageError(msg)
 
 
 def _as_it_is(value: Any) -> Any:

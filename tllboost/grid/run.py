@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tllboost.cluster import Cluster
+from tllboost.cluster import Cluster, refuse_limits
 from tllboost.errors import UsageError
 from tllboost.grid.best import Packing, save_best, save_ensemble
 from tllboost.grid.called import Called, cell_names
@@ -188,11 +188,7 @@ def run_grid(
         "metric": metric,
     }
     if cluster is not None and (cell_timeout or cell_memory):
-        msg = (
-            "limits of a cell are kept by processes here, not by Dask: give its "
-            "workers theirs, as in dask worker --memory-limit"
-        )
-        raise UsageError(msg)
+        refuse_limits()
     out = Path(out)
     store = default_store() if store is None else store
     work: dict[str, Any] = {
