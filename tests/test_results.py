@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = sorted(path.parent for path in ROOT.glob("results/*/README.md"))
+RUNS = sorted(path.parent for path in ROOT.glob("results/*/run.toml"))
 FIGURE = re.compile(r"(?<![\w.])[+-]?\d\.\d{3}(?!\d)")
 
 
