@@ -33,6 +33,7 @@ __all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins", "quantile_matrix"]
 _STARTS = ("auto", "cosine", "frozen", "none")
 _COSINES = ("cosine", "frozen")
 _STEP = 10
+_FAIR = 100  # trees before a start is given up for a better one
 _LAST: list[Any] = []
 
 
@@ -145,7 +146,7 @@ class XGBoostHead(PairHead):
                 is_frozen = start == "frozen"
                 curve = cosine_curve(X, y, sample_weight, validation, frozen=is_frozen)
             matrix.set_base_margin(_start_margin(X, start, curve))
-            booster, losses = self._grow(matrix, bins, start, curve, validation)
+            booster, losses = self._grow(matrix, bins, start, curve, validation, best)
             if best is None or clearly_better(losses, best):
                 best = losses
                 self.booster_, self.start_, self.baseline_ = booster, start, curve
@@ -183,10 +184,13 @@ class XGBoostHead(PairHead):
         start: str,
         curve: Calibration | None,
         validation: Validation | None,
+        rival: NDArray[np.float64] | None,
     ) -> tuple[Any, NDArray[np.float64]]:
         """Grow trees and cut them where validation lost least, or keep none.
 
-        Returns the booster, None for no tree, and the validation loss of each list.
+        `rival` is what another start lost: growth ends, too, where this one is still
+        clearly worse after many trees. Returns the booster, None for no tree, and the
+        validation loss of each list.
         """
         import xgboost
 
@@ -223,6 +227,8 @@ class XGBoostHead(PairHead):
             if losses.mean() < best.mean():
                 best, kept = losses, end
             elif end - kept >= self.early_stopping_rounds:
+                break
+            if rival is not None and end >= _FAIR and clearly_better(rival, best):
                 break
         if not clearly_better(best, untouched):
             return None, untouched
