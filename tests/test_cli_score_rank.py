@@ -263,6 +263,18 @@ def test_rank_orders_a_folder_best_first(
     assert len(shown.stdout.splitlines()) == 2
 
 
+def test_rank_scores_all_or_a_shortlist(run: Run, pictures: Path) -> None:
+    classifier = make_classifier("pixels?size=2", "random-forest", "l1")
+    bundle = save(pictures.parent / "forest.tllb", classifier)
+    words = ("rank", bundle, pictures / "a.jpg", "--among", pictures, "--json")
+    every = run(*words, "--exact").json
+    assert run(*words).json == every  # fewer than a shortlist holds
+    short = run(*words, "--shortlist", "2", "--top", "2").json
+    assert len(short) == 2
+    scores = {row["picture"]: row["score"] for row in every}
+    assert all(row["score"] == pytest.approx(scores[row["picture"]]) for row in short)
+
+
 def test_rank_leaves_out_what_can_not_be_read(
     run: Run, bundle: Path, pictures: Path
 ) -> None:

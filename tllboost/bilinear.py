@@ -110,13 +110,13 @@ class Bilinear:
         So what is subtracted is small; from the only left vector it is nothing.
         """
         weight, middle = self.weights["l2"], left.mean(axis=0)
-        right = right - middle
-        alone = np.square(right) @ weight
+        there = right - middle
+        alone: Floats = np.square(there) @ weight
         if len(left) == 1:
             return alone[None]
-        left = left - middle
-        there: Floats = (-2 * weight * left) @ right.T
-        return there + (np.square(left) @ weight)[:, None] + alone
+        here = left - middle
+        product: Floats = (-2 * weight * here) @ there.T
+        return product + (np.square(here) @ weight)[:, None] + alone
 
 
 def bilinear(merge: Any, form: LinearForm | None, *, n_dims: int) -> Bilinear | None:

@@ -162,14 +162,14 @@ class FittedCell:
         DataError
             If a score is not a finite number.
         """
-        a, b = self.project(left), self.project(right)
-        product = self.bilinear(a.shape[1])
+        projected = self.project(left)
+        product = self.bilinear(projected.shape[1])
         if product is None:
             vectors = np.concatenate([left, right])
             first, second = np.indices((len(left), len(right))).reshape(2, -1)
             score = self.score(vectors, first, second + len(left))
             return score.reshape(len(left), len(right))
-        scores = product.scores(a, b)
+        scores = product.scores(projected, self.project(right))
         if not np.isfinite(scores).all():
             msg = f"head {self.scorer.head!r} gave scores that are not finite numbers"
             raise DataError(msg)

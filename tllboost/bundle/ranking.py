@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tllboost.bundle.scoring import FilePath, Progress, score_pairs, score_row
+from tllboost.bundle.scoring import FilePath, Progress, score_pairs
 from tllboost.candidates import CandidateTable
 from tllboost.classifier import PairClassifier
 from tllboost.errors import ImageError
+from tllboost.fitted import vectors_of_cells
 from tllboost.pairs import pairs_from_paths
+from tllboost.search import rank_rows
 
 __all__ = ["rank_pictures", "score_candidates"]
 
@@ -21,6 +23,7 @@ def rank_pictures(
     query: FilePath,
     candidates: Sequence[FilePath],
     *,
+    shortlist: int | None = None,
     progress: Progress | None = None,
     strict: bool = False,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -32,13 +35,16 @@ def rank_pictures(
     query : path-like
         The left picture.
     candidates : sequence of path-like, length n_candidates
+    shortlist : int, optional
+        How many are scored exactly where a head is not linear, the best by cosine; by
+        default all.
     progress : callable, optional
 
     Returns
     -------
     rows : list of dict
         ``rank`` (from 1), ``picture``, ``probability``, ``decision``, ``score`` of each
-        that could be read.
+        that could be read, and stands on the shortlist.
     failures : dict of str to str
         The others, and why.
 
@@ -48,18 +54,50 @@ def rank_pictures(
         If the query can't be read, or any picture can't and `strict` is set.
     """
     table = pairs_from_paths([[query, one] for one in candidates])
-    scores = score_pairs(
-        classifier, table, table.left, table.right, progress=progress, strict=strict
+    cells = classifier.cells_
+    vectors, failed = vectors_of_cells(
+        cells,
+        table.paths,
+        ids=table.ids,
+        store=classifier.store,
+        progress=progress,
+        strict=strict,
     )
-    if str(query) in scores.failures:
-        raise ImageError(query, scores.failures[str(query)])
-    order = np.argsort(-scores.score, kind="stable")  # NaN comes last
-    good = [index for index in order.tolist() if not scores.reasons[index]]
-    rows = [
-        {"rank": rank, **score_row(scores, index, picture=str(candidates[index]))}
-        for rank, index in enumerate(good, start=1)
+    own = int(table.left[0])
+    if own in failed:
+        raise ImageError(query, failed[own])
+    good = np.flatnonzero(~np.isin(table.right, list(failed)))
+    found: list[dict[str, Any]] = []
+    if len(good):
+        rows, scores = rank_rows(
+            cells,
+            [block[[own]] for block in vectors],
+            [block[table.right[good]] for block in vectors],
+            shortlist=shortlist,
+        )
+        found = _rows(classifier, [candidates[i] for i in good[rows]], scores)
+    names = {index: str(table.paths[index] or table.ids[index]) for index in failed}
+    return found, {names[index]: why for index, why in failed.items()}
+
+
+def _rows(
+    classifier: PairClassifier, pictures: Sequence[FilePath], scores: Any
+) -> list[dict[str, Any]]:
+    """Return a row a picture, as it is shown."""
+    probability = classifier.calibration_.probability(scores)
+    is_match = scores >= classifier.threshold_
+    return [
+        {
+            "rank": rank,
+            "picture": str(picture),
+            "probability": float(p),
+            "decision": "match" if match else "no match",
+            "score": float(score),
+        }
+        for rank, (picture, p, match, score) in enumerate(
+            zip(pictures, probability, is_match, scores, strict=True), start=1
+        )
     ]
-    return rows, scores.failures
 
 
 def score_candidates(

@@ -58,6 +58,18 @@ def rank(
     top: Annotated[
         int, typer.Option("--top", min=1, help="How many of the best to show.")
     ] = 10,
+    shortlist: Annotated[
+        int,
+        typer.Option(
+            "--shortlist",
+            min=1,
+            help="How many pictures of --among a head that is not linear scores, the "
+            "best by cosine.",
+        ),
+    ] = 2000,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Score all of --among, whatever the head.")
+    ] = False,
     candidates: Annotated[
         Path | None,
         typer.Option(
@@ -86,6 +98,10 @@ def rank(
 ) -> None:
     r"""Order pictures by how much they look like a query, the best first.
 
+    A linear head scores every picture of --among at once. Any other scores those
+    that stand on a shortlist, which the cosine of the vectors makes, unless --exact
+    is given; up to --shortlist pictures all are scored in any case.
+
     With --candidates every row of a table is a query and its candidates, and the
     output has the form of the challenge's submission: left, c0, c1, … with a score in
     the place of each candidate, larger for a likelier match. The queries are looked up
@@ -99,6 +115,7 @@ def rank(
 
         tllboost rank best.tllb cat.jpg --among pictures
         tllboost rank best.tllb cat.jpg --among pictures --top 3 --json
+        tllboost rank best.tllb cat.jpg --among pictures --exact
         tllboost rank best.tllb --candidates candidates.csv \
             --left left --right right --out submission.csv
     """
@@ -123,7 +140,8 @@ def rank(
         else:
             _write(out, text)
     else:
-        rows, failures = _rank(classifier, query, among, quiet, strict)
+        most = None if exact else max(shortlist, top)
+        rows, failures = _rank(classifier, query, among, most, quiet, strict)
         write_out(_shown(rows[:top], as_json, as_csv))
     raise typer.Exit(tell_failures(failures))
 
@@ -176,7 +194,12 @@ def _submission(
 
 
 def _rank(
-    classifier: PairClassifier, query: Any, among: Any, quiet: bool, strict: bool
+    classifier: PairClassifier,
+    query: Any,
+    among: Any,
+    shortlist: int | None,
+    quiet: bool,
+    strict: bool,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     from tllboost.bundle.ranking import rank_pictures
     from tllboost.errors import DataError
@@ -189,7 +212,12 @@ def _rank(
         raise DataError(msg)
     with progress_bar(quiet=quiet) as progress:
         return rank_pictures(
-            classifier, query, pictures, progress=progress, strict=strict
+            classifier,
+            query,
+            pictures,
+            shortlist=shortlist,
+            progress=progress,
+            strict=strict,
         )
 
 

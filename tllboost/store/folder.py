@@ -166,6 +166,37 @@ class VectorStore:
             vectors[index] = mapped[row.position]
         return vectors, found
 
+    def mapped(self, fingerprint: str) -> tuple[list[str], np.ndarray]:
+        """Return all vectors of a fingerprint without reading them.
+
+        Their checksums are not looked at: that is what `verify` is for.
+
+        Returns
+        -------
+        keys : list of str, length n_images
+            SHA-256 of each picture's file, in hexadecimal.
+        vectors : ndarray of shape (n_images, n_dims), float32
+            A memory map, where no gap was left by pruning.
+
+        Raises
+        ------
+        StoreError
+            If the file of the vectors is shorter than the index says.
+        """
+        with guarded(self._index):
+            rows, mapped = read_rows(self._opened, self._root, fingerprint)
+        positions = [row.position for row in rows.values()]
+        if positions and positions[-1] >= len(mapped):
+            msg = (
+                f"the store {str(self._root)!r} is damaged: fewer vectors under "
+                f"{fingerprint!r} than its index says; run `tllboost store prune`"
+            )
+            raise StoreError(msg)
+        keys = [key.hex() for key in rows]
+        if positions == list(range(len(mapped))):
+            return keys, mapped
+        return keys, mapped[positions]
+
     def add(self, fingerprint: str, keys: Sequence[str], vectors: np.ndarray) -> None:
         """Store the vectors of pictures; those stored already stay as they are.
 

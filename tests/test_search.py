@@ -1,0 +1,221 @@
+"""Search among many stored vectors: exact for linear heads, a shortlist for others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tllboost.calibration import Calibration
+from tllboost.classifier import PairClassifier
+from tllboost.ensemble import ensemble
+from tllboost.errors import DataError, StoreError, UsageError
+from tllboost.fitted import FittedCell
+from tllboost.heads import make_head
+from tllboost.merges import PairFeatures
+from tllboost.projections.base import Projection
+from tllboost.scorer import PairScorer
+from tllboost.search import VectorIndex, best_rows, rank_rows, search
+from tllboost.store import VectorStore
+from tllboost.vector_files import write_vectors
+
+N_IMAGES, N_DIMS = 400, 16
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    """Two views of each scene, side by side: rows 2i and 2i + 1 match."""
+    rng = np.random.default_rng(0)
+    scenes = np.repeat(rng.normal(size=(N_IMAGES // 2, N_DIMS)), 2, axis=0)
+    return (scenes + 0.3 * rng.normal(size=scenes.shape)).astype(np.float32)
+
+
+def pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    left = np.tile(np.arange(0, N_IMAGES, 2), 3)
+    rng = np.random.default_rng(1)
+    other = rng.integers(N_IMAGES, size=N_IMAGES)
+    right = np.concatenate([np.arange(1, N_IMAGES, 2), other])
+    return left, right, (left // 2 == right // 2).astype(np.int8)
+
+
+def cell(vectors: np.ndarray, head: str, merge: str = "dot") -> FittedCell:
+    left, right, label = pairs()
+    scorer = PairScorer(merge, head)
+    scorer.head_ = make_head(head, n_threads=1)
+    if head == "xgboost":
+        scorer.head_.set_params(n_estimators=30)
+    scorer.head_.fit(PairFeatures(vectors, left, right, merge), label)
+    scorer.calibration_, scorer.threshold_ = Calibration(2.0, -1.0), 0.5
+    return FittedCell(None, None, scorer)  # type: ignore[arg-type]
+
+
+def model(vectors: np.ndarray, *heads: str, merge: str = "dot") -> PairClassifier:
+    return ensemble([cell(vectors, head, merge) for head in heads])
+
+
+def every_score(classifier: PairClassifier, vectors: np.ndarray, row: int) -> Any:
+    """Return the score of a row with every row, a feature row each."""
+    (only,) = classifier.cells_
+    left = np.full(len(vectors), row)
+    return only.score(vectors, left, np.arange(len(vectors)))
+
+
+@pytest.mark.parametrize("merge", ["dot", "cosdot", "l2", "l1"])
+@pytest.mark.parametrize("head", ["cosine", "logistic", "xgboost"])
+def test_the_best_of_all_are_found_with_their_scores(
+    vectors: np.ndarray, head: str, merge: str
+) -> None:
+    classifier = model(vectors, head, merge=merge)
+    index = VectorIndex(vectors)
+    for row in (0, 7):
+        expected = every_score(classifier, vectors, row)
+        hits = search(classifier, index, vectors[row], top=5, exact=True)
+        best = np.sort(expected)[::-1][:5]
+        np.testing.assert_allclose(
+            [hit.score for hit in hits], best, atol=1e-5 * np.abs(expected).max()
+        )
+        for hit in hits:
+            assert hit.score == pytest.approx(expected[hit.row], abs=1e-4)
+            curve = classifier.calibration_
+            assert hit.probability == pytest.approx(
+                float(curve.probability(np.array(hit.score)))
+            )
+
+
+def test_a_shortlist_scores_the_nearest_by_cosine_exactly(vectors: np.ndarray) -> None:
+    classifier = model(vectors, "xgboost", merge="l1")
+    index = VectorIndex(vectors)
+    expected = every_score(classifier, vectors, 2)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    nearest = set(np.argsort(-(unit @ unit[2]))[:30].tolist())
+    hits = search(classifier, index, vectors[2], top=10, shortlist=30)
+    assert {hit.row for hit in hits} <= nearest
+    for hit in hits:
+        assert hit.score == pytest.approx(expected[hit.row], abs=1e-6)
+    assert {2, 3} <= {hit.row for hit in hits}
+    assert len(search(classifier, index, vectors[2], top=40, shortlist=30)) == 40
+
+
+def test_an_ensemble_searches_as_it_scores(vectors: np.ndarray) -> None:
+    classifier = model(vectors, "logistic", "xgboost")
+    index = VectorIndex(vectors)
+    log_odds = [
+        2 * every_score(model(vectors, head), vectors, 4) - 1
+        for head in ("logistic", "xgboost")
+    ]
+    expected = np.mean(log_odds, axis=0)
+    (first, *_) = search(classifier, index, vectors[4], shortlist=50)
+    assert first.score == pytest.approx(expected.max(), abs=1e-4)
+    assert expected[first.row] == pytest.approx(expected.max(), abs=1e-4)
+
+
+class Rotated(Projection):
+    """Keeps half of the numbers, in another order."""
+
+    def transform(self, vectors: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(vectors[:, ::-2])
+
+
+@pytest.mark.parametrize("head", ["logistic", "xgboost"])
+def test_a_projection_is_applied_to_both_sides(vectors: np.ndarray, head: str) -> None:
+    projection = Rotated()
+    base = cell(projection.transform(vectors), head)
+    projected = FittedCell(None, projection, base.scorer)  # type: ignore[arg-type]
+    classifier = ensemble([projected])
+    expected = every_score(classifier, vectors, 6)
+    for exact in (True, False):
+        hits = search(classifier, VectorIndex(vectors), vectors[6], top=3, exact=exact)
+        for hit in hits:
+            assert hit.score == pytest.approx(expected[hit.row], abs=1e-4)
+        if exact:
+            best = np.sort(expected)[::-1][:3]
+            np.testing.assert_allclose([hit.score for hit in hits], best, atol=1e-4)
+
+
+def test_ranking_by_a_shortlist_leaves_the_rest_out(vectors: np.ndarray) -> None:
+    cells = model(vectors, "xgboost").cells_
+    every, scores = rank_rows(cells, [vectors[:1]], [vectors])
+    assert len(every) == N_IMAGES
+    assert (np.diff(scores) <= 0).all()
+    some, best = rank_rows(cells, [vectors[:1]], [vectors], shortlist=20)
+    assert len(some) == 20
+    np.testing.assert_allclose(best, scores[[list(every).index(i) for i in some]])
+    linear = model(vectors, "logistic").cells_
+    assert len(rank_rows(linear, [vectors[:1]], [vectors], shortlist=20)[0]) == N_IMAGES
+
+
+def test_the_best_come_first_and_ties_in_order() -> None:
+    assert best_rows(np.array([1.0, 3, 3, 2, 3]), 2).tolist() == [1, 2]
+    assert best_rows(np.array([1.0, 3]), 9).tolist() == [1, 0]
+
+
+def test_files_and_stores_are_mapped_and_not_read(
+    vectors: np.ndarray, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "v.npy", vectors)
+    ids = [f"picture {i}" for i in range(N_IMAGES)]
+    write_vectors(tmp_path / "v.npz", ids, vectors)
+    np.savez_compressed(tmp_path / "packed.npz", ids=ids, vectors=vectors)
+    keys = [f"{i:064x}" for i in range(N_IMAGES)]
+    with VectorStore(tmp_path / "store") as store:
+        store.add("print|1", keys, vectors)
+    opened = {
+        name: VectorIndex.open(tmp_path / name)
+        for name in ("v.npy", "v.npz", "packed.npz", "store")
+    }
+    for name, index in opened.items():
+        np.testing.assert_array_equal(index.vectors, vectors)
+        assert isinstance(index.vectors, np.memmap) == (name != "packed.npz")
+    assert opened["v.npz"].id_of(3) == "picture 3"
+    assert opened["v.npy"].id_of(3) == "3"
+    assert opened["store"].id_of(3) == keys[3]
+
+
+def test_what_holds_no_vectors_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.ones(3, np.float32))
+    np.save(tmp_path / "wide.npy", np.ones((3, 2)))
+    np.savez(tmp_path / "other.npz", vectors=np.ones((3, 2), np.float32))
+    np.savez(tmp_path / "short.npz", ids=["a"], vectors=np.ones((3, 2), np.float32))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "short.npz").read_bytes()[:200])
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY")
+    for name in ("flat.npy", "wide.npy", "other.npz", "short.npz", "cut.npz"):
+        with pytest.raises(DataError, match=name):
+            VectorIndex.open(tmp_path / name)
+    for name in ("cut.npy", "none.npy", "none.npz", "none"):
+        with pytest.raises(DataError, match=name):
+            VectorIndex.open(tmp_path / name)
+
+
+def test_a_store_of_several_vectorizers_asks_which(
+    vectors: np.ndarray, tmp_path: Path
+) -> None:
+    with VectorStore(tmp_path) as store:
+        for name in ("a|1", "b|1"):
+            store.add(name, ["0" * 64], vectors[:1])
+    with pytest.raises(UsageError, match=r"None is none of 'a\|1'; 'b\|1'"):
+        VectorIndex.open(tmp_path)
+    assert len(VectorIndex.open(tmp_path, fingerprint="b|1")) == 1
+
+
+def test_a_store_that_was_cut_short_is_refused(
+    vectors: np.ndarray, tmp_path: Path
+) -> None:
+    with VectorStore(tmp_path) as store:
+        store.add("a|1", [f"{i:064x}" for i in range(4)], vectors[:4])
+    (rows,) = tmp_path.glob("*.f32")
+    rows.write_bytes(rows.read_bytes()[:-8])
+    with pytest.raises(StoreError, match="damaged"):
+        VectorIndex.open(tmp_path)
+
+
+def test_queries_that_can_not_be_searched_are_refused(vectors: np.ndarray) -> None:
+    classifier, index = model(vectors, "cosine"), VectorIndex(vectors)
+    with pytest.raises(UsageError, match="the query has 3 numbers"):
+        search(classifier, index, [1, 2, 3])
+    with pytest.raises(UsageError, match="top=0"):
+        search(classifier, index, vectors[0], top=0)
+    with pytest.raises(UsageError, match="2 ids for 400 vectors"):
+        VectorIndex(vectors, ["a", "b"])
+    assert search(classifier, VectorIndex(vectors[:0]), vectors[0]) == []
