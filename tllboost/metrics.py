@@ -12,7 +12,7 @@ and the difference of their resamples is the paired difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -64,6 +64,7 @@ N_RESAMPLES = 500
 _ECE_BINS = 10
 _BLOCK_VALUES = 2_000_000
 _MOST_CLUSTERS = 20_000
+_NONE = np.empty(0)
 
 
 class Figure(NamedTuple):
@@ -119,7 +120,9 @@ def match_ranks(
     return codes[kept], ranks[kept], others[kept] + 1
 
 
-def ranking_figures(ranks: Integers, component: Integers) -> dict[str, Figure]:
+def ranking_figures(
+    ranks: Integers, component: Integers, *, resample: bool = True
+) -> dict[str, Figure]:
     """Measure the ranks of the matches.
 
     Parameters
@@ -128,6 +131,8 @@ def ranking_figures(ranks: Integers, component: Integers) -> dict[str, Figure]:
         See :func:`match_ranks`.
     component : ndarray of shape (n_queries,), int64
         What the bootstrap draws together.
+    resample : bool, default=True
+        Without, a figure has its value alone.
 
     Returns
     -------
@@ -142,12 +147,16 @@ def ranking_figures(ranks: Integers, component: Integers) -> dict[str, Figure]:
     """
     values = {f"top{k}": (ranks <= k).astype(np.float64) for k in (1, 2, 5)}
     values["mrr"] = 1.0 / ranks
+    means = {
+        name: float(value.mean()) if len(value) else float("nan")
+        for name, value in values.items()
+    }
+    if not resample:
+        return {name: Figure(mean, _NONE) for name, mean in means.items()}
     counts = _counts(component)[:, _cluster(component)].astype(np.float64)
+    total = counts.sum(axis=1)
     return {
-        name: Figure(
-            float(value.mean()) if len(value) else float("nan"),
-            _ratio(counts @ value, counts.sum(axis=1)),
-        )
+        name: Figure(means[name], _ratio(counts @ value, total))
         for name, value in values.items()
     }
 
@@ -167,6 +176,8 @@ def binary_figures(
     label: NDArray[np.integer],
     weight: Floats,
     component: Integers,
+    *,
+    resample: bool = True,
 ) -> dict[str, Figure]:
     """Measure match / no match.
 
@@ -182,6 +193,8 @@ def binary_figures(
         Weights; pairs of weight 0 don't count.
     component : ndarray of shape (n_pairs,), int64
         What the bootstrap draws together.
+    resample : bool, default=True
+        Without, a figure has its value alone.
 
     Returns
     -------
@@ -198,20 +211,24 @@ def binary_figures(
     order = np.argsort(-probability, kind="stable")
     order = order[weight[order] > 0]
     if not len(order):
-        nothing = Figure(float("nan"), np.full(N_RESAMPLES, np.nan))
-        return dict.fromkeys(BINARY_METRICS, nothing)
+        drawn = np.full(N_RESAMPLES, np.nan) if resample else _NONE
+        return dict.fromkeys(BINARY_METRICS, Figure(float("nan"), drawn))
     p, y = probability[order], (label[order] == 1).astype(np.float64)
     said, w = decision[order].astype(np.float64), weight[order]
+    measure = _binary_measure(p, y, said)
+    values = measure(w[None])
+    if not resample:
+        return {name: Figure(float(value[0]), _NONE) for name, value in values.items()}
     counts, cluster = _counts(component), _cluster(component[order])
     step = max(1, _BLOCK_VALUES // len(p))
-    figures = {}
-    for name, metric in _binary_functions(p, y, said).items():
-        resampled = [
-            metric(counts[start : start + step, cluster] * w)
-            for start in range(0, len(counts), step)
-        ]
-        figures[name] = Figure(float(metric(w[None])[0]), np.concatenate(resampled))
-    return figures
+    blocks = [
+        measure(counts[start : start + step, cluster] * w)
+        for start in range(0, len(counts), step)
+    ]
+    return {
+        name: Figure(float(value[0]), np.concatenate([block[name] for block in blocks]))
+        for name, value in values.items()
+    }
 
 
 def _cluster(component: Integers) -> Integers:
@@ -236,50 +253,45 @@ def _poisson(n_clusters: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(drawn.T)
 
 
-def _binary_functions(
+def _binary_measure(
     p: Floats, y: Floats, said: Floats
-) -> Mapping[str, Callable[[Floats], Floats]]:
-    """Return each metric as a function of weights (n_resamples, n_pairs).
+) -> Callable[[Floats], dict[str, Floats]]:
+    """Return all metrics as a function of weights (n_resamples, n_pairs).
 
     Rows are sorted by falling probability, so curves are cumulated sums.
     """
     last = np.append(p[1:] < p[:-1], True)
+    place = np.minimum((p * _ECE_BINS).astype(int), _ECE_BINS - 1)
+    gaps = np.eye(_ECE_BINS)[place] * (p - y)[:, None]
+    reject = (1 - said) * (1 - y)
 
-    def curves(w: Floats) -> tuple[Floats, Floats]:
-        return np.cumsum(w * y, axis=1)[:, last], np.cumsum(w * (1 - y), axis=1)[
-            :, last
-        ]
-
-    def roc_auc(w: Floats) -> Floats:
-        hits, alarms = (_from_zero(curve) for curve in curves(w))
-        area = (np.diff(alarms) * (hits[:, 1:] + hits[:, :-1]) / 2).sum(axis=1)
-        return _ratio(area, hits[:, -1] * alarms[:, -1])
-
-    def average_precision(w: Floats) -> Floats:
-        hits, alarms = curves(w)
-        precision = _ratio(hits, hits + alarms)
-        gained = np.diff(_from_zero(hits))
-        return _ratio((np.nan_to_num(precision) * gained).sum(axis=1), hits[:, -1])
-
-    def accuracy(w: Floats) -> Floats:
-        return _ratio(w @ (said == y), w.sum(axis=1))
-
-    def balanced_accuracy(w: Floats) -> Floats:
-        hit, reject = _ratio(w @ (said * y), w @ y), (1 - said) * (1 - y)
-        return (hit + _ratio(w @ reject, w @ (1 - y))) / 2
-
-    def brier(w: Floats) -> Floats:
-        return _ratio(w @ np.square(p - y), w.sum(axis=1))
-
-    def ece(w: Floats) -> Floats:
-        place = np.minimum((p * _ECE_BINS).astype(int), _ECE_BINS - 1)
-        in_bin = np.eye(_ECE_BINS)[place]
-        return _ratio(
-            np.abs(w @ (in_bin * (p - y)[:, None])).sum(axis=1), w.sum(axis=1)
+    def measure(w: Floats) -> dict[str, Floats]:
+        hits = np.cumsum(w * y, axis=1)[:, last]
+        alarms = np.cumsum(w * (1 - y), axis=1)[:, last]
+        total, recalled = w.sum(axis=1), _ratio(w @ (said * y), w @ y)
+        found = (
+            _roc_auc(hits, alarms),
+            _average_precision(hits, alarms),
+            _ratio(w @ (said == y), total),
+            (recalled + _ratio(w @ reject, w @ (1 - y))) / 2,
+            _ratio(w @ np.square(p - y), total),
+            _ratio(np.abs(w @ gaps).sum(axis=1), total),
         )
+        return dict(zip(BINARY_METRICS, found, strict=True))
 
-    functions = (roc_auc, average_precision, accuracy, balanced_accuracy, brier, ece)
-    return dict(zip(BINARY_METRICS, functions, strict=True))
+    return measure
+
+
+def _roc_auc(hits: Floats, alarms: Floats) -> Floats:
+    hits, alarms = _from_zero(hits), _from_zero(alarms)
+    area = (np.diff(alarms) * (hits[:, 1:] + hits[:, :-1]) / 2).sum(axis=1)
+    return _ratio(area, hits[:, -1] * alarms[:, -1])
+
+
+def _average_precision(hits: Floats, alarms: Floats) -> Floats:
+    precision = _ratio(hits, hits + alarms)
+    gained = np.diff(_from_zero(hits))
+    return _ratio((np.nan_to_num(precision) * gained).sum(axis=1), hits[:, -1])
 
 
 def _from_zero(curve: Floats) -> Floats:

@@ -124,7 +124,7 @@ def _add(side: ScoredSide, scorer: PairScorer, features: Any, pairs: PairSet) ->
 def side_figures(test: ScoredSide, validation: ScoredSide) -> dict[str, Any]:
     """Return what a record says of the scores of both sides."""
     figures, sizes = test.figures()
-    chosen, _ = validation.figures()
+    chosen, _ = validation.figures(resample=False)
     return {
         "figures": {name: figures[name].value for name in METRICS},
         "resampled": {

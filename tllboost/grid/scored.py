@@ -41,7 +41,7 @@ class ScoredSide:
         self.log_odds.append(log_odds)
         self.decision.append(score >= threshold)
 
-    def figures(self) -> tuple[dict[str, Figure], list[int]]:
+    def figures(self, *, resample: bool = True) -> tuple[dict[str, Figure], list[int]]:
         """Return all metrics, and the list size of each query."""
         from scipy.special import expit
 
@@ -53,12 +53,15 @@ class ScoredSide:
             components.append(pairs.component[order[first]])
             ranks.append(rank)
             sizes.append(size)
-        ranking = ranking_figures(np.concatenate(ranks), np.concatenate(components))
+        ranking = ranking_figures(
+            np.concatenate(ranks), np.concatenate(components), resample=resample
+        )
         binary = binary_figures(
             expit(np.concatenate(self.log_odds)),
             np.concatenate(self.decision),
             np.concatenate([pairs.label for pairs in self.pairs]),
             np.concatenate([pairs.weight for pairs in self.pairs]),
             np.concatenate([pairs.component for pairs in self.pairs]),
+            resample=resample,
         )
         return ranking | binary, np.concatenate(sizes).tolist()
