@@ -108,6 +108,8 @@ class ArrayVectorizer(Vectorizer):
         )
 
     def _row(self, wanted: str) -> int:
+        if wanted in self._index:  # nearly always, and paths are slow to take apart
+            return self._index[wanted]
         folderless = PurePosixPath(wanted).name
         spellings = (wanted, _stem(wanted), folderless, _stem(folderless))
         for spelling in dict.fromkeys(spellings):
@@ -222,5 +224,7 @@ def _checked_vectors(file: Path, ids: np.ndarray, vectors: np.ndarray) -> np.nda
 
 
 def _stem(name: str) -> str:
+    if "." not in name:
+        return name
     path = PurePosixPath(name)
     return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_SUFFIXES else name
