@@ -1,0 +1,165 @@
+"""The grid of the 2017 Holidays experiments, against the way of a notebook.
+
+Vectors of 2,048 columns, 4,144 pairs, three merges, four classifiers. A pair of runs is
+one vectorizer, each another: all cells of five vectorizers in all. The notebook merges
+with numpy, and fits scikit-learn and XGBoost at their defaults, one cell after another.
+Both sides see the same pairs; ours keeps a seventh of the training pairs as validation
+to choose by, where the notebook trains on all of them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench import compare, options, written
+from holidays_shape import Shape, make_shape, make_vectors, write_table, write_vectors
+
+from tllboost.grid import run_grid
+from tllboost.splits import Protocol
+
+MERGES = ("cosdot", "l1", "l2")
+HEADS = ("naive-bayes", "linear-svm", "xgboost", "random-forest")
+LESS = 0.01  # of AUC that may be luck, on 1,243 test pairs
+
+Figures = dict[tuple[str, str], float]
+
+
+def notebook(
+    vectors: np.ndarray, shape: Shape, merges: tuple[str, ...], *, short: bool = False
+) -> Figures:
+    """Return the AUC of each merge and classifier, as a notebook would find it.
+
+    `short` stops each fit early: memory is at its peak before.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import roc_auc_score
+    from sklearn.naive_bayes import GaussianNB
+    from sklearn.svm import LinearSVC
+    from xgboost import XGBClassifier
+
+    test = shape.side == "test"
+    a, b = vectors[shape.left], vectors[shape.right]
+    figures = {}
+    for merge in merges:
+        if merge == "cosdot":
+            norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+            features = a * b / norms[:, None]
+        else:
+            features = np.abs(a - b) if merge == "l1" else (a - b) ** 2
+        few: dict[str, Any] = {"n_estimators": 2} if short else {}
+        classifiers = {
+            "naive-bayes": GaussianNB(),
+            "linear-svm": LinearSVC(**({"max_iter": 2} if short else {})),
+            "xgboost": XGBClassifier(**few),
+            "random-forest": RandomForestClassifier(**few),
+        }
+        x_train, x_test = features[~test], features[test]
+        for head, classifier in classifiers.items():
+            classifier.fit(x_train, shape.label[~test])
+            if head == "linear-svm":
+                score = classifier.decision_function(x_test)
+            else:
+                score = classifier.predict_proba(x_test)[:, 1]
+            figures[merge, head] = float(roc_auc_score(shape.label[test], score))
+    return figures
+
+
+def grid(folder: Path, table: Any, vectorizer: str, merges: tuple[str, ...]) -> Figures:
+    """Return the AUC of each merge and head, as our grid finds it."""
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        result = run_grid(
+            table,
+            [vectorizer],
+            merges,
+            HEADS,
+            out=Path(out) / "run",
+            store=Path(out) / "store",
+            # Not one pair is drawn beside those of the table, but for the ranking.
+            protocol=Protocol("given", n_negatives=0, n_others=1),
+            metric="roc_auc",
+        )
+    rows = [row for row in result.rows if row["head"] in HEADS]
+    assert all(row["status"] == "ok" for row in rows), rows
+    return {(row["merge"], row["head"]): float(row["roc_auc"]) for row in rows}
+
+
+def in_turn(works: list[Callable[[], Figures]], said: list[Figures]) -> Any:
+    """Return a function that does the next of some works each time it is called."""
+    waiting = iter(works)
+
+    def work() -> Figures:
+        said.append(next(waiting)())
+        return said[-1]
+
+    return work
+
+
+def mean_figures(said: list[Figures]) -> Figures:
+    """Return the mean AUC of each column over the vectorizers."""
+    return {key: float(np.mean([one[key] for one in said])) for key in said[0]}
+
+
+def no_worse(ours: Figures, peer: Figures, less: float = LESS) -> None:
+    """Refuse a column in which the notebook finds more."""
+    lower = {
+        key: (ours[key], peer[key]) for key in peer if ours[key] < peer[key] - less
+    }
+    if lower or ours.keys() != peer.keys():
+        msg = f"AUC below the notebook's (ours, notebook): {lower}"
+        raise AssertionError(msg)
+
+
+def main() -> None:
+    """Measure."""
+    said = options(__doc__)
+    n_matches, n_dims = (60, 32) if said.quick else (2_072, 2_048)
+    less = 1.0 if said.quick else LESS
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shape = make_shape(n_matches)
+        table = write_table(shape, folder)
+        vectors = [make_vectors(shape, seed, n_dims) for seed in range(said.runs)]
+        specs = [
+            write_vectors(array, folder / f"network{i}.npz")
+            for i, array in enumerate(vectors)
+        ]
+        ours: list[Figures] = []
+        peer: list[Figures] = []
+        record = compare(
+            "grid",
+            in_turn([lambda s=s: grid(folder, table, s, MERGES) for s in specs], ours),
+            in_turn([lambda v=v: notebook(v, shape, MERGES) for v in vectors], peer),
+            check=lambda a, b: no_worse(a, b, less),
+            runs=said.runs,
+            bar=None if said.quick else 8,
+            warm_up=False,
+            what=(
+                f"grid of {len(MERGES)} merges × {len(HEADS)} classifiers, "
+                f"{len(shape.label):,} pairs, {n_dims:,} dims, a vectorizer a run"
+            ),
+            peer_is="notebook: numpy merge, scikit-learn and XGBoost at defaults",
+            profile=PROFILE,
+            folder=None,
+        )
+        no_worse(mean_figures(ours), mean_figures(peer), less)
+        written(record | {"notes": [columns(ours, peer)]}, said.folder)
+
+
+PROFILE = ""
+
+
+def columns(ours: list[Figures], peer: list[Figures]) -> str:
+    """Return the mean AUC of each column, ours and the notebook's, in a line."""
+    mine, theirs = mean_figures(ours), mean_figures(peer)
+    return "AUC, ours / notebook: " + ", ".join(
+        f"{merge} {head} {mine[merge, head]:.3f} / {theirs[merge, head]:.3f}"
+        for merge, head in mine
+    )
+
+
+if __name__ == "__main__":
+    main()
