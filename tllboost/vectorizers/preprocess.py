@@ -64,10 +64,10 @@ class Preprocessing:
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Return `image` (RGB) as float32 of shape (3, height, width)."""
-        pixels = np.asarray(getattr(self, f"_{self.fit}")(image), dtype=np.float32)
-        return np.ascontiguousarray(
-            (pixels * self._scale - self._shift).transpose(2, 0, 1)
-        )
+        pixels = np.asarray(getattr(self, f"_{self.fit}")(image)).transpose(2, 0, 1)
+        scaled = np.multiply(pixels, self._scale, dtype=np.float32, order="C")
+        scaled -= self._shift
+        return scaled
 
     def __str__(self) -> str:
         height, width = self.size
@@ -92,11 +92,12 @@ class Preprocessing:
 
     @cached_property
     def _scale(self) -> np.ndarray:
-        return (1 / (255 * np.array(self.std))).astype(np.float32)
+        return (1 / (255 * np.array(self.std))).astype(np.float32)[:, None, None]
 
     @cached_property
     def _shift(self) -> np.ndarray:
-        return (np.array(self.mean) / np.array(self.std)).astype(np.float32)
+        shift = (np.array(self.mean) / np.array(self.std)).astype(np.float32)
+        return shift[:, None, None]
 
     def _resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         method = Image.Resampling[self.interpolation.upper()]

@@ -62,9 +62,8 @@ class TorchVectorizer(NetworkVectorizer):
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return what the network makes of prepared pictures, as it is."""
-        if self._exported is not None:
-            return self._pooled(self._exported(batch))
-        return self._pooled(self._run_torch(batch))
+        run = self._exported or self._run_torch
+        return self._pooled(run(batch))
 
     @loaded
     def _exported(self) -> Callable[[np.ndarray], np.ndarray] | None:
