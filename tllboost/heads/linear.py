@@ -83,7 +83,6 @@ class LinearHead(PairHead):
         sample_weight : ndarray of shape (n_pairs,) or None
         validation : Validation or None
         """
-        features = _with_cosine(X)
         held_out = None if validation is None else _with_cosine(validation.features)
         best = np.inf
         if validation is not None and hasattr(X, "cosine"):
@@ -92,13 +91,16 @@ class LinearHead(PairHead):
             self._keep(X, np.append(np.zeros(X.shape[1]), 1.0), 0.0)
             self.scaling_, self.strength_ = "none", 0.0
         for scaling in ("global", "column") if validation else ("column",):
+            features = _with_cosine(X)
             shift, scale = _scaling(features, scaling)
             if hasattr(X, "cosine"):
                 shift[-1] = features[:, -1].mean()
                 scale[-1] = max(features[:, -1].std(), 1e-6) / _COSINE_SIZE
-            scaled = (features - shift) / scale
+            # In place: the features of many pairs are too large to hold twice.
+            features -= shift
+            features /= scale
             losses: list[float] = []
-            for strength, model in self._path(scaled, y, sample_weight, validation):
+            for strength, model in self._path(features, y, sample_weight, validation):
                 coef = model.coef_[0] / scale
                 intercept = float(model.intercept_[0] - coef @ shift)
                 if validation is not None:
@@ -192,10 +194,15 @@ class LinearSVMHead(LinearHead):
 
 def _with_cosine(X: Any) -> NDArray[np.float32]:
     """Return the features, the cosine as a last column where it is known."""
-    features = np.array(X, dtype=np.float32)
-    if not hasattr(X, "cosine"):
-        return features
-    return np.column_stack([features, X.cosine()])
+    n_cosines = int(hasattr(X, "cosine"))
+    features = np.empty((len(X), X.shape[1] + n_cosines), dtype=np.float32)
+    start = 0
+    for block in X.blocks() if hasattr(X, "blocks") else [np.asarray(X)]:
+        features[start : start + len(block), : X.shape[1]] = block
+        start += len(block)
+    if n_cosines:
+        features[:, -1] = X.cosine()
+    return features
 
 
 def _scaling(
@@ -204,10 +211,21 @@ def _scaling(
     """Return shift and scale, each (n_features,); a constant column keeps scale 1."""
     n_features = features.shape[1]
     if scaling == "global":
-        size = np.sqrt(np.mean(np.square(features, dtype=np.float64))) or 1.0
+        squares = (np.square(rows, dtype=np.float64).sum() for rows in _cut(features))
+        size = np.sqrt(sum(squares) / max(features.size, 1)) or 1.0
         shift = np.zeros(n_features, dtype=np.float32)
         return shift, np.full(n_features, size, dtype=np.float32)
-    spread = features.std(axis=0, dtype=np.float64)
+    # A few columns at a time: float64 of all would take twice the features.
+    spread = np.concatenate(
+        [columns.T.std(axis=0, dtype=np.float64) for columns in _cut(features.T)]
+    )
     scale = np.where(spread > 1e-9 * np.maximum(1, spread.max()), spread, 1.0)
     mean = features.mean(axis=0, dtype=np.float64)
     return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def _cut(rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Yield some of the rows at a time, of about 4 MiB."""
+    step = max(1, 2**20 // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]
