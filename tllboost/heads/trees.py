@@ -11,6 +11,8 @@ from tllboost.errors import BundleError
 
 __all__ = ["Trees"]
 
+_WALKS = 2**14  # of a row down a tree, side by side: as many as caches like
+
 
 class Trees(NamedTuple):
     """Decision trees, all nodes in one list.
@@ -72,18 +74,26 @@ class Trees(NamedTuple):
     def votes(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the mean vote of all trees: (n_rows,) float64 in [0, 1]."""
         total = np.zeros(len(rows))
-        index = np.arange(len(rows))
-        for root in self.roots:
-            node = np.full(len(rows), root)
-            active = index
-            while len(active):
-                at = node[active]
-                goes_left = rows[active, self.feature[at]] <= self.threshold[at]
-                following = np.where(goes_left, self.left[at], self.right[at])
-                node[active] = following
-                active = active[following != at]
-            total += self.vote[node]
+        some = max(1, _WALKS // max(1, len(rows)))
+        for first in range(0, len(self.roots), some):
+            for vote in self.vote[self._leaves(rows, self.roots[first : first + some])]:
+                total += vote
         return total / len(self.roots)
+
+    def _leaves(
+        self, rows: NDArray[np.float32], roots: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """Return where each row ends in some of the trees: (n_trees, n_rows)."""
+        node = np.repeat(roots, len(rows))
+        row = np.tile(np.arange(len(rows)), len(roots))
+        active = np.arange(len(node))
+        while len(active):
+            at = node[active]
+            goes_left = rows[row[active], self.feature[at]] <= self.threshold[at]
+            following = np.where(goes_left, self.left[at], self.right[at])
+            node[active] = following
+            active = active[following != at]
+        return node.reshape(len(roots), len(rows))
 
     def checked(self) -> Trees:
         """Return the trees, or refuse them where walking them could go astray."""
