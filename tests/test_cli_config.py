@@ -45,6 +45,7 @@ VALUES: dict[str, tuple[list[str], str]] = {
     "jobs": (["--jobs", "1"], "1"),
     "backend": (["--backend", "dask"], '"dask"'),
     "scheduler": (["--scheduler", "tcp://a:1"], '"tcp://a:1"'),
+    "large": (["--large", "9"], "9"),
     "device": (["--device", "cpu"], '"cpu"'),
     "offline": (["--offline"], "true"),
     "strict": (["--strict"], "true"),
@@ -143,7 +144,7 @@ def test_a_run_is_repeated_by_its_file_to_the_same_numbers(
     assert made.returncode == 0, made.stderr
     kept = tomllib.loads((first / "run.toml").read_text())
     printed = tomllib.loads(run(*asked, "--out", first, "--print-config").stdout)
-    of_this_machine = {"store", "jobs", "strict"}
+    of_this_machine = {"store", "jobs", "strict", "backend"}
     assert set(kept) - set(printed) == {"run", "protocol"}
     assert printed == {name: kept.get(name, printed[name]) for name in printed}
     assert set(printed) - set(kept) == of_this_machine

@@ -13,7 +13,7 @@ from tllboost.cli.options import MACHINE
 if TYPE_CHECKING:
     from tllboost.cluster import Cluster
 
-__all__ = ["BACKENDS", "Backend", "Scheduler", "opened"]
+__all__ = ["BACKENDS", "Backend", "Large", "Scheduler", "opened"]
 
 BACKENDS = ("local", "dask")
 
@@ -36,16 +36,30 @@ Scheduler = Annotated[
     ),
 ]
 
+Large = Annotated[
+    int | None,
+    typer.Option(
+        "--large",
+        min=1,
+        help="Training pairs from which all Dask workers train an xgboost cell "
+        "together [never].",
+        rich_help_panel=MACHINE,
+    ),
+]
+
 
 def opened(
-    backend: str, scheduler: str | None, n_workers: int | None = None
+    backend: str,
+    scheduler: str | None,
+    n_workers: int | None = None,
+    large: int | None = None,
 ) -> AbstractContextManager[Cluster | None]:
     """Return the cluster to be opened; one that opens to None for local work.
 
     Raises
     ------
     UsageError
-        If there is no such backend, or it has no scheduler.
+        If there is no such backend, or what is Dask's is given to another.
     """
     from tllboost.errors import UsageError
 
@@ -53,10 +67,11 @@ def opened(
         msg = f"unknown backend {backend!r}: known: {', '.join(sorted(BACKENDS))}"
         raise UsageError(msg)
     if backend == "local":
-        if scheduler is not None:
-            msg = f"--scheduler needs --backend dask, got {scheduler!r} without it"
-            raise UsageError(msg)
+        for name, given in (("scheduler", scheduler), ("large", large)):
+            if given is not None:
+                msg = f"--{name} needs --backend dask, got {given!r} without it"
+                raise UsageError(msg)
         return nullcontext()
     from tllboost.cluster import Cluster
 
-    return Cluster(scheduler, n_workers=n_workers)
+    return Cluster(scheduler, n_workers=n_workers, large=large)

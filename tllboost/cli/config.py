@@ -24,7 +24,7 @@ NOT_IN_FILE = {
 # True of a machine, not of a run: read from a file, not written to one.
 _LIMITS = {"cell_timeout", "cell_memory"}
 _OF_MACHINE = {
-    *("store", "jobs", "strict", "mlflow", "backend", "scheduler"),
+    *("store", "jobs", "strict", "mlflow", "backend", "scheduler", "large"),
     *_LIMITS,
 }
 # Read from a file, not written to one: the vectorizers then hold @FILE already.
@@ -32,7 +32,7 @@ _PUT_ELSEWHERE = {"weights"}
 _PATHS = {"pairs", "images", "left", "right", "out", "store", "weights"}
 _LISTS = {"vectorizer", "projection", "merge", "head"}
 _SWITCHES = {"offline", "anywhere", "strict", "report"}
-_COUNTS = {"seeds", "jobs", "components"}
+_COUNTS = {"seeds", "jobs", "components", "large"}
 _NUMBERS = {
     *("seed", "negatives", "hard_negatives", "others", "folds", "depth", "ensemble"),
     *("gallery", *_COUNTS),

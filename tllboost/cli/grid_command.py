@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tllboost.cli.backend import Backend, Scheduler
+from tllboost.cli.backend import Backend, Large, Scheduler
 from tllboost.cli.completion import (
     complete_head,
     complete_merge,
@@ -236,6 +236,7 @@ def grid(
     ] = None,
     backend: Backend = "local",
     scheduler: Scheduler = None,
+    large: Large = None,
     device: Device = "auto",
     offline: Offline = False,
     strict: Strict = False,

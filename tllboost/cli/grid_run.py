@@ -102,7 +102,8 @@ def _measure(
     from tllboost.cluster import refuse_limits
     from tllboost.grid import run_grid
 
-    cluster = opened(options["backend"], options["scheduler"], options["jobs"])
+    names = ("backend", "scheduler", "jobs", "large")
+    cluster = opened(*(options[name] for name in names))
     limits = options["cell_timeout"] or options["cell_memory"]
     if options["backend"] == "dask" and limits:
         refuse_limits()

@@ -36,6 +36,9 @@ class Cluster:
         end with the block.
     n_workers : int or None, default=None
         How many of those; None takes one a core.
+    large : int or None, default=None
+        Training pairs from which an ``xgboost`` cell of a grid is trained by all
+        workers together; None leaves each cell to one.
     patience : float, default=60
         Seconds to wait for a scheduler, and for a worker where there is none.
 
@@ -50,10 +53,12 @@ class Cluster:
         scheduler: str | None = None,
         *,
         n_workers: int | None = None,
+        large: int | None = None,
         patience: float = 60.0,
     ) -> None:
         self.scheduler = scheduler
         self.n_workers = n_workers
+        self.large = large
         self.patience = patience
 
     def __enter__(self) -> Self:

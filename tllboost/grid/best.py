@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration
+from tllboost.cluster import Cluster
 from tllboost.errors import BundleError, TllboostError
 from tllboost.grid.data import GridData
 from tllboost.grid.ensembles import ENSEMBLE
+from tllboost.grid.large import is_large, together
 from tllboost.grid.measure import Bench, fit_scorer
 from tllboost.grid.plan import Cell
 from tllboost.grid.processes import ProcessDied, elsewhere
@@ -54,6 +56,8 @@ class Packing:
     learned : dict of (vectorizer, projection, seed) to Learned
     tuned : dict of (vectorizer, fine-tuning, seed) to lists of Vectorizer and ndarray
         Fine-tuned networks and their vectors, one a fold.
+    cluster : Cluster or None, default=None
+        Whose workers fit a large cell.
     """
 
     data: GridData
@@ -62,6 +66,7 @@ class Packing:
     seed: int
     learned: Mapping[Key, Learned]
     tuned: Mapping[Key, tuple[list[Any], list[NDArray[np.float32]]]]
+    cluster: Cluster | None = None
 
 
 def save_best(
@@ -144,8 +149,15 @@ def _fitted(cell: Cell, packing: Packing) -> tuple[Any, Golden]:
     splits = packing.data.splits(packing.protocol, packing.seed)[:1]
     splits = prepared_splits(splits, [base], packing.protocol.n_hard)
     bench = Bench(spaces_of([base], learned), splits, cell.features, packing.seed)
-    scorer = _fit_elsewhere(bench, cell.head)
+    scorer = _fit(bench, cell.head, packing.cluster)
     return FittedCell(vectorizer, projection, scorer), _golden(bench, base)
+
+
+def _fit(bench: Bench, head: str, cluster: Cluster | None) -> PairScorer:
+    if cluster is None or not is_large(cluster, head, len(bench.splits[0].train)):
+        return _fit_elsewhere(bench, head)
+    with together(cluster):
+        return fit_scorer(bench, head)
 
 
 def _fit_elsewhere(bench: Bench, head: str) -> PairScorer:

@@ -266,7 +266,9 @@ def run_grid(
             leaks=leak_report(data, protocol, seeds),
         )
         write_outputs(result, records)
-        packing = Packing(data, made, protocol, seeds[0], every.learned, every.tuned)
+        packing = Packing(
+            data, made, protocol, seeds[0], every.learned, every.tuned, cluster
+        )
         save_best(result, records, packing, metric=metric)
         save_ensemble(result, records, packing)
         write_summary(result, records)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tllboost.cluster import Cluster
 from tllboost.grid.data import GridData
+from tllboost.grid.large import run_large, set_apart
 from tllboost.grid.measure import Bench, best_of_folds, measure
 from tllboost.grid.parallel import NO_LIMITS, Call, Limits, run_parallel
 from tllboost.grid.plan import COSINE, Cell
@@ -29,6 +30,8 @@ from tllboost.projections import NONE
 from tllboost.splits import Protocol, Split
 
 __all__ = ["Task", "failed", "is_finished", "make_tasks", "run_tasks"]
+
+_SLOW = ("mlp", "random-forest", "xgboost")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +64,19 @@ def is_finished(out: Path, cell_id: str) -> bool:
 
 
 def make_tasks(missing: dict[tuple[Cell, int], str]) -> list[Task]:
-    """Put cells together that share features; the boosted ones share a matrix."""
+    """Put cells together that share features; the boosted ones share a matrix.
+
+    Heads that take long are tasks of their own and come first: what is left for the
+    end then takes little, and no worker waits long for another.
+    """
     groups: dict[tuple[Any, ...], list[tuple[str, Cell]]] = {}
     for (cell, seed), cell_id in missing.items():
-        boosted = cell.head.startswith("xgboost")
-        key = (seed, cell.vectorizer, cell.projection, cell.features, boosted)
+        slow = next((n for n, s in enumerate(_SLOW) if cell.head.startswith(s)), 9)
+        key = (slow, cell.vectorizer, cell.projection, cell.features, seed)
         groups.setdefault(key, []).append((cell_id, cell))
     return [
-        Task(vectorizer, projection, features, seed, tuple(cells))
-        for (seed, vectorizer, projection, features, _), cells in groups.items()
+        Task(*key[1:], tuple(cells))
+        for key, cells in sorted(groups.items(), key=lambda item: item[0][0])
     ]
 
 
@@ -104,8 +111,9 @@ def run_tasks(
     cluster : Cluster or None, default=None
         Whose workers work, in place of processes here.
     """
+    alone, for_all = set_apart(tasks, data, protocol, cluster)
     calls = []
-    for task in tasks:
+    for task in [*alone, *for_all]:
         vectors = data.vectors[task.vectorizer]
         found = _found(task, learned)
         job = _Job(out, protocol, found, vectors.seconds)
@@ -119,9 +127,11 @@ def run_tasks(
         names = [_name(cell, task.seed) for _, cell in task.cells]
         fail = partial(_fail, task, out)
         calls.append(Call(_run_task, arguments, files, fail, names))
+    few, large = calls[: len(alone)], calls[len(alone) :]
     run_parallel(
-        calls, workers, progress, "cells", out=out, limits=limits, cluster=cluster
+        few, workers, progress, "cells", out=out, limits=limits, cluster=cluster
     )
+    run_large(large, cluster, progress)
 
 
 def _run_task(

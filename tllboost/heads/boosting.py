@@ -27,6 +27,7 @@ from tllboost.heads.base import (
     cosine_curve,
     cosine_of,
 )
+from tllboost.heads.growing import grower
 
 __all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins", "quantile_matrix"]
 
@@ -137,7 +138,7 @@ class XGBoostHead(PairHead):
             raise UsageError(msg)
         y = np.asarray(y)
         bins = self.max_bin or choose_bins(*X.shape)
-        matrix = quantile_matrix(X, bins)
+        matrix = grower().matrix(X, bins)
         self._set_target(matrix, y, sample_weight, query)
         best: NDArray[np.float64] | None = None
         for start in self._starts(X, validation):
@@ -192,9 +193,7 @@ class XGBoostHead(PairHead):
         clearly worse after many trees. Returns the booster, None for no tree, and the
         validation loss of each list.
         """
-        import xgboost
-
-        booster = xgboost.Booster(
+        booster = grower().booster(
             {
                 "objective": self.objective,
                 "base_score": self.base_score,
@@ -208,7 +207,8 @@ class XGBoostHead(PairHead):
                 "seed": self.random_state,
                 "nthread": self.n_jobs or 0,
             },
-            [matrix],
+            matrix,
+            self.n_estimators,
         )
         if validation is None:
             for tree in range(self.n_estimators):
