@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from tllboost.cluster import Cluster
 from tllboost.grid.data import GridData
-from tllboost.grid.large import run_large, set_apart
 from tllboost.grid.measure import Bench, best_of_folds, measure
 from tllboost.grid.parallel import NO_LIMITS, Call, Limits, run_parallel
 from tllboost.grid.plan import COSINE, Cell
@@ -72,11 +71,12 @@ def make_tasks(missing: dict[tuple[Cell, int], str]) -> list[Task]:
     groups: dict[tuple[Any, ...], list[tuple[str, Cell]]] = {}
     for (cell, seed), cell_id in missing.items():
         slow = next((n for n, s in enumerate(_SLOW) if cell.head.startswith(s)), 9)
-        key = (slow, cell.vectorizer, cell.projection, cell.features, seed)
+        key = (slow, seed, cell.vectorizer, cell.projection, cell.features)
         groups.setdefault(key, []).append((cell_id, cell))
     return [
-        Task(*key[1:], tuple(cells))
-        for key, cells in sorted(groups.items(), key=lambda item: item[0][0])
+        Task(vectorizer, projection, features, seed, tuple(groups[key]))
+        for key in sorted(groups, key=lambda key: key[0])
+        for _, seed, vectorizer, projection, features in [key]
     ]
 
 
@@ -111,9 +111,8 @@ def run_tasks(
     cluster : Cluster or None, default=None
         Whose workers work, in place of processes here.
     """
-    alone, for_all = set_apart(tasks, data, protocol, cluster)
     calls = []
-    for task in [*alone, *for_all]:
+    for task in tasks:
         vectors = data.vectors[task.vectorizer]
         found = _found(task, learned)
         job = _Job(out, protocol, found, vectors.seconds)
@@ -127,11 +126,9 @@ def run_tasks(
         names = [_name(cell, task.seed) for _, cell in task.cells]
         fail = partial(_fail, task, out)
         calls.append(Call(_run_task, arguments, files, fail, names))
-    few, large = calls[: len(alone)], calls[len(alone) :]
     run_parallel(
-        few, workers, progress, "cells", out=out, limits=limits, cluster=cluster
+        calls, workers, progress, "cells", out=out, limits=limits, cluster=cluster
     )
-    run_large(large, cluster, progress)
 
 
 def _run_task(
