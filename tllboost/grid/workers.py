@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tllboost.cluster import Cluster
 from tllboost.grid.data import GridData
+from tllboost.grid.large import run_large, set_apart
 from tllboost.grid.measure import Bench, best_of_folds, measure
 from tllboost.grid.parallel import NO_LIMITS, Call, Limits, run_parallel
 from tllboost.grid.plan import COSINE, Cell
@@ -111,8 +112,9 @@ def run_tasks(
     cluster : Cluster or None, default=None
         Whose workers work, in place of processes here.
     """
+    alone, for_all = set_apart(tasks, data, protocol, cluster)
     calls = []
-    for task in tasks:
+    for task in [*alone, *for_all]:
         vectors = data.vectors[task.vectorizer]
         found = _found(task, learned)
         job = _Job(out, protocol, found, vectors.seconds)
@@ -126,9 +128,11 @@ def run_tasks(
         names = [_name(cell, task.seed) for _, cell in task.cells]
         fail = partial(_fail, task, out)
         calls.append(Call(_run_task, arguments, files, fail, names))
+    few, large = calls[: len(alone)], calls[len(alone) :]
     run_parallel(
-        calls, workers, progress, "cells", out=out, limits=limits, cluster=cluster
+        few, workers, progress, "cells", out=out, limits=limits, cluster=cluster
     )
+    run_large(large, cluster, progress)
 
 
 def _run_task(
