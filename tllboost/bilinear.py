@@ -21,7 +21,9 @@ __all__ = ["Bilinear", "bilinear", "lengths_of"]
 Floats = NDArray[np.float32]
 
 _WIDTHS = {"dot": 1, "cosdot": 1, "l2": 1, "concat": 2}
-_BLOCK_BYTES = 4 * 2**20  # stays in a processor's cache between its two readings
+_BLOCK_BYTES = 4 * 2**20  # stays in a processor's cache while it is worked on
+_LARGE_BLOCK_BYTES = 64 * 2**20  # of what is read once or twice, and not copied
+_FEW = 4
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Bilinear:
         """
         left = np.ascontiguousarray(left, dtype=np.float32)
         scores = np.empty((len(left), len(right)), dtype=np.float32)
-        step = max(1, len(left), _BLOCK_BYTES // (4 * max(1, self.n_dims)))
+        n_bytes = _BLOCK_BYTES if "l2" in self.weights else _LARGE_BLOCK_BYTES
+        step = max(1, len(left), n_bytes // (4 * max(1, self.n_dims)))
         products = self._products(left)
         for start in range(0, len(right), step):
             rows = slice(start, start + step)
@@ -89,15 +92,23 @@ class Bilinear:
     def _block(
         self, left: Floats, products: Floats, right: Floats, lengths: Floats | None
     ) -> Floats:
-        scores = np.full((len(left), len(right)), self.intercept, dtype=np.float32)
-        product = products @ right.T
+        # Added to in place: a pass over all scores takes a tenth of the product.
+        product = _times(products, right)
+        parts = []
         if "dot" in self.weights:
-            scores += product[: len(left)]
+            parts.append(product[: len(left)])
         if "unit" in self.weights:
             known = lengths_of(right) if lengths is None else lengths
-            scores += product[-len(left) :] / np.where(known > 0, known, 1)
+            parts.append(product[-len(left) :])
+            parts[-1] /= np.where(known > 0, known, 1)
         if "l2" in self.weights:
-            scores += self._squares(left, right)
+            parts.append(self._squares(left, right))
+        if not parts:
+            parts.append(np.zeros((len(left), len(right)), dtype=np.float32))
+        scores, *others = parts
+        for other in others:
+            scores += other
+        scores += self.intercept
         if "left" in self.weights:
             scores += (left @ self.weights["left"])[:, None]
         if "right" in self.weights:
@@ -116,7 +127,19 @@ class Bilinear:
             return alone[None]
         here = left - middle
         product: Floats = (-2 * weight * here) @ there.T
-        return product + (np.square(here) @ weight)[:, None] + alone
+        product += (np.square(here) @ weight)[:, None]
+        product += alone
+        return product
+
+
+def _times(rows: Floats, right: Floats) -> Floats:
+    """Return every row times every right one; of few rows, twice as fast one by one."""
+    product = np.empty((len(rows), len(right)), dtype=np.float32)
+    if len(rows) > _FEW:
+        return np.matmul(rows, right.T, out=product)
+    for row, out in zip(rows, product, strict=True):
+        np.matmul(right, row, out=out)
+    return product
 
 
 def bilinear(merge: Any, form: LinearForm | None, *, n_dims: int) -> Bilinear | None:

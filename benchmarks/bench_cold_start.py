@@ -1,0 +1,165 @@
+"""How long the first word takes: help, and the score of two new pictures.
+
+Everything is a process of its own, from start to end. The network of the bundle was
+exported before, as it is when the pictures that a head learns from are vectorized.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from bench import compare, options
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+TLLBOOST = (sys.executable, "-m", "tllboost")
+
+# As the READMEs of timm and XGBoost have it.
+PLAIN = """\
+import sys
+
+import timm
+import torch
+import xgboost
+from PIL import Image
+
+weights, trees, left, right = sys.argv[1:]
+model = timm.create_model("mobilenetv2_100", num_classes=0, checkpoint_path=weights)
+model = model.eval()
+data_config = timm.data.resolve_model_data_config(model)
+transforms = timm.data.create_transform(**data_config, is_training=False)
+with torch.no_grad():
+    a, b = (
+        model(transforms(Image.open(path).convert("RGB")).unsqueeze(0)).numpy()
+        for path in (left, right)
+    )
+booster = xgboost.Booster()
+booster.load_model(trees)
+print(booster.predict(xgboost.DMatrix(a * b), output_margin=True)[0])
+"""
+
+
+def output(*command: str | Path) -> str:
+    """Return what a command prints."""
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def make_bundle(folder: Path, weights: Path, pictures: list[Path]) -> tuple[Path, Path]:
+    """Fit XGBoost on pairs of pictures; return the bundle and the trees alone."""
+    from tllboost.bundle import save_bundle
+    from tllboost.calibration import Calibration
+    from tllboost.ensemble import ensemble
+    from tllboost.fitted import FittedCell
+    from tllboost.heads.boosting import XGBoostHead
+    from tllboost.merges import PairFeatures
+    from tllboost.scorer import PairScorer
+    from tllboost.vectorizers import make_vectorizer
+    from tllboost.vectorizing import vectorize
+
+    vectorizer = make_vectorizer(f"timm:mobilenetv2_100@{weights}")
+    vectors = vectorize(vectorizer, pictures, store=folder / "store").vectors
+    left, right = np.array(list(combinations(range(len(pictures)), 2))).T
+    features = PairFeatures(vectors, left, right, "dot")
+    scorer = PairScorer("dot", "xgboost")
+    head = XGBoostHead(start="none", n_estimators=100)
+    scorer.head_ = head.fit(features, (left // 4 == right // 4).astype(int))
+    scorer.calibration_, scorer.threshold_ = Calibration(1.0, 0.0), 0.0
+    save_bundle(
+        folder / "best.tllb",
+        ensemble([FittedCell(vectorizer, None, scorer)]),
+        cell={"head": "xgboost"},
+        metrics={},
+        golden=[(vectors[:4], vectors[4:8])],
+    )
+    trees = folder / "trees.ubj"
+    trees.write_bytes(scorer.head_.to_members()["head.ubj"])
+    return folder / "best.tllb", trees
+
+
+def new_stores(folder: Path, n_stores: int) -> list[Path]:
+    """Return stores that keep the network and no vector."""
+    stores = [folder / f"new{i}" for i in range(n_stores)]
+    for store in stores:
+        shutil.copytree(folder / "store" / "networks", store / "networks")
+    return stores
+
+
+def is_help(ours: str, _: str) -> None:
+    """Raise unless all commands are told."""
+    assert "vectorize" in ours, ours
+    assert "score" in ours, ours
+
+
+def same_score(ours: str, peer: str) -> None:
+    """Raise unless both gave the same margin."""
+    assert abs(json.loads(ours)["score"] - float(peer)) < 1e-3, (ours, peer)
+
+
+def main() -> None:
+    """Measure help, then scores."""
+    said = options(__doc__)
+    compare(
+        "cold_start_help",
+        lambda: output(*TLLBOOST, "--help"),
+        lambda: output(sys.executable, "-c", "import typer"),
+        check=is_help,
+        runs=said.runs if said.quick else 2 * said.runs,
+        bar=0.5,
+        what="`tllboost --help`",
+        peer_is='`python -c "import typer"`',
+        folder=said.folder,
+    )
+    weights = SHARED / "weights" / "mobilenetv2_100.safetensors"
+    if not weights.is_file():
+        print(f"no {weights}: scores are not measured", file=sys.stderr)
+        return
+    pictures = sorted((SHARED / "data" / "ukbench").glob("*.jpg"))
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        bundle, trees = make_bundle(folder, weights, pictures[:-2])
+        plain = folder / "plain.py"
+        plain.write_text(PLAIN)
+        new = pictures[-2:]
+        stores = new_stores(folder, said.runs + 1)
+
+        def ours() -> str:
+            words = (*TLLBOOST, "score", bundle, *new, "--json")
+            return output(*words, "--weights", weights, "--store", stores.pop())
+
+        def again() -> str:
+            words = (*TLLBOOST, "score", bundle, *new, "--json")
+            return output(*words, "--weights", weights, "--store", folder / "store")
+
+        def peer() -> str:
+            return output(sys.executable, plain, weights, trees, *new)
+
+        common = {"check": same_score, "runs": said.runs, "folder": said.folder}
+        told = "a torch + timm + xgboost script"
+        compare(
+            "cold_start_score",
+            ours,
+            peer,
+            bar=2,
+            what="`tllboost score` of two new pictures, MobileNetV2 + XGBoost",
+            peer_is=told,
+            **common,
+        )
+        compare(
+            "cold_start_score_stored",
+            again,
+            peer,
+            what="the same where the store has both vectors",
+            peer_is=told,
+            **common,
+        )
+
+
+if __name__ == "__main__":
+    main()

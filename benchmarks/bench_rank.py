@@ -1,0 +1,212 @@
+"""All against all, and one query against a million stored vectors.
+
+Vectors are made, with planted matches: for speed it is all one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench import compare, curve, limit, options, peak_memory
+from sklearn.linear_model import LogisticRegression
+
+from tllboost.calibration import Calibration
+from tllboost.ensemble import ensemble
+from tllboost.fitted import FittedCell
+from tllboost.heads.boosting import XGBoostHead
+from tllboost.heads.linear import LogisticHead
+from tllboost.merges import PairFeatures
+from tllboost.scorer import PairScorer
+from tllboost.search import VectorIndex, search
+
+N_DIMS = 512
+MERGES = {
+    "dot": lambda a, b: a * b,
+    "cosdot": lambda a, b: (
+        a * b / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)[:, None]
+    ),
+    "l2": lambda a, b: (a - b) ** 2,
+}
+
+
+def made_vectors(n_images: int, file: Path | None = None) -> np.ndarray:
+    """Return vectors of scenes, two views each, next to each other."""
+    shape = (n_images, N_DIMS)
+    out = np.empty(shape, np.float32)
+    if file is not None:
+        out = np.lib.format.open_memmap(file, "w+", np.float32, shape)
+    rng = np.random.default_rng(0)
+    for start in range(0, n_images, 20_000):
+        rows = out[start : start + 20_000]
+        scenes = rng.standard_normal((-(-len(rows) // 2), N_DIMS), dtype=np.float32)
+        noise = rng.standard_normal(rows.shape, dtype=np.float32)
+        rows[:] = np.repeat(scenes, 2, axis=0)[: len(rows)] + 0.8 * noise
+    return out
+
+
+def training_pairs(n_images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return left and right rows and labels: a match and three others a scene."""
+    left = np.repeat(np.arange(0, n_images - 1, 2), 4)
+    right = np.random.default_rng(1).integers(n_images, size=len(left))
+    right[::4] = left[::4] + 1
+    return left, right, (left // 2 == right // 2).astype(int)
+
+
+def made_cell(head: Any, merge: str, vectors: np.ndarray) -> FittedCell:
+    """Return a fitted cell; its calibration is left as it is."""
+    left, right, label = training_pairs(len(vectors))
+    scorer = PairScorer(merge, "logistic")
+    scorer.head_ = head.fit(PairFeatures(vectors, left, right, merge), label)
+    scorer.calibration_, scorer.threshold_ = Calibration(1.0, 0.0), 0.0
+    return FittedCell(None, None, scorer)  # type: ignore[arg-type]
+
+
+def all_against_all(said: Any) -> None:
+    """Compare one matrix product with merging and predicting."""
+    n = 60 if said.quick else 1000
+    both = made_vectors(2 * n)
+    left, right = both[0::2], both[1::2]
+    for merge, merged in MERGES.items():
+        cell = made_cell(LogisticHead(), merge, both)
+        head = cell.scorer.head_
+        # The same weights: the cosine, which is a sum of cosdot, is left out.
+        head.cosine_coef_ = 0.0
+        peer_head = LogisticRegression()
+        peer_head.classes_ = np.array([0, 1])
+        peer_head.coef_ = head.coef_[None].astype(np.float64)
+        peer_head.intercept_ = np.array([head.intercept_])
+
+        def ours(cell: FittedCell = cell) -> np.ndarray:
+            return cell.cross_score(left, right)
+
+        def peer(merged: Any = merged, head: Any = peer_head) -> np.ndarray:
+            rows = []
+            for one in left:
+                rows.append(head.decision_function(merged(one[None], right)))
+            return np.stack(rows)
+
+        compare(
+            f"rank_all_{merge}",
+            ours,
+            peer,
+            check=close,
+            runs=said.runs,
+            bar=100,
+            what=f"{n:,} against {n:,} vectors of {N_DIMS}, linear head on `{merge}`",
+            peer_is="numpy merge, then scikit-learn's `decision_function`, a query "
+            "at a time",
+            folder=said.folder,
+        )
+
+
+def close(ours: np.ndarray, peer: np.ndarray) -> None:
+    """Raise unless all scores are the same but for rounding."""
+    apart = np.abs(ours - peer).max() / np.abs(peer).max()
+    assert apart < 1e-5, f"scores are {apart:g} of the largest apart"
+
+
+def million(said: Any) -> None:
+    """Measure one query against many stored vectors, and what it finds."""
+    sizes = (500, 2_000, 8_000) if said.quick else (62_500, 250_000, 1_000_000)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "vectors.npy"
+        made_vectors(sizes[-1], file).flush()
+        sample = np.array(VectorIndex.open(file).vectors[:2_000])
+        boosted = XGBoostHead(n_estimators=100)
+        models = {
+            "linear": ensemble([made_cell(LogisticHead(), "dot", sample)]),
+            "boosted": ensemble([made_cell(boosted, "l1", sample)]),
+        }
+        limit(
+            "search_first",
+            lambda: search(models["boosted"], VectorIndex.open(file), sample[0]),
+            at_most=None,
+            memory_at_most_mb=None if said.quick else 4096,
+            warm_up=False,
+            runs=said.runs,
+            what=f"opening {sizes[-1]:,} vectors of {N_DIMS} and a first query, "
+            "boosted head",
+            notes=["Memory: all mapped pages that were read count."],
+            folder=said.folder,
+        )
+        index = VectorIndex.open(file)
+        found = recall(models["boosted"], index, said)
+        for name, at_most in (("linear", 1.0), ("boosted", 2.0)):
+            limit(
+                f"search_{name}",
+                partial(search, models[name], index, sample[0]),
+                at_most=None if said.quick else at_most,
+                runs=said.runs,
+                what=f"one query against {sizes[-1]:,} vectors of {N_DIMS}, "
+                f"memory-mapped, {name} head",
+                notes=[found] if name == "boosted" else [],
+                folder=said.folder,
+            )
+        del index  # its pages would count as there before
+        rows = [growth(models, file, size) for size in sizes]
+    curve(
+        "search_curve",
+        ["vectors", "linear, s", "boosted, s", "peak MiB"],
+        rows,
+        what=f"One query against n stored vectors of {N_DIMS}",
+        folder=said.folder,
+    )
+
+
+def recall(model: Any, index: VectorIndex, said: Any) -> str:
+    """Return how many of the exact best ten a shortlist finds, in words."""
+    n, n_queries = (400, 2) if said.quick else (100_000, 10)
+    sizes = (10, 40) if said.quick else (200, 2_000)
+    part = VectorIndex(index.vectors[:n])
+    shares: dict[int, list[float]] = {size: [] for size in sizes}
+    for row in range(0, 2 * n_queries, 2):
+        query = part.vectors[row]
+        exact = {hit.row for hit in search(model, part, query, exact=True)}
+        for size in sizes:
+            short = search(model, part, query, shortlist=size)
+            shares[size].append(len(exact & {hit.row for hit in short}) / len(exact))
+    held = " and ".join(
+        f"a shortlist of {size:,} holds {np.mean(of):.0%}"
+        for size, of in shares.items()
+    )
+    return (
+        f"Of the exact best 10 among {n:,} (made vectors, {n_queries} queries), {held}."
+    )
+
+
+def growth(models: dict[str, Any], file: Path, n: int) -> list[float]:
+    """Return seconds and memory of searches among the first `n`."""
+
+    def first() -> None:
+        index = VectorIndex(VectorIndex.open(file).vectors[:n])
+        search(models["boosted"], index, index.vectors[0])
+
+    memory = peak_memory(first)
+    index = VectorIndex(VectorIndex.open(file).vectors[:n])
+    row: list[float] = [n]
+    for model in models.values():
+        query = index.vectors[0]
+        search(model, index, query)
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            search(model, index, query)
+            times.append(time.perf_counter() - started)
+        row.append(min(times))
+    return [*row, memory]
+
+
+def main() -> None:
+    """Measure all of it."""
+    said = options(__doc__)
+    all_against_all(said)
+    million(said)
+
+
+if __name__ == "__main__":
+    main()
