@@ -191,6 +191,18 @@ def test_a_damaged_network_is_exported_anew(
     assert find_exported(store / "networks", vectorizer.fingerprint) is not None
 
 
+def test_what_another_onnx_runtime_was_checked_with_does_not_count(
+    spec: str, paths: list[Path], tmp_path: Path
+) -> None:
+    vectorizer, folder = make(spec), tmp_path / "store" / "networks"
+    vectorize(vectorizer, paths[:1], store=tmp_path / "store")
+    (file,) = folder.glob("*.json")
+    record = json.loads(file.read_text())
+    record["made_with"]["onnxruntime"] = "1.0"
+    file.write_text(json.dumps(record))
+    assert find_exported(folder, vectorizer.fingerprint) is None
+
+
 def test_a_network_that_comes_out_wrong_is_left_to_torch_and_told_once(
     spec: str,
     paths: list[Path],
