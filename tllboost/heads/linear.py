@@ -111,6 +111,7 @@ class LinearHead(PairHead):
                     self.scaling_, self.strength_ = scaling, strength
                 if len(losses) - int(np.argmin(losses or [0])) > _PATIENCE:
                     break
+            del features  # before the next are made
         refuse_lost(self, best)
         return self
 
