@@ -56,6 +56,7 @@ bench: $(STAMP) ## Measure us and others side by side: results/bench (20 minutes
 
 docs: $(STAMP) ## Write docs/commands.md and the outputs that the guides show
 	$(BIN)/python benchmarks/commands_page.py
+	$(BIN)/python benchmarks/scale_out_page.py
 	$(BIN)/python benchmarks/guide_outputs.py
 
 clean: ## Remove .venv, caches and the demo's cells and pictures

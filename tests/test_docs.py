@@ -88,6 +88,12 @@ def test_the_page_of_commands_is_what_the_commands_say() -> None:
     assert text == script("commands_page").page(), "python benchmarks/commands_page.py"
 
 
+def test_the_page_past_one_machine_is_what_its_figures_make() -> None:
+    text = (ROOT / "docs" / "scale-out.md").read_text(encoding="utf-8")
+    made = script("scale_out_page").page()
+    assert text == made, "python benchmarks/scale_out_page.py"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_page_of_commands_has_the_options_of_help(name: str, run: Run) -> None:
     text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")

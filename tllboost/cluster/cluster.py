@@ -138,15 +138,18 @@ class Cluster:
             What a function raised.
         """
         out: dict[Any, Job] = {}
+        looked, n_workers = -1.0, 0
         try:
             while jobs or out:
-                for _ in range(min(len(jobs), _AHEAD * self.size - len(out))):
+                if time.monotonic() - looked > _LOOK_SECONDS:
+                    looked, n_workers = time.monotonic(), self.size
+                    if running is not None:
+                        running(self._names(out))
+                for _ in range(min(len(jobs), _AHEAD * n_workers - len(out))):
                     job = jobs.popleft()
                     out[self._send(job)] = job
                 for future in self._ended(list(out)):
                     yield out.pop(future), self._outcome(future)
-                if running is not None:
-                    running(self._names(out))
         finally:
             # Those of a generator that nobody asks for more, too.
             if out and self.client.status == "running":

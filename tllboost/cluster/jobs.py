@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import chdir, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -48,6 +49,7 @@ class Died:
     reason: str
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of what makes figures what they are.
 

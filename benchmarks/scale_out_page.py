@@ -1,0 +1,350 @@
+"""Write docs/scale-out.md: how 10^9 pictures and 10^10 pairs would be laid out.
+
+Run it as ``python benchmarks/scale_out_page.py``; with ``--measure`` it first measures
+anew what a picture, a pair and a job cost here, on one core (a minute), into
+``results/scale-out.json``. What the page says is computed from that, and from the
+figures in ``results/bench`` where there are any.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "scale-out.md"
+UNITS = ROOT / "results" / "scale-out.json"
+
+PICTURES, PAIRS = 10**9, 10**10
+DIMS = 1280  # MobileNetV2
+PICTURE_BYTES = 100_000
+PART = 10**6
+CORES = 1000
+LARGE = 10**8
+BINS, TREES, LEVELS = 16, 400, 2
+RAM = 256e9
+SHARD = 8 * 32
+
+_WHAT_THERE_IS = """## What there is
+
+    pip install 'tllboost[dask]'        # on every machine, the same versions
+    dask scheduler
+    dask worker tcp://10.0.0.1:8786 --nworkers 16 --nthreads 1
+
+    tllboost vectorize part-0001 -v timm:mobilenetv2_100 --store stores/0001 \\
+        --backend dask --scheduler tcp://10.0.0.1:8786
+    tllboost grid pairs.csv --images part-0001 --store stores/0001 --out results \\
+        --backend dask --scheduler tcp://10.0.0.1:8786 --large 10000000
+
+- Pictures and weights lie under the same paths for all workers. Nothing else is shared:
+  vectors and the files of cells travel back, and the store and `--out` are written by
+  the process that you started, alone.
+- A worker that is lost costs what it was at: a shard of at most 256 pictures, or
+  the cells of one merge. They go to another. What takes down four workers fails, alone.
+- A worker with other versions, or a network with other weights, is refused.
+- A worker does one thing at a time: give it one thread, and set `TLLBOOST_CORES` to
+  the cores that each may use for decoding and networks.
+- Whoever reaches a Dask scheduler can run code on its workers. Keep it in a network of
+  your own, or give Dask certificates and a `tls://` address.
+- Without `--scheduler`, `--backend dask` starts workers on this machine."""
+
+
+def measure() -> dict[str, Any]:
+    """Return what a pair costs a core, and what a job costs the cluster, in seconds."""
+    import numpy as np
+    import xgboost
+    from bench import machine
+
+    from tllboost.cluster import Cluster, Job
+    from tllboost.grid.measure import one_thread
+    from tllboost.heads.boosting import quantile_matrix
+    from tllboost.merges import PairFeatures
+
+    rng = np.random.default_rng(0)
+    n_pairs = 50_000
+    vectors = rng.normal(size=(2_000, DIMS)).astype(np.float32)
+    left, right = rng.integers(len(vectors), size=(2, n_pairs))
+    features = PairFeatures(vectors, left, right, "dot")
+    parameters = {"tree_method": "hist", "max_bin": BINS, "max_depth": LEVELS}
+    parameters |= {"objective": "binary:logistic", "nthread": 1, "subsample": 0.7}
+    with one_thread():
+        merge = timed(lambda: deque(features.blocks(), maxlen=0))
+        started = time.process_time()
+        matrix = quantile_matrix(features, BINS)
+        quantise = time.process_time() - started
+        matrix.set_info(label=rng.integers(0, 2, n_pairs))
+        booster = xgboost.Booster({**parameters, "colsample_bytree": 0.1}, [matrix])
+        tree = timed(lambda: [booster.update(matrix, one) for one in range(20)]) / 20
+        block = next(features.blocks())
+        score = timed(lambda: booster.inplace_predict(block)) / len(block)
+    with Cluster(n_workers=2) as cluster:
+        # The first ones wait for imports.
+        deque(cluster.each(deque([Job(int, ("7",))] * 8)), maxlen=0)
+        jobs = deque(Job(int, ("7",)) for _ in range(1000))
+        started = time.perf_counter()
+        deque(cluster.each(jobs), maxlen=0)
+        job = (time.perf_counter() - started) / 1000
+    return {
+        "merge_s": merge / n_pairs,
+        "quantise_s": quantise / n_pairs,
+        "tree_s": tree / n_pairs,
+        "score_tree_s": score / 20,
+        "job_s": job,
+        "dims": DIMS,
+        "machine": machine(),
+    }
+
+
+def timed(work: Any) -> float:
+    """Return CPU seconds."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def images_per_core() -> tuple[float, str]:
+    """Return pictures a second and core of MobileNetV2, and who says so."""
+    for file in sorted((ROOT / "results" / "bench").glob("*mobilenetv2*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        n_pictures = re.search(r"([\d,]+) pictures", found["what"])
+        if n_pictures and found["kind"] == "compare":
+            walls = sorted(pair["ours"]["wall"] for pair in found["pairs"])
+            n = int(n_pictures[1].replace(",", ""))
+            rate = n / walls[len(walls) // 2] / found["machine"]["cores"]
+            return rate, f"`results/bench/{file.name}`"
+    return 30.0, "an assumption until `make bench` has run"
+
+
+def page() -> str:
+    """Return the whole page."""
+    units = json.loads(UNITS.read_text(encoding="utf-8"))
+    return "\n\n".join(
+        [
+            "# Past one machine",
+            wrapped(
+                f"""How a billion pictures and ten billion pairs would be laid out on a
+                Dask cluster, on paper: nobody has run this. What is measured is what
+                one picture, one pair and one job cost, on a core of
+                {units["machine"]["cpu"]}; the rest is arithmetic, by
+                `benchmarks/scale_out_page.py`. Pictures of {amount(PICTURE_BYTES)},
+                MobileNetV2 ({DIMS} numbers a vector), {CORES} cores."""
+            ),
+            _WHAT_THERE_IS,
+            *vectorizing(units),
+            *scoring(units),
+            *training(units),
+            *limits(),
+        ]
+    )
+
+
+def vectorizing(units: dict[str, Any]) -> list[str]:
+    """Return the section on pictures."""
+    rate, source = images_per_core()
+    hours, shard_s = PICTURES / rate / 3600, SHARD / rate
+    read, job = CORES * rate * PICTURE_BYTES, units["job_s"]
+    at_a_time = max(1, round(read / 1e9))
+    each = f"{CORES} x {rate:.0f}"
+    rows = [
+        ("pictures", f"10^9 x {amount(PICTURE_BYTES)}", amount(PICTURES * 1e5)),
+        ("vectors", f"10^9 x {DIMS} x 4 B", amount(PICTURES * DIMS * 4)),
+        (f"core hours, {source}", f"10^9 / {rate:.0f} a second", f"{hours:,.0f}"),
+        (f"on {CORES} cores", "", f"{hours / CORES:,.1f} h"),
+        ("shards", f"10^9 / {SHARD}", f"{PICTURES / SHARD:,.0f}"),
+        ("a shard, on a core", f"{SHARD} / {rate:.0f}", f"{shard_s:.1f} s"),
+        (
+            "cores that one command feeds",
+            f"{shard_s:.1f} s / {job * 1e3:.0f} ms a job",
+            f"{shard_s / job:,.0f}",
+        ),
+        ("pictures read", f"{each} x {amount(PICTURE_BYTES)}", f"{amount(read)}/s"),
+        (
+            "vectors sent back",
+            f"{each} x {DIMS} x 4 B",
+            f"{amount(CORES * rate * DIMS * 4)}/s",
+        ),
+    ]
+    return [
+        "## Vectorizing a billion pictures",
+        table(rows),
+        wrapped(
+            f"""One command reads each picture once to hash it, and holds the vectors
+            of its pictures in memory. So the pictures are cut into parts, a folder, a
+            command and a store each: {PICTURES // PART:,} parts of a million,
+            {amount(PART * DIMS * 4)} of vectors each. Hashing a part reads
+            {amount(PART * PICTURE_BYTES)}: with {at_a_time} parts at a time, by
+            machines that read 1 GB/s each, it keeps up with the cores. A part that was
+            stopped goes on where it was."""
+        ),
+    ]
+
+
+def scoring(units: dict[str, Any]) -> list[str]:
+    """Return the section on pairs."""
+    merge, tree = units["merge_s"], units["score_tree_s"]
+    both = PAIRS * (merge + TREES * tree) / 3600 / CORES
+    n_parts = PICTURES // PART
+    n_blocks = n_parts * (n_parts + 1) // 2
+    rows = [
+        ("the table, two integers a pair", "10^10 x 16 B", amount(PAIRS * 16)),
+        (
+            "feature rows, never kept",
+            f"10^10 x {DIMS} x 4 B",
+            amount(PAIRS * DIMS * 4),
+        ),
+        (
+            "merging, core hours",
+            f"10^10 x {merge * 1e6:.1f} µs",
+            f"{PAIRS * merge / 3600:,.1f}",
+        ),
+        (
+            f"{TREES} trees, core hours",
+            f"10^10 x {TREES} x {tree * 1e9:.0f} ns",
+            f"{PAIRS * TREES * tree / 3600:,.0f}",
+        ),
+        (f"both, on {CORES} cores", "", f"{both * 60:,.0f} min"),
+        (
+            "vectors, if every pair reads its own",
+            f"10^10 x 2 x {DIMS} x 4 B",
+            amount(PAIRS * 2 * DIMS * 4),
+        ),
+    ]
+    return [
+        "## Scoring ten billion pairs",
+        table(rows),
+        wrapped(
+            f"""Arithmetic is the smaller part; reading vectors is the larger. A block
+            is the pairs of two parts, whose {amount(2 * PART * DIMS * 4)} of vectors
+            fit into memory. Pairs that lie anywhere make {n_blocks:,} blocks of
+            {PAIRS / n_blocks:,.0f} pairs, each of which reads two parts:
+            {amount(n_blocks * 2 * PART * DIMS * 4)} in all, more than if every pair
+            read its own. Candidates from an index that was cut as the parts are, ten a
+            picture, lie in {n_parts:,} blocks of one part each:
+            {amount(PICTURES * DIMS * 4)}. That is the layout to want. `tllboost score
+            --pairs` scores a block a command, each on one machine."""
+        ),
+    ]
+
+
+def training(units: dict[str, Any]) -> list[str]:
+    """Return the section on a large cell."""
+    n_bytes = LARGE * DIMS * 5
+    nodes = 2**LEVELS - 1
+    per_tree = nodes * DIMS * BINS * 16
+    quantise, tree = units["quantise_s"], units["tree_s"]
+    rows = [
+        ("memory of all workers", f"10^8 x {DIMS} x 5 B", amount(n_bytes)),
+        (
+            f"machines of {amount(RAM)}, 70 % of it used",
+            "",
+            f"{-(-n_bytes // int(RAM * 0.7))}",
+        ),
+        (
+            "quantising, core hours",
+            f"10^8 x {quantise * 1e6:.0f} µs",
+            f"{LARGE * quantise / 3600:,.1f}",
+        ),
+        (
+            f"a tree, on {CORES} cores",
+            f"10^8 x {tree * 1e9:.0f} ns / {CORES}",
+            f"{LARGE * tree / CORES * 1e3:,.0f} ms",
+        ),
+        (
+            "histograms a worker sends, a tree",
+            f"{nodes} nodes x {DIMS} x {BINS} bins x 16 B",
+            amount(per_tree),
+        ),
+        (f"and for {TREES} trees", "", amount(TREES * per_tree)),
+    ]
+    return [
+        "## Training on a hundred million pairs",
+        wrapped(
+            f"""A sample will do: ten billion pairs would be
+            {amount(PAIRS * DIMS * 5)} for `xgboost.dask`, at five bytes a value
+            (float32, and what it is quantised to). `--large N` hands an `xgboost` cell
+            of N training pairs or more to all workers together; of 10^8:"""
+        ),
+        table(rows),
+        wrapped(
+            """The trees are not those of one process, as sums are in another order, so
+            no cell is trained so unless it is asked for. Losing a worker may fail such
+            a cell; `--resume` trains it again."""
+        ),
+    ]
+
+
+def limits() -> list[str]:
+    """Return the section on what is not there."""
+    room = RAM / 16
+    return [
+        "## What would have to be built first",
+        wrapped(
+            f"""- Every worker of a cell gets all vectors of its run, through the
+            scheduler: a machine of {amount(RAM)} with 16 workers has {amount(room)}
+            for each, room for {room / (DIMS * 4) / 1e6:.1f} million pictures a run.
+            More need vectors mapped from a shared disk, or workers with more
+            threads.""",
+            indent="  ",
+        ),
+        wrapped(
+            """- Ranking heads are trained by one worker; the bundle of the best cell,
+            unless that is a large one, by the process that you started.""",
+            indent="  ",
+        ),
+        wrapped(
+            """- `tllboost score` and `rank` run on one machine: their blocks are
+            handed out by whatever starts commands on yours.""",
+            indent="  ",
+        )
+        + "\n",
+    ]
+
+
+def table(rows: Iterable[tuple[str, str, str]]) -> str:
+    """Return a table of what, how it is reckoned, and what comes out."""
+    lines = ["| what | arithmetic | comes to |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Return a paragraph in lines."""
+    return textwrap.fill(
+        " ".join(text.split()),
+        88,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def amount(n_bytes: float) -> str:
+    """Return bytes as people say them.
+
+    Examples
+    --------
+    >>> amount(5.12e12), amount(100_000), amount(7)
+    ('5.12 TB', '100 kB', '7 B')
+    """
+    for factor, prefix in zip((1e15, 1e12, 1e9, 1e6, 1e3), "PTGMk", strict=True):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.3g} {prefix}B"
+    return f"{n_bytes:.3g} B"
+
+
+def main() -> None:
+    """Measure if asked, and write the page."""
+    if "--measure" in sys.argv[1:]:
+        UNITS.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"{PAGE.relative_to(ROOT)} written")
+
+
+if __name__ == "__main__":
+    main()
