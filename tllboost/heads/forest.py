@@ -15,6 +15,9 @@ from tllboost.heads.trees import Trees
 
 __all__ = ["NaiveBayesHead", "RandomForestHead"]
 
+_MOST_BYTES = 2**29
+_PARTS = 10
+
 
 class RandomForestHead(PairHead):
     """scikit-learn's random forest, of 300 trees on three tenths of the weight each.
@@ -49,7 +52,38 @@ class RandomForestHead(PairHead):
         sample_weight: NDArray[np.float64] | None = None,
         **_: Any,
     ) -> RandomForestHead:
-        """Grow the trees."""
+        """Grow the trees.
+
+        Of more pairs than half a gigabyte holds the features of, each tenth of the
+        trees sees as many as that holds, drawn anew.
+        """
+        y, n_pairs = np.asarray(y), len(X)
+        n_seen = max(1, _MOST_BYTES // (4 * X.shape[1]))
+        n_parts = 1 if n_pairs <= n_seen else min(_PARTS, self.n_estimators)
+        rng = np.random.default_rng(self.random_state)
+        parts = []
+        for part in range(n_parts):
+            some, label, weight = X, y, sample_weight
+            if n_parts > 1:
+                rows = np.sort(rng.choice(n_pairs, n_seen, replace=False))
+                some = X.take(rows) if hasattr(X, "blocks") else X[rows]
+                label = y[rows]
+                weight = None if sample_weight is None else sample_weight[rows]
+            n_trees = self.n_estimators * (part + 1) // n_parts
+            n_trees -= self.n_estimators * part // n_parts
+            parts.append(self._grow(some, label, weight, n_trees, part))
+        self.trees_ = Trees.joined(parts)
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def _grow(
+        self,
+        X: Any,
+        y: NDArray[np.integer],
+        weight: NDArray[np.float64] | None,
+        n_trees: int,
+        part: int,
+    ) -> Trees:
         features = _columns(X)
         # scikit-learn takes values less than 1e-7 apart for equal, so they are brought
         # to the size of one; a power of two leaves all their digits as they are.
@@ -57,12 +91,14 @@ class RandomForestHead(PairHead):
         unit = 2.0 ** round(np.log2(largest))
         features /= unit
         forest = RandomForestClassifier(**self.get_params())
-        forest.set_params(max_samples=self._n_drawn(len(features), sample_weight))
-        forest.fit(features, y, sample_weight=sample_weight)
+        forest.set_params(
+            n_estimators=n_trees, max_samples=self._n_drawn(len(features), weight)
+        )
+        if self.random_state is not None:
+            forest.set_params(random_state=self.random_state + part)
+        forest.fit(features, y, sample_weight=weight)
         trees = Trees.of(forest)
-        self.trees_ = trees._replace(threshold=trees.threshold * unit)
-        self.n_features_in_ = forest.n_features_in_
-        return self
+        return trees._replace(threshold=trees.threshold * unit)
 
     def _n_drawn(self, n_pairs: int, weight: NDArray[np.float64] | None) -> int:
         """Return what a tree draws; of a share, scikit-learn's releases differ."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +71,19 @@ class Trees(NamedTuple):
             vote=np.concatenate([_match_share(t.value[:, 0]) for t in trees]),
             n_features=np.array([forest.n_features_in_], dtype=np.int32),
         )
+
+    @classmethod
+    def joined(cls, forests: Sequence[Trees]) -> Trees:
+        """Return the trees of several forests as those of one."""
+        first = np.cumsum([0, *(len(forest.left) for forest in forests)])
+        columns = {
+            name: np.concatenate([getattr(forest, name) for forest in forests])
+            for name in ("feature", "threshold", "vote")
+        }
+        for name in ("roots", "left", "right"):
+            moved = [getattr(f, name) + n for f, n in zip(forests, first, strict=False)]
+            columns[name] = np.concatenate(moved).astype(np.int32)
+        return cls(**columns, n_features=forests[0].n_features)
 
     def votes(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the mean vote of all trees: (n_rows,) float64 in [0, 1]."""
