@@ -33,7 +33,13 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
-_WRITTEN = ("README.md", "commands.md", "first-run.md", "reliability.md", "scale-out.md")
+_WRITTEN = (
+    "README.md",
+    "commands.md",
+    "first-run.md",
+    "reliability.md",
+    "scale-out.md",
+)
 GUIDES = sorted(
     path for path in (ROOT / "docs").glob("*.md") if path.name not in _WRITTEN
 )

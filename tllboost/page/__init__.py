@@ -15,7 +15,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["asset", "assemble"]
+__all__ = ["assemble", "asset"]
 
 _PAGE = """<!doctype html>
 <html lang="en">
