@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -84,18 +85,24 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def environment() -> dict[str, Any]:
     """Return the versions and the machine that figures were made with."""
+    return {
+        "python": sys.version.split()[0],
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "versions": {**_versions()},
+    }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Look the versions up once: that takes longer than all else about a cell's id."""
     versions = {"tllboost": __version__}
     for name in _LIBRARIES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {
-        "python": sys.version.split()[0],
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "versions": versions,
-    }
+    return versions
 
 
 def _field(value: object) -> object:

@@ -71,10 +71,18 @@ def _are_figures(found: Any) -> bool:
 
 
 def _are_draws(found: Any) -> bool:
-    return (
-        isinstance(found, list)
-        and len(found) == N_RESAMPLES
-        and all(map(_is_number, found))
+    return isinstance(found, list) and len(found) == N_RESAMPLES and _are_numbers(found)
+
+
+def _are_numbers(found: list[Any]) -> bool:
+    """Tell the same of thousands, without a call a number."""
+    if not {*map(type, found)} <= {int, float, type(None)}:
+        return False
+    numbers = [number for number in found if number is not None]
+    return not numbers or (
+        min(numbers) > -(2**63)
+        and max(numbers) < 2**63
+        and all(map(math.isfinite, numbers))
     )
 
 
