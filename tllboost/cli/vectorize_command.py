@@ -80,7 +80,7 @@ def vectorize(
         tllboost vectorize pictures -v timm:resnet50 --weights resnet50.safetensors
         tllboost vectorize pictures -v classic --out classic.npz
         tllboost vectorize pictures -v classic --json
-        tllboost vectorize pictures -v classic --backend dask --scheduler tcp://a:8786
+        tllboost vectorize pics -v classic --backend dask --scheduler tcp://a:8786
     """
     from tllboost.picture_names import name_pictures
     from tllboost.store import default_store
