@@ -125,6 +125,13 @@ def short_names(run: dict[str, Any]) -> list[str]:
     return ["Short names of vectorizers:", "", *listed, ""]
 
 
+def command(out: Path) -> str:
+    """Return what runs it again; the demo makes its pictures first."""
+    if out.name == "demo":
+        return "make demo"
+    return f"tllboost grid --config {out.parent.name}/{out.name}/run.toml --overwrite"
+
+
 def page(out: Path) -> str:
     """Return the whole page."""
     run = tomllib.loads((out / "run.toml").read_text(encoding="utf-8"))
@@ -141,7 +148,7 @@ def page(out: Path) -> str:
             f"# {out.name}",
             "",
             "```sh",
-            f"tllboost grid --config {out.parent.name}/{out.name}/run.toml --overwrite",
+            command(out),
             "```",
             "",
             f"Protocol {first['protocol']}, {first['n_seeds']} seeds, "
