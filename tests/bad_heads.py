@@ -31,6 +31,14 @@ class Sleeps(GaussianNB):
         return self
 
 
+class Slow(GaussianNB):
+    """Takes longer than two looks at what runs, and is well else."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        time.sleep(1.2)
+        return super().fit(X, y, sample_weight)
+
+
 class TakesMemory(GaussianNB):
     """Takes more and more memory, and uses it."""
 
