@@ -16,15 +16,13 @@ import numpy as np
 import pytest
 from conftest import Run, write_picture
 from killed_work import BATCH_SIZE, N_PICTURES, Squares, looked_at, pictures
-from killing import N_MOMENTS as N_GRID_MOMENTS
-from killing import kill_at_moments
+from killing import N_MOMENTS, kill_at_moments
 from reliability import count
 
 from tllboost.errors import StoreError
 from tllboost.store import VectorStore
 from tllboost.vectorizing import vectorize
 
-N_MOMENTS = 2 * N_GRID_MOMENTS
 HAS_KILL = hasattr(signal, "SIGKILL") and hasattr(os, "fork")
 
 
