@@ -132,6 +132,13 @@ def command(out: Path) -> str:
     return f"tllboost grid --config {out.parent.name}/{out.name}/run.toml --overwrite"
 
 
+def report(out: Path) -> list[str]:
+    """Return where the report lies, if it is committed."""
+    if not (out / "report.html").exists():
+        return []
+    return ["[report.html](report.html) shows all of it with plots, in a browser.", ""]
+
+
 def page(out: Path) -> str:
     """Return the whole page."""
     run = tomllib.loads((out / "run.toml").read_text(encoding="utf-8"))
@@ -155,8 +162,7 @@ def page(out: Path) -> str:
             f"{float(first['n_test_queries']):.0f} test queries a seed, each ranked "
             f"among {float(first['n_candidates']):.1f} candidates. {len(rows)} cells, "
             f"{failed} failed. Intervals are 95 %, by bootstrap over components.",
-            "[report.html](report.html) shows all of it with plots, in a browser.",
-            "",
+            *report(out),
             f"## Matrix: {metric}",
             "",
             "Bold is the best figure; `=` ties with it: the interval of the paired",
