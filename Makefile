@@ -17,6 +17,7 @@ install: $(STAMP) ## Make .venv with the tllboost command (once; needs Python 3.
 
 demo: $(STAMP) ## Run the grid on the bundled demo set and score a new pair
 	$(BIN)/tllboost demo --out results/demo
+	@$(BIN)/python benchmarks/results_page.py results/demo
 
 test: $(STAMP) browser ## Run the tests (JOBS=2 processes)
 	$(BIN)/python -m pytest -n $(JOBS)
