@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from makers import Planted, auc, features_of, fit, plant, sides_of
 from sklearn.base import clone
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
@@ -17,11 +17,12 @@ from sklearn.svm import LinearSVC
 from tllboost.errors import BundleError, DataError, UnknownNameError, UsageError
 from tllboost.heads import HEADS, make_head
 from tllboost.heads.base import Validation
-from tllboost.heads.boosting import XGBoostHead, XGBoostRankHead, choose_bins
+from tllboost.heads.boosting import XGBoostHead, XGBoostRankHead
 from tllboost.heads.cosine import CosineHead
 from tllboost.heads.forest import NaiveBayesHead, RandomForestHead
 from tllboost.heads.linear import LinearSVMHead, LogisticHead
 from tllboost.heads.mlp import MLPHead
+from tllboost.heads.quantising import choose_bins
 from tllboost.heads.squared_hinge import SquaredHinge
 from tllboost.heads.trees import Trees
 from tllboost.merges import PairFeatures
@@ -374,7 +375,7 @@ def arrays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_the_forest_votes_as_scikit_learns_own() -> None:
     X, y, weight = arrays()
     ours = RandomForestHead(n_estimators=20).fit(X, y, sample_weight=weight)
-    theirs = RandomForestClassifier(**ours.get_params())
+    theirs = ExtraTreesClassifier(**ours.get_params(), bootstrap=True)
     theirs.set_params(max_samples=int(0.3 * weight.sum())).fit(X, y, weight)
     fresh = np.asarray(features_of(planted()))
     np.testing.assert_allclose(

@@ -32,8 +32,11 @@ class ClusterGrower:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
 
-    def matrix(self, X: Any, max_bin: int) -> Any:
-        """Return what stands for the quantised features, and takes labels."""
+    def matrix(self, X: Any, max_bin: int, n_groups: int, seed: int) -> Any:
+        """Return what stands for the quantised features, and takes labels.
+
+        All columns are one group: the workers share their rows, and XGBoost draws.
+        """
         return _Spread(X, max_bin, self.cluster)
 
     def booster(self, parameters: Mapping[str, Any], matrix: Any, n_trees: int) -> Any:

@@ -15,7 +15,7 @@ from tllboost.grid.sharing import opened
 
 __all__ = ["OtherProcess", "ProcessDied", "elsewhere"]
 
-_IDLE_SECONDS = 30
+_IDLE_SECONDS = 300  # as joblib's own: the next grid of a notebook finds them warm
 _LOOK_SECONDS = 0.05
 _PARENT_SECONDS = 0.5
 # Cells run side by side: libraries that each took all cores would wait for each other.
