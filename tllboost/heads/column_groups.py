@@ -57,7 +57,7 @@ class ColumnGroups:
         rows = np.asarray(X, np.float32) if few else X
         self.n_features = X.shape[1]
         self.groups = [
-            (columns, quantile_matrix(rows, max_bin, columns))
+            (columns, _quantised(rows, max_bin, columns))
             for columns in map(np.sort, np.array_split(drawn, n_groups))
         ]
 
@@ -128,6 +128,13 @@ class GroupedTrees:
         booster = xgboost.Booster({"nthread": self._parameters.get("nthread", 0)})
         booster.load_model(bytearray(json.dumps(form).encode()))
         return booster
+
+
+def _quantised(X: Any, max_bin: int, columns: NDArray[np.int64]) -> Any:
+    if hasattr(X, "blocks"):
+        return quantile_matrix(X, max_bin, columns)
+    # XGBoost asks several times: an array is cut once.
+    return quantile_matrix(np.ascontiguousarray(X[:, columns]), max_bin)
 
 
 def _model(form: dict[str, Any]) -> dict[str, Any]:
