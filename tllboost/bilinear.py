@@ -77,7 +77,12 @@ class Bilinear:
             rows = slice(start, start + step)
             block = np.asarray(right[rows], dtype=np.float32)
             known = None if lengths is None else lengths[rows]
-            scores[:, rows] = self._block(left, products, block, known)
+            # The first touch of new memory costs as much as the product: where there
+            # is one block it is written in its place.
+            out = scores if len(block) == len(right) else None
+            found = self._block(left, products, block, known, out)
+            if found is not scores:
+                scores[:, rows] = found
         return scores
 
     def _products(self, left: Floats) -> Floats:
@@ -90,10 +95,17 @@ class Bilinear:
         return np.concatenate(parts) if parts else left[:0]
 
     def _block(
-        self, left: Floats, products: Floats, right: Floats, lengths: Floats | None
+        self,
+        left: Floats,
+        products: Floats,
+        right: Floats,
+        lengths: Floats | None,
+        out: Floats | None,
     ) -> Floats:
+        """Return all scores of one block, in `out` where there is one product."""
+        one = len(products) == len(left)
         # Added to in place: a pass over all scores takes a tenth of the product.
-        product = _times(products, right)
+        product = _times(products, right, out if one else None)
         parts = []
         if "dot" in self.weights:
             parts.append(product[: len(left)])
@@ -102,7 +114,8 @@ class Bilinear:
             parts.append(product[-len(left) :])
             parts[-1] /= np.where(known > 0, known, 1)
         if "l2" in self.weights:
-            parts.append(self._squares(left, right))
+            alone = not parts
+            parts.append(self._squares(left, right, out if alone else None))
         if not parts:
             parts.append(np.zeros((len(left), len(right)), dtype=np.float32))
         scores, *others = parts
@@ -115,7 +128,7 @@ class Bilinear:
             scores += right @ self.weights["right"]
         return scores
 
-    def _squares(self, left: Floats, right: Floats) -> Floats:
+    def _squares(self, left: Floats, right: Floats, out: Floats | None) -> Floats:
         """Return Σ w (a − b)², both sides seen from the middle of the left one.
 
         So what is subtracted is small; from the only left vector it is nothing.
@@ -126,19 +139,20 @@ class Bilinear:
         if len(left) == 1:
             return alone[None]
         here = left - middle
-        product: Floats = (-2 * weight * here) @ there.T
+        product: Floats = np.matmul(-2 * weight * here, there.T, out=out)
         product += (np.square(here) @ weight)[:, None]
         product += alone
         return product
 
 
-def _times(rows: Floats, right: Floats) -> Floats:
+def _times(rows: Floats, right: Floats, out: Floats | None) -> Floats:
     """Return every row times every right one; of few rows, twice as fast one by one."""
-    product = np.empty((len(rows), len(right)), dtype=np.float32)
+    shape = (len(rows), len(right))
+    product = np.empty(shape, dtype=np.float32) if out is None else out
     if len(rows) > _FEW:
         return np.matmul(rows, right.T, out=product)
-    for row, out in zip(rows, product, strict=True):
-        np.matmul(right, row, out=out)
+    for row, line in zip(rows, product, strict=True):
+        np.matmul(right, row, out=line)
     return product
 
 

@@ -141,7 +141,7 @@ class FittedCell:
         form = getattr(self.scorer.head_, "linear_form", lambda: None)()
         return bilinear(self.scorer.merge, form, n_dims=n_dims)
 
-    def cross_score(self, left: Vectors, right: Vectors) -> NDArray[np.float64]:
+    def cross_score(self, left: Vectors, right: Vectors) -> NDArray[np.floating]:
         """Return the head's score of every left vector with every right one.
 
         A linear head on ``dot``, ``cosdot``, ``l2`` or ``concat`` needs one matrix
@@ -155,7 +155,8 @@ class FittedCell:
 
         Returns
         -------
-        ndarray of shape (n_left, n_right), float64
+        ndarray of shape (n_left, n_right)
+            float32 as the product gives it, float64 of feature rows.
 
         Raises
         ------
@@ -170,10 +171,11 @@ class FittedCell:
             score = self.score(vectors, first, second + len(left))
             return score.reshape(len(left), len(right))
         scores = product.scores(projected, self.project(right))
-        if not np.isfinite(scores).all():
+        # Both ends tell of all between, without a mask of them.
+        if scores.size and not np.isfinite([scores.min(), scores.max()]).all():
             msg = f"head {self.scorer.head!r} gave scores that are not finite numbers"
             raise DataError(msg)
-        return scores.astype(np.float64)
+        return scores
 
     def log_odds(
         self, vectors: Vectors, left: Indices, right: Indices
@@ -183,7 +185,7 @@ class FittedCell:
 
 
 def combined_score(
-    cells: Sequence[FittedCell], scores: Sequence[NDArray[np.float64]]
+    cells: Sequence[FittedCell], scores: Sequence[NDArray[np.floating]]
 ) -> NDArray[np.float64]:
     """Return one score of each pair from those of several cells.
 
@@ -193,7 +195,7 @@ def combined_score(
     Parameters
     ----------
     cells : sequence of FittedCell, length n_cells
-    scores : sequence of ndarray of shape (n_pairs,), float64
+    scores : sequence of ndarray of shape (n_pairs,)
         What :meth:`FittedCell.score` of each gave.
 
     Returns
@@ -202,7 +204,7 @@ def combined_score(
     """
     pairs = list(zip(cells, scores, strict=True))
     if len(pairs) == 1:
-        return pairs[0][1]
+        return np.asarray(pairs[0][1], dtype=np.float64)
     calibrated = [cell.scorer.calibration_.log_odds(score) for cell, score in pairs]
     return np.mean(calibrated, axis=0)
 
