@@ -29,6 +29,8 @@ class ClusterGrower:
     cluster : Cluster
     """
 
+    is_bounded = False
+
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
 

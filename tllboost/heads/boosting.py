@@ -27,6 +27,7 @@ from tllboost.heads.base import (
 )
 from tllboost.heads.growing import grower
 from tllboost.heads.quantising import choose_bins
+from tllboost.heads.sampling import Training, within_memory
 
 __all__ = ["XGBoostHead", "XGBoostRankHead"]
 
@@ -120,6 +121,9 @@ class XGBoostHead(PairHead):
     ) -> XGBoostHead:
         """Grow trees on the training pairs until validation gains no more.
 
+        Of more pairs than half a gigabyte holds the bins of, as many are drawn, unless
+        a cluster grows the trees.
+
         Parameters
         ----------
         X : array-like or PairFeatures of shape (n_pairs, n_features)
@@ -135,7 +139,10 @@ class XGBoostHead(PairHead):
         if self.start in _COSINES and not hasattr(X, "cosine"):
             msg = f"start={self.start!r} needs PairFeatures, which know the vectors"
             raise UsageError(msg)
-        y = np.asarray(y)
+        side = Training(X, np.asarray(y), sample_weight, query)
+        if grower().is_bounded:
+            side = within_memory(side, value_bytes=1, seed=self.random_state)
+        X, y, sample_weight, query = side
         bins = self.max_bin or choose_bins(*X.shape)
         n_groups = max(1, min(X.shape[1], round(1 / self.colsample_bytree)))
         matrix = grower().matrix(X, bins, n_groups, self.random_state)

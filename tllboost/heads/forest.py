@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.naive_bayes import GaussianNB
 
 from tllboost.heads.base import PairHead
+from tllboost.heads.sampling import Training, fits_memory, within_memory
 from tllboost.heads.trees import Trees
 
 __all__ = ["NaiveBayesHead", "RandomForestHead"]
 
-_MOST_BYTES = 2**29
 _PARTS = 10
 
 
@@ -62,46 +63,29 @@ class RandomForestHead(PairHead):
         Of more pairs than half a gigabyte holds the features of, each tenth of the
         trees sees as many as that holds, drawn anew.
         """
-        y, n_pairs = np.asarray(y), len(X)
-        n_seen = max(1, _MOST_BYTES // (4 * X.shape[1]))
-        n_parts = 1 if n_pairs <= n_seen else min(_PARTS, self.n_estimators)
-        rng = np.random.default_rng(self.random_state)
+        every = Training(X, np.asarray(y), sample_weight)
+        n_parts = 1 if fits_memory(every) else min(_PARTS, self.n_estimators)
+        edges = [self.n_estimators * part // n_parts for part in range(n_parts + 1)]
         parts = []
-        for part in range(n_parts):
-            some, label, weight = X, y, sample_weight
-            if n_parts > 1:
-                rows = np.sort(rng.choice(n_pairs, n_seen, replace=False))
-                some = X.take(rows) if hasattr(X, "blocks") else X[rows]
-                label = y[rows]
-                weight = None if sample_weight is None else sample_weight[rows]
-            n_trees = self.n_estimators * (part + 1) // n_parts
-            n_trees -= self.n_estimators * part // n_parts
-            parts.append(self._grow(some, label, weight, n_trees, part))
+        for part, (first, end) in enumerate(pairwise(edges)):
+            seed = None if self.random_state is None else self.random_state + part
+            some = within_memory(every, seed=seed)
+            parts.append(self._grow(some, end - first, seed))
         self.trees_ = Trees.joined(parts)
         self.n_features_in_ = X.shape[1]
         return self
 
-    def _grow(
-        self,
-        X: Any,
-        y: NDArray[np.integer],
-        weight: NDArray[np.float64] | None,
-        n_trees: int,
-        part: int,
-    ) -> Trees:
-        features = _columns(X)
+    def _grow(self, some: Training, n_trees: int, seed: int | None) -> Trees:
+        features = _columns(some.features)
         # scikit-learn takes values less than 1e-7 apart for equal, so they are brought
         # to the size of one; a power of two leaves all their digits as they are.
         largest = float(max(features.max(), -features.min())) or 1.0
         unit = 2.0 ** round(np.log2(largest))
         features /= unit
         forest = ExtraTreesClassifier(**self.get_params(), bootstrap=True)
-        forest.set_params(
-            n_estimators=n_trees, max_samples=self._n_drawn(len(features), weight)
-        )
-        if self.random_state is not None:
-            forest.set_params(random_state=self.random_state + part)
-        forest.fit(features, y, sample_weight=weight)
+        n_drawn = self._n_drawn(len(features), some.weight)
+        forest.set_params(n_estimators=n_trees, max_samples=n_drawn, random_state=seed)
+        forest.fit(features, some.label, sample_weight=some.weight)
         trees = Trees.of(forest)
         return trees._replace(threshold=trees.threshold * unit)
 

@@ -18,7 +18,15 @@ _WIDE = 2_000_000
 
 
 class Grower(Protocol):
-    """What quantises features and grows trees on them."""
+    """What quantises features and grows trees on them.
+
+    Attributes
+    ----------
+    is_bounded : bool
+        Whether one process holds all bins: it then gets no more pairs than fit.
+    """
+
+    is_bounded: bool
 
     def matrix(self, X: Any, max_bin: int, n_groups: int, seed: int) -> Any:
         """Return the quantised features, which take labels as XGBoost's do.
@@ -40,6 +48,8 @@ class _Here:
     The matrix of the last PairFeatures is kept as long as these are: the boosted heads
     of one merge share it.
     """
+
+    is_bounded = True
 
     def __init__(self) -> None:
         self._last: tuple[Any, tuple[int, ...], Any] | None = None

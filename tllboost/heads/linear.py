@@ -7,7 +7,7 @@ few pairs and many columns: on TLL that choice alone moved top-2 between 0.47 an
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from tllboost.heads.base import (
     cosine_of,
     refuse_lost,
 )
+from tllboost.heads.sampling import Training, fits_memory, within_memory
 from tllboost.heads.squared_hinge import SquaredHinge
 
 __all__ = ["LinearHead", "LinearSVMHead", "LogisticHead"]
@@ -72,9 +73,11 @@ class LinearHead(PairHead):
         *,
         sample_weight: NDArray[np.float64] | None = None,
         validation: Validation | None = None,
-        **_: Any,
+        **_ignored: Any,
     ) -> LinearHead:
         """Fit on the training pairs, choosing on validation.
+
+        Of more pairs than half a gigabyte holds the features of, as many are drawn.
 
         Parameters
         ----------
@@ -83,7 +86,8 @@ class LinearHead(PairHead):
         sample_weight : ndarray of shape (n_pairs,) or None
         validation : Validation or None
         """
-        held_out = None if validation is None else _with_cosine(validation.features)
+        X, y, sample_weight, _ = within_memory(Training(X, y, sample_weight))
+        held_out = None if validation is None else _scored(validation)
         best = np.inf
         if validation is not None and hasattr(X, "cosine"):
             # The baseline itself: no step may be worse, however training was drawn.
@@ -103,8 +107,8 @@ class LinearHead(PairHead):
             for strength, model in self._path(features, y, sample_weight, validation):
                 coef = model.coef_[0] / scale
                 intercept = float(model.intercept_[0] - coef @ shift)
-                if validation is not None:
-                    losses.append(validation.loss(held_out @ coef + intercept))
+                if validation is not None and held_out is not None:
+                    losses.append(validation.loss(held_out(coef) + intercept))
                 if not losses or losses[-1] < best:
                     best = losses[-1] if losses else 0.0
                     self._keep(X, coef, intercept)
@@ -191,6 +195,25 @@ class LinearSVMHead(LinearHead):
 
     def _estimator(self) -> Any:
         return SquaredHinge()
+
+
+def _scored(
+    validation: Validation,
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return what multiplies validation features, the cosine with them, by weights."""
+    X = validation.features
+    if fits_memory(Training(X, validation.label)):
+        features = _with_cosine(X)
+        return lambda coef: features @ coef
+    cosine = X.cosine() if hasattr(X, "cosine") else None
+
+    def by_blocks(coef: NDArray[np.float64]) -> NDArray[np.float64]:
+        weights = coef[: X.shape[1]]
+        blocks = X.blocks() if hasattr(X, "blocks") else [X]
+        score = np.concatenate([block @ weights for block in blocks])
+        return score if cosine is None else score + coef[-1] * cosine
+
+    return by_blocks
 
 
 def _with_cosine(X: Any) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from tllboost.heads.base import (
     refuse_lost,
 )
 from tllboost.heads.dense import layer_arrays, read_layers, run_layers
+from tllboost.heads.sampling import Training, within_memory
 from tllboost.merges import Layer
 
 __all__ = ["MLPHead"]
@@ -92,11 +93,16 @@ class MLPHead(PairHead):
         *,
         sample_weight: NDArray[np.float64] | None = None,
         validation: Validation | None = None,
-        **_: Any,
+        **_ignored: Any,
     ) -> MLPHead:
-        """Train; keep the best epoch on validation, or the last without one."""
+        """Train; keep the best epoch on validation, or the last without one.
+
+        Of more pairs than half a gigabyte holds the features of, as many are drawn.
+        """
         import torch
 
+        side = Training(X, np.asarray(y), sample_weight)
+        X, y, sample_weight, _ = within_memory(side, seed=self.random_state)
         features = np.array(X, dtype=np.float32)
         shift, scale = features.mean(axis=0), features.std(axis=0)
         scale[scale < 1e-9] = 1.0
@@ -107,13 +113,17 @@ class MLPHead(PairHead):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             network = self._network(features.shape[1])
+            features -= shift
+            features /= scale
             columns = (
-                (features - shift) / scale,
+                features,
                 np.asarray(y),
                 weight / weight.mean(),
                 _offset(self.baseline_, X),
             )
-            tensors = [torch.from_numpy(c.astype(np.float32)) for c in columns]
+            tensors = [
+                torch.from_numpy(c.astype(np.float32, copy=False)) for c in columns
+            ]
             best, since = np.inf, 0
             for _epoch in self._epochs(network, *tensors):
                 layers = _layers(network, shift, scale)
