@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as reference
 
+from tllboost import metrics
 from tllboost.metrics import (
     BINARY_METRICS,
     LOWER_IS_BETTER,
@@ -289,6 +290,20 @@ def test_intervals_of_ranking_metrics_hold_the_true_value() -> None:
     runs = [ranking_figures(*ranked_queries(seed, 80)) for seed in range(300)]
     for name, share in coverage(truth, runs).items():
         assert 0.9 <= share <= 0.99, name
+
+
+def test_resamples_of_very_many_rows_are_those_of_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pairs, queries = noisy_pairs(0, 3_000), ranked_queries(0, 3_000)
+    few = binary_figures(*pairs) | ranking_figures(*queries)
+    monkeypatch.setattr(metrics, "_MANY", 0)
+    many = binary_figures(*pairs) | ranking_figures(*queries)
+    for name, figure in few.items():
+        assert many[name].value == figure.value
+        width = np.ptp(interval(figure.resampled))
+        apart = np.abs(many[name].resampled - figure.resampled).max()
+        assert apart < 0.02 * width, name
 
 
 def test_queries_of_one_component_widen_the_interval() -> None:
