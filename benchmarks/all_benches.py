@@ -1,0 +1,54 @@
+"""Run every bench_*.py in turn, as ``make bench`` does, and note how long each took.
+
+A script that fails does not keep the others from running; the exit code tells of it.
+Name scripts to run only those: ``python benchmarks/all_benches.py bench_rank``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench import RESULTS, written
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE / "bench_page.py"
+MOST = 20 * 60.0
+
+
+def scripts(names: list[str]) -> list[Path]:
+    """Return the scripts of these names, all but the page's where there are none."""
+    every = [path for path in sorted(HERE.glob("bench_*.py")) if path != PAGE]
+    return [path for path in every if not names or path.stem in names]
+
+
+def main() -> int:
+    """Run them, write the page, and return the exit code."""
+    names = sys.argv[1:]
+    seconds: dict[str, float] = {}
+    failed = []
+    for script in scripts(names):
+        started = time.monotonic()
+        if subprocess.run([sys.executable, script], check=False).returncode:
+            failed.append(script.name)
+        seconds[script.stem] = time.monotonic() - started
+        print(f"{script.name}: {seconds[script.stem]:.0f} s", flush=True)
+    if not names:
+        record = {
+            "kind": "total",
+            "name": "total",
+            "at_most": MOST,
+            "seconds": seconds,
+            "failed": failed,
+            "notes": [],
+        }
+        written(record, RESULTS)
+    subprocess.run([sys.executable, PAGE], check=True)
+    print(f"{sum(seconds.values()) / 60:.1f} minutes; failed: {failed or 'none'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
