@@ -51,9 +51,7 @@ reliability: $(STAMP) ## Count faults survived and write docs/reliability.md
 	$(BIN)/python benchmarks/reliability_page.py
 
 bench: $(STAMP) ## Measure us and others side by side: results/bench (20 minutes)
-	@failed=0; for script in benchmarks/bench_*.py; do \
-	  [ $$script = benchmarks/bench_page.py ] || $(BIN)/python $$script || failed=1; \
-	done; $(BIN)/python benchmarks/bench_page.py; exit $$failed
+	$(BIN)/python benchmarks/all_benches.py
 
 docs: $(STAMP) ## Write docs/commands.md and the outputs that the guides show
 	$(BIN)/python benchmarks/commands_page.py

@@ -15,7 +15,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from bench import compare, options
+from bench import compare, limit, options
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TLLBOOST = (sys.executable, "-m", "tllboost")
@@ -141,7 +141,6 @@ def main() -> None:
             return output(sys.executable, plain, weights, trees, *new)
 
         common = {"check": same_score, "runs": said.runs, "folder": said.folder}
-        told = "a torch + timm + xgboost script"
         compare(
             "cold_start_score",
             ours,
@@ -151,16 +150,16 @@ def main() -> None:
             profile="of the time that imports take (-X importtime), six tenths go to "
             "SciPy, pandas and scikit-learn, which XGBoost and the bases of our "
             "estimators bring",
-            peer_is=told,
+            peer_is="a torch + timm + xgboost script",
             **common,
         )
-        compare(
+        limit(
             "cold_start_score_stored",
             again,
-            peer,
-            what="the same where the store has both vectors",
-            peer_is=told,
-            **common,
+            at_most=None,
+            runs=said.runs,
+            what="`tllboost score` of two pictures whose vectors the store has",
+            folder=said.folder,
         )
 
 

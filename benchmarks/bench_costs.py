@@ -90,6 +90,9 @@ def main() -> None:
     small = said.quick
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        # What starts once, processes and libraries, is no cost of the first size.
+        vectorizing(folder / "first", [3])
+        grid(folder, [40], 16, HEADS)
         curve(
             "costs-vectorize",
             ("pictures", *COLUMNS),

@@ -1,9 +1,9 @@
 """Ten folds of a cell against one fit of it.
 
-Each cell of half the Holidays shape (2,072 pairs, 2,048 columns, `l1`) is run under the
-protocol of ten folds and under the hold-out protocol: as a user runs it, from the start
-of the command to its results; and again where the worker processes are warm already,
-which leaves hardly more than the fits.
+Each cell of a quarter of the Holidays shape (1,036 pairs, 2,048 columns, `l1`) is run
+under the protocol of ten folds and under the hold-out protocol: as a user runs it, from
+the start of the command to its results; and again where the worker processes are warm
+already, which leaves hardly more than the fits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from bench import compare, options, written
+from bench import compare, curve, options, timed, written
 from bench_grid import HEADS, Figures, grid, profile
 from holidays_shape import make_shape, make_vectors, write_table, write_vectors
 
@@ -56,10 +56,26 @@ def command(folder: Path, spec: str, protocol: str) -> Figures:
     return {(row["merge"], row["head"]): float(row["roc_auc"]) for row in rows}
 
 
+def growth(folder: Path, sizes: tuple[int, ...], n_dims: int) -> list[list[float]]:
+    """Return pairs, and seconds of one fit and of ten folds, in warm processes."""
+    rows: list[list[float]] = []
+    for n_matches in sizes:
+        shape = make_shape(n_matches)
+        table = write_table(shape, folder)
+        vectors = make_vectors(shape, 0, n_dims)
+        spec = write_vectors(vectors, folder / f"network{n_matches}.npz")
+        one, folds = (
+            timed(partial(grid, folder, table, spec, MERGE, protocol))[1]["wall"]
+            for protocol in (HOLDOUT, KFOLD)
+        )
+        rows.append([len(shape.label), one, folds, folds / one])
+    return rows
+
+
 def main() -> None:
     """Measure."""
     said = options(__doc__)
-    n_matches, n_dims = (200, 64) if said.quick else (1_036, 2_048)
+    n_matches, n_dims = (200, 64) if said.quick else (518, 2_048)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shape = make_shape(n_matches)
@@ -94,6 +110,15 @@ def main() -> None:
             )
             told = f"{WHY}; {profile(spent)}" if spent else WHY
             written(record | {"profile": told}, said.folder)
+        sizes = (60, 120) if said.quick else (518, 1_036, 2_072)
+        curve(
+            "folds-curve",
+            ("pairs", "one fit, s", "ten folds, s", "times"),
+            growth(folder, sizes, n_dims),
+            what=f"One fit and ten folds of {len(HEADS)} cells, in warm processes",
+            notes=["More pairs leave less to share: the fits outweigh all else."],
+            folder=said.folder,
+        )
 
 
 WHY = (

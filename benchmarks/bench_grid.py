@@ -171,9 +171,9 @@ def profile(spent: Counter[str]) -> str:
     total = spent.total()
     shares = ", ".join(f"{h} {s / total:.0%}" for h, s in spent.most_common())
     return (
-        f"of the seconds in fits and scores: {shares}. The forest is scikit-learn's, "
-        "whose time is sorting inside 300 trees; of xgboost's, half is histograms of "
-        "all columns, tree after tree, and a fifth the quantisation"
+        f"of the seconds in fits and scores: {shares}. Of the forest's, two thirds are "
+        "scikit-learn's trees and the rest what it does around each; of xgboost's, a "
+        "quarter is the quantisation, the rest a booster a tree"
     )
 
 

@@ -41,6 +41,7 @@ def page(records: list[Record]) -> str:
     parts += [_curve(record) for record in curves]
     parts += _section("Not reached, and why", missed(records), _profile)
     parts += _section("Notes", [r for r in records if r["notes"]], _notes)
+    parts += [_total(record) for record in records if record["kind"] == "total"]
     parts.append(_made_with(records))
     return "\n".join(parts)
 
@@ -98,7 +99,7 @@ def reached(record: Record) -> bool | None:
         verdicts.append(record["ratio"]["median"] >= record["bar"])
     if record.get("memory_bar") is not None:
         verdicts.append(record["memory_ratio"] >= record["memory_bar"])
-    if record.get("at_most") is not None:
+    if record.get("at_most") is not None and "wall" in record:
         verdicts.append(record["wall"]["median"] <= record["at_most"])
     if record.get("memory_at_most_mb") is not None:
         verdicts.append(record["peak_mb"]["ours"] <= record["memory_at_most_mb"])
@@ -160,6 +161,17 @@ def _section(title: str, records: list[Record], line: Any) -> list[str]:
     if not records:
         return []
     return [f"## {title}\n", *map(line, records), ""]
+
+
+def _total(record: Record) -> str:
+    seconds = record["seconds"]
+    rows = [[f"`{name}`", f"{one:.0f}"] for name, one in seconds.items()]
+    total, most = sum(seconds.values()), record["at_most"]
+    verdict = "reached" if total <= most else "**NOT reached**"
+    rows.append([f"all; at most {most:.0f}", f"{total:.0f}, {verdict}"])
+    if record["failed"]:
+        rows.append(["failed", ", ".join(record["failed"])])
+    return f"## How long `make bench` took\n\n{_table(('script', 'seconds'), rows)}"
 
 
 def _made_with(records: list[Record]) -> str:

@@ -234,12 +234,12 @@ def main() -> None:
         )
         if said.quick:
             return
-        both = [("loop", plain_loop, 1.5), ("loader", loader_loop, 1.5)]
+        plain = [("loop", plain_loop, 1.5)]
         vit = timm_network("vit_base_patch32_224", folder)
-        measure("vit-b32", vit, few, folder, both, what="ViT-B/32", **how)
+        measure("vit-b32", vit, few, folder, plain, what="ViT-B/32", **how)
         del vit
         clip = clip_network("RN50", folder)
-        measure("clip-rn50", clip, few, folder, both, what="CLIP RN50", **how)
+        measure("clip-rn50", clip, few, folder, plain, what="CLIP RN50", **how)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from multiprocessing.util import Finalize
 from typing import Any
 
 from tllboost.grid.sharing import opened
@@ -31,11 +32,20 @@ _ONE_THREAD = dict.fromkeys(
 _idle: list[Any] = []
 # A fork can't use those of its parent, and must not end them either.
 _of_the_parent: list[Any] = []
+# Whether they end with this process, too, where it is itself one of multiprocessing's.
+_end_with_this: list[bool] = []
 
 
 def _leave_to_the_parent() -> None:
     _of_the_parent.extend(_idle)
     _idle.clear()
+    _end_with_this.clear()
+
+
+def _end_idle() -> None:
+    """End the idle processes: the end of this one would wait until they are tired."""
+    while _idle:
+        _idle.pop().shutdown(kill_workers=True)
 
 
 if hasattr(os, "register_at_fork"):
@@ -123,6 +133,10 @@ class OtherProcess:
         if self._executor is not None:
             _idle.append(self._executor)
             self._executor = None
+            if not _end_with_this:
+                # Unlike atexit, this is called in multiprocessing's processes as well.
+                Finalize(None, _end_idle, exitpriority=100)
+                _end_with_this.append(True)
 
     def _start(self) -> None:
         from joblib.externals.loky import ProcessPoolExecutor
