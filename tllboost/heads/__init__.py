@@ -34,7 +34,8 @@ HEADS = Registry(
             "tllboost.heads.forest:NaiveBayesHead", "Gaussian naive Bayes"
         ),
         "random-forest": Entry(
-            "tllboost.heads.forest:RandomForestHead", "random forest of 300 trees"
+            "tllboost.heads.forest:RandomForestHead",
+            "random forest of 300 trees, cut points drawn",
         ),
         "xgboost": Entry(
             "tllboost.heads.boosting:XGBoostHead",
