@@ -1,0 +1,107 @@
+"""Training the pocket network: pictures by formula, slices, the file that comes out."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "pocket"
+
+
+@pytest.fixture
+def pocket(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return what imports a module of the folder, whose names are common ones."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib
+
+
+@pytest.fixture
+def bank(pocket: ModuleType, tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    pictures = pocket.import_module("pictures")
+    made = pictures.make_bank(24, seed=3, size=32, cache=tmp_path, n_workers=1)
+    return np.array(made[0]), made[1]
+
+
+def test_the_same_seed_gives_the_same_pictures(
+    pocket: ModuleType, tmp_path: Path, bank: tuple[np.ndarray, np.ndarray]
+) -> None:
+    make_bank = pocket.import_module("pictures").make_bank
+    for seed, is_same in ((3, True), (4, False)):
+        cache = tmp_path / str(seed)
+        again, _ = make_bank(24, seed=seed, size=32, cache=cache, n_workers=1)
+        assert (again == bank[0]).all() == is_same
+
+
+def test_every_family_makes_pictures_that_are_not_blank(
+    pocket: ModuleType,
+) -> None:
+    pictures = pocket.import_module("pictures")
+    for family, name in enumerate(pictures.FAMILIES):
+        scenes = np.stack([pictures._scene((0, i, family, 32)) for i in range(6)])
+        assert scenes.shape == (6, 2, 32, 32, 3)
+        assert np.median(scenes.std(axis=(2, 3)).max(axis=-1)) > 4, name
+
+
+def test_views_of_a_picture_differ_and_stay_in_range(
+    pocket: ModuleType, bank: tuple[np.ndarray, np.ndarray]
+) -> None:
+    torch = pytest.importorskip("torch")
+    augment = pocket.import_module("augment")
+    pictures = torch.from_numpy(bank[0][:, 0]).movedim(-1, 1).float() / 255
+    rng, strength = torch.Generator().manual_seed(0), augment.Strength()
+    things = [
+        augment.instance_views(pictures, pictures, 24, strength, rng) for _ in range(2)
+    ]
+    looks = augment.look_views(pictures, 24, strength, rng)
+    for views in (*things, looks):
+        assert views.shape == (24, 3, 24, 24)
+        assert 0 <= float(views.min()) <= float(views.max()) <= 1
+    assert (things[0] - things[1]).abs().mean() > 0.05
+
+
+def test_onnx_runtime_gives_the_vectors_of_torch(
+    pocket: ModuleType, tmp_path: Path, bank: tuple[np.ndarray, np.ndarray]
+) -> None:
+    torch = pytest.importorskip("torch")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    whiten, export = (pocket.import_module(one) for one in ("whiten", "export"))
+    net = pocket.import_module("net").PocketNet(widths=(4, 8, 8, 16), n_dims=8).eval()
+    layout = whiten.whitening(net, bank[0], 64)
+    file = tmp_path / "net.onnx"
+    export.write_onnx(net, layout, file, size=64)
+    pixels = np.random.default_rng(0).normal(size=(3, 3, 64, 64)).astype(np.float32)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (vectors,) = session.run(["output"], {"pixels": pixels})
+    with torch.no_grad():
+        instance, _ = net(torch.from_numpy(pixels))
+        parts = whiten.parts(net.body(torch.from_numpy(pixels)))
+        looks = torch.nn.functional.normalize(parts @ layout[0].T + layout[1])
+        looks *= export.LAYOUT_LENGTH
+        wanted = torch.cat([instance, looks], dim=1).numpy()
+    np.testing.assert_allclose(vectors, wanted, atol=1e-2)
+
+
+def test_a_training_in_slices_ends_where_one_at_once_does(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("tqdm")
+    pytest.importorskip("onnx")
+
+    def train(out: str, *more: str) -> str:
+        command = [sys.executable, str(FOLDER / "train.py"), "--out", out]
+        command += ["--steps=2", "--scenes=8", f"--cache={tmp_path}", *more]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    whole = train("a.onnx").split("sha256 ")[1]
+    first = train("b.onnx", "--minutes=0")
+    assert "2 steps to go: --resume" in first
+    assert train("b.onnx", "--resume").split("sha256 ")[1] == whole
