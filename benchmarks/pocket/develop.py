@@ -51,8 +51,8 @@ def development(vectorizer: OnnxVectorizer, cache: Path) -> dict[str, float]:
     """
     size = vectorizer.preprocessing.size[0]
     bank, _ = make_bank(1000, seed=_SEED, size=128, cache=cache)
-    drawn = torch.from_numpy(bank[:_N_DRAWN]).float().div(255).movedim(-1, 2)
-    clutter = torch.from_numpy(bank[500:600, 0]).float().div(255).movedim(-1, 1)
+    drawn = torch.from_numpy(np.array(bank[:_N_DRAWN])).float().div(255).movedim(-1, 2)
+    clutter = torch.from_numpy(np.array(bank[500:600, 0])).float().div(255).movedim(-1, 1)
     seen = _photographs(size)
     rng, strength = torch.Generator().manual_seed(_SEED), Strength()
     half = len(seen) // 2
