@@ -115,7 +115,7 @@ def test_limits_and_curves_stand_on_the_page() -> None:
     assert "| exponent | 1.00 |" in text
 
 
-@pytest.mark.parametrize("name", ["bench_rank", "bench_vectorize"])
+@pytest.mark.parametrize("name", ["bench_pocket", "bench_rank", "bench_vectorize"])
 def test_scripts_run_with_tiny_sizes(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"]
     subprocess.run(

@@ -383,7 +383,7 @@ def test_demo_runs_the_whole_path_and_then_reuses_it(run: Run, tmp_path: Path) -
     second = run(*arguments)
     assert second.returncode == 0, second.stderr
     assert "0 vectors computed, 180 reused" in second.stderr
-    assert "15 of 15 cells are finished already" in second.stderr
+    assert "30 of 30 cells are finished already" in second.stderr
     assert second.stdout == first.stdout
 
 

@@ -57,6 +57,7 @@ def complete(line: str) -> list[str]:
         ("tllboost grid -p tri", {"triplet"}),
         ("tllboost grid -p triplet/con", {"triplet/contrastive"}),
         ("tllboost grid -v pix", {"pixels"}),
+        ("tllboost grid -v poc", {"pocket"}),
         ("tllboost grid -v classic+pi", {"classic+pixels"}),
         ("tllboost vectorize x -v onn", {"onnx:"}),
         ("tllboost grid --protocol ", set(PROTOCOLS)),

@@ -87,7 +87,7 @@ def test_print_config_tells_the_defaults_and_runs_nothing(
     assert done.stderr == ""
     assert not out.exists()
     printed = tomllib.loads(done.stdout)
-    assert printed["vectorizer"] == ["classic"]
+    assert printed["vectorizer"] == ["classic", "pocket"]
     assert printed["merge"] == ["dot", "cosdot", "l1", "l2"]
     assert printed["head"] == ["mlp"]
     sizes = printed["others"], printed["metric"], printed["gallery"]

@@ -12,6 +12,7 @@ from conftest import Done, Run, write_picture
 
 from tllboost.cli.json_text import json_text
 from tllboost.scenes import make_scenes
+from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
 
 @pytest.fixture
@@ -58,8 +59,10 @@ def test_grid_tells_what_came_out(run: Run, tmp_path: Path) -> None:
     assert done.returncode == 4, done.stderr
     told = strict(done)
     assert isinstance(told, dict)
-    assert (told["metric"], told["protocol"], told["n_run"]) == ("top2", "holdout", 2)
-    assert [cell["head"] for cell in told["cells"]] == ["cosine", "naive-bayes"]
+    assert (told["metric"], told["protocol"], told["n_run"]) == ("top2", "holdout", 4)
+    cells = [(cell["vectorizer"], cell["head"]) for cell in told["cells"]]
+    heads = ("cosine", "naive-bayes")
+    assert cells == [(name, one) for name in DEFAULT_VECTORIZERS for one in heads]
     assert told["chosen"] in told["cells"]
     assert told["failures"][0]["where"] == str(bad)
     assert told["exit_code"] == 4

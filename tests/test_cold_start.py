@@ -101,6 +101,7 @@ def bundle_of(spec: str, folder: Path) -> Path:
     [
         "onnx:{}/mobilenetv2.onnx",
         "timm:mobilenetv2_100@{}/mobilenetv2_100.safetensors?size=64",
+        "pocket",
     ],
 )
 def test_score_opens_no_network_without_need_and_torch_never(

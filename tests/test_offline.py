@@ -48,7 +48,7 @@ def test_nothing_but_a_hub_model_opens_a_connection(tmp_path: Path) -> None:
     bundle = save(tmp_path / "best.tllb", classifier, 3)
     write_npz(tmp_path / "net.npz")
     picture = write_picture(tmp_path / "a.png", seed=1)
-    vectorizers = ("-v", "classic", "-v", f"onnx:{network}")
+    vectorizers = ("-v", "classic", "-v", "pocket", "-v", f"onnx:{network}")
     for arguments in (
         ("vectorize", picture, *vectorizers, "--store", tmp_path / "store"),
         ("score", bundle, picture, picture),

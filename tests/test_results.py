@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = sorted(path.parent for path in ROOT.glob("results/*/run.toml"))
 REPORTED = [ROOT / "results" / name for name in ("tll", "demo")]
+POCKET_SETS = ("tll", "dvd-covers", "ukbench")
 FIGURE = re.compile(r"(?<![\w.])[+-]?\d\.\d{3}(?!\d)")
 
 
@@ -107,3 +108,23 @@ def test_each_report_shows_the_figures_of_its_files(run: Path) -> None:
             assert figures == pytest.approx(told, abs=1e-4)
     # Pictures of people are nobody's to publish: the demo's alone are shown.
     assert (shown["gallery"] is not None) == (run.name == "demo")
+
+
+def test_the_page_of_pocket_is_what_its_files_make() -> None:
+    module = script("pocket_page")
+    assert (module.OUT / "README.md").read_text("utf-8") == module.page(module.OUT)
+
+
+def test_pocket_is_worth_its_bytes() -> None:
+    """Better than classic on two of three sets; both together, on the mean."""
+    module = script("pocket_page")
+    rows = module.rows_of(module.OUT / "differences.csv")
+    sides = {
+        (row["vectorizer"], row["other"], row["set"]): module.side(row)
+        for row in rows
+        if row["metric"] == "top2"
+    }
+    alone = [sides["pocket", "classic", name] for name in POCKET_SETS]
+    assert sum(one > 0 for one in alone) >= 2
+    assert sides["pocket", "classic", "mean"] > 0
+    assert sides["classic+pocket", "classic", "mean"] > 0

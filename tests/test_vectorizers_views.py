@@ -28,7 +28,8 @@ OPTIONS = [
     "views=grey,whole",
     "trim=true&flip=true&views=whole,centre",
 ]
-KINDS = ["classic", "onnx", "onnx cells", "timm", "timm-grid", "clip", "clip-grid"]
+KINDS = ["classic", "pocket", "onnx", "onnx cells", "timm", "timm-grid", "clip"]
+KINDS += ["clip-grid"]
 NETWORKS = [kind for kind in KINDS if kind != "classic"]
 ARCH = "tllboost-test-views"
 SMALL = "mobilenetv3_small_050"
@@ -46,6 +47,7 @@ class Files(NamedTuple):
         kind, _, cells = kind.partition(" ")
         named = {
             "classic": "classic",
+            "pocket": "pocket",
             "onnx": f"onnx:{self.onnx}",
             "timm": f"timm:{SMALL}@{self.timm}",
             "timm-grid": f"timm-grid:{SMALL}@{self.timm}",

@@ -37,7 +37,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    vectorizer : str or Vectorizer, default="classic"
+    vectorizer : str or Vectorizer, default="pocket"
         A name as on the command line (``tllboost list vectorizers``), or an object.
     projection : str or Projection, default="none"
         A name as on the command line (``tllboost list projections``), or an object, of
@@ -90,7 +90,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        vectorizer: Any = "classic",
+        vectorizer: Any = "pocket",
         *,
         projection: str | Projection = "none",
         merge: str | MergeFunction = "dot",

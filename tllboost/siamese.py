@@ -38,7 +38,7 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
 
     Parameters
     ----------
-    base : str or Vectorizer, default="classic"
+    base : str or Vectorizer, default="pocket"
         What turns pictures into the vectors to be mapped.
     loss : str or Projection, default="infonce"
         A name as on the command line (``tllboost list projections``), with options or
@@ -82,7 +82,7 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
 
     def __init__(
         self,
-        base: Any = "classic",
+        base: Any = "pocket",
         loss: str | Projection = "infonce",
         *,
         components: int | None = None,

@@ -24,7 +24,7 @@ def complete_vectorizer(incomplete: str) -> Offers:
     from tllboost.vectorizers import VECTORIZERS
     from tllboost.vectorizers.networks import NETWORKS
 
-    alone = {"classic", "pixels"}
+    alone = {"classic", "pixels", "pocket"}
     kinds = {
         kind if kind in alone else f"{kind}:": VECTORIZERS[kind].description
         for kind in VECTORIZERS

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
-_VECTORIZERS = ("classic",)
 _MERGES = ("dot", "l1")
 
 
@@ -79,12 +78,13 @@ def _run(
 ) -> GridResult:
     from tllboost.grid import run_grid
     from tllboost.pairs import read_pairs
+    from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
     table = read_pairs(made.pairs, images=made.pairs.parent)
     with progress_bar(quiet=quiet) as progress:
         return run_grid(
             table,
-            _VECTORIZERS,
+            DEFAULT_VECTORIZERS,
             _MERGES,
             out=out,
             store=store,
@@ -131,9 +131,7 @@ def _score_new_pairs(bundle: Path, made: DemoSet) -> None:
 def _suggest(out: Path, made: DemoSet, say: Message) -> None:
     """Show the commands that do the same by hand."""
     folder, bundle = made.pairs.parent, out / "best.tllb"
-    flags = " ".join(
-        [*(f"-v {name}" for name in _VECTORIZERS), *(f"-m {name}" for name in _MERGES)]
-    )
+    flags = " ".join(f"-m {name}" for name in _MERGES)
     say("the same by hand:")
     say(f"  tllboost grid {made.pairs} --images {folder} {flags} --out {out}")
     say(f"  tllboost score {bundle} {made.query} {made.match}")

@@ -88,7 +88,7 @@ def grid(
             "--vectorizer",
             "-v",
             autocompletion=complete_vectorizer,
-            help="Vectorizer, repeatable [classic].",
+            help="Vectorizer, repeatable [classic pocket].",
             rich_help_panel=_TRIED,
         ),
     ] = None,

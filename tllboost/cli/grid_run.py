@@ -35,11 +35,12 @@ def resolved(options: Options) -> Options:
     from tllboost.grid.plan import DEFAULT_HEADS, DEFAULT_MERGES
     from tllboost.grid.suits import with_options
     from tllboost.splits import Protocol
+    from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
     usual, sizes = Protocol(), {"components": options["components"]}
     sizes["depth"] = options["depth"]
     named = bool(options["cell"])
-    vectorizers = options["vectorizer"] or ([] if named else ["classic"])
+    vectorizers = options["vectorizer"] or ([] if named else DEFAULT_VECTORIZERS)
     if options["weights"] is not None:
         vectorizers = with_weights(vectorizers, options["weights"])
     is_2017 = options["protocol"] == "holidays2017"

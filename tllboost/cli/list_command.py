@@ -17,6 +17,7 @@ from tllboost.cli.options import Json
 __all__ = ["add_to"]
 
 _NONE_NEEDED = "none needed"
+_BUILT_IN = "built in"
 _YOUR_FILE = "your file"
 _HUB_OR_FILE = "hub or file"
 _IN_CACHE, _TO_DOWNLOAD = "in the cache", "to download"
@@ -49,7 +50,7 @@ _OPTIONS = (
     ("KIND?views=whole,centre,grey", "a vector a view, side by side"),
     ("KIND?cells=3", "of clip-grid, timm-grid and onnx: 3 x 3 squares of the map"),
 )
-_WEIGHTS = {"classic": _NONE_NEEDED, "pixels": _NONE_NEEDED}
+_WEIGHTS = {"classic": _NONE_NEEDED, "pixels": _NONE_NEEDED, "pocket": _BUILT_IN}
 _WEIGHTS |= {"onnx": _YOUR_FILE, "vectors": _YOUR_FILE}
 
 
@@ -129,7 +130,8 @@ def _vectorizers() -> list[Row]:
         # A description begins with the spelling, which says more than the kind alone.
         name, _, text = VECTORIZERS[kind].description.partition(": ")
         weights = _WEIGHTS.get(kind, _HUB_OR_FILE)
-        n_dims = make_vectorizer(kind).n_dims if weights == _NONE_NEEDED else None
+        here = weights in (_NONE_NEEDED, _BUILT_IN)
+        n_dims = make_vectorizer(kind).n_dims if here else None
         rows.append(Row(name, text, n_dims, weights))
     return [
         *rows,
@@ -152,6 +154,7 @@ def _networks() -> list[Row]:
         for name, network in NETWORKS.items()
     ]
     return [
+        *(row for row in _vectorizers() if row.weights == _BUILT_IN),
         *rows,
         Row("timm:NAME", "any other of timm: timm.list_pretrained()"),
         Row("clip:ARCH:TAG", "any other of open_clip: open_clip.list_pretrained()"),

@@ -35,14 +35,15 @@ def vectorize(
         list[Path], typer.Argument(help="Pictures, and folders with their subfolders.")
     ],
     vectorizer: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--vectorizer",
             "-v",
             autocompletion=complete_vectorizer,
-            help="Name, as `tllboost list vectorizers` shows them; may be repeated.",
+            help="Name, as `tllboost list vectorizers` shows them; may be repeated "
+            "[classic pocket].",
         ),
-    ],
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
@@ -75,7 +76,7 @@ def vectorize(
 
     **Examples**
 
-        tllboost vectorize pictures -v classic
+        tllboost vectorize pictures
         tllboost vectorize left right -v onnx:net.onnx -v classic+onnx:net.onnx
         tllboost vectorize pictures -v timm:resnet50 --weights resnet50.safetensors
         tllboost vectorize pictures -v classic --out classic.npz
@@ -84,9 +85,11 @@ def vectorize(
     """
     from tllboost.picture_names import name_pictures
     from tllboost.store import default_store
+    from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
-    _check_out(out, vectorizer)
-    made = make_vectorizers(vectorizer, weights=weights, device=device, offline=offline)
+    names = vectorizer or DEFAULT_VECTORIZERS
+    _check_out(out, names)
+    made = make_vectorizers(names, weights=weights, device=device, offline=offline)
     pictures = name_pictures(images)
     folder = default_store() if store is None else store
     try:

@@ -35,6 +35,7 @@ from tllboost.pair_table import PairTable
 from tllboost.projections import NONE
 from tllboost.splits import Protocol
 from tllboost.store import VectorStore, default_store
+from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
 __all__ = ["GridResult", "run_grid"]
 
@@ -43,7 +44,7 @@ Message = Callable[[str], None]
 
 def run_grid(
     table: PairTable,
-    vectorizers: Sequence[Any] = ("classic",),
+    vectorizers: Sequence[Any] = DEFAULT_VECTORIZERS,
     merges: Sequence[str] = DEFAULT_MERGES,
     heads: Sequence[str] = DEFAULT_HEADS,
     projections: Sequence[str] = (NONE,),
@@ -78,7 +79,7 @@ def run_grid(
     ----------
     table : PairTable
         From :func:`~tllboost.read_pairs` or :func:`~tllboost.read_groups`.
-    vectorizers : sequence of str or Vectorizer, default=("classic",)
+    vectorizers : sequence of str or Vectorizer, default=("classic", "pocket")
     merges : sequence of str, default=all symmetric ones
     heads : sequence of str, default=all
         The cosine is always measured.
@@ -157,7 +158,7 @@ def run_grid(
     ...     table, heads=["cosine"], out=folder / "out", store=folder / "store"
     ... )
     >>> [(row["head"], row["status"]) for row in result.rows]
-    [('cosine', 'ok')]
+    [('cosine', 'ok'), ('cosine', 'ok')]
     """
     say = message or (lambda _line: None)
     protocol = protocol or Protocol("holdout" if table.split is None else "given")

@@ -12,7 +12,10 @@ from tllboost.vectorizers.base import Vectorizer
 from tllboost.vectorizers.make import make_one
 from tllboost.vectorizers.spec import split_fusion
 
-__all__ = ["VECTORIZERS", "Vectorizer", "make_vectorizer"]
+__all__ = ["DEFAULT_VECTORIZERS", "VECTORIZERS", "Vectorizer", "make_vectorizer"]
+
+DEFAULT_VECTORIZERS = ("classic", "pocket")
+"""What is taken where no other is named: both need nothing but this package."""
 
 VECTORIZERS = Registry(
     "vectorizer",
@@ -36,6 +39,10 @@ VECTORIZERS = Registry(
         "pixels": Entry(
             "tllboost.vectorizers.pixels:PixelVectorizer",
             "pixels: the picture itself, squashed to 32 x 32 (?size=N)",
+        ),
+        "pocket": Entry(
+            "tllboost.vectorizers.pocket:PocketVectorizer",
+            "pocket: a small network inside the package, trained on made pictures",
         ),
         "timm": Entry(
             "tllboost.vectorizers.timm:TimmVectorizer",
@@ -61,10 +68,11 @@ def make_vectorizer(
     Parameters
     ----------
     spec : str or Vectorizer or object
-        ``classic``, ``clip:ARCH:TAG[@FILE]``, ``timm:NAME[@FILE]``, ``onnx:FILE``,
-        ``clip-grid:…`` and ``timm-grid:…`` likewise, ``pixels``, ``vectors:FILE.npz``,
-        ``package.module:Class``, several joined by ``+``; each with options after a
-        question mark: ``onnx:net.onnx?size=160&flip=true&views=whole,grey``.
+        ``classic``, ``pocket``, ``pixels``, ``clip:ARCH:TAG[@FILE]``,
+        ``timm:NAME[@FILE]``, ``clip-grid:…`` and ``timm-grid:…`` likewise,
+        ``onnx:FILE``, ``vectors:FILE.npz``, ``package.module:Class``, several joined
+        by ``+``; each with options after a question mark:
+        ``onnx:net.onnx?size=160&flip=true&views=whole,grey``.
         A vectorizer is returned as it is; any other object with a ``transform`` of
         lists of pictures is wrapped.
     device : str, default="auto"

@@ -54,7 +54,7 @@ class ExportedNetwork:
     Parameters
     ----------
     file : Path
-        The network, as `keep_network` left it.
+        The network, as `keep_network` left it: pictures in, the first output out.
     what : str
         Whose it is, for messages.
     """
@@ -93,7 +93,8 @@ class ExportedNetwork:
 
 
 def _run(session: Any, block: np.ndarray) -> np.ndarray:
-    output: np.ndarray = session.run(["output"], {"pixels": block})[0]
+    pixels = session.get_inputs()[0].name
+    output: np.ndarray = session.run(None, {pixels: block})[0]
     return output
 
 

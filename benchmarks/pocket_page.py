@@ -1,0 +1,231 @@
+"""Write results/pocket/README.md from the files beside it: no figure is typed in.
+
+Run it as ``python benchmarks/pocket_page.py``; ``pocket_table.py`` does, too.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import textwrap
+from pathlib import Path
+
+from results_page import between
+
+from tllboost.vectorizers.pocket import FILE, SHA256, PocketVectorizer
+from tllboost.whole_file import write_text
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "results" / "pocket"
+MEAN = "mean"
+Row = dict[str, str]
+
+HEAD = """\
+# pocket
+
+`pocket` is the network that comes inside the package: {n_dims} numbers a picture,
+{bytes} bytes of weights, trained on made pictures only. What it is and how it was made
+tells its card, [docs/pocket.md](../../docs/pocket.md). Here it stands beside the
+descriptors of `classic`, and beside two networks that others trained on ImageNet's 1.3
+million labelled photographs.
+
+```sh
+python benchmarks/pocket_table.py
+```
+
+The plain cosine of the vectors as they are; nothing is trained on these sets, and none
+of their pictures was seen in training. Share of queries whose match comes first or
+second (top-2), mean of {seeds} seeds, with 95 % intervals by bootstrap over components;
+the mean over the sets counts each the same.
+"""
+
+
+def page(folder: Path) -> str:
+    """Return the whole page."""
+    results = rows_of(folder / "results.csv")
+    apart = rows_of(folder / "differences.csv")
+    sets = list(dict.fromkeys(row["set"] for row in results))
+    head = HEAD.format(
+        n_dims=PocketVectorizer().n_dims,
+        bytes=f"{FILE.stat().st_size:,}",
+        seeds=results[0]["seeds"],
+    )
+    return "\n".join(
+        [
+            head,
+            *by_set(results, sets, "top2"),
+            "",
+            *queries(results, sets),
+            "",
+            "## Differences of pairs",
+            "",
+            "Top-2 of the first less that of the other, on the same candidates. Bold",
+            "excludes zero.",
+            "",
+            *gains(apart, sets, "top2"),
+            "",
+            *verdict(apart),
+            "",
+            "## Other metrics",
+            "",
+            *others(results, sets),
+            "",
+            *trained(folder),
+            *ablation(folder),
+            *speed(folder),
+            "## Made with",
+            "",
+            f"Weights of sha256 `{SHA256}`;",
+            *[", ".join(" ".join(one.values()) for one in rows_of(folder / VERSIONS))],
+            "",
+        ]
+    )
+
+
+VERSIONS = "versions.csv"
+
+
+def rows_of(file: Path) -> list[Row]:
+    """Return the rows of a table."""
+    with file.open(newline="", encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
+
+
+def by_set(rows: list[Row], sets: list[str], metric: str) -> list[str]:
+    """Return a metric of each vectorizer, a column a set."""
+    cells = {(row["vectorizer"], row["set"]): between(row, metric) for row in rows}
+    names = list(dict.fromkeys(row["vectorizer"] for row in rows))
+    lines = [[f"`{name}`", *(cells[name, one] for one in sets)] for name in names]
+    return table(["vectorizer", *sets], lines)
+
+
+def queries(rows: list[Row], sets: list[str]) -> list[str]:
+    """Say how many queries there are, and among how many they look."""
+    told = {
+        row["set"]: f"{row['set']}: {float(row['queries']):.0f} queries a seed among "
+        f"{float(row['candidates']):.1f} candidates"
+        for row in rows
+        if row["queries"]
+    }
+    return [f"- {told[one]}" for one in sets if one in told]
+
+
+def gains(rows: list[Row], sets: list[str], metric: str) -> list[str]:
+    """Return the paired differences of a metric, those clear of zero in bold."""
+    pairs = dict.fromkeys((row["vectorizer"], row["other"]) for row in rows)
+    cells = {
+        (row["vectorizer"], row["other"], row["set"]): row
+        for row in rows
+        if row["metric"] == metric
+    }
+    lines = [
+        [f"`{one}` − `{other}`", *(shown(cells[one, other, name]) for name in sets)]
+        for one, other in pairs
+    ]
+    return table(["", *sets], lines)
+
+
+def shown(row: Row) -> str:
+    """Return a difference with its interval, bold where that excludes zero."""
+    text = between(row, "gain", signed=True)
+    return text if side(row) == 0 else f"**{text}**"
+
+
+def side(row: Row) -> int:
+    """Return 1 where an interval lies above zero, -1 below, 0 where it holds it."""
+    return (float(row["gain_low"]) > 0) - (float(row["gain_high"]) < 0)
+
+
+def verdict(rows: list[Row]) -> list[str]:
+    """Say in words on how many sets one beats the other, and on the mean."""
+    lines = []
+    for one, other in (
+        ("pocket", "classic"),
+        ("classic+pocket", "classic"),
+        ("classic+pocket", "pocket"),
+    ):
+        found = {
+            row["set"]: side(row)
+            for row in rows
+            if (row["vectorizer"], row["other"], row["metric"]) == (one, other, "top2")
+        }
+        mean = WORDS[found.pop(MEAN)]
+        better = sum(value > 0 for value in found.values())
+        worse = sum(value < 0 for value in found.values())
+        lines.append(
+            f"- `{one}` beats `{other}` on {better} of {len(found)} sets with an "
+            f"interval above zero, and falls below it on {worse}; on the mean it is "
+            f"{mean}."
+        )
+    return lines
+
+
+WORDS = {1: "better", 0: "not told apart", -1: "worse"}
+
+
+def others(rows: list[Row], sets: list[str]) -> list[str]:
+    """Return the other metrics, without their intervals."""
+    lines = []
+    for row in rows:
+        values = [f"{float(row[one]):.3f}" for one in ("top1", "mrr", "roc_auc")]
+        lines.append([row["set"], f"`{row['vectorizer']}`", *values])
+    lines.sort(key=lambda line: sets.index(line[0]))
+    return table(["set", "vectorizer", "top-1", "MRR", "ROC AUC"], lines)
+
+
+def trained(folder: Path) -> list[str]:
+    """Return what training recorded of itself."""
+    file = folder / "training.json"
+    if not file.is_file():
+        return []
+    record = json.loads(file.read_text(encoding="utf-8"))
+    chosen = record.pop("chosen_by", "")
+    lines = [[name, _told(value)] for name, value in record.items()]
+    told = textwrap.wrap(chosen, 88)
+    said = ["## How it was trained", "", COMMAND, "", *table(["", ""], lines), ""]
+    return [*said, *told, ""]
+
+
+COMMAND = "`python benchmarks/pocket/train.py`, on two cores:"
+
+
+def _told(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_told, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def ablation(folder: Path) -> list[str]:
+    """Return the table of what was left out."""
+    file = folder / "ablation.csv"
+    if not file.is_file():
+        return []
+    rows = rows_of(file)
+    lines = [list(row.values()) for row in rows]
+    return ["## What mattered", "", *table(list(rows[0]), lines), ""]
+
+
+def speed(folder: Path) -> list[str]:
+    """Return how fast it is, as `make bench` has measured it."""
+    lines = [
+        [
+            row["what"],
+            f"{float(row['measured']):.3g} {row['unit']}",
+            f"{float(row['limit']):.3g} {row['unit']}",
+        ]
+        for row in rows_of(folder / "speed.csv")
+    ]
+    if not lines:
+        return []
+    said = ["## Speed", "", "Medians of `python benchmarks/bench_pocket.py`.", ""]
+    return [*said, *table(["work", "measured", "at most"], lines), ""]
+
+
+def table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    """Return a table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+if __name__ == "__main__":
+    write_text(OUT / "README.md", page(OUT))

@@ -1,0 +1,111 @@
+"""``pocket``: a small network that comes inside the package, trained on made pictures.
+
+Its weights lie beside this file, and are what is pinned here or nothing at all. How it
+was trained, and what it is good for, is in ``docs/pocket.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from tllboost.errors import WeightsError
+from tllboost.vectorizers.base import loaded
+from tllboost.vectorizers.exported import ExportedNetwork
+from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
+from tllboost.vectorizers.network import NetworkVectorizer
+from tllboost.vectorizers.preprocess import Preprocessing
+from tllboost.vectorizers.spec import Spec
+from tllboost.vectorizers.weights import local_file, sha256_of
+
+__all__ = ["FILE", "SHA256", "PocketVectorizer"]
+
+FILE = Path(__file__).with_name("pocket.onnx")
+SHA256 = "b3781db30c725f4da25a582d0f4924a8e8207b7ba23fed8f8ed406a3a2cfc49f"
+"""Of the weights' file; another one is refused."""
+
+_N_DIMS = 384
+_PREPROCESSING = Preprocessing((128, 128), fit="squash")
+
+
+class PocketVectorizer(NetworkVectorizer):
+    """Vectors of the network in the package, by ONNX Runtime on the CPU.
+
+    Nothing is downloaded, and torch is not imported. The whole picture is scaled to a
+    square, whatever its proportions.
+
+    Parameters
+    ----------
+    trim, flip, views : bool, bool, sequence of str
+        See `Looks`; by default the picture as it is.
+
+    Examples
+    --------
+    >>> PocketVectorizer(flip=True).label, PocketVectorizer().preprocessing.size
+    ('pocket?flip=true', (128, 128))
+    """
+
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = LOOK_OPTIONS
+
+    def __init__(
+        self, *, trim: bool = False, flip: bool = False, views: tuple[str, ...] = WHOLE
+    ) -> None:
+        self.trim = trim
+        self.flip = flip
+        self.views = views
+
+    @classmethod
+    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
+        """Build one from ``pocket``."""
+        return cls(**spec.without_rest().typed_options(cls.OPTIONS))
+
+    @property
+    def name(self) -> str:
+        """The spelling without options."""
+        return "pocket"
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell what the vectors depend on."""
+        from importlib.metadata import version
+
+        runtime = version("onnxruntime").split(".")[0]
+        return (
+            f"pocket|sha256:{SHA256}|{self.preprocessing}|float32"
+            f"|onnxruntime {runtime}{self.looks}"
+        )
+
+    @property
+    def n_dims(self) -> int:  # type: ignore[override]
+        """Width of a vector."""
+        return _N_DIMS * len(self.looks.views)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a picture becomes the network's input."""
+        return _PREPROCESSING
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Return the network's vectors of prepared pictures.
+
+        Raises
+        ------
+        WeightsError
+            If the file of weights is not the one that belongs to this version.
+        """
+        return self._network(batch)
+
+    @loaded
+    def _network(self) -> ExportedNetwork:
+        remedy = "install tllboost again"
+        found = sha256_of(local_file(FILE, what=f"{self.name} ({remedy})"))
+        if found != SHA256:
+            msg = (
+                f"{self.name}: {str(FILE)!r} has sha256 {found[:12]}…, not the "
+                f"{SHA256[:12]}… of this version's weights: {remedy}"
+            )
+            raise WeightsError(msg)
+        return ExportedNetwork(FILE, what=self.name)
