@@ -51,8 +51,8 @@ def development(vectorizer: OnnxVectorizer, cache: Path) -> dict[str, float]:
     """
     size = vectorizer.preprocessing.size[0]
     bank, _ = make_bank(1000, seed=_SEED, size=128, cache=cache)
-    drawn = torch.from_numpy(np.array(bank[:_N_DRAWN])).float().div(255).movedim(-1, 2)
-    clutter = torch.from_numpy(np.array(bank[500:600, 0])).float().div(255).movedim(-1, 1)
+    drawn = _tensor(bank[:_N_DRAWN])
+    clutter = _tensor(bank[500:600, 0])
     seen = _photographs(size)
     rng, strength = torch.Generator().manual_seed(_SEED), Strength()
     half = len(seen) // 2
@@ -82,7 +82,12 @@ def _photographs(size: int) -> torch.Tensor:
             ]
             for scene in range(_N_SHOWN + 1, n + 1)
         ]
-    return torch.from_numpy(np.array(pictures)).float().div(255).movedim(-1, 2)
+    return _tensor(np.array(pictures))
+
+
+def _tensor(pictures: np.ndarray) -> torch.Tensor:
+    """Return pictures (..., height, width, 3) as (..., 3, height, width), 0 to 1."""
+    return torch.from_numpy(np.array(pictures)).float().div(255).movedim(-1, -3)
 
 
 def _first(
