@@ -201,8 +201,23 @@ def ablation(folder: Path) -> list[str]:
     if not file.is_file():
         return []
     rows = rows_of(file)
-    lines = [list(row.values()) for row in rows]
-    return ["## What mattered", "", *table(list(rows[0]), lines), ""]
+    columns = [name for name in rows[0] if name not in ("seed", "steps")]
+    lines = [[row[name] for name in columns] for row in rows]
+    said = ABLATION.format(
+        steps=" or ".join(sorted({row["steps"] for row in rows})),
+        seeds=len({row["seed"] for row in rows}),
+    )
+    return ["## What mattered", "", said, *table(columns, lines), ""]
+
+
+ABLATION = """\
+Short trainings of {steps} steps, {seeds} a variant, each with something left out.
+They are far from done, and one training differs from the next: only large differences
+tell. `things` to `covers` are what a training is judged by: how often a picture's other
+view comes first among all others; of made things on clutter, of made layouts drawn
+anew, of regions of photographs, and of such regions on clutter. The sets' figures are
+top-2 on their validation sides. It is `python benchmarks/pocket/ablate.py`.
+"""
 
 
 def speed(folder: Path) -> list[str]:
