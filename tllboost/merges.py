@@ -208,10 +208,23 @@ def pair_cosine(
     >>> pair_cosine(vectors, np.array([0, 0]), np.array([1, 2])).round(6).tolist()
     [1.0, 0.0]
     """
-    unit = _unit(vectors)
+    # Not the unit vectors of all images, which take as much memory as they do.
+    lengths = np.concatenate(
+        [
+            np.linalg.norm(vectors[rows], axis=1, keepdims=True)
+            for rows in _row_blocks(*vectors.shape)
+        ]
+        or [np.zeros((0, 1), dtype=np.float32)]
+    )
+    lengths[lengths == 0] = 1
+
+    def unit(images: NDArray[np.int64]) -> NDArray[np.float32]:
+        scaled = vectors[images] / lengths[images]
+        return scaled.astype(np.float32, copy=False)
+
     cosine = np.empty(len(left), dtype=np.float32)
-    for rows in _row_blocks(len(left), unit.shape[1]):
-        cosine[rows] = np.einsum("ij,ij->i", unit[left[rows]], unit[right[rows]])
+    for rows in _row_blocks(len(left), vectors.shape[1]):
+        cosine[rows] = np.einsum("ij,ij->i", unit(left[rows]), unit(right[rows]))
     return np.clip(cosine, -1.0, 1.0)
 
 

@@ -229,8 +229,8 @@ def binary_figures(
         return {name: Figure(float(value[0]), _NONE) for name, value in values.items()}
     counts, cluster = _counts(component), _cluster(component[order])
     if len(p) > _MANY:
-        drawn = _drawn_figures(p, y, said, w, counts, cluster)
-        return {name: Figure(float(values[name][0]), drawn[name]) for name in values}
+        many = _drawn_figures(p, y, said, w, counts, cluster)
+        return {name: Figure(float(values[name][0]), many[name]) for name in values}
     step = max(1, _BLOCK_VALUES // len(p))
     blocks = [
         measure(counts[start : start + step, cluster] * w)
@@ -301,8 +301,10 @@ def _drawn_sums(
     A sum over rows is one over clusters, which are far fewer than many rows are.
     """
     n_clusters = counts.shape[1]
-    of_cluster = [np.bincount(cluster, one, n_clusters) for one in columns]
-    return np.stack(of_cluster) @ counts.T.astype(np.float64)
+    of_cluster: Floats = np.array(
+        [np.bincount(cluster, one, n_clusters) for one in columns], dtype=np.float64
+    )
+    return of_cluster @ counts.T.astype(np.float64)
 
 
 def _drawn_figures(

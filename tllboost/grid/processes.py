@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import re
 import signal
@@ -14,7 +16,7 @@ from typing import Any
 
 from tllboost.grid.sharing import opened
 
-__all__ = ["OtherProcess", "ProcessDied", "elsewhere"]
+__all__ = ["OtherProcess", "ProcessDied", "elsewhere", "release_memory"]
 
 _IDLE_SECONDS = 300  # as joblib's own: the next grid of a notebook finds them warm
 _LOOK_SECONDS = 0.05
@@ -169,6 +171,20 @@ def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
     process.run(function, arguments, lambda _: "")
     process.release()
     return process.returned
+
+
+def release_memory() -> None:
+    """Give back what is no longer used, so that the next cell does not add to it.
+
+    XGBoost's iterators are in cycles, and hold features and bins; and the C library
+    keeps what many small pieces were freed of.
+    """
+    gc.collect()
+    trim = (
+        getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    )
+    if trim is not None:  # of glibc alone
+        trim(0)
 
 
 def _watched(future: Future[Any], look: Callable[[], str]) -> str:

@@ -17,6 +17,7 @@ from tllboost.grid.large import run_large, set_apart
 from tllboost.grid.measure import Bench, best_of_folds, measure
 from tllboost.grid.parallel import NO_LIMITS, Call, Limits, run_parallel
 from tllboost.grid.plan import COSINE, Cell
+from tllboost.grid.processes import release_memory
 from tllboost.grid.projecting import Learned, one_line, prepared_splits, spaces_of
 from tllboost.grid.records import (
     read_record,
@@ -173,6 +174,7 @@ def _run_task(
         if cell.head == COSINE:
             record["n_features"] = 1
         write_record(job.out, record)
+        release_memory()
 
 
 def _name(cell: Cell, seed: int) -> str:

@@ -121,7 +121,7 @@ class XGBoostHead(PairHead):
     ) -> XGBoostHead:
         """Grow trees on the training pairs until validation gains no more.
 
-        Of more pairs than half a gigabyte holds the bins of, as many are drawn, unless
+        Of more pairs than 256 MiB hold the bins of, as many are drawn, unless
         a cluster grows the trees.
 
         Parameters

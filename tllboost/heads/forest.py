@@ -60,7 +60,7 @@ class RandomForestHead(PairHead):
     ) -> RandomForestHead:
         """Grow the trees.
 
-        Of more pairs than half a gigabyte holds the features of, each tenth of the
+        Of more pairs than 256 MiB hold the features of, each tenth of the
         trees sees as many as that holds, drawn anew.
         """
         every = Training(X, np.asarray(y), sample_weight)

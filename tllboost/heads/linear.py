@@ -77,7 +77,7 @@ class LinearHead(PairHead):
     ) -> LinearHead:
         """Fit on the training pairs, choosing on validation.
 
-        Of more pairs than half a gigabyte holds the features of, as many are drawn.
+        Of more pairs than 256 MiB hold the features of, as many are drawn.
 
         Parameters
         ----------
@@ -221,7 +221,9 @@ def _with_cosine(X: Any) -> NDArray[np.float32]:
     n_cosines = int(hasattr(X, "cosine"))
     features = np.empty((len(X), X.shape[1] + n_cosines), dtype=np.float32)
     start = 0
-    for block in X.blocks() if hasattr(X, "blocks") else [np.asarray(X)]:
+    # Small blocks: what is merged at once comes on top of all features.
+    n_rows = max(1, 2**20 // max(1, X.shape[1]))
+    for block in X.blocks(n_rows) if hasattr(X, "blocks") else [np.asarray(X)]:
         features[start : start + len(block), : X.shape[1]] = block
         start += len(block)
     if n_cosines:

@@ -97,7 +97,7 @@ class MLPHead(PairHead):
     ) -> MLPHead:
         """Train; keep the best epoch on validation, or the last without one.
 
-        Of more pairs than half a gigabyte holds the features of, as many are drawn.
+        Of more pairs than 256 MiB hold the features of, as many are drawn.
         """
         import torch
 

@@ -1,7 +1,8 @@
 """Training pairs within a fixed memory: of more, as many are drawn as fit.
 
 So what a head holds does not grow with the number of pairs times features. What more
-pairs would add by then is little: half a gigabyte is 260,000 pairs of 512 numbers.
+pairs would add by then is little: a quarter of a gigabyte is 130,000 pairs of 512
+numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["MOST_BYTES", "Training", "fits_memory", "within_memory"]
 
-MOST_BYTES = 2**29
+MOST_BYTES = 2**28
 """Of features that a head holds at once, in the form in which it holds them."""
 
 
@@ -46,14 +47,14 @@ class Training(NamedTuple):
 
 
 def fits_memory(training: Training, *, value_bytes: int = 4) -> bool:
-    """Tell whether half a gigabyte holds the features."""
+    """Tell whether 256 MiB hold the features."""
     return value_bytes * int(np.prod(training.features.shape)) <= MOST_BYTES
 
 
 def within_memory(
     training: Training, *, value_bytes: int = 4, seed: int | None = 0
 ) -> Training:
-    """Return the training side, or as many of its pairs as half a gigabyte holds.
+    """Return the training side, or as many of its pairs as 256 MiB hold.
 
     Ranking lists stay whole and in order.
 
