@@ -132,6 +132,7 @@ def test_a_grid_tells_which_cells_run(tmp_path: Path) -> None:
     progress = Recorded()
     run_grid(
         read_pairs(pairs, images=pairs.parent),
+        ["classic"],
         merges=["dot"],
         heads=["cosine", "bad_heads:Slow"],
         out=tmp_path / "out",

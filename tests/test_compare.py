@@ -282,6 +282,7 @@ def test_two_real_runs_are_paired_and_a_run_is_the_same_as_itself(
     for name, negatives in (("one", 1), ("two", 3)):
         result = run_grid(
             table,
+            ["classic"],
             merges=["l1"],
             heads=["cosine", "naive-bayes"],
             protocol=Protocol(n_negatives=negatives),

@@ -24,7 +24,10 @@ from tllboost.grid.summary import summarise
 from tllboost.report.recorded import read_recorded
 
 NASTY = "[x]*--_{}\\%$#&~^`\n<>|\"'?`猫é\x1b[31m www.x.org http://y @z"
-RUNS = sorted((Path(__file__).resolve().parents[1] / "results").glob("*/results.csv"))
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = sorted(
+    run.with_name("results.csv") for run in (ROOT / "results").glob("*/run.toml")
+)
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs}
 \usepackage{graphicx}
