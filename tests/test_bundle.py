@@ -205,6 +205,44 @@ def test_a_fusion_keeps_its_parts_their_options_and_odd_file_names(
     ]
 
 
+def _weighted(folder: Path) -> tuple[Path, Any]:
+    vectorizer = make_vectorizer("pixels?size=8&weight=0.3+classic")
+    classifier = make_classifier(vectorizer, "cosine", n_dims=vectorizer.n_dims)
+    return save(folder / "best.tllb", classifier, vectorizer.n_dims), classifier
+
+
+def test_a_fusion_keeps_the_weights_of_its_parts(tmp_path: Path) -> None:
+    bundle, classifier = _weighted(tmp_path)
+    pair = [write_picture(tmp_path / f"{seed}.jpg", seed=seed) for seed in (1, 2)]
+    loaded = load_bundle(bundle)
+    assert loaded.cells_[0].vectorizer.weights == [0.3, 1]  # type: ignore[attr-defined]
+    assert loaded.cells_[0].vectorizer.label == "pixels?size=8&weight=0.3+classic"
+    np.testing.assert_array_equal(
+        loaded.predict_proba([pair]), classifier.predict_proba([pair])
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([0.4, 1], "is not that of its parts"),
+        ([0.3], "weights of its vectorizer are not those of its parts"),
+        ([0.3, 0], r"weights\[1\] is not legal"),
+        ([0.3, -1], r"weights\[1\] is not legal"),
+        ([0.3, True], r"weights\[1\] is not legal"),
+        ("0.3,1", "must be a list of 1 to 32"),
+        ([], "must be a list of 1 to 32"),
+    ],
+)
+def test_weights_that_are_not_those_saved_are_refused(
+    tmp_path: Path, weights: Any, message: str
+) -> None:
+    bundle, _ = _weighted(tmp_path)
+    tamper(bundle, _set("vectorizers", 0, "weights", to=weights))
+    with pytest.raises(BundleError, match=message):
+        load_bundle(bundle)
+
+
 def test_networks_of_one_name_and_other_bytes_keep_apart(tmp_path: Path) -> None:
     specs = []
     for value in (1.0, 2.0):

@@ -65,6 +65,9 @@ def test_clones_pickles_and_copies_are_equal_and_load_nothing(name: str) -> None
         ("timm:resnet50@some/file.pth", "timm:resnet50"),
         ("clip:RN50x4:openai@file.pt", "clip:RN50x4:openai"),
         ("onnx:a.onnx+classic", "onnx:a+classic"),
+        ("pocket+classic?weight=0.30", "pocket+classic?weight=0.3"),
+        ("pocket?flip=yes&weight=2+classic", "pocket?flip=true&weight=2+classic"),
+        ("pocket?weight=1+classic", "pocket+classic"),
     ],
 )
 def test_labels_are_short_and_tell_options_that_change_vectors(
@@ -131,6 +134,13 @@ def test_unknown_names_are_answered_with_the_known_ones(
         ("onnx:a.onnx?size", "write it as key=value"),
         ("onnx:a.onnx?size=1&size=2", "given twice"),
         ("math:sqrt", "has no transform"),
+        ("classic?weight=2", "unknown option 'weight'"),
+        ("pocket+classic?weight=0", "weight='0'.*write a number above zero"),
+        ("pocket+classic?weight=-1", "write a number above zero"),
+        ("pocket+classic?weight=nan", "write a number above zero"),
+        ("pocket+classic?weight=inf", "write a number above zero"),
+        ("pocket?weight=much+classic", "weight='much'.*write a number above zero"),
+        ("pocket+classic?weight=1&weight=2", "given twice"),
     ],
 )
 def test_wrong_names_and_options_are_refused_with_what_is_legal(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from reliability import count
 
@@ -17,6 +19,8 @@ from tllboost.vectorizers.arrays import ArrayVectorizer
 from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.fusion import FusionVectorizer, fuse
 from tllboost.vectorizers.preprocess import Preprocessing
+
+SEEDS = st.integers(0, 2**32 - 1)
 
 
 def noise(seed: int, size: tuple[int, int] = (90, 70)) -> Image.Image:
@@ -92,6 +96,32 @@ def test_fusion_fingerprints_follow_parts_and_their_order(tmp_path: Path) -> Non
     assert isinstance(fused, FusionVectorizer)
     assert fused.needs_images
     assert not make_vectorizer(f"{arrays}+{arrays}").needs_images
+
+
+@given(weights=st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=4), seed=SEEDS)
+def test_cosine_of_a_weighted_fusion_is_the_weighted_mean_of_cosines(
+    weights: list[float], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    blocks = [rng.normal(size=(2, 5)) for _ in weights]
+    one, other = unit_rows(fuse(blocks, weights))
+    cosines = [float(np.prod(unit_rows(block), axis=0).sum()) for block in blocks]
+    expected = np.average(cosines, weights=weights)
+    assert float(one @ other) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_fusion_says_its_weights_wherever_it_is_told_apart() -> None:
+    spec = "pocket?flip=true&weight=2+classic?weight=0.25"
+    fused = make_vectorizer(spec)
+    assert isinstance(fused, FusionVectorizer)
+    assert fused.weights == (2, 0.25)
+    assert make_vectorizer(fused.spec).fingerprint == fused.fingerprint
+    assert fused.label == fused.spec == spec
+    names = [spec, "pocket?flip=true+classic", "pocket?flip=true+classic?weight=0.25"]
+    assert len({make_vectorizer(name).fingerprint for name in names}) == 3
+    assert make_vectorizer("classic?weight=1+pocket").fingerprint == (
+        make_vectorizer("classic+pocket").fingerprint
+    )
 
 
 def write(path: Path, ids: object, vectors: np.ndarray, **more: np.ndarray) -> Path:

@@ -531,6 +531,18 @@ def test_a_fusion_is_stored_part_by_part(paths: list[Path], store: Path) -> None
     assert (again.n_computed, again.n_reused) == (11, 11)
 
 
+def test_fusions_of_other_weights_share_what_is_stored(
+    paths: list[Path], store: Path
+) -> None:
+    vectorize(FusionVectorizer((Grid(2), Grid(3))), paths, store=store)
+    weighted = FusionVectorizer((Grid(2), Grid(3)), (1, 0.25))
+    result = vectorize(weighted, paths, store=store)
+    assert (result.n_computed, result.n_reused) == (0, 22)
+    np.testing.assert_allclose(result.vectors, weighted.transform(paths), atol=1e-6)
+    second = result.vectors[:, weighted.parts[0].n_dims :]
+    np.testing.assert_allclose(np.linalg.norm(second, axis=1), 0.5, rtol=1e-6)
+
+
 def test_a_picture_that_one_part_fails_on_fails_the_fusion(
     with_black: list[Path],
 ) -> None:

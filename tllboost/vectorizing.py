@@ -272,7 +272,9 @@ def _vectorize(vectorizer: Vectorizer, job: _Job) -> Vectorized:
 def _anew(vectorizer: Vectorizer, job: _Job) -> Vectorized:
     parts = getattr(vectorizer, "parts", None)
     if parts is not None:
-        return _fuse([_vectorize(part, job) for part in parts])
+        results = [_vectorize(part, job) for part in parts]
+        blocks = [result.vectors for result in results]
+        return _fused(vectorizer.fuse(blocks), results)  # type: ignore[attr-defined]
     source = getattr(vectorizer, "source", None)
     if source is not None:
         return _mapped(vectorizer, _vectorize(source, job))
@@ -281,10 +283,8 @@ def _anew(vectorizer: Vectorizer, job: _Job) -> Vectorized:
     return _compute(vectorizer, job)
 
 
-def _fuse(results: list[Vectorized]) -> Vectorized:
-    from tllboost.vectorizers.fusion import fuse
-
-    vectors = fuse([result.vectors for result in results])
+def _fused(vectors: np.ndarray, results: list[Vectorized]) -> Vectorized:
+    """Return the vectors of a fusion; a picture that failed in one part has none."""
     failures: dict[int, str] = {}
     for result in results:
         failures = result.failures | failures

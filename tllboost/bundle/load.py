@@ -145,7 +145,8 @@ def _vectorizers(
     vectorizers: list[Vectorizer] = []
     for record in manifest["vectorizers"]:
         own = [parts[space_of(BundledVectorizer(one))] for one in record["parts"]]
-        vectorizers.append(own[0] if len(own) == 1 else FusionVectorizer(own))
+        fusion = FusionVectorizer(own, record.get("weights"))
+        vectorizers.append(own[0] if len(own) == 1 else fusion)
     return vectorizers
 
 

@@ -85,9 +85,13 @@ def _check_vectorizer(vectorizer: Record) -> None:
         ):
             msg = f"the fingerprint of {part['label']!r} is not that of its network"
             raise ValueError(msg)
+    if len(vectorizer.get("weights", parts)) != len(parts):
+        msg = "the weights of its vectorizer are not those of its parts"
+        raise ValueError(msg)
     whole = parts[0]["fingerprint"]
     if len(parts) > 1:
-        whole = FusionVectorizer([BundledVectorizer(one) for one in parts]).fingerprint
+        own = [BundledVectorizer(one) for one in parts]
+        whole = FusionVectorizer(own, vectorizer.get("weights")).fingerprint
     if vectorizer["fingerprint"] != whole:
         msg = "the fingerprint of its vectorizer is not that of its parts"
         raise ValueError(msg)

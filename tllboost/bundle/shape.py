@@ -27,6 +27,10 @@ def _is_number(value: Any) -> bool:
     return abs(value) <= 1e300 and math.isfinite(value)
 
 
+def _is_weight(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
 def _is_count(most: int) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
         return type(value) is int and 0 <= value <= most
@@ -89,6 +93,7 @@ _VECTORIZER = {
     "fingerprint": _is_text,
     "n_dims": _is_count(1_000_000),
     "parts": (_MAX_PARTS, _PART),
+    "weights?": (_MAX_PARTS, _is_weight),
 }
 _CALIBRATION = {"slope": _is_number, "intercept": _is_number}
 _CELL = {
@@ -118,7 +123,7 @@ def check_shape(value: Any, shape: Any = MANIFEST_SHAPE, where: str = "") -> Non
     """Raise ValueError, naming the place, where `value` is not of a shape.
 
     A shape is a test, a dict of shapes, or a pair: (None, shape) may be None too, and
-    (n, shape) is a list of 1 to n.
+    (n, shape) is a list of 1 to n. A key with a question mark need not be there.
     """
     if isinstance(shape, tuple):
         most, inner = shape
@@ -132,14 +137,17 @@ def check_shape(value: Any, shape: Any = MANIFEST_SHAPE, where: str = "") -> Non
         for index, one in enumerate(value):
             check_shape(one, inner, f"{where}[{index}]")
     elif isinstance(shape, dict):
-        if not isinstance(value, dict) or set(value) != set(shape):
+        known = {key.rstrip("?"): inner for key, inner in shape.items()}
+        needed = {key for key in shape if not key.endswith("?")}
+        if not isinstance(value, dict) or not needed <= set(value) <= set(known):
             found = sorted(value) if isinstance(value, dict) else value
             msg = (
                 f"{where or 'it'} must hold {sorted(shape)}, holds {str(found)[:200]!r}"
             )
             raise ValueError(msg)
-        for key, inner in shape.items():
-            check_shape(value[key], inner, f"{where}.{key}".lstrip("."))
+        for key, inner in known.items():
+            if key in value:
+                check_shape(value[key], inner, f"{where}.{key}".lstrip("."))
     elif not shape(value):
         msg = f"{where} is not legal: {str(value)[:200]!r}"
         raise ValueError(msg)

@@ -12,7 +12,6 @@ from tllboost.classifier import PairClassifier
 from tllboost.errors import UsageError
 from tllboost.fitted import FittedCell, joint_score
 from tllboost.vectorizers import Vectorizer
-from tllboost.vectorizers.fusion import fuse
 from tllboost.vectorizing import Progress, space_of, vectorize_many
 
 __all__ = [
@@ -89,11 +88,8 @@ def log_odds(
 def cell_vectors(cell: FittedCell, blocks: Blocks) -> NDArray[np.float32]:
     """Return the vectors that a cell sees, put together from those of the leaves."""
     own = [blocks[space_of(leaf)] for leaf in _parts(cell.vectorizer)]
-    return fuse(own) if _is_fusion(cell.vectorizer) else own[0]
-
-
-def _is_fusion(vectorizer: Vectorizer) -> bool:
-    return getattr(vectorizer, "parts", None) is not None
+    fuse = getattr(cell.vectorizer, "fuse", None)
+    return own[0] if fuse is None else fuse(own)
 
 
 def _parts(vectorizer: Vectorizer) -> Sequence[Vectorizer]:

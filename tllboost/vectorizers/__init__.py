@@ -10,7 +10,7 @@ from typing import Any
 from tllboost.registry import Entry, Registry
 from tllboost.vectorizers.base import Vectorizer
 from tllboost.vectorizers.make import make_one
-from tllboost.vectorizers.spec import split_fusion
+from tllboost.vectorizers.spec import split_fusion, split_weight
 
 __all__ = ["DEFAULT_VECTORIZERS", "VECTORIZERS", "Vectorizer", "make_vectorizer"]
 
@@ -72,7 +72,8 @@ def make_vectorizer(
         ``timm:NAME[@FILE]``, ``clip-grid:…`` and ``timm-grid:…`` likewise,
         ``onnx:FILE``, ``vectors:FILE.npz``, ``package.module:Class``, several joined
         by ``+``; each with options after a question mark:
-        ``onnx:net.onnx?size=160&flip=true&views=whole,grey``.
+        ``onnx:net.onnx?size=160&flip=true&views=whole,grey``. One that is joined may
+        say its weight: ``pocket+classic?weight=0.3``.
         A vectorizer is returned as it is; any other object with a ``transform`` of
         lists of pictures is wrapped.
     device : str, default="auto"
@@ -99,12 +100,14 @@ def make_vectorizer(
     """
     if not isinstance(spec, str):
         return make_one(spec, VECTORIZERS, device=device, offline=offline)
-    parts = [
-        make_one(part, VECTORIZERS, device=device, offline=offline)
-        for part in split_fusion(spec, VECTORIZERS)
-    ]
-    if len(parts) == 1:
-        return parts[0]
+    names = split_fusion(spec, VECTORIZERS)
+    if len(names) == 1:
+        return make_one(spec, VECTORIZERS, device=device, offline=offline)
     from tllboost.vectorizers.fusion import FusionVectorizer
 
-    return FusionVectorizer(tuple(parts))
+    split = [split_weight(name) for name in names]
+    parts = tuple(
+        make_one(name, VECTORIZERS, device=device, offline=offline) for name, _ in split
+    )
+    weights = tuple(1.0 if weight is None else weight for _, weight in split)
+    return FusionVectorizer(parts, None if set(weights) == {1.0} else weights)

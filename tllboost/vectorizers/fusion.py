@@ -1,4 +1,4 @@
-"""``a+b``: several vectorizers side by side, each at length 1."""
+"""``a+b``: several vectorizers side by side, each at length 1 or as weighted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL import Image
 
 from tllboost.errors import UsageError
 from tllboost.vectorizers.base import Vectorizer, unit_rows
+from tllboost.vectorizers.spec import with_weight
 
 __all__ = ["FusionVectorizer", "fuse"]
 
@@ -17,13 +18,16 @@ __all__ = ["FusionVectorizer", "fuse"]
 class FusionVectorizer(Vectorizer):
     """Vectors of several vectorizers, L2-normalised and concatenated.
 
-    Every part weighs the same then: the cosine of the fusion is the mean of the
-    cosines of its parts.
+    The cosine of the fusion is the mean of the cosines of its parts, weighted if
+    weights are given.
 
     Parameters
     ----------
     parts : sequence of Vectorizer
         At least two.
+    weights : sequence of float, length n_parts, optional
+        Above zero; all 1 by default. Vectors of a part have the root of its weight as
+        their length.
 
     Examples
     --------
@@ -32,23 +36,36 @@ class FusionVectorizer(Vectorizer):
     'onnx:a+onnx:b'
     """
 
-    def __init__(self, parts: Sequence[Vectorizer]) -> None:
+    def __init__(
+        self, parts: Sequence[Vectorizer], weights: Sequence[float] | None = None
+    ) -> None:
         self.parts = parts
+        self.weights = weights
 
     @property
     def name(self) -> str:
         """The spelling without options of the whole; parts keep theirs."""
-        return "+".join(part.spec for part in self.parts)
+        return "+".join(self._weighted(part.spec for part in self.parts))
 
     @property
     def label(self) -> str:
         """Short names of the parts."""
-        return "+".join(part.label for part in self.parts)
+        return "+".join(self._weighted(part.label for part in self.parts))
 
     @property
     def fingerprint(self) -> str:
-        """Tell what the vectors depend on: that of every part."""
-        return "fusion|" + " + ".join(part.fingerprint for part in self.parts)
+        """Tell what the vectors depend on: that of every part, and its weight."""
+        prints = self._weighted(part.fingerprint for part in self.parts)
+        return "fusion|" + " + ".join(prints)
+
+    def _weighted(self, texts: Iterable[str]) -> list[str]:
+        """Return what stands for each part, with its weight unless that is 1."""
+        if self.weights is None:
+            return list(texts)
+        return [
+            with_weight(text, weight)
+            for text, weight in zip(texts, self.weights, strict=True)
+        ]
 
     @property
     def n_dims(self) -> int:
@@ -81,7 +98,7 @@ class FusionVectorizer(Vectorizer):
         ----------
         batch : ndarray of shape (n_images, n_parts), object
         """
-        return fuse(
+        return self.fuse(
             [
                 part.forward(np.stack(list(batch[:, index])))
                 for index, part in enumerate(self.parts)
@@ -96,17 +113,34 @@ class FusionVectorizer(Vectorizer):
             msg = f"transform takes a list of pictures, got one: {images!r}; use [it]"
             raise UsageError(msg)
         images = list(images)
-        return fuse(
+        return self.fuse(
             [part.transform(images, batch_size=batch_size) for part in self.parts]
         )
 
+    def fuse(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the fusion's vectors, of those that its parts gave.
 
-def fuse(blocks: Sequence[np.ndarray]) -> np.ndarray:
+        Parameters
+        ----------
+        blocks : sequence of ndarray of shape (n_images, n_dims of the part)
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_dims), float32
+        """
+        return fuse(blocks, self.weights)
+
+
+def fuse(
+    blocks: Sequence[np.ndarray], weights: Sequence[float] | None = None
+) -> np.ndarray:
     """Return blocks of vectors side by side, each row of each block at length 1.
 
     Parameters
     ----------
     blocks : sequence of ndarray of shape (n_images, n_dims of the part)
+    weights : sequence of float, length n_blocks, optional
+        Of the blocks in a dot product of two rows: lengths are their roots.
 
     Returns
     -------
@@ -117,6 +151,8 @@ def fuse(blocks: Sequence[np.ndarray]) -> np.ndarray:
     >>> fuse([np.array([[3.0, 4.0]]), np.array([[2.0]])])
     array([[0.6, 0.8, 1. ]], dtype=float32)
     """
-    return np.hstack([unit_rows(block) for block in blocks]).astype(
-        np.float32, copy=False
-    )
+    units = [unit_rows(block) for block in blocks]
+    if weights is not None:
+        lengths = np.sqrt(np.asarray(weights, dtype=np.float32))
+        units = [unit * length for unit, length in zip(units, lengths, strict=True)]
+    return np.hstack(units).astype(np.float32, copy=False)

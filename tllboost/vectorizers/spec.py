@@ -8,12 +8,15 @@
             | FILE                          onnx, vectors
     option  = key "=" value
 
+Any part of a fusion may say ``weight=NUMBER``.
+
 A ``+`` joins only where a known kind (or ``package.module:Class``) follows, so that
 file names may contain it.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,9 +30,13 @@ __all__ = [
     "parse_spec",
     "positive",
     "split_fusion",
+    "split_weight",
     "three_numbers",
     "truth",
+    "with_weight",
 ]
+
+_WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,47 @@ def parse_spec(text: str) -> Spec:
             raise UsageError(msg)
         options[key] = value
     return Spec(text=text, kind=kind, rest=rest, options=options)
+
+
+def split_weight(text: str) -> tuple[str, float | None]:
+    """Return a part of a fusion without its weight, and the weight if it says one.
+
+    Raises
+    ------
+    UsageError
+        If that is no number above zero, or options are not of the right form.
+
+    Examples
+    --------
+    >>> split_weight("classic?weight=0.3&flip=true"), split_weight("pocket")
+    (('classic?flip=true', 0.3), ('pocket', None))
+    """
+    stated = parse_spec(text).options.get(_WEIGHT)
+    if stated is None:
+        return text, None
+    head, _, tail = text.partition("?")
+    others = [one for one in tail.split("&") if not one.startswith(f"{_WEIGHT}=")]
+    try:
+        weight = float(stated)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        msg = f"option {_WEIGHT}={stated!r} in {text!r}: write a number above zero"
+        raise UsageError(msg)
+    return "?".join(filter(None, [head, "&".join(others)])), weight
+
+
+def with_weight(text: str, weight: float) -> str:
+    """Return a part of a fusion with its weight among its options, unless that is 1.
+
+    Examples
+    --------
+    >>> with_weight("pocket", 1), with_weight("classic?flip=true", 0.3)
+    ('pocket', 'classic?flip=true&weight=0.3')
+    """
+    if weight == 1:
+        return text
+    return f"{text}{'&' if '?' in text else '?'}{_WEIGHT}={weight:.9g}"
 
 
 def truth(text: str) -> bool:
