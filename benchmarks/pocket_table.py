@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from bench import RESULTS, machine
-from pocket_page import ROOT, page
+from pocket_page import ROOT, chosen_fusion, page
 
 from tllboost import read_groups, read_pairs, run_grid
 from tllboost.csv_cells import csv_text
@@ -38,13 +38,20 @@ NETWORKS = {
     "squeezenet": SHARED / "weights" / "squeezenet1_1.onnx",
     "mobilenetv2": SHARED / "weights" / "mobilenetv2.onnx",
 }
-VECTORIZERS = ("classic", "pocket", "classic+pocket", *NETWORKS)
+FUSION, *PARTS = chosen_fusion(OUT)
+VECTORIZERS = (
+    *("classic", "pocket", "classic+pocket"),
+    *(*PARTS, FUSION),
+    *NETWORKS,
+)
 COMPARED = (
     ("pocket", "classic"),
     ("classic+pocket", "classic"),
     ("classic+pocket", "pocket"),
+    *((FUSION, other) for other in ("classic", "pocket", *PARTS)),
     ("squeezenet", "pocket"),
     ("mobilenetv2", "pocket"),
+    *((FUSION, other) for other in NETWORKS),
 )
 
 Records = dict[str, list[dict[str, Any]]]

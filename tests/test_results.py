@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from tllboost.vectorizers import make_vectorizer
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = sorted(path.parent for path in ROOT.glob("results/*/run.toml"))
@@ -128,3 +132,22 @@ def test_pocket_is_worth_its_bytes() -> None:
     assert sum(one > 0 for one in alone) >= 2
     assert sides["pocket", "classic", "mean"] > 0
     assert sides["classic+pocket", "classic", "mean"] > 0
+    fusion, *parts = module.chosen_fusion(module.OUT)
+    for other in ("classic", "pocket"):
+        assert sides[fusion, other, "mean"] > 0
+    gains = {
+        row["other"]: float(row["gain"])
+        for row in rows
+        if (row["vectorizer"], row["set"], row["metric"]) == (fusion, "mean", "top2")
+    }
+    assert min(gains[part] for part in parts) > 0
+
+
+def test_what_validation_chose_of_pocket_is_what_is_shipped() -> None:
+    """The length is in the weights; the fusion is the one that is told about."""
+    module = script("pocket_page")
+    vectors = make_vectorizer("pocket").transform([Image.new("RGB", (90, 70), "teal")])
+    length = float(np.linalg.norm(vectors[0, 128:]))
+    assert length == pytest.approx(module.chosen_length(module.OUT), abs=1e-4)
+    card = (module.ROOT / "docs" / "pocket.md").read_text(encoding="utf-8")
+    assert f"`{module.chosen_fusion(module.OUT)[0]}`" in card

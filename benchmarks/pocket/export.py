@@ -15,7 +15,7 @@ from tllboost.whole_file import whole_file
 
 __all__ = ["LAYOUT_LENGTH", "write_onnx"]
 
-LAYOUT_LENGTH = 0.4
+LAYOUT_LENGTH = 0.8
 """Of the layout vector, where that of the thing has length 1."""
 
 

@@ -24,7 +24,7 @@ from tllboost.vectorizers.weights import local_file, sha256_of
 __all__ = ["FILE", "SHA256", "PocketVectorizer"]
 
 FILE = Path(__file__).with_name("pocket.onnx")
-SHA256 = "b3781db30c725f4da25a582d0f4924a8e8207b7ba23fed8f8ed406a3a2cfc49f"
+SHA256 = "3c13ce3a678818d97b22c9d3844a50dee5ab198500cedf67cf724d1b088c7c2a"
 """Of the weights' file; another one is refused."""
 
 _N_DIMS = 384
