@@ -180,9 +180,15 @@ def profile(spent: Counter[str]) -> str:
 def columns(ours: list[Figures], peer: list[Figures]) -> str:
     """Return the mean AUC of each column, ours and the notebook's, in a line."""
     mine, theirs = mean_figures(ours), mean_figures(peer)
-    return "AUC, ours / notebook: " + ", ".join(
+    lower = [theirs[key] - mine[key] for key in mine if mine[key] < theirs[key]]
+    told = ", ".join(
         f"{merge} {head} {mine[merge, head]:.3f} / {theirs[merge, head]:.3f}"
         for merge, head in mine
+    )
+    least = f", by {max(lower):.3f} at most" if lower else ""
+    return (
+        f"AUC is below the notebook's in {len(lower)} of {len(mine)} columns{least}. "
+        f"Ours / notebook: {told}"
     )
 
 

@@ -43,7 +43,7 @@ def measure(recipe: Recipe, cache: Path, data: Path) -> dict[str, str]:
     """Train one variant and return its figures."""
     training = Training(recipe, cache)
     left_out = "-".join(recipe.without) or "nothing"
-    name = f"{recipe.n_steps}-{recipe.seed}-{left_out}"
+    name = f"{recipe.n_steps}-{recipe.n_scenes}-{recipe.seed}-{left_out}"
     checkpoint = cache / "ablation" / f"{name}.checkpoint"
     if checkpoint.is_file():
         training.load(checkpoint)
