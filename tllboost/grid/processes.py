@@ -21,6 +21,7 @@ __all__ = ["OtherProcess", "ProcessDied", "elsewhere", "release_memory"]
 _IDLE_SECONDS = 300  # as joblib's own: the next grid of a notebook finds them warm
 _LOOK_SECONDS = 0.05
 _PARENT_SECONDS = 0.5
+_WORTH_IT = 32 << 20  # bytes more than after the last cell that was cleaned up behind
 # Cells run side by side: libraries that each took all cores would wait for each other.
 _ONE_THREAD = dict.fromkeys(
     (
@@ -36,6 +37,8 @@ _idle: list[Any] = []
 _of_the_parent: list[Any] = []
 # Whether they end with this process, too, where it is itself one of multiprocessing's.
 _end_with_this: list[bool] = []
+# What this process held when it was last cleaned up.
+_resident = 0
 
 
 def _leave_to_the_parent() -> None:
@@ -177,14 +180,22 @@ def release_memory() -> None:
     """Give back what is no longer used, so that the next cell does not add to it.
 
     XGBoost's iterators are in cycles, and hold features and bins; and the C library
-    keeps what many small pieces were freed of.
+    keeps what many small pieces were freed of. Where a cell left little, nothing is
+    looked for: with all libraries loaded that takes longer than a small cell does.
     """
+    global _resident
+    import psutil
+
+    process = psutil.Process()
+    if process.memory_info().rss - _resident < _WORTH_IT:
+        return
     gc.collect()
     trim = (
         getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     )
     if trim is not None:  # of glibc alone
         trim(0)
+    _resident = process.memory_info().rss
 
 
 def _watched(future: Future[Any], look: Callable[[], str]) -> str:
