@@ -103,6 +103,8 @@ def reached(record: Record) -> bool | None:
         verdicts.append(record["wall"]["median"] <= record["at_most"])
     if record.get("memory_at_most_mb") is not None:
         verdicts.append(record["peak_mb"]["ours"] <= record["memory_at_most_mb"])
+    if record.get("lower"):
+        verdicts.append(False)
     return all(verdicts) if verdicts else None
 
 
@@ -112,6 +114,8 @@ def missed(records: list[Record]) -> list[Record]:
 
 
 def _verdict(record: Record) -> str:
+    if record.get("lower") and reached({**record, "lower": None}):
+        return f"reached in time, **NOT reached**: {record['lower']}"
     return {None: "", True: "reached", False: "**NOT reached**"}[reached(record)]
 
 
