@@ -229,6 +229,7 @@ def test_a_fusion_keeps_the_weights_of_its_parts(tmp_path: Path) -> None:
         ([0.3], "weights of its vectorizer are not those of its parts"),
         ([0.3, 0], r"weights\[1\] is not legal"),
         ([0.3, -1], r"weights\[1\] is not legal"),
+        ([0.3, 1e300], r"weights\[1\] is not legal"),
         ([0.3, True], r"weights\[1\] is not legal"),
         ("0.3,1", "must be a list of 1 to 32"),
         ([], "must be a list of 1 to 32"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
 import time
+import weakref
 from concurrent.futures import ProcessPoolExecutor
 
+import numpy as np
 import psutil
 import pytest
 
-from tllboost.grid.processes import elsewhere
+from tllboost.grid.processes import elsewhere, release_memory
 
 METHODS = ["spawn"] if sys.platform == "win32" else ["spawn", "fork"]
 
@@ -32,3 +35,25 @@ def test_a_process_of_multiprocessing_ends_with_its_warm_workers(method: str) ->
     # They would wait for each other until the worker has been idle for long.
     assert time.monotonic() - finished < 30
     assert not psutil.pid_exists(worker)
+
+
+class _Cycle:
+    """Something that only the collector can free."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self.own = self
+        self.held = np.ones(n_bytes, dtype=np.uint8)
+
+
+def test_memory_is_looked_for_only_where_a_cell_left_much() -> None:
+    gc.disable()
+    try:
+        release_memory()
+        small = weakref.ref(_Cycle(8))
+        release_memory()
+        assert small() is not None
+        large = weakref.ref(_Cycle(256 << 20))
+        release_memory()
+        assert (small(), large()) == (None, None)
+    finally:
+        gc.enable()

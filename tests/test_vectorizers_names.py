@@ -139,6 +139,8 @@ def test_unknown_names_are_answered_with_the_known_ones(
         ("pocket+classic?weight=-1", "write a number above zero"),
         ("pocket+classic?weight=nan", "write a number above zero"),
         ("pocket+classic?weight=inf", "write a number above zero"),
+        ("pocket+classic?weight=1e300", "from 1e-6 to 1e6"),
+        ("pocket+classic?weight=1e-60", "from 1e-6 to 1e6"),
         ("pocket?weight=much+classic", "weight='much'.*write a number above zero"),
         ("pocket+classic?weight=1&weight=2", "given twice"),
     ],

@@ -13,7 +13,7 @@ from tllboost.errors import TllboostError, UsageError
 from tllboost.registry import import_path
 from tllboost.vectorizers import VECTORIZERS, Vectorizer
 from tllboost.vectorizers.custom import CustomVectorizer
-from tllboost.vectorizers.spec import with_weight
+from tllboost.vectorizers.spec import with_weights
 from tllboost.vectorizers.weights import local_file, sha256_of
 from tllboost.vectorizing import space_of
 
@@ -86,26 +86,13 @@ def _describe_whole(
         raise UsageError(msg)
     weights = getattr(vectorizer, "weights", None)
     return {
-        "spec": _joined(records, "spec", weights),
-        "label": _joined(records, "label", weights),
+        "spec": "+".join(with_weights([one["spec"] for one in records], weights)),
+        "label": "+".join(with_weights([one["label"] for one in records], weights)),
         "fingerprint": vectorizer.fingerprint,
         "n_dims": width,
         "parts": records,
         **({} if weights is None else {"weights": list(weights)}),
     }
-
-
-def _joined(
-    records: Sequence[Mapping[str, Any]], key: str, weights: Sequence[float] | None
-) -> str:
-    """Return the spelling of a fusion, from those of its parts."""
-    texts = [str(one[key]) for one in records]
-    if weights is not None:
-        texts = [
-            with_weight(text, weight)
-            for text, weight in zip(texts, weights, strict=True)
-        ]
-    return "+".join(texts)
 
 
 def _describe(part: Vectorizer, n_dims: int, files: dict[str, Path]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tllboost.bundle.limits import MANIFEST, MAX_CELLS, size_limit
+from tllboost.vectorizers.spec import is_weight
 
 __all__ = ["MANIFEST_SHAPE", "check_shape"]
 
@@ -28,7 +29,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_weight(value: Any) -> bool:
-    return _is_number(value) and value > 0
+    return _is_number(value) and is_weight(value)
 
 
 def _is_count(most: int) -> Callable[[Any], bool]:

@@ -81,8 +81,8 @@ class Vectorizer:
 
     @classmethod
     def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
-        """Build one from its parsed name."""
-        raise NotImplementedError
+        """Build one from its parsed name: a kind and its options, unless overridden."""
+        return cls(**spec.without_rest().typed_options(cls.OPTIONS))
 
     @property
     def fingerprint(self) -> str:

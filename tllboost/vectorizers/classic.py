@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,6 @@ from tllboost.vectorizers.descriptors import (
 )
 from tllboost.vectorizers.fusion import fuse
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE, Looks
-from tllboost.vectorizers.spec import Spec
 
 __all__ = ["ClassicVectorizer"]
 
@@ -56,11 +55,6 @@ class ClassicVectorizer(Vectorizer):
         self.trim = trim
         self.flip = flip
         self.views = views
-
-    @classmethod
-    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
-        """Build one from ``classic``."""
-        return cls(**spec.without_rest().typed_options(cls.OPTIONS))
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tllboost.errors import UsageError
 from tllboost.vectorizers.base import Vectorizer, unit_rows
-from tllboost.vectorizers.spec import with_weight
+from tllboost.vectorizers.spec import with_weights
 
 __all__ = ["FusionVectorizer", "fuse"]
 
@@ -26,8 +26,8 @@ class FusionVectorizer(Vectorizer):
     parts : sequence of Vectorizer
         At least two.
     weights : sequence of float, length n_parts, optional
-        Above zero; all 1 by default. Vectors of a part have the root of its weight as
-        their length.
+        From 1e-6 to 1e6; all 1 by default. Vectors of a part have the root of its
+        weight as their length.
 
     Examples
     --------
@@ -45,27 +45,21 @@ class FusionVectorizer(Vectorizer):
     @property
     def name(self) -> str:
         """The spelling without options of the whole; parts keep theirs."""
-        return "+".join(self._weighted(part.spec for part in self.parts))
+        return "+".join(with_weights(self._each("spec"), self.weights))
 
     @property
     def label(self) -> str:
         """Short names of the parts."""
-        return "+".join(self._weighted(part.label for part in self.parts))
+        return "+".join(with_weights(self._each("label"), self.weights))
 
     @property
     def fingerprint(self) -> str:
         """Tell what the vectors depend on: that of every part, and its weight."""
-        prints = self._weighted(part.fingerprint for part in self.parts)
+        prints = with_weights(self._each("fingerprint"), self.weights)
         return "fusion|" + " + ".join(prints)
 
-    def _weighted(self, texts: Iterable[str]) -> list[str]:
-        """Return what stands for each part, with its weight unless that is 1."""
-        if self.weights is None:
-            return list(texts)
-        return [
-            with_weight(text, weight)
-            for text, weight in zip(texts, self.weights, strict=True)
-        ]
+    def _each(self, attribute: str) -> list[str]:
+        return [getattr(part, attribute) for part in self.parts]
 
     @property
     def n_dims(self) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from tllboost.vectorizers.base import Vectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
-from tllboost.vectorizers.spec import Spec, positive
+from tllboost.vectorizers.spec import positive
 
 __all__ = ["PixelVectorizer"]
 
@@ -37,11 +37,6 @@ class PixelVectorizer(Vectorizer):
 
     def __init__(self, *, size: int = 32) -> None:
         self.size = size
-
-    @classmethod
-    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
-        """Build one from ``pixels``."""
-        return cls(**spec.without_rest().typed_options(cls.OPTIONS))
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from tllboost.vectorizers.exported import ExportedNetwork
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
-from tllboost.vectorizers.spec import Spec
 from tllboost.vectorizers.weights import local_file, sha256_of
 
 __all__ = ["FILE", "SHA256", "PocketVectorizer"]
@@ -56,11 +55,6 @@ class PocketVectorizer(NetworkVectorizer):
         self.trim = trim
         self.flip = flip
         self.views = views
-
-    @classmethod
-    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
-        """Build one from ``pocket``."""
-        return cls(**spec.without_rest().typed_options(cls.OPTIONS))
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from tllboost.errors import UsageError
 
 __all__ = [
     "Spec",
+    "is_weight",
     "one_of",
     "parse_spec",
     "positive",
@@ -34,6 +35,7 @@ __all__ = [
     "three_numbers",
     "truth",
     "with_weight",
+    "with_weights",
 ]
 
 _WEIGHT = "weight"
@@ -148,7 +150,7 @@ def split_weight(text: str) -> tuple[str, float | None]:
     Raises
     ------
     UsageError
-        If that is no number above zero, or options are not of the right form.
+        If that is no number from 1e-6 to 1e6, or options are not of the right form.
 
     Examples
     --------
@@ -164,10 +166,38 @@ def split_weight(text: str) -> tuple[str, float | None]:
         weight = float(stated)
     except ValueError:
         weight = math.nan
-    if not 0 < weight < math.inf:
-        msg = f"option {_WEIGHT}={stated!r} in {text!r}: write a number above zero"
+    if not is_weight(weight):
+        msg = (
+            f"option {_WEIGHT}={stated!r} in {text!r}: write a number above zero, "
+            "from 1e-6 to 1e6"
+        )
         raise UsageError(msg)
     return "?".join(filter(None, [head, "&".join(others)])), weight
+
+
+def is_weight(number: float) -> bool:
+    """Tell whether vectors may be given the root of a number as their length.
+
+    Examples
+    --------
+    >>> is_weight(0.3), is_weight(0), is_weight(1e300)
+    (True, False, False)
+    """
+    return 1e-6 <= number <= 1e6
+
+
+def with_weights(texts: Sequence[str], weights: Sequence[float] | None) -> list[str]:
+    """Return the parts of a fusion, each with its weight.
+
+    Examples
+    --------
+    >>> with_weights(["pocket", "classic"], (1, 0.3)), with_weights(["pocket"], None)
+    (['pocket', 'classic?weight=0.3'], ['pocket'])
+    """
+    return [
+        with_weight(text, weight)
+        for text, weight in zip(texts, weights or [1] * len(texts), strict=True)
+    ]
 
 
 def with_weight(text: str, weight: float) -> str:
