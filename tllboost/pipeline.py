@@ -76,8 +76,13 @@ def _prepare_all(
     n_ahead: int,
     n_workers: int,
 ) -> Iterator[tuple[str, np.ndarray | ImageError]]:
+    from threadpoolctl import threadpool_limits
+
     pending: deque[tuple[str, Future[np.ndarray | ImageError]]] = deque()
     executor: Executor = ThreadPoolExecutor(n_workers)
+    # Every core prepares a picture already: matrix products that share out their rows
+    # as well would wait for each other.
+    limits = threadpool_limits(1, user_api="blas")
     try:
         for key, path in pictures:
             pending.append((key, executor.submit(_prepare, vectorizer, path, key)))
@@ -89,6 +94,7 @@ def _prepare_all(
             yield first, future.result()
     finally:
         executor.shutdown(cancel_futures=True)
+        limits.restore_original_limits()
 
 
 def _prepare(vectorizer: Vectorizer, path: Path, key: str) -> np.ndarray | ImageError:
