@@ -466,6 +466,16 @@ def test_prune_drops_one_fingerprint_and_frees_its_file(
         store.prune(CLASSIC)
 
 
+def test_prune_drops_all_fingerprints_that_begin_as_told(store: VectorStore) -> None:
+    for name in ("classic|1|a", "classic|1|b", "classic|2|a"):
+        store.add(name, keys(1, 2), vectors(1, 2))
+    assert store.prune("classic|1|") == 4
+    assert [entry["fingerprint"] for entry in store.info()] == ["classic|2|a"]
+    with pytest.raises(UsageError, match="`tllboost store info` shows all"):
+        store.prune("")
+    assert len(store.info()) == 1
+
+
 def test_prune_of_a_healthy_store_changes_nothing(
     store: VectorStore, folder: Path
 ) -> None:

@@ -83,18 +83,19 @@ def prune(
         str | None,
         typer.Option(
             "--fingerprint",
-            help="Drop all vectors of this one, as `store info` spells it.",
+            help="Drop all vectors of it, as `store info` spells it, or of all that "
+            "begin so.",
         ),
     ] = None,
 ) -> None:
-    """Drop damaged vectors, or all of one vectorizer, and free the space.
+    """Drop damaged vectors, or all of a vectorizer, and free the space.
 
     Nothing is lost for good: what is dropped is computed again when it is needed.
 
     **Examples**
 
         tllboost store prune
-        tllboost store prune --fingerprint 'classic|descriptors 1|float32'
+        tllboost store prune --fingerprint 'classic|descriptors 1|'
     """
     from tllboost.store import VectorStore
 

@@ -288,9 +288,14 @@ class VectorStore:
             return list(find_damage(self._opened, self._root))
 
     def prune(self, fingerprint: str | None = None) -> int:
-        """Drop what is damaged, or all vectors of one fingerprint; free the space.
+        """Drop what is damaged, or all vectors of some fingerprints; free the space.
 
         Remembered hashes of files that are gone are forgotten too.
+
+        Parameters
+        ----------
+        fingerprint : str, optional
+            A whole one, or how those begin that are to be dropped.
 
         Returns
         -------
@@ -300,20 +305,27 @@ class VectorStore:
         Raises
         ------
         UsageError
-            If nothing is stored under `fingerprint`.
+            If `fingerprint` is empty, or nothing is stored under it.
         """
         with self._writing() as connection:
-            spaces = {space.fingerprint: space for space in list_spaces(connection)}
+            spaces = list(list_spaces(connection))
             if fingerprint is None:
                 n_dropped = sum(
-                    drop_damaged(connection, self._root, space)
-                    for space in spaces.values()
+                    drop_damaged(connection, self._root, space) for space in spaces
                 )
-            elif fingerprint in spaces:
-                n_dropped = drop_space(connection, spaces[fingerprint])
             else:
-                msg = f"nothing is stored under {fingerprint!r}: known: {list(spaces)}"
-                raise UsageError(msg)
+                named = [
+                    space
+                    for space in spaces
+                    if fingerprint and space.fingerprint.startswith(fingerprint)
+                ]
+                if not named:
+                    msg = (
+                        f"nothing is stored under {fingerprint!r}: "
+                        "`tllboost store info` shows all fingerprints"
+                    )
+                    raise UsageError(msg)
+                n_dropped = sum(drop_space(connection, space) for space in named)
             forget_vanished_files(connection)
         with guarded(self._index):
             tidy(self._opened, self._root)
