@@ -260,7 +260,10 @@ CHOICES = (
     "of the layout vector beside that of the thing: {lengths}; {length} was taken. "
     "Then how `pocket` and `classic` look at a picture, and what `classic` weighs "
     "where `pocket` weighs 1; `{fusion}` was taken for the tables above. Neighbours "
-    "are not told apart by so few queries. It is `python benchmarks/pocket/choose.py`."
+    "are not told apart by so few queries. `classic` was given its patches "
+    "([results/classic](../classic/README.md)) when the test figures of a fusion "
+    "without them were known; no test figure set a number of them. It is `python "
+    "benchmarks/pocket/choose.py`."
 )
 
 

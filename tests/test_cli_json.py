@@ -78,7 +78,7 @@ def test_vectorize_tells_what_was_computed(run: Run, pictures: Path) -> None:
     assert isinstance(told, dict)
     assert told["n_pictures"] == 4
     first, second = told["vectorizers"]
-    assert (first["vectorizer"], first["n_dims"]) == ("classic", 2068)
+    assert (first["vectorizer"], first["n_dims"]) == ("classic", 3324)
     assert (first["n_computed"], first["n_failed"]) == (3, 1)
     assert second["vectorizer"] == "pixels"
     assert told["failures"][0]["where"] == str(pictures / "bad.jpg")

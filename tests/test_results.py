@@ -119,6 +119,13 @@ def test_the_page_of_pocket_is_what_its_files_make() -> None:
     assert (module.OUT / "README.md").read_text("utf-8") == module.page(module.OUT)
 
 
+def test_the_page_of_the_blocks_of_classic_is_what_its_table_makes() -> None:
+    module = script("classic_blocks")
+    assert (module.OUT / "README.md").read_text("utf-8") == module.page(module.OUT)
+    named = {row["variant"] for row in module.rows_of(module.OUT / "blocks.csv")}
+    assert named == {name for name, _ in module.variants()}
+
+
 def test_pocket_is_worth_its_bytes() -> None:
     """Better than classic on two of three sets; both together, on the mean."""
     module = script("pocket_page")
@@ -131,7 +138,8 @@ def test_pocket_is_worth_its_bytes() -> None:
     alone = [sides["pocket", "classic", name] for name in POCKET_SETS]
     assert sum(one > 0 for one in alone) >= 2
     assert sides["pocket", "classic", "mean"] > 0
-    assert sides["classic+pocket", "classic", "mean"] > 0
+    for other in ("classic", "pocket"):
+        assert sides["classic+pocket", other, "mean"] > 0
     fusion, *parts = module.chosen_fusion(module.OUT)
     for other in ("classic", "pocket"):
         assert sides[fusion, other, "mean"] > 0

@@ -68,7 +68,7 @@ def test_classic_ranks_look_alikes_well_above_chance(tll: Path) -> None:
     classic = make_vectorizer("classic")
     left = classic.transform([tll / "left" / f"{name}.jpg" for name in names[:, 0]])
     right = classic.transform([tll / "right" / f"{name}.jpg" for name in names[:, 1]])
-    assert top2_among_20(left, right) > 0.34  # 0.10 by chance, 0.436 on all pairs
+    assert top2_among_20(left, right) > 0.34  # 0.10 by chance, 0.460 on all pairs
 
 
 def test_fusion_is_its_parts_at_length_one_side_by_side(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import csv
 import io
 from pathlib import Path
 
-from develop import SETS, development, validation
+from develop import development, validation
 from train import Recipe, Training, run
+from validation_sides import SETS
 
 from tllboost.vectorizers.onnx import OnnxVectorizer
 from tllboost.whole_file import write_text

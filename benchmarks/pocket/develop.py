@@ -20,19 +20,14 @@ from augment import Strength, instance_views, look_views
 from net import normalised
 from pictures import make_bank
 from PIL import Image
+from validation_sides import SETS, read_set, top2_on_validation
 
-from tllboost.grid.data import GridData, gather
-from tllboost.groups import read_groups
-from tllboost.metrics import match_ranks
-from tllboost.pairs import PairTable, read_pairs
+from tllboost.grid.data import gather
 from tllboost.scenes import make_scenes
-from tllboost.splits import Protocol, make_splits
 from tllboost.vectorizers.onnx import OnnxVectorizer
 
-__all__ = ["SETS", "development", "read_set", "top2_on_validation", "validation"]
+__all__ = ["development", "validation"]
 
-SETS = ("tll", "dvd-covers", "ukbench")
-_N_SEEDS = 5
 _N_SHOWN = 242  # scenes of the demo, and those it keeps out of its pairs
 _N_PHOTOGRAPHS = 110
 _N_DRAWN = 400
@@ -106,15 +101,6 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return unit
 
 
-def read_set(data: Path, name: str) -> PairTable:
-    """Return the pair table of one of the three sets."""
-    folder = data / name
-    if name == "tll":
-        left, right = folder / "left", folder / "right"
-        return read_pairs(folder / "pairs.csv", left=left, right=right)
-    return read_groups(folder, "folder" if name == "dvd-covers" else r"^(\d{4})")
-
-
 def validation(
     vectorizers: dict[str, object], data: Path, *, store: Path | None = None
 ) -> dict[str, dict[str, float]]:
@@ -133,36 +119,6 @@ def validation(
             for label, vectors in gathered.vectors.items()
         }
     return found
-
-
-def top2_on_validation(vectors: np.ndarray, gathered: GridData, name: str) -> float:
-    """Return the top-2 accuracy of the cosine on validation sides, over five seeds.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (n_images, n_dims), float32
-        At length 1, in the order of `gathered`.
-    name : str
-        Of the set.
-    """
-    table = gathered.table
-    # Two of fourteen groups are too few to rank among: larger validation sides.
-    share = 0.4 if name == "ukbench" else 0.15
-    reached = []
-    for seed in range(_N_SEEDS):
-        (split,) = make_splits(
-            table.left,
-            table.right,
-            table.label,
-            gathered.component,
-            protocol=Protocol(validation_fraction=share),
-            seed=seed,
-        )
-        side = split.validation
-        score = (vectors[side.left] * vectors[side.right]).sum(axis=1)
-        _, rank, _ = match_ranks(score, side.label, side.query)
-        reached.append((rank <= 2).mean())
-    return float(np.mean(reached))
 
 
 def main() -> None:

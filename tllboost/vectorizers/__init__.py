@@ -22,7 +22,7 @@ VECTORIZERS = Registry(
     {
         "classic": Entry(
             "tllboost.vectorizers.classic:ClassicVectorizer",
-            "classic: shape, colour and texture descriptors; no weights",
+            "classic: descriptors of shape, patches and colour; no weights",
         ),
         "clip": Entry(
             "tllboost.vectorizers.clip:ClipVectorizer",
