@@ -110,7 +110,8 @@ def page(folder: Path) -> str:
         for row in rows
     ]
     weights = ", ".join(f"{weight:g} ({name})" for name, weight in WEIGHTS.items())
-    told = textwrap.wrap(WEIGHED.format(weights=weights), 88)
+    text = WEIGHED.format(weights=weights)
+    told = textwrap.wrap(text, 88, break_on_hyphens=False)
     return "\n".join([HEAD, *table(columns, lines), "", *told, ""])
 
 
