@@ -1,8 +1,9 @@
 """Measure what each block of `classic` is worth, and write results/classic.
 
-Run it as ``python benchmarks/classic_blocks.py``. The cosine of `classic` and of
-`classic+pocket` on the validation sides of three sets, five seeds each: with all
-blocks, with one left out, with one alone, and with other weights of the patches.
+Run it as ``python benchmarks/classic_blocks.py``. The cosine of `classic`, of
+`classic+pocket` and of `classic` beside two networks, on the validation sides of three
+sets, five seeds each: with all blocks, with one left out, with one alone, and with
+other weights of the patches.
 """
 
 from __future__ import annotations
@@ -30,16 +31,22 @@ sys.path.append(str(ROOT / "benchmarks" / "pocket"))
 from validation_sides import SETS, read_set, top2_on_validation
 
 OUT = ROOT / "results" / "classic"
+NAMES = (*SETS, "mean")
 PATCH_WEIGHTS = (0.5, 1.0, 4.0)
+NETWORKS = {
+    name: make_vectorizer(f"onnx:{ROOT.parent}/shared/weights/{name}.onnx")
+    for name in ("squeezenet1_1", "mobilenetv2")
+}
+BESIDE = {"alone": (), "with pocket": ("pocket",), "with networks": tuple(NETWORKS)}
 Blocks = dict[str, np.ndarray]
 
 HEAD = """\
 # The blocks of `classic`
 
 What each is worth: top-2 of the plain cosine on validation sides, mean of five seeds,
-of `classic` and, on the right, of `classic+pocket`. Neighbours are not told apart by
-so few queries; test sides are in [results/pocket](../pocket/README.md), and chose
-nothing.
+of `classic` alone, of `classic+pocket`, and of `classic` beside SqueezeNet and
+MobileNetV2. Neighbours are not told apart by so few queries; test sides are in
+[results/pocket](../pocket/README.md), and chose nothing.
 
 ```sh
 python benchmarks/classic_blocks.py
@@ -50,7 +57,8 @@ WEIGHED = """\
 In a cosine the blocks weigh {weights}. These were chosen in rough steps on the same
 validation sides, with the widths and numbers of waves of the patches. It was when the
 test figures of an earlier `classic` were known, which had no patches and fell behind on
-covers; no test figure set a number.
+covers; no test figure set a number. Beside networks, which see parts of things wherever
+they are by themselves, compare the rows `all` and `without patches`.
 """
 
 
@@ -78,41 +86,43 @@ def _blocks(path: str) -> Blocks:
 def measure(data: Path, store: Path | None) -> Iterator[list[object]]:
     """Yield a row a variant: its name, and both figures of each set."""
     sets = {}
+    others = {"pocket": make_vectorizer("pocket"), **NETWORKS}
     for name in SETS:
-        gathered = gather(
-            read_set(data, name), {"pocket": make_vectorizer("pocket")}, store=store
-        )
+        gathered = gather(read_set(data, name), others, store=store)
         paths = [str(path) for path in gathered.table.paths]
-        pocket = gathered.vectors["pocket"].array
-        sets[name] = (gathered, pocket, described(paths))
+        sets[name] = (gathered, described(paths))
     for variant, weights in variants():
-        figures = []
-        for name, (gathered, pocket, found) in sets.items():
-            used = {one: weight for one, weight in weights.items() if weight}
-            classic = fuse([found[one] for one in used], list(used.values()))
-            both = fuse([classic, pocket])
-            figures.append(
-                [
-                    top2_on_validation(unit_rows(vectors), gathered, name)
-                    for vectors in (classic, both)
-                ]
-            )
-        alone, beside = np.array(figures).T
-        yield [variant, *alone, alone.mean(), *beside, beside.mean()]
+        used = {one: weight for one, weight in weights.items() if weight}
+        row: list[object] = [variant]
+        for beside in BESIDE.values():
+            figures = []
+            for name, (gathered, found) in sets.items():
+                classic = fuse([found[one] for one in used], list(used.values()))
+                all_parts = [classic, *(gathered.vectors[one].array for one in beside)]
+                vectors = unit_rows(fuse(all_parts))
+                figures.append(top2_on_validation(vectors, gathered, name))
+            row += [*figures, np.mean(figures)]
+        yield row
 
 
 def page(folder: Path) -> str:
     """Return the page of the table beside it."""
     rows = rows_of(folder / "blocks.csv")
-    columns = list(rows[0])
-    lines = [
-        [row["variant"], *(f"{float(row[name]):.3f}" for name in columns[1:])]
-        for row in rows
-    ]
+    lines = [HEAD]
+    for beside in BESIDE:
+        shown = [
+            [
+                row["variant"],
+                *(f"{float(row[f'{name}, {beside}']):.3f}" for name in NAMES),
+            ]
+            for row in rows
+        ]
+        heading = beside.capitalize()
+        lines += [f"## {heading}", "", *table(["blocks", *NAMES], shown), ""]
     weights = ", ".join(f"{weight:g} ({name})" for name, weight in WEIGHTS.items())
     text = WEIGHED.format(weights=weights)
-    told = textwrap.wrap(text, 88, break_on_hyphens=False)
-    return "\n".join([HEAD, *table(columns, lines), "", *told, ""])
+    lines += ["## Weights", "", *textwrap.wrap(text, 88, break_on_hyphens=False), ""]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -126,8 +136,8 @@ def main() -> None:
         [row[0], *(f"{one:.4f}" for one in row[1:])]
         for row in measure(given.data, given.store)
     ]
-    beside = [f"{name}, with pocket" for name in (*SETS, "mean")]
-    columns = ["variant", *SETS, "mean", *beside]
+    figures = [f"{name}, {beside}" for beside in BESIDE for name in NAMES]
+    columns = ["variant", *figures]
     given.out.mkdir(parents=True, exist_ok=True)
     write_text(given.out / "blocks.csv", csv_text(columns, rows))
     write_text(given.out / "README.md", page(given.out))
