@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from conftest import write_picture
 from PIL import Image
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from tllboost.errors import StoreError, UsageError, WeightsError
 from tllboost.store import VectorStore
@@ -413,46 +412,6 @@ def test_decoding_runs_beside_the_network(paths: list[Path]) -> None:
     vectorize(grid, paths, n_workers=2)
     assert grid.threads["forward"] == {threading.current_thread().name}
     assert not grid.threads["forward"] & grid.threads["prepare"]
-
-
-def blas_threads() -> set[int]:
-    return {
-        one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"
-    }
-
-
-class Multiplying(Grid):
-    """Sees how many threads a matrix product may take while pictures are prepared."""
-
-    def __init__(self, side: int) -> None:
-        super().__init__(side)
-        self.seen: set[int] = set()
-
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        self.seen |= blas_threads()
-        return super().prepare(image)
-
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        if self.side == 3:
-            msg = "no weights"
-            raise WeightsError(msg)
-        return super().forward(batch)
-
-
-@pytest.mark.parametrize("side", [2, 3])
-def test_cores_that_prepare_pictures_share_out_no_matrix_product(
-    paths: list[Path], side: int
-) -> None:
-    with threadpool_limits(2, user_api="blas"):
-        before = blas_threads()
-        grid = Multiplying(side)
-        if side == 3:
-            with pytest.raises(WeightsError):
-                vectorize(grid, paths)
-        else:
-            vectorize(grid, paths)
-        assert grid.seen == {1}
-        assert blas_threads() == before
 
 
 class Slow(Grid):

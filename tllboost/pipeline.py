@@ -17,6 +17,7 @@ import numpy as np
 
 from tllboost.errors import ImageError, TllboostError, UsageError
 from tllboost.images import decode_image, read_image_bytes
+from tllboost.vectorizers.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from tllboost.vectorizers.base import Vectorizer
@@ -76,25 +77,20 @@ def _prepare_all(
     n_ahead: int,
     n_workers: int,
 ) -> Iterator[tuple[str, np.ndarray | ImageError]]:
-    from threadpoolctl import threadpool_limits
-
     pending: deque[tuple[str, Future[np.ndarray | ImageError]]] = deque()
     executor: Executor = ThreadPoolExecutor(n_workers)
-    # Every core prepares a picture already: matrix products that share out their rows
-    # as well would wait for each other.
-    limits = threadpool_limits(1, user_api="blas")
     try:
-        for key, path in pictures:
-            pending.append((key, executor.submit(_prepare, vectorizer, path, key)))
-            if len(pending) > n_ahead:
+        with one_blas_thread():
+            for key, path in pictures:
+                pending.append((key, executor.submit(_prepare, vectorizer, path, key)))
+                if len(pending) > n_ahead:
+                    first, future = pending.popleft()
+                    yield first, future.result()
+            while pending:
                 first, future = pending.popleft()
                 yield first, future.result()
-        while pending:
-            first, future = pending.popleft()
-            yield first, future.result()
     finally:
         executor.shutdown(cancel_futures=True)
-        limits.restore_original_limits()
 
 
 def _prepare(vectorizer: Vectorizer, path: Path, key: str) -> np.ndarray | ImageError:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tllboost.errors import ImageError, UsageError
+from tllboost.vectorizers.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from tllboost.vectorizers.spec import Spec
@@ -170,7 +171,9 @@ class Vectorizer:
 
     def _finite(self, images: list[str | Path | Image.Image]) -> np.ndarray:
         """Return the vectors of a batch; raise for one that is no use, by its name."""
-        prepared = [self.prepare(self._open(one)) for one in images]
+        opened = [self._open(one) for one in images]
+        with one_blas_thread():
+            prepared = [self.prepare(one) for one in opened]
         vectors = self.forward(np.stack(prepared))
         bad = np.flatnonzero(~np.isfinite(vectors).reshape(len(images), -1).all(axis=1))
         if len(bad):

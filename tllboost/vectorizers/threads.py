@@ -1,10 +1,12 @@
-"""How many cores this process may use, which in a container is not all of them."""
+"""How many cores this process may use, and how to use one of them at a time."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["usable_cores"]
+__all__ = ["one_blas_thread", "usable_cores"]
 
 
 def usable_cores() -> int:
@@ -22,3 +24,26 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep numpy's matrix products to the thread that asks for them.
+
+    For many small ones, of pictures that are prepared on all cores: products that share
+    out their rows as well would wait for each other, and their sums, in another order,
+    make a vector hang on the number of cores. Networks keep their threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with one_blas_thread():
+    ...     np.ones((2, 3)) @ np.ones(3)
+    array([3., 3.])
+    """
+    from threadpoolctl import ThreadpoolController
+
+    # The library that comes with numpy; torch may bring another one.
+    of_numpy = ThreadpoolController().select(prefix="libscipy_openblas")
+    with of_numpy.limit(limits=1):
+        yield

@@ -1,0 +1,47 @@
+"""One thread a matrix product: the same vectors, and all is as before afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_picture
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from tllboost.vectorizers import make_vectorizer
+from tllboost.vectorizers.threads import one_blas_thread
+from tllboost.vectorizing import vectorize
+
+
+def threads_of_numpy() -> set[int]:
+    return {
+        one["num_threads"]
+        for one in threadpool_info()
+        if one["prefix"] == "libscipy_openblas"
+    }
+
+
+def fail() -> None:
+    with one_blas_thread():
+        assert threads_of_numpy() == {1}
+        msg = "no picture"
+        raise ValueError(msg)
+
+
+def test_all_is_as_before_even_if_what_was_done_failed() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        with pytest.raises(ValueError, match="no picture"):
+            fail()
+        assert threads_of_numpy() == {2}
+
+
+def test_a_vector_of_classic_hangs_on_no_number_of_threads(tmp_path: Path) -> None:
+    paths = [write_picture(tmp_path / f"{i}.png", seed=i) for i in range(12)]
+    classic = make_vectorizer("classic?views=whole,centre")
+    expected = vectorize(classic, paths).vectors
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads, user_api="blas"):
+            np.testing.assert_array_equal(classic.transform(paths), expected)
+            found = vectorize(classic, paths, n_workers=n_threads).vectors
+            np.testing.assert_array_equal(found, expected)
