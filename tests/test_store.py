@@ -467,8 +467,9 @@ def test_prune_drops_one_fingerprint_and_frees_its_file(
 
 
 def test_prune_drops_all_fingerprints_that_begin_as_told(store: VectorStore) -> None:
-    for name in ("classic|1|a", "classic|1|b", "classic|2|a"):
+    for name in ("classic|1|a", "classic|1|ab", "classic|1|b", "classic|2|a"):
         store.add(name, keys(1, 2), vectors(1, 2))
+    assert store.prune("classic|1|a") == 2  # a whole one: no other that begins so
     assert store.prune("classic|1|") == 4
     assert [entry["fingerprint"] for entry in store.info()] == ["classic|2|a"]
     with pytest.raises(UsageError, match="`tllboost store info` shows all"):

@@ -83,8 +83,8 @@ def prune(
         str | None,
         typer.Option(
             "--fingerprint",
-            help="Drop all vectors of it, as `store info` spells it, or of all that "
-            "begin so.",
+            help="Drop all vectors of it, as `store info` spells it; else of all "
+            "that begin so.",
         ),
     ] = None,
 ) -> None:

@@ -295,7 +295,7 @@ class VectorStore:
         Parameters
         ----------
         fingerprint : str, optional
-            A whole one, or how those begin that are to be dropped.
+            A whole one, or else how those begin that are to be dropped.
 
         Returns
         -------
@@ -314,10 +314,10 @@ class VectorStore:
                     drop_damaged(connection, self._root, space) for space in spaces
                 )
             else:
-                named = [
-                    space
-                    for space in spaces
-                    if fingerprint and space.fingerprint.startswith(fingerprint)
+                named = [one for one in spaces if one.fingerprint == fingerprint] or [
+                    one
+                    for one in spaces
+                    if fingerprint and one.fingerprint.startswith(fingerprint)
                 ]
                 if not named:
                     msg = (

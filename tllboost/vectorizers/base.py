@@ -171,9 +171,8 @@ class Vectorizer:
 
     def _finite(self, images: list[str | Path | Image.Image]) -> np.ndarray:
         """Return the vectors of a batch; raise for one that is no use, by its name."""
-        opened = [self._open(one) for one in images]
         with one_blas_thread():
-            prepared = [self.prepare(one) for one in opened]
+            prepared = [self.prepare(self._open(one)) for one in images]
         vectors = self.forward(np.stack(prepared))
         bad = np.flatnonzero(~np.isfinite(vectors).reshape(len(images), -1).all(axis=1))
         if len(bad):

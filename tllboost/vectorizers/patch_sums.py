@@ -74,7 +74,8 @@ def _patches(
     """Return the patches of one size, and what each weighs.
 
     They are the roots of shares of the gradients (Arandjelović and Zisserman, 2012). A
-    flat patch weighs little, and so does one far from the middle of the picture.
+    flat patch weighs little, r / (r + floor) where r is the root of its magnitude, and
+    so does one far from the middle of the picture.
 
     Returns
     -------

@@ -32,7 +32,8 @@ def one_blas_thread() -> Iterator[None]:
 
     For many small ones, of pictures that are prepared on all cores: products that share
     out their rows as well would wait for each other, and their sums, in another order,
-    make a vector hang on the number of cores. Networks keep their threads.
+    make a vector hang on the number of cores. Networks keep their threads. While
+    another thread holds a limit, threadpoolctl leaves this one without effect.
 
     Examples
     --------
