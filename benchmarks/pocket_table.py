@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from bench import RESULTS, machine
 from pocket_page import ROOT, chosen_fusion, page
 
-from tllboost import read_groups, read_pairs, run_grid
+from tllboost import run_grid
 from tllboost.csv_cells import csv_text
 from tllboost.errors import DataError
 from tllboost.grid.records import read_record
 from tllboost.grid.summary import comparison
 from tllboost.metrics import interval
-from tllboost.pair_table import PairTable
 from tllboost.splits import Protocol
 from tllboost.store import default_store
 from tllboost.whole_file import write_text
+
+sys.path.append(str(ROOT / "benchmarks" / "pocket"))
+from validation_sides import SETS, read_set
 
 SHARED = ROOT.parent / "shared"
 OUT = ROOT / "results" / "pocket"
@@ -57,45 +60,23 @@ COMPARED = (
 Records = dict[str, list[dict[str, Any]]]
 
 
-class PictureSet(NamedTuple):
-    """A set of pictures, and how its queries are held out."""
-
-    name: str
-    read: Callable[[Path], PairTable]
-    protocol: str
-
-
-def _challenge(data: Path) -> PairTable:
-    folder = data / "tll"
-    sides = {side: folder / side for side in ("left", "right")}
-    return read_pairs(folder / "pairs.csv", **sides)
-
-
-SETS = (
-    PictureSet("tll", _challenge, "holdout"),
-    PictureSet("dvd-covers", lambda data: read_groups(data / "dvd-covers"), "holdout"),
-    PictureSet(
-        "ukbench", lambda data: read_groups(data / "ukbench", r"^(\d{4})"), "kfold"
-    ),
-)
-
-
-def measure(one: PictureSet, folder: Path, store: Path) -> Records:
-    """Return each vectorizer's records of all seeds, by its name."""
+def measure(name: str, folder: Path, store: Path) -> Records:
+    """Return each vectorizer's records of all seeds of a set, by its name."""
     result = run_grid(
-        one.read(SHARED / "data"),
+        read_set(SHARED / "data", name),
         VECTORIZERS,
         [],
         ["cosine"],
         aliases={name: f"onnx:{file}" for name, file in NETWORKS.items()},
-        protocol=Protocol(one.protocol),
+        # Of fourteen groups too few would be held out.
+        protocol=Protocol("kfold" if name == "ukbench" else "holdout"),
         seeds=SEEDS,
         out=folder,
         store=store,
         message=print,
     )
     if result.exit_code:
-        msg = f"{one.name}: not all of it could be measured: see {folder}"
+        msg = f"{name}: not all of it could be measured: see {folder}"
         raise DataError(msg)
     records: Records = {name: [] for name in VECTORIZERS}
     for file in sorted((folder / "cells").glob("*.json")):
@@ -209,9 +190,7 @@ def main() -> None:
         parser.exit(2, f"{SHARED / 'data'} is not there: nothing to measure on\n")
     with tempfile.TemporaryDirectory() as folder:
         store = said.store or default_store()
-        measured = {
-            one.name: measure(one, Path(folder, one.name), store) for one in SETS
-        }
+        measured = {name: measure(name, Path(folder, name), store) for name in SETS}
     write(said.out, measured)
 
 
