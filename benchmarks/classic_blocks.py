@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
-from pocket_page import ROOT, rows_of, table
+from tables import rows_of, table
 
 from tllboost.csv_cells import csv_text
 from tllboost.grid.data import gather
@@ -27,9 +27,10 @@ from tllboost.vectorizers.classic import WEIGHTS, ClassicVectorizer, blocks
 from tllboost.vectorizers.fusion import fuse
 from tllboost.whole_file import write_text
 
-sys.path.append(str(ROOT / "benchmarks" / "pocket"))
+sys.path.append(str(Path(__file__).resolve().parent / "pocket"))
 from validation_sides import SETS, read_set, top2_on_validation
 
+ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "results" / "classic"
 NAMES = (*SETS, "mean")
 PATCH_WEIGHTS = (0.5, 1.0, 4.0)

@@ -5,12 +5,12 @@ Run it as ``python benchmarks/pocket_page.py``; ``pocket_table.py`` does, too.
 
 from __future__ import annotations
 
-import csv
 import json
 import textwrap
 from pathlib import Path
 
 from results_page import between
+from tables import Row, rows_of, table
 
 from tllboost.vectorizers.pocket import FILE, SHA256, PocketVectorizer
 from tllboost.vectorizers.spec import with_weight
@@ -19,7 +19,6 @@ from tllboost.whole_file import write_text
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "results" / "pocket"
 MEAN = "mean"
-Row = dict[str, str]
 
 HEAD = """\
 # pocket
@@ -85,12 +84,6 @@ def page(folder: Path) -> str:
 
 
 VERSIONS = "versions.csv"
-
-
-def rows_of(file: Path) -> list[Row]:
-    """Return the rows of a table."""
-    with file.open(newline="", encoding="utf-8") as opened:
-        return list(csv.DictReader(opened))
 
 
 def by_set(rows: list[Row], sets: list[str], metric: str) -> list[str]:
@@ -350,12 +343,6 @@ def speed(folder: Path) -> list[str]:
         return []
     said = ["## Speed", "", "Medians of `python benchmarks/bench_pocket.py`.", ""]
     return [*said, *table(["work", "measured", "at most"], lines), ""]
-
-
-def table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    """Return a table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 if __name__ == "__main__":
