@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from tllboost.whole_file import write_text
+from tllboost.files import write_text
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "bench"
 VERSIONS = (

@@ -55,11 +55,10 @@ def make_bundle(folder: Path, weights: Path, pictures: list[Path]) -> tuple[Path
     """Fit XGBoost on pairs of pictures; return the bundle and the trees alone."""
     from tllboost.bundle import save_bundle
     from tllboost.calibration import Calibration
-    from tllboost.ensemble import ensemble
-    from tllboost.fitted import FittedCell
+    from tllboost.classifier import ensemble
     from tllboost.heads.boosting import XGBoostHead
     from tllboost.merges import PairFeatures
-    from tllboost.scorer import PairScorer
+    from tllboost.scoring import FittedCell, PairScorer
     from tllboost.vectorizers import make_vectorizer
     from tllboost.vectorizing import vectorize
 

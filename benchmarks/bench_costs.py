@@ -28,7 +28,7 @@ def costs(work: Callable[[], Any]) -> list[float]:
 def vectorizing(folder: Path, sizes: Sequence[int]) -> list[list[float]]:
     """Vectorize pictures without a store: decoding and descriptors, nothing reused."""
     from tllboost import make_vectorizer, vectorize
-    from tllboost.scenes import make_scenes
+    from tllboost.demo import make_scenes
 
     pairs = make_scenes(folder / "pictures", n_scenes=max(sizes) // 3 + 1, n_views=3)
     pictures = sorted(pairs.parent.glob("*.jpg"))

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import RESULTS
 
-from tllboost.whole_file import write_text
+from tllboost.files import write_text
 
 Record = dict[str, Any]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from bench import limit, options
 from bench_vectorize import Ours
 
-from tllboost.scenes import make_scenes
+from tllboost.demo import make_scenes
 
 A_SECOND = 150  # pictures, at least
 TO_LOAD = 0.3  # seconds, at most

@@ -16,13 +16,12 @@ from bench import compare, curve, limit, options, peak_memory
 from sklearn.linear_model import LogisticRegression
 
 from tllboost.calibration import Calibration
-from tllboost.ensemble import ensemble
-from tllboost.fitted import FittedCell
+from tllboost.classifier import ensemble
 from tllboost.heads.boosting import XGBoostHead
 from tllboost.heads.linear import LogisticHead
 from tllboost.merges import PairFeatures
-from tllboost.scorer import PairScorer
-from tllboost.search import VectorIndex, search
+from tllboost.rank import VectorIndex, search
+from tllboost.scoring import FittedCell, PairScorer
 
 N_DIMS = 512
 MERGES = {

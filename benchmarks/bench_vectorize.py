@@ -17,12 +17,12 @@ import numpy as np
 from bench import compare, options
 from PIL import Image
 
+from tllboost.demo import make_scenes
 from tllboost.images import open_image
-from tllboost.scenes import make_scenes
 from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.threads import usable_cores
-from tllboost.vectorizers.torch_export import disagreement
+from tllboost.vectorizers.base import usable_cores
+from tllboost.vectorizers.torch import disagreement
 from tllboost.vectorizing import space_of, vectorize
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

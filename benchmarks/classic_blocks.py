@@ -18,14 +18,13 @@ import numpy as np
 from joblib import Parallel, delayed
 from tables import rows_of, table
 
-from tllboost.csv_cells import csv_text
+from tllboost.files import csv_text, write_text
 from tllboost.grid.data import gather
 from tllboost.images import open_image
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.classic import WEIGHTS, ClassicVectorizer, blocks
 from tllboost.vectorizers.fusion import fuse
-from tllboost.whole_file import write_text
 
 sys.path.append(str(Path(__file__).resolve().parent / "pocket"))
 from validation_sides import SETS, read_set, top2_on_validation

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.pair_table import PairTable
+from tllboost.files import write_text
 from tllboost.pairs import read_pairs
-from tllboost.whole_file import write_text
+from tllboost.pairs.pair_table import PairTable
 
 SIDES = {"train": 0.6, "validation": 0.1, "test": 0.3}
 SIGNAL = 0.8

@@ -12,9 +12,9 @@ from pathlib import Path
 from results_page import between
 from tables import Row, rows_of, table
 
+from tllboost.files import write_text
 from tllboost.vectorizers.pocket import FILE, SHA256, PocketVectorizer
 from tllboost.vectorizers.spec import with_weight
-from tllboost.whole_file import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "results" / "pocket"

@@ -19,14 +19,13 @@ from bench import RESULTS, machine
 from pocket_page import ROOT, chosen_fusion, page
 
 from tllboost import run_grid
-from tllboost.csv_cells import csv_text
 from tllboost.errors import DataError
+from tllboost.files import csv_text, write_text
 from tllboost.grid.records import read_record
 from tllboost.grid.summary import comparison
 from tllboost.metrics import interval
 from tllboost.splits import Protocol
 from tllboost.store import default_store
-from tllboost.whole_file import write_text
 
 sys.path.append(str(ROOT / "benchmarks" / "pocket"))
 from validation_sides import SETS, read_set

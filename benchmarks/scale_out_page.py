@@ -64,7 +64,7 @@ def measure() -> dict[str, Any]:
 
     from tllboost.cluster import Cluster, Job
     from tllboost.grid.measure import one_thread
-    from tllboost.heads.quantising import quantile_matrix
+    from tllboost.heads.boosting import quantile_matrix
     from tllboost.merges import PairFeatures
 
     rng = np.random.default_rng(0)

@@ -15,12 +15,10 @@ import pytest
 from reliability import count
 
 from tllboost.bundle import save_bundle
-from tllboost.classifier import PairClassifier
-from tllboost.ensemble import ensemble
+from tllboost.classifier import PairClassifier, ensemble
 from tllboost.errors import BundleError
-from tllboost.fitted import FittedCell
 from tllboost.projections import PROJECTIONS, make_projection
-from tllboost.scorer import PairScorer
+from tllboost.scoring import FittedCell, PairScorer
 from tllboost.splits import Protocol, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
 

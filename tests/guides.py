@@ -203,7 +203,7 @@ def _run(line: str) -> tuple[int, str]:
 
 def _end_warm_processes() -> None:
     """End those that an earlier grid left: they don't see a new environment."""
-    from tllboost.grid import processes
+    from tllboost import processes
 
     while processes._idle:
         processes._idle.pop().shutdown(kill_workers=True)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tllboost.grid import GridResult, processes, run_grid
+from tllboost import processes
+from tllboost.grid import GridResult, run_grid
 from tllboost.pairs import read_pairs
 from tllboost.splits import Protocol
 from tllboost.store import hashes

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from tllboost.grid.plan import Cell
+from tllboost.grid.cells import Cell
 from tllboost.heads.base import PairHead
 from tllboost.merges import PairFeatures
 from tllboost.metrics import METRICS, N_RESAMPLES
-from tllboost.scorer import PairScorer
+from tllboost.scoring import PairScorer
 from tllboost.splits import PairSet, Protocol, Split, make_splits, match_components
 
 

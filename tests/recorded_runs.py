@@ -8,8 +8,8 @@ from typing import Any
 
 import tomli_w
 
+from tllboost.grid.cells import Cell
 from tllboost.grid.outputs import write_json, write_results
-from tllboost.grid.plan import Cell
 from tllboost.grid.records import write_record
 from tllboost.grid.summary import summarise
 from tllboost.splits import Protocol

@@ -9,12 +9,11 @@ import pytest
 
 from tllboost.bilinear import bilinear, lengths_of
 from tllboost.calibration import Calibration
-from tllboost.fitted import FittedCell, cross_score
 from tllboost.heads.base import LinearForm, head_score
 from tllboost.heads.cosine import CosineHead
 from tllboost.heads.linear import LinearSVMHead, LogisticHead
 from tllboost.merges import PairFeatures
-from tllboost.scorer import PairScorer
+from tllboost.scoring import FittedCell, PairScorer, cross_score
 
 MERGES = ("dot", "cosdot", "l2", "concat", "dot+l2", "cosdot + concat + dot")
 N_LEFT, N_RIGHT, N_DIMS = 7, 13, 24

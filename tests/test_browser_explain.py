@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from browser import PHONE, OpenPage, is_sideways, keep_picture
 
-from tllboost.classifier import PairClassifier
-from tllboost.ensemble import ensemble
+from tllboost.classifier import PairClassifier, ensemble
+from tllboost.demo import make_scenes
 from tllboost.explain import explain, write_page
 from tllboost.grid import run_grid
 from tllboost.pairs import read_pairs
-from tllboost.scenes import make_scenes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from browser import DESKTOP, PHONE, OpenPage, is_sideways, keep_picture
 
+from tllboost.demo import make_scenes
 from tllboost.grid import run_grid
 from tllboost.metrics import METRICS
 from tllboost.pairs import read_pairs
 from tllboost.report import read_run, write_report
 from tllboost.report.page import report_page
-from tllboost.scenes import make_scenes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -40,12 +40,7 @@ from sklearn.base import clone
 
 from tllboost.bundle import load_bundle, read_manifest, save_bundle
 from tllboost.classifier import PairClassifier
-from tllboost.errors import (
-    BundleError,
-    DataError,
-    UsageError,
-    WeightsError,
-)
+from tllboost.errors import BundleError, DataError, UsageError, WeightsError
 from tllboost.heads import HEADS
 from tllboost.heads.boosting import XGBoostHead
 from tllboost.store import VectorStore
@@ -263,7 +258,7 @@ def test_networks_of_one_name_and_other_bytes_keep_apart(tmp_path: Path) -> None
 def test_a_large_network_is_named_and_found_by_weights(
     tmp_path: Path, npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tllboost.bundle.parts.MAX_NETWORK_BYTES", 1_000)
+    monkeypatch.setattr("tllboost.bundle.vectorizers.MAX_NETWORK_BYTES", 1_000)
     classifier = make_classifier(f"vectors:{npz}")
     bundle = save(tmp_path / "best.tllb", classifier)
     assert not [m for m in read_manifest(bundle)["members"] if "network" in m]

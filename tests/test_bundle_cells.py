@@ -34,12 +34,11 @@ from safetensors.numpy import save as save_tensors
 from tllboost.bundle import load_bundle, read_manifest, save_bundle
 from tllboost.bundle.scoring import score_pairs
 from tllboost.calibration import Calibration
-from tllboost.classifier import PairClassifier
-from tllboost.ensemble import ensemble
+from tllboost.classifier import PairClassifier, ensemble
 from tllboost.errors import UsageError
-from tllboost.fitted import vectors_of_cells
 from tllboost.pairs import pairs_from_paths
 from tllboost.projections import PROJECTIONS
+from tllboost.scoring import vectors_of_cells
 from tllboost.vectorizers import make_vectorizer
 
 PAIRS = [[IDS[left], IDS[right]] for left in LEFT[:20] for right in RIGHT[:3]]
@@ -429,8 +428,8 @@ def test_forged_projections_are_refused(
 
 
 def test_a_projection_of_ones_own_is_refused(tmp_path: Path, npz: Path) -> None:
-    from tllboost.fitted import FittedCell
     from tllboost.projections.base import Projection
+    from tllboost.scoring import FittedCell
 
     class Own(Projection):
         name = "own"

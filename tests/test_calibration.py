@@ -8,12 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tllboost.calibration import (
-    Calibration,
-    best_threshold,
-    fit_calibration,
-    log_loss,
-)
+from tllboost.calibration import Calibration, best_threshold, fit_calibration, log_loss
 from tllboost.metrics import binary_figures
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tllboost.candidates import read_candidates
 from tllboost.errors import DataError, TableError, UsageError
+from tllboost.pairs.candidates import read_candidates
 
 
 def write(path: Path, text: str) -> Path:

@@ -19,11 +19,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 
 from tllboost.classifier import PairClassifier
+from tllboost.demo import make_scenes
 from tllboost.errors import DataError, ImageError, UnknownNameError, UsageError
 from tllboost.heads import HEADS
 from tllboost.merges import PairFeatures
 from tllboost.projections.base import Projection
-from tllboost.scenes import make_scenes
 from tllboost.splits import PairSet
 from tllboost.store import VectorStore
 from tllboost.vectorizers.base import Vectorizer

@@ -16,11 +16,11 @@ import pytest
 from conftest import write_picture
 
 from tllboost.cli import main
-from tllboost.demo_set import make_demo_set
+from tllboost.demo import make_demo_set
 from tllboost.heads import HEADS
+from tllboost.images.folders import name_pictures
 from tllboost.merges import MERGES
 from tllboost.pairs import read_pairs
-from tllboost.picture_names import name_pictures
 from tllboost.splits import PROTOCOLS
 from tllboost.vectorizers import VECTORIZERS, make_vectorizer
 

@@ -12,8 +12,8 @@ from conftest import Run
 
 from tllboost.cli.app import app
 from tllboost.cli.config import NOT_IN_FILE
-from tllboost.cli.grid_run import resolved
-from tllboost.scenes import make_scenes
+from tllboost.cli.grid_command import resolved
+from tllboost.demo import make_scenes
 
 GRID = typer.main.get_command(app).commands["grid"]  # type: ignore[attr-defined]
 OPTIONS = [str(option.name) for option in GRID.params if option.name != "help"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Run, write_picture
 
-from tllboost.scenes import make_scenes
+from tllboost.demo import make_scenes
 
 COMMAND = (sys.executable, "-m", "tllboost")
 

@@ -11,7 +11,7 @@ from conftest import Run
 from tuning import ARCH, SIZE, pairs_of_pictures, random_network
 
 from tllboost.finetune import trained_on
-from tllboost.finetune.record import short_hash
+from tllboost.finetune.settings import short_hash
 from tllboost.images import content_hash
 
 FAST = ("--stages", "1", "--epochs", "1", "--views", "1", "--batch", "8")

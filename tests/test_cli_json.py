@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conftest import Done, Run, write_picture
 
-from tllboost.cli.json_text import json_text
-from tllboost.scenes import make_scenes
+from tllboost.cli.streams import json_text
+from tllboost.demo import make_scenes
 from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
 

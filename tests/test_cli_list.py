@@ -62,7 +62,8 @@ def test_the_cache_is_looked_up_as_the_hub_s_client_does(
 
 
 def test_networks_are_what_timm_and_open_clip_know() -> None:
-    from tllboost.vectorizers import clip_catalogue, timm_catalogue
+    from tllboost.vectorizers import clip as clip_catalogue
+    from tllboost.vectorizers import timm as timm_catalogue
 
     for name, network in NETWORKS.items():
         kind, arch, *tag = name.split(":")

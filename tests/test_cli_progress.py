@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from tllboost.cli.progress import progress_bar
+from tllboost.demo import make_scenes
 from tllboost.grid import run_grid
 from tllboost.pairs import read_pairs
-from tllboost.scenes import make_scenes
 
 
 def terminal(width: int = 80, term: str = "xterm-256color") -> Console:

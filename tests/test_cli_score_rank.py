@@ -218,7 +218,7 @@ def test_score_of_own_vectors_needs_no_pictures(run: Run, tmp_path: Path) -> Non
 def test_weights_say_where_a_network_lies(
     run: Run, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tllboost.bundle.parts.MAX_NETWORK_BYTES", 10)
+    monkeypatch.setattr("tllboost.bundle.vectorizers.MAX_NETWORK_BYTES", 10)
     network = tiny_network(tmp_path / "net.onnx")
     classifier = make_classifier(f"onnx:{network}", "cosine", n_dims=3)
     bundle = save(tmp_path / "best.tllb", classifier, 3)

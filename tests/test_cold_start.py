@@ -12,13 +12,12 @@ import typer
 
 from tllboost.bundle import save_bundle
 from tllboost.calibration import Calibration
+from tllboost.classifier import ensemble
 from tllboost.cli.app import Root, app
-from tllboost.ensemble import ensemble
-from tllboost.fitted import FittedCell
+from tllboost.demo import make_scenes
 from tllboost.heads.linear import LogisticHead
 from tllboost.merges import PairFeatures
-from tllboost.scenes import make_scenes
-from tllboost.scorer import PairScorer
+from tllboost.scoring import FittedCell, PairScorer
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizing import vectorize
 

@@ -15,11 +15,11 @@ from makers import record
 from recorded_runs import COSINE, DOT, L1, write_run
 
 from tllboost import read_pairs, run_grid
+from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UsageError
+from tllboost.grid.cells import Cell
 from tllboost.grid.outputs import write_json
-from tllboost.grid.plan import Cell
 from tllboost.report.compare import Change, compare_runs
-from tllboost.scenes import make_scenes
 from tllboost.splits import Protocol
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reliability import count
 
-from tllboost.csv_cells import csv_text, inert_cell, plain_cell
+from tllboost.errors import printable
+from tllboost.files import csv_text, inert_cell, plain_cell
 from tllboost.grid.outputs import csv_text as grid_csv_text
 from tllboost.pairs import read_pairs
-from tllboost.printable import printable
 
 FORMULAS = [
     "=1+1",

@@ -24,7 +24,7 @@ from killed_work import (
 )
 
 from tllboost.cluster import Cluster, Job
-from tllboost.cluster.jobs import perform, versions
+from tllboost.cluster.cluster import perform, versions
 from tllboost.cluster.shards import _refuse_other
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 from tllboost.grid import run_grid

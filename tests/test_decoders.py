@@ -17,10 +17,9 @@ import pytest
 from PIL import Image
 from reliability import count
 
-from tllboost import decoders
-from tllboost.decoders import Decoders
 from tllboost.errors import DataError, ImageError
-from tllboost.images import open_image
+from tllboost.images import decoders, open_image
+from tllboost.images.decoders import Decoders
 
 
 @pytest.fixture
@@ -177,7 +176,7 @@ def test_decoders_end_with_their_process_and_are_not_shared_with_a_fork() -> Non
     code = """
         import io, os, signal, sys
         from PIL import Image
-        from tllboost.decoders import shared_decoders
+        from tllboost.images.decoders import shared_decoders
         file = io.BytesIO()
         Image.new("RGB", (4, 4), "red").save(file, "PNG")
         shared = shared_decoders()

@@ -13,15 +13,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from tllboost.calibration import Calibration
-from tllboost.classifier import PairClassifier
-from tllboost.ensemble import ensemble
+from tllboost.classifier import PairClassifier, ensemble
 from tllboost.errors import ImageError, UsageError
-from tllboost.fitted import (
-    FittedCell,
-    combined_score,
-    joint_score,
-    vectors_of_cells,
-)
+from tllboost.scoring import FittedCell, combined_score, joint_score, vectors_of_cells
 
 PAIRS = [[IDS[left], IDS[right]] for left in LEFT[:10] for right in RIGHT[:3]]
 

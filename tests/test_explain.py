@@ -16,21 +16,18 @@ from PIL import Image
 
 from tllboost.bundle.scoring import score_pair
 from tllboost.calibration import Calibration
-from tllboost.classifier import PairClassifier
-from tllboost.ensemble import ensemble
+from tllboost.classifier import PairClassifier, ensemble
+from tllboost.demo import make_scenes
 from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.explain import Explanation, explain, run_beside, short_form, write_page
-from tllboost.explain.covers import covered
 from tllboost.explain.leaves import leaf_blocks, leaves_of
-from tllboost.explain.nearest import nearest_matches
-from tllboost.explain.training import stored_matches, training_matches
+from tllboost.explain.occlusion import covered
+from tllboost.explain.training import nearest_matches, stored_matches, training_matches
 from tllboost.explain.words import telling_patches
-from tllboost.fitted import FittedCell
 from tllboost.grid import run_grid
 from tllboost.images import open_image
 from tllboost.pairs import read_pairs
-from tllboost.scenes import make_scenes
-from tllboost.scorer import PairScorer
+from tllboost.scoring import FittedCell, PairScorer
 from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer
 

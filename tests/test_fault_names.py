@@ -61,8 +61,8 @@ def test_pictures_under_any_name_go_through_a_grid_a_report_and_a_bundle(
 CLOSED = """
 import os, sys
 from tllboost.errors import DataError
-from tllboost.groups import read_groups
-from tllboost.picture_names import name_pictures
+from tllboost.pairs.groups import read_groups
+from tllboost.images.folders import name_pictures
 if os.getuid() == 0:  # nothing is closed to root
     os.setresuid(65534, 65534, 65534)
 for read in (read_groups, lambda folder: name_pictures([folder])):

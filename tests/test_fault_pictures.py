@@ -248,7 +248,7 @@ def test_strict_refuses_an_id_that_has_no_vector(run: Run, tmp_path: Path) -> No
 def test_a_picture_that_never_ends_takes_no_other_with_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tllboost.decoders import shared_decoders
+    from tllboost.images.decoders import shared_decoders
 
     monkeypatch.setattr(shared_decoders(), "seconds", 1.0)
     paths = [folder / "alpha.png", folder / "slow.jpg", folder / "grey.jpg"]

@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 from reliability import count
 
 from tllboost.bundle import load_bundle
-from tllboost.csv_cells import plain_cell
-from tllboost.ensemble import ensemble
-from tllboost.fitted import FittedCell
+from tllboost.classifier import ensemble
+from tllboost.files import plain_cell
 from tllboost.grid.outputs import RESULT_COLUMNS, write_results
 from tllboost.merges import MERGES
 from tllboost.metrics import METRICS
-from tllboost.scorer import PairScorer
+from tllboost.scoring import FittedCell, PairScorer
 from tllboost.splits import Protocol, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
 

@@ -9,10 +9,10 @@ import pytest
 from conftest import Run, write_picture
 from reliability import count
 
-from tllboost.candidates import read_candidates
-from tllboost.csv_cells import csv_text
 from tllboost.errors import DataError, TableError
+from tllboost.files import csv_text
 from tllboost.pairs import read_pairs
+from tllboost.pairs.candidates import read_candidates
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from reliability import count
 
 from tllboost.errors import UsageError
 from tllboost.grid import GridResult
-from tllboost.grid.lock import LOCK, locked
-from tllboost.grid.processes import elsewhere
+from tllboost.grid.outputs import LOCK, locked
+from tllboost.processes import elsewhere
 from tllboost.splits import Protocol
 
 HAS_KILL = hasattr(signal, "SIGKILL") and hasattr(os, "fork")
@@ -75,7 +75,7 @@ def test_a_cell_that_goes_wrong_is_a_failed_row_and_the_rest_goes_on(
 def test_what_died_once_is_tried_once_more(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tllboost.grid import processes
+    from tllboost import processes
 
     monkeypatch.setattr(processes, "_idle", [])  # a new process sees the variable
     monkeypatch.setenv("DIED_ONCE", str(tmp_path / "died"))
@@ -164,7 +164,7 @@ def test_two_grids_into_one_folder_are_refused(pairs: Path, tmp_path: Path) -> N
 HOLDING = """
 import sys, time
 from pathlib import Path
-from tllboost.grid.lock import locked
+from tllboost.grid.outputs import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UnknownNameError, UsageError
 from tllboost.grid import run_grid
 from tllboost.grid.outputs import RESULT_COLUMNS
-from tllboost.pair_table import PairTable
 from tllboost.pairs import read_pairs
-from tllboost.scenes import make_scenes
+from tllboost.pairs.pair_table import PairTable
 from tllboost.splits import Protocol
 
 COSTS = {"vectorize_s", "fit_s", "score_s", "peak_memory_mb"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tllboost.grid.few import few_notes
+from tllboost.grid.notes import few_notes
 from tllboost.splits import Protocol, Split, make_splits, match_components
 
 

@@ -16,14 +16,13 @@ from tllboost.bundle import load_bundle
 from tllboost.bundle.scoring import score_pairs
 from tllboost.errors import UnknownNameError, UsageError
 from tllboost.grid import GridResult, run_grid
-from tllboost.grid.ensembles import members_of
-from tllboost.grid.plan import Cell, plan_cells
-from tllboost.grid.projecting import Learned, spaces_of
+from tllboost.grid.best import members_of
+from tllboost.grid.cells import Cell, plan_cells, suits, with_options
+from tllboost.grid.learn import Learned, spaces_of
 from tllboost.grid.records import read_record, read_scores
-from tllboost.grid.suits import suits, with_options
 from tllboost.metrics import METRICS
-from tllboost.pair_table import PairTable
 from tllboost.pairs import read_pairs
+from tllboost.pairs.pair_table import PairTable
 from tllboost.splits import Protocol, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
 
@@ -767,7 +766,7 @@ def test_a_network_from_scratch_learns_on_pixels_and_fails_on_too_few(
 def test_fine_tuning_real_weights_is_a_row_and_so_is_what_stands_on_it(
     shared: Path, tmp_path: Path
 ) -> None:
-    from tllboost.groups import read_groups
+    from tllboost.pairs.groups import read_groups
 
     folder = tmp_path / "covers"
     for group in sorted((shared / "data" / "dvd-covers").iterdir())[:16]:

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tllboost.grid.processes import elsewhere, release_memory
+from tllboost.processes import elsewhere, release_memory
 
 METHODS = ["spawn"] if sys.platform == "win32" else ["spawn", "fork"]
 

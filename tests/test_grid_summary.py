@@ -18,13 +18,11 @@ from makers import fit, plant, record
 
 from tllboost.cli.config import as_toml, merge_config
 from tllboost.errors import DataError, UsageError
-from tllboost.grid.headline import headline
+from tllboost.grid.cells import Cell, digest, plan_cells
 from tllboost.grid.measure import Bench, Space, best_of_folds, measure
-from tllboost.grid.outputs import RESULT_COLUMNS
-from tllboost.grid.plan import Cell, digest, plan_cells
+from tllboost.grid.outputs import RESULT_COLUMNS, claim_folder
 from tllboost.grid.records import read_record, record_path, write_record
-from tllboost.grid.settings import claim_folder
-from tllboost.grid.summary import by_validation, comparison, summarise
+from tllboost.grid.summary import by_validation, comparison, headline, summarise
 from tllboost.merges import PairFeatures
 from tllboost.metrics import METRICS, N_RESAMPLES, match_ranks, ranking_figures
 from tllboost.splits import Protocol

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tllboost import groups
 from tllboost.errors import DataError, UsageError
-from tllboost.groups import read_groups
-from tllboost.pairs import PairTable
+from tllboost.pairs import PairTable, groups
+from tllboost.pairs.groups import read_groups
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -129,7 +129,7 @@ def test_pictures_of_other_sides_are_never_looked_at(train: PairSet) -> None:
 def test_blocks_of_queries_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     train = pairs()
     whole = harden(train, vectors_of(train), 3)
-    monkeypatch.setattr("tllboost.splits.hard._BLOCK_BYTES", 2_000)
+    monkeypatch.setattr("tllboost.splits.negatives._BLOCK_BYTES", 2_000)
     np.testing.assert_array_equal(
         harden(train, vectors_of(train), 3).right, whole.right
     )

@@ -17,16 +17,13 @@ from sklearn.svm import LinearSVC
 from tllboost.errors import BundleError, DataError, UnknownNameError, UsageError
 from tllboost.heads import HEADS, make_head
 from tllboost.heads.base import Validation
-from tllboost.heads.boosting import XGBoostHead, XGBoostRankHead
+from tllboost.heads.boosting import XGBoostHead, XGBoostRankHead, choose_bins
 from tllboost.heads.cosine import CosineHead
-from tllboost.heads.forest import NaiveBayesHead, RandomForestHead
-from tllboost.heads.linear import LinearSVMHead, LogisticHead
+from tllboost.heads.forest import NaiveBayesHead, RandomForestHead, Trees
+from tllboost.heads.linear import LinearSVMHead, LogisticHead, SquaredHinge
 from tllboost.heads.mlp import MLPHead
-from tllboost.heads.quantising import choose_bins
-from tllboost.heads.squared_hinge import SquaredHinge
-from tllboost.heads.trees import Trees
 from tllboost.merges import PairFeatures
-from tllboost.scorer import PairScorer
+from tllboost.scoring import PairScorer
 from tllboost.splits import PairSet, Protocol
 
 # The joined head comes with a projection and learns nothing: test_heads_joined.py.

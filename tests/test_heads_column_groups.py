@@ -8,9 +8,13 @@ import weakref
 import numpy as np
 import pytest
 
-from tllboost.heads.boosting import XGBoostHead, XGBoostRankHead
-from tllboost.heads.column_groups import ColumnGroups, GroupedTrees
-from tllboost.heads.growing import grower
+from tllboost.heads.boosting import (
+    ColumnGroups,
+    GroupedTrees,
+    XGBoostHead,
+    XGBoostRankHead,
+    grower,
+)
 from tllboost.merges import PairFeatures
 
 PARAMETERS = {
@@ -109,7 +113,7 @@ def test_wide_heads_are_the_same_from_blocks_and_from_one_array(
 ) -> None:
     features, label = wide("dot")
     whole = XGBoostHead(n_estimators=20, n_jobs=1).fit(features, label)
-    monkeypatch.setattr("tllboost.heads.column_groups._KEPT_BYTES", 0)
+    monkeypatch.setattr("tllboost.heads.boosting._KEPT_BYTES", 0)
     fresh = features.take(np.arange(len(features)))
     blocks = XGBoostHead(n_estimators=20, n_jobs=1).fit(fresh, label)
     np.testing.assert_array_equal(

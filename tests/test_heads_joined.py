@@ -12,11 +12,10 @@ from makers import Planted, auc, plant
 from safetensors.numpy import save
 
 from tllboost.errors import UsageError
-from tllboost.heads.dense import layer_arrays, read_layers, run_layers
-from tllboost.heads.joined import JoinedHead
+from tllboost.heads.mlp import JoinedHead, layer_arrays, read_layers, run_layers
 from tllboost.merges import PairFeatures
 from tllboost.projections import make_projection
-from tllboost.scorer import PairScorer
+from tllboost.scoring import PairScorer
 
 KINDS = ("contrastive?depth=0", "contrastive", "contrastive?depth=2&distance=l2")
 

@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from tllboost.heads import HEADS, make_head, sampling, trees
+from tllboost.heads import HEADS, make_head
+from tllboost.heads import base as sampling
+from tllboost.heads import forest as trees
 from tllboost.heads.base import Validation
 from tllboost.merges import PairFeatures
 

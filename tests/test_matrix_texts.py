@@ -16,12 +16,10 @@ from hypothesis import strategies as st
 from makers import record
 
 from tllboost.errors import UsageError
-from tllboost.grid.matrix_latex import latex_text
-from tllboost.grid.matrix_markdown import markdown_text
-from tllboost.grid.matrix_text import FORMATS, matrix_text
-from tllboost.grid.plan import Cell
+from tllboost.grid.cells import Cell
+from tllboost.grid.matrix import FORMATS, latex_text, markdown_text, matrix_text
 from tllboost.grid.summary import summarise
-from tllboost.report.recorded import read_recorded
+from tllboost.report.run import read_recorded
 
 NASTY = "[x]*--_{}\\%$#&~^`\n<>|\"'?`猫é\x1b[31m www.x.org http://y @z"
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,13 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tllboost.errors import UnknownNameError, UsageError
-from tllboost.merges import (
-    MERGES,
-    PairFeatures,
-    is_symmetric,
-    merge_pairs,
-    pair_cosine,
-)
+from tllboost.merges import MERGES, PairFeatures, is_symmetric, merge_pairs, pair_cosine
 
 SUMS = ("dot+l1", "cosdot+l2+concat", "l1+l1", "dot + l2")
 NAMES = (*MERGES, *SUMS)

@@ -17,7 +17,7 @@ from bundles import IDS, LEFT, RIGHT, make_cell, make_classifier, save, write_np
 from reliability import count
 
 import tllboost
-from tllboost.ensemble import ensemble
+from tllboost.classifier import ensemble
 from tllboost.errors import TllboostError, WeightsError
 from tllboost.heads import HEADS
 from tllboost.vectorizers.weights import read_weights

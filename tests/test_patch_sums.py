@@ -12,9 +12,14 @@ from PIL import Image
 
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers.base import unit_rows
-from tllboost.vectorizers.classic import WEIGHTS, blocks
-from tllboost.vectorizers.descriptors import gradient_histograms, near_centre
-from tllboost.vectorizers.patch_sums import _waves, patch_sums
+from tllboost.vectorizers.classic import (
+    WEIGHTS,
+    _waves,
+    blocks,
+    gradient_histograms,
+    near_centre,
+    patch_sums,
+)
 
 SIDE = 96
 SEEDS = st.integers(0, 2**32 - 1)

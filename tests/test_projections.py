@@ -16,14 +16,9 @@ from sklearn.base import clone
 
 from tllboost.errors import DataError, UnknownNameError, UsageError
 from tllboost.merges import pair_cosine
-from tllboost.projections import (
-    NONE,
-    PROJECTIONS,
-    is_built_in,
-    make_projection,
-)
+from tllboost.projections import NONE, PROJECTIONS, is_built_in, make_projection
 from tllboost.projections.base import Projection
-from tllboost.projections.infonce import InfoNCEProjection
+from tllboost.projections.losses import InfoNCEProjection
 from tllboost.splits import PairSet, Protocol
 from tllboost.vectorizers.base import unit_rows
 

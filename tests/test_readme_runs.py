@@ -11,7 +11,7 @@ import pytest
 from conftest import Run
 from guides import shell_lines
 
-from tllboost.scenes import make_scenes
+from tllboost.demo import make_scenes
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 LINES = list(

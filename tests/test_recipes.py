@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from tllboost.cli.config import merge_config
-from tllboost.grid.plan import DEFAULT_HEADS, DEFAULT_MERGES, Cell, plan_cells
-from tllboost.grid.suits import suits
+from tllboost.grid.cells import DEFAULT_HEADS, DEFAULT_MERGES, Cell, plan_cells, suits
 from tllboost.vectorizers import Vectorizer, make_vectorizer
-from tllboost.vectorizers.clip_catalogue import recipe_of
-from tllboost.vectorizers.timm_catalogue import catalogue_name, data_config
+from tllboost.vectorizers.clip import recipe_of
+from tllboost.vectorizers.timm import catalogue_name, data_config
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "benchmarks").glob("*.toml"))

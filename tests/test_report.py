@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UsageError
 from tllboost.grid import run_grid
 from tllboost.metrics import METRICS, match_ranks
-from tllboost.pair_table import PairTable
 from tllboost.pairs import read_pairs
+from tllboost.pairs.pair_table import PairTable
 from tllboost.report import Run, read_run, write_report
-from tllboost.report.curves import curves
-from tllboost.report.gallery import gallery
-from tllboost.report.payload import payload
-from tllboost.scenes import make_scenes
+from tllboost.report.payload import curves, gallery, payload
 from tllboost.splits import PairSet, Protocol
 
 MEGABYTE = 1_000_000

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tllboost import scenes
+from tllboost import demo as scenes
+from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UsageError
 from tllboost.pairs import PairTable, read_pairs
-from tllboost.scenes import make_scenes
 
 
 @pytest.fixture(scope="module")

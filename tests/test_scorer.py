@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from tllboost.calibration import best_threshold, fit_calibration
 from tllboost.errors import DataError, UnknownNameError, UsageError
 from tllboost.merges import PairFeatures
-from tllboost.scorer import PairScorer
+from tllboost.scoring import PairScorer
 from tllboost.splits import PairSet
 
 OTHERS = (

@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 
 from tllboost.calibration import Calibration
-from tllboost.classifier import PairClassifier
-from tllboost.ensemble import ensemble
+from tllboost.classifier import PairClassifier, ensemble
 from tllboost.errors import DataError, StoreError, UsageError
-from tllboost.fitted import FittedCell
+from tllboost.files import write_vectors
 from tllboost.heads import make_head
 from tllboost.merges import PairFeatures
 from tllboost.projections.base import Projection
-from tllboost.scorer import PairScorer
-from tllboost.search import VectorIndex, best_rows, rank_rows, search
+from tllboost.rank import VectorIndex, best_rows, rank_rows, search
+from tllboost.scoring import FittedCell, PairScorer
 from tllboost.store import VectorStore
-from tllboost.vector_files import write_vectors
 
 N_IMAGES, N_DIMS = 400, 16
 

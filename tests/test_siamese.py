@@ -15,11 +15,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import tllboost
-from tllboost.classifier import PairClassifier
+from tllboost.classifier import PairClassifier, SiameseProjection
 from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.projections import make_projection
-from tllboost.projections.triplet import TripletProjection
-from tllboost.siamese import SiameseProjection
+from tllboost.projections.losses import TripletProjection
 from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers.base import Vectorizer, unit_rows

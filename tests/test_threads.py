@@ -10,7 +10,7 @@ from conftest import write_picture
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.threads import one_blas_thread
+from tllboost.vectorizers.base import one_blas_thread
 from tllboost.vectorizing import vectorize
 
 

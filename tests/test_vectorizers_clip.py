@@ -12,8 +12,7 @@ from PIL import Image
 
 from tllboost.errors import UnknownNameError, UsageError, WeightsError
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.clip import ClipVectorizer
-from tllboost.vectorizers.clip_catalogue import published_weights, recipe_of
+from tllboost.vectorizers.clip import ClipVectorizer, published_weights, recipe_of
 
 ARCH = "tllboost-test-tiny"
 TINY = {

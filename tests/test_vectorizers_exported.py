@@ -18,10 +18,10 @@ from conftest import write_picture
 from tllboost.errors import UsageError
 from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers import torch_network as torch_network_module
+from tllboost.vectorizers import torch as torch_network_module
 from tllboost.vectorizers.base import Vectorizer
 from tllboost.vectorizers.exported import find_exported
-from tllboost.vectorizers.torch_export import disagreement
+from tllboost.vectorizers.torch import disagreement
 from tllboost.vectorizing import space_of, vectorize
 
 SMALL = "mobilenetv3_small_050"
@@ -87,8 +87,7 @@ def test_image_towers_of_clip_are_exported(arch: str) -> None:
     import open_clip
     import torch
 
-    from tllboost.vectorizers.torch_export import exported, probe
-    from tllboost.vectorizers.torch_run import run
+    from tllboost.vectorizers.torch import exported, probe, run
 
     config = open_clip.get_model_config(arch)
     few = [1, 1, 1, 1] if arch == "RN50" else 2

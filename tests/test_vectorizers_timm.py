@@ -12,9 +12,13 @@ from PIL import Image
 
 from tllboost.errors import UnknownNameError, UsageError, WeightsError
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.hub import fetch
-from tllboost.vectorizers.timm import TimmVectorizer
-from tllboost.vectorizers.timm_catalogue import catalogue_name, create, data_config
+from tllboost.vectorizers.timm import (
+    TimmVectorizer,
+    catalogue_name,
+    create,
+    data_config,
+)
+from tllboost.vectorizers.weights import fetch
 
 SMALL = "mobilenetv3_small_050"
 

@@ -16,9 +16,8 @@ from tllboost.classifier import PairClassifier
 from tllboost.errors import UnknownNameError, UsageError
 from tllboost.vectorizers import Vectorizer, make_vectorizer
 from tllboost.vectorizers.base import unit_rows
-from tllboost.vectorizers.looks import VIEWS, Looks
-from tllboost.vectorizers.maps import cell_means
-from tllboost.vectorizers.trim import trimmed
+from tllboost.vectorizers.looks import VIEWS, Looks, trimmed
+from tllboost.vectorizers.network import cell_means
 
 OPTIONS = [
     "trim=true",
@@ -404,8 +403,8 @@ def test_networks_of_any_build_have_a_map(
 ) -> None:
     import torch
 
-    from tllboost.vectorizers.timm_catalogue import create
-    from tllboost.vectorizers.torch_maps import timm_maps
+    from tllboost.vectorizers.timm import create
+    from tllboost.vectorizers.torch import timm_maps
 
     with torch.device("meta"):  # shapes alone
         maps = timm_maps(create(arch).eval(), None, what=arch)
@@ -419,7 +418,7 @@ def test_image_towers_of_any_build_have_a_map(arch: str) -> None:
     import open_clip
     import torch
 
-    from tllboost.vectorizers.torch_maps import clip_maps
+    from tllboost.vectorizers.torch import clip_maps
 
     config = open_clip.get_model_config(arch)
     with torch.device("meta"):

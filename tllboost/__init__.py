@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tllboost.bundle import load_bundle, save_bundle
-    from tllboost.candidates import read_candidates
-    from tllboost.classifier import PairClassifier
+    from tllboost.classifier import PairClassifier, SiameseProjection
     from tllboost.grid import run_grid
-    from tllboost.groups import read_groups
     from tllboost.merges import PairFeatures, merge_pairs
     from tllboost.pairs import read_pairs
-    from tllboost.siamese import SiameseProjection
+    from tllboost.pairs.candidates import read_candidates
+    from tllboost.pairs.groups import read_groups
     from tllboost.store import VectorStore
     from tllboost.vectorizers import make_vectorizer
     from tllboost.vectorizing import vectorize
@@ -43,13 +42,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "PairClassifier": "classifier",
     "PairFeatures": "merges",
-    "SiameseProjection": "siamese",
+    "SiameseProjection": "classifier",
     "VectorStore": "store",
     "load_bundle": "bundle",
     "make_vectorizer": "vectorizers",
     "merge_pairs": "merges",
-    "read_candidates": "candidates",
-    "read_groups": "groups",
+    "read_candidates": "pairs.candidates",
+    "read_groups": "pairs.groups",
     "read_pairs": "pairs",
     "run_grid": "grid",
     "save_bundle": "bundle",

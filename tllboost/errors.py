@@ -1,4 +1,6 @@
-"""Every exception that tllboost raises on purpose, with its exit code.
+"""Text from strangers, as names of files are, in one line that moves no cursor.
+
+Every exception that tllboost raises on purpose, with its exit code.
 
 ::
 
@@ -24,8 +26,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 
-from tllboost.printable import printable
-
 __all__ = [
     "BundleError",
     "ClusterError",
@@ -40,7 +40,25 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "WeightsError",
+    "printable",
 ]
+
+
+def printable(text: object) -> str:
+    r"""Return text as it is if a terminal can only show it, else with escapes.
+
+    Examples
+    --------
+    >>> printable("cat.jpg"), printable("two\nlines.jpg")
+    ('cat.jpg', 'two\\nlines.jpg')
+    """
+    plain = str(text)
+    if plain.isprintable():
+        return plain
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
+        for one in plain
+    )
 
 
 class TllboostError(Exception):

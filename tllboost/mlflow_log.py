@@ -14,10 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tllboost.errors import MissingLibraryError, UsageError
-from tllboost.grid.plan import Cell
-from tllboost.printable import printable
-from tllboost.report.recorded import Recorded, read_recorded
+from tllboost.errors import MissingLibraryError, UsageError, printable
+from tllboost.grid.cells import Cell
+from tllboost.report.run import Recorded, read_recorded
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

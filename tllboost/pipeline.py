@@ -17,7 +17,7 @@ import numpy as np
 
 from tllboost.errors import ImageError, TllboostError, UsageError
 from tllboost.images import decode_image, read_image_bytes
-from tllboost.vectorizers.threads import one_blas_thread
+from tllboost.vectorizers.base import one_blas_thread
 
 if TYPE_CHECKING:
     from tllboost.vectorizers.base import Vectorizer

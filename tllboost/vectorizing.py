@@ -410,6 +410,6 @@ def _opened(store: VectorStore | Path | None) -> Iterator[VectorStore | None]:
 
 
 def _n_workers() -> int:
-    from tllboost.vectorizers.threads import usable_cores
+    from tllboost.vectorizers.base import usable_cores
 
     return min(8, usable_cores())

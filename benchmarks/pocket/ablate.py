@@ -15,8 +15,8 @@ from develop import development, validation
 from train import Recipe, Training, run
 from validation_sides import SETS
 
+from tllboost.files import write_text
 from tllboost.vectorizers.onnx import OnnxVectorizer
-from tllboost.whole_file import write_text
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "full": (),

@@ -16,13 +16,12 @@ import numpy as np
 from validation_sides import SETS, read_set, top2_on_validation
 from whiten import N_DIMS
 
-from tllboost.csv_cells import csv_text
+from tllboost.files import csv_text, write_text
 from tllboost.grid.data import gather
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.fusion import fuse
 from tllboost.vectorizers.onnx import OnnxVectorizer
-from tllboost.whole_file import write_text
 
 LENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.6, 1.0)

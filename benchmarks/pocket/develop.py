@@ -22,8 +22,8 @@ from pictures import make_bank
 from PIL import Image
 from validation_sides import SETS, read_set, top2_on_validation
 
+from tllboost.demo import make_scenes
 from tllboost.grid.data import gather
-from tllboost.scenes import make_scenes
 from tllboost.vectorizers.onnx import OnnxVectorizer
 
 __all__ = ["development", "validation"]

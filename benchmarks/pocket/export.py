@@ -11,7 +11,7 @@ from net import PocketNet
 from torch import nn
 from whiten import Layout
 
-from tllboost.whole_file import whole_file
+from tllboost.files import whole_file
 
 __all__ = ["LAYOUT_LENGTH", "write_onnx"]
 

@@ -15,7 +15,7 @@ from layers import render, restyle
 from layouts import LAYOUTS
 from solids import clouds, flames, solids
 
-from tllboost.whole_file import whole_file
+from tllboost.files import whole_file
 
 __all__ = ["FAMILIES", "SAME_THING", "make_bank"]
 

@@ -26,7 +26,7 @@ from pictures import FAMILIES, SAME_THING, make_bank
 from torch.nn import functional
 from whiten import whitening
 
-from tllboost.whole_file import whole_file, write_text
+from tllboost.files import whole_file, write_text
 
 CHANGES = ("clutter", "geometry", "light", "focus")
 """Ingredients of the views; the others are the families and those below."""

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from tllboost.grid.data import GridData
-from tllboost.groups import read_groups
 from tllboost.metrics import match_ranks
 from tllboost.pairs import PairTable, read_pairs
+from tllboost.pairs.groups import read_groups
 from tllboost.splits import Protocol, make_splits
 
 __all__ = ["SETS", "read_set", "top2_on_validation"]

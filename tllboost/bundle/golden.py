@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load, save
 
 from tllboost.errors import UsageError
-from tllboost.fitted import FittedCell, combined_score
 from tllboost.heads.base import head_score
+from tllboost.scoring import FittedCell, combined_score
 from tllboost.vectorizers.weights import first_line
 
 __all__ = ["Block", "check_golden", "golden_member"]

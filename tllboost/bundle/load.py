@@ -7,16 +7,19 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from tllboost.bundle.archive import Archive
-from tllboost.bundle.bundled import BundledVectorizer
 from tllboost.bundle.cells import cell_members, restore_cell
 from tllboost.bundle.golden import check_golden
-from tllboost.bundle.limits import GOLDEN
-from tllboost.bundle.networks import network_files
-from tllboost.bundle.recorded import check_code, distinct_parts
+from tllboost.bundle.manifest import GOLDEN
+from tllboost.bundle.vectorizers import (
+    BundledVectorizer,
+    check_code,
+    distinct_parts,
+    network_files,
+)
 from tllboost.calibration import Calibration
-from tllboost.ensemble import ensemble
+from tllboost.classifier import ensemble
 from tllboost.errors import BundleError, UsageError
-from tllboost.fitted import FittedCell
+from tllboost.scoring import FittedCell
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizers.fusion import FusionVectorizer
 from tllboost.vectorizing import space_of

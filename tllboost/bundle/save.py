@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tllboost import __version__
+from tllboost.bundle.archive import write_archive
 from tllboost.bundle.cells import calibration_record, describe_cell, restore_cell
 from tllboost.bundle.golden import Block, check_golden, golden_member
-from tllboost.bundle.limits import GOLDEN, MAX_CELLS
-from tllboost.bundle.manifest import FORMAT, VERSION
-from tllboost.bundle.parts import describe_vectorizers, parts_of
-from tllboost.bundle.write import write_archive
+from tllboost.bundle.manifest import FORMAT, GOLDEN, MAX_CELLS, VERSION
+from tllboost.bundle.vectorizers import describe_vectorizers, parts_of
 from tllboost.errors import UsageError
 from tllboost.vectorizing import space_of
 
@@ -50,7 +49,7 @@ def save_bundle(
     path : path-like
         Where to; what is there is replaced in one step.
     classifier : PairClassifier
-        Fitted, or of :func:`~tllboost.ensemble.ensemble`; at most 64 cells.
+        Fitted, or of :func:`~tllboost.classifier.ensemble`; at most 64 cells.
     cell : mapping of str to text, number or None
         The names of the grid's row, for the reader.
     metrics : mapping of str to number or None

@@ -11,20 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration
-from tllboost.candidates import CandidateTable
 from tllboost.classifier import PairClassifier
 from tllboost.errors import ImageError
-from tllboost.fitted import joint_score, vectors_of_cells
 from tllboost.pairs import PairTable, pairs_from_paths, read_pairs
-from tllboost.tables import read_table
+from tllboost.pairs.candidates import CandidateTable
+from tllboost.pairs.tables import read_table
+from tllboost.scoring import joint_score, vectors_of_cells
 
 __all__ = [
-    "Scores",
     "pair_rows",
     "read_pairs_to_score",
     "score_pair",
     "score_pairs",
-    "score_row",
     "threshold_of",
 ]
 

@@ -58,7 +58,7 @@ def _fail(line: str, code: int) -> int:
 
 def _fail_to_write(error: OSError) -> int:
     """Tell of a disk that is full, or a file that can't be had."""
-    from tllboost.printable import printable
+    from tllboost.errors import printable
 
     if error.filename is not None:
         reason = error.strerror or type(error).__name__

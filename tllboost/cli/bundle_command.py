@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tllboost.cli.bundle_options import Bundle, TrustCode, Weights
-from tllboost.cli.json_text import json_text
-from tllboost.cli.options import Json
+from tllboost.cli.options import Bundle, Json, TrustCode, Weights
+from tllboost.cli.streams import json_text
 
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
 
-__all__ = ["add_to"]
+__all__ = []
 
 
 def add_to(app: typer.Typer) -> None:

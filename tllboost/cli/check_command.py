@@ -7,12 +7,20 @@ from typing import Annotated
 
 import typer
 
-from tllboost.cli.json_text import json_text
-from tllboost.cli.options import Anywhere, Groups, Images, Json, Left, Quiet, Right
-from tllboost.cli.pair_input import read_input
+from tllboost.cli.options import (
+    Anywhere,
+    Groups,
+    Images,
+    Json,
+    Left,
+    Quiet,
+    Right,
+    read_input,
+)
 from tllboost.cli.progress import progress_bar
+from tllboost.cli.streams import json_text
 
-__all__ = ["add_to"]
+__all__ = []
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,7 +53,7 @@ def check(
         tllboost check covers --groups folder
         tllboost check holidays --groups '^(\d{4})'
     """
-    from tllboost.check import check_pairs
+    from tllboost.pairs.check import check_pairs
 
     folders = {"images": images, "left": left, "right": right}
     table = read_input(pairs, **folders, groups=groups, anywhere=anywhere)

@@ -16,7 +16,7 @@ from tllboost.cli.options import Json
 if TYPE_CHECKING:
     from tllboost.report.compare import Change, Comparison
 
-__all__ = ["add_to"]
+__all__ = []
 
 _EXAMPLES = """
 **Examples**
@@ -64,7 +64,7 @@ def compare(
     better or worse where the interval leaves out 0, else it is the same. Of many cells
     some change by chance: the last line says how many that would be.
     """
-    from tllboost.printable import printable
+    from tllboost.errors import printable
     from tllboost.report.compare import compare_runs
 
     found = compare_runs(before, after, metric)
@@ -83,7 +83,7 @@ def _print(found: Comparison, changes: list[Change]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from tllboost.printable import printable
+    from tllboost.errors import printable
     from tllboost.report.compare import METHODS
 
     console = Console()
@@ -119,7 +119,7 @@ def _print(found: Comparison, changes: list[Change]) -> None:
 
 def _name(change: Change) -> str:
     """Return what the recipe calls the cell, else its parts."""
-    from tllboost.printable import printable
+    from tllboost.errors import printable
 
     parts = [part for part in asdict(change.cell).values() if part != "none"]
     return printable(change.name or " × ".join(parts))

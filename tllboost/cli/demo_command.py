@@ -11,10 +11,10 @@ from tllboost.cli.options import Quiet, Store
 from tllboost.cli.progress import Message, message_to, progress_bar
 
 if TYPE_CHECKING:
-    from tllboost.demo_set import DemoSet
+    from tllboost.demo import DemoSet
     from tllboost.grid import GridResult
 
-__all__ = ["add_to"]
+__all__ = []
 
 _MERGES = ("dot", "l1")
 
@@ -55,7 +55,7 @@ def demo(
         tllboost demo
         tllboost demo --out small --scenes 100
     """
-    from tllboost.demo_set import make_demo_set
+    from tllboost.demo import make_demo_set
     from tllboost.report import write_report
 
     folder = out.with_name(f"{out.name}-pictures") if pictures is None else pictures

@@ -8,17 +8,21 @@ from typing import Annotated
 
 import typer
 
-from tllboost.cli.bundle_options import (
+from tllboost.cli.options import (
     Bundle,
+    Device,
+    Json,
+    Offline,
+    Quiet,
+    Store,
     TrustCode,
     Weights,
     open_bundle,
     write_out,
 )
-from tllboost.cli.options import Device, Json, Offline, Quiet, Store
 from tllboost.cli.progress import message_to, progress_bar
 
-__all__ = ["add_to"]
+__all__ = []
 
 
 def add_to(app: typer.Typer) -> None:

@@ -21,10 +21,10 @@ from tllboost.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tllboost.pair_table import PairTable
+    from tllboost.pairs.pair_table import PairTable
     from tllboost.splits import PairSet
 
-__all__ = ["add_to"]
+__all__ = []
 
 
 def add_to(app: typer.Typer) -> None:
@@ -125,9 +125,8 @@ def finetune(
         tllboost finetune pairs.csv --images photos -v clip:RN50:openai --all \
             --out clip.safetensors
     """
-    from tllboost.cli.pair_input import read_input
+    from tllboost.cli.options import make_vectorizers, read_input
     from tllboost.cli.progress import message_to, progress_bar
-    from tllboost.cli.vectorizer_option import make_vectorizers
     from tllboost.finetune import FineTuneSettings
     from tllboost.finetune import finetune as train_network
 

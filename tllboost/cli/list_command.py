@@ -11,10 +11,10 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from tllboost.cli.json_text import json_text
 from tllboost.cli.options import Json
+from tllboost.cli.streams import json_text
 
-__all__ = ["add_to"]
+__all__ = []
 
 _NONE_NEEDED = "none needed"
 _BUILT_IN = "built in"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Message", "Progress", "message_to", "progress_bar"]
+__all__ = ["Message", "message_to", "progress_bar"]
 
 Message = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
@@ -169,6 +169,6 @@ def _rate(speed: float | None, unit: str) -> str:
 
 
 def _shown(name: str) -> str:
-    from tllboost.printable import printable
+    from tllboost.errors import printable
 
     return printable(name)

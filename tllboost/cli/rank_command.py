@@ -8,17 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tllboost.cli.bundle_options import (
-    Bundle,
-    Csv,
-    TrustCode,
-    Weights,
-    open_bundle,
-    tell_failures,
-    write_out,
-)
 from tllboost.cli.options import (
     Anywhere,
+    Bundle,
+    Csv,
     Device,
     Images,
     Json,
@@ -28,16 +21,21 @@ from tllboost.cli.options import (
     Right,
     Store,
     Strict,
+    TrustCode,
+    Weights,
+    open_bundle,
+    tell_failures,
+    write_out,
 )
 from tllboost.cli.progress import progress_bar
-from tllboost.csv_cells import csv_text
-from tllboost.printable import printable
+from tllboost.errors import printable
+from tllboost.files import csv_text
 
 if TYPE_CHECKING:
-    from tllboost.candidates import CandidateTable
     from tllboost.classifier import PairClassifier
+    from tllboost.pairs.candidates import CandidateTable
 
-__all__ = ["add_to"]
+__all__ = []
 
 _COLUMNS = ("rank", "picture", "probability", "decision", "score")
 
@@ -130,7 +128,7 @@ def rank(
         trust_code=trust_code,
     )
     if candidates is not None:
-        from tllboost.candidates import read_candidates
+        from tllboost.pairs.candidates import read_candidates
 
         folders = {"images": images, "left": left, "right": right}
         table = read_candidates(candidates, **folders, anywhere=anywhere)
@@ -184,7 +182,7 @@ def _submission(
     quiet: bool,
     strict: bool,
 ) -> tuple[str, dict[str, str]]:
-    from tllboost.bundle.ranking import score_candidates
+    from tllboost.rank import score_candidates
 
     with progress_bar(quiet=quiet) as progress:
         rows, failures = score_candidates(
@@ -201,9 +199,9 @@ def _rank(
     quiet: bool,
     strict: bool,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    from tllboost.bundle.ranking import rank_pictures
     from tllboost.errors import DataError
     from tllboost.images import find_images
+    from tllboost.rank import rank_pictures
 
     own = query.resolve()
     pictures = [one for one in find_images(among) if one.resolve() != own]
@@ -237,7 +235,7 @@ def _shown(rows: list[dict[str, Any]], as_json: bool, as_csv: bool) -> str:
 
 def _write(out: Path, text: str) -> None:
     from tllboost.errors import DataError
-    from tllboost.whole_file import write_text
+    from tllboost.files import write_text
 
     try:
         write_text(out, text)

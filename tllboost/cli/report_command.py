@@ -11,7 +11,7 @@ import typer
 from tllboost.cli.completion import complete_metric
 from tllboost.cli.options import Quiet
 
-__all__ = ["add_to"]
+__all__ = []
 
 _EXAMPLES = """
 **Examples**
@@ -97,7 +97,7 @@ def _print(form: Format, rows: list[dict[str, object]], metric: str) -> None:
     """Print the table alone, for another program to read."""
     import json
 
-    from tllboost.grid.matrix_text import matrix_text
+    from tllboost.grid.matrix import matrix_text
 
     if form is Format.json:
         finite = [

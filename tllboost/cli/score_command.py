@@ -8,17 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tllboost.cli.bundle_options import (
-    Bundle,
-    Csv,
-    TrustCode,
-    Weights,
-    open_bundle,
-    tell_failures,
-    write_out,
-)
 from tllboost.cli.options import (
     Anywhere,
+    Bundle,
+    Csv,
     Device,
     Images,
     Json,
@@ -28,14 +21,19 @@ from tllboost.cli.options import (
     Right,
     Store,
     Strict,
+    TrustCode,
+    Weights,
+    open_bundle,
+    tell_failures,
+    write_out,
 )
 from tllboost.cli.progress import progress_bar
-from tllboost.csv_cells import csv_text
+from tllboost.files import csv_text
 
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
 
-__all__ = ["add_to"]
+__all__ = []
 
 _COLUMNS = ("left", "right", "probability", "decision", "score")
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from tllboost.cli.json_text import json_text
 from tllboost.cli.options import Json, Store
+from tllboost.cli.streams import json_text
 
-__all__ = ["add_to"]
+__all__ = []
 
 
 def add_to(app: typer.Typer) -> None:

@@ -1,12 +1,19 @@
-"""Standard output and error that take any file name and outlive their reader."""
+"""Standard output and error that take any file name and outlive their reader.
+
+What ``--json`` prints: one document, any program can read it.
+"""
 
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["drop_output", "prepare_streams"]
+__all__ = ["drop_output", "json_text", "prepare_streams"]
 
 
 def prepare_streams() -> None:
@@ -55,3 +62,28 @@ def _drop(number: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)
     os.close(nowhere)
+
+
+def json_text(value: Any) -> str:
+    r"""Return a value as JSON; numbers that are not finite are null.
+
+    Examples
+    --------
+    >>> print(json_text({"top2": 0.5, "mrr": float("nan"), "name": "d\udcffg"}))
+    {
+     "top2": 0.5,
+     "mrr": null,
+     "name": "d\udcffg"
+    }
+    """
+    return json.dumps(_plain(value), indent=1, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

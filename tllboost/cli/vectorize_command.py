@@ -8,21 +8,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tllboost.cli.backend import Backend, Scheduler, opened
 from tllboost.cli.completion import complete_vectorizer
-from tllboost.cli.json_text import json_text
-from tllboost.cli.options import Device, Json, Offline, Quiet, Store, Strict
+from tllboost.cli.options import (
+    Backend,
+    Device,
+    Json,
+    Offline,
+    Quiet,
+    Scheduler,
+    Store,
+    Strict,
+    make_vectorizers,
+    opened,
+)
 from tllboost.cli.progress import message_to, progress_bar
-from tllboost.cli.vectorizer_option import make_vectorizers
-from tllboost.csv_cells import csv_text
-from tllboost.printable import printable
+from tllboost.cli.streams import json_text
+from tllboost.errors import printable
+from tllboost.files import csv_text
 
 if TYPE_CHECKING:
     from tllboost.cluster import Cluster
     from tllboost.vectorizers import Vectorizer
     from tllboost.vectorizing import Vectorized
 
-__all__ = ["add_to"]
+__all__ = []
 
 
 def add_to(app: typer.Typer) -> None:
@@ -83,7 +92,7 @@ def vectorize(
         tllboost vectorize pictures -v classic --json
         tllboost vectorize pics -v classic --backend dask --scheduler tcp://a:8786
     """
-    from tllboost.picture_names import name_pictures
+    from tllboost.images.folders import name_pictures
     from tllboost.store import default_store
     from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
@@ -188,7 +197,7 @@ def _write(out: Path, ids: list[str], result: Vectorized) -> int:
     good = [index for index in range(len(ids)) if index not in result.failures]
     if not good:
         return 0
-    from tllboost.vector_files import write_vectors
+    from tllboost.files import write_vectors
 
     write_vectors(out, [ids[index] for index in good], result.vectors[good])
     return len(good)
@@ -209,7 +218,7 @@ def _reasons(
 
 
 def _write_failures(file: Path, reasons: list[tuple[str, str]]) -> None:
-    from tllboost.whole_file import write_text
+    from tllboost.files import write_text
 
     rows = [("picture", path, why) for path, why in reasons]
     write_text(file, csv_text(("what", "where", "why"), rows))

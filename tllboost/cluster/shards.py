@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tllboost.cluster.cluster import Cluster
-from tllboost.cluster.jobs import Died, Job
+from tllboost.cluster.cluster import Cluster, Died, Job
 from tllboost.errors import UsageError
 from tllboost.pipeline import vector_batches
 
@@ -149,6 +148,6 @@ def _keep_networks(vectorizer: Any) -> None:
 
 
 def _n_threads() -> int:
-    from tllboost.vectorizers.threads import usable_cores
+    from tllboost.vectorizers.base import usable_cores
 
     return min(8, usable_cores())

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.explain.nearest import Neighbour
-from tllboost.explain.shares import Member, Share
+from tllboost.explain.leaves import Member, Share
+from tllboost.explain.training import Neighbour
 
 __all__ = ["Explanation"]
 

@@ -11,23 +11,28 @@ from sklearn.utils.validation import check_is_fitted
 from tllboost.classifier import PairClassifier
 from tllboost.errors import ImageError, UsageError
 from tllboost.explain.explanation import Explanation
-from tllboost.explain.leaves import Blocks, Leaves, leaf_blocks, leaves_of, scores
-from tllboost.explain.nearest import Neighbour, nearest_matches
-from tllboost.explain.occlusion import occlusion_maps
-from tllboost.explain.shares import (
+from tllboost.explain.leaves import (
     MOST_PARTS,
+    Blocks,
+    Leaves,
     Share,
+    leaf_blocks,
+    leaves_of,
     member_opinions,
+    scores,
     shapley_shares,
 )
+from tllboost.explain.occlusion import occlusion_maps
 from tllboost.explain.training import (
+    Neighbour,
     TrainingMatches,
+    nearest_matches,
     stored_matches,
     training_matches,
 )
 from tllboost.vectorizing import Progress
 
-__all__ = ["GRID", "explain"]
+__all__ = ["explain"]
 
 GRID = 8
 """Patches a side. At the 224 pixels that most networks see a patch is then 28 pixels:
@@ -83,7 +88,7 @@ def explain(
     Examples
     --------
     >>> import tempfile
-    >>> from tllboost.scenes import make_scenes
+    >>> from tllboost.demo import make_scenes
     >>> folder = make_scenes(tempfile.mkdtemp(), n_scenes=12, n_views=2).parent
     >>> X = [[folder / f"scene_{i:04d}_{v}.jpg" for v in (0, 1)] for i in range(1, 13)]
     >>> model = PairClassifier("classic", head="cosine", validation_fraction=0.3)

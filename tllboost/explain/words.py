@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.errors import printable
 from tllboost.explain.explanation import Explanation
-from tllboost.printable import printable
 
 __all__ = ["Patch", "short_form", "signed", "telling_patches"]
 

@@ -4,9 +4,8 @@ What comes out is a file of weights under the library's own names, and vectorize
 other does.
 """
 
-from tllboost.finetune.augment import Augmentation
-from tllboost.finetune.record import trained_on
+from tllboost.finetune.images import Augmentation
 from tllboost.finetune.run import finetune
-from tllboost.finetune.settings import FineTuneSettings
+from tllboost.finetune.settings import FineTuneSettings, trained_on
 
 __all__ = ["Augmentation", "FineTuneSettings", "finetune", "trained_on"]

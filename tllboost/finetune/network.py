@@ -1,7 +1,16 @@
-"""The network behind a vectorizer: a copy to train, and the file that holds it."""
+"""The network behind a vectorizer: a copy to train, and the file that holds it.
+
+A network cut in two: the stages that stay as they are, and the last ones.
+
+Both halves are the network's own forward pass. The frozen half stops where the first
+trained stage would begin, and hands out the map that arrives there. In the trained half
+every part before that stage lets its input through unchanged.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +20,14 @@ from tllboost.vectorizers.clip import ClipVectorizer
 from tllboost.vectorizers.timm import TimmVectorizer
 from tllboost.vectorizers.weights import read_weights
 
-__all__ = ["all_tensors", "global_vectorizer", "with_file"]
+__all__ = [
+    "CutNetwork",
+    "all_tensors",
+    "cut",
+    "global_vectorizer",
+    "stage_names",
+    "with_file",
+]
 
 
 def global_vectorizer(
@@ -91,3 +107,189 @@ def all_tensors(
         )
         raise WeightsError(msg)
     return {name: value.contiguous() for name, value in (whole | tower).items()}
+
+
+# What holds stages, or holds what holds them, in the networks of timm and open_clip.
+_CONTAINERS = {"blocks", "stages", "layers", "features", "resblocks"}
+_WRAPPERS = {"visual", "trunk", "transformer"}
+_STAGE = re.compile(
+    r"(?:.*\.)?(?:(?:blocks|stages|layers|features|resblocks)\.\d+"
+    r"|layer\d+|block\d+|s\d+|Mixed_\w+|features\.denseblock\d+)"
+)
+# Steps between patches and the first block that are methods, not modules.
+_METHODS = ("_pos_embed", "_embeds")
+
+
+class CutNetwork:
+    """The two halves of a network.
+
+    Attributes
+    ----------
+    whole : torch.nn.Module
+        As it was given, its last stages trainable, all of it in evaluation mode: the
+        statistics of batch normalisation stay those of the first training.
+    first : str
+        Name of the first trained stage.
+    trained : list of str
+        Names of the trained parameters.
+    n_dims : int
+        Width of a vector, once the halves were tried.
+    """
+
+    def __init__(self, network: Any, first: str, units: list[str]) -> None:
+        self.whole = network.eval()
+        self.first = first
+        self.n_dims = 0
+        network.requires_grad_(False)
+        for name in units[units.index(first) :]:
+            network.get_submodule(name).requires_grad_(True)
+        self.trained = [
+            name for name, one in network.named_parameters() if one.requires_grad
+        ]
+        self._tail = _tail(network, units[: units.index(first)])
+
+    def head(self, pixels: Any) -> Any:
+        """Return the map that the first trained stage receives."""
+        import torch
+
+        stage = self.whole.get_submodule(self.first)
+        handle = stage.register_forward_pre_hook(_stop)
+        try:
+            with torch.no_grad():
+                self.whole(pixels)
+        except _Arrived as arrived:
+            return arrived.map
+        finally:
+            handle.remove()
+        msg = f"stage {self.first!r} is never reached"
+        raise UsageError(msg)
+
+    def tail(self, maps: Any) -> Any:
+        """Return the vectors (n_images, n_dims) that the last stages make of maps."""
+        return _averaged(self._tail(maps))
+
+
+def cut(network: Any, n_stages: int, *, what: str, size: tuple[int, int]) -> CutNetwork:
+    """Cut a network before its last `n_stages` stages.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Of timm or open_clip, pictures in, vectors out.
+    n_stages : int
+        How many stages to train.
+    what : str
+        The vectorizer, for messages.
+    size : (int, int)
+        Height and width of a picture.
+
+    Raises
+    ------
+    UsageError
+        If it has no such stages, or doing one half after the other is not the whole.
+    """
+    stages = stage_names(network)
+    if not stages:
+        msg = (
+            f"{what}: no stages are known in a {type(network).__name__}; networks can "
+            "be fine-tuned whose parts are called blocks, stages, layers or features"
+        )
+        raise UsageError(msg)
+    if not 1 <= n_stages < len(stages):
+        msg = (
+            f"n_stages={n_stages!r}: {what} has {len(stages)} stages; train between 1 "
+            f"and {len(stages) - 1} of them"
+        )
+        raise UsageError(msg)
+    halves = CutNetwork(network, stages[-n_stages], list(_units(network)))
+    _check(halves, what, size)
+    return halves
+
+
+def stage_names(network: Any) -> list[str]:
+    """Return the names of a network's stages, in the order of its forward pass."""
+    return [
+        name
+        for name in _units(network)
+        if _STAGE.fullmatch(name)
+        and any(one.ndim > 1 for one in network.get_submodule(name).parameters())
+    ]
+
+
+def _units(module: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the parts of a network, the insides of containers one by one."""
+    for name, child in module.named_children():
+        inner = name in _CONTAINERS | _WRAPPERS and any(True for _ in child.children())
+        if inner:
+            yield from _units(child, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _check(halves: CutNetwork, what: str, size: tuple[int, int]) -> None:
+    """Make sure that the halves are the whole, on noise."""
+    import torch
+
+    noise = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    noise = noise.to(next(halves.whole.parameters()).device)
+    try:
+        with torch.no_grad():
+            vectors = halves.tail(halves.head(noise))
+            whole = _averaged(halves.whole(noise))
+        good = torch.allclose(vectors, whole, rtol=1e-3, atol=1e-4)
+    except UsageError:
+        raise
+    except Exception:  # whatever a forward pass raises that is not a chain of parts
+        good = False
+    if not good:
+        msg = (
+            f"{what}: a {type(halves.whole).__name__} can't be cut before "
+            f"{halves.first!r}; another number of stages, or another network, may do"
+        )
+        raise UsageError(msg)
+    halves.n_dims = vectors.shape[1]
+
+
+def _averaged(vectors: Any) -> Any:
+    """Return vectors as vectorizing makes them: maps and tokens are averaged."""
+    if vectors.ndim == 4:
+        return vectors.mean(dim=(2, 3))
+    return vectors.mean(dim=1) if vectors.ndim == 3 else vectors
+
+
+class _Arrived(Exception):
+    """The forward pass is where it was to stop."""
+
+    def __init__(self, map: Any) -> None:
+        self.map = map
+        super().__init__()
+
+
+def _stop(module: Any, inputs: tuple[Any, ...]) -> None:
+    raise _Arrived(inputs[0])
+
+
+def _tail(network: Any, frozen: list[str]) -> Any:
+    """Return a network whose `frozen` parts are left out; parameters are shared."""
+    import copy
+
+    import torch
+
+    class Through(torch.nn.Module):
+        def forward(self, x: Any, *_: Any, **__: Any) -> Any:
+            return x
+
+    shared = {id(one): one for one in [*network.parameters(), *network.buffers()]}
+    tail = copy.deepcopy(network, shared)
+    for name in frozen:
+        parent, _, child = name.rpartition(".")
+        setattr(tail.get_submodule(parent), child, Through())
+    for module in tail.modules():
+        for method in _METHODS:
+            if hasattr(module, method):
+                setattr(module, method, _through)
+    return tail
+
+
+def _through(x: Any) -> Any:
+    return x

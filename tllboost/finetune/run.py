@@ -14,20 +14,28 @@ from typing import Any
 import numpy as np
 
 from tllboost.errors import ImageError, UsageError
-from tllboost.finetune.checkpoint import State
-from tllboost.finetune.learner import Learner
-from tllboost.finetune.maps import KeptMaps, LiveMaps, Maps, map_shape
-from tllboost.finetune.network import all_tensors, global_vectorizer, with_file
-from tllboost.finetune.pictures import Job, Pictures
-from tllboost.finetune.record import header, read_record
-from tllboost.finetune.settings import FineTuneSettings
-from tllboost.finetune.stages import CutNetwork, cut
-from tllboost.finetune.train import Trainer
+from tllboost.files import whole_file
+from tllboost.finetune.images import (
+    Job,
+    KeptMaps,
+    LiveMaps,
+    Maps,
+    TrainingImages,
+    map_shape,
+)
+from tllboost.finetune.network import (
+    CutNetwork,
+    all_tensors,
+    cut,
+    global_vectorizer,
+    with_file,
+)
+from tllboost.finetune.settings import FineTuneSettings, header, read_record
+from tllboost.finetune.train import Learner, State, Trainer
 from tllboost.splits import PairSet
 from tllboost.store.hashes import hash_files
 from tllboost.vectorizers import Vectorizer
-from tllboost.vectorizers.threads import usable_cores
-from tllboost.whole_file import whole_file
+from tllboost.vectorizers.base import usable_cores
 
 __all__ = ["finetune"]
 
@@ -126,7 +134,7 @@ def finetune(
             size=base.preprocessing.size,
         )
         work.mkdir(parents=True, exist_ok=True)
-        pictures = Pictures(
+        pictures = TrainingImages(
             base,
             [path or "" for path in paths],
             augmentation=settings.augmentation,
@@ -226,7 +234,7 @@ def _key(
 
 def _maps(
     network: CutNetwork,
-    pictures: Pictures,
+    pictures: TrainingImages,
     train: PairSet,
     validation: PairSet,
     settings: FineTuneSettings,

@@ -1,9 +1,18 @@
-"""The epochs: matches in batches, a step each, the best on validation kept."""
+"""What fine-tuning makes small, what judges an epoch, and when vectors are all one.
+
+What learns: the trained stages, the projection above them, and their optimiser.
+
+How far a training is, in one file that is there whole or not at all.
+
+The epochs: matches in batches, a step each, the best on validation kept.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +20,301 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError
-from tllboost.finetune.checkpoint import State, load_state, save_state
-from tllboost.finetune.learner import Learner
-from tllboost.finetune.loss import are_alike, ranking_loss
-from tllboost.finetune.maps import Maps
-from tllboost.finetune.pictures import Job
+from tllboost.files import whole_file
+from tllboost.finetune.images import Job, Maps
+from tllboost.finetune.network import CutNetwork
+from tllboost.finetune.settings import FineTuneSettings
+from tllboost.projections.base import Matches, find_loss
 from tllboost.splits import PairSet
+from tllboost.vectorizers.base import unit_rows
 
-__all__ = ["Trainer"]
+__all__ = ["Learner", "State", "Trainer", "are_alike", "info_nce", "ranking_loss"]
+
+_TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
+_ALIKE = 1e-3
+_MOST = 1_000  # validation matches that are looked up among each other
+
+
+def info_nce(left: Any, right: Any, component: Any, temperature: float) -> Any:
+    """Return InfoNCE in both directions, each match told from the rest of its batch.
+
+    Parameters
+    ----------
+    left, right : torch.Tensor of shape (n_matches, n_components)
+    component : torch.Tensor of shape (n_matches,)
+        Two matches of one component are no non-matches of each other.
+    temperature : float
+        What cosines are divided by.
+
+    Returns
+    -------
+    torch.Tensor of shape ()
+
+    References
+    ----------
+    van den Oord, Li & Vinyals (2018), Representation Learning with Contrastive
+    Predictive Coding.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy, normalize
+
+    score = normalize(left.float()) @ normalize(right.float()).T / temperature
+    own = torch.arange(len(score), device=score.device)
+    same = component[:, None] == component[None, :]
+    same[own, own] = False
+    score = score.masked_fill(same, float("-inf"))
+    return (cross_entropy(score, own) + cross_entropy(score.T, own)) / 2
+
+
+def ranking_loss(vectors: NDArray[np.float32], pairs: PairSet) -> float:
+    """Return how badly the cosine ranks: cross-entropy of each list's match.
+
+    The temperature is the one that suits best, so that vectors are judged by how they
+    order candidates, not by how far apart they lie.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n_images, n_dims), float32
+    pairs : PairSet
+        With ranking lists; without any, its matches are looked up among each other.
+
+    Examples
+    --------
+    >>> from tllboost.splits import Protocol, make_splits
+    >>> left, right = np.arange(40), np.arange(40, 80)
+    >>> component, label = np.tile(np.arange(40), 2), np.ones(40, np.int8)
+    >>> (split,) = make_splits(left, right, label, component,
+    ...                        protocol=Protocol(n_others=3), seed=0)
+    >>> good = np.eye(40, dtype=np.float32)[component]
+    >>> bool(ranking_loss(good, split.test) < 1e-9)
+    True
+    """
+    listed = np.flatnonzero(pairs.query >= 0)
+    unit = unit_rows(vectors)
+    if not len(listed):
+        # The old protocol of 2017 has pairs and no lists: matches among each other.
+        matches = Matches(pairs, _MOST)
+        similarity = unit[matches.left] @ unit[matches.right].T
+        return find_loss(similarity, matches.component)
+    order = listed[np.argsort(pairs.query[listed], kind="stable")]
+    left, right = unit[pairs.left[order]], unit[pairs.right[order]]
+    cosine = np.einsum("ij,ij->i", left, right, dtype=np.float64)
+    label, query = pairs.label[order], pairs.query[order]
+    starts = np.flatnonzero(np.r_[True, query[1:] != query[:-1]])
+    return min(_list_loss(cosine / one, label, starts) for one in _TEMPERATURES)
+
+
+def are_alike(vectors: NDArray[np.float32]) -> bool:
+    """Tell whether vectors all point one way: the network has collapsed.
+
+    Examples
+    --------
+    >>> are_alike(np.ones((3, 2), np.float32)), are_alike(np.eye(3, dtype=np.float32))
+    (True, False)
+    """
+    unit = unit_rows(vectors)
+    mean = unit_rows(unit.mean(axis=0, keepdims=True))
+    return not np.max(1 - unit @ mean[0], initial=0.0) > _ALIKE  # NaN counts as alike
+
+
+def _list_loss(
+    score: NDArray[np.float64], label: NDArray[np.int8], starts: NDArray[np.int64]
+) -> float:
+    """Return the mean negative log-likelihood of the matches of each list."""
+    length = np.diff(np.r_[starts, len(score)])
+    highest = np.maximum.reduceat(score, starts)
+    power = np.exp(score - np.repeat(highest, length))
+    whole = highest + np.log(np.add.reduceat(power, starts))
+    n_matches = np.maximum(np.add.reduceat(label.astype(np.float64), starts), 1)
+    match = np.add.reduceat(score * label, starts) / n_matches
+    return float(np.mean(whole - match))
+
+
+_WARM = 0.1  # of all steps, over which the learning rate rises
+_PROJECTION_RATE = 3.0  # times that of the network: it starts from nothing
+
+
+class Learner:
+    """The trained stages of a network, and what is needed to train them.
+
+    Parameters
+    ----------
+    network : CutNetwork
+    settings : FineTuneSettings
+    seed : int
+        Decides the projection's first weights.
+
+    Attributes
+    ----------
+    trained : dict of str to torch.nn.Parameter
+        The network's own, by name.
+    """
+
+    def __init__(
+        self, network: CutNetwork, settings: FineTuneSettings, seed: int
+    ) -> None:
+        import torch
+
+        self.network = network
+        self.settings = settings
+        parameters = dict(network.whole.named_parameters())
+        self.trained = {name: parameters[name] for name in network.trained}
+        self.device = next(iter(self.trained.values())).device
+        self.projection = self._projection(seed)
+        groups = [{"params": list(self.trained.values())}]
+        if settings.n_components:
+            groups.append({"params": list(self.projection.parameters())})
+        self.optimiser = torch.optim.AdamW(
+            groups, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+
+    def step(self, maps: Any, component: NDArray[np.int64]) -> float:
+        """Learn from one batch; return its loss.
+
+        Parameters
+        ----------
+        maps : torch.Tensor of shape (2 * n_matches, ...)
+            Of the left pictures, then of the right ones.
+        component : ndarray of shape (n_matches,), int64
+        """
+        import torch
+
+        kind = self.device.type
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda"):
+            left, right = self.projection(self.network.tail(maps)).chunk(2)
+        components = torch.from_numpy(component).to(self.device)
+        loss = info_nce(left, right, components, self.settings.temperature)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return float(loss.detach())
+
+    def set_rate(self, done: float) -> None:
+        """Set the learning rate after `done` epochs: up, then along a cosine."""
+        part = done / self.settings.n_epochs
+        warm = min(1.0, (part + 0.01) / _WARM)
+        rate = self.settings.learning_rate * warm * (1 + math.cos(math.pi * part)) / 2
+        times = (1.0, _PROJECTION_RATE)
+        for group, one in zip(self.optimiser.param_groups, times, strict=False):
+            group["lr"] = rate * one
+
+    def parameters(self) -> dict[str, Any]:
+        """Return copies of the trained parameters, on the CPU."""
+        return {name: _copy(one) for name, one in self.trained.items()}
+
+    def put(self, parameters: dict[str, Any]) -> None:
+        """Write parameters into the network."""
+        import torch
+
+        with torch.no_grad():
+            for name, one in parameters.items():
+                self.trained[name].copy_(one)
+
+    def surroundings(self) -> dict[str, Any]:
+        """Return copies of the projection and of what the optimiser remembers."""
+        tensors = {
+            f"projection.{name}": _copy(one)
+            for name, one in self.projection.state_dict().items()
+        }
+        for index, slot in self.optimiser.state_dict()["state"].items():
+            for name, one in slot.items():
+                tensors[f"adam.{index}.{name}"] = _copy(one)
+        return tensors
+
+    def restore(self, tensors: dict[str, Any]) -> None:
+        """Take back what `surroundings` gave."""
+        slots: dict[int, dict[str, Any]] = {}
+        projection = {}
+        for key, one in tensors.items():
+            kind, _, name = key.partition(".")
+            if kind == "projection":
+                projection[name] = one
+            elif kind == "adam":
+                index, _, name = name.partition(".")
+                slots.setdefault(int(index), {})[name] = one
+        self.projection.load_state_dict(projection)
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": slots, "param_groups": groups})
+
+    def _projection(self, seed: int) -> Any:
+        """Return what the loss sees the vectors through."""
+        import torch
+
+        if not self.settings.n_components:
+            return torch.nn.Identity()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            projection = torch.nn.Linear(
+                self.network.n_dims, self.settings.n_components, bias=False
+            )
+        return projection.to(self.device)
+
+
+def _copy(tensor: Any) -> Any:
+    return tensor.detach().cpu().clone()
+
+
+@dataclass(eq=False)
+class State:
+    """A training between two epochs.
+
+    Attributes
+    ----------
+    tensors : dict of str to torch.Tensor
+        Trained parameters, projection and optimiser as they are now, and the best
+        parameters so far.
+    history : list of dict
+        ``epoch``, ``loss`` on training matches and ``validation``, a record an epoch,
+        the frozen network first.
+    """
+
+    tensors: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> int:
+        """The last finished epoch; 0 is the frozen network."""
+        return len(self.history) - 1
+
+    @property
+    def best(self) -> int:
+        """The epoch of lowest validation loss, the first of equals."""
+        losses = [one["validation"] for one in self.history]
+        return losses.index(min(losses))
+
+    def part(self, prefix: str) -> dict[str, Any]:
+        """Return the tensors whose name begins with `prefix`, without it."""
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+
+def save_state(file: Path, state: State, key: str) -> None:
+    """Write a state; `key` says which training it is of."""
+    from safetensors.torch import save
+
+    tensors = {name: one.contiguous() for name, one in state.tensors.items()}
+    data = save(tensors, {"key": key, "history": json.dumps(state.history)})
+    with whole_file(file) as opened:
+        opened.write(data)
+
+
+def load_state(file: Path, key: str) -> State | None:
+    """Return the state in a file; None if there is none, or of another training."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            record = opened.metadata() or {}
+        if record.get("key") != key:
+            return None
+        return State(load_file(file), json.loads(record["history"]))
+    except (SafetensorError, OSError, ValueError, KeyError):
+        return None  # damaged: the epochs are done again
+
 
 Message = Callable[[str], None]
 Progress = Callable[[int, int, str], None]

@@ -1,10 +1,14 @@
-"""From a pair table to what all cells share: vectors, components, splits."""
+"""From a pair table to what all cells share: vectors, components, splits.
+
+Fine-tuned networks in the grid: their vectors, through the store as any other's.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +16,14 @@ from numpy.typing import NDArray
 
 from tllboost.cluster import Cluster
 from tllboost.errors import DataError, HubError, ImageError, UsageError
-from tllboost.grid.plan import digest
-from tllboost.pair_table import PairTable
+from tllboost.grid.cells import digest
+from tllboost.pairs.pair_table import PairTable
 from tllboost.splits import Protocol, Split, make_splits, match_components
-from tllboost.store import VectorStore
+from tllboost.store import VectorStore, default_store
 from tllboost.store.hashes import hash_files
 from tllboost.vectorizing import space_of, vectorize
 
-__all__ = ["GridData", "Vectors", "gather"]
+__all__ = ["GridData", "gather", "tuned_vectors"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -214,3 +218,44 @@ def _digest(table: PairTable, contents: list[str]) -> str:
     """Hash all that the splits and labels hang on."""
     columns = (table.left, table.right, table.label, table.query, table.split)
     return digest(contents, [None if c is None else c.tolist() for c in columns])
+
+
+def tuned_vectors(
+    vectorizer: Any,
+    files: Sequence[Path],
+    data: GridData,
+    *,
+    store: Any = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    cluster: Cluster | None = None,
+) -> tuple[list[Any], list[NDArray[np.float32]]]:
+    """Return the fine-tuned vectorizer of each fold, and the vectors of all images.
+
+    Parameters
+    ----------
+    vectorizer : Vectorizer
+        The network before.
+    files : sequence of Path
+        Its weights after, a file a fold.
+    data : GridData
+    store : VectorStore, path-like or None
+        None takes :func:`~tllboost.store.default_store`.
+    progress : callable or None
+    cluster : Cluster or None, default=None
+        Whose workers compute, in place of this process.
+    """
+    from sklearn.base import clone
+
+    networks = [clone(vectorizer).set_params(file=str(file)) for file in files]
+    arrays = [
+        vectorize(
+            network,
+            data.table.paths,
+            ids=data.table.ids,
+            store=default_store() if store is None else store,
+            cluster=cluster,
+            progress=progress,
+        ).vectors
+        for network in networks
+    ]
+    return networks, arrays

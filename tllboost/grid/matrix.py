@@ -1,15 +1,34 @@
-"""One metric as a matrix: heads across, vectorizer, projection and merge down."""
+r"""One metric as a matrix: heads across, vectorizer, projection and merge down.
+
+The matrix as a LaTeX table with booktabs, to ``\input`` into a paper.
+
+The matrix as a table that GitHub and most editors show.
+
+The matrix in each form that it can be written in.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from tllboost.errors import UsageError, printable
+from tllboost.files import write_text
 from tllboost.grid.outputs import csv_text
-from tllboost.metrics import LOWER_IS_BETTER
+from tllboost.metrics import LOWER_IS_BETTER, METRICS
 
-__all__ = ["Matrix", "caption", "make_matrix", "matrix_csv", "shown"]
+__all__ = [
+    "FORMATS",
+    "Matrix",
+    "latex_text",
+    "make_matrix",
+    "markdown_text",
+    "matrix_text",
+    "write_matrices",
+]
 
 Row = dict[str, Any]
 Key = tuple[str, str, str]
@@ -126,3 +145,175 @@ def shown(row: Row | None, metric: str, between: str) -> tuple[str, str]:
     # Ties are told in the metric of the rows, and of no other.
     told = row["tied_with_best"] if row["metric"] == metric else ""
     return f"{row[metric]:.3f}{spread}", {"yes": "tie", "best": "best"}.get(told, "")
+
+
+_HEADER = r"""% {caption}; the best is bold, its ties are underlined.
+% Needs \usepackage{{booktabs}}. Made to fit a page, with \usepackage{{graphicx}}:
+% \resizebox{{\textwidth}}{{!}}{{\input{{matrix}}}}
+"""
+# Braces keep [ and * at the start of a row from the line break before it.
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "`": r"\`{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\char34{}",
+    "'": r"\char39{}",
+    **{one: f"\\{one}" for one in "{}#$%&_"},
+    **{one: f"{{{one}}}" for one in "[*"},
+}
+# LaTeX makes one dash of two hyphens.
+_HYPHENS = re.compile("-(?=-)")
+# Letters with accents that every LaTeX sets in every font encoding.
+_LETTERS = frozenset(map(chr, range(0xC0, 0x100))) - set("ÐÞðþ×÷")
+
+
+def matrix_latex(rows: Sequence[dict[str, Any]], metric: str) -> str:
+    """Return the matrix of one metric: the best is bold, its ties are underlined."""
+    matrix = make_matrix(rows)
+    head = ["vectorizer", "projection", "merge", *map(latex_text, matrix.heads)]
+    lines = [
+        rf"\begin{{tabular}}{{lll{'r' * len(matrix.heads)}}}",
+        r"\toprule",
+        _latex_line(head),
+        r"\midrule",
+    ]
+    for key in matrix.keys:
+        cells = [
+            _latex_cell(matrix.cells.get((key, head)), metric) for head in matrix.heads
+        ]
+        lines.append(_latex_line([*map(latex_text, key), *cells]))
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    header = _HEADER.format(caption=caption(rows, metric).replace("±", "+-"))
+    return header + "\n".join(lines) + "\n"
+
+
+def latex_text(text: str) -> str:
+    r"""Return text that LaTeX sets as it is, whatever engine and font.
+
+    A character that pdfLaTeX may have no glyph for is named by its number.
+
+    Examples
+    --------
+    >>> print(latex_text("a_b 100% é 猫"))
+    a\_b 100\% é \texttt{U+732B}
+    """
+    escaped = "".join(map(_letter, printable(text)))
+    return _HYPHENS.sub("-{}", escaped)
+
+
+def _letter(one: str) -> str:
+    if one in _ESCAPES:
+        return _ESCAPES[one]
+    if one.isascii() or one in _LETTERS:
+        return one
+    return rf"\texttt{{U+{ord(one):04X}}}"
+
+
+def _latex_cell(row: dict[str, Any] | None, metric: str) -> str:
+    text, stands = shown(row, metric, r" $\pm$ ")
+    text = text.replace("–", "--")
+    wrap = {"best": rf"\textbf{{{text}}}", "tie": rf"\underline{{{text}}}"}
+    return wrap.get(stands, text)
+
+
+def _latex_line(cells: Iterable[str]) -> str:
+    return rf"{' & '.join(cells)} \\"
+
+
+_MARKUP = re.compile(r"[\\`*_\[\]<>|~&#$!]")
+# What GitHub makes a link of although nobody marked it up.
+_ADDRESS = re.compile(r"(?i)(?<=:)//|(?<=www)\.|@")
+
+
+def matrix_markdown(rows: Sequence[dict[str, Any]], metric: str) -> str:
+    """Return the matrix of one metric: the best is bold, its ties are marked ``=``."""
+    matrix = make_matrix(rows)
+    head = ["vectorizer", "projection", "merge", *map(markdown_text, matrix.heads)]
+    lines = [
+        f"{caption(rows, metric)}; **best**, = tied with it.",
+        "",
+        _markdown_line(head),
+        _markdown_line(["---"] * 3 + ["---:"] * len(matrix.heads)),
+    ]
+    for key in matrix.keys:
+        cells = [
+            _markdown_cell(matrix.cells.get((key, head)), metric)
+            for head in matrix.heads
+        ]
+        lines.append(_markdown_line([*map(markdown_text, key), *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    r"""Return text that Markdown shows as it is, in one line.
+
+    Examples
+    --------
+    >>> markdown_text("onnx:a|b_c.onnx")
+    'onnx:a\\|b\\_c.onnx'
+    """
+    plain = _MARKUP.sub(r"\\\g<0>", printable(text))
+    return _ADDRESS.sub(lambda found: rf"\{found.group()}", plain)
+
+
+def _markdown_cell(row: dict[str, Any] | None, metric: str) -> str:
+    text, stands = shown(row, metric, " ± ")
+    return {"best": f"**{text}**", "tie": f"{text} ="}.get(stands, text)
+
+
+def _markdown_line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+FORMATS: dict[str, Callable[[Sequence[dict[str, Any]], str], str]] = {
+    "csv": matrix_csv,
+    "md": matrix_markdown,
+    "tex": matrix_latex,
+}
+
+
+def matrix_text(rows: Sequence[dict[str, Any]], metric: str, form: str) -> str:
+    """Return the matrix of one metric as text.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Rows of ``results.csv``, ties told in `metric`.
+    metric : str
+        One of :data:`~tllboost.metrics.METRICS`.
+    form : str
+        "csv" (figures alone), "md" (a GitHub table: ± half of the interval, the best
+        bold, its ties marked) or "tex" (booktabs, the ties underlined).
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    UsageError
+        If the form or the metric is not known.
+
+    Examples
+    --------
+    >>> row = {"vectorizer": "classic", "projection": "none", "merge": "none"}
+    >>> row |= {"head": "cosine", "status": "failed", "protocol": "kfold", "n_seeds": 1}
+    >>> print(matrix_text([row], "top1", "csv"), end="")
+    vectorizer,projection,merge,cosine
+    classic,none,none,failed
+    """
+    for what, name, known in (("format", form, FORMATS), ("metric", metric, METRICS)):
+        if name not in known:
+            msg = f"unknown {what} {name!r}: known: {', '.join(known)}"
+            raise UsageError(msg)
+    return FORMATS[form](rows, metric)
+
+
+def write_matrices(out: Path, rows: Sequence[dict[str, Any]], metric: str) -> None:
+    """Write ``matrix.csv``, ``matrix.md`` and ``matrix.tex``."""
+    for form in FORMATS:
+        write_text(out / f"matrix.{form}", matrix_text(rows, metric, form))

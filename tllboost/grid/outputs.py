@@ -1,4 +1,11 @@
-"""The files of a run, beside its cells: what was run, split, found and lost."""
+"""The files of a run, beside its cells: what was run, split, found and lost.
+
+One run a folder: ``run.toml`` says whose results lie there.
+
+One grid at a time a folder: a lock that ends with the process that holds it.
+
+What a grid came to.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +14,32 @@ import json
 import math
 import os
 import platform
+import re
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tllboost import __version__
-from tllboost.csv_cells import csv_text as inert_csv
+from tllboost.errors import DataError, UsageError
+from tllboost.files import csv_text as inert_csv
+from tllboost.files import write_text
 from tllboost.metrics import METRICS
-from tllboost.whole_file import write_text
 
 __all__ = [
+    "LOCK",
     "RESULT_COLUMNS",
+    "GridResult",
+    "claim_folder",
     "csv_text",
     "environment",
+    "locked",
+    "refuse_taken",
     "write_csv",
     "write_json",
     "write_results",
@@ -111,3 +129,262 @@ def _field(value: object) -> object:
     if isinstance(value, float):
         return f"{value:.6g}" if math.isfinite(value) else ""
     return value
+
+
+_FOLDERS = ("cells", "scores", "projections", "sides")
+# What is there of a run that was killed, before or while it wrote a file.
+_LEFT_OVER = re.compile(r"\.lock|\.shared|\..+\.[0-9a-f]{8}\.part")
+
+
+def refuse_taken(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that holds a run, unless it is to go on or to be replaced.
+
+    Raises
+    ------
+    UsageError
+        If nobody said what is to become of the run, or of other files.
+    """
+    if resume and overwrite:
+        msg = "give --resume to go on with a run or --overwrite to replace it, not both"
+        raise UsageError(msg)
+    if overwrite:
+        return
+    if not (out / "run.toml").exists():
+        if _own(out):
+            msg = f"{out} holds files of no run: give an empty or a new folder as --out"
+            raise UsageError(msg)
+    elif not resume:
+        msg = (
+            f"{out} holds a run: give --resume to go on with it, --overwrite to "
+            "replace it, or another --out"
+        )
+        raise UsageError(msg)
+
+
+def claim_folder(
+    out: Path,
+    *,
+    data: str,
+    protocol: dict[str, Any],
+    settings: dict[str, Any],
+    overwrite: bool,
+) -> None:
+    """Write ``run.toml``, or refuse a folder that holds something else.
+
+    The same data under the same protocol goes on where it was, with more cells or
+    seeds if asked; other data or another protocol needs `overwrite`.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds another run's results, or no run's files.
+    DataError
+        If the folder can't be written.
+    """
+    import tomli_w
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{out}: can't make the folder for the results ({error.strerror})"
+        raise DataError(msg) from error
+    _sweep(out)
+    if overwrite:
+        _clear(out)
+    else:
+        _refuse_other(out, data, protocol)
+    kept = {key: value for key, value in settings.items() if value is not None}
+    # What the options came to; reading the file as --config passes over this part.
+    kept["run"] = {"data": data, "protocol": protocol}
+    write_text(out / "run.toml", tomli_w.dumps(kept))
+
+
+def _refuse_other(out: Path, data: str, protocol: dict[str, Any]) -> None:
+    path = out / "run.toml"
+    if not path.exists():
+        refuse_taken(out, resume=True, overwrite=False)
+        return
+    try:
+        before = dict(tomllib.loads(path.read_text(encoding="utf-8"))["run"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"{path} can't be read ({error}): give --overwrite, or another --out"
+        raise UsageError(msg) from error
+    for what, now, then in (
+        ("other pairs or pictures", data, before.get("data")),
+        ("another protocol", protocol, before.get("protocol")),
+    ):
+        if now != then:
+            msg = (
+                f"{out} holds the results of a run with {what}: give --overwrite to "
+                "replace them, or another --out"
+            )
+            raise UsageError(msg)
+
+
+def _own(out: Path) -> list[Path]:
+    """Return what somebody put into a folder."""
+    return [path for path in out.iterdir() if not _LEFT_OVER.fullmatch(path.name)]
+
+
+def _sweep(out: Path) -> None:
+    """Remove files that a killed process had not finished."""
+    for folder in (out, *(out / name for name in _FOLDERS)):
+        for path in folder.glob(".*.part"):
+            if _LEFT_OVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+
+def _clear(out: Path) -> None:
+    """Remove what a run writes, and nothing else."""
+    for folder in _FOLDERS:
+        shutil.rmtree(out / folder, ignore_errors=True)
+    for name in (
+        *("run.toml", "environment.json", "splits.csv", "matrix.csv", "results.csv"),
+        *("matrix.md", "matrix.tex", "failures.csv", "summary.json", "pictures.json"),
+        *("report.html", "best.tllb", "ensemble.tllb"),
+    ):
+        (out / name).unlink(missing_ok=True)
+
+
+LOCK = ".lock"
+# Windows locks bytes, and nobody else can read those: one far behind the text.
+_LOCKED_BYTE = 1 << 20
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if need be, against all other processes.
+
+    The system lets go of the lock when the process ends, however it ends. A folder that
+    was made here and is empty at the end is removed.
+
+    Raises
+    ------
+    UsageError
+        If another process holds it.
+    DataError
+        If the folder can't be made or written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> out = Path(tempfile.mkdtemp()) / "out"
+    >>> with locked(out):
+    ...     out.exists()
+    True
+    >>> out.exists()
+    False
+    """
+    is_new = not folder.exists()
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _held(path)
+    except OSError as error:
+        msg = f"{folder}: can't be written ({error.strerror}): give another --out"
+        raise DataError(msg) from error
+    try:
+        yield
+    finally:
+        # Removed while it is held: later it might be another's. Windows, where an open
+        # file can't be, leaves none to others meanwhile.
+        with suppress(OSError):
+            path.unlink()
+        file.close()
+        if os.name == "nt":
+            with suppress(OSError):
+                path.unlink()
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def _held(path: Path) -> BinaryIO:
+    """Return the open and locked file."""
+    while True:
+        file = path.open("a+b")
+        try:
+            _lock(file)
+        except (BlockingIOError, PermissionError) as error:
+            holder = _text(file)
+            file.close()
+            msg = (
+                f"another grid{holder} writes into {path.parent}: wait until it is "
+                "done, or give another --out"
+            )
+            raise UsageError(msg) from error
+        except OSError:
+            return file  # a file system without locks: better than no grid on it
+        # Whoever held it before may have removed it between our two steps.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                file.truncate(0)
+                file.write(str(os.getpid()).encode())
+                file.flush()
+                return file
+        file.close()
+
+
+def _lock(file: BinaryIO) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        file.seek(_LOCKED_BYTE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        file.seek(0)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _text(file: BinaryIO) -> str:
+    """Return who holds it, as far as the file says."""
+    with suppress(OSError, ValueError):
+        file.seek(0)
+        return f" (process {int(file.read(20))})"
+    return ""
+
+
+@dataclass(eq=False)
+class GridResult:
+    """What a grid came to.
+
+    Attributes
+    ----------
+    out : Path
+        Folder of all files.
+    rows : list of dict
+        A row a cell, the columns of ``results.csv``.
+    metric : str
+        What the matrix shows.
+    chosen : dict or None
+        The row that validation chose and ``best.tllb`` holds.
+    failures : dict of str to str
+        Pictures left out, and why.
+    n_run, n_reused : int
+        Cells and seeds fitted now, and found finished.
+    notes : list of str
+        What the user should know.
+    data : dict of str to int
+        How many pairs, matches, pictures and components there were.
+    leaks : list of (str, str)
+        What training and test share.
+    """
+
+    out: Path
+    rows: list[dict[str, Any]]
+    metric: str
+    chosen: dict[str, Any] | None = None
+    failures: dict[str, str] = field(default_factory=dict)
+    n_run: int = 0
+    n_reused: int = 0
+    notes: list[str] = field(default_factory=list)
+    data: dict[str, int] = field(default_factory=dict)
+    leaks: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """4 where a picture or a cell failed, else 0."""
+        failed = any(row["status"] != "ok" for row in self.rows)
+        return 4 if failed or self.failures else 0

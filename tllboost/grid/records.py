@@ -1,9 +1,21 @@
-"""A finished cell and seed: a JSON record and its scores, written whole or not."""
+"""What a record of a cell must look like: it is read from a file that may be edited.
+
+A finished cell and seed: a JSON record and its scores, written whole or not.
+
+What a run tested, and on what it trained: pairs by number, and the pictures' places.
+
+Kept beside the cells, so that a report can be written from the folder alone.
+
+The hash of all that a cell's figures hang on: the name of its record.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -11,18 +23,115 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.grid.record_form import is_record
-from tllboost.grid.scored import ScoredSide
-from tllboost.whole_file import whole_file, write_text
+from tllboost import __version__
+from tllboost.files import whole_file, write_text
+from tllboost.grid.cells import Cell, digest
+from tllboost.grid.data import GridData
+from tllboost.grid.measure import ScoredSide
+from tllboost.grid.outputs import environment
+from tllboost.metrics import METRICS, N_RESAMPLES
+from tllboost.splits import PairSet, Protocol
 
 __all__ = [
+    "RunImages",
+    "Sides",
+    "cell_ids",
+    "known",
+    "read_pictures",
     "read_record",
     "read_scores",
+    "read_sides",
     "record_path",
-    "scores_path",
     "write_record",
     "write_scores",
+    "write_sides",
 ]
+
+_PARTS = {"vectorizer", "projection", "merge", "head"}
+_NUMBERS = (
+    *("n_train_pairs", "n_test_queries", "n_candidates", "n_features", "threshold"),
+    *("vectorize_s", "project_s", "fit_s", "score_s", "best_of_folds"),
+)
+_TEXTS = {"id", "status", "error"}
+
+
+def is_record(found: Any) -> bool:
+    """Tell whether something read from JSON is a record, of whichever cell.
+
+    Examples
+    --------
+    >>> cell = {"vectorizer": "a", "projection": "none", "merge": "dot", "head": "b"}
+    >>> record = {"id": "1", "cell": cell, "seed": 0, "status": "failed", "error": "x"}
+    >>> is_record(record)
+    True
+    >>> is_record(record | {"status": "ok"})
+    False
+    """
+    if not isinstance(found, dict) or not _is_named(found):
+        return False
+    if found["status"] == "failed":
+        return True
+    return found["status"] == "ok" and _is_measured(found)
+
+
+def _is_named(found: dict[str, Any]) -> bool:
+    cell, seed = found.get("cell"), found.get("seed")
+    return (
+        all(isinstance(found.get(name), str) for name in _TEXTS)
+        and isinstance(seed, int)
+        and not isinstance(seed, bool)
+        and isinstance(cell, dict)
+        and cell.keys() == _PARTS
+        and all(isinstance(part, str) for part in cell.values())
+    )
+
+
+def _is_measured(found: dict[str, Any]) -> bool:
+    figures, draws = found.get("figures"), found.get("resampled")
+    return (
+        _are_figures(figures)
+        and _are_figures(found.get("validation"))
+        and isinstance(draws, dict)
+        and draws.keys() >= set(METRICS)
+        and all(_are_draws(values) for values in draws.values())
+        and isinstance(found.get("peak_memory_mb"), int | float)
+        and _is_number(found["peak_memory_mb"])
+        and all(_is_number(found.get(name)) for name in _NUMBERS)
+    )
+
+
+def _are_figures(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and found.keys() >= set(METRICS)
+        and all(map(_is_number, found.values()))
+    )
+
+
+def _are_draws(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == N_RESAMPLES and _are_numbers(found)
+
+
+def _are_numbers(found: list[Any]) -> bool:
+    """Tell the same of thousands, without a call a number."""
+    if not {*map(type, found)} <= {int, float, type(None)}:
+        return False
+    numbers = [number for number in found if number is not None]
+    return not numbers or (
+        min(numbers) > -(2**63)
+        and max(numbers) < 2**63
+        and all(map(math.isfinite, numbers))
+    )
+
+
+def _is_number(found: Any) -> bool:
+    """Tell whether it is a number, or none where there was no finite one."""
+    if found is None:
+        return True
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return False
+    return abs(found) < 2**63 and math.isfinite(found)
+
 
 Scores = dict[str, list[NDArray[np.float64]]]
 
@@ -100,3 +209,145 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+_PICTURES = "pictures.json"
+_COLUMNS = ("left", "right", "label", "query", "weight", "component")
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """The pictures of a run.
+
+    Attributes
+    ----------
+    ids : list of str, length n_images
+        As the table names them.
+    paths : list of (Path or None), length n_images
+        Where they lay; None where a picture has no file.
+    """
+
+    ids: list[str]
+    paths: list[Path | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """The sides of one seed.
+
+    Attributes
+    ----------
+    test : list of PairSet, one a fold
+        Rows as those of the scores of each cell; indices into `Pictures`.
+    training_matches : list of ndarray of shape (n_matches, 2), int64, one a fold
+        Left and right of each match of the training side.
+    """
+
+    test: list[PairSet]
+    training_matches: list[NDArray[np.int64]]
+
+
+def write_sides(
+    out: Path, data: GridData, protocol: Protocol, seeds: Sequence[int]
+) -> None:
+    """Write what every seed tested, and the names and places of all pictures."""
+    table = data.table
+    write_text(
+        out / _PICTURES,
+        json.dumps(
+            {
+                "ids": list(table.ids),
+                "paths": [_place(path, out) for path in table.paths],
+            }
+        ),
+    )
+    for seed in seeds:
+        arrays: dict[str, Any] = {}
+        for fold, split in enumerate(data.splits(protocol, seed)):
+            for name in _COLUMNS:
+                arrays[f"test_{name}{fold}"] = getattr(split.test, name)
+            train = split.train
+            matches = np.stack([train.left, train.right], 1)[train.label == 1]
+            arrays[f"training_matches{fold}"] = np.unique(matches, axis=0)
+        with whole_file(_sides_path(out, seed)) as file:
+            np.savez_compressed(file, **arrays)
+
+
+def read_pictures(out: Path) -> RunImages | None:
+    """Return the pictures of a run, or None where it does not say."""
+    try:
+        found = json.loads((out / _PICTURES).read_text(encoding="utf-8"))
+        ids = [str(one) for one in found["ids"]]
+        paths = [None if one is None else out / one for one in found["paths"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return RunImages(ids, paths) if len(ids) == len(paths) else None
+
+
+def read_sides(out: Path, seed: int) -> Sides | None:
+    """Return the sides of a seed, or None where there are none that can be read."""
+    try:
+        with (
+            _sides_path(out, seed).open("rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
+            folds = sum(name.startswith("test_left") for name in arrays.files)
+            test = [
+                PairSet(*(arrays[f"test_{name}{fold}"] for name in _COLUMNS))
+                for fold in range(folds)
+            ]
+            matches = [arrays[f"training_matches{fold}"] for fold in range(folds)]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    return Sides(test, matches)
+
+
+def _sides_path(out: Path, seed: int) -> Path:
+    return out / "sides" / f"seed-{seed}.npz"
+
+
+def _place(path: Path | None, out: Path) -> str | None:
+    """Return a path as seen from the run's folder: both may move together."""
+    if path is None:
+        return None
+    try:
+        return os.path.relpath(path, out)
+    except ValueError:  # another drive
+        return str(path.absolute())
+
+
+def cell_ids(
+    cells: Sequence[Cell], seeds: Sequence[int], data: GridData, protocol: Protocol
+) -> dict[tuple[Cell, int], str]:
+    """Return the id of each cell and seed, cells first."""
+    splits = {seed: data.split_digest(protocol, seed) for seed in seeds}
+    return {
+        (cell, seed): _cell_id(cell, seed, data, protocol, splits[seed])
+        for cell in cells
+        for seed in seeds
+    }
+
+
+def _cell_id(
+    cell: Cell, seed: int, data: GridData, protocol: Protocol, split: str
+) -> str:
+    """Hash all that could change a cell's figures."""
+    if cell.vectorizer in data.unavailable:
+        return digest(asdict(cell), asdict(protocol), seed, data.digest, split)
+    return digest(*known(data, cell.vectorizer, protocol, split), asdict(cell), seed)
+
+
+def known(
+    data: GridData, vectorizer: str, protocol: Protocol, split: str
+) -> tuple[Any, ...]:
+    """Return what all cells of a vectorizer hang on."""
+    versions = environment()["versions"]
+    used = ("numpy", "scikit-learn", "xgboost", "torch")
+    return (
+        __version__,
+        {name: versions.get(name) for name in used},
+        asdict(protocol),
+        data.vectors[vectorizer].space,
+        data.digest,
+        split,
+    )

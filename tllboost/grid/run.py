@@ -1,4 +1,7 @@
-"""run_grid: the product of names on one table, resumable, a record a cell."""
+"""The files of a finished run, written together.
+
+run_grid: the product of names on one table, resumable, a record a cell.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +13,98 @@ from typing import Any
 
 from tllboost.cluster import Cluster, refuse_limits
 from tllboost.errors import UsageError
-from tllboost.grid.best import Packing, save_best, save_ensemble
-from tllboost.grid.called import Called, cell_names
-from tllboost.grid.counting import Progress
+from tllboost.grid.best import (
+    Packing,
+    add_ensemble,
+    ensemble_cell,
+    save_best,
+    save_ensemble,
+)
+from tllboost.grid.cells import (
+    DEFAULT_HEADS,
+    DEFAULT_MERGES,
+    Called,
+    Cell,
+    cell_names,
+    plan_cells,
+    suits,
+)
 from tllboost.grid.data import GridData, gather
-from tllboost.grid.ensembles import add_ensemble, ensemble_cell
-from tllboost.grid.few import few_notes
-from tllboost.grid.files import write_outputs, write_splits, write_summary
-from tllboost.grid.identity import cell_ids
-from tllboost.grid.leaks import leak_notes, leak_report, tuning_notes
-from tllboost.grid.learnings import learn_all, reason_against
-from tllboost.grid.lock import locked
-from tllboost.grid.parallel import Limits
-from tllboost.grid.plan import DEFAULT_HEADS, DEFAULT_MERGES, plan_cells
-from tllboost.grid.records import read_record, write_record
-from tllboost.grid.result import GridResult
-from tllboost.grid.settings import claim_folder, refuse_taken
-from tllboost.grid.sides import write_sides
-from tllboost.grid.suits import suits
-from tllboost.grid.summary import summarise
-from tllboost.grid.workers import failed, is_finished, make_tasks, run_tasks
+from tllboost.grid.learn import learn_all, reason_against
+from tllboost.grid.matrix import write_matrices
+from tllboost.grid.notes import few_notes, leak_notes, leak_report, tuning_notes
+from tllboost.grid.outputs import (
+    GridResult,
+    claim_folder,
+    environment,
+    locked,
+    refuse_taken,
+    write_csv,
+    write_json,
+    write_results,
+)
+from tllboost.grid.records import cell_ids, read_record, write_record, write_sides
+from tllboost.grid.summary import headline, summarise
+from tllboost.grid.work import failed, is_finished, make_tasks, run_tasks
 from tllboost.metrics import METRICS
-from tllboost.pair_table import PairTable
+from tllboost.pairs.pair_table import PairTable
+from tllboost.processes import Limits, Progress
 from tllboost.projections import NONE
 from tllboost.splits import Protocol
 from tllboost.store import VectorStore, default_store
 from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
-__all__ = ["GridResult", "run_grid"]
+__all__ = ["run_grid"]
+
+
+def write_splits(
+    out: Path, data: GridData, protocol: Protocol, seeds: Sequence[int]
+) -> None:
+    """Write where each pair went, as a pair table that protocol "given" reads."""
+    table = data.table
+    rows = [
+        (table.ids[a], table.ids[b], int(label), side, seed, fold)
+        for seed in seeds
+        for fold, split in enumerate(data.splits(protocol, seed))
+        for a, b, label, side in zip(
+            table.left, table.right, table.label, split.side, strict=True
+        )
+    ]
+    header = ("left", "right", "label", "split", "seed", "fold")
+    write_csv(out / "splits.csv", header, rows)
+
+
+def write_outputs(result: GridResult, records: list[dict[str, Any]]) -> None:
+    """Write the tables: results, matrix, failures and the environment."""
+    out = result.out
+    write_results(out / "results.csv", result.rows)
+    write_matrices(out, result.rows, result.metric)
+    write_json(out / "environment.json", environment())
+    cells = [
+        ("cell", Cell(**r["cell"]).name + f", seed {r['seed']}", r["error"])
+        for r in records
+        if r["status"] != "ok"
+    ]
+    pictures = [("picture", path, why) for path, why in result.failures.items()]
+    write_csv(out / "failures.csv", ("what", "where", "why"), [*pictures, *cells])
+
+
+def write_summary(result: GridResult, records: list[dict[str, Any]]) -> None:
+    """Add the headline to the notes and write them, with what was chosen."""
+    result.notes += headline(result.rows, records, result.chosen, result.metric)
+    write_json(
+        result.out / "summary.json",
+        {
+            "metric": result.metric,
+            "protocol": result.rows[0]["protocol"],
+            "chosen_on_validation": result.chosen,
+            "lines": result.notes,
+            "data": result.data,
+            "leaks": result.leaks,
+            "cells": [record["id"] for record in records],
+        },
+    )
+
 
 Message = Callable[[str], None]
 
@@ -150,7 +217,7 @@ def run_grid(
     --------
     >>> import tempfile
     >>> from tllboost.pairs import read_pairs
-    >>> from tllboost.scenes import make_scenes
+    >>> from tllboost.demo import make_scenes
     >>> folder = Path(tempfile.mkdtemp())
     >>> pairs = make_scenes(folder / "pictures", n_scenes=40, n_views=2)
     >>> table = read_pairs(pairs, images=pairs.parent)

@@ -2,6 +2,8 @@
 
 Everything here is arithmetic on the resamples that each record keeps: the same resample
 of the same components for every cell and seed, so differences are paired.
+
+The few lines a reader wants first: what validation chose and what it gained.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.grid.plan import COSINE, Cell
+from tllboost.grid.cells import COSINE, Cell
 from tllboost.metrics import LOWER_IS_BETTER, METRICS, interval
 from tllboost.projections import NONE
 
-__all__ = ["by_validation", "comparison", "summarise"]
+__all__ = ["by_validation", "comparison", "headline", "summarise"]
 
 Record = dict[str, Any]
 Row = dict[str, Any]
@@ -201,3 +203,44 @@ def _tie(row: Row, is_best: bool) -> str:
         return "best"
     low, high = row.get("to_best_low", np.nan), row.get("to_best_high", np.nan)
     return "yes" if low <= 0 <= high else "no"
+
+
+def headline(
+    rows: Sequence[dict[str, Any]],
+    records: Sequence[dict[str, Any]],
+    chosen: dict[str, Any] | None,
+    metric: str,
+) -> list[str]:
+    """Return lines on the cell that validation chose, against the best cosine."""
+    if chosen is None:
+        return []
+    cell = _cell(chosen)
+    low, high = chosen[f"{metric}_low"], chosen[f"{metric}_high"]
+    lines = [
+        f"chosen on validation: {cell.name}: {metric} {chosen[metric]:.3f} "
+        f"[{low:.3f}, {high:.3f}]"
+    ]
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    cosines = [
+        row
+        for row in rows
+        if row["head"] == COSINE and row["projection"] == NONE and row["status"] == "ok"
+    ]
+    if cosines and (cell.head, cell.projection) != (COSINE, NONE):
+        best = max(cosines, key=lambda row: sign * row[metric])
+        gain, low, high = comparison(
+            _records(records, cell), _records(records, _cell(best)), metric
+        )
+        lines.append(
+            f"gain over the best cosine ({best['vectorizer']}, {best[metric]:.3f}): "
+            f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]"
+        )
+    return lines
+
+
+def _cell(row: dict[str, Any]) -> Cell:
+    return Cell(row["vectorizer"], row["projection"], row["merge"], row["head"])
+
+
+def _records(records: Sequence[dict[str, Any]], cell: Cell) -> list[dict[str, Any]]:
+    return [record for record in records if Cell(**record["cell"]) == cell]

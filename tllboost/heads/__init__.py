@@ -49,7 +49,7 @@ HEADS = Registry(
             "tllboost.heads.mlp:MLPHead", "dense network 512-128, ReLU, dropout 0.2"
         ),
         "joined": Entry(
-            "tllboost.heads.joined:JoinedHead",
+            "tllboost.heads.mlp:JoinedHead",
             "network trained along with -p contrastive; reads the merge dot+l1",
         ),
     },

@@ -1,4 +1,15 @@
-"""Gradient-boosted heads that may start from a cosine.
+"""Features as the histogram bins that XGBoost grows trees on.
+
+Trees on groups of columns, each quantised on its own: what wide features cost least.
+
+XGBoost's histograms are of all columns, however few a tree may use, so a tenth of the
+columns costs as much as all of them. Cut into ten matrices, a tree on one of them costs
+a tenth. Which columns a tree sees is still drawn: the cut is, and the order in which
+the groups take their turns.
+
+Where trees are grown: in this process, unless a block says otherwise.
+
+Gradient-boosted heads that may start from a cosine.
 
 Few pairs and many columns make a plain boosted head fall below the cosine that needs no
 training. Boosting can start from that baseline instead: the log-odds of a logistic
@@ -10,26 +21,321 @@ projection gave, and the frozen one, of what it was given.
 
 from __future__ import annotations
 
+import copy
 import json
-from typing import Any
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tllboost.calibration import Calibration
 from tllboost.errors import UsageError
 from tllboost.heads.base import (
     PairHead,
+    Training,
     Validation,
     clearly_better,
     cosine_curve,
     cosine_of,
+    within_memory,
 )
-from tllboost.heads.growing import grower
-from tllboost.heads.quantising import choose_bins
-from tllboost.heads.sampling import Training, within_memory
 
-__all__ = ["XGBoostHead", "XGBoostRankHead"]
+__all__ = [
+    "ColumnGroups",
+    "GroupedTrees",
+    "XGBoostHead",
+    "XGBoostRankHead",
+    "choose_bins",
+    "grower",
+    "grown_by",
+    "quantile_matrix",
+]
+
+
+def choose_bins(n_rows: int, n_columns: int) -> int:
+    """Choose histogram bins from the shape of the data.
+
+    XGBoost's 256 bins are the wrong size for few rows and many columns: 4,200 × 2,048
+    rows took 34 s at 256, 9 s at 64 and 3 s at 16, with the same AUC.
+
+    Examples
+    --------
+    >>> choose_bins(1_000, 20), choose_bins(4_200, 2_048)
+    (256, 16)
+    """
+    values = n_rows * n_columns
+    if values < 500_000:
+        return 256
+    return 64 if values < 4_000_000 else 16
+
+
+def quantile_matrix(
+    X: Any, max_bin: int, columns: NDArray[np.int64] | None = None
+) -> Any:
+    """Quantise features a block at a time; all of them are never in memory at once.
+
+    Parameters
+    ----------
+    X : array-like or PairFeatures of shape (n_pairs, n_features)
+    max_bin : int
+        Histogram bins a column.
+    columns : ndarray of int64 or None, default=None
+        Which columns; None takes all.
+
+    Returns
+    -------
+    xgboost.QuantileDMatrix
+    """
+    import xgboost
+
+    class Blocks(xgboost.DataIter):
+        """Feed the blocks to XGBoost, as often as it asks."""
+
+        def reset(self) -> None:
+            self.blocks = _blocks(X, columns)
+
+        def next(self, input_data: Callable[..., None]) -> bool:
+            block = next(self.blocks, None)
+            if block is None:
+                return False
+            input_data(data=block)
+            return True
+
+    return xgboost.QuantileDMatrix(Blocks(), max_bin=max_bin)
+
+
+def _blocks(X: Any, columns: NDArray[np.int64] | None) -> Iterator[NDArray[np.float32]]:
+    for block in X.blocks() if hasattr(X, "blocks") else [np.asarray(X, np.float32)]:
+        # Indexing leaves columns side by side in memory; XGBoost reads by row.
+        yield block if columns is None else np.ascontiguousarray(block[:, columns])
+
+
+_KEPT_BYTES = 2**28
+_SEEDS = 100_003  # a prime above any number of trees
+
+
+class ColumnGroups:
+    """Quantised features in groups of columns, which take labels as one matrix does.
+
+    Parameters
+    ----------
+    X : array-like or PairFeatures of shape (n_pairs, n_features)
+    max_bin : int
+        Histogram bins a column.
+    n_groups : int
+    seed : int
+        What cuts the columns.
+
+    Attributes
+    ----------
+    groups : list of (ndarray of int64, xgboost.QuantileDMatrix)
+        The columns of each group, and its matrix.
+    margin : ndarray of shape (n_pairs,), float32
+        What trees start from.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
+    >>> [len(columns) for columns, _ in ColumnGroups(X, 16, n_groups=3, seed=0).groups]
+    [3, 2, 2]
+    """
+
+    def __init__(self, X: Any, max_bin: int, *, n_groups: int, seed: int) -> None:
+        drawn = np.random.default_rng(seed).permutation(X.shape[1])
+        few = 4 * X.shape[0] * X.shape[1] <= _KEPT_BYTES
+        # Merged once where that is small, else once more for each group.
+        rows = np.asarray(X, np.float32) if few else X
+        self.n_features = X.shape[1]
+        self.groups = [
+            (columns, _quantised(rows, max_bin, columns))
+            for columns in map(np.sort, np.array_split(drawn, n_groups))
+        ]
+
+    def set_group(self, group: ArrayLike) -> None:
+        """Take the sizes of the ranking lists."""
+        for _, matrix in self.groups:
+            matrix.set_group(group)
+
+    def set_info(self, **told: ArrayLike) -> None:
+        """Take labels or weights."""
+        for _, matrix in self.groups:
+            matrix.set_info(**told)
+
+    def set_base_margin(self, margin: ArrayLike) -> None:
+        """Take what trees start from: (n_pairs,)."""
+        self.margin = np.asarray(margin, dtype=np.float32)
+
+
+class GroupedTrees:
+    """Boosted trees of which each sees one group of columns.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Of XGBoost; its share of columns is not needed.
+    matrix : ColumnGroups
+        With labels and a margin.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], matrix: ColumnGroups) -> None:
+        self._parameters = {**parameters, "colsample_bytree": 1.0}
+        self._seed = parameters["seed"]
+        self._rng = np.random.default_rng(self._seed)
+        self._margin = matrix.margin
+        self._turns: list[int] = []
+        self._trees: list[dict[str, Any]] = []
+        self._form: dict[str, Any] = {}
+
+    def update(self, matrix: ColumnGroups, tree: int) -> None:
+        """Add a tree on the group whose turn it is."""
+        import xgboost
+
+        if not self._turns:
+            self._turns = self._rng.permutation(len(matrix.groups)).tolist()
+        columns, part = matrix.groups[self._turns.pop()]
+        part.set_base_margin(self._margin)
+        seed = self._seed * _SEEDS + tree
+        one = xgboost.Booster({**self._parameters, "seed": seed}, [part])
+        one.update(part, tree)
+        self._margin = one.predict(part, output_margin=True)
+        self._form = json.loads(one.save_raw("json"))
+        (grown,) = _model(self._form)["trees"]
+        self._trees.append(_on_all(grown, columns, matrix.n_features))
+
+    def __getitem__(self, some: slice) -> Any:
+        """Return a booster of some of the trees, which reads whole rows."""
+        import xgboost
+
+        trees = [{**t, "id": i} for i, t in enumerate(self._trees[some])]
+        form = copy.deepcopy(self._form)
+        width = trees[0]["tree_param"]["num_feature"]
+        form["learner"]["learner_model_param"]["num_feature"] = width
+        model = _model(form)
+        model["trees"] = trees
+        model["tree_info"] = [0] * len(trees)
+        model["iteration_indptr"] = [*range(len(trees) + 1)]
+        model["gbtree_model_param"]["num_trees"] = str(len(trees))
+        booster = xgboost.Booster({"nthread": self._parameters.get("nthread", 0)})
+        booster.load_model(bytearray(json.dumps(form).encode()))
+        return booster
+
+
+def _quantised(X: Any, max_bin: int, columns: NDArray[np.int64]) -> Any:
+    if hasattr(X, "blocks"):
+        return quantile_matrix(X, max_bin, columns)
+    # XGBoost asks several times: an array is cut once.
+    return quantile_matrix(np.ascontiguousarray(X[:, columns]), max_bin)
+
+
+def _model(form: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a saved booster that holds its trees."""
+    model: dict[str, Any] = form["learner"]["gradient_booster"]["model"]
+    return model
+
+
+def _on_all(
+    tree: dict[str, Any], columns: NDArray[np.int64], n_features: int
+) -> dict[str, Any]:
+    """Return a tree on some columns as one on all."""
+    split = columns[tree["split_indices"]].tolist()
+    width = {**tree["tree_param"], "num_feature": str(n_features)}
+    return {**tree, "split_indices": split, "tree_param": width}
+
+
+# Values below which histograms of all columns cost less than a booster for each tree.
+_WIDE = 2_000_000
+
+
+class Grower(Protocol):
+    """What quantises features and grows trees on them.
+
+    Attributes
+    ----------
+    is_bounded : bool
+        Whether one process holds all bins: it then gets no more pairs than fit.
+    """
+
+    is_bounded: bool
+
+    def matrix(self, X: Any, max_bin: int, n_groups: int, seed: int) -> Any:
+        """Return the quantised features, which take labels as XGBoost's do.
+
+        A tree may see one of `n_groups` groups of columns at a time, cut by `seed`,
+        or columns that XGBoost draws: as many.
+        """
+
+    def booster(self, parameters: Mapping[str, Any], matrix: Any, n_trees: int) -> Any:
+        """Return what ``update`` adds a tree to, `n_trees` at most.
+
+        A slice of it is an XGBoost booster of those trees.
+        """
+
+
+class _Here:
+    """Grow them in this process.
+
+    The matrix of the last PairFeatures is kept as long as these are: the boosted heads
+    of one merge share it.
+    """
+
+    is_bounded = True
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, tuple[int, ...], Any] | None = None
+
+    def matrix(self, X: Any, max_bin: int, n_groups: int, seed: int) -> Any:
+        form = (max_bin, n_groups, seed)
+        if self._last and self._last[0]() is X and self._last[1] == form:
+            return self._last[2]
+        matrix: Any
+        if n_groups > 1 and X.shape[0] * X.shape[1] >= _WIDE:
+            matrix = ColumnGroups(X, max_bin, n_groups=n_groups, seed=seed)
+        else:
+            matrix = quantile_matrix(X, max_bin)
+        # An array may hold other numbers by the next time.
+        if hasattr(X, "blocks"):
+            self._last = weakref.ref(X, self._forget), form, matrix
+        return matrix
+
+    def _forget(self, gone: Any) -> None:
+        if self._last and self._last[0] is gone:
+            self._last = None
+
+    def booster(self, parameters: Mapping[str, Any], matrix: Any, n_trees: int) -> Any:
+        import xgboost
+
+        if isinstance(matrix, ColumnGroups):
+            return GroupedTrees(parameters, matrix)
+        return xgboost.Booster(dict(parameters), [matrix])
+
+
+_GROWER: ContextVar[Grower] = ContextVar("grower", default=_Here())  # noqa: B039
+
+
+def grower() -> Grower:
+    """Return what grows trees just now."""
+    return _GROWER.get()
+
+
+@contextmanager
+def grown_by(one: Grower) -> Iterator[None]:
+    """Let ``xgboost`` heads that are fitted in the block be grown by another.
+
+    Parameters
+    ----------
+    one : Grower
+        As :class:`tllboost.cluster.boosting.ClusterGrower`.
+    """
+    token = _GROWER.set(one)
+    try:
+        yield
+    finally:
+        _GROWER.reset(token)
+
 
 _STARTS = ("auto", "cosine", "frozen", "none")
 _COSINES = ("cosine", "frozen")
@@ -55,7 +361,7 @@ class XGBoostHead(PairHead):
         As in XGBoost.
     max_bin : int or None, default=None
         None chooses from the shape of the data, see
-        :func:`~tllboost.heads.quantising.choose_bins`.
+        :func:`~tllboost.heads.boosting.choose_bins`.
     n_jobs : int or None, default=None
         Threads.
     random_state : int, default=0

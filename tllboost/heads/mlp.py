@@ -1,4 +1,9 @@
-"""The fully connected head of the 2017 Holidays experiments, in torch."""
+"""Dense layers as plain arrays: run in numpy, kept as safetensors.
+
+The fully connected head of the 2017 Holidays experiments, in torch.
+
+The classification network that the contrastive projection trained along.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +16,89 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from tllboost.calibration import Calibration
+from tllboost.errors import UsageError
 from tllboost.heads.base import (
     PairHead,
+    Training,
     Validation,
     cosine_curve,
     cosine_of,
     refuse_lost,
+    within_memory,
 )
-from tllboost.heads.dense import layer_arrays, read_layers, run_layers
-from tllboost.heads.sampling import Training, within_memory
 from tllboost.merges import Layer
 
-__all__ = ["MLPHead"]
+__all__ = ["JoinedHead", "MLPHead", "layer_arrays", "read_layers", "run_layers"]
+
+
+def run_layers(layers: list[Layer], X: Any) -> NDArray[np.float32]:
+    """Run a network of one output, ReLU between its layers, a block at a time.
+
+    Parameters
+    ----------
+    layers : list of (ndarray, ndarray)
+        Weight (n_in, n_out) and bias (n_out,) of each; the last has one output.
+    X : array-like or PairFeatures of shape (n_pairs, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_pairs,), float32
+
+    Examples
+    --------
+    >>> layers = [(np.eye(2), np.zeros(2)), (np.ones((2, 1)), np.ones(1))]
+    >>> run_layers(layers, np.float32([[1, -1], [1, 2]])).tolist()
+    [2.0, 4.0]
+    """
+    scores = []
+    for block in X.blocks() if hasattr(X, "blocks") else [np.asarray(X, np.float32)]:
+        hidden = block
+        for weight, bias in layers[:-1]:
+            hidden = np.maximum(hidden @ weight + bias, 0)
+        weight, bias = layers[-1]
+        scores.append((hidden @ weight + bias)[:, 0])
+    return np.concatenate(scores or [np.zeros(0, np.float32)])
+
+
+def layer_arrays(layers: list[Layer]) -> dict[str, NDArray[np.float32]]:
+    """Name the arrays of the layers, as safetensors keeps them.
+
+    Examples
+    --------
+    >>> sorted(layer_arrays([(np.ones((2, 1)), np.ones(1))]))
+    ['bias0', 'weight0']
+    """
+    arrays = {}
+    for i, (weight, bias) in enumerate(layers):
+        arrays[f"weight{i}"] = np.ascontiguousarray(weight)
+        arrays[f"bias{i}"] = np.ascontiguousarray(bias)
+    return arrays
+
+
+def read_layers(arrays: dict[str, Any]) -> list[Layer]:
+    """Take the layers back, once their shapes are known to fit each other.
+
+    Raises
+    ------
+    ValueError
+        If a layer is missing, or one does not take what the one before gives.
+    """
+    layers = [
+        (arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(len(arrays) // 2)
+    ]
+    shapes = [weight.shape for weight, _ in layers]
+    fits = (
+        bool(layers)
+        and len(arrays) == 2 * len(layers)
+        and all(len(shape) == 2 for shape in shapes)
+        and all(bias.shape == weight.shape[1:] for weight, bias in layers)
+        and all(before[1] == after[0] for before, after in pairwise(shapes))
+        and shapes[-1][1] == 1
+    )
+    if not fits:
+        msg = f"dense layers of shapes {shapes} do not fit each other"
+        raise ValueError(msg)
+    return layers
 
 
 class MLPHead(PairHead):
@@ -214,3 +290,82 @@ def _layers(
     weight = weight / scale[:, None]
     layers[0] = weight, bias - shift @ weight
     return layers
+
+
+MERGE = "dot+l1"
+
+
+class JoinedHead(PairHead):
+    """The network joined to the two halves of a Siamese network, as it was trained.
+
+    The "full network" of the Totally-Looks-Like write-up: ``-p contrastive`` trains a
+    map and a network on pairs of its outputs together, and this head scores with that
+    network. It learns nothing further, and reads the merge ``dot+l1`` alone: product
+    and absolute difference, as the network did in training.
+
+    Attributes
+    ----------
+    layers_ : list of (ndarray, ndarray)
+        Weight (n_in, n_out) and bias (n_out,) of each layer, float32.
+
+    Examples
+    --------
+    >>> from tllboost.merges import PairFeatures
+    >>> layers = [(np.float32([[2], [0], [-1], [0]]), np.float32([0.5]))]
+    >>> vectors = np.float32([[1, 2], [3, 4]])
+    >>> pairs = PairFeatures(vectors, [0], [1], "dot+l1", joined=layers)
+    >>> JoinedHead().fit(pairs, [1]).decision_function(pairs).tolist()
+    [4.5]
+    """
+
+    def fit(self, X: Any, y: Any, **_: Any) -> JoinedHead:
+        """Take the network over.
+
+        Parameters
+        ----------
+        X : PairFeatures of shape (n_pairs, 2 · n_components)
+            Of a projection that trained a network along.
+        y : ignored
+
+        Raises
+        ------
+        UsageError
+            If there is no such network, or it reads other features.
+        """
+        layers = list(getattr(X, "joined", None) or ())
+        if not layers:
+            msg = (
+                "the joined head is the network that -p contrastive trains along, and "
+                "these pairs have none: give -p contrastive, of one member and without "
+                "joined=false, or another head"
+            )
+            raise UsageError(msg)
+        n_features = len(layers[0][0])
+        if _parts(X.merge) != _parts(MERGE) or X.shape[1] != n_features:
+            msg = (
+                f"the joined head reads {n_features} features of the merge {MERGE!r}, "
+                f"got {X.shape[1]} of {X.merge!r}: give merge {MERGE!r}"
+            )
+            raise UsageError(msg)
+        self.layers_ = layers
+        self.n_features_in_ = n_features
+        return self
+
+    def decision_function(self, X: Any) -> NDArray[np.floating]:
+        """Return the network's log-odds of a match: (n_pairs,) float32."""
+        return run_layers(self.layers_, X)
+
+    def to_members(self) -> dict[str, bytes]:
+        """Return the layers as safetensors."""
+        return {"head.safetensors": save(layer_arrays(self.layers_))}
+
+    def from_members(self, members: dict[str, bytes]) -> JoinedHead:
+        """Take the layers back."""
+        self.layers_ = read_layers(load(members["head.safetensors"]))
+        self.n_features_in_ = len(self.layers_[0][0])
+        return self
+
+
+def _parts(merge: Any) -> list[str]:
+    """Return the names that a merge is the sum of; none for somebody's function."""
+    return [p.strip() for p in merge.split("+")] if isinstance(merge, str) else []

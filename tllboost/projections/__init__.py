@@ -25,15 +25,15 @@ PROJECTIONS = Registry(
     "projection",
     {
         "infonce": Entry(
-            "tllboost.projections.infonce:InfoNCEProjection",
+            "tllboost.projections.losses:InfoNCEProjection",
             "each picture finds its match among those of the batch (InfoNCE)",
         ),
         "triplet": Entry(
-            "tllboost.projections.triplet:TripletProjection",
+            "tllboost.projections.losses:TripletProjection",
             "a match lies closer than a non-match by a margin (triplet loss)",
         ),
         "contrastive": Entry(
-            "tllboost.projections.contrastive:ContrastiveProjection",
+            "tllboost.projections.losses:ContrastiveProjection",
             "matches close, non-matches beyond a margin, and a joined network",
         ),
         "siamese-cnn": Entry(
@@ -112,7 +112,7 @@ def is_built_in(projection: Projection) -> bool:
 def _make_one(text: str, context: Mapping[str, Any]) -> Projection:
     """Return one part of a chain."""
     from tllboost.projections.base import Projection
-    from tllboost.projections.custom import CustomProjection, accepted
+    from tllboost.projections.chain import CustomProjection, accepted
 
     parsed = parse_spec(text)
     if parsed.kind in (NONE, ""):
@@ -144,7 +144,7 @@ def _copy(given: Any) -> Projection:
     from sklearn.base import clone
 
     from tllboost.projections.base import Projection
-    from tllboost.projections.custom import CustomProjection
+    from tllboost.projections.chain import CustomProjection
 
     if not isinstance(given, Projection):
         given = CustomProjection(given)

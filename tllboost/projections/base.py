@@ -1,7 +1,13 @@
-"""What every projection is: fitted on one side's pairs, then a map of vectors."""
+"""What every projection is: fitted on one side's pairs, then a map of vectors.
+
+What an option of a projection may be: text in, value out, ValueError if it isn't.
+
+What says when a projection has learned enough: the validation matches.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -9,10 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from tllboost.errors import DataError
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import parse_spec
 
-__all__ = ["Projection"]
+__all__ = [
+    "Matches",
+    "Projection",
+    "above_zero",
+    "below_one",
+    "depth_012",
+    "find_loss",
+    "matches_of",
+    "share",
+    "whole",
+]
 
 
 class Projection(BaseEstimator):
@@ -48,7 +65,7 @@ class Projection(BaseEstimator):
 
         Examples
         --------
-        >>> from tllboost.projections.infonce import InfoNCEProjection
+        >>> from tllboost.projections.losses import InfoNCEProjection
         >>> InfoNCEProjection(dropout=1.0).check_options()  # doctest: +ELLIPSIS
         Traceback (most recent call last):
           ...
@@ -84,3 +101,138 @@ class Projection(BaseEstimator):
 
 def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_MOST = 1_000_000
+
+
+def whole(text: str) -> int:
+    """Return a whole number, 0 or more."""
+    if not text.isdecimal():
+        msg = "write a whole number, 0 or more"
+        raise ValueError(msg)
+    return int(text)
+
+
+def depth_012(text: str) -> int:
+    """Return a number of layers."""
+    if text not in ("0", "1", "2"):
+        msg = "write 0, 1 or 2"
+        raise ValueError(msg)
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    """Return a number above zero, and not beyond what float32 can be multiplied by.
+
+    Examples
+    --------
+    >>> above_zero("1e-3")
+    0.001
+    """
+    value = _number(text)
+    if not 0 < value <= _MOST:
+        msg = f"write a number above zero, {_MOST:,} at most"
+        raise ValueError(msg)
+    return value
+
+
+def share(text: str) -> float:
+    """Return a number from 0 to 1."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        msg = "write a number from 0 to 1"
+        raise ValueError(msg)
+    return value
+
+
+def below_one(text: str) -> float:
+    """Return a number from 0 to below 1."""
+    value = _number(text)
+    if not 0 <= value < 1:
+        msg = "write a number from 0 to below 1"
+        raise ValueError(msg)
+    return value
+
+
+def _number(text: str) -> float:
+    """Return a number, NaN for what is none: it is in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+_MOST_MATCHES = 1_000
+_SCALES = np.geomspace(0.5, 100, 24)
+
+
+class Matches:
+    """The matches of one side: left and right images, and the component of each.
+
+    Parameters
+    ----------
+    pairs : PairSet
+    most : int or None, default=None
+        Keep an even sample of that many.
+    """
+
+    def __init__(self, pairs: PairSet, most: int | None = None) -> None:
+        rows = np.flatnonzero(pairs.label == 1)
+        if most is not None and len(rows) > most:
+            rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+        self.left, self.right = pairs.left[rows], pairs.right[rows]
+        self.component = pairs.component[rows]
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+
+def matches_of(pairs: PairSet, side: str) -> Matches:
+    """Return the matches of a side, of two components at least.
+
+    Raises
+    ------
+    DataError
+        If there are none to learn from, or to be told apart.
+    """
+    matches = Matches(pairs, _MOST_MATCHES if side == "validation" else None)
+    if len(np.unique(matches.component)) < 2:
+        msg = (
+            f"the {side} side has matches of {len(np.unique(matches.component))} "
+            "component: a projection needs two at least to tell them apart"
+        )
+        raise DataError(msg)
+    return matches
+
+
+def find_loss(similarity: NDArray[np.floating], component: NDArray[np.int64]) -> float:
+    """Return how badly each left picture finds its right one among all others'.
+
+    The mean negative log-likelihood of a softmax over the rights of other components
+    and the own one, at the scale that suits the similarities best: cosines and
+    distances can be compared.
+
+    Parameters
+    ----------
+    similarity : ndarray of shape (n_matches, n_matches)
+        Of left i with right j.
+    component : ndarray of shape (n_matches,), int64
+
+    Examples
+    --------
+    >>> good, bad = np.eye(4), np.ones((4, 4))
+    >>> find_loss(good, np.arange(4)) < find_loss(bad, np.arange(4))
+    True
+    """
+    own = np.eye(len(similarity), dtype=bool)
+    ties = (component[:, None] == component[None, :]) & ~own
+    centred = similarity - similarity.mean()
+    scaled = centred / max(float(centred.std()), 1e-12)
+    best = np.inf
+    for scale in _SCALES:
+        logits = np.where(ties, -np.inf, scale * scaled)
+        top = logits.max(axis=1)
+        total = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+        best = min(best, float((total - np.diag(logits)).mean()))
+    return best

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tllboost.errors import printable
 from tllboost.grid.matrix import Matrix, make_matrix
-from tllboost.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from tllboost.files import write_text
 from tllboost.report.page import report_page
 from tllboost.report.payload import payload
 from tllboost.report.run import Run, read_run
-from tllboost.whole_file import write_text
 
 __all__ = ["write_report"]
 
@@ -48,7 +48,7 @@ def write_report(
     --------
     >>> import tempfile
     >>> from tllboost import read_pairs, run_grid
-    >>> from tllboost.scenes import make_scenes
+    >>> from tllboost.demo import make_scenes
     >>> folder = Path(tempfile.mkdtemp())
     >>> pairs = make_scenes(folder / "pictures", n_scenes=40, n_views=2)
     >>> table = read_pairs(pairs, images=pairs.parent)

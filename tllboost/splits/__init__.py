@@ -6,12 +6,9 @@ side. Splitting pairs instead leaks: simulated on the totals of the 2017 Holiday
 protocol, 99.9 % of its test pairs share an image with training.
 """
 
-from tllboost.splits.components import match_components
-from tllboost.splits.hard import harden
 from tllboost.splits.make import make_splits, training_sides
-from tllboost.splits.others import draw_others
-from tllboost.splits.pair_set import PairSet, Split
-from tllboost.splits.protocol import PROTOCOLS, Protocol
+from tllboost.splits.negatives import draw_others, harden
+from tllboost.splits.sides import PROTOCOLS, PairSet, Protocol, Split, match_components
 
 __all__ = [
     "PROTOCOLS",

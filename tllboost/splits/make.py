@@ -7,10 +7,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.splits.others import match_lists, ranking_pairs, training_pairs
-from tllboost.splits.pair_set import Integers, PairSet, Split, SplitTable
-from tllboost.splits.protocol import Protocol
+from tllboost.splits.negatives import match_lists, ranking_pairs, training_pairs
 from tllboost.splits.sides import (
+    Integers,
+    PairSet,
+    Protocol,
+    Split,
+    SplitTable,
     choose_components,
     component_sides,
     fold_sides,

@@ -1,23 +1,184 @@
-"""Which side each pair of a table goes to: whole components at a time."""
+"""How a cell is measured: which rule makes the sides, and how large they are.
+
+The pairs of one side, and the three sides of one split.
+
+Which side each pair of a table goes to: whole components at a time.
+
+Which images belong together: the unit that goes to a side.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError, UsageError
-from tllboost.splits.pair_set import SplitTable
-from tllboost.splits.protocol import Protocol
 
 __all__ = [
+    "PROTOCOLS",
+    "Integers",
+    "PairSet",
+    "Protocol",
+    "Split",
+    "SplitTable",
     "choose_components",
     "component_sides",
     "fold_sides",
     "given_sides",
+    "match_components",
     "need_matches",
 ]
+
+PROTOCOLS = {
+    "holdout": "components split once into train, validation and test",
+    "kfold": "every component tested once, over k folds",
+    "given": "the split column of the pair table",
+    "holidays2017": "the leaking 2017 protocol: pairs split at random 70/30",
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a cell is measured.
+
+    Parameters
+    ----------
+    name : {"holdout", "kfold", "given", "holidays2017"}, default="holdout"
+        Which rule makes the sides.
+    n_others : int, default=19
+        Wrong candidates that each validation and test query is ranked against.
+    n_negatives : int, default=5
+        Non-matches drawn for each training match, beside those of the table; 0 takes
+        the table's own alone.
+    test_fraction, validation_fraction : float, default=0.2, 0.15
+        Shares of all matches; folds take the place of `test_fraction` in "kfold".
+    n_folds : int, default=5
+        Folds of "kfold".
+    n_hard : int, default=0
+        How many of the non-matches drawn for each training match are its hardest: the
+        nearest wrong candidates, see :func:`~tllboost.splits.harden`. They hang on the
+        vectors, so whoever has those chooses them.
+    """
+
+    name: str = "holdout"
+    n_others: int = 19
+    n_negatives: int = 5
+    test_fraction: float = 0.2
+    validation_fraction: float = 0.15
+    n_folds: int = 5
+    n_hard: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in PROTOCOLS:
+            msg = f"unknown protocol {self.name!r}: known: {', '.join(PROTOCOLS)}"
+            raise UsageError(msg)
+        if not (0 < self.test_fraction < 1 and 0 < self.validation_fraction < 1):
+            msg = (
+                f"test_fraction={self.test_fraction} and validation_fraction="
+                f"{self.validation_fraction} must be between 0 and 1"
+            )
+            raise UsageError(msg)
+        if self.test_fraction + self.validation_fraction >= 1:
+            msg = "test_fraction + validation_fraction must leave a part for training"
+            raise UsageError(msg)
+        for field, low in (("n_others", 1), ("n_negatives", 0), ("n_folds", 2)):
+            if getattr(self, field) < low:
+                msg = f"{field}={getattr(self, field)} must be at least {low}"
+                raise UsageError(msg)
+        if not 0 <= self.n_hard <= self.n_negatives:
+            msg = (
+                f"n_hard={self.n_hard} must be between 0 and n_negatives="
+                f"{self.n_negatives}: hard ones are some of the non-matches drawn"
+            )
+            raise UsageError(msg)
+        if self.n_hard and self.name == "holidays2017":
+            msg = (
+                f"n_hard={self.n_hard} has no place in the protocol 'holidays2017', "
+                "which draws one random non-match a match: give n_hard=0"
+            )
+            raise UsageError(msg)
+
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PairSet:
+    """The pairs of one side, matches and non-matches.
+
+    Parameters
+    ----------
+    left, right : ndarray of shape (n_pairs,), int64
+        Image indices.
+    label : ndarray of shape (n_pairs,), int8
+        1 for a match.
+    query : ndarray of shape (n_pairs,), int64
+        Rows of one ranking list share a code; -1 is in no list.
+    weight : ndarray of shape (n_pairs,), float64
+        Weight in the binary metrics; drawn non-matches of a query weigh one together,
+        so that both classes weigh the same. 0 is in the ranking alone.
+    component : ndarray of shape (n_pairs,), int64
+        Component of the left image: the unit that intervals resample.
+    """
+
+    left: Integers
+    right: Integers
+    label: NDArray[np.int8]
+    query: Integers
+    weight: NDArray[np.float64]
+    component: Integers
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def take(self, rows: NDArray[np.generic]) -> PairSet:
+        """Return some of the pairs."""
+        return PairSet(*(getattr(self, name)[rows] for name in _COLUMNS))
+
+    def __add__(self, other: PairSet) -> PairSet:
+        """Put another side's pairs behind, its queries renumbered."""
+        shift = self.query.max(initial=-1) + 1
+        query = np.where(other.query >= 0, other.query + shift, -1)
+        other = replace(other, query=query)
+        return PairSet(
+            *(np.append(getattr(self, name), getattr(other, name)) for name in _COLUMNS)
+        )
+
+
+_COLUMNS = ("left", "right", "label", "query", "weight", "component")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One way to train, validate and test.
+
+    ``side`` says where each pair of the table went: "train", "validation", "test", or
+    "" for a non-match whose two images lie on different sides, which is left out.
+    """
+
+    train: PairSet
+    validation: PairSet
+    test: PairSet
+    side: NDArray[np.str_]
+
+
+@dataclass(frozen=True, eq=False)
+class SplitTable:
+    """The pairs to split, and the component of each image."""
+
+    left: Integers
+    right: Integers
+    label: NDArray[np.int8]
+    query: Integers | None
+    component: Integers
+
+    @property
+    def has_non_matches(self) -> bool:
+        """Whether the table brings non-matches of its own."""
+        return bool((self.label == 0).any())
 
 
 def component_sides(
@@ -115,3 +276,39 @@ def need_matches(
                 "other fractions or folds"
             )
             raise DataError(msg)
+
+
+def match_components(
+    n_images: int,
+    left: Integers,
+    right: Integers,
+    identical: Iterable[tuple[int, int]] = (),
+) -> Integers:
+    """Return the component of each image: images tied by a match or byte-identical.
+
+    Parameters
+    ----------
+    n_images : int
+        How many images there are.
+    left, right : ndarray of shape (n_matches,), int64
+        The matches.
+    identical : iterable of (int, int), default=()
+        Pairs of images with the same bytes.
+
+    Returns
+    -------
+    ndarray of shape (n_images,), int64
+
+    Examples
+    --------
+    >>> match_components(5, np.array([0, 1]), np.array([1, 2])).tolist()
+    [0, 0, 0, 1, 2]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ties = np.array(list(identical), dtype=np.int64).reshape(-1, 2)
+    rows, columns = np.append(left, ties[:, 0]), np.append(right, ties[:, 1])
+    ones = np.ones(len(rows), dtype=np.int8)
+    graph = coo_array((ones, (rows, columns)), shape=(n_images, n_images))
+    return connected_components(graph, directed=False)[1].astype(np.int64)

@@ -11,6 +11,6 @@ committed; a kill between the two leaves a tail that is cut off before the next 
 ever overwritten, and compaction writes a new file: readers keep what they have mapped.
 """
 
-from tllboost.store.folder import VectorStore, default_store
+from tllboost.store.store import VectorStore, default_store
 
 __all__ = ["VectorStore", "default_store"]

@@ -29,7 +29,7 @@ VECTORIZERS = Registry(
             "clip:ARCH:TAG[@FILE]: image tower of an open_clip network",
         ),
         "clip-grid": Entry(
-            "tllboost.vectorizers.clip_grid:ClipGridVectorizer",
+            "tllboost.vectorizers.clip:ClipGridVectorizer",
             "clip-grid:ARCH:TAG[@FILE]: its last feature map, a vector a square",
         ),
         "onnx": Entry(
@@ -49,7 +49,7 @@ VECTORIZERS = Registry(
             "timm:NAME[@FILE]: a network of timm without its classifier",
         ),
         "timm-grid": Entry(
-            "tllboost.vectorizers.timm_grid:TimmGridVectorizer",
+            "tllboost.vectorizers.timm:TimmGridVectorizer",
             "timm-grid:NAME[@FILE]: its last feature map, a vector a square",
         ),
         "vectors": Entry(

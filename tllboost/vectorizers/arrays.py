@@ -11,9 +11,8 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from tllboost.errors import DataError, UsageError, WeightsError
+from tllboost.errors import DataError, UsageError, WeightsError, printable
 from tllboost.images import IMAGE_SUFFIXES
-from tllboost.printable import printable
 from tllboost.vectorizers.base import Vectorizer, loaded
 from tllboost.vectorizers.spec import Spec
 from tllboost.vectorizers.weights import local_file, sha256_of

@@ -1,10 +1,17 @@
-"""What every vectorizer can do: parameters, lazy loading, pictures in, vectors out."""
+"""How many cores this process may use, and how to use one of them at a time.
+
+What every vectorizer can do: parameters, lazy loading, pictures in, vectors out.
+
+Switches of the environment.
+"""
 
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
@@ -13,12 +20,60 @@ import numpy as np
 from PIL import Image
 
 from tllboost.errors import ImageError, UsageError
-from tllboost.vectorizers.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from tllboost.vectorizers.spec import Spec
 
-__all__ = ["Vectorizer", "loaded", "unit_rows"]
+__all__ = [
+    "Vectorizer",
+    "is_on",
+    "loaded",
+    "one_blas_thread",
+    "unit_rows",
+    "usable_cores",
+]
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may run on.
+
+    ``TLLBOOST_CORES`` says so where several processes share a machine.
+
+    Examples
+    --------
+    >>> usable_cores() >= 1
+    True
+    """
+    if os.environ.get("TLLBOOST_CORES", "").isdecimal():
+        return max(1, int(os.environ["TLLBOOST_CORES"]))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep numpy's matrix products to the thread that asks for them.
+
+    For many small ones, of pictures that are prepared on all cores: products that share
+    out their rows as well would wait for each other, and their sums, in another order,
+    make a vector hang on the number of cores. Networks keep their threads. While
+    another thread holds a limit, threadpoolctl leaves this one without effect.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with one_blas_thread():
+    ...     np.ones((2, 3)) @ np.ones(3)
+    array([3., 3.])
+    """
+    from threadpoolctl import ThreadpoolController
+
+    # The library that comes with numpy; torch may bring another one.
+    of_numpy = ThreadpoolController().select(prefix="libscipy_openblas")
+    with of_numpy.limit(limits=1):
+        yield
+
 
 T = TypeVar("T")
 _LOADING = threading.RLock()
@@ -275,3 +330,15 @@ def _as_text(value: Any) -> str:
 
 def _is_real(value: Any) -> bool:
     return isinstance(value, float | np.floating)
+
+
+def is_on(variable: str) -> bool:
+    """Tell whether a variable of the environment says yes.
+
+    Examples
+    --------
+    >>> is_on("TLLBOOST_NO_SUCH_SWITCH")
+    False
+    """
+    spelled = os.environ.get(variable, "").strip().lower()
+    return spelled not in {"", "0", "false", "no"}

@@ -1,24 +1,309 @@
-"""``classic``: descriptors of shape, patches and colour, without any weights."""
+"""Descriptors of shape and colour of one small picture, cell by cell.
+
+Each is a flat float array; none is normalised to length 1 yet. Where it says so, the
+mean over the picture is taken away: what all cells of a picture share says little
+about what it shows, and the cosine of uncentred histograms is high for any two
+pictures. On Totally-Looks-Like that alone moved gradient histograms from 0.35 to 0.40
+(top-2 among 20). What lies near the middle counts more: a thing is rarely at the rim.
+
+Many patches of a picture, described and added up, wherever in it they are.
+
+What `tllboost.vectorizers.classic` tells cell by cell is lost when a thing moves.
+Here patches of several sizes are described by histograms of oriented gradients, and
+those of one kind are added up, as in vectors of locally aggregated descriptors (Jégou
+and others, 2010). The kinds are not learned: a patch is of the kind of that wave, and
+of that sign, which it resembles most, as in cross-polytope hashing (Terasawa and
+Tanaka, 2007). So nothing is trained and nothing is shipped.
+
+``classic``: descriptors of shape, patches and colour, without any weights.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
+from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from tllboost.vectorizers.base import Vectorizer, loaded
-from tllboost.vectorizers.descriptors import (
-    colour_histogram,
-    colour_layout,
-    gradient_histograms,
-)
 from tllboost.vectorizers.fusion import fuse
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE, Looks
-from tllboost.vectorizers.patch_sums import patch_sums
 
-__all__ = ["WEIGHTS", "ClassicVectorizer", "blocks"]
+__all__ = [
+    "WEIGHTS",
+    "ClassicVectorizer",
+    "blocks",
+    "gradient_histograms",
+    "near_centre",
+    "patch_sums",
+]
+
+_CENTRE = 0.8
+
+
+def gradient_histograms(
+    channel: np.ndarray,
+    *,
+    n_cells: int,
+    n_orientations: int,
+    floor: float,
+) -> np.ndarray:
+    """Return histograms of oriented gradients (Dalal and Triggs, 2005), centred.
+
+    Unlike scikit-image's, cells overlap as triangular windows, so that a small shift
+    changes little, and orientations tell dark-to-light from light-to-dark.
+
+    Parameters
+    ----------
+    channel : ndarray of shape (side, side), float32
+    n_cells : int
+        Cells a side.
+    n_orientations : int
+        Bins of the circle.
+    floor : float
+        Gradient energy, in units of `channel`, below which a cell counts as flat.
+
+    Returns
+    -------
+    ndarray of shape (n_orientations * n_cells * n_cells,), float32
+
+    Examples
+    --------
+    >>> ramp = np.tile(np.arange(32, dtype=np.float32), (32, 1))
+    >>> gradient_histograms(ramp, n_cells=4, n_orientations=6, floor=1.0).shape
+    (96,)
+    """
+    maps = orientation_maps(channel, n_orientations)
+    cell = windows(len(channel), n_cells, 1.0)
+    wide = windows(len(channel), n_cells, 2.0)
+    cells = cell @ maps @ cell.T
+    energy = wide @ np.square(maps).sum(axis=0) @ wide.T
+    # The power between 0.5 and 1 keeps one strong edge from ruling its cell.
+    cells = (cells / (np.sqrt(energy) + floor)) ** 0.7
+    cells -= cells.mean(axis=(1, 2), keepdims=True)
+    return ((cells - cells.mean()) * near_centre(n_cells, _CENTRE)).ravel()
+
+
+def colour_layout(lab: np.ndarray, *, n_cells: int) -> np.ndarray:
+    """Return a thumbnail in CIELAB, each channel at mean 0 and about equal contrast.
+
+    Parameters
+    ----------
+    lab : ndarray of shape (side, side, 3)
+        `side` is a multiple of `n_cells`.
+    """
+    step = len(lab) // n_cells
+    small = lab.reshape(n_cells, step, n_cells, step, 3).mean(axis=(1, 3))
+    centred = small - small.mean(axis=(0, 1))
+    centred /= centred.std(axis=(0, 1)) + 2
+    return (centred * near_centre(n_cells, _CENTRE)[..., None]).ravel()
+
+
+def colour_histogram(lab: np.ndarray, *, n_light: int, n_hue: int) -> np.ndarray:
+    """Return the square roots of a histogram in CIELAB with soft bins.
+
+    Their scalar product is Bhattacharyya's similarity of two histograms.
+
+    Parameters
+    ----------
+    lab : ndarray of shape (side, side, 3)
+
+    Returns
+    -------
+    ndarray of shape (n_light * n_hue * n_hue,)
+    """
+    bins = np.array([n_light, n_hue, n_hue])
+    lowest, highest = np.array([0, -30, -30]), np.array([100, 30, 30])
+    place = (lab.reshape(-1, 3) - lowest) / (highest - lowest) * (bins - 1)
+    place = np.clip(place, 0, bins - 1 - 1e-6).T
+    lower = place.astype(np.intp)
+    rest = place - lower
+    weight = near_centre(len(lab), _CENTRE).ravel()
+    shares = np.stack([1 - rest, rest])
+    steps = np.array([n_hue * n_hue, n_hue, 1])
+    first = steps @ lower
+    histogram = np.zeros(bins.prod())
+    for corner in product((0, 1), repeat=3):
+        light, red, yellow = (shares[one, axis] for axis, one in enumerate(corner))
+        histogram += np.bincount(
+            first + steps @ corner,
+            weights=weight * (light * red * yellow),
+            minlength=len(histogram),
+        )
+    return np.sqrt(histogram / weight.sum())
+
+
+def orientation_maps(channel: np.ndarray, n_orientations: int) -> np.ndarray:
+    """Return gradient magnitude by orientation, shared among the two nearest bins.
+
+    Returns
+    -------
+    ndarray of shape (n_orientations, side, side), float32
+    """
+    across, down = np.zeros_like(channel), np.zeros_like(channel)
+    across[:, 1:-1] = channel[:, 2:] - channel[:, :-2]
+    down[1:-1] = channel[2:] - channel[:-2]
+    magnitude = np.hypot(across, down).ravel()
+    angle = np.arctan2(down, across).ravel()
+    turn = np.where(angle < 0, angle + 2 * np.pi, angle)
+    place = turn * (n_orientations / (2 * np.pi))
+    lower = place.astype(np.intp)
+    rest = place - lower
+    lower[lower == n_orientations] = 0  # rounding can reach the full circle
+    upper = lower + 1
+    upper[upper == n_orientations] = 0
+    maps = np.zeros((n_orientations, channel.size), dtype=np.float32)
+    pixel = np.arange(channel.size)
+    maps[lower, pixel] = magnitude * (1 - rest)
+    maps[upper, pixel] += magnitude * rest
+    return maps.reshape(n_orientations, *channel.shape)
+
+
+@cache
+def near_centre(n_cells: int, width: float) -> np.ndarray:
+    """Return weights of cells: 1 in the middle of the picture, less the farther out.
+
+    They fall as a normal curve of that width, in halves of the picture's side.
+
+    Returns
+    -------
+    ndarray of shape (n_cells, n_cells), float32
+    """
+    place = (np.arange(n_cells) + 0.5) / n_cells * 2 - 1
+    fall = np.exp(-np.square(place / width) / 2)
+    return np.outer(fall, fall).astype(np.float32)
+
+
+@cache
+def windows(side: int, n_cells: int, width: float) -> np.ndarray:
+    """Return triangular windows over pixels, each of sum 1.
+
+    Returns
+    -------
+    ndarray of shape (n_cells, side), float32
+    """
+    step = side / n_cells
+    centres = (np.arange(n_cells) + 0.5) * step
+    distance = np.abs(np.arange(side) + 0.5 - centres[:, None])
+    windows = np.maximum(0, 1 - distance / (width * step))
+    return (windows / windows.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+_N_ORIENTATIONS = 8
+_PATCH_CELLS = 4
+_PATCH_CENTRE = 0.4
+
+
+def patch_sums(
+    channel: np.ndarray, *, cell_sides: tuple[int, ...], n_waves: int, floor: float
+) -> np.ndarray:
+    """Return the sums of patches of each kind, less what makes them that kind.
+
+    Parameters
+    ----------
+    channel : ndarray of shape (side, side), float32
+    cell_sides : tuple of int
+        Of the cells of a patch, in pixels; a patch has four cells a side, and the
+        next one begins a cell farther.
+    n_waves : int
+        Waves that describe a patch; there are twice as many kinds.
+    floor : float
+        Gradient magnitude, in units of `channel`, below which a cell counts as flat.
+
+    Returns
+    -------
+    ndarray of shape (2 * n_waves * (n_waves - 1),), float32
+        Zeros where all is flat.
+
+    Examples
+    --------
+    >>> ramp = np.tile(np.arange(32, dtype=np.float32), (32, 1))
+    >>> patch_sums(ramp, cell_sides=(4, 6), n_waves=8, floor=1.0).shape
+    (112,)
+    """
+    maps = orientation_maps(channel, _N_ORIENTATIONS)
+    found = [_patches(maps, cell, floor) for cell in cell_sides]
+    patches, weight = (np.concatenate(some) for some in zip(*found, strict=True))
+    described = patches @ _waves(n_waves)
+    described /= np.linalg.norm(described, axis=1, keepdims=True) + 1e-6
+    place = np.arange(len(described))
+    wave = np.abs(described).argmax(axis=1)
+    kind = np.where(described[place, wave] > 0, wave, n_waves + wave)
+    member = np.zeros((2 * n_waves, len(described)), dtype=np.float32)
+    member[kind, place] = weight
+    own = np.tile(np.eye(n_waves, dtype=bool), (2, 1))
+    sums = (member @ described)[~own].reshape(2 * n_waves, n_waves - 1)
+    # Half the way to equal lengths, of kinds and of numbers alike: what repeats, as
+    # bricks do, shall not rule the rest (Jégou and others, 2009, on burstiness).
+    sums /= np.sqrt(np.linalg.norm(sums, axis=1, keepdims=True)) + 1e-6
+    return (np.sign(sums) * np.sqrt(np.abs(sums))).ravel()
+
+
+def _patches(
+    maps: np.ndarray, cell: int, floor: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the patches of one size, and what each weighs.
+
+    They are the roots of shares of the gradients (Arandjelović and Zisserman, 2012). A
+    flat patch weighs little, r / (r + floor) where r is the root of its magnitude, and
+    so does one far from the middle of the picture.
+
+    Returns
+    -------
+    patches : ndarray of shape (n_patches, 4 * 4 * n_orientations), float32
+    weight : ndarray of shape (n_patches,), float32
+    """
+    side = maps.shape[-1]
+    window = windows(side, side // cell, 1.0)
+    cells = window @ maps @ window.T
+    size = (_PATCH_CELLS, _PATCH_CELLS)
+    # Axes: orientation, place down and across, cell of the patch down and across.
+    tiled = np.lib.stride_tricks.sliding_window_view(cells, size, axis=(1, 2))
+    n_places = tiled.shape[1]
+    patches = tiled.transpose(1, 2, 3, 4, 0).reshape(n_places**2, -1)
+    magnitude = patches.sum(axis=1) / _PATCH_CELLS**2
+    shares = patches / (_PATCH_CELLS**2 * (magnitude + floor))[:, None]
+    strength = np.sqrt(magnitude)
+    weight = (
+        near_centre(n_places, _PATCH_CENTRE).ravel() * strength / (strength + floor)
+    )
+    return np.sqrt(shares), weight
+
+
+@cache
+def _waves(n_waves: int) -> np.ndarray:
+    """Return the slowest waves over a patch but the constant one.
+
+    They are cosines over its cells, and waves around its orientations: close to the
+    principal components of such histograms, without pictures to find them from.
+
+    Returns
+    -------
+    ndarray of shape (4 * 4 * n_orientations, n_waves), float32
+        The length of each is the root of its speed: fast waves are weak in pictures.
+    """
+    cell = np.arange(_PATCH_CELLS)
+    across = np.cos(np.pi * np.outer(cell, cell + 0.5) / _PATCH_CELLS)
+    turn = np.arange(_N_ORIENTATIONS)
+    rounds = (turn + 1) // 2
+    quarter = (turn % 2 == 0) & (turn > 0)
+    around = np.cos(
+        2 * np.pi * np.outer(rounds, turn) / _N_ORIENTATIONS
+        - np.pi / 2 * quarter[:, None]
+    )
+    across, around = (
+        one / np.linalg.norm(one, axis=1, keepdims=True) for one in (across, around)
+    )
+    waves = np.einsum("ia,jb,kc->ijkabc", across, across, around)
+    square = np.square(cell)
+    speed = np.sqrt(square[:, None, None] + square[:, None] + np.square(rounds)).ravel()
+    slowest = np.argsort(speed, kind="stable")[1 : n_waves + 1]
+    chosen = waves.reshape(len(speed), -1)[slowest] * speed[slowest, None] ** 0.5
+    return np.ascontiguousarray(chosen.T, dtype=np.float32)
+
 
 WEIGHTS = {
     "shape": 1.0,

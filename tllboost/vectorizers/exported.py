@@ -21,18 +21,15 @@ from typing import Any
 
 import numpy as np
 
-from tllboost.vectorizers.base import loaded
-from tllboost.vectorizers.maps import cell_means
-from tllboost.vectorizers.network import NetworkVectorizer
+from tllboost.files import whole_file, write_text
+from tllboost.vectorizers.base import loaded, usable_cores
+from tllboost.vectorizers.network import NetworkVectorizer, cell_means
 from tllboost.vectorizers.onnx_files import CPU_BLOCK, open_session
 from tllboost.vectorizers.preprocess import Preprocessing
-from tllboost.vectorizers.threads import usable_cores
 from tllboost.vectorizers.weights import sha256_of
-from tllboost.whole_file import whole_file, write_text
 
 __all__ = [
     "ExportedNetwork",
-    "ExportedVectorizer",
     "describe",
     "find_exported",
     "keep_network",

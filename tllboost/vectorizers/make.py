@@ -1,16 +1,24 @@
-"""One part of a vectorizer's name, or an object, to the vectorizer."""
+"""One part of a vectorizer's name, or an object, to the vectorizer.
+
+``package.module:Class``: a vectorizer of the user's own.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import inspect
 from typing import Any
 
-from tllboost.errors import UsageError
+import numpy as np
+from PIL import Image
+
+from tllboost.errors import DataError, UsageError
 from tllboost.registry import Registry, import_path, lies_here
-from tllboost.vectorizers.base import Vectorizer
+from tllboost.vectorizers.base import Vectorizer, loaded
 from tllboost.vectorizers.spec import Spec, parse_spec
 
-__all__ = ["make_one"]
+__all__ = ["CustomVectorizer", "make_one"]
 
 
 def make_one(
@@ -51,7 +59,6 @@ def _own(spec: Spec) -> Vectorizer:
 
 
 def _wrap(target: Any) -> Vectorizer:
-    from tllboost.vectorizers.custom import CustomVectorizer
 
     if not isinstance(target, str) and not hasattr(target, "transform"):
         msg = (
@@ -69,3 +76,123 @@ def _may_be_module(name: str) -> bool:
     if not name.isidentifier():
         return False
     return importlib.util.find_spec(name) is not None or lies_here(name)
+
+
+class CustomVectorizer(Vectorizer):
+    """Wrap any object with ``transform(images) -> (n_images, n_dims)``.
+
+    Parameters
+    ----------
+    target : str or object
+        ``"package.module:Class"``, made with no arguments, or the object itself.
+        ``transform`` is given a list of RGB ``PIL.Image.Image``. A ``fingerprint``
+        attribute says when its vectors change; without one, the source of its class
+        and its parameters stand in, which does not notice changed weights.
+
+    Examples
+    --------
+    >>> class Mean:
+    ...     fingerprint = "mean colour 1"
+    ...     def transform(self, images):
+    ...         return [np.asarray(image).mean(axis=(0, 1)) for image in images]
+    >>> CustomVectorizer(Mean()).transform([Image.new("RGB", (9, 9), "white")])
+    array([[255., 255., 255.]], dtype=float32)
+    """
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    @property
+    def name(self) -> str:
+        """The import path."""
+        if isinstance(self.target, str):
+            return self.target
+        kind = type(self.target)
+        return f"{kind.__module__}:{kind.__qualname__}"
+
+    @property
+    def short_name(self) -> str:
+        """The name for tables: the class."""
+        return self.name.rpartition(":")[2]
+
+    @loaded
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """Tell what the vectors depend on, as far as the object says."""
+        own = getattr(self._object, "fingerprint", None)
+        if own is not None:
+            return f"custom|{self.name}|{own() if callable(own) else own}"
+        return f"custom|{self.name}|source:{self._source_hash}|{self._parameters}"
+
+    @loaded
+    def n_dims(self) -> int:  # type: ignore[override]
+        """Width of a vector: what the object says, else from a blank picture."""
+        own = getattr(self._object, "n_dims", None)
+        if isinstance(own, int):
+            return own
+        return self.transform([Image.new("RGB", (64, 64))]).shape[1]
+
+    @property
+    def input_size(self) -> int | None:
+        """Short side that decoding may shrink to, if the object says so."""
+        return getattr(self._object, "input_size", None)
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return the picture in a box: only the object knows what to do with it."""
+        box = np.empty((), dtype=object)
+        box[()] = image
+        return box
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        """Return what the object makes of the pictures, checked.
+
+        Parameters
+        ----------
+        batch : ndarray of shape (n_images,), of PIL.Image.Image
+        """
+        vectors = np.asarray(self._object.transform(list(batch)), dtype=np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(batch):
+            msg = (
+                f"{self.name}.transform returned shape {vectors.shape} for "
+                f"{len(batch)} pictures; it must be (n_images, n_dims)"
+            )
+            raise DataError(msg)
+        return vectors
+
+    @loaded
+    def _object(self) -> Any:
+        made = self.target
+        if isinstance(made, str):
+            made = import_path(made, kind="vectorizer")
+        if isinstance(made, type):
+            made = self._instance(made)
+        if not callable(getattr(made, "transform", None)):
+            msg = f"vectorizer {self.name!r} has no transform(images) method"
+            raise UsageError(msg)
+        return made
+
+    def _instance(self, kind: type) -> Any:
+        try:
+            return kind()
+        except TypeError as error:
+            msg = f"vectorizer {self.name!r} can't be made without arguments: {error}"
+            raise UsageError(msg) from error
+
+    @property
+    def _source_hash(self) -> str:
+        kind = type(self._object)
+        try:
+            source = inspect.getsource(inspect.getmodule(kind) or kind)
+        except (OSError, TypeError) as error:
+            msg = (
+                f"vectorizer {self.name!r} has no source file to tell its versions "
+                "apart: give its class a fingerprint attribute"
+            )
+            raise UsageError(msg) from error
+        return hashlib.sha256(source.encode()).hexdigest()
+
+    @property
+    def _parameters(self) -> str:
+        get_params = getattr(self._object, "get_params", None)
+        if callable(get_params):
+            return repr(sorted(get_params().items()))
+        return repr(sorted(vars(self._object).items()))

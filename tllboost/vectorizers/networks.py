@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["NETWORKS", "Network", "is_at_hand"]
+__all__ = ["NETWORKS", "is_at_hand"]
 
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 _CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

@@ -9,13 +9,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from tllboost.errors import UsageError, WeightsError
-from tllboost.vectorizers.base import loaded
+from tllboost.vectorizers.base import loaded, usable_cores
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
-from tllboost.vectorizers.maps import pooled
-from tllboost.vectorizers.network import NetworkVectorizer
-from tllboost.vectorizers.onnx_checks import MAX_SIDE, check_input, check_network
+from tllboost.vectorizers.network import NetworkVectorizer, pooled
 from tllboost.vectorizers.onnx_files import (
     CPU_BLOCK,
+    MAX_SIDE,
+    check_input,
+    check_network,
     last_map,
     open_session,
     stated_numbers,
@@ -27,7 +28,6 @@ from tllboost.vectorizers.preprocess import (
     Preprocessing,
 )
 from tllboost.vectorizers.spec import Spec, one_of, positive, three_numbers, truth
-from tllboost.vectorizers.threads import usable_cores
 from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
 __all__ = ["OnnxVectorizer"]

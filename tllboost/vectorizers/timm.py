@@ -1,20 +1,42 @@
-"""``timm:NAME[@FILE]``: penultimate vectors of a network of the timm library."""
+"""``timm:NAME[@FILE]``: penultimate vectors of a network of the timm library.
+
+What timm knows about a network by name: its weights, its pixels, its layers.
+
+``timm-grid:NAME[@FILE]``: local vectors of a timm network, square by square.
+"""
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from tllboost.errors import UnknownNameError, UsageError
+from tllboost.errors import UnknownNameError, UsageError, WeightsError
 from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.preprocess import FITS, Preprocessing
 from tllboost.vectorizers.spec import Spec, one_of, positive, truth
-from tllboost.vectorizers.torch_network import PRECISIONS, TorchVectorizer
-from tllboost.vectorizers.weights import local_file, sha256_of
+from tllboost.vectorizers.torch import PRECISIONS, TorchVectorizer
+from tllboost.vectorizers.weights import (
+    fetch,
+    fetch_from_hub,
+    load_strictly,
+    local_file,
+    read_weights,
+    sha256_of,
+)
 
-__all__ = ["TimmVectorizer"]
+__all__ = [
+    "TimmGridVectorizer",
+    "TimmVectorizer",
+    "catalogue_name",
+    "create",
+    "data_config",
+]
 
 
 class TimmVectorizer(TorchVectorizer):
@@ -142,19 +164,16 @@ class TimmVectorizer(TorchVectorizer):
 
     @loaded
     def _catalogue_name(self) -> str:
-        from tllboost.vectorizers.timm_catalogue import catalogue_name
 
         return catalogue_name(self.arch)
 
     @loaded
     def _config(self) -> dict[str, Any]:
-        from tllboost.vectorizers.timm_catalogue import data_config
 
         return data_config(self._catalogue_name)
 
     @loaded
     def _weights(self) -> Path:
-        from tllboost.vectorizers.timm_catalogue import published_weights
 
         if self.file is not None:
             return local_file(self.file, what=self.name)
@@ -164,8 +183,7 @@ class TimmVectorizer(TorchVectorizer):
 
     @loaded
     def _network(self) -> Any:
-        from tllboost.vectorizers.timm_catalogue import build
-        from tllboost.vectorizers.torch_run import on_device, tap
+        from tllboost.vectorizers.torch import on_device, tap
 
         network = build(
             self._catalogue_name, self._weights, size=self.size, what=self.short_name
@@ -178,3 +196,222 @@ class TimmVectorizer(TorchVectorizer):
                 msg = f"{self.name}: no layer {self.layer!r}; its parts: {names}"
                 raise UnknownNameError(msg) from error
         return on_device(network, self.device)
+
+
+# Names that timm itself gave up or never had, as the Holidays experiments wrote them.
+_ALIASES = {"xception": "legacy_xception", "inceptionv3": "inception_v3"}
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_AUXILIARY = ("AuxLogits.",)  # a second classifier of training, not part of the vectors
+
+
+def catalogue_name(arch: str) -> str:
+    """Return timm's own name of `arch`.
+
+    Raises
+    ------
+    UnknownNameError
+        If timm has no such network, or no such tag of it.
+    """
+    timm = _timm()
+    base, dot, tag = arch.partition(".")
+    base = _ALIASES.get(base, base)
+    if base not in timm.list_models():
+        near = difflib.get_close_matches(base, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        msg = f"unknown timm network {arch!r}: {hint}timm.list_models() lists them all"
+        raise UnknownNameError(msg)
+    tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{base}.*")]
+    if dot and tag not in tags:
+        msg = f"unknown tag {tag!r} of timm network {base!r}: known: {', '.join(tags)}"
+        raise UnknownNameError(msg)
+    return f"{base}.{tag}" if dot else base
+
+
+def data_config(name: str) -> dict[str, Any]:
+    """Return timm's preprocessing of a network: ``input_size``, ``mean`` and such."""
+    timm = _timm()
+    config = timm.get_pretrained_cfg(name)
+    known = config.to_dict() if config else {}
+    return timm.data.resolve_data_config(pretrained_cfg=known)
+
+
+def published_weights(name: str, *, what: str, offline: bool) -> Path:
+    """Return the cached or downloaded weights of a network.
+
+    Raises
+    ------
+    WeightsError
+        If there are none, or they are not to be had now.
+    """
+    config = _timm().get_pretrained_cfg(name)
+    remedy = f"download them elsewhere and give the file: {what}@FILE"
+    if config and config.hf_hub_id:
+        named = config.hf_hub_filename
+        names = (named,) if named else _HUB_FILES
+        return fetch_from_hub(
+            config.hf_hub_id, names, what=what, offline=offline, remedy=remedy
+        )
+    if config and config.url:
+        return _from_url(config.url, what=what, offline=offline, remedy=remedy)
+    msg = f"{what}: timm publishes no weights for it; give a file: {what}@FILE"
+    raise WeightsError(msg)
+
+
+def build(name: str, weights: Path, *, size: int | None, what: str) -> Any:
+    """Return a network without classifier that holds the weights of a file.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are not of this network.
+    """
+    import torch
+
+    network = create(name, size=size)
+    state = read_weights(weights, what=what)
+    classifier = network.pretrained_cfg.get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    dropped = tuple(f"{head}." for head in heads) + _AUXILIARY
+    state = _in_timm_names(network, state)
+    wanted = set(network.state_dict())
+    state = {
+        key: value.to(torch.float32) if value.is_floating_point() else value
+        for key, value in state.items()
+        if key in wanted or not key.startswith(dropped)
+    }
+    load_strictly(network, state, what=what, source=str(weights))
+    return network
+
+
+def create(name: str, *, size: int | None = None) -> Any:
+    """Return a network without classifier, with random weights."""
+    timm = _timm()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            sized = {"img_size": size} if size else {}
+            return timm.create_model(name, pretrained=False, num_classes=0, **sized)
+        except TypeError:  # convolutional networks take any size and no argument for it
+            return timm.create_model(name, pretrained=False, num_classes=0)
+
+
+def _in_timm_names(network: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Rename the tensors of a file that was not written by timm, as timm would."""
+    if set(network.state_dict()) <= set(state):
+        return state
+    module = sys.modules[type(network).__module__]
+    rename = getattr(module, "checkpoint_filter_fn", None) or getattr(
+        module, "_filter_fn", None
+    )
+    if rename is None:
+        return state
+    arguments = (dict(state), network)[: len(inspect.signature(rename).parameters)]
+    try:
+        return rename(*arguments)
+    except Exception:  # not of this network at all: the strict check says so
+        return state
+
+
+def _from_url(url: str, *, what: str, offline: bool, remedy: str) -> Path:
+    from timm.models import _hub
+
+    def download(cached_only: bool) -> str:
+        if cached_only and not _hub.check_cached_file(url):
+            raise FileNotFoundError(url)
+        return _hub.download_cached_file(url)
+
+    return fetch(download, url=url, what=what, offline=offline, remedy=remedy)
+
+
+def _timm() -> Any:
+    import timm
+
+    return timm
+
+
+class TimmGridVectorizer(TimmVectorizer):
+    """What a timm network sees in each square of the picture.
+
+    The last feature map before pooling (of a vision transformer its patch tokens,
+    without the class token) is averaged within cells x cells squares; each square's
+    mean is brought to length 1, and all are concatenated.
+
+    Parameters
+    ----------
+    arch : str
+        A timm name, with or without tag.
+    file : path-like, optional
+        Local weights, loaded strictly; without it they come from timm's hub.
+    cells : int, default=2
+        Squares a side.
+    size, fit, layer, device, offline
+        As of `TimmVectorizer`.
+    trim, flip, views, precision
+        As of `TimmVectorizer`.
+
+    Examples
+    --------
+    >>> TimmGridVectorizer("resnet50", "resnet50.safetensors", cells=3).label
+    'timm-grid:resnet50?cells=3'
+    """
+
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        "cells": positive,
+        "size": positive,
+        "fit": one_of(*FITS),
+        "layer": str,
+        **LOOK_OPTIONS,
+        "precision": one_of(*PRECISIONS),
+    }
+    KIND = "timm-grid"
+    LAST = "last map"
+
+    def __init__(  # normalize is not among them: squares have length 1
+        self,
+        arch: str,
+        file: str | Path | None = None,
+        *,
+        cells: int = 2,
+        size: int | None = None,
+        fit: str = "crop",
+        layer: str | None = None,
+        trim: bool = False,
+        flip: bool = False,
+        views: tuple[str, ...] = WHOLE,
+        precision: str = "float32",
+        device: str = "auto",
+        offline: bool = False,
+    ) -> None:
+        self.arch = arch
+        self.file = file
+        self.cells: int = cells
+        self.size = size
+        self.fit = fit
+        self.layer = layer
+        self.trim = trim
+        self.flip = flip
+        self.views = views
+        self.precision = precision
+        self.device = device
+        self.offline = offline
+
+    @loaded
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """Tell what the vectors depend on."""
+        whole: str = TimmVectorizer.fingerprint.compute(self)
+        return f"{whole}|cells={self.cells}"
+
+    @loaded
+    def _network(self) -> Any:
+        from tllboost.vectorizers.torch import on_device, timm_maps
+
+        network = build(
+            self._catalogue_name, self._weights, size=self.size, what=self.short_name
+        )
+        try:
+            maps = timm_maps(network, self.layer, what=self.name)
+        except AttributeError as error:
+            names = ", ".join(name for name, _ in network.named_children())
+            msg = f"{self.name}: no layer {self.layer!r}; its parts: {names}"
+            raise UnknownNameError(msg) from error
+        return on_device(maps, self.device)

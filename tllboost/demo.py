@@ -1,0 +1,333 @@
+"""The bundled demo set: scenes cut from photographs that other packages ship.
+
+scikit-image and scikit-learn bring a few photographs inside their wheels. A scene is
+one square region of one of them, no two regions overlap, and a view is the region
+seen anew: another crop, perspective, light, focus and compression. Views of one scene
+match. Nothing is downloaded and the photographs stay where they are; ``china.jpg`` and
+``flower.jpg`` are under CC BY 2.0, credited in scikit-learn's own folder.
+
+The demo: scenes with their pair table, and a few pictures kept out of it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import itertools
+import os
+import re
+import shutil
+import tempfile
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from tllboost.errors import DataError, UsageError
+from tllboost.files import write_text
+
+__all__ = ["DemoSet", "make_demo_set", "make_scenes"]
+
+# Only what the wheels hold: anything else would be downloaded.
+_PHOTOGRAPHS = {
+    "skimage": (
+        "data",
+        """
+        astronaut.png brick.png camera.png chelsea.png coffee.png coins.png grass.png
+        gravel.png hubble_deep_field.jpg ihc.png moon.png motorcycle_left.png page.png
+        retina.jpg rocket.jpg text.png
+    """,
+    ),
+    "sklearn": ("datasets/images", "china.jpg flower.jpg"),
+}
+_SIDE = 96
+"""Side of a region in pixels of its photograph."""
+
+_LEAST_DETAIL = 3.0
+"""Mean step between neighbouring grey levels (0 to 255) below which all looks alike."""
+
+
+class _Region(NamedTuple):
+    """A square of a photograph, by its upper left corner."""
+
+    photograph: Path
+    x: int
+    y: int
+
+
+def make_scenes(
+    folder: str | PathLike[str],
+    *,
+    n_scenes: int = 240,
+    n_views: int = 3,
+    size: int = 160,
+    seed: int = 0,
+) -> Path:
+    """Write the demo set: pictures ``scene_0001_0.jpg …`` and their ``pairs.csv``.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where to write; made if absent. Scenes of an earlier run there are replaced.
+    n_scenes : int, default=240
+        Number of regions, drawn from all photographs in turn.
+    n_views : int, default=3
+        Views of each region, 2 to 10. The first view of a scene is paired with each
+        of the others.
+    size : int, default=160
+        Side of the pictures in pixels.
+    seed : int, default=0
+        The same seed gives the same bytes with the same library versions.
+
+    Returns
+    -------
+    Path
+        The pair table.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of range.
+    DataError
+        If the folder can't be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = make_scenes(folder, n_scenes=2, size=32)
+    ...     print(table.read_text().splitlines()[1])
+    scene_0001_0,scene_0001_1
+    """
+    _check("n_scenes", n_scenes, 1, 9999)
+    _check("n_views", n_views, 2, 10)
+    _check("size", size, 16, 1024)
+    _check("seed", seed, 0, 2**63 - 1)
+    regions = _draw_regions(n_scenes, seed)
+    folder = Path(folder)
+    try:
+        _clear(folder)
+        photographs = {path: _open(path) for path in {r.photograph for r in regions}}
+        rows = []
+        for scene, region in enumerate(regions, start=1):
+            tile = photographs[region.photograph].crop(
+                (region.x, region.y, region.x + _SIDE, region.y + _SIDE)
+            )
+            names = [f"scene_{scene:04d}_{view}" for view in range(n_views)]
+            for view, name in enumerate(names):
+                rng = np.random.default_rng([seed, scene, view])
+                (folder / f"{name}.jpg").write_bytes(_view(tile, size, rng))
+            rows += [(names[0], name) for name in names[1:]]
+        return _write_pairs(folder / "pairs.csv", rows)
+    except OSError as error:
+        msg = f"{folder}: can't write the demo set: {error.strerror or error}"
+        raise DataError(msg) from error
+
+
+def _check(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        msg = f"{name}={value!r} is out of range; it must be {least} to {most}"
+        raise UsageError(msg)
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, without what an earlier run left there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pairs.csv").unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if re.fullmatch(r"scene_\d{4}_\d\.jpg", path.name):
+            path.unlink()
+
+
+def _write_pairs(path: Path, rows: list[tuple[str, str]]) -> Path:
+    """Write the table last and at once: where it stands, all pictures do."""
+    lines = ["left,right", *(f"{left},{right}" for left, right in rows)]
+    write_text(path, "\n".join(lines) + "\n")
+    return path
+
+
+def _photographs() -> list[Path]:
+    """Return the photographs that the installed packages hold."""
+    found = []
+    for package, (place, names) in _PHOTOGRAPHS.items():
+        spec = importlib.util.find_spec(package)
+        for root in (spec and spec.submodule_search_locations) or []:
+            found += [Path(root, place, name) for name in names.split()]
+    return [path for path in found if path.is_file()]
+
+
+def _open(path: Path) -> Image.Image:
+    with Image.open(path) as photograph:
+        return photograph.convert("RGB")
+
+
+def _draw_regions(n_scenes: int, seed: int) -> list[_Region]:
+    """Take one region of each photograph in turn, so that none outweighs the rest."""
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for path in _photographs():
+        regions = _regions(path)
+        drawn.append([regions[i] for i in rng.permutation(len(regions))])
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*drawn))
+    regions = [region for region in in_turn if region is not None]
+    if n_scenes > len(regions):
+        msg = (
+            f"n_scenes={n_scenes} is too many: the photographs in scikit-image and "
+            f"scikit-learn hold {len(regions)} regions that are not blank"
+        )
+        raise UsageError(msg)
+    return regions[:n_scenes]
+
+
+def _regions(path: Path) -> list[_Region]:
+    """Return the squares of a regular grid that hold enough detail."""
+    grey = np.asarray(_open(path).convert("L"), dtype=np.float32)
+    height, width = grey.shape
+    # The grid stands in the middle: borders hold frames more often than detail.
+    x0, y0 = width % _SIDE // 2, height % _SIDE // 2
+    corners = itertools.product(
+        range(y0, height - _SIDE + 1, _SIDE), range(x0, width - _SIDE + 1, _SIDE)
+    )
+    return [
+        _Region(path, x, y)
+        for y, x in corners
+        if _detail(grey[y : y + _SIDE, x : x + _SIDE]) >= _LEAST_DETAIL
+    ]
+
+
+def _detail(grey: np.ndarray) -> float:
+    """Return the mean step between neighbours, after averaging the grain away.
+
+    Only the middle counts, since every view shows it.
+    """
+    grey = grey[_SIDE // 5 : -_SIDE // 5, _SIDE // 5 : -_SIDE // 5]
+    side = len(grey) // 2 * 2
+    smooth = grey[:side, :side].reshape(side // 2, 2, side // 2, 2).mean(axis=(1, 3))
+    steps = np.abs(np.diff(smooth, axis=0)).mean() + np.abs(np.diff(smooth)).mean()
+    return float(steps / 2)
+
+
+def _view(tile: Image.Image, size: int, rng: np.random.Generator) -> bytes:
+    """Return one view of a region as the bytes of a JPEG."""
+    picture = _warp(tile, size, rng)
+    picture = _light(picture, rng)
+    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, size / 80)))
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=int(rng.integers(15, 60)))
+    return data.getvalue()
+
+
+def _warp(tile: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+    """Look at a part of the region, turned a little and from an angle."""
+    side = rng.uniform(0.55, 0.8)
+    angle = rng.uniform(-0.25, 0.25)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    square = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) / 2  # as Pillow wants it
+    corners = side * square @ turn + rng.uniform(-0.06, 0.06, (4, 2))
+    room = np.clip(0.5 - np.abs(corners).max(axis=0), 0, None)
+    corners = np.clip(0.5 + corners + rng.uniform(-room, room), 0, 1)
+    quad = tuple(float(value) for value in (corners * tile.width).ravel())
+    return tile.transform(
+        (size, size), Image.Transform.QUAD, quad, Image.Resampling.BICUBIC
+    )
+
+
+def _light(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Change brightness, contrast, the colour of the light and the sensor's noise."""
+    pixels = np.asarray(picture, dtype=np.float32) / 255
+    pixels = pixels ** np.exp(rng.uniform(-0.5, 0.5))
+    pixels = (pixels - 0.5) * rng.uniform(0.6, 1.2) + 0.5 + rng.uniform(-0.1, 0.1)
+    pixels = pixels * np.exp(rng.uniform(-0.2, 0.2, 3))
+    pixels = pixels + rng.normal(0, rng.uniform(0, 0.05), pixels.shape)
+    return Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8))
+
+
+class DemoSet(NamedTuple):
+    """Where the parts of the demo lie.
+
+    Attributes
+    ----------
+    pairs : Path
+        The pair table; its pictures lie beside it.
+    query, match, other : Path
+        Pictures that no pair has: two views of one new scene, and a view of another.
+    """
+
+    pairs: Path
+    query: Path
+    match: Path
+    other: Path
+
+
+def make_demo_set(
+    folder: str | os.PathLike[str], *, n_scenes: int = 240, n_views: int = 3
+) -> DemoSet:
+    """Make the demo set, or find it where it was made before.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where to: pictures and ``pairs.csv``, and in ``new`` the pictures kept out.
+    n_scenes, n_views : int, default=240, 3
+        As in `tllboost.demo.make_scenes`; two more scenes are kept out.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds something else.
+    DataError
+        If it can't be written.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     demo = make_demo_set(Path(parent, "demo"), n_scenes=2, n_views=2)
+    ...     demo.pairs.read_text().splitlines()[-1], demo.query.name
+    ('scene_0002_0,scene_0002_1', 'scene_0003_0.jpg')
+    """
+    root = Path(folder)
+    demo = DemoSet(
+        root / "pairs.csv",
+        root / "new" / _view_name(n_scenes + 1, 0),
+        root / "new" / _view_name(n_scenes + 1, 1),
+        root / "new" / _view_name(n_scenes + 2, 0),
+    )
+    if all(path.is_file() for path in demo):
+        return demo
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        msg = f"{root} holds other files than this demo's: give a new folder"
+        raise UsageError(msg)
+    try:
+        _make(root, n_scenes, n_views)
+    except OSError as error:
+        msg = f"{root}: can't write the demo's pictures ({error.strerror or error})"
+        raise DataError(msg) from error
+    return demo
+
+
+def _make(root: Path, n_scenes: int, n_views: int) -> None:
+    """Make it all beside its place, so that it stands there whole or not at all."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
+    try:
+        pairs = make_scenes(partial, n_scenes=n_scenes + 2, n_views=n_views)
+        header, *rows = pairs.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = rows[: n_scenes * (n_views - 1)]
+        pairs.write_text("".join([header, *kept]), encoding="utf-8", newline="")
+        (partial / "new").mkdir()
+        for scene in (n_scenes + 1, n_scenes + 2):
+            for view in range(n_views):
+                name = _view_name(scene, view)
+                (partial / name).rename(partial / "new" / name)
+        partial.chmod(0o755)
+        if root.exists():
+            root.rmdir()
+        partial.rename(root)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _view_name(scene: int, view: int) -> str:
+    return f"scene_{scene:04d}_{view}.jpg"

@@ -1,0 +1,171 @@
+"""Files that are there whole or not at all, whatever stops the writing.
+
+CSV that a spreadsheet can open and only show: no cell of text is a formula.
+
+Text that begins as a formula would gets an apostrophe before it, and loses it again
+where tables are read. Numbers, and text that is a number, stay as they are.
+
+Write vectors to a file that ``vectors:FILE.npz`` reads back.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.errors import DataError
+
+__all__ = [
+    "csv_text",
+    "inert_cell",
+    "plain_cell",
+    "whole_file",
+    "write_text",
+    "write_vectors",
+]
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name only once it is written.
+
+    It is written under a temporary name in the same folder, synced to the disk, then
+    renamed over what was there. After an error what was there still is.
+
+    Parameters
+    ----------
+    path : path-like
+        Where to; missing folders are made.
+
+    Raises
+    ------
+    DataError
+        If it can't be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole_file(folder + "/a.bin") as file:
+    ...         _ = file.write(b"all of it")
+    ...     Path(folder + "/a.bin").read_bytes()
+    b'all of it'
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"{target}: can't be written ({error.strerror or error})"
+        raise DataError(msg) from error
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write text as UTF-8, whole or not at all; bytes that are no text stay as such."""
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
+
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_INERT = re.compile(r"'+[=+\-@\t\r\n]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    r"""Return rows as CSV, numbers with all their digits.
+
+    Examples
+    --------
+    >>> csv_text(["left", "score"], [["a,b", -0.1], ["=1+1", None]])
+    'left,score\n"a,b",-0.1\n\'=1+1,\n'
+    """
+    lines = _Lines()
+    # A carriage return is quoted where it could end a line, and nowhere else.
+    writer = csv.writer(lines, lineterminator="\r\n")
+    writer.writerow([inert_cell(value) for value in header])
+    writer.writerows([inert_cell(value) for value in row] for row in rows)
+    return "".join(lines.text)
+
+
+class _Lines:
+    """Rows as they are written, with plain line ends."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+
+    def write(self, row: str) -> None:
+        self.text.append(f"{row[:-2]}\n")
+
+
+def inert_cell(value: object) -> object:
+    """Return what to write for a value so that no spreadsheet runs it.
+
+    Examples
+    --------
+    >>> inert_cell("=cmd()"), inert_cell("-1.5e-3"), inert_cell(-2), inert_cell("a=b")
+    ("'=cmd()", '-1.5e-3', -2, 'a=b')
+    """
+    if not isinstance(value, str) or not _FORMULA.match(value):
+        return value
+    return value if _NUMBER.fullmatch(value) else f"'{value}"
+
+
+def plain_cell(text: str) -> str:
+    """Return the text that `inert_cell` made a cell of.
+
+    Examples
+    --------
+    >>> plain_cell("'=cmd()"), plain_cell("'tis")
+    ('=cmd()', "'tis")
+    """
+    return text[1:] if _INERT.match(text) else text
+
+
+def write_vectors(
+    file: str | os.PathLike[str],
+    ids: Sequence[str],
+    vectors: NDArray[np.float32],
+) -> None:
+    """Write an ``.npz`` with the arrays ``ids`` and ``vectors``, whole or not at all.
+
+    Parameters
+    ----------
+    file : path-like
+        Where to; missing folders are made.
+    ids : sequence of str, length n_images
+        A name a row.
+    vectors : ndarray of shape (n_images, n_dims), float32
+
+    Raises
+    ------
+    DataError
+        If the file can't be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_vectors(folder + "/v.npz", ["a", "b"], np.eye(2, dtype=np.float32))
+    ...     with np.load(folder + "/v.npz", allow_pickle=False) as arrays:
+    ...         arrays["ids"].tolist(), arrays["vectors"].shape
+    (['a', 'b'], (2, 2))
+    """
+    with whole_file(file) as opened:
+        np.savez(opened, ids=np.asarray(ids, dtype=str), vectors=vectors)

@@ -1,0 +1,381 @@
+"""Which projections go with which vectorizers and heads.
+
+Which cells a grid has, and the name under which each is remembered.
+
+Vectorizers and cells by the names that a run knows them under.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tllboost.errors import UsageError
+from tllboost.heads import HEADS
+from tllboost.merges import MERGES, resolve_merge
+from tllboost.projections import NONE, make_projection
+from tllboost.vectorizers import make_vectorizer
+from tllboost.vectorizers.spec import parse_spec, positive, truth
+
+if TYPE_CHECKING:
+    from tllboost.finetune import FineTuneSettings
+
+__all__ = [
+    "COSINE",
+    "Called",
+    "Cell",
+    "cell_names",
+    "digest",
+    "parts_of",
+    "plan_cells",
+    "suits",
+    "tuning_settings",
+    "with_options",
+]
+
+FINETUNE = "finetune"
+_SIAMESE_CNN = "siamese-cnn"
+_TUNING_OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "stages": positive,
+    "epochs": positive,
+    "patience": positive,
+    "batch": positive,
+    "rate": float,
+    "temperature": float,
+    "components": int,
+    "views": int,
+}
+_TUNING_NAMES = {
+    "stages": "n_stages",
+    "epochs": "n_epochs",
+    "batch": "batch_size",
+    "rate": "learning_rate",
+    "components": "n_components",
+    "views": "n_views",
+}
+_NETWORKS = ("timm", "clip")
+
+
+def parts_of(projection: str) -> tuple[str, str]:
+    """Return the fine-tuning and the map of vectors that a projection is made of.
+
+    Examples
+    --------
+    >>> parts_of("finetune?stages=1/infonce"), parts_of("triplet/contrastive")
+    (('finetune?stages=1', 'infonce'), ('none', 'triplet/contrastive'))
+    """
+    first, _, rest = projection.partition("/")
+    if parse_spec(first).kind == FINETUNE:
+        return first, rest or NONE
+    return NONE, projection
+
+
+def suits(vectorizer: Any, projection: str) -> bool:
+    """Tell whether a projection can learn on a vectorizer.
+
+    Fine-tuning needs a single network of timm or open_clip, a network from scratch
+    needs pixels.
+
+    Examples
+    --------
+    >>> from tllboost.vectorizers import make_vectorizer
+    >>> classic = make_vectorizer("classic")
+    >>> suits(classic, "infonce"), suits(classic, "finetune")
+    (True, False)
+    """
+    is_fusion = hasattr(vectorizer, "parts")
+    kind = "fusion" if is_fusion else parse_spec(vectorizer.name).kind
+    tuning, rest = parts_of(projection)
+    first, *others = (parse_spec(one).kind for one in rest.split("/"))
+    if tuning != NONE:
+        return kind in _NETWORKS and _SIAMESE_CNN not in (first, *others)
+    return _SIAMESE_CNN not in others and (kind == "pixels" or first != _SIAMESE_CNN)
+
+
+def tuning_settings(projection: str) -> FineTuneSettings:
+    """Return the settings that ``finetune?stages=1&epochs=3`` stands for.
+
+    Raises
+    ------
+    UsageError
+        If an option is unknown or wrong.
+
+    Examples
+    --------
+    >>> tuning_settings("finetune?stages=1").n_stages
+    1
+    """
+    from tllboost.finetune import FineTuneSettings
+
+    options = parse_spec(projection).typed_options(_TUNING_OPTIONS)
+    return FineTuneSettings(**{_TUNING_NAMES.get(k, k): v for k, v in options.items()})
+
+
+def has_joined_network(projection: str) -> bool:
+    """Tell whether a projection brings a classification network along.
+
+    Examples
+    --------
+    >>> has_joined_network("contrastive"), has_joined_network("infonce")
+    (True, False)
+    """
+    last = parse_spec(projection.rpartition("/")[2])
+    return last.kind == "contrastive" and truth(last.options.get("joined", "true"))
+
+
+def check_projection(projection: str) -> None:
+    """Refuse a name or an option that is not known.
+
+    Raises
+    ------
+    UnknownNameError
+        If nothing has that name.
+    UsageError
+        If an option is wrong.
+    """
+    tuning, rest = parts_of(projection)
+    if tuning != NONE:
+        tuning_settings(tuning)
+    make_projection(rest)
+
+
+def with_options(projection: str, **options: int | None) -> str:
+    """Return a projection's name with options added where it takes and lacks them.
+
+    Chains and fine-tuning stay as they are: it is not clear whose the options were.
+
+    Raises
+    ------
+    UnknownNameError
+        If nothing has that name.
+    UsageError
+        If an option is wrong.
+
+    Examples
+    --------
+    >>> with_options("infonce?depth=2", depth=1, components=64)
+    'infonce?depth=2&components=64'
+    >>> with_options("none", components=64)
+    'none'
+    """
+    if "/" in projection or parse_spec(projection).kind in (NONE, FINETUNE):
+        return projection
+    taken = getattr(make_projection(projection), "OPTIONS", {})
+    for key, value in options.items():
+        if value is None or key not in taken or key in parse_spec(projection).options:
+            continue
+        mark = "&" if "?" in projection else "?"
+        projection = f"{projection}{mark}{key}={value}"
+    make_projection(projection)
+    return projection
+
+
+COSINE = "cosine"
+JOINED = "joined"
+NO_MERGE = {COSINE: "dot", JOINED: "dot+l1"}
+"""Heads that are one cell whatever the merges, and the features that they read."""
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One (vectorizer, projection, merge, head): a row of the results."""
+
+    vectorizer: str
+    projection: str
+    merge: str
+    head: str
+
+    @property
+    def name(self) -> str:
+        """All four in one line."""
+        return " × ".join((self.vectorizer, self.projection, self.merge, self.head))
+
+    @property
+    def features(self) -> str:
+        """The merge that the head's features come from."""
+        return NO_MERGE.get(self.head, self.merge)
+
+
+def plan_cells(
+    vectorizers: Sequence[str],
+    merges: Sequence[str],
+    heads: Sequence[str],
+    projections: Sequence[str] = (NONE,),
+    *,
+    suits: Callable[[str, str], bool] = lambda _vectorizer, _projection: True,
+    named: Iterable[Cell] = (),
+) -> list[Cell]:
+    """Return the product of the names, the cosine of each vectorizer first.
+
+    The frozen cosine is always there: every other cell is compared with it. The cosine
+    of projected vectors is, too. Neither reads a merge, and ``joined`` reads the
+    network that its projection brings, so each is one cell a projection.
+
+    Parameters
+    ----------
+    vectorizers, merges, heads, projections : sequence of str
+    suits : callable
+        Of a vectorizer and a projection: whether they go together.
+    named : iterable of Cell
+        Cells to add, each with a vectorizer that its projection goes with.
+
+    Raises
+    ------
+    UnknownNameError
+        If a merge or head is not known.
+    UsageError
+        If there is no vectorizer, a name is given twice, nothing goes with a
+        projection, or a named cell is none.
+
+    Examples
+    --------
+    >>> [cell.name for cell in plan_cells(["classic"], ["dot"], ["logistic"])]
+    ['classic × none × none × cosine', 'classic × none × dot × logistic']
+    """
+    named = list(named)
+    for kind, names in (
+        ("vectorizer", vectorizers),
+        ("projection", projections),
+        ("merge", merges),
+        ("head", heads),
+    ):
+        twice = {name for name in names if list(names).count(name) > 1}
+        if twice:
+            msg = f"{kind} {', '.join(sorted(twice))} is given twice"
+            raise UsageError(msg)
+    _check_names(merges, heads, named)
+    for projection in [*projections, *(cell.projection for cell in named)]:
+        check_projection(projection)
+    merged = [head for head in heads if head not in NO_MERGE]
+    if not (vectorizers or named) or (merged and not merges):
+        msg = "a grid needs at least one vectorizer, and one merge for learned heads"
+        raise UsageError(msg)
+    cells: dict[Cell, None] = {}
+    for vectorizer in dict.fromkeys([*vectorizers, *(c.vectorizer for c in named)]):
+        cells[Cell(vectorizer, NONE, NONE, COSINE)] = None
+        if vectorizer not in vectorizers:
+            continue
+        for projection in projections:
+            if suits(vectorizer, projection):
+                cells |= dict.fromkeys(_product(vectorizer, projection, merges, heads))
+    for cell in named:
+        if not suits(cell.vectorizer, cell.projection):
+            msg = (
+                f"cell {cell.name}: projection {cell.projection!r} does not go with "
+                "that vectorizer"
+            )
+            raise UsageError(msg)
+        cells[cell] = None
+    for projection in projections:
+        if not any(cell.projection == projection for cell in cells):
+            msg = f"projection {projection!r} goes with none of the vectorizers"
+            raise UsageError(msg)
+    if JOINED in heads and not any(cell.head == JOINED for cell in cells):
+        msg = "head 'joined' is the network of a contrastive projection: -p contrastive"
+        raise UsageError(msg)
+    return list(cells)
+
+
+def _product(
+    vectorizer: str, projection: str, merges: Sequence[str], heads: Sequence[str]
+) -> list[Cell]:
+    cells = [Cell(vectorizer, projection, NONE, COSINE)]
+    if JOINED in heads and has_joined_network(projection):
+        cells.append(Cell(vectorizer, projection, NONE, JOINED))
+    return cells + [
+        Cell(vectorizer, projection, merge, head)
+        for merge in merges
+        for head in heads
+        if head not in NO_MERGE
+    ]
+
+
+def _check_names(
+    merges: Sequence[str], heads: Sequence[str], named: Iterable[Cell]
+) -> None:
+    for cell in named:
+        if (cell.merge == NONE) != (cell.head in NO_MERGE):
+            msg = f"cell {cell.name}: {', '.join(NO_MERGE)} take no merge, others one"
+            raise UsageError(msg)
+        if cell.head == JOINED and not has_joined_network(cell.projection):
+            msg = f"cell {cell.name}: the head joined needs a contrastive projection"
+            raise UsageError(msg)
+    for merge in [*merges, *(cell.merge for cell in named if cell.merge != NONE)]:
+        resolve_merge(merge)
+    for head in [*heads, *(cell.head for cell in named)]:
+        HEADS.resolve(head)
+
+
+def digest(*parts: Any) -> str:
+    """Return a short hash of plain values: 16 hexadecimal digits.
+
+    Examples
+    --------
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, Iterable):
+        return list(value)
+    return asdict(value)
+
+
+DEFAULT_MERGES = tuple(name for name in MERGES if name != "concat")
+DEFAULT_HEADS = tuple(name for name in HEADS if name != JOINED)
+
+
+class Called:
+    """Vectorizers by the label that cells know them under, each made once."""
+
+    def __init__(
+        self, aliases: Mapping[str, str], *, device: str, offline: bool
+    ) -> None:
+        self.aliases = aliases
+        self.options: dict[str, Any] = {"device": device, "offline": offline}
+        self.made: dict[str, Any] = {}
+        self._asked: dict[Any, str] = {}
+
+    def label(self, choice: Any) -> str:
+        """Return the label of a vectorizer: its alias, else its own."""
+        known = choice if isinstance(choice, str) else id(choice)
+        if known in self._asked:
+            return self._asked[known]
+        spec = self.aliases.get(choice, choice) if isinstance(choice, str) else choice
+        vectorizer = make_vectorizer(spec, **self.options)
+        label = choice if known in self.aliases else vectorizer.label
+        if label in self.made:
+            msg = f"two vectorizers are both called {label!r}: give one, or an alias"
+            raise UsageError(msg)
+        self.made[label] = vectorizer
+        self._asked[known] = label
+        return label
+
+    def cell(self, named: Mapping[str, str]) -> Cell:
+        """Return the cell that a named one stands for."""
+        return Cell(
+            self.label(named["vectorizer"]),
+            named.get("projection", NONE),
+            named.get("merge", NONE),
+            named["head"],
+        )
+
+
+def cell_names(called: Called, named: Sequence[Mapping[str, str]]) -> dict[Cell, str]:
+    """Return the cells that have a name, and their names."""
+    names: dict[Cell, str] = {}
+    for one in named:
+        cell = called.cell(one)
+        if cell in names:
+            msg = f"cells {names[cell]!r} and {one['name']!r} are one: {cell.name}"
+            raise UsageError(msg)
+        names[cell] = one["name"]
+    return names

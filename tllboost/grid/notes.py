@@ -1,0 +1,156 @@
+"""What a test side shares with training: nothing, or a note that says so.
+
+Say where so few groups are tested that the figures tell little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tllboost.grid.data import GridData
+from tllboost.splits import PairSet, Protocol, Split
+from tllboost.splits.sides import Integers
+
+__all__ = ["few_notes", "leak_notes", "leak_report", "tuning_notes"]
+
+_DIGITS = 16
+
+
+def leak_notes(splits: list[Split], protocol: Protocol) -> list[str]:
+    """Say how much of a test side training has seen; ours never has."""
+    seen = total = 0
+    for split in splits:
+        known = np.union1d(split.train.left, split.train.right)
+        left, right = np.isin(split.test.left, known), np.isin(split.test.right, known)
+        seen += int(np.count_nonzero(left | right))
+        total += len(split.test)
+    if not seen:
+        return []
+    return [
+        f"protocol {protocol.name} leaks: {100 * seen / total:.1f} % of its test pairs "
+        "share an image with training; don't compare its figures with other protocols'"
+    ]
+
+
+def leak_report(
+    data: GridData, protocol: Protocol, seeds: Sequence[int]
+) -> list[tuple[str, str]]:
+    """Return what training and test share over all splits: what, and how many.
+
+    Parameters
+    ----------
+    data : GridData
+    protocol : Protocol
+    seeds : sequence of int
+    """
+    shared = tested = tied = components = 0
+    for seed in seeds:
+        for split in data.splits(protocol, seed):
+            seen = [_pictures(side) for side in (split.train, split.validation)]
+            test = _pictures(split.test)
+            known = np.union1d(*seen)
+            shared += len(np.intersect1d(test, known))
+            tested += len(test)
+            own = np.unique(data.component[test])
+            tied += len(np.intersect1d(own, data.component[known]))
+            components += len(own)
+    copies = len(data.contents) - len(set(data.contents))
+    return [
+        ("test pictures that training or validation holds", f"{shared} of {tested}"),
+        ("test components that reach over", f"{tied} of {components}"),
+        ("copies, byte for byte, tied into one component", str(copies)),
+        ("near-duplicates", "not looked for here: tllboost check finds them"),
+    ]
+
+
+def _pictures(side: PairSet) -> Integers:
+    return np.union1d(side.left, side.right)
+
+
+def tuning_notes(
+    made: Mapping[str, Any], data: GridData, protocol: Protocol, seeds: Sequence[int]
+) -> list[str]:
+    """Say which weights were fine-tuned on pictures that are tested here.
+
+    Weights that ``tllboost finetune`` wrote name the pictures that they have seen.
+
+    Parameters
+    ----------
+    made : mapping of str to Vectorizer
+        By label.
+    data : GridData
+    protocol : Protocol
+    seeds : sequence of int
+    """
+    notes = []
+    for label, vectorizer in made.items():
+        known = _trained_on(vectorizer)
+        if not known:
+            continue
+        seen = np.array([content[:_DIGITS] in known for content in data.contents])
+        tested = np.zeros(len(seen), dtype=bool)
+        for seed in seeds:
+            for split in data.splits(protocol, seed):
+                tested[np.union1d(split.test.left, split.test.right)] = True
+        shared = int(np.count_nonzero(seen & tested))
+        if shared:
+            notes.append(
+                f"{label} leaks: its weights were fine-tuned on {shared} of the "
+                f"{int(tested.sum())} test pictures; its figures are not held out"
+            )
+    return notes
+
+
+def _trained_on(vectorizer: Any) -> frozenset[str]:
+    """Return the pictures that any part of a vectorizer was fine-tuned on."""
+    from tllboost.finetune.settings import trained_on
+
+    known: frozenset[str] = frozenset()
+    for part in getattr(vectorizer, "parts", None) or [vectorizer]:
+        file = getattr(part, "file", None)
+        if file is not None and str(file).endswith(".safetensors"):
+            known |= trained_on(file)
+    return known
+
+
+_FEW_TESTED = 10
+_FEW_CHOOSING = 5
+
+
+def few_notes(splits: Sequence[Split], protocol: Protocol) -> list[str]:
+    """Return a note where the test or the validation side has few components.
+
+    Every figure may then be 1.000, with an interval of no width, and a threshold that
+    two groups chose calls anything a match.
+
+    Parameters
+    ----------
+    splits : sequence of Split
+        The folds of one seed.
+    protocol : Protocol
+    """
+    tested = len(_distinct([split.test.component for split in splits]))
+    choosing = min(len(_distinct([one.validation.component])) for one in splits)
+    if tested >= _FEW_TESTED and choosing >= _FEW_CHOOSING:
+        return []
+    query = np.concatenate([split.test.query for split in splits])
+    n_lists = sum(
+        len(_distinct([one.test.query[one.test.query >= 0]])) for one in splits
+    )
+    met = (
+        f", a query meets {np.sum(query >= 0) / n_lists:.1f} candidates"
+        if n_lists
+        else ""
+    )
+    remedy = ", or --protocol kfold" if protocol.name == "holdout" else ""
+    return [
+        f"few groups: {tested} components are tested, {choosing} choose threshold and "
+        f"cell{met}: the figures tell little; give more groups{remedy}"
+    ]
+
+
+def _distinct(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.unique(np.concatenate(list(parts)))

@@ -1,0 +1,289 @@
+"""Find the picture that a name means, in a folder that is listed once.
+
+A name is a file's with or without its extension. Names that are absolute or climb out
+of their folder are refused, unless their user asked for them.
+
+Name the pictures of a command: files, and all pictures below folders.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import posixpath
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+from tllboost.errors import DataError
+from tllboost.images import IMAGE_SUFFIXES, find_images
+
+__all__ = ["Folder", "Names", "name_pictures", "picture_stems"]
+
+_MOST_HINTS = 20
+_MOST_NAMES_FOR_A_HINT = 20_000
+_UNLESS = ", unless --anywhere allows it"
+
+
+class _Listing(NamedTuple):
+    """What may be written for the files of one folder."""
+
+    meanings: dict[str, tuple[str, str]]
+    """A full name, or a stem that one picture has: the id and the file's name."""
+    unclear: dict[str, list[str]]
+    """A stem that several pictures have: their names."""
+
+
+class Folder:
+    """The pictures below one folder, each subfolder listed when first asked for.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    option : str
+        The option that gave it, for messages.
+    anywhere : bool, default=False
+        Whether a name may be absolute or climb out of the folder.
+
+    Raises
+    ------
+    DataError
+        If it is not there, or is no folder.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], option: str, *, anywhere: bool = False
+    ) -> None:
+        self.path = Path(path)
+        self.anywhere = anywhere
+        if not self.path.is_dir():
+            state = "is not a folder" if self.path.exists() else "no such folder"
+            msg = f"{self.path}: {state} (given as {option})"
+            raise DataError(msg)
+        self._listings: dict[str, _Listing] = {}
+        self._n_hints = 0
+
+    def find(self, written: str) -> tuple[str, str]:
+        """Return the id and the file of the picture that `written` means.
+
+        Both are below the folder, or absolute where that is allowed. The id is the
+        file's name without extension, or with it where two pictures differ by that
+        alone.
+
+        Raises
+        ------
+        LookupError
+            With the reason, if there is no such picture or more than one.
+        """
+        place, name = posixpath.split(self._located(written))
+        listing = self._listing(place)
+        meaning = listing.meanings.get(name)
+        if meaning is None:
+            raise LookupError(self._reason(written, place, name))
+        if not place:
+            return meaning
+        return posixpath.join(place, meaning[0]), posixpath.join(place, meaning[1])
+
+    def path_of(self, file: str) -> Path | None:
+        """Return the path of a file that `find` found."""
+        return Path(self.path, file)
+
+    def _located(self, written: str) -> str:
+        """Return an id relative to the folder, or absolute if it leads out of it."""
+        if not self.anywhere or not written:
+            return _inside(written)
+        root = os.path.abspath(self.path)
+        there = os.path.normpath(os.path.join(root, _composed(written)))
+        try:
+            below = os.path.commonpath([root, there]) == root
+        except ValueError:  # another drive
+            below = False
+        return Path(os.path.relpath(there, root) if below else there).as_posix()
+
+    def _listing(self, place: str) -> _Listing:
+        """Return the files of a subfolder by name, and its pictures by stem."""
+        if place not in self._listings:
+            self._listings[place] = _list_files(self.path / place)
+        return self._listings[place]
+
+    def _reason(self, written: str, place: str, name: str) -> str:
+        folder = self.path / place
+        meanings, unclear = self._listing(place)
+        if name in unclear:
+            names = ", ".join(repr(other) for other in sorted(unclear[name]))
+            return f"{written!r} may be any of {names} in {folder}; add the extension"
+        msg = f"no picture {written!r} in {folder}"
+        if self._n_hints < _MOST_HINTS and len(meanings) <= _MOST_NAMES_FOR_A_HINT:
+            self._n_hints += 1
+            if near := difflib.get_close_matches(name, list(meanings), n=1):
+                msg += f"; did you mean {near[0]!r}?"
+        return msg
+
+
+class Names:
+    """Ids without folders: what is written is the id.
+
+    ``a`` and ``a.jpg`` are one image, unless there is an ``a.png`` too.
+
+    Parameters
+    ----------
+    written : iterable of str
+        All ids of the table.
+    anywhere : bool, default=False
+        Whether an id may be absolute or climb: it is kept as it is then.
+    """
+
+    def __init__(self, written: Iterable[str], *, anywhere: bool = False) -> None:
+        self.anywhere = anywhere
+        self._suffixed: dict[str, set[str]] = {}
+        for name in written:
+            if (stem := _stem(name)) != name:
+                self._suffixed.setdefault(stem, set()).add(name)
+
+    def find(self, written: str) -> tuple[str, str]:
+        """Return the id that `written` means, and no file."""
+        name = _composed(written) if self.anywhere and written else _inside(written)
+        full = self._suffixed.get(name, ())
+        return (next(iter(full)) if len(full) == 1 else name), ""
+
+    def path_of(self, file: str) -> Path | None:
+        """Return no path: there is no folder."""
+        return None
+
+
+def _inside(written: str) -> str:
+    """Return an id as a plain relative path with forward slashes."""
+    if not written:
+        msg = "an empty id; give a picture's name"
+        raise LookupError(msg)
+    name = _composed(written)
+    if "/" not in name and "\\" not in name and name not in (".", ".."):
+        return name
+    name = name.replace("\\", "/")
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+        msg = f"{written!r} is an absolute path; ids stand below their folder{_UNLESS}"
+        raise LookupError(msg)
+    if ".." in name.split("/"):
+        msg = f"{written!r} climbs out of its folder; ids stand below it{_UNLESS}"
+        raise LookupError(msg)
+    return posixpath.normpath(name)
+
+
+def _list_files(folder: Path) -> _Listing:
+    """Return what may be written for the files of a folder."""
+    files: dict[str, str] = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_dir():
+                    files[_composed(entry.name)] = entry.name
+    except (OSError, ValueError):
+        # A subfolder that an id names and that is not there: no picture is in it.
+        return _Listing({}, {})
+    stems: dict[str, list[str]] = {}
+    for name in files:
+        stems.setdefault(_stem(name), []).append(name)
+    meanings = {name: (name, files[name]) for name in files}
+    for stem, names in stems.items():
+        if len(names) == 1:
+            meanings[stem] = meanings[names[0]] = stem, files[names[0]]
+    unclear = {
+        stem: names
+        for stem, names in stems.items()
+        if len(names) > 1 and stem not in files
+    }
+    return _Listing(meanings, unclear)
+
+
+def _composed(name: str) -> str:
+    """Return a name composed: some systems keep accents as separate characters."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _stem(name: str) -> str:
+    """Return the name without the extension of a picture."""
+    stem, _, suffix = name.rpartition(".")
+    return stem if stem and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
+
+
+def picture_stems(pictures: dict[str, Path]) -> dict[str, Path]:
+    """Name pictures by stem, by full name where two differ by the extension alone."""
+    count = Counter(_stem(name) for name in pictures)
+    return {
+        stem if count[stem := _stem(name)] == 1 else name: path
+        for name, path in pictures.items()
+    }
+
+
+def name_pictures(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
+    """Return the pictures in files and folders under the ids of a pair table.
+
+    Parameters
+    ----------
+    given : sequence of path-like
+        Files, and folders that are searched with all their subfolders. A file is
+        taken whatever its name, and need not be there: reading it will say so.
+
+    Returns
+    -------
+    dict of str to Path
+        In the order given. The id is the name below the folder without extension, or
+        with it where two pictures differ by that alone. Where names in two folders
+        are equal, all begin with their folder's own name, as in ``left/aaa``; where
+        that does not help, they are the paths as given.
+
+    Raises
+    ------
+    DataError
+        If there is no picture.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, "cat.jpg").touch()
+    ...     list(name_pictures([folder, "dog.png"]))
+    ['cat', 'dog']
+    """
+    roots = [Path(one) for one in given]
+    found = [
+        (path, root)
+        for root in roots
+        for path in (find_images(root, recursive=True) if root.is_dir() else [root])
+    ]
+    if not found:
+        places = ", ".join(repr(str(root)) for root in roots)
+        msg = f"no pictures in {places}: give files, or folders that hold some"
+        raise DataError(msg)
+    named = (
+        _named(found, _name)
+        or _named(found, _name_with_folder)
+        or {path.as_posix(): path for path, _ in found}
+    )
+    return picture_stems(named)
+
+
+def _named(
+    found: Sequence[tuple[Path, Path]], name_of: Callable[[Path, Path], str]
+) -> dict[str, Path] | None:
+    """Return the pictures by name, or None if two of them share one."""
+    named: dict[str, Path] = {}
+    for path, root in found:
+        if named.setdefault(name_of(path, root), path).absolute() != path.absolute():
+            return None
+    return named
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.name if path == root else path.relative_to(root).as_posix()
+
+
+def _name_with_folder(path: Path, root: Path) -> str:
+    return (
+        f"{(root.parent if path == root else root).resolve().name}/{_name(path, root)}"
+    )

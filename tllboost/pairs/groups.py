@@ -1,0 +1,173 @@
+"""Groups of pictures that belong together, turned into a pair table of matches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from tllboost.errors import DataError, UsageError
+from tllboost.images import find_images
+from tllboost.images.folders import picture_stems
+from tllboost.pairs.pair_table import PairTable
+
+__all__ = ["read_groups"]
+
+_MOST_PAIRS = 20_000_000
+
+
+def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTable:
+    r"""Make a pair table of a folder in which pictures stand in groups.
+
+    Every pair of pictures inside a group is a match. Pictures outside of any group,
+    and groups of one picture, are left out and counted in the table's `notes`.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder of the pictures.
+    pattern : str, default="folder"
+        ``"folder"``: the pictures of one subfolder are a group. Anything else is a
+        regular expression with one group in parentheses, searched for in the name of
+        each file of `folder`: equal finds are a group. ``'^(\d{4})'`` is the naming
+        of INRIA Holidays.
+
+    Returns
+    -------
+    PairTable
+        The matches, group after group, with ids below `folder` as in `read_pairs`.
+
+    Raises
+    ------
+    UsageError
+        If the pattern is no regular expression with one group.
+    DataError
+        If the folder is not there, or no group has two pictures.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["000100.jpg", "000101.jpg", "000200.jpg", "000201.jpg"]:
+    ...         pathlib.Path(folder, name).touch()
+    ...     table = read_groups(folder, r"^(\d{4})")
+    >>> table.ids
+    ('000100', '000101', '000200', '000201')
+    >>> table.left.tolist(), table.right.tolist()
+    ([0, 2], [1, 3])
+    """
+    root = Path(folder)
+    by_folder = pattern == "folder"
+    group_of = (lambda path: _subfolder(path, root)) if by_folder else _matcher(pattern)
+    paths = find_images(root, recursive=by_folder)
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(group_of(path) or "", []).append(path)
+    outside = groups.pop("", [])
+    alone = [members for members in groups.values() if len(members) == 1]
+    groups = {name: groups[name] for name in sorted(groups) if len(groups[name]) > 1}
+    if not groups:
+        raise DataError(_no_groups(root, pattern, len(paths)))
+    _check_size(root, pattern, groups)
+    return _table(root, groups, _notes(by_folder, outside, alone))
+
+
+def _subfolder(path: Path, root: Path) -> str:
+    """Return the folder of a picture below the root, empty for the root itself."""
+    name = path.parent.relative_to(root).as_posix()
+    return "" if name == "." else name
+
+
+def _matcher(pattern: str) -> Callable[[Path], str | None]:
+    """Return the function from a picture's path to what the pattern finds in it."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        msg = (
+            f"group pattern {pattern!r} is no regular expression ({error}); "
+            r"give 'folder', or one like '^(\d{4})'"
+        )
+        raise UsageError(msg) from error
+    if compiled.groups != 1:
+        msg = (
+            f"group pattern {pattern!r} has {compiled.groups} groups in parentheses; "
+            r"it must have one, like '^(\d{4})', or be 'folder'"
+        )
+        raise UsageError(msg)
+
+    def find(path: Path) -> str | None:
+        found = compiled.search(path.name)
+        return found[1] if found else None
+
+    return find
+
+
+def _no_groups(root: Path, pattern: str, n_pictures: int) -> str:
+    if not n_pictures:
+        return f"{root}: no pictures there to group by {pattern!r}"
+    return (
+        f"{root}: none of the {n_pictures} pictures there shares a group with another "
+        f"by {pattern!r}; give 'folder' for a folder a group, or a pattern of the names"
+    )
+
+
+def _check_size(root: Path, pattern: str, groups: dict[str, list[Path]]) -> None:
+    """Refuse what can't be meant: the pairs of a group grow with its square."""
+    n_pairs = sum(len(g) * (len(g) - 1) // 2 for g in groups.values())
+    if n_pairs > _MOST_PAIRS:
+        name = max(groups, key=lambda group: len(groups[group]))
+        msg = (
+            f"{root}: grouping by {pattern!r} makes {n_pairs} matches, over the limit "
+            f"of {_MOST_PAIRS}; group {name!r} alone has {len(groups[name])} pictures"
+        )
+        raise DataError(msg)
+
+
+def _notes(
+    by_folder: bool, outside: list[Path], alone: list[list[Path]]
+) -> tuple[str, ...]:
+    """Say what was left out, with one example each."""
+    reason = "in no subfolder" if by_folder else "with a name that the pattern misses"
+    notes = []
+    if outside:
+        example = outside[0].name
+        notes.append(f"left out {len(outside)} pictures {reason}, {example!r} first")
+    if alone:
+        example = alone[0][0].name
+        notes.append(
+            f"left out {len(alone)} groups of one picture, {example!r} first: "
+            "a match needs two"
+        )
+    return tuple(notes)
+
+
+def _table(
+    root: Path, groups: dict[str, list[Path]], notes: tuple[str, ...]
+) -> PairTable:
+    named = picture_stems(
+        {p.relative_to(root).as_posix(): p for g in groups.values() for p in g}
+    )
+    ids = sorted(named)
+    number = {named[image_id]: i for i, image_id in enumerate(ids)}
+    left, right = [], []
+    for members in groups.values():
+        codes = np.array(sorted(number[path] for path in members), dtype=np.int64)
+        first, second = np.triu_indices(len(codes), k=1)
+        left.append(codes[first])
+        right.append(codes[second])
+    n_pairs = sum(len(codes) for codes in left)
+    return PairTable(
+        source=str(root),
+        ids=tuple(ids),
+        paths=tuple(named[image_id] for image_id in ids),
+        left=np.concatenate(left),
+        right=np.concatenate(right),
+        label=np.ones(n_pairs, dtype=np.int8),
+        query=None,
+        split=None,
+        lines=np.zeros(n_pairs, dtype=np.int64),
+        notes=notes,
+    )

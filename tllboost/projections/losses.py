@@ -1,0 +1,290 @@
+"""Cut an epoch into steps.
+
+InfoNCE: each picture must find its match among those of the batch.
+
+Triplet loss: a match lies closer than a non-match, by a margin.
+
+Contrastive loss on labelled pairs, with a classification network joined to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.projections.base import Matches, above_zero, find_loss
+from tllboost.projections.siamese import COMMON_OPTIONS, SiameseMap
+from tllboost.splits import PairSet
+from tllboost.splits.negatives import draw_others
+from tllboost.vectorizers.spec import one_of, positive, truth
+
+__all__ = ["ContrastiveProjection", "InfoNCEProjection", "TripletProjection"]
+
+
+def batches(n: int, size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Return a random order of `n` things in batches of about `size`, all alike.
+
+    Examples
+    --------
+    >>> [len(one) for one in batches(10, 4, np.random.default_rng(0))]
+    [5, 5]
+    """
+    return np.array_split(rng.permutation(n), max(1, round(n / size)))
+
+
+class InfoNCEProjection(SiameseMap):
+    """A map trained by in-batch InfoNCE with temperature, in both directions.
+
+    Cross-entropy of finding the right picture of each left one among all rights of
+    the batch, and the other way round (van den Oord et al., "Representation learning
+    with contrastive predictive coding", 2018). Pictures of the same component are
+    never each other's negatives.
+
+    Parameters as :class:`~tllboost.projections.siamese.SiameseMap`; ``temperature`` is
+    its own.
+
+    Examples
+    --------
+    >>> from tllboost.projections import make_projection
+    >>> make_projection("infonce?temperature=0.1").temperature
+    0.1
+    """
+
+    name = "infonce"
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        **COMMON_OPTIONS,
+        "temperature": above_zero,
+    }
+
+    def losses(
+        self,
+        body: Any,
+        rows: Any,
+        train: PairSet,
+        matches: Matches,
+        rng: np.random.Generator,
+        joined: Any = None,
+    ) -> Iterator[Any]:
+        """Yield the loss of each step of one epoch."""
+        import torch
+        from torch.nn.functional import cross_entropy, normalize
+
+        for batch in batches(len(matches), self.batch, rng):
+            left = normalize(body(rows[matches.left[batch]]), dim=1)
+            right = normalize(body(rows[matches.right[batch]]), dim=1)
+            component = torch.from_numpy(matches.component[batch]).to(rows.device)
+            own = torch.arange(len(batch), device=rows.device)
+            tied = component[:, None] == component[None, :]
+            tied[own, own] = False
+            logits = (left @ right.T / self.temperature).masked_fill(tied, -torch.inf)
+            yield (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+
+
+class TripletProjection(SiameseMap):
+    """A map trained by the triplet loss max(0, D(a, p) − D(a, n) + margin).
+
+    Schroff et al., "FaceNet" (2015), as in the Totally-Looks-Like write-up: for each
+    match, other pictures are drawn anew in each epoch, 19 by default, and here in both
+    directions: each picture of a match is the anchor once.
+
+    ``negatives`` says which of them count: ``random`` takes all, ``semi-hard`` those
+    farther than the match but inside the margin, ``hard`` the nearest of each anchor.
+    Other parameters as :class:`~tllboost.projections.siamese.SiameseMap`.
+
+    Examples
+    --------
+    >>> from tllboost.projections import make_projection
+    >>> make_projection("triplet?distance=l2&negatives=hard").distance
+    'l2'
+    """
+
+    name = "triplet"
+    default_margin = 0.2
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        **COMMON_OPTIONS,
+        "margin": above_zero,
+        "distance": one_of("cosine", "l2"),
+        "negatives": one_of("random", "semi-hard", "hard"),
+        "n_negatives": positive,
+    }
+
+    @property
+    def nothing_to_learn(self) -> str:
+        """What to say when the first epoch has not a single triplet."""
+        return (
+            f"no triplet of {self.negatives} negatives violates the margin "
+            f"{self._margin:g}: give a larger margin, or other negatives"
+        )
+
+    def losses(
+        self,
+        body: Any,
+        rows: Any,
+        train: PairSet,
+        matches: Matches,
+        rng: np.random.Generator,
+        joined: Any = None,
+    ) -> Iterator[Any]:
+        """Yield the loss of each step of one epoch; a step without triplet has none."""
+        import torch
+
+        sides = (matches.left, matches.right), (matches.right, matches.left)
+        for anchor, positives in sides:
+            others = self._draw(positives, matches.component, rng)
+            for batch in batches(len(matches), self.batch, rng):
+                drawn = others[batch] >= 0
+                # Pictures are drawn many times over: each is mapped once a step.
+                used, place = np.unique(others[batch], return_inverse=True)
+                loss = self._hinge(
+                    body(rows[anchor[batch]]),
+                    body(rows[positives[batch]]),
+                    body(rows[used.clip(min=0)]),
+                    torch.from_numpy(place.reshape(drawn.shape)).to(rows.device),
+                    torch.from_numpy(drawn).to(rows.device),
+                )
+                if loss is not None:
+                    yield loss
+
+    def _draw(
+        self, pool: np.ndarray, component: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draw other pictures for each match: (n_matches, n_negatives), −1 for none."""
+        images, first = np.unique(pool, return_index=True)
+        return draw_others(component, images, component[first], self.n_negatives, rng)
+
+    def _hinge(self, a: Any, p: Any, n: Any, place: Any, counts: Any) -> Any:
+        """Return the mean loss of the triplets that count, None if there is none.
+
+        Parameters
+        ----------
+        a, p : torch.Tensor of shape (n_matches, n_outputs)
+            The anchors and their matches.
+        n : torch.Tensor of shape (n_pictures, n_outputs)
+            Other pictures, each once.
+        place, counts : torch.Tensor of shape (n_matches, n_negatives)
+            Which of them were drawn for each anchor; whether one was.
+        """
+        import torch
+
+        near = self.torch_distance(a, p)[:, None]
+        far = self.torch_distances(a, n).gather(1, place)
+        violation = near - far + self._margin
+        if self.negatives == "semi-hard":
+            counts = counts & (far > near)
+        elif self.negatives == "hard":
+            nearest = far.masked_fill(~counts, torch.inf).argmin(1, keepdim=True)
+            counts = counts & torch.zeros_like(counts).scatter(1, nearest, True)
+        if not bool((counts & (violation > 0)).any()):
+            return None
+        return violation.clamp(min=0)[counts].mean()
+
+
+# All pairs of that many validation matches go through the joined network.
+_MOST_JOINED = 150
+
+Floats = NDArray[np.float32]
+
+
+class ContrastiveProjection(SiameseMap):
+    """A map trained by the contrastive loss y·d² + (1 − y)·max(0, margin − d)².
+
+    Hadsell, Chopra & LeCun, "Dimensionality reduction by learning an invariant
+    mapping" (2006). As in the "full network" of the Totally-Looks-Like write-up, a
+    classification network (128 units, ReLU, dropout 0.2) that reads product and
+    difference of the two outputs is trained along, by cross-entropy; the head
+    ``joined`` scores with it. ``joined=false`` leaves it out. ``depth=0`` is the full
+    network without the deep map: one weight an axis. Other parameters as
+    :class:`~tllboost.projections.siamese.SiameseMap`.
+
+    Examples
+    --------
+    >>> from tllboost.projections import make_projection
+    >>> make_projection("contrastive?depth=0&joined=false").joined
+    False
+    """
+
+    name = "contrastive"
+    default_margin = 1.0
+    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        **COMMON_OPTIONS,
+        "margin": above_zero,
+        "distance": one_of("cosine", "l2"),
+        "joined": truth,
+    }
+
+    def joined_network(self, n_axes: int) -> Any:
+        """Return the classification network on pairs of outputs."""
+        from torch import nn
+
+        if not self.joined:
+            return None
+        n_outputs = self.n_outputs(self.n_dims_in_, n_axes)
+        return nn.Sequential(
+            nn.Linear(2 * n_outputs, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 1)
+        )
+
+    def losses(
+        self,
+        body: Any,
+        rows: Any,
+        train: PairSet,
+        matches: Matches,
+        rng: np.random.Generator,
+        joined: Any = None,
+    ) -> Iterator[Any]:
+        """Yield the loss of each step of one epoch."""
+        import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        weight = train.weight / train.weight.mean()
+        for batch in batches(len(train), self.batch, rng):
+            left = self.torch_unit(body(rows[train.left[batch]]))
+            right = self.torch_unit(body(rows[train.right[batch]]))
+            label, w = (
+                torch.from_numpy(column[batch].astype(np.float32)).to(rows.device)
+                for column in (train.label, weight)
+            )
+            distance = self.torch_distance(left, right)
+            beyond = (self._margin - distance).clamp(min=0)
+            pull = label * distance.square() + (1 - label) * beyond.square()
+            loss = (w * pull).mean()
+            if joined is not None:
+                pairs = torch.cat([left * right, (left - right).abs()], dim=1)
+                loss = loss + binary_cross_entropy_with_logits(
+                    joined(pairs).squeeze(1), label, w
+                )
+            yield loss
+
+    def validation_loss(
+        self, projected: Floats, matches: Matches, joined: Any = None
+    ) -> float:
+        """Return the loss of the map, and that of the joined network if there is one.
+
+        Both are told: the epoch that is kept has to serve the heads on the map and the
+        head ``joined``, which begins at nothing.
+        """
+        loss = super().validation_loss(projected, matches)
+        if joined is None:
+            return loss
+        rows = np.linspace(0, len(matches) - 1, min(len(matches), _MOST_JOINED))
+        rows = np.unique(rows.astype(int))
+        similarity = self._joined_scores(
+            projected[matches.left[rows]], projected[matches.right[rows]], joined
+        )
+        return loss + find_loss(similarity, matches.component[rows])
+
+    def _joined_scores(self, left: Floats, right: Floats, joined: Any) -> Floats:
+        """Score every left picture with every right one: (n_left, n_right)."""
+        import torch
+
+        device = next(joined.parameters()).device
+        a, b = (
+            self.torch_unit(torch.from_numpy(side).to(device)) for side in (left, right)
+        )
+        with torch.no_grad():
+            scores = [joined(torch.cat([one * b, (one - b).abs()], dim=1)) for one in a]
+        scored: Floats = torch.stack(scores).squeeze(2).cpu().numpy()
+        return scored

@@ -1,0 +1,463 @@
+"""A merge and a head over vectors: fitted on one side, calibrated on another.
+
+A fitted cell: vectorizer, projection and scorer, from pictures to scores.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.bilinear import Bilinear, bilinear
+from tllboost.calibration import best_threshold, fit_calibration
+from tllboost.errors import DataError, UsageError
+from tllboost.heads import make_head
+from tllboost.heads.base import PairHead, Validation, head_score
+from tllboost.merges import Layer, MergeFunction, PairFeatures
+from tllboost.projections import NONE
+from tllboost.projections.base import Projection
+from tllboost.splits import PairSet
+from tllboost.vectorizing import Progress, vectorize_many
+
+if TYPE_CHECKING:
+    from tllboost.vectorizers import Vectorizer
+
+__all__ = [
+    "FittedCell",
+    "PairScorer",
+    "combined_score",
+    "cross_score",
+    "joint_score",
+    "vectors_of_cells",
+]
+
+
+class PairScorer:
+    """Score pairs of vectors: merge, head, calibration and threshold.
+
+    Parameters
+    ----------
+    merge : str or callable, default="dot"
+        See :func:`tllboost.merges.merge_pairs`.
+    head : str or estimator, default="logistic"
+        See :func:`tllboost.heads.make_head`.
+    seed : int, default=0
+    n_threads : int or None, default=None
+
+    Attributes
+    ----------
+    head_ : estimator
+        The fitted head.
+    calibration_ : Calibration
+        Curve from score to probability, fitted on validation.
+    threshold_ : float
+        Score at and above which a pair is called a match, chosen on validation.
+
+    Examples
+    --------
+    >>> from tllboost.splits import Protocol, make_splits, match_components
+    >>> rng = np.random.default_rng(0)
+    >>> vectors = np.tile(rng.normal(size=(40, 8)), (2, 1)).astype(np.float32)
+    >>> left, right = np.arange(40), np.arange(40, 80)
+    >>> component = match_components(80, left, right)
+    >>> (split,) = make_splits(
+    ...     left, right, np.ones(40), component, protocol=Protocol(n_others=3), seed=0
+    ... )
+    >>> scorer = PairScorer(head="cosine")
+    >>> train = scorer.features(vectors, split.train)
+    >>> validation = scorer.features(vectors, split.validation)
+    >>> _ = scorer.fit(train, split.train, validation, split.validation)
+    >>> bool(scorer.probability(scorer.score(validation)).max() > 0.9)
+    True
+    """
+
+    def __init__(
+        self,
+        merge: str | MergeFunction = "dot",
+        head: Any = "logistic",
+        *,
+        seed: int = 0,
+        n_threads: int | None = None,
+    ) -> None:
+        self.merge = merge
+        self.head = head
+        self.seed = seed
+        self.n_threads = n_threads
+
+    def features(
+        self,
+        vectors: NDArray[np.float32],
+        pairs: PairSet,
+        *,
+        frozen: NDArray[np.float32] | None = None,
+        joined: Sequence[Layer] | None = None,
+    ) -> PairFeatures:
+        """Return the lazy feature matrix of some pairs.
+
+        Where `vectors` are projected, `frozen` are those before, and `joined` the
+        layers of the network that was trained along, if one was.
+        """
+        return PairFeatures(
+            vectors,
+            pairs.left,
+            pairs.right,
+            self.merge,
+            frozen=frozen,
+            joined=joined,
+        )
+
+    def fit(
+        self,
+        features: PairFeatures,
+        train: PairSet,
+        validation_features: PairFeatures,
+        validation: PairSet,
+    ) -> PairScorer:
+        """Fit the head on `train`; calibrate and set the threshold on `validation`.
+
+        Raises
+        ------
+        DataError
+            If a side has one class only, or features or scores are not finite.
+        """
+        sides = (
+            ("training", train, features),
+            ("validation", validation, validation_features),
+        )
+        for name, side, rows in sides:
+            if not 0 < np.count_nonzero(side.label) < len(side):
+                msg = (
+                    f"the {name} side has matches only, or none: two classes are needed"
+                )
+                raise DataError(msg)
+            if not all(np.isfinite(block).all() for block in rows.blocks()):
+                msg = (
+                    f"the {name} side has features that are not finite numbers: the "
+                    "vectors of some pictures are not, or are far too large"
+                )
+                raise DataError(msg)
+        counted = validation.weight > 0
+        chooser = Validation(
+            validation_features.take(counted),
+            validation.label[counted],
+            validation.weight[counted],
+            validation.query[counted],
+        )
+        self.head_ = make_head(self.head, seed=self.seed, n_threads=self.n_threads)
+        _fit_head(self.head_, features, train, chooser)
+        score = self.score(chooser.features)
+        self.calibration_ = fit_calibration(score, chooser.label, chooser.weight)
+        self.threshold_ = best_threshold(score, chooser.label, chooser.weight)
+        return self
+
+    def score(self, features: PairFeatures) -> NDArray[np.float64]:
+        """Return the head's score of each pair: (n_pairs,) float64.
+
+        Raises
+        ------
+        DataError
+            If a score is not a finite number.
+        """
+        score = head_score(self.head_, features)
+        if not np.isfinite(score).all():
+            n_bad = int((~np.isfinite(score)).sum())
+            msg = f"head {self.head!r} gave {n_bad} scores that are not finite numbers"
+            raise DataError(msg)
+        return score
+
+    def probability(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the calibrated probability of a match: (n_pairs,) in [0, 1].
+
+        Of a match among as many matches as non-matches, as on the validation side.
+        """
+        return self.calibration_.probability(score)
+
+
+def _fit_head(
+    head: Any, features: PairFeatures, train: PairSet, validation: Validation
+) -> None:
+    """Fit any head with what its ``fit`` takes.
+
+    A head of somebody else's gets the features and labels as they are, so that it runs
+    at its own defaults; a ranker also gets the lists.
+    """
+    if isinstance(head, PairHead):
+        head.fit(
+            features,
+            train.label,
+            sample_weight=train.weight,
+            query=train.query,
+            validation=validation,
+        )
+    elif "qid" in inspect.signature(head.fit).parameters:
+        head.fit(np.asarray(features), train.label, qid=train.query)
+    else:
+        head.fit(np.asarray(features), train.label)
+
+
+Indices = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedCell:
+    """One cell of the grid, fitted.
+
+    Parameters
+    ----------
+    vectorizer : Vectorizer
+    projection : Projection or None
+        Fitted; None leaves the vectors as they are.
+    scorer : PairScorer
+        Fitted on projected vectors, with its calibration and threshold.
+
+    Examples
+    --------
+    >>> from tllboost.heads.cosine import CosineHead
+    >>> scorer = PairScorer("dot", "cosine")
+    >>> scorer.head_ = CosineHead()
+    >>> cell = FittedCell(None, None, scorer)
+    >>> vectors = np.float32([[3, 4], [6, 8], [-4, 3]])
+    >>> cell.score(vectors, np.array([0, 0]), np.array([1, 2])).round(6).tolist()
+    [1.0, 0.0]
+    """
+
+    vectorizer: Vectorizer
+    projection: Projection | None
+    scorer: PairScorer
+
+    @property
+    def projection_spec(self) -> str:
+        """The projection as ``-p`` takes it."""
+        return NONE if self.projection is None else self.projection.spec
+
+    def features(self, vectors: Vectors, left: Indices, right: Indices) -> PairFeatures:
+        """Return the feature rows that the head sees.
+
+        Parameters
+        ----------
+        vectors : ndarray of shape (n_images, n_dims), float32
+            As the vectorizer gave them.
+        left, right : ndarray of shape (n_pairs,), int64
+            Rows of `vectors`; each row that occurs is projected once.
+
+        Raises
+        ------
+        UsageError
+            If the vectors are not as wide as those that the cell was fitted on.
+        """
+        features = self._features(vectors, left, right)
+        n_features = getattr(self.scorer.head_, "n_features_in_", features.shape[1])
+        if n_features != features.shape[1]:
+            msg = (
+                f"the head wants {n_features} features, pairs have "
+                f"{features.shape[1]}: give vectors as it was fitted on"
+            )
+            raise UsageError(msg)
+        return features
+
+    def _features(
+        self, vectors: Vectors, left: Indices, right: Indices
+    ) -> PairFeatures:
+        merge = self.scorer.merge
+        if self.projection is None:
+            return PairFeatures(vectors, left, right, merge)
+        n_dims = getattr(self.projection, "n_dims_in_", vectors.shape[1])
+        if n_dims != vectors.shape[1]:
+            msg = (
+                f"projection {self.projection_spec!r} wants vectors of {n_dims} "
+                f"numbers, these have {vectors.shape[1]}"
+            )
+            raise UsageError(msg)
+        rows, codes = np.unique(np.concatenate([left, right]), return_inverse=True)
+        frozen = vectors[rows]
+        n_pairs = len(left)
+        return PairFeatures(
+            self.projection.transform(frozen),
+            codes[:n_pairs],
+            codes[n_pairs:],
+            merge,
+            frozen=frozen,
+        )
+
+    def score(
+        self, vectors: Vectors, left: Indices, right: Indices
+    ) -> NDArray[np.float64]:
+        """Return the head's score of each pair: (n_pairs,) float64.
+
+        Raises
+        ------
+        DataError
+            If a score is not a finite number.
+        """
+        return self.scorer.score(self.features(vectors, left, right))
+
+    def project(self, vectors: Vectors) -> Vectors:
+        """Return the vectors that are merged: (n_images, n_components) float32."""
+        if self.projection is None:
+            return vectors
+        projected: Vectors = self.projection.transform(vectors)
+        return projected
+
+    def bilinear(self, n_dims: int) -> Bilinear | None:
+        """Return the score of two projected vectors as a product, if it is one.
+
+        Of vectors of `n_dims` numbers; a head of somebody else's is none.
+        """
+        form = getattr(self.scorer.head_, "linear_form", lambda: None)()
+        return bilinear(self.scorer.merge, form, n_dims=n_dims)
+
+    def cross_score(self, left: Vectors, right: Vectors) -> NDArray[np.floating]:
+        """Return the head's score of every left vector with every right one.
+
+        A linear head on ``dot``, ``cosdot``, ``l2`` or ``concat`` needs one matrix
+        product for all of them; any other makes a feature row a pair.
+
+        Parameters
+        ----------
+        left : ndarray of shape (n_left, n_dims), float32
+        right : ndarray of shape (n_right, n_dims), float32
+            As the vectorizer gave them.
+
+        Returns
+        -------
+        ndarray of shape (n_left, n_right)
+            float32 as the product gives it, float64 of feature rows.
+
+        Raises
+        ------
+        DataError
+            If a score is not a finite number.
+        """
+        projected = self.project(left)
+        product = self.bilinear(projected.shape[1])
+        if product is None:
+            vectors = np.concatenate([left, right])
+            first, second = np.indices((len(left), len(right))).reshape(2, -1)
+            score = self.score(vectors, first, second + len(left))
+            return score.reshape(len(left), len(right))
+        scores = product.scores(projected, self.project(right))
+        # Both ends tell of all between, without a mask of them.
+        if scores.size and not np.isfinite([scores.min(), scores.max()]).all():
+            msg = f"head {self.scorer.head!r} gave scores that are not finite numbers"
+            raise DataError(msg)
+        return scores
+
+    def log_odds(
+        self, vectors: Vectors, left: Indices, right: Indices
+    ) -> NDArray[np.float64]:
+        """Return the calibrated log-odds of a match: (n_pairs,) float64."""
+        return self.scorer.calibration_.log_odds(self.score(vectors, left, right))
+
+
+def combined_score(
+    cells: Sequence[FittedCell], scores: Sequence[NDArray[np.floating]]
+) -> NDArray[np.float64]:
+    """Return one score of each pair from those of several cells.
+
+    Several agree on the mean of their calibrated log-odds, which have one scale
+    whatever the heads; one alone keeps the score that its head gave.
+
+    Parameters
+    ----------
+    cells : sequence of FittedCell, length n_cells
+    scores : sequence of ndarray of shape (n_pairs,)
+        What :meth:`FittedCell.score` of each gave.
+
+    Returns
+    -------
+    ndarray of shape (n_pairs,), float64
+    """
+    pairs = list(zip(cells, scores, strict=True))
+    if len(pairs) == 1:
+        return np.asarray(pairs[0][1], dtype=np.float64)
+    calibrated = [cell.scorer.calibration_.log_odds(score) for cell, score in pairs]
+    return np.mean(calibrated, axis=0)
+
+
+def joint_score(
+    cells: Sequence[FittedCell],
+    vectors: Sequence[Vectors],
+    left: Indices,
+    right: Indices,
+) -> NDArray[np.float64]:
+    """Return the score of each pair by one cell, or by several together.
+
+    Parameters
+    ----------
+    cells : sequence of FittedCell, length n_cells
+    vectors : sequence of ndarray of shape (n_images, n_dims of the cell), float32
+        For each cell, what its vectorizer gave.
+    left, right : ndarray of shape (n_pairs,), int64
+
+    Returns
+    -------
+    ndarray of shape (n_pairs,), float64
+        See :func:`combined_score`.
+    """
+    scores = [
+        cell.score(block, left, right)
+        for cell, block in zip(cells, vectors, strict=True)
+    ]
+    return combined_score(cells, scores)
+
+
+def cross_score(
+    cells: Sequence[FittedCell], left: Sequence[Vectors], right: Sequence[Vectors]
+) -> NDArray[np.float64]:
+    """Return the score of every left picture with every right one, by all cells.
+
+    Parameters
+    ----------
+    cells : sequence of FittedCell, length n_cells
+    left, right : sequence of ndarray of shape (n_images, n_dims), float32
+        For each cell, what its vectorizer gave.
+
+    Returns
+    -------
+    ndarray of shape (n_left, n_right), float64
+        See :func:`combined_score`.
+    """
+    scores = [
+        cell.cross_score(a, b) for cell, a, b in zip(cells, left, right, strict=True)
+    ]
+    return combined_score(cells, scores)
+
+
+def vectors_of_cells(
+    cells: Sequence[FittedCell],
+    paths: Sequence[str | PathLike[str] | None],
+    *,
+    ids: Sequence[str],
+    store: str | PathLike[str] | None = None,
+    progress: Progress | None = None,
+    strict: bool = False,
+) -> tuple[list[Vectors], dict[int, str]]:
+    """Vectorize pictures for every cell, what cells share only once.
+
+    Parameters
+    ----------
+    cells : sequence of FittedCell, length n_cells
+    paths, ids, store, progress, strict
+        As in :func:`~tllboost.vectorizing.vectorize`.
+
+    Returns
+    -------
+    vectors : list of ndarray of shape (n_images, n_dims of the cell), float32
+    failures : dict of int to str
+        Index of each picture that any of them could not vectorize, and why.
+    """
+    vectorizers = [cell.vectorizer for cell in cells]
+    results = vectorize_many(
+        vectorizers, paths, ids=ids, store=store, progress=progress, strict=strict
+    )
+    failures: dict[int, str] = {}
+    for result in results:
+        failures = result.failures | failures
+    return [result.vectors for result in results], dict(sorted(failures.items()))

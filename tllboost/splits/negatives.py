@@ -1,0 +1,290 @@
+"""The non-matches of a side: drawn inside it, never from the query's component.
+
+Hard negatives: the wrong candidates that look most like the query.
+
+Most drawn non-matches are told from a match at a glance, and teach little. Those that
+lie nearest the query are the ones that a ranking gets wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.errors import DataError, UsageError
+from tllboost.splits.sides import Integers, PairSet, Protocol, SplitTable
+
+__all__ = ["draw_others", "harden", "match_lists", "ranking_pairs", "training_pairs"]
+
+
+def training_pairs(
+    table: SplitTable,
+    rows: Integers,
+    name: str,
+    protocol: Protocol,
+    rng: np.random.Generator,
+) -> PairSet:
+    """Give each match its drawn non-matches, besides those of the table."""
+    if protocol.n_negatives == 0:
+        rows = rows[np.argsort(table.left[rows], kind="stable")]
+        return _pair_set(table, rows, query=table.left[rows], weight=np.ones(len(rows)))
+    matches = rows[table.label[rows] == 1]
+    drawn = match_lists(table, matches, protocol.n_negatives, name, rng)
+    others = rows[table.label[rows] == 0]
+    # The table's own non-matches form a list a left image, for ranking heads.
+    others = others[np.argsort(table.left[others], kind="stable")]
+    lists, weight = table.left[others], np.ones(len(others))
+    return drawn + _pair_set(table, others, query=lists, weight=weight)
+
+
+def ranking_pairs(
+    table: SplitTable,
+    rows: Integers,
+    name: str,
+    protocol: Protocol,
+    rng: np.random.Generator,
+) -> PairSet:
+    """Make the ranking lists and the weights of a validation or test side."""
+    if table.query is not None and table.has_non_matches:
+        lists = np.unique(table.query[rows], return_inverse=True)[1]
+        return _pair_set(table, rows, query=lists, weight=np.ones(len(rows)))
+    matches = rows[table.label[rows] == 1]
+    drawn = match_lists(table, matches, protocol.n_others, name, rng)
+    if not (table.label[rows] == 0).any():
+        return drawn
+    none = np.full(len(rows), -1, dtype=np.int64)
+    given = _pair_set(table, rows, query=none, weight=np.ones(len(rows)))
+    return replace(drawn, weight=np.zeros(len(drawn))) + given
+
+
+def match_lists(
+    table: SplitTable,
+    matches: Integers,
+    n_others: int,
+    name: str,
+    rng: np.random.Generator,
+) -> PairSet:
+    """Return a list a match: the match first, then others drawn from the side."""
+    left, right = table.left[matches], table.right[matches]
+    pool = np.unique(right)
+    others = draw_others(
+        table.component[left], pool, table.component[pool], n_others, rng
+    )
+    counts = (others >= 0).sum(axis=1)
+    if not counts.all():
+        msg = (
+            f"the {name} side has {len(matches)} matches in one component: there is "
+            "nothing to rank them against; give more pairs, or other fractions or folds"
+        )
+        raise DataError(msg)
+    columns = np.column_stack([right, others])
+    kept = columns >= 0
+    label = np.zeros(columns.shape, dtype=np.int8)
+    label[:, 0] = 1
+    weight = np.repeat(1.0 / counts[:, None], columns.shape[1], axis=1)
+    weight[:, 0] = 1.0
+    query = np.repeat(np.arange(len(matches))[:, None], columns.shape[1], axis=1)
+    lefts = np.repeat(left[:, None], columns.shape[1], axis=1)
+    return PairSet(
+        left=lefts[kept],
+        right=columns[kept],
+        label=label[kept],
+        query=query[kept],
+        weight=weight[kept],
+        component=table.component[lefts[kept]],
+    )
+
+
+def _pair_set(
+    table: SplitTable, rows: Integers, *, query: Integers, weight: NDArray[np.float64]
+) -> PairSet:
+    left = table.left[rows]
+    component = table.component[left]
+    return PairSet(left, table.right[rows], table.label[rows], query, weight, component)
+
+
+def draw_others(
+    component: Integers,
+    pool: Integers,
+    pool_component: Integers,
+    n_others: int,
+    rng: np.random.Generator,
+) -> Integers:
+    """Draw, for each query, distinct images of other components.
+
+    Parameters
+    ----------
+    component : ndarray of shape (n_queries,), int64
+        The query's component.
+    pool : ndarray of shape (n_pool,), int64
+        Distinct images to draw from.
+    pool_component : ndarray of shape (n_pool,), int64
+        Their components.
+    n_others : int
+        How many to draw; fewer where the pool has fewer.
+
+    Returns
+    -------
+    ndarray of shape (n_queries, n_others), int64
+        Images, -1 where the pool was too small, always behind.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> pool = np.array([10, 11, 12])
+    >>> drawn = draw_others(np.array([0]), pool, np.array([0, 1, 2]), 2, rng)
+    >>> sorted(drawn[0].tolist())
+    [11, 12]
+    """
+    own = np.bincount(pool_component, minlength=component.max(initial=0) + 1)[component]
+    few = len(pool) - own < 4 * n_others
+    others = np.full((len(component), n_others), -1, dtype=np.int64)
+    for i in np.flatnonzero(few):
+        fit = pool[pool_component != component[i]]
+        drawn = rng.permutation(fit)[:n_others]
+        others[i, : len(drawn)] = drawn
+    many = np.flatnonzero(~few)
+    others[many] = pool[_rejection(component[many], pool_component, n_others, rng)]
+    return others
+
+
+def _rejection(
+    component: Integers,
+    pool_component: Integers,
+    n_others: int,
+    rng: np.random.Generator,
+) -> Integers:
+    """Draw positions in a large pool; redraw repeats and the query's component."""
+    drawn = rng.integers(len(pool_component), size=(len(component), n_others))
+    while True:
+        bad = pool_component[drawn] == component[:, None]
+        order = np.argsort(drawn, axis=1, kind="stable")
+        ranked = np.take_along_axis(drawn, order, axis=1)
+        repeat = np.zeros_like(bad)
+        repeated = np.concatenate(
+            [np.zeros((len(drawn), 1), bool), ranked[:, 1:] == ranked[:, :-1]], axis=1
+        )
+        np.put_along_axis(repeat, order, repeated, axis=1)
+        bad |= repeat
+        if not bad.any():
+            return drawn
+        drawn[bad] = rng.integers(len(pool_component), size=int(bad.sum()))
+
+
+_BLOCK_BYTES = 64 * 2**20
+
+Floats = NDArray[np.float32]
+
+
+def harden(train: PairSet, vectors: Floats, n_hard: int) -> PairSet:
+    """Replace some drawn non-matches of each match by the nearest wrong candidates.
+
+    Candidates are the right images of the training matches, and wrong are those of
+    other components than the query's. Nearest is by the cosine of `vectors`. What was
+    drawn fills the rest of each list, which keeps its length and its weights. Pairs
+    that are in no list, and lists without a match, such as the table's own
+    non-matches, stay as they are.
+
+    Parameters
+    ----------
+    train : PairSet
+        The training side, as :func:`~tllboost.splits.make_splits` made it.
+    vectors : ndarray of shape (n_images, n_dims), float32
+        Rows of images that are not in `train` are never looked at.
+    n_hard : int
+        Non-matches of each list that are replaced; all of them where it has fewer.
+
+    Returns
+    -------
+    PairSet
+        The same pairs but for right images of non-matches, the nearest first.
+
+    Raises
+    ------
+    UsageError
+        If `n_hard` is negative.
+
+    Examples
+    --------
+    >>> from tllboost.splits import Protocol, match_components, training_sides
+    >>> left, right = np.arange(20), np.arange(20, 40)
+    >>> train, _ = training_sides(
+    ...     left,
+    ...     right,
+    ...     np.ones(20),
+    ...     match_components(40, left, right),
+    ...     protocol=Protocol(n_negatives=3),
+    ...     seed=0,
+    ... )
+    >>> angle = np.tile(np.arange(20), 2)  # number 4 lies between 3 and 5
+    >>> vectors = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
+    >>> hard = harden(train, vectors, 1)
+    >>> np.array_equal(hard.left, train.left), np.array_equal(hard.label, train.label)
+    (True, True)
+    """
+    if n_hard < 0:
+        msg = f"n_hard={n_hard} must be 0 or more"
+        raise UsageError(msg)
+    lists = _drawn_lists(train)
+    if n_hard == 0 or not lists:
+        return train
+    is_match = train.label == 1
+    pool, first = np.unique(train.right[is_match], return_index=True)
+    of_pool = train.component[is_match][first]
+    heads = np.array([rows[0] for rows in lists])
+    right = train.right.copy()
+    for block, nearest in _nearest(
+        vectors, train.left[heads], train.component[heads], pool, of_pool, n_hard
+    ):
+        for rows, candidates in zip(lists[block], nearest, strict=True):
+            hard = candidates[candidates >= 0][: len(rows)]
+            drawn = right[rows]
+            rest = drawn[~np.isin(drawn, hard)]
+            right[rows] = np.append(hard, rest)[: len(rows)]
+    return replace(train, right=right)
+
+
+def _drawn_lists(train: PairSet) -> list[Integers]:
+    """Return the rows of the non-matches of each list that has a match."""
+    others = np.flatnonzero((train.label == 0) & (train.query >= 0))
+    others = others[np.isin(train.query[others], train.query[train.label == 1])]
+    others = others[np.argsort(train.query[others], kind="stable")]
+    starts = np.flatnonzero(np.diff(train.query[others])) + 1
+    return np.split(others, starts) if len(others) else []
+
+
+def _nearest(
+    vectors: Floats,
+    left: Integers,
+    component: Integers,
+    pool: Integers,
+    of_pool: Integers,
+    n_hard: int,
+) -> Iterator[tuple[slice, Integers]]:
+    """Yield the nearest images of other components, for a block of queries at a time.
+
+    (n_queries, n_hard) images, the nearest first, -1 where there are no more.
+    """
+    candidates = _unit(vectors[pool])
+    n_hard = min(n_hard, len(pool))
+    step = max(1, _BLOCK_BYTES // (4 * len(pool)))
+    for start in range(0, len(left), step):
+        block = slice(start, start + step)
+        cosine = _unit(vectors[left[block]]) @ candidates.T
+        cosine[component[block, None] == of_pool] = -np.inf
+        order = np.argpartition(-cosine, n_hard - 1, axis=1)[:, :n_hard]
+        order.sort(axis=1)  # of equally near ones, the first
+        value = np.take_along_axis(cosine, order, axis=1)
+        ranked = np.argsort(-value, axis=1, kind="stable")
+        order = np.take_along_axis(order, ranked, axis=1)
+        value = np.take_along_axis(value, ranked, axis=1)
+        yield block, np.where(np.isfinite(value), pool[order], -1)
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Scale each row to length 1, a zero row staying zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32, copy=False)

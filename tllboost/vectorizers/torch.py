@@ -1,0 +1,524 @@
+"""What vectorizers with a network of torch share: which library runs it, and where.
+
+Run a PyTorch network on batches of NumPy arrays, in float32, wherever it is.
+
+The last feature map of a PyTorch network, whatever shape it has inside.
+
+Export a network of torch for ONNX Runtime, and check that it gives the same.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+import platform
+import sys
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from tllboost.errors import DataError, UsageError
+from tllboost.vectorizers.base import is_on, loaded
+from tllboost.vectorizers.exported import (
+    ExportedNetwork,
+    describe,
+    find_exported,
+    keep_network,
+    keep_record,
+    read_record,
+)
+from tllboost.vectorizers.network import NetworkVectorizer, cell_means
+from tllboost.vectorizers.weights import first_line
+
+__all__ = [
+    "PRECISIONS",
+    "TorchVectorizer",
+    "choose_device",
+    "clip_maps",
+    "disagreement",
+    "exported",
+    "is_for_cpu",
+    "on_device",
+    "probe",
+    "run",
+    "tap",
+    "timm_maps",
+]
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+_TOLERANCE = 1e-4
+# What a driver leaves where torch could find a GPU; asking torch itself takes seconds.
+_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+
+
+class TorchVectorizer(NetworkVectorizer):
+    """Vectors by a network that torch builds.
+
+    On a CPU, where a folder to keep networks in is known, it is exported once and run
+    by ONNX Runtime; vectors agree within 1e-4 of their length, which is checked before.
+    ``TLLBOOST_TORCH=1`` leaves everything to torch.
+    """
+
+    device: str = "auto"
+    precision: str = "float32"
+
+    @property
+    @abstractmethod
+    def _network(self) -> Any:
+        """The network, on its device."""
+
+    def keep_networks_in(self, folder: str | Path) -> None:
+        """Say where exported networks are kept: without it there are none."""
+        if self.__dict__.get("_folder") != Path(folder):
+            self.__dict__.pop("_exported", None)
+            self.__dict__["_folder"] = Path(folder)
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Return what the network makes of prepared pictures, as it is."""
+        run = self._exported or self._run_torch
+        return self._pooled(run(batch))
+
+    @loaded
+    def _exported(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Return what runs the network in place of torch, if anything may."""
+        folder = self.__dict__.get("_folder")
+        if folder is None or is_on("TLLBOOST_TORCH") or self.precision != "float32":
+            return None
+        if not is_for_cpu(self.device):
+            return None
+        found = find_exported(folder, self.fingerprint)
+        if found is not None:
+            return found._network
+        if read_record(folder, self.fingerprint) is not None:  # can't be exported
+            return None
+        with suppress(DataError):  # nowhere to keep it
+            return self._export(folder)
+        return None
+
+    def _export(self, folder: Path) -> ExportedNetwork | None:
+        """Export the network; None where it can't be, or gives something else."""
+        size = self.preprocessing.size
+        batch = probe(size)
+        expected = self._run_torch(batch)
+        file, network = None, None
+        try:
+            file = keep_network(folder, exported(self._network, size, self._output))
+            network = ExportedNetwork(file, what=self.name)
+            apart = disagreement(expected, network(batch))
+            why = f"its vectors are {apart:g} of their length from torch's"
+        except DataError:
+            raise
+        except Exception as error:
+            why, apart = first_line(error), float("inf")
+        if apart > _TOLERANCE:
+            if file is not None:
+                file.unlink(missing_ok=True)
+            file, network = None, None
+            _tell(f"{self.name}: can't be run by ONNX Runtime ({why}); torch runs it")
+        n_dims = self._pooled(expected).shape[1] * len(self.views)
+        record = describe(self, network=file, n_dims=n_dims, why=why)
+        keep_record(folder, record)
+        if network is not None:
+            self.__dict__.pop("_network", None)  # its memory
+        return network
+
+    def _run_torch(self, batch: np.ndarray) -> np.ndarray:
+
+        if self.precision not in PRECISIONS:
+            legal = ", ".join(PRECISIONS)
+            msg = f"{self.name}: precision={self.precision!r} must be one of {legal}"
+            raise UsageError(msg)
+        return run(self._network, batch, self._output, precision=self.precision)
+
+    def _output(self, output: Any) -> Any:
+        """Return what is taken of the network's output: its maps or their means."""
+        return output if self.cells is not None else mean_over_positions(output)
+
+    def _pooled(self, output: np.ndarray) -> np.ndarray:
+        if self.cells is None:
+            return output
+        return cell_means(output, self.cells, what=self.name)
+
+
+def is_for_cpu(device: str) -> bool:
+    """Tell whether a device means the CPU here, asking torch only if it must be."""
+    if device == "cpu" or (device == "auto" and not _may_have_gpu()):
+        return True
+
+    return bool(choose_device(device).type == "cpu")
+
+
+def _may_have_gpu() -> bool:
+    if sys.platform == "win32":
+        root = os.environ.get("SYSTEMROOT", "C:\\Windows")
+        return Path(root, "System32", "nvcuda.dll").exists()
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    return any(Path(one).exists() for one in _DRIVERS)
+
+
+def _tell(line: str) -> None:
+    logging.getLogger("tllboost").warning("%s", line)
+
+
+def choose_device(device: str) -> Any:
+    """Return the ``torch.device`` for ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such device here.
+    """
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if device == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    here = {"cpu": True, "cuda": cuda, "mps": mps}
+    if not here.get(device.split(":")[0], False):
+        legal = ", ".join(["auto", *(name for name, there in here.items() if there)])
+        msg = f"device {device!r} is not to be had here; choose one of {legal}"
+        raise UsageError(msg)
+    return torch.device(device)
+
+
+def on_device(network: Any, device: str) -> Any:
+    """Return `network` ready to be run: in evaluation mode, frozen, moved."""
+    import torch
+
+    network.eval().requires_grad_(False)
+    # On a CPU convolutions run at twice the speed of the default layout (40 to 22).
+    return network.to(choose_device(device), memory_format=torch.channels_last)
+
+
+def run(
+    network: Any,
+    batch: np.ndarray,
+    then: Callable[[Any], Any],
+    *,
+    precision: str = "float32",
+) -> np.ndarray:
+    """Return what a network makes of pictures.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        On one device, in evaluation mode.
+    batch : ndarray of shape (n_images, 3, height, width), float32
+    then : callable
+        What is done to its output, on the device.
+    precision : {"float32", "bfloat16", "float16"}, default="float32"
+        Of what torch may do in less than float32.
+
+    Returns
+    -------
+    ndarray of shape (n_images, ...), float32
+    """
+    import torch
+
+    device = next(network.parameters()).device
+    less = torch.autocast(
+        device.type, getattr(torch, precision), enabled=precision != "float32"
+    )
+    # TF32 keeps 10 bits of mantissa: vectors would depend on the machine.
+    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False), less:
+        pixels = torch.from_numpy(batch)
+        if device.type == "cuda":  # from there it is copied beside other work
+            pixels = pixels.pin_memory()
+        pixels = pixels.to(device, non_blocking=True, memory_format=torch.channels_last)
+        output: np.ndarray = then(network(pixels)).float().cpu().numpy()
+    return output
+
+
+def mean_over_positions(output: Any) -> Any:
+    """Return maps and token sequences averaged over positions, vectors as they are."""
+    if output.ndim == 4:
+        return output.mean(dim=(2, 3))
+    return output.mean(dim=1) if output.ndim == 3 else output
+
+
+def tap(network: Any, layer: str) -> Any:
+    """Return a network that runs `network` and returns the output of an inner layer.
+
+    Raises
+    ------
+    AttributeError
+        If there is no such layer.
+    """
+    import torch
+
+    class Tapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+            self.caught: Any = None
+            network.get_submodule(layer).register_forward_hook(self.catch)
+
+        def catch(self, module: Any, inputs: Any, output: Any) -> None:
+            self.caught = output
+
+        def forward(self, pixels: Any) -> Any:
+            self.network(pixels)
+            caught, self.caught = self.caught, None
+            return caught
+
+    return Tapped()
+
+
+def timm_maps(network: Any, layer: str | None, *, what: str) -> Any:
+    """Return a module from pixels to maps (n_images, n_channels, n_rows, n_columns).
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Of timm.
+    layer : str or None
+        Name of the inner module whose output is taken; by default what the network
+        has before it pools.
+    what : str
+        Whose network it is, for messages.
+
+    Raises
+    ------
+    AttributeError
+        If there is no such layer.
+    """
+    source = _method(network, "forward_features") if layer is None else None
+    grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
+    return _to_maps(
+        source or tap(network, str(layer)),
+        n_before=getattr(network, "num_prefix_tokens", 0),
+        grid=tuple(grid) if grid else None,
+        channels_last=getattr(network, "output_fmt", "NCHW") == "NHWC",
+        what=what,
+    )
+
+
+def clip_maps(visual: Any, *, what: str) -> Any:
+    """Return a module from pixels to the last maps of an open_clip image tower.
+
+    Of a ResNet these are the last stage's, before attention pools them; of a vision
+    transformer the patches after the last block and its normalisation, before they are
+    projected. The class token is left out.
+
+    Raises
+    ------
+    UsageError
+        If the tower is of another kind.
+    """
+    if hasattr(visual, "trunk"):
+        return timm_maps(visual.trunk, None, what=what)
+    if hasattr(visual, "layer4"):
+        return tap(visual, "layer4")
+    if not hasattr(visual, "transformer") or not hasattr(visual, "grid_size"):
+        msg = f"{what}: a {type(visual).__name__} has no feature map that is known here"
+        raise UsageError(msg)
+    # With a pooling by attention, the normalisation belongs to what it pools.
+    pools_itself = getattr(visual, "attn_pool", None) is not None
+    return _to_maps(
+        tap(visual, "transformer"),
+        then=None if pools_itself else visual.ln_post,
+        n_before=1,
+        grid=tuple(visual.grid_size),
+        what=what,
+    )
+
+
+def _to_maps(
+    source: Any,
+    *,
+    n_before: int,
+    grid: tuple[int, ...] | None,
+    what: str,
+    channels_last: bool = False,
+    then: Any = None,
+) -> Any:
+    """Return a module that brings what `source` gives to the shape of maps.
+
+    Parameters
+    ----------
+    source, then : torch.nn.Module
+        Run one after the other; `then` may be missing.
+    n_before : int
+        Tokens in front of those of the patches: the class token and registers.
+    grid : tuple of 2 ints, optional
+        How many patches lie below and beside each other; square if not known.
+    channels_last : bool
+        Whether maps of four axes have their channels in the last.
+    """
+    import torch
+
+    class Maps(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.source, self.then = source, then
+
+        def forward(self, pixels: Any) -> Any:
+            output = self.source(pixels)
+            if self.then is not None:
+                output = self.then(output)
+            n_axes = getattr(output, "ndim", None)
+            if n_axes == 3:
+                patches = output[:, n_before:].transpose(1, 2)
+                shape = _patch_grid(patches.shape[2], grid, what)
+                return patches.unflatten(2, shape)
+            if n_axes != 4:
+                found = f"{n_axes} axes" if n_axes else "several parts"
+                msg = (
+                    f"{what}: its features have {found} and are no map; take the kind "
+                    "without -grid, or another ?layer=NAME"
+                )
+                raise UsageError(msg)
+            return output.permute(0, 3, 1, 2) if channels_last else output
+
+    return Maps()
+
+
+def _patch_grid(
+    n_patches: int, grid: tuple[int, ...] | None, what: str
+) -> tuple[int, int]:
+    if grid is not None and math.prod(grid) == n_patches:
+        return grid[0], grid[1]
+    side = math.isqrt(n_patches)
+    if side * side != n_patches:
+        msg = f"{what}: its {n_patches} patches lie on no grid that is known"
+        raise UsageError(msg)
+    return side, side
+
+
+def _method(network: Any, name: str) -> Any:
+    """Return a module that calls a method of `network` in place of its forward."""
+    import torch
+
+    class Method(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, pixels: Any) -> Any:
+            return getattr(self.network, name)(pixels)
+
+    return Method()
+
+
+_LARGEST = 1_800_000_000  # bytes of weights: a file of ONNX holds 2 GiB
+_N_PROBES = 3  # not the two that it is exported with: the number must be free
+
+
+class TooLargeError(ValueError):
+    """The network is larger than a file of ONNX may be."""
+
+
+def exported(network: Any, size: tuple[int, int], then: Callable[[Any], Any]) -> bytes:
+    """Return a network as ONNX, from ``pixels`` to ``output``.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        On the CPU, in evaluation mode.
+    size : (int, int)
+        Height and width of its input.
+    then : callable
+        What is done to its output, as part of the network.
+
+    Raises
+    ------
+    Exception
+        Any kind, where it holds what can't be exported.
+    """
+    import torch
+
+    n_bytes = sum(one.numel() * one.element_size() for one in network.parameters())
+    if n_bytes > _LARGEST:
+        msg = f"its weights take {n_bytes:,} bytes"
+        raise TooLargeError(msg)
+    with TemporaryDirectory() as folder, torch.no_grad(), _quiet(), _plain_attention():
+        file = Path(folder, "network.onnx")
+        torch.onnx.export(
+            _followed_by(network, then),
+            (torch.zeros(2, 3, *size),),
+            file,
+            input_names=["pixels"],
+            output_names=["output"],
+            dynamic_axes={"pixels": {0: "n"}, "output": {0: "n"}},
+            dynamo=False,  # the other exporter needs a library more
+        )
+        return file.read_bytes()
+
+
+def probe(size: tuple[int, int]) -> np.ndarray:
+    """Return the pictures that both must see alike: noise, always the same.
+
+    Returns
+    -------
+    ndarray of shape (3, 3, height, width), float32
+    """
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(_N_PROBES, 3, *size)).astype(np.float32)
+
+
+def disagreement(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the largest distance of two outputs of a picture, relative to its length.
+
+    Infinite where they have different shapes or are not finite.
+
+    Examples
+    --------
+    >>> disagreement(np.float32([[3, 4]]), np.float32([[3, 4.05]]))
+    0.01
+    """
+    if one.shape != other.shape or not np.isfinite(one).all():
+        return float("inf")
+    rows, others = (each.reshape(len(each), -1) for each in (one, other))
+    lengths = np.linalg.norm(rows, axis=1)
+    apart = np.linalg.norm(rows - others, axis=1)
+    worst = np.max(apart / np.where(lengths > 0, lengths, 1))
+    return float(f"{worst:.3g}") if np.isfinite(worst) else float("inf")
+
+
+def _followed_by(network: Any, then: Callable[[Any], Any]) -> Any:
+    import torch
+
+    class Followed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, pixels: Any) -> Any:
+            return then(self.network(pixels))
+
+    return Followed().eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from printing graphs that it can't export, and from warning."""
+    with (
+        warnings.catch_warnings(),
+        redirect_stdout(io.StringIO()),
+        redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Let attention be made of operators that ONNX has, not of one of torch's own."""
+    import torch
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
