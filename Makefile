@@ -58,8 +58,8 @@ docs: $(STAMP) ## Write docs/commands.md and the outputs that the guides show
 	$(BIN)/python benchmarks/scale_out_page.py
 	$(BIN)/python benchmarks/guide_outputs.py
 
-clean: ## Remove .venv, caches and the demo's cells and pictures
-	rm -rf $(VENV) build dist *.egg-info results/demo-pictures
+clean: ## Remove .venv, caches and the demo's cells and images
+	rm -rf $(VENV) build dist *.egg-info results/demo-images
 	rm -rf $(addprefix results/demo/,cells scores projections sides best.tllb)
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
-"""How long the first word takes: help, and the score of two new pictures.
+"""How long the first word takes: help, and the score of two new images.
 
 Everything is a process of its own, from start to end. The network of the bundle was
-exported before, as it is when the pictures that a head learns from are vectorized.
+exported before, as it is when the images that a head learns from are vectorized.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def output(*command: str | Path) -> str:
     return done.stdout
 
 
-def make_bundle(folder: Path, weights: Path, pictures: list[Path]) -> tuple[Path, Path]:
-    """Fit XGBoost on pairs of pictures; return the bundle and the trees alone."""
+def make_bundle(folder: Path, weights: Path, images: list[Path]) -> tuple[Path, Path]:
+    """Fit XGBoost on pairs of images; return the bundle and the trees alone."""
     from tllboost.bundle import save_bundle
     from tllboost.calibration import Calibration
     from tllboost.classifier import ensemble
@@ -63,8 +63,8 @@ def make_bundle(folder: Path, weights: Path, pictures: list[Path]) -> tuple[Path
     from tllboost.vectorizing import vectorize
 
     vectorizer = make_vectorizer(f"timm:mobilenetv2_100@{weights}")
-    vectors = vectorize(vectorizer, pictures, store=folder / "store").vectors
-    left, right = np.array(list(combinations(range(len(pictures)), 2))).T
+    vectors = vectorize(vectorizer, images, store=folder / "store").vectors
+    left, right = np.array(list(combinations(range(len(images)), 2))).T
     features = PairFeatures(vectors, left, right, "dot")
     scorer = PairScorer("dot", "xgboost")
     head = XGBoostHead(start="none", n_estimators=100)
@@ -119,13 +119,13 @@ def main() -> None:
     if not weights.is_file():
         print(f"no {weights}: scores are not measured", file=sys.stderr)
         return
-    pictures = sorted((SHARED / "data" / "ukbench").glob("*.jpg"))
+    images = sorted((SHARED / "data" / "ukbench").glob("*.jpg"))
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        bundle, trees = make_bundle(folder, weights, pictures[:-2])
+        bundle, trees = make_bundle(folder, weights, images[:-2])
         plain = folder / "plain.py"
         plain.write_text(PLAIN)
-        new = pictures[-2:]
+        new = images[-2:]
         stores = new_stores(folder, said.runs + 1)
 
         def ours() -> str:
@@ -145,7 +145,7 @@ def main() -> None:
             ours,
             peer,
             bar=2,
-            what="`tllboost score` of two new pictures, MobileNetV2 + XGBoost",
+            what="`tllboost score` of two new images, MobileNetV2 + XGBoost",
             profile="of the time that imports take (-X importtime), six tenths go to "
             "SciPy, pandas and scikit-learn, which XGBoost and the bases of our "
             "estimators bring",
@@ -157,7 +157,7 @@ def main() -> None:
             again,
             at_most=None,
             runs=said.runs,
-            what="`tllboost score` of two pictures whose vectors the store has",
+            what="`tllboost score` of two images whose vectors the store has",
             folder=said.folder,
         )
 

@@ -26,14 +26,14 @@ def costs(work: Callable[[], Any]) -> list[float]:
 
 
 def vectorizing(folder: Path, sizes: Sequence[int]) -> list[list[float]]:
-    """Vectorize pictures without a store: decoding and descriptors, nothing reused."""
+    """Vectorize images without a store: decoding and descriptors, nothing reused."""
     from tllboost import make_vectorizer, vectorize
     from tllboost.demo import make_scenes
 
-    pairs = make_scenes(folder / "pictures", n_scenes=max(sizes) // 3 + 1, n_views=3)
-    pictures = sorted(pairs.parent.glob("*.jpg"))
+    pairs = make_scenes(folder / "images", n_scenes=max(sizes) // 3 + 1, n_views=3)
+    images = sorted(pairs.parent.glob("*.jpg"))
     vectorizer = make_vectorizer("classic")
-    return [[n, *costs(lambda n=n: vectorize(vectorizer, pictures[:n]))] for n in sizes]
+    return [[n, *costs(lambda n=n: vectorize(vectorizer, images[:n]))] for n in sizes]
 
 
 def grid(
@@ -95,9 +95,9 @@ def main() -> None:
         grid(folder, [40], 16, HEADS)
         curve(
             "costs-vectorize",
-            ("pictures", *COLUMNS),
+            ("images", *COLUMNS),
             vectorizing(folder, scaled(3 if small else 60)),
-            what="Vectorizing pictures with `classic`, cold",
+            what="Vectorizing images with `classic`, cold",
             folder=said.folder,
         )
         curve(

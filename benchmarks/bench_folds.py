@@ -24,8 +24,8 @@ from tllboost.splits import Protocol
 
 FOLDS = 10
 BAR = 1 / 6
-KFOLD = Protocol("kfold", n_folds=FOLDS, n_negatives=0, n_others=1)
-HOLDOUT = Protocol("holdout", n_negatives=0, n_others=1)
+KFOLD = Protocol("kfold", n_folds=FOLDS, n_negatives=0, n_distractors=1)
+HOLDOUT = Protocol("holdout", n_negatives=0, n_distractors=1)
 MERGE = ("l1",)
 ROOM = 0.1
 
@@ -43,7 +43,7 @@ def command(folder: Path, spec: str, protocol: str) -> Figures:
         words: list[str | Path] = [
             *(sys.executable, "-m", "tllboost", "grid", folder / "pairs.csv"),
             *("-v", spec, "--protocol", protocol, "--folds", str(FOLDS)),
-            *("--negatives", "0", "--others", "1", "--metric", "roc_auc"),
+            *("--negatives", "0", "--distractors", "1", "--metric", "roc_auc"),
             *("--out", out / "run", "--store", out / "store", "-q", "--no-report"),
         ]
         for merge in MERGE:

@@ -25,7 +25,7 @@ from tllboost.splits import Protocol
 MERGES = ("cosdot", "l1", "l2")
 HEADS = ("naive-bayes", "linear-svm", "xgboost", "random-forest")
 # Not one pair is drawn beside those of the table, but for the ranking.
-GIVEN = Protocol("given", n_negatives=0, n_others=1)
+GIVEN = Protocol("given", n_negatives=0, n_distractors=1)
 LESS = 0.01  # of AUC that may be luck, on 1,243 test pairs
 
 WHY_LOWER = (

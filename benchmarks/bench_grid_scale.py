@@ -1,6 +1,6 @@
 """Time and memory of the grid at 1, 4 and 16 times the pairs of the Holidays shape.
 
-2,048 columns, one merge, four classifiers, the same groups with more pictures each. At
+2,048 columns, one merge, four classifiers, the same groups with more images each. At
 16 times the pairs, 66,304, peak memory is held against a third of a notebook's, all
 processes summed. The notebook stops each fit after two trees or iterations: its memory
 is at its peak before, and the rest would take half an hour. Ours runs to the end.
@@ -19,7 +19,7 @@ from bench_grid import HEADS, grid, notebook
 from holidays_shape import make_shape, make_vectors, write_table, write_vectors
 
 MERGE = ("l1",)
-# How many times the pairs, and the pictures of a group that make so many.
+# How many times the pairs, and the images of a group that make so many.
 GROUPS = {1: (2, 3, 4), 4: (4, 5, 6, 7), 16: (9, 10, 11, 12)}
 
 

@@ -1,4 +1,4 @@
-"""The network inside the package: pictures a second, and how long it takes to load.
+"""The network inside the package: images a second, and how long it takes to load.
 
 From JPEG files to vectors in the store, and from a process that has only just imported
 numpy and Pillow to the first vector.
@@ -16,7 +16,7 @@ from bench_vectorize import Ours
 
 from tllboost.demo import make_scenes
 
-A_SECOND = 150  # pictures, at least
+A_SECOND = 150  # images, at least
 TO_LOAD = 0.3  # seconds, at most
 
 # Says that it is there, waits for a word, loads, says so again.
@@ -27,11 +27,11 @@ import numpy
 import PIL.Image
 
 print("here", flush=True)
-picture = sys.stdin.readline().strip()
+image = sys.stdin.readline().strip()
 
 from tllboost.vectorizers import make_vectorizer
 
-vectors = make_vectorizer("pocket").transform([picture])
+vectors = make_vectorizer("pocket").transform([image])
 assert vectors.shape[0] == 1
 assert "torch" not in sys.modules
 print("loaded", flush=True)
@@ -39,7 +39,7 @@ print("loaded", flush=True)
 
 
 class Waiting:
-    """A process that waits for a picture to load the network for."""
+    """A process that waits for an image to load the network for."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -50,9 +50,9 @@ class Waiting:
         )
         self._hear("here")
 
-    def load(self, picture: Path) -> None:
-        """Let it load the network and vectorize a picture."""
-        self.process.stdin.write(f"{picture}\n")  # type: ignore[union-attr]
+    def load(self, image: Path) -> None:
+        """Let it load the network and vectorize an image."""
+        self.process.stdin.write(f"{image}\n")  # type: ignore[union-attr]
         self.process.stdin.flush()  # type: ignore[union-attr]
         self._hear("loaded")
 
@@ -81,7 +81,7 @@ def main() -> None:
             at_most=len(paths) / A_SECOND,
             runs=said.runs,
             what=f"`pocket`: {len(paths)} JPEGs of 160 pixels to stored vectors",
-            notes=[f"The limit is {A_SECOND} pictures a second."],
+            notes=[f"The limit is {A_SECOND} images a second."],
             folder=said.folder,
         )
         waiting = [Waiting() for _ in range(said.runs + 1)]

@@ -1,4 +1,4 @@
-"""Pictures to vectors on the CPU: us against torch loops as READMEs have them.
+"""Images to vectors on the CPU: us against torch loops as READMEs have them.
 
 From JPEG files to vectors, both networks open beforehand, ours exported beforehand
 (once a network; the page says how long that took). Ours goes through the store.
@@ -31,7 +31,7 @@ TOLERANCE = 1e-4
 
 
 def plain_loop(network: Any, transform: Any, paths: list[Path]) -> np.ndarray:
-    """Return vectors one picture at a time, as timm's and open_clip's README do."""
+    """Return vectors one image at a time, as timm's and open_clip's README do."""
     import torch
 
     rows = []
@@ -46,11 +46,11 @@ def plain_loop(network: Any, transform: Any, paths: list[Path]) -> np.ndarray:
 def loader_loop(network: Any, transform: Any, paths: list[Path]) -> np.ndarray:
     """Return vectors in batches from torch's DataLoader, a worker a core.
 
-    Of 32 pictures, or of fewer so that each worker has some.
+    Of 32 images, or of fewer so that each worker has some.
     """
     import torch
 
-    class Pictures(torch.utils.data.Dataset):
+    class Images(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return len(paths)
 
@@ -59,7 +59,7 @@ def loader_loop(network: Any, transform: Any, paths: list[Path]) -> np.ndarray:
                 return transform(image.convert("RGB"))
 
     loader = torch.utils.data.DataLoader(
-        Pictures(),
+        Images(),
         batch_size=min(32, -(-len(paths) // (2 * usable_cores()))),
         num_workers=usable_cores(),
     )
@@ -68,7 +68,7 @@ def loader_loop(network: Any, transform: Any, paths: list[Path]) -> np.ndarray:
 
 
 def drafted_loop(network: Any, transform: Any, paths: list[Path]) -> np.ndarray:
-    """Return vectors one picture at a time, decoded no larger than is needed."""
+    """Return vectors one image at a time, decoded no larger than is needed."""
     import torch
 
     rows = []
@@ -99,7 +99,7 @@ class Ours:
         return result.vectors
 
     def profile(self) -> str:
-        """Tell how much of the time is the network's own, of prepared pictures."""
+        """Tell how much of the time is the network's own, of prepared images."""
         one = self.vectorizer
         prepared = np.stack(
             [
@@ -112,7 +112,7 @@ class Ours:
             for work in (partial(self._forward, prepared), self)
         )
         return (
-            f"of our {whole:.2g} s the network alone, on pictures that are prepared "
+            f"of our {whole:.2g} s the network alone, on images that are prepared "
             f"already, takes {network:.2g} s on all cores; the rest is decoding and "
             "scaling, which keep the cores busy beside it"
         )
@@ -129,7 +129,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def same_vectors(ours: np.ndarray, peer: np.ndarray) -> None:
-    """Raise where the vectors of a picture differ by more than 1e-4 of their length."""
+    """Raise where the vectors of an image differ by more than 1e-4 of their length."""
     apart = disagreement(peer, ours)
     if not apart <= TOLERANCE:
         msg = f"not the same vectors: {apart:.2g} of their length apart"
@@ -139,29 +139,29 @@ def same_vectors(ours: np.ndarray, peer: np.ndarray) -> None:
 def alike_vectors(reference: np.ndarray, ours: np.ndarray, peer: np.ndarray) -> None:
     """Raise unless ours are those of the same decoding, and much like the peer's.
 
-    The peer decodes every pixel; a picture that is decoded at a quarter is not the
+    The peer decodes every pixel; an image that is decoded at a quarter is not the
     same to the last digit.
     """
     same_vectors(ours, reference)
     lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(peer, axis=1)
     lowest = float(np.min((ours * peer).sum(axis=1) / lengths))
     if lowest < 0.95:
-        msg = f"not the same pictures: a cosine of {lowest:.3f}"
+        msg = f"not the same images: a cosine of {lowest:.3f}"
         raise AssertionError(msg)
 
 
-def pictures(folder: Path, n_pictures: int) -> list[Path]:
+def images(folder: Path, n_images: int) -> list[Path]:
     """Return JPEG files: of the challenge where they are, else of made scenes."""
     real = sorted((SHARED / "data" / "tll" / "left").glob("*.jpg"))
     if not real:
-        make_scenes(folder, n_pairs=(n_pictures + 1) // 2)
+        make_scenes(folder, n_pairs=(n_images + 1) // 2)
         real = sorted(folder.rglob("*.jpg"))
-    return real[:n_pictures]
+    return real[:n_images]
 
 
 def photos(folder: Path, n_photos: int) -> list[Path]:
-    """Return 5-megapixel JPEGs, each a mosaic of pictures, so that they have detail."""
-    tiles = sorted((SHARED / "data" / "ukbench").rglob("*.jpg")) or pictures(folder, 80)
+    """Return 5-megapixel JPEGs, each a mosaic of images, so that they have detail."""
+    tiles = sorted((SHARED / "data" / "ukbench").rglob("*.jpg")) or images(folder, 80)
     folder.mkdir(exist_ok=True)
     files = []
     for index in range(n_photos):
@@ -218,7 +218,7 @@ def measure(
     draft: bool = False,
     **how: Any,
 ) -> None:
-    """Compare us with each peer on the same pictures."""
+    """Compare us with each peer on the same images."""
     spec, torch_network, transform = network
     ours = Ours(spec, made / name, paths)
     check: Callable[[Any, Any], None] = same_vectors
@@ -231,7 +231,7 @@ def measure(
             partial(loop, torch_network, transform, paths),
             check=check,
             bar=bar,
-            what=f"{what}, {len(paths)} pictures to vectors",
+            what=f"{what}, {len(paths)} images to vectors",
             peer_is={"loop": "plain torch loop", "loader": "DataLoader loop"}[
                 peer_name
             ],
@@ -248,8 +248,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         small = timm_network("mobilenetv2_100", folder)
-        few = pictures(folder / "scenes", 4 if said.quick else 32)
-        many = pictures(folder / "scenes", 4 if said.quick else 200)
+        few = images(folder / "scenes", 4 if said.quick else 32)
+        many = images(folder / "scenes", 4 if said.quick else 200)
         measure(
             *("mobilenetv2", small, many, folder),
             [("loop", plain_loop, 3), ("loader", loader_loop, 2)],

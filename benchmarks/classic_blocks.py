@@ -1,7 +1,7 @@
 """Measure what each block of `classic` is worth, and write results/classic.
 
 Run it as ``python benchmarks/classic_blocks.py``. The cosine of `classic`, of
-`classic+pocket` and of `classic` beside two networks, on the validation sides of three
+`classic+pocket` and of `classic` beside two networks, on the validation sets of three
 sets, five seeds each: with all blocks, with one left out, with one alone, and with
 other weights of the patches.
 """
@@ -27,7 +27,7 @@ from tllboost.vectorizers.classic import WEIGHTS, ClassicVectorizer, blocks
 from tllboost.vectorizers.fusion import fuse
 
 sys.path.append(str(Path(__file__).resolve().parent / "pocket"))
-from validation_sides import SETS, read_set, top2_on_validation
+from validation_sets import SETS, read_set, top2_on_validation
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "results" / "classic"
@@ -43,9 +43,9 @@ Blocks = dict[str, np.ndarray]
 HEAD = """\
 # The blocks of `classic`
 
-What each is worth: top-2 of the plain cosine on validation sides, mean of five seeds,
+What each is worth: top-2 of the plain cosine on validation sets, mean of five seeds,
 of `classic` alone, of `classic+pocket`, and of `classic` beside SqueezeNet and
-MobileNetV2. Neighbours are not told apart by so few queries; test sides are in
+MobileNetV2. Neighbours are not told apart by so few queries; test sets are in
 [results/pocket](../pocket/README.md), and chose nothing.
 
 ```sh
@@ -55,7 +55,7 @@ python benchmarks/classic_blocks.py
 
 WEIGHED = """\
 In a cosine the blocks weigh {weights}. These were chosen in rough steps on the same
-validation sides, with the widths and numbers of waves of the patches. It was when the
+validation sets, with the widths and numbers of waves of the patches. It was when the
 test figures of an earlier `classic` were known, which had no patches and fell behind on
 covers; no test figure set a number. Beside networks, which see parts of things wherever
 they are by themselves, compare the rows `all` and `without patches`.
@@ -74,7 +74,7 @@ def variants() -> Iterator[tuple[str, Mapping[str, float]]]:
 
 
 def described(paths: list[str]) -> Blocks:
-    """Return the blocks of all pictures, each of shape (n_images, n_dims)."""
+    """Return the blocks of all images, each of shape (n_images, n_dims)."""
     made = Parallel(-1)(delayed(_blocks)(path) for path in paths)
     return {name: np.array([one[name] for one in made]) for name in WEIGHTS}
 

@@ -1,7 +1,7 @@
 """Write docs/first-run.md: a session of a new user, run anew, nothing typed in.
 
-Run it as ``python benchmarks/first_run.py PICTURES NETWORK.onnx`` with a folder of
-pictures whose names begin with a group of four digits. It takes a few minutes.
+Run it as ``python benchmarks/first_run.py IMAGES NETWORK.onnx`` with a folder of
+images whose names begin with a group of four digits. It takes a few minutes.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _MINUTE = 60
 SESSION: list[tuple[str, list[str]]] = [
     (
         "A folder of photographs, four of each thing; the first four digits of a name "
-        "say which. Two of the things are put away for later, as new pictures. The "
+        "say which. Two of the things are put away for later, as new images. The "
         "README has a pattern for such names, and says to look first.",
         [
-            "ls pictures | head -5",
-            "mkdir new && mv pictures/0012* pictures/0013* new",
-            r"tllboost check pictures --groups '^(\d{4})'",
+            "ls images | head -5",
+            "mkdir new && mv images/0012* images/0013* new",
+            r"tllboost check images --groups '^(\d{4})'",
         ],
     ),
     (
         "Twelve groups, nothing broken. So, the README's grid:",
         [
-            r"tllboost grid pictures --groups '^(\d{4})' -v classic -m dot -m l1 "
+            r"tllboost grid images --groups '^(\d{4})' -v classic -m dot -m l1 "
             "-c cosine -c logistic -c xgboost --out results/mine"
         ],
     ),
@@ -43,7 +43,7 @@ SESSION: list[tuple[str, list[str]]] = [
         "is tested. It advises `--protocol kfold`, which tests each group once. There "
         "is also a small ONNX network at hand, `net.onnx`, to set beside `classic`.",
         [
-            r"tllboost grid pictures --groups '^(\d{4})' -v classic -v onnx:net.onnx "
+            r"tllboost grid images --groups '^(\d{4})' -v classic -v onnx:net.onnx "
             "-m dot -m l1 -c cosine -c logistic -c xgboost "
             "--protocol kfold --out results/folds",
             "ls results/folds",
@@ -54,21 +54,21 @@ SESSION: list[tuple[str, list[str]]] = [
         ["tllboost report results/folds --metric roc_auc"],
     ),
     (
-        "Now the new pictures: two of one thing, and two of different things.",
+        "Now the new images: two of one thing, and two of different things.",
         [
             "tllboost score results/folds/best.tllb new/001200.jpg new/001201.jpg",
             "tllboost score results/folds/best.tllb new/001200.jpg new/001300.jpg",
         ],
     ),
     (
-        "Why that score? `pair.html` shows it on the pictures.",
+        "Why that score? `pair.html` shows it on the images.",
         [
             "tllboost explain results/folds/best.tllb new/001200.jpg new/001201.jpg "
             "--out pair.html"
         ],
     ),
     (
-        "And which of the new pictures look most like the first:",
+        "And which of the new images look most like the first:",
         ["tllboost rank results/folds/best.tllb new/001200.jpg --among new --top 5"],
     ),
 ]
@@ -76,11 +76,11 @@ SESSION: list[tuple[str, list[str]]] = [
 HEAD = """\
 # A first run
 
-A new user with a folder of pictures and the README: from the folder to a matrix, a
-report, a scored pair and an explanation of the score. The pictures are {n} photographs
+A new user with a folder of images and the README: from the folder to a matrix, a
+report, a scored pair and an explanation of the score. The images are {n} photographs
 of the ukbench set. It is a real session, written by `python benchmarks/first_run.py`;
-nothing in it was typed in afterwards. What else can be done with pictures of your own
-is in [your-own-pictures.md](your-own-pictures.md).
+nothing in it was typed in afterwards. What else can be done with images of your own
+is in [your-own-images.md](your-own-images.md).
 """
 
 FOOT = """\
@@ -88,7 +88,7 @@ FOOT = """\
 
 Twelve groups are few, and these are easy: the network finds nearly every match, so the
 grid can't tell its heads apart. That new things are told apart shows that the way is
-there, and no more; how good a cell is on pictures of your own, those say.
+there, and no more; how good a cell is on images of your own, those say.
 """
 
 
@@ -153,15 +153,15 @@ def _said(seconds: float) -> str:
 
 def main() -> int:
     """Run the session on what is named, and write the page."""
-    pictures, network = (Path(name).resolve() for name in sys.argv[1:3])
+    images, network = (Path(name).resolve() for name in sys.argv[1:3])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "pictures").mkdir()
-        for picture in pictures.glob("*.jpg"):
-            shutil.copyfile(picture, folder / "pictures" / picture.name)
+        (folder / "images").mkdir()
+        for image in images.glob("*.jpg"):
+            shutil.copyfile(image, folder / "images" / image.name)
         (folder / "net.onnx").symlink_to(network)
         lines = session(folder)
-    head = HEAD.format(n=sum(1 for _ in pictures.glob("*.jpg")))
+    head = HEAD.format(n=sum(1 for _ in images.glob("*.jpg")))
     PAGE.write_text("\n".join([head, *lines, FOOT]), encoding="utf-8")
     return 0
 

@@ -33,7 +33,7 @@ class Shape(NamedTuple):
 def make_shape(
     n_matches: int = 2_072, sizes: tuple[int, ...] = (2, 3, 4), seed: int = 0
 ) -> Shape:
-    """Return as many non-matches as matches, within groups of so many pictures."""
+    """Return as many non-matches as matches, within groups of so many images."""
     rng = np.random.default_rng(seed)
     per_group = np.mean([size * (size - 1) / 2 for size in sizes])
     n_groups = int(1.2 * n_matches / per_group) + 10
@@ -65,7 +65,7 @@ def _sides(n_pairs: int, rng: np.random.Generator) -> NDArray[np.str_]:
 def make_vectors(
     shape: Shape, seed: int, n_dims: int = 2_048, signal: float = SIGNAL
 ) -> NDArray[np.float32]:
-    """Return what one network might say of the pictures: (n_images, n_dims)."""
+    """Return what one network might say of the images: (n_images, n_dims)."""
     rng = np.random.default_rng(seed)
     n_groups = shape.group.max() + 1
     meant = rng.normal(size=(n_groups, n_dims // 8)).astype(np.float32)

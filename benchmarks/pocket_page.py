@@ -23,8 +23,8 @@ MEAN = "mean"
 HEAD = """\
 # pocket
 
-`pocket` is the network that comes inside the package: {n_dims} numbers a picture,
-{bytes} bytes of weights, trained on made pictures only. What it is and how it was made
+`pocket` is the network that comes inside the package: {n_dims} numbers an image,
+{bytes} bytes of weights, trained on made images only. What it is and how it was made
 tells its card, [docs/pocket.md](../../docs/pocket.md). Here it stands beside the
 descriptors of `classic`, and beside two networks that others trained on ImageNet's 1.3
 million labelled photographs.
@@ -34,7 +34,7 @@ python benchmarks/pocket_table.py
 ```
 
 The plain cosine of the vectors as they are; nothing is trained on these sets, and none
-of their pictures was seen in training. Share of queries whose match comes first or
+of their images was seen in training. Share of queries whose match comes first or
 second (top-2), mean of {seeds} seeds, with 95 % intervals by bootstrap over components;
 the mean over the sets counts each the same.
 """
@@ -249,9 +249,9 @@ def choices(folder: Path) -> list[str]:
 
 
 CHOICES = (
-    "On the validation sides, top-2, mean of the three sets and five seeds. The length "
+    "On the validation sets, top-2, mean of the three sets and five seeds. The length "
     "of the layout vector beside that of the thing: {lengths}; {length} was taken. "
-    "Then how `pocket` and `classic` look at a picture, and what `classic` weighs "
+    "Then how `pocket` and `classic` look at an image, and what `classic` weighs "
     "where `pocket` weighs 1; `{fusion}` was taken for the tables above. Neighbours "
     "are not told apart by so few queries. `classic` was given its patches "
     "([results/classic](../classic/README.md)) when the test figures of a fusion "
@@ -321,9 +321,9 @@ ABLATION = (
     "Short trainings of {steps} steps, each with something left out, the mean of the "
     "seeds. They are far from done, and one training differs from the next: {apart}. "
     "Only larger differences tell. `things` to `covers` are what a training is judged "
-    "by: how often a picture's other view comes first among all others; of made things "
+    "by: how often an image's other view comes first among all others; of made things "
     "on clutter, of made layouts drawn anew, of regions of photographs, and of such "
-    "regions on clutter. The sets' figures are top-2 on their validation sides. On the "
+    "regions on clutter. The sets' figures are top-2 on their validation sets. On the "
     "mean of the four most is lost {by_views}, on the mean of the sets {by_sets}. It "
     "is `python benchmarks/pocket/ablate.py`."
 )

@@ -1,7 +1,7 @@
 """Measure `pocket` beside other vectors, and write results/pocket: one command.
 
 Run it as ``python benchmarks/pocket_table.py``. The plain cosine of the vectors as they
-are, on the pictures of ``../shared``, by grids of five seeds; nothing is trained.
+are, on the images of ``../shared``, by grids of five seeds; nothing is trained.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tllboost.splits import Protocol
 from tllboost.store import default_store
 
 sys.path.append(str(ROOT / "benchmarks" / "pocket"))
-from validation_sides import SETS, read_set
+from validation_sets import SETS, read_set
 
 SHARED = ROOT.parent / "shared"
 OUT = ROOT / "results" / "pocket"
@@ -168,7 +168,7 @@ def write_table(file: Path, columns: list[str], rows: list[list[Any]]) -> None:
 
 
 def speed() -> list[list[Any]]:
-    """Return what `bench_pocket.py` has recorded: pictures a second, and loading."""
+    """Return what `bench_pocket.py` has recorded: images a second, and loading."""
     rows = []
     for name in ("pocket_vectorize", "pocket_load"):
         file = RESULTS / f"{name}.json"

@@ -31,8 +31,8 @@ HOLIDAYS = {
     "B3": ("Inception + dot + XGBoost", "0.966 best of folds, 0.937 held out"),
     "B4": ("fully connected head, Inception, dot", "0.958"),
     "B5": ("Siamese network from scratch", "about 0.60"),
-    "B6": ("head trained on augmented pictures", "0.88"),
-    "B7": ("vectors of several networks side by side, other pictures", "0.98"),
+    "B6": ("head trained on augmented images", "0.88"),
+    "B7": ("vectors of several networks side by side, other images", "0.98"),
 }
 
 
@@ -129,7 +129,7 @@ def page() -> str:
             "benchmarks/recipes_page.py` writes this page, `python",
             "benchmarks/results_page.py results/tll` a run's. Intervals are 95 %.",
             "",
-            "How 10^9 pictures and 10^10 pairs would be laid out on a Dask cluster:",
+            "How 10^9 images and 10^10 pairs would be laid out on a Dask cluster:",
             "[docs/scale-out.md](../docs/scale-out.md).",
             "",
             "## A. Totally-Looks-Like (2023)",
@@ -152,7 +152,7 @@ def page() -> str:
             "The photographs and the five networks were not to be had here: the same",
             "cells on 70 DVD covers, 5 photographs each, MobileNetV2 and SqueezeNet.",
             "The published protocol splits pairs: nearly every test pair then shares",
-            "a picture with training, and quotes the best of ten folds. Ours holds out",
+            "an image with training, and quotes the best of ten folds. Ours holds out",
             "whole covers. Both are accuracies on as many matches as non-matches;",
             "`benchmarks/holidays.toml` has the five networks.",
             "",

@@ -58,7 +58,7 @@ def page(faults: list[Fault], counts: dict[str, int]) -> str:
     lines = [
         "# What goes wrong, and what happens then",
         "",
-        "Pictures, tables, stores, weights and bundles are taken as a stranger's;",
+        "Images, tables, stores, weights and bundles are taken as a stranger's;",
         "disks fill, and processes die at any instruction. Each row is a fault, what",
         "the user sees, and the test that injects it. `make test` runs them all; `make",
         "fuzz` feeds the readers many more damaged files, and `make audit` looks up",

@@ -126,7 +126,7 @@ def short_names(run: dict[str, Any]) -> list[str]:
 
 
 def command(out: Path) -> str:
-    """Return what runs it again; the demo makes its pictures first."""
+    """Return what runs it again; the demo makes its images first."""
     if out.name == "demo":
         return "make demo"
     return f"tllboost grid --config {out.parent.name}/{out.name}/run.toml --overwrite"
@@ -166,7 +166,7 @@ def page(out: Path) -> str:
             f"## Matrix: {metric}",
             "",
             "Bold is the best figure; `=` ties with it: the interval of the paired",
-            "difference includes zero. The test side chose nothing: see below.",
+            "difference includes zero. The test set chose nothing: see below.",
             "",
             *matrix(rows, metric),
             "",

@@ -1,7 +1,7 @@
-"""Write docs/scale-out.md: how 10^9 pictures and 10^10 pairs would be laid out.
+"""Write docs/scale-out.md: how 10^9 images and 10^10 pairs would be laid out.
 
 Run it as ``python benchmarks/scale_out_page.py``; with ``--measure`` it first measures
-anew what a picture, a pair and a job cost here, on one core (a minute), into
+anew what an image, a pair and a job cost here, on one core (a minute), into
 ``results/scale-out.json``. What the page says is computed from that, and from the
 figures in ``results/bench`` where there are any.
 """
@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "scale-out.md"
 UNITS = ROOT / "results" / "scale-out.json"
 
-PICTURES, PAIRS = 10**9, 10**10
+IMAGES, PAIRS = 10**9, 10**10
 DIMS = 1280  # MobileNetV2
-PICTURE_BYTES = 100_000
+IMAGE_BYTES = 100_000
 PART = 10**6
 CORES = 1000
 LARGE = 10**8
@@ -43,10 +43,10 @@ _WHAT_THERE_IS = """## What there is
     tllboost grid pairs.csv --images part-0001 --store stores/0001 --out results \\
         --backend dask --scheduler tcp://10.0.0.1:8786 --large 10000000
 
-- Pictures and weights lie under the same paths for all workers. Nothing else is shared:
+- Images and weights lie under the same paths for all workers. Nothing else is shared:
   vectors and the files of cells travel back, and the store and `--out` are written by
   the process that you started, alone.
-- A worker that is lost costs what it was at: a shard of at most 256 pictures, or
+- A worker that is lost costs what it was at: a shard of at most 256 images, or
   the cells of one merge. They go to another. What takes down four workers fails, alone.
 - A worker with other versions, or a network with other weights, is refused.
 - A worker does one thing at a time: give it one thread, and set `TLLBOOST_CORES` to
@@ -110,13 +110,13 @@ def timed(work: Any) -> float:
 
 
 def images_per_core() -> tuple[float, str]:
-    """Return pictures a second and core of MobileNetV2, and who says so."""
+    """Return images a second and core of MobileNetV2, and who says so."""
     for file in sorted((ROOT / "results" / "bench").glob("*mobilenetv2*.json")):
         found = json.loads(file.read_text(encoding="utf-8"))
-        n_pictures = re.search(r"([\d,]+) pictures", found["what"])
-        if n_pictures and found["kind"] == "compare":
+        n_images = re.search(r"([\d,]+) images", found["what"])
+        if n_images and found["kind"] == "compare":
             walls = sorted(pair["ours"]["wall"] for pair in found["pairs"])
-            n = int(n_pictures[1].replace(",", ""))
+            n = int(n_images[1].replace(",", ""))
             rate = n / walls[len(walls) // 2] / found["machine"]["cores"]
             return rate, f"`results/bench/{file.name}`"
     msg = "no record of MobileNetV2 in results/bench: run bench_vectorize.py first"
@@ -130,11 +130,11 @@ def page() -> str:
         [
             "# Past one machine",
             wrapped(
-                f"""How a billion pictures and ten billion pairs would be laid out on a
+                f"""How a billion images and ten billion pairs would be laid out on a
                 Dask cluster, on paper: nobody has run this. What is measured is what
-                one picture, one pair and one job cost, on a core of
+                one image, one pair and one job cost, on a core of
                 {units["machine"]["cpu"]}; the rest is arithmetic, by
-                `benchmarks/scale_out_page.py`. Pictures of {amount(PICTURE_BYTES)},
+                `benchmarks/scale_out_page.py`. Images of {amount(IMAGE_BYTES)},
                 MobileNetV2 ({DIMS} numbers a vector), {CORES} cores."""
             ),
             _WHAT_THERE_IS,
@@ -147,25 +147,25 @@ def page() -> str:
 
 
 def vectorizing(units: dict[str, Any]) -> list[str]:
-    """Return the section on pictures."""
+    """Return the section on images."""
     rate, source = images_per_core()
-    hours, shard_s = PICTURES / rate / 3600, SHARD / rate
-    read, job = CORES * rate * PICTURE_BYTES, units["job_s"]
+    hours, shard_s = IMAGES / rate / 3600, SHARD / rate
+    read, job = CORES * rate * IMAGE_BYTES, units["job_s"]
     at_a_time = max(1, round(read / 1e9))
     each = f"{CORES} x {rate:.0f}"
     rows = [
-        ("pictures", f"10^9 x {amount(PICTURE_BYTES)}", amount(PICTURES * 1e5)),
-        ("vectors", f"10^9 x {DIMS} x 4 B", amount(PICTURES * DIMS * 4)),
+        ("images", f"10^9 x {amount(IMAGE_BYTES)}", amount(IMAGES * 1e5)),
+        ("vectors", f"10^9 x {DIMS} x 4 B", amount(IMAGES * DIMS * 4)),
         (f"core hours, {source}", f"10^9 / {rate:.0f} a second", f"{hours:,.0f}"),
         (f"on {CORES} cores", "", f"{hours / CORES:,.1f} h"),
-        ("shards", f"10^9 / {SHARD}", f"{PICTURES / SHARD:,.0f}"),
+        ("shards", f"10^9 / {SHARD}", f"{IMAGES / SHARD:,.0f}"),
         ("a shard, on a core", f"{SHARD} / {rate:.0f}", f"{shard_s:.1f} s"),
         (
             "cores that one command feeds",
             f"{shard_s:.1f} s / {job * 1e3:.0f} ms a job",
             f"{shard_s / job:,.0f}",
         ),
-        ("pictures read", f"{each} x {amount(PICTURE_BYTES)}", f"{amount(read)}/s"),
+        ("images read", f"{each} x {amount(IMAGE_BYTES)}", f"{amount(read)}/s"),
         (
             "vectors sent back",
             f"{each} x {DIMS} x 4 B",
@@ -173,14 +173,14 @@ def vectorizing(units: dict[str, Any]) -> list[str]:
         ),
     ]
     return [
-        "## Vectorizing a billion pictures",
+        "## Vectorizing a billion images",
         table(rows),
         wrapped(
-            f"""One command reads each picture once to hash it, and holds the vectors
-            of its pictures in memory. So the pictures are cut into parts, a folder, a
-            command and a store each: {PICTURES // PART:,} parts of a million,
+            f"""One command reads each image once to hash it, and holds the vectors
+            of its images in memory. So the images are cut into parts, a folder, a
+            command and a store each: {IMAGES // PART:,} parts of a million,
             {amount(PART * DIMS * 4)} of vectors each. Hashing a part reads
-            {amount(PART * PICTURE_BYTES)}: with {at_a_time} parts at a time, by
+            {amount(PART * IMAGE_BYTES)}: with {at_a_time} parts at a time, by
             machines that read 1 GB/s each, it keeps up with the cores. A part that was
             stopped goes on where it was."""
         ),
@@ -191,7 +191,7 @@ def scoring(units: dict[str, Any]) -> list[str]:
     """Return the section on pairs."""
     merge, tree = units["merge_s"], units["score_tree_s"]
     both = PAIRS * (merge + TREES * tree) / 3600 / CORES
-    n_parts = PICTURES // PART
+    n_parts = IMAGES // PART
     n_blocks = n_parts * (n_parts + 1) // 2
     rows = [
         ("the table, two integers a pair", "10^10 x 16 B", amount(PAIRS * 16)),
@@ -227,8 +227,8 @@ def scoring(units: dict[str, Any]) -> list[str]:
             {PAIRS / n_blocks:,.0f} pairs, each of which reads two parts:
             {amount(n_blocks * 2 * PART * DIMS * 4)} in all, more than if every pair
             read its own. Candidates from an index that was cut as the parts are, ten a
-            picture, lie in {n_parts:,} blocks of one part each:
-            {amount(PICTURES * DIMS * 4)}. That is the layout to want. `tllboost score
+            image, lie in {n_parts:,} blocks of one part each:
+            {amount(IMAGES * DIMS * 4)}. That is the layout to want. `tllboost score
             --pairs` scores a block a command, each on one machine."""
         ),
     ]
@@ -289,7 +289,7 @@ def limits() -> list[str]:
         wrapped(
             f"""- Every worker of a cell gets all vectors of its run, through the
             scheduler: a machine of {amount(RAM)} with 16 workers has {amount(room)}
-            for each, room for {room / (DIMS * 4) / 1e6:.1f} million pictures a run.
+            for each, room for {room / (DIMS * 4) / 1e6:.1f} million images a run.
             More need vectors mapped from a shared disk, or workers with more
             threads.""",
             indent="  ",

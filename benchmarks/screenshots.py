@@ -1,4 +1,4 @@
-"""Take the README's pictures of a report: ``screenshots.py results/demo/report.html``.
+"""Take the README's images of a report: ``screenshots.py results/demo/report.html``.
 
 Needs Debian's Chromium and pip's playwright, as the tests of pages do.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parents[1]
-OUT = ROOT / "docs" / "pictures"
+OUT = ROOT / "docs" / "images"
 COLOURS = 256
 SHOWN = """() => [...document.images].every((one) => {
   const { top, bottom, width } = one.getBoundingClientRect();
@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 
 class Shot(NamedTuple):
-    """One picture: what part of the page it begins with, and how it is looked at."""
+    """One image: what part of the page it begins with, and how it is looked at."""
 
     name: str
     part: str
@@ -38,11 +38,11 @@ class Shot(NamedTuple):
 
 SHOTS = (
     Shot("report-top", "top", (1120, 1150)),
-    Shot("report-pictures", "gallery", (1120, 900)),
+    Shot("report-images", "gallery", (1120, 900)),
     Shot("report-gain", "gain", (1120, 1330)),
     Shot("report-cell-dark", "cell", (1120, 1270), "dark"),
     Shot("report-phone-top", "top", (360, 740)),
-    Shot("report-phone-pictures", "gallery", (360, 740), "dark"),
+    Shot("report-phone-images", "gallery", (360, 740), "dark"),
 )
 
 
@@ -79,9 +79,9 @@ def taken(browser: Browser, report: Path, shot: Shot) -> bytes:
     if shot.part != "top":
         page.evaluate("id => document.getElementById(id).scrollIntoView()", shot.part)
     page.wait_for_function(SHOWN)
-    picture = Image.open(io.BytesIO(page.screenshot()))
+    image = Image.open(io.BytesIO(page.screenshot()))
     context.close()
-    small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    small = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     data = io.BytesIO()
     small.save(data, "PNG", optimize=True)
     return data.getvalue()

@@ -25,13 +25,13 @@ __all__ = [
     "chromium",
     "find_chromium",
     "is_sideways",
-    "keep_picture",
+    "keep_image",
     "open_page",
 ]
 
 DESKTOP, PHONE = (1280, 900), (360, 740)
 SCREENSHOTS = "TLLBOOST_SCREENSHOTS"
-"""Environment variable: a folder that pictures of the pages are written to."""
+"""Environment variable: a folder that images of the pages are written to."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
     "--no-sandbox",
@@ -105,7 +105,7 @@ def is_sideways(page: Page) -> bool:
     return bool(page.evaluate(wide))
 
 
-def keep_picture(page: Page, name: str) -> None:
+def keep_image(page: Page, name: str) -> None:
     """Keep what the page looks like, where someone asked for it."""
     if folder := os.environ.get(SCREENSHOTS):
         Path(folder).mkdir(parents=True, exist_ok=True)

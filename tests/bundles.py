@@ -23,7 +23,7 @@ from tllboost.splits import Protocol, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
 
 N_PAIRS, N_DIMS = 120, 12
-# Those that map any vectors; others look at pictures.
+# Those that map any vectors; others look at images.
 MAPS = [name for name in PROJECTIONS if name not in ("finetune", "siamese-cnn")]
 LEFT, RIGHT = np.arange(N_PAIRS), np.arange(N_PAIRS, 2 * N_PAIRS)
 IDS = [f"left{i:03d}" for i in range(N_PAIRS)] + [
@@ -78,7 +78,7 @@ def make_cell(
         RIGHT,
         np.ones(N_PAIRS),
         match_components(len(vectors), LEFT, RIGHT),
-        protocol=Protocol(n_others=5),
+        protocol=Protocol(n_distractors=5),
         seed=0,
     )
     learned = make_projection(projection, device="cpu", n_threads=1)

@@ -1,4 +1,4 @@
-"""What every test may ask for: the shared pictures and weights, small made pictures."""
+"""What every test may ask for: the shared images and weights, small made images."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def run(
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real pictures and real weights that lies beside the project."""
+    """The folder of real images and real weights that lies beside the project."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not (folder / "data").is_dir():
-        pytest.skip("needs the real pictures and weights of ../shared, not there")
+        pytest.skip("needs the real images and weights of ../shared, not there")
     return folder
 
 
@@ -93,13 +93,13 @@ def tll(shared: Path) -> Path:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     """One small JPEG of smooth colour, unlike any other seed's."""
-    return write_picture(tmp_path / "picture.jpg", seed=0)
+    return write_image(tmp_path / "image.jpg", seed=0)
 
 
-def write_picture(path: Path, *, seed: int, size: tuple[int, int] = (96, 80)) -> Path:
-    """Write a smooth random picture: few low frequencies a channel."""
+def write_image(path: Path, *, seed: int, size: tuple[int, int] = (96, 80)) -> Path:
+    """Write a smooth random image: few low frequencies a channel."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)

@@ -40,7 +40,7 @@ def main(folder: str, where: str, *sizes: str) -> None:
     root, disk = Path(folder), Path(folder, "disk")
     disk.mkdir()
     given = (root / "pairs.csv", "-v", f"vectors:{root / 'own.npz'}", "-m", "l1")
-    how = ("-c", "naive-bayes", "--others", 4, "-j", 1, "-q", "--no-report")
+    how = ("-c", "naive-bayes", "--distractors", 4, "-j", 1, "-q", "--no-report")
     store = (disk if where == "both" else root) / "store"
     command = ("grid", *given, *how, "--out", disk / "out", "--store", store)
     for size in sizes:

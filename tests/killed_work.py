@@ -16,11 +16,11 @@ from tllboost.splits import Protocol
 from tllboost.store import hashes
 from tllboost.vectorizing import vectorize
 
-N_PICTURES, BATCH_SIZE = 40, 4
+N_IMAGES, BATCH_SIZE = 40, 4
 
 
 class Squares:
-    """A vectorizer that writes down how many pictures it has looked at."""
+    """A vectorizer that writes down how many images it has looked at."""
 
     fingerprint, label, n_dims, input_size = "squares|1", "squares", 48, None
 
@@ -40,9 +40,9 @@ class Squares:
         return self.forward(np.stack([self.prepare(image) for image in images]))
 
 
-def pictures(folder: Path) -> list[Path]:
-    """Return the pictures of a folder, made at the first call."""
-    paths = [folder / f"{number:02d}.png" for number in range(N_PICTURES)]
+def images(folder: Path) -> list[Path]:
+    """Return the images of a folder, made at the first call."""
+    paths = [folder / f"{number:02d}.png" for number in range(N_IMAGES)]
     for number, path in enumerate(paths):
         if not path.exists():
             rng = np.random.default_rng(number)
@@ -52,11 +52,11 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def vectorizing(folder: Path) -> None:
-    """Vectorize the pictures that lie beside the folder into a store in it."""
+    """Vectorize the images that lie beside the folder into a store in it."""
     hashes.SETTLED_SECONDS = -1  # so that what it remembers is written too
     vectorize(
         Squares(folder / "looked-at"),
-        pictures(folder.parent),
+        images(folder.parent),
         store=folder / "store",
         batch_size=BATCH_SIZE,
         n_workers=2,
@@ -64,7 +64,7 @@ def vectorizing(folder: Path) -> None:
 
 
 def looked_at(folder: Path) -> int:
-    """Return how many pictures the vectorizer had looked at before the kill."""
+    """Return how many images the vectorizer had looked at before the kill."""
     log = folder / "looked-at"
     return os.path.getsize(log) if log.exists() else 0
 
@@ -86,7 +86,7 @@ def grid_of(pairs: Path, out: Path, **given: Any) -> GridResult:
     told = {
         "merges": ["l1"],
         "heads": ["naive-bayes"],
-        "protocol": Protocol("kfold", n_folds=2, n_others=4),
+        "protocol": Protocol("kfold", n_folds=2, n_distractors=4),
         "n_jobs": 2,
     }
     vectors = [f"vectors:{pairs.parent / 'own.npz'}"]
@@ -94,8 +94,8 @@ def grid_of(pairs: Path, out: Path, **given: Any) -> GridResult:
     return run_grid(read_pairs(pairs), vectors, out=out, store=store, **told | given)
 
 
-def make_picture_pairs(folder: Path, n_pairs: int = 40) -> Path:
-    """Write pairs of pictures that look alike."""
+def make_image_pairs(folder: Path, n_pairs: int = 40) -> Path:
+    """Write pairs of images that look alike."""
     rng = np.random.default_rng(1)
     for number in range(n_pairs):
         left = rng.integers(0, 256, (8, 8, 3))
@@ -108,8 +108,8 @@ def make_picture_pairs(folder: Path, n_pairs: int = 40) -> Path:
     return folder / "pairs.csv"
 
 
-def picture_grid(pairs: Path, folder: Path, *, resume: bool = False) -> GridResult:
-    """Run a small grid on them, from pictures to tables, in a folder of its own."""
+def image_grid(pairs: Path, folder: Path, *, resume: bool = False) -> GridResult:
+    """Run a small grid on them, from images to tables, in a folder of its own."""
     return run_grid(
         read_pairs(pairs, images=pairs.parent),
         ["killed_work:Squares"],
@@ -117,7 +117,7 @@ def picture_grid(pairs: Path, folder: Path, *, resume: bool = False) -> GridResu
         heads=["naive-bayes"],
         out=folder / "out",
         store=folder / "store",
-        protocol=Protocol("kfold", n_folds=2, n_others=4),
+        protocol=Protocol("kfold", n_folds=2, n_distractors=4),
         seeds=[0, 1],
         n_jobs=2,
         resume=resume,
@@ -127,7 +127,7 @@ def picture_grid(pairs: Path, folder: Path, *, resume: bool = False) -> GridResu
 def grid(folder: Path) -> None:
     """Run the grid of the pairs beside the folder, in processes of its own."""
     hashes.SETTLED_SECONDS = -1
-    picture_grid(folder.parent / "pairs.csv", folder)
+    image_grid(folder.parent / "pairs.csv", folder)
 
 
 def grid_in_one_process(folder: Path) -> None:
@@ -145,7 +145,7 @@ def grid_in_one_process(folder: Path) -> None:
 
 
 def _grid_warm_up(folder: Path) -> None:
-    make_picture_pairs(folder.parent)
+    make_image_pairs(folder.parent)
     grid_in_one_process(folder)
 
 

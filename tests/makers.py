@@ -44,7 +44,7 @@ def plant(
         right,
         np.ones(n_pairs, dtype=np.int8),
         component,
-        protocol=protocol or Protocol(n_others=9),
+        protocol=protocol or Protocol(n_distractors=9),
         seed=seed,
     )
     return Planted(vectors, split)
@@ -58,7 +58,7 @@ def fit(
     seed: int = 0,
     n_threads: int | None = None,
 ) -> PairScorer:
-    """Fit a scorer on the training side, the validation side choosing."""
+    """Fit a scorer on the training set, the validation set choosing."""
     scorer = PairScorer(merge, head, seed=seed, n_threads=n_threads)
     train, validation = planted.split.train, planted.split.validation
     return scorer.fit(

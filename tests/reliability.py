@@ -17,7 +17,7 @@ __all__ = ["COUNTED", "count", "totals", "write_counts"]
 VARIABLE = "TLLBOOST_RELIABILITY"
 
 COUNTED = {
-    "bad pictures tried": "pictures that can't be read as they are, or try to harm",
+    "bad images tried": "images that can't be read as they are, or try to harm",
     "bad tables tried": "tables with something wrong, or that try to harm",
     "bad stores tried": "stores that were damaged, foreign, or could not be written",
     "bad disks tried": "disks under a grid or an output that were full or read-only",

@@ -23,7 +23,7 @@ def vectors(seed: int = 0) -> np.ndarray:
     """Return vectors as of a network: none below zero, far from the origin."""
     rng = np.random.default_rng(seed)
     made = rng.normal(1, 1, (N_LEFT + N_RIGHT, N_DIMS)).clip(0).astype(np.float32)
-    made[3] = made[-2] = 0  # a picture of one colour
+    made[3] = made[-2] = 0  # an image of one colour
     return made
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import PHONE, OpenPage, is_sideways, keep_picture
+from browser import PHONE, OpenPage, is_sideways, keep_image
 
 from tllboost.classifier import PairClassifier, ensemble
 from tllboost.demo import make_scenes
@@ -51,7 +51,7 @@ def page(pair_page: Path, open_page: OpenPage) -> Page:
 
 
 def test_the_page_has_every_part(page: Page) -> None:
-    keep_picture(page, "pair-desktop")
+    keep_image(page, "pair-desktop")
     titles = [text.strip() for text in page.locator("h2").all_text_contents()]
     assert titles == [
         "Where the score comes from",
@@ -120,7 +120,7 @@ def test_a_phone_shows_it_without_scrolling_to_the_side(
     pair_page: Path, open_page: OpenPage, scheme: str
 ) -> None:
     page = open_page(pair_page, size=PHONE, scheme=scheme)
-    keep_picture(page, f"pair-phone-{scheme}")
+    keep_image(page, f"pair-phone-{scheme}")
     for summary in page.locator("summary").all():
         summary.click()
     assert not is_sideways(page)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import DESKTOP, PHONE, OpenPage, is_sideways, keep_picture
+from browser import DESKTOP, PHONE, OpenPage, is_sideways, keep_image
 
 from tllboost.demo import make_scenes
 from tllboost.grid import run_grid
@@ -29,10 +29,10 @@ SCRIPT = "<"  # a folder: with its file "script>…", the end of a script
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the report of a small real run, some of whose pictures have bad names."""
+    """Return the report of a small real run, some of whose images have bad names."""
     folder = tmp_path_factory.mktemp("browser")
     scenes = make_scenes(folder / "scenes", n_scenes=60, n_views=2)
-    pairs = hostile_names(scenes, folder / "pictures")
+    pairs = hostile_names(scenes, folder / "images")
     out = folder / "<b>run"
     result = run_grid(
         read_pairs(pairs, images=pairs.parent),
@@ -76,7 +76,7 @@ def texts(page: Page, selector: str) -> list[str]:
 def test_every_part_of_the_report_is_there(page: Page) -> None:
     shown = texts(page, "main h2")
     assert shown == [
-        *("What was run", "The matrix", "One cell", "Pictures", "All cells"),
+        *("What was run", "The matrix", "One cell", "Images", "All cells"),
         *("Gain over the plain cosine", "Accuracy against cost", "Failures", "Leaks"),
     ]
     plots = ["Top k", "ROC", "Precision and recall", "Reliability", "Scores"]
@@ -88,7 +88,7 @@ def test_every_part_of_the_report_is_there(page: Page) -> None:
     assert all(labels)
 
 
-def test_every_picture_has_a_text_and_every_control_a_name(page: Page) -> None:
+def test_every_image_has_a_text_and_every_control_a_name(page: Page) -> None:
     nameless = page.evaluate(
         """() => [...document.querySelectorAll('img')].filter(one => !one.alt).length
         + [...document.querySelectorAll('button, select, input')].filter(one =>
@@ -138,7 +138,7 @@ def test_the_matrix_is_readable_without_colour(page: Page) -> None:
     assert any(cell.endswith("*") for cell in cells)
     assert cells.count("failed") == 2
     name = page.locator(".heat .best").first.get_attribute("aria-label")
-    assert "best of all on the test pictures" in name
+    assert "best of all on the test images" in name
 
 
 def test_hovering_and_focus_both_show_the_interval(page: Page, report: Path) -> None:
@@ -212,7 +212,7 @@ def test_the_table_filters_by_words_head_and_ties(page: Page) -> None:
     assert set(ties) <= {"* best", "= tied"}
 
 
-def test_a_picture_enlarges_beside_its_query_and_escape_closes(page: Page) -> None:
+def test_an_image_enlarges_beside_its_query_and_escape_closes(page: Page) -> None:
     first = page.locator("#best-queries .query").first
     first.locator(".candidates button").first.focus()
     page.keyboard.press("Enter")
@@ -222,7 +222,7 @@ def test_a_picture_enlarges_beside_its_query_and_escape_closes(page: Page) -> No
     expect(dialog).to_contain_text("candidate 1 of")
     page.keyboard.press("ArrowRight")
     expect(dialog).to_contain_text("candidate 2 of")
-    keep_picture(page, "report-enlarged")
+    keep_image(page, "report-enlarged")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
 
@@ -231,7 +231,7 @@ def test_the_match_is_framed_and_named_wherever_it_ranks(page: Page) -> None:
     more = page.locator(".shelf > .rest")
     while more.count():
         more.first.click()
-        assert page.evaluate("document.activeElement.className") == "picture"
+        assert page.evaluate("document.activeElement.className") == "image"
     assert page.locator(".query:visible").count() == page.locator(".query").count() > 10
     for query in page.locator(".query").all():
         match = query.locator(".candidates li.match").first
@@ -280,7 +280,7 @@ def test_the_page_fits_the_screen_in_both_schemes(
     assert (red < 60) == (scheme == "dark")
     for part in ("top", "matrix", "cell", "gallery", "gain"):
         page.evaluate("part => document.getElementById(part).scrollIntoView()", part)
-        keep_picture(page, f"report-{part}-{scheme}-{size[0]}")
+        keep_image(page, f"report-{part}-{scheme}-{size[0]}")
     page.locator(".query button").first.click()
     assert not is_sideways(page)
 
@@ -386,11 +386,11 @@ def made_page(folder: Path, *, n_rows: int, n_lost: int) -> Path:
     return path
 
 
-def test_a_run_without_pictures_has_a_page_without_them(
+def test_a_run_without_images_has_a_page_without_them(
     report: Path, open_page: OpenPage, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(report.parent, tmp_path / "run")
     page = open_page(write_report(copy, gallery=0))
-    assert "Pictures" not in texts(page, "main h2")
+    assert "Images" not in texts(page, "main h2")
     assert page.locator("img").count() == 0
     assert page.locator(".heat .best").count() > 0

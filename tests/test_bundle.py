@@ -30,7 +30,7 @@ from bundles import (
     tiny_network,
     write_npz,
 )
-from conftest import write_picture
+from conftest import write_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reliability import count
@@ -184,15 +184,15 @@ def test_a_fusion_keeps_its_parts_their_options_and_odd_file_names(
     fusion = FusionVectorizer(parts)
     classifier = make_classifier(fusion, "cosine", n_dims=fusion.n_dims)
     bundle = save(tmp_path / "best.tllb", classifier, fusion.n_dims)
-    picture = write_picture(tmp_path / "a.jpg", seed=1)
-    other = write_picture(tmp_path / "b.jpg", seed=2)
+    image = write_image(tmp_path / "a.jpg", seed=1)
+    other = write_image(tmp_path / "b.jpg", seed=2)
     loaded = load_bundle(bundle)
     assert loaded.cells_[0].vectorizer.fingerprint == fusion.fingerprint
     assert loaded.cells_[0].vectorizer.n_dims == fusion.n_dims
     assert loaded.cells_[0].vectorizer.label == fusion.label
     np.testing.assert_array_equal(
-        loaded.predict_proba([[picture, other]]),
-        classifier.predict_proba([[picture, other]]),
+        loaded.predict_proba([[image, other]]),
+        classifier.predict_proba([[image, other]]),
     )
     members = read_manifest(bundle)["members"]
     assert [name for name in members if name.startswith("network/")] == [
@@ -208,7 +208,7 @@ def _weighted(folder: Path) -> tuple[Path, Any]:
 
 def test_a_fusion_keeps_the_weights_of_its_parts(tmp_path: Path) -> None:
     bundle, classifier = _weighted(tmp_path)
-    pair = [write_picture(tmp_path / f"{seed}.jpg", seed=seed) for seed in (1, 2)]
+    pair = [write_image(tmp_path / f"{seed}.jpg", seed=seed) for seed in (1, 2)]
     loaded = load_bundle(bundle)
     assert loaded.cells_[0].vectorizer.weights == [0.3, 1]  # type: ignore[attr-defined]
     assert loaded.cells_[0].vectorizer.label == "pixels?size=8&weight=0.3+classic"
@@ -251,8 +251,8 @@ def test_networks_of_one_name_and_other_bytes_keep_apart(tmp_path: Path) -> None
     assert (
         load_bundle(bundle).cells_[0].vectorizer.fingerprint == vectorizer.fingerprint
     )
-    picture = write_picture(tmp_path / "a.jpg", seed=1)
-    assert load_bundle(bundle).predict([[picture, picture]]).tolist() == [1]
+    image = write_image(tmp_path / "a.jpg", seed=1)
+    assert load_bundle(bundle).predict([[image, image]]).tolist() == [1]
 
 
 def test_a_large_network_is_named_and_found_by_weights(
@@ -280,7 +280,7 @@ def test_a_stored_vector_is_used_without_opening_the_network(
     network = tiny_network(tmp_path / "net.onnx")
     classifier = make_classifier(f"onnx:{network}", "cosine", n_dims=3)
     bundle = save(tmp_path / "best.tllb", classifier, 3)
-    pair = [str(write_picture(tmp_path / f"{i}.jpg", seed=i)) for i in (1, 2)]
+    pair = [str(write_image(tmp_path / f"{i}.jpg", seed=i)) for i in (1, 2)]
     code = """
 import json, sys
 from tllboost.bundle import load_bundle
@@ -414,12 +414,12 @@ def test_code_of_a_users_own_is_run_only_on_trust(
         load_bundle(bundle)
     assert read_manifest(bundle)["cells"][0]["merge"] == "own_things:product"
     assert not own_module.exists()
-    picture = write_picture(tmp_path / "a.jpg", seed=1)
+    image = write_image(tmp_path / "a.jpg", seed=1)
     loaded = load_bundle(bundle, trust_code=True)
     assert own_module.exists()
     np.testing.assert_array_equal(
-        loaded.predict_proba([[picture, picture]]),
-        classifier.predict_proba([[picture, picture]]),
+        loaded.predict_proba([[image, image]]),
+        classifier.predict_proba([[image, image]]),
     )
 
 
@@ -714,7 +714,7 @@ FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
         "is not that of its parts",
     ),
     "width differs": (_set(*PART, "n_dims", to=13), "is not that of its parts"),
-    "pictures are vast": (
+    "images are vast": (
         _set(*PART, "input_size", to=10**6),
         "input_size is not legal",
     ),
@@ -993,11 +993,11 @@ def test_a_bundle_that_lies_about_its_vectors_leaves_none_in_the_store(
     bundle = save(tmp_path / "best.tllb", classifier, 3)
     honest = classifier.cells_[0].vectorizer.fingerprint
     tamper(bundle, _set(*PART, "spec", to="onnx:net.onnx?size=32"))
-    picture = write_picture(tmp_path / "a.jpg", seed=1)
+    image = write_image(tmp_path / "a.jpg", seed=1)
     loaded = load_bundle(bundle, store=tmp_path / "store")
     assert loaded.cells_[0].vectorizer.fingerprint == honest
     with refused(r"fingerprint is not what.*32x32.*not to be"):
-        loaded.predict([[picture, picture]])
+        loaded.predict([[image, image]])
     with VectorStore(tmp_path / "store") as store:
         assert store.info() == [] or all(row["n_rows"] == 0 for row in store.info())
 

@@ -20,7 +20,7 @@ from bundles import (
     tiny_network,
     write_npz,
 )
-from conftest import Run, write_picture
+from conftest import Run, write_image
 from reliability import count
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
@@ -172,8 +172,8 @@ def test_a_network_that_is_not_the_recorded_one_scores_nothing(
         manifest["vectorizers"] = json.loads(text)
 
     tamper(bundle, other)
-    picture = write_picture(tmp_path / "a.jpg", seed=1)
-    done = run("score", bundle, picture, picture)
+    image = write_image(tmp_path / "a.jpg", seed=1)
+    done = run("score", bundle, image, image)
     assert done.returncode == 5
     assert done.stdout == ""
     assert "the fingerprint is not what the bundle says" in done.stderr

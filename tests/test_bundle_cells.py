@@ -27,7 +27,7 @@ from bundles import (
     tiny_network,
     write_npz,
 )
-from conftest import Run, write_picture
+from conftest import Run, write_image
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -114,7 +114,7 @@ def test_cells_share_networks_and_open_them_once(tmp_path: Path) -> None:
     members = [name for name in manifest["members"] if name.startswith("network/")]
     assert members == ["network/net.onnx"]
     assert [cell["vectorizer"] for cell in manifest["cells"]] == [0, 1, 2]
-    paths = [write_picture(tmp_path / f"{i}.jpg", seed=i) for i in range(4)]
+    paths = [write_image(tmp_path / f"{i}.jpg", seed=i) for i in range(4)]
     wanted = made.decision_function([paths[:2], paths[2:]])
     for path in (network, copy):
         path.unlink()
@@ -321,7 +321,7 @@ def test_a_network_from_scratch_comes_back_as_it_was(tmp_path: Path) -> None:
     made = make_classifier("pixels?size=16", "cosine", n_dims=768, projection=spec)
     loaded = load_bundle(save(tmp_path / "best.tllb", made))
     assert make_spec(loaded) == spec
-    pair = [write_picture(tmp_path / f"{i}.jpg", seed=i) for i in range(2)]
+    pair = [write_image(tmp_path / f"{i}.jpg", seed=i) for i in range(2)]
     np.testing.assert_allclose(
         loaded.decision_function([pair]), made.decision_function([pair]), rtol=1e-6
     )
@@ -458,9 +458,9 @@ def test_commands_take_ensembles(run: Run, tmp_path: Path) -> None:
         make_cell(name, "cosine", n_dims=make_vectorizer(name).n_dims) for name in names
     ]
     bundle = save(tmp_path / "best.tllb", ensemble(cells))
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    paths = [write_picture(folder / f"{i}.jpg", seed=i) for i in range(3)]
+    paths = [write_image(folder / f"{i}.jpg", seed=i) for i in range(3)]
     loaded = load_bundle(bundle)
     scored = run("score", bundle, *paths[:2], "--json").json
     probability = loaded.predict_proba([paths[:2]])[0, 1]
@@ -468,12 +468,12 @@ def test_commands_take_ensembles(run: Run, tmp_path: Path) -> None:
     assert scored["threshold"] == 0.5
     rows = run("rank", bundle, paths[0], "--among", folder, "--json").json
     ranked = loaded.rank(paths[0], paths[1:])
-    assert [row["picture"] for row in rows] == [str(path) for path, _ in ranked]
+    assert [row["image"] for row in rows] == [str(path) for path, _ in ranked]
     verified = run("bundle", "verify", bundle)
     assert (verified.returncode, verified.stderr) == (0, "")
 
 
-# Real weights and pictures
+# Real weights and images
 
 
 @pytest.mark.shared

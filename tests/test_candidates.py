@@ -80,14 +80,14 @@ def test_every_problem_names_its_line_and_column(
         read_candidates(write(tmp_path / "c.csv", text))
 
 
-def test_a_missing_picture_names_its_column(tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+def test_a_missing_image_names_its_column(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
     for name in "abx":
-        (pictures / f"{name}.jpg").touch()
+        (images / f"{name}.jpg").touch()
     path = write(tmp_path / "c.csv", "left,c0,c1\na,x,b\nb,x,q\n")
-    with pytest.raises(TableError, match=r"c\.csv:3: c1: no picture 'q' in ") as caught:
-        read_candidates(path, images=pictures)
+    with pytest.raises(TableError, match=r"c\.csv:3: c1: no image 'q' in ") as caught:
+        read_candidates(path, images=images)
     assert "\n" not in str(caught.value)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -27,12 +27,12 @@ from tllboost.pairs.groups import read_groups
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Eight pictures that don't look alike, p0.png to p7.png."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """Eight images that don't look alike, p0.png to p7.png."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(8):
-        write_picture(folder / f"p{i}.png", seed=i)
+        write_image(folder / f"p{i}.png", seed=i)
     return folder
 
 
@@ -68,8 +68,8 @@ def test_the_real_pairs_are_clean(tll: Path) -> None:
     assert [found[:2] for found in report.near_duplicates][:1] == [
         ("right/ago", "right/pnn")
     ]
-    assert told[0] == (1, 2800, "pictures read")
-    assert told[-1] == (2800, 2800, "pictures read")
+    assert told[0] == (1, 2800, "images read")
+    assert told[-1] == (2800, 2800, "images read")
 
 
 @pytest.mark.shared
@@ -84,7 +84,7 @@ def test_a_split_over_the_pairs_of_real_groups_leaks(shared: Path) -> None:
 
 
 @pytest.mark.shared
-def test_a_truncated_real_picture_is_named_and_the_rest_is_read(
+def test_a_truncated_real_image_is_named_and_the_rest_is_read(
     tll: Path, tmp_path: Path
 ) -> None:
     for name in ("aaa", "aaz"):
@@ -98,19 +98,19 @@ def test_a_truncated_real_picture_is_named_and_the_rest_is_read(
     assert any("aaz.jpg" in line for line in report.lines())
 
 
-def test_unreadable_files_have_their_reasons(pictures: Path) -> None:
-    (pictures / "p1.png").write_bytes(b"")
-    (pictures / "p2.png").write_text("no picture")
-    (pictures / "p3.png").unlink()
-    report = check_pairs(table_of(pictures, ["p0 p1", "p2 p3"]))
+def test_unreadable_files_have_their_reasons(images: Path) -> None:
+    (images / "p1.png").write_bytes(b"")
+    (images / "p2.png").write_text("no image")
+    (images / "p3.png").unlink()
+    report = check_pairs(table_of(images, ["p0 p1", "p2 p3"]))
     assert [name for name, _ in report.unreadable] == ["p1", "p2", "p3"]
     assert all(reason for _, reason in report.unreadable)
 
 
-def test_byte_identical_images_are_grouped_and_tie_components(pictures: Path) -> None:
-    shutil.copy(pictures / "p0.png", pictures / "p3.png")
-    shutil.copy(pictures / "p0.png", pictures / "p5.png")
-    table = table_of(pictures, ["p0 p1", "p2 p3", "p4 p5"])
+def test_byte_identical_images_are_grouped_and_tie_components(images: Path) -> None:
+    shutil.copy(images / "p0.png", images / "p3.png")
+    shutil.copy(images / "p0.png", images / "p5.png")
+    table = table_of(images, ["p0 p1", "p2 p3", "p4 p5"])
     report = check_pairs(table)
     assert report.identical == (("p0", "p3", "p5"),)
     assert (report.n_components, report.largest_component) == (1, 6)
@@ -121,17 +121,17 @@ def test_byte_identical_images_are_grouped_and_tie_components(pictures: Path) ->
     assert report.leaking_components == ({"train": "p0", "test": "p2"},)
 
 
-def test_pairs_of_copies_are_trivial_or_contradict(pictures: Path) -> None:
-    shutil.copy(pictures / "p0.png", pictures / "p1.png")
-    shutil.copy(pictures / "p2.png", pictures / "p3.png")
-    report = check_pairs(table_of(pictures, ["p0 p1", "p2 p3"], label="10"))
+def test_pairs_of_copies_are_trivial_or_contradict(images: Path) -> None:
+    shutil.copy(images / "p0.png", images / "p1.png")
+    shutil.copy(images / "p2.png", images / "p3.png")
+    report = check_pairs(table_of(images, ["p0 p1", "p2 p3"], label="10"))
     assert report.trivial == (("p0", "p1"),)
     assert report.contradictions == (("p2", "p3"),)
 
 
-def test_an_image_on_two_sides_is_a_leak_even_in_non_matches(pictures: Path) -> None:
+def test_an_image_on_two_sides_is_a_leak_even_in_non_matches(images: Path) -> None:
     pairs = ["p0 p1", "p2 p3", "p0 p4", "p2 p5"]
-    report = check_pairs(table_of(pictures, pairs, label="1100", split="xttt"))
+    report = check_pairs(table_of(images, pairs, label="1100", split="xttt"))
     assert report.leaks
     assert report.leaking_images == (("p0", ("train", "test")),)
     lines = "\n".join(report.lines())
@@ -139,24 +139,24 @@ def test_an_image_on_two_sides_is_a_leak_even_in_non_matches(pictures: Path) -> 
     assert "p0: train, test" in lines
 
 
-def test_a_clean_split_does_not_leak(pictures: Path) -> None:
+def test_a_clean_split_does_not_leak(images: Path) -> None:
     pairs = ["p0 p1", "p2 p3", "p4 p5"]
-    report = check_pairs(table_of(pictures, pairs, split="xvt"))
+    report = check_pairs(table_of(images, pairs, split="xvt"))
     assert not report.leaks
     assert "  the given split does not leak" in report.lines()
     assert report.sides["test"] == {"n_pairs": 1, "n_matches": 1, "n_images": 2}
 
 
-def test_a_recompressed_copy_across_the_split_is_a_leak(pictures: Path) -> None:
-    with Image.open(pictures / "p0.png") as image:
+def test_a_recompressed_copy_across_the_split_is_a_leak(images: Path) -> None:
+    with Image.open(images / "p0.png") as image:
         small = image.resize((60, 50))
-        ImageEnhance.Brightness(small).enhance(1.1).save(pictures / "p2.png")
+        ImageEnhance.Brightness(small).enhance(1.1).save(images / "p2.png")
     pairs = ["p0 p1", "p2 p3"]
-    report = check_pairs(table_of(pictures, pairs, split="xt"))
+    report = check_pairs(table_of(images, pairs, split="xt"))
     assert [found[:2] for found in report.near_duplicates] == [("p0", "p2")]
     assert report.leaks
-    assert check_pairs(table_of(pictures, pairs, split="xx")).near_duplicates == ()
-    report = check_pairs(table_of(pictures, pairs))
+    assert check_pairs(table_of(images, pairs, split="xx")).near_duplicates == ()
+    report = check_pairs(table_of(images, pairs))
     assert len(report.near_duplicates) == 1
     assert not report.leaks
 
@@ -169,8 +169,8 @@ def test_without_folders_only_the_table_is_looked_at() -> None:
     assert not any("unreadable" in line for line in report.lines())
 
 
-def test_the_report_is_plain_json_and_its_lines_are_lines(pictures: Path) -> None:
-    report = check_pairs(table_of(pictures, ["p0 p1", "p1 p2"], split="xt"))
+def test_the_report_is_plain_json_and_its_lines_are_lines(images: Path) -> None:
+    report = check_pairs(table_of(images, ["p0 p1", "p1 p2"], split="xt"))
     values = json.loads(json.dumps(report.as_dict()))
     assert values["leaks"] is True
     assert values["leaking_images"] == [["p1", ["train", "test"]]]
@@ -178,11 +178,11 @@ def test_the_report_is_plain_json_and_its_lines_are_lines(pictures: Path) -> Non
     assert report.lines()[0] == "pairs.csv: 2 pairs of 3 images"
 
 
-def test_long_findings_are_cut_on_the_terminal_alone(pictures: Path) -> None:
-    for path in pictures.iterdir():
+def test_long_findings_are_cut_on_the_terminal_alone(images: Path) -> None:
+    for path in images.iterdir():
         path.write_bytes(b"")
     names = [f"p{i}" for i in range(8)]
-    report = check_pairs(table_of(pictures, [" ".join(p) for p in pairwise(names)]))
+    report = check_pairs(table_of(images, [" ".join(p) for p in pairwise(names)]))
     assert len(report.unreadable) == 8
     assert "    and 3 more" in report.lines()
 
@@ -192,7 +192,7 @@ def test_long_findings_are_cut_on_the_terminal_alone(pictures: Path) -> None:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("change", ["jpeg", "small", "large", "bright", "grey"])
-def test_changed_copies_of_real_pictures_are_near(
+def test_changed_copies_of_real_images_are_near(
     tll: Path, tmp_path: Path, change: str
 ) -> None:
     paths = sorted((tll / "left").iterdir())[::100]
@@ -247,6 +247,6 @@ def test_blocks_meet_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_near_duplicates(hashes, threshold=0.1) == [(1, 9, 0.0)]
 
 
-def test_plain_pictures_are_near_no_other() -> None:
+def test_plain_images_are_near_no_other() -> None:
     plain = [Image.new("RGB", (50, 40), colour) for colour in ("black", "white")]
     assert find_near_duplicates(np.array([difference_hash(p) for p in plain])) == []

@@ -1,4 +1,4 @@
-"""PairClassifier on real pictures, in scikit-learn's manners."""
+"""PairClassifier on real images, in scikit-learn's manners."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import MAPS
-from conftest import write_picture
+from conftest import write_image
 from makers import Witness
 from PIL import Image, ImageEnhance
 from sklearn.base import clone
@@ -48,7 +48,7 @@ class Keep(Projection):
 
 
 class Thumbnail(Vectorizer):
-    """A few pixels; counts the pictures it is shown."""
+    """A few pixels; counts the images it is shown."""
 
     n_shown = 0
 
@@ -76,12 +76,12 @@ class Thumbnail(Vectorizer):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """Easy pairs: a smooth picture, and the same one darker and smaller."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """Easy pairs: a smooth image, and the same one darker and smaller."""
+    folder = tmp_path_factory.mktemp("images")
     pairs = []
     for seed in range(N_PAIRS):
-        left = write_picture(folder / f"left{seed:02d}.png", seed=seed)
+        left = write_image(folder / f"left{seed:02d}.png", seed=seed)
         right = folder / f"right{seed:02d}.jpg"
         with Image.open(left) as image:
             darker = ImageEnhance.Brightness(image).enhance(0.8)
@@ -106,21 +106,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def labelled(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matches, and as many pairs of pictures that don't match."""
+    """Return the matches, and as many pairs of images that don't match."""
     others = np.column_stack([pairs[:, 0], np.roll(pairs[:, 1], 1)])
     return np.vstack([pairs, others]), np.repeat([1, 0], len(pairs))
 
 
 @pytest.fixture(scope="module")
-def fitted(pictures: np.ndarray, store: Path) -> PairClassifier:
-    return PairClassifier("classic", head="logistic", store=store).fit(pictures)
+def fitted(images: np.ndarray, store: Path) -> PairClassifier:
+    return PairClassifier("classic", head="logistic", store=store).fit(images)
 
 
 def test_rank_puts_the_true_match_first(
-    fitted: PairClassifier, pictures: np.ndarray
+    fitted: PairClassifier, images: np.ndarray
 ) -> None:
-    candidates = [Path(name) for name in pictures[:, 1]]
-    for left, right in pictures[:10]:
+    candidates = [Path(name) for name in images[:, 1]]
+    for left, right in images[:10]:
         ranked = fitted.rank(left, candidates)
         assert ranked[0][0] == Path(right)
         assert {path for path, _ in ranked} == set(candidates)
@@ -130,9 +130,9 @@ def test_rank_puts_the_true_match_first(
 
 
 def test_rank_takes_one_candidate_and_one_named_twice(
-    fitted: PairClassifier, pictures: np.ndarray
+    fitted: PairClassifier, images: np.ndarray
 ) -> None:
-    left, right = pictures[0]
+    left, right = images[0]
     ((only, probability),) = fitted.rank(left, [right])
     assert only == right
     twice = fitted.rank(left, [right, right])
@@ -141,9 +141,9 @@ def test_rank_takes_one_candidate_and_one_named_twice(
 
 
 def test_probabilities_decisions_and_answers_agree(
-    fitted: PairClassifier, pictures: np.ndarray
+    fitted: PairClassifier, images: np.ndarray
 ) -> None:
-    X, y = labelled(pictures)
+    X, y = labelled(images)
     probability, decision = fitted.predict_proba(X), fitted.decision_function(X)
     answer = fitted.predict(X)
     assert probability.shape == (len(X), 2)
@@ -157,40 +157,40 @@ def test_probabilities_decisions_and_answers_agree(
 
 
 def test_matches_alone_are_the_default_label(
-    fitted: PairClassifier, pictures: np.ndarray, store: Path
+    fitted: PairClassifier, images: np.ndarray, store: Path
 ) -> None:
-    told = clone(fitted).fit(pictures, np.ones(len(pictures)))
+    told = clone(fitted).fit(images, np.ones(len(images)))
     np.testing.assert_array_equal(
-        told.decision_function(pictures), fitted.decision_function(pictures)
+        told.decision_function(images), fitted.decision_function(images)
     )
 
 
 def test_paths_may_be_text_path_or_array(
-    fitted: PairClassifier, pictures: np.ndarray
+    fitted: PairClassifier, images: np.ndarray
 ) -> None:
-    wanted = fitted.decision_function(pictures[:5])
+    wanted = fitted.decision_function(images[:5])
     for X in (
-        pictures[:5].tolist(),
-        [[Path(name) for name in row] for row in pictures[:5]],
-        pictures[:5].astype(object),
+        images[:5].tolist(),
+        [[Path(name) for name in row] for row in images[:5]],
+        images[:5].astype(object),
     ):
         np.testing.assert_array_equal(fitted.decision_function(X), wanted)
 
 
-def test_swapping_the_pictures_of_a_pair_changes_nothing(
-    fitted: PairClassifier, pictures: np.ndarray
+def test_swapping_the_images_of_a_pair_changes_nothing(
+    fitted: PairClassifier, images: np.ndarray
 ) -> None:
-    X, _ = labelled(pictures)
+    X, _ = labelled(images)
     np.testing.assert_array_equal(
         fitted.decision_function(X), fitted.decision_function(X[:, ::-1])
     )
 
 
-def test_a_picture_is_most_like_itself(pictures: np.ndarray, store: Path) -> None:
-    model = PairClassifier("classic", head="cosine", store=store).fit(pictures)
-    for left in pictures[:3, 0]:
+def test_an_image_is_most_like_itself(images: np.ndarray, store: Path) -> None:
+    model = PairClassifier("classic", head="cosine", store=store).fit(images)
+    for left in images[:3, 0]:
         with_itself = model.decision_function([[left, left]])[0]
-        others = model.decision_function([[left, name] for name in pictures.ravel()])
+        others = model.decision_function([[left, name] for name in images.ravel()])
         assert with_itself >= others.max() - 1e-6
 
 
@@ -207,7 +207,7 @@ def test_the_same_seed_gives_the_same_model_and_another_another(
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_every_head_learns_from_pictures(
+def test_every_head_learns_from_images(
     head: str, scenes: np.ndarray, store: Path
 ) -> None:
     model = PairClassifier("classic", merge="l1", head=head, store=store)
@@ -231,31 +231,31 @@ def test_clone_copies_the_arguments_and_nothing_learned(
 
 
 def test_fitting_leaves_the_arguments_as_they_are(
-    pictures: np.ndarray, store: Path
+    images: np.ndarray, store: Path
 ) -> None:
     head = LogisticRegression(C=0.5)
     model = PairClassifier("classic", head=head, store=str(store))
     before = model.get_params()
-    assert model.fit(pictures) is model
+    assert model.fit(images) is model
     assert model.get_params() == before
     assert model.head is head
     assert not hasattr(head, "coef_")
 
 
 def test_arguments_set_after_fitting_wait_for_the_next_fit(
-    fitted: PairClassifier, pictures: np.ndarray
+    fitted: PairClassifier, images: np.ndarray
 ) -> None:
     model = pickle.loads(pickle.dumps(fitted))
-    wanted = fitted.decision_function(pictures)
+    wanted = fitted.decision_function(images)
     model.set_params(merge="l1", head="xgboost")
-    np.testing.assert_array_equal(model.decision_function(pictures), wanted)
-    assert (model.fit(pictures).decision_function(pictures) != wanted).any()
+    np.testing.assert_array_equal(model.decision_function(images), wanted)
+    assert (model.fit(images).decision_function(images) != wanted).any()
 
 
 def test_cross_validate_runs_as_it_is(scenes: np.ndarray, store: Path) -> None:
     X, y = labelled(scenes)
     model = PairClassifier("classic", merge="cosdot", head="logistic", store=store)
-    # Pairs that share a picture stay together: the non-matches are of neighbours.
+    # Pairs that share an image stay together: the non-matches are of neighbours.
     groups = np.tile(np.arange(len(scenes)) // 20, 2)
     found = cross_validate(
         model,
@@ -288,48 +288,48 @@ def test_grid_search_chooses_merge_and_head(scenes: np.ndarray, store: Path) -> 
 
 
 def test_a_fitted_model_crosses_to_another_process_whole(
-    fitted: PairClassifier, pictures: np.ndarray
+    fitted: PairClassifier, images: np.ndarray
 ) -> None:
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(
-        again.predict_proba(pictures), fitted.predict_proba(pictures)
+        again.predict_proba(images), fitted.predict_proba(images)
     )
 
 
-def test_with_a_store_no_picture_is_vectorized_twice(
-    pictures: np.ndarray, tmp_path: Path
+def test_with_a_store_no_image_is_vectorized_twice(
+    images: np.ndarray, tmp_path: Path
 ) -> None:
     folder = tmp_path / "store"
     model = PairClassifier(Thumbnail(), head="cosine", store=folder)
     Thumbnail.n_shown = 0
-    model.fit(pictures).predict(labelled(pictures)[0])
-    model.rank(pictures[0, 0], list(pictures[:, 1]))
-    cross_validate(clone(model), *labelled(pictures), cv=2, error_score="raise")
+    model.fit(images).predict(labelled(images)[0])
+    model.rank(images[0, 0], list(images[:, 1]))
+    cross_validate(clone(model), *labelled(images), cv=2, error_score="raise")
     assert Thumbnail.n_shown == 2 * N_PAIRS
     with VectorStore(folder) as opened:
         (space,) = opened.info()
     assert space["n_rows"] == 2 * N_PAIRS
 
 
-def test_a_moved_picture_is_known_by_its_content(
-    pictures: np.ndarray, tmp_path: Path
+def test_a_moved_image_is_known_by_its_content(
+    images: np.ndarray, tmp_path: Path
 ) -> None:
     model = PairClassifier(Thumbnail(), head="cosine", store=tmp_path / "store")
-    model.fit(pictures)
+    model.fit(images)
     moved = tmp_path / "elsewhere.jpg"
-    shutil.copy(pictures[0, 1], moved)
+    shutil.copy(images[0, 1], moved)
     Thumbnail.n_shown = 0
-    there = model.predict_proba([[pictures[0, 0], moved]])
-    np.testing.assert_array_equal(there, model.predict_proba(pictures[:1]))
+    there = model.predict_proba([[images[0, 0], moved]])
+    np.testing.assert_array_equal(there, model.predict_proba(images[:1]))
     assert Thumbnail.n_shown == 0
 
 
-def test_copies_of_a_picture_are_never_on_both_sides(
-    pictures: np.ndarray, tmp_path: Path
+def test_copies_of_an_image_are_never_on_both_sides(
+    images: np.ndarray, tmp_path: Path
 ) -> None:
-    X = pictures.tolist()
+    X = images.tolist()
     for i in range(0, N_PAIRS, 2):
-        # The picture of one pair under another name in the next: a tie between them.
+        # The image of one pair under another name in the next: a tie between them.
         copy = tmp_path / f"copy{i}.png"
         shutil.copy(X[i][0], copy)
         X[i + 1][0] = str(copy)
@@ -348,21 +348,21 @@ def test_copies_of_a_picture_are_never_on_both_sides(
 
 @pytest.mark.parametrize(("n_negatives", "per_match"), [(None, 1), (0, 1), (3, 4)])
 def test_non_matches_are_drawn_where_asked(
-    n_negatives: int | None, per_match: int, pictures: np.ndarray
+    n_negatives: int | None, per_match: int, images: np.ndarray
 ) -> None:
-    X, y = labelled(pictures)
-    X[N_PAIRS:] = pictures[:, ::-1]  # non-matches within components: none gets lost
+    X, y = labelled(images)
+    X[N_PAIRS:] = images[:, ::-1]  # non-matches within components: none gets lost
     model = PairClassifier(Thumbnail(), head=Witness(), n_negatives=n_negatives)
     head = model.fit(X, y).cells_[0].scorer.head_
     assert (head.y_ == 0).sum() == per_match * (head.y_ == 1).sum()
 
 
 def test_hard_non_matches_are_the_nearest_in_training_alone(
-    pictures: np.ndarray,
+    images: np.ndarray,
 ) -> None:
     def sides(n_hard: int) -> tuple[PairFeatures, PairFeatures]:
         model = PairClassifier(Thumbnail(), head=Witness(), n_hard=n_hard)
-        head = model.fit(pictures).cells_[0].scorer.head_
+        head = model.fit(images).cells_[0].scorer.head_
         return head.X_, head.given_["validation"].features
 
     (drawn, held_out), (hard, still) = sides(0), sides(3)
@@ -370,15 +370,15 @@ def test_hard_non_matches_are_the_nearest_in_training_alone(
     np.testing.assert_array_equal(hard.left, drawn.left)
     np.testing.assert_array_equal(still.right, held_out.right)
     with pytest.raises(UsageError, match="n_hard=3 must be between 0 and n_negatives"):
-        PairClassifier(Thumbnail(), n_negatives=2, n_hard=3).fit(pictures)
+        PairClassifier(Thumbnail(), n_negatives=2, n_hard=3).fit(images)
 
 
 def test_a_projection_stands_between_vectorizer_and_merge(
-    pictures: np.ndarray,
+    images: np.ndarray,
 ) -> None:
     given = Keep(components=7)
     model = PairClassifier(Thumbnail(), projection=given, head=Witness())
-    cell = model.fit(pictures).cells_[0]
+    cell = model.fit(images).cells_[0]
     assert cell.projection is not given
     assert not hasattr(given, "fitted_")
     vectors, train, validation = cell.projection.fitted_
@@ -391,9 +391,9 @@ def test_a_projection_stands_between_vectorizer_and_merge(
         np.testing.assert_array_equal(features.frozen, vectors)
         np.testing.assert_array_equal(features.left, side.left)
     assert not set(train.left) & set(validation.left)
-    shown = Thumbnail().transform(pictures[0])[:, :7]
+    shown = Thumbnail().transform(images[0])[:, :7]
     np.testing.assert_allclose(
-        model.decision_function(pictures[:1]) + model.threshold_,
+        model.decision_function(images[:1]) + model.threshold_,
         shown[0, 0] * shown[1, 0],
         rtol=1e-6,
     )
@@ -407,7 +407,7 @@ def test_no_projection_leaves_the_vectors_as_they_are(
 
 
 @pytest.mark.parametrize("projection", MAPS)
-def test_every_projection_learns_from_pictures(
+def test_every_projection_learns_from_images(
     projection: str, scenes: np.ndarray, store: Path
 ) -> None:
     spec = f"{projection}?components=16"
@@ -421,26 +421,26 @@ def test_every_projection_learns_from_pictures(
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "empty"), (b"not a picture", "not"), (None, "No such file")],
+    [(b"", "empty"), (b"not an image", "not"), (None, "No such file")],
 )
-def test_an_unreadable_picture_is_named(
+def test_an_unreadable_image_is_named(
     data: bytes | None,
     reason: str,
-    pictures: np.ndarray,
+    images: np.ndarray,
     fitted: PairClassifier,
     tmp_path: Path,
 ) -> None:
-    bad = tmp_path / "bad picture.jpg"
+    bad = tmp_path / "bad image.jpg"
     if data is not None:
         bad.write_bytes(data)
-    X = pictures.tolist()
+    X = images.tolist()
     X[7][1] = str(bad)
     for call in (clone(fitted).fit, fitted.predict, fitted.predict_proba):
-        with pytest.raises(ImageError, match=r"bad picture\.jpg: ") as caught:
+        with pytest.raises(ImageError, match=r"bad image\.jpg: ") as caught:
             call(X)
         assert reason in str(caught.value)
-    with pytest.raises(ImageError, match=r"bad picture\.jpg"):
-        fitted.rank(bad, [pictures[0, 0]])
+    with pytest.raises(ImageError, match=r"bad image\.jpg"):
+        fitted.rank(bad, [images[0, 0]])
 
 
 @pytest.mark.parametrize(
@@ -458,15 +458,15 @@ def test_what_is_no_pair_table_is_refused(X: Any, y: Any, message: str) -> None:
         PairClassifier().fit(X, y)
 
 
-def test_too_few_pairs_are_a_clear_error(pictures: np.ndarray) -> None:
+def test_too_few_pairs_are_a_clear_error(images: np.ndarray) -> None:
     for n_pairs in (1, 2):
         with pytest.raises(DataError, match="give more pairs"):
-            PairClassifier(Thumbnail(), head="cosine").fit(pictures[:n_pairs])
+            PairClassifier(Thumbnail(), head="cosine").fit(images[:n_pairs])
     with pytest.raises(DataError, match="side has no match"):
-        PairClassifier(Thumbnail()).fit(pictures, np.zeros(N_PAIRS))
+        PairClassifier(Thumbnail()).fit(images, np.zeros(N_PAIRS))
 
 
-def test_wrong_choices_are_refused_when_fitted(pictures: np.ndarray) -> None:
+def test_wrong_choices_are_refused_when_fitted(images: np.ndarray) -> None:
     for options, message in (
         ({"vectorizer": "clasic"}, "did you mean 'classic'"),
         ({"merge": "dots"}, "unknown merge 'dots'"),
@@ -474,16 +474,16 @@ def test_wrong_choices_are_refused_when_fitted(pictures: np.ndarray) -> None:
         ({"projection": "tripled"}, "did you mean 'triplet'"),
     ):
         with pytest.raises(UnknownNameError, match=message):
-            PairClassifier(**({"vectorizer": Thumbnail()} | options)).fit(pictures)
+            PairClassifier(**({"vectorizer": Thumbnail()} | options)).fit(images)
     with pytest.raises(UsageError, match="must be between 0 and 1"):
-        PairClassifier(Thumbnail(), validation_fraction=1.5).fit(pictures)
+        PairClassifier(Thumbnail(), validation_fraction=1.5).fit(images)
 
 
 def test_there_must_be_something_to_rank(
-    fitted: PairClassifier, pictures: np.ndarray
+    fitted: PairClassifier, images: np.ndarray
 ) -> None:
     with pytest.raises(UsageError, match="candidates is empty"):
-        fitted.rank(pictures[0, 0], [])
+        fitted.rank(images[0, 0], [])
 
 
 @pytest.mark.shared

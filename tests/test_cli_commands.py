@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 
 from tllboost.cli import main
 from tllboost.demo import make_demo_set
 from tllboost.heads import HEADS
-from tllboost.images.folders import name_pictures
+from tllboost.images.folders import name_images
 from tllboost.merges import MERGES
 from tllboost.pairs import read_pairs
 from tllboost.splits import PROTOCOLS
@@ -66,12 +66,12 @@ def write_table(path: Path, rows: Sequence[Sequence[str]]) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Four pictures, two of them in a subfolder."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """Four images, two of them in a subfolder."""
+    folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     for seed, name in enumerate(("a.jpg", "b.png", "sub/c.jpg", "sub/d.jpg")):
-        write_picture(folder / name, seed=seed)
+        write_image(folder / name, seed=seed)
     return folder
 
 
@@ -106,14 +106,14 @@ def test_list_refuses_an_unknown_kind(run: Run) -> None:
     assert "colours" in done.stderr
 
 
-def test_check_passes_a_sound_table(run: Run, pictures: Path, tmp_path: Path) -> None:
+def test_check_passes_a_sound_table(run: Run, images: Path, tmp_path: Path) -> None:
     table = write_table(tmp_path / "pairs.csv", [("left", "right"), ("a", "b")])
-    done = run("check", table, "--images", pictures)
+    done = run("check", table, "--images", images)
     assert done.returncode == 0, done.stderr
     assert "1 pairs of 2 images" in done.stdout
 
 
-def test_check_says_that_no_picture_was_read(run: Run, tmp_path: Path) -> None:
+def test_check_says_that_no_image_was_read(run: Run, tmp_path: Path) -> None:
     table = write_table(tmp_path / "pairs.csv", [("left", "right"), ("a", "b")])
     done = run("check", table)
     assert done.returncode == 0
@@ -122,42 +122,42 @@ def test_check_says_that_no_picture_was_read(run: Run, tmp_path: Path) -> None:
 
 
 def test_check_fails_on_a_split_that_leaks(
-    run: Run, pictures: Path, tmp_path: Path
+    run: Run, images: Path, tmp_path: Path
 ) -> None:
     rows = [("left", "right", "split"), ("a", "b", "train"), ("b", "sub/c", "test")]
     table = write_table(tmp_path / "pairs.csv", rows)
-    done = run("check", table, "--images", pictures, "--json")
+    done = run("check", table, "--images", images, "--json")
     assert done.returncode == 3
     report = json.loads(done.stdout)
     assert report["leaks"] is True
     assert report["leaking_images"] == [["b", ["train", "test"]]]
 
 
-def test_check_fails_on_a_picture_that_cant_be_read(
-    run: Run, pictures: Path, tmp_path: Path
+def test_check_fails_on_an_image_that_cant_be_read(
+    run: Run, images: Path, tmp_path: Path
 ) -> None:
-    truncated = (pictures / "a.jpg").read_bytes()[:400]
-    (pictures / "a.jpg").write_bytes(truncated)
+    truncated = (images / "a.jpg").read_bytes()[:400]
+    (images / "a.jpg").write_bytes(truncated)
     table = write_table(tmp_path / "pairs.csv", [("left", "right"), ("a", "b")])
-    done = run("check", table, "--images", pictures)
+    done = run("check", table, "--images", images)
     assert done.returncode == 3
     assert "unreadable images: 1" in done.stdout
 
 
-def test_check_names_file_line_and_value_of_a_missing_picture(
-    run: Run, pictures: Path, tmp_path: Path
+def test_check_names_file_line_and_value_of_a_missing_image(
+    run: Run, images: Path, tmp_path: Path
 ) -> None:
     rows = [("left", "right"), ("a", "b"), ("a", "nowhere")]
     table = write_table(tmp_path / "pairs.csv", rows)
-    done = run("check", table, "--images", pictures)
+    done = run("check", table, "--images", images)
     assert done.returncode == 3
-    assert f"{table}:3: right: no picture 'nowhere'" in done.stderr
+    assert f"{table}:3: right: no image 'nowhere'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_check_reads_groups(run: Run, tmp_path: Path) -> None:
     for seed, name in enumerate(("000100", "000101", "000200", "000201")):
-        write_picture(tmp_path / f"{name}.jpg", seed=seed)
+        write_image(tmp_path / f"{name}.jpg", seed=seed)
     done = run("check", tmp_path, "--groups", r"^(\d{4})")
     assert done.returncode == 0, done.stderr
     assert "2 pairs of 4 images" in done.stdout
@@ -167,13 +167,13 @@ def test_check_reads_groups(run: Run, tmp_path: Path) -> None:
 def test_check_and_vectorize_take_names_that_are_no_text(
     run: Run, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "pictures" / "group"
+    folder = tmp_path / "images" / "group"
     folder.mkdir(parents=True)
     for seed, name in enumerate((b"odd\xff.jpg", b"even\xfe.jpg")):
-        write_picture(folder / os.fsdecode(name), seed=seed)
+        write_image(folder / os.fsdecode(name), seed=seed)
     checked = run("check", folder.parent, "--groups", "folder")
     assert checked.returncode == 0, checked.stderr
-    (folder / os.fsdecode(b"bad\xfd.jpg")).write_bytes(b"no picture")
+    (folder / os.fsdecode(b"bad\xfd.jpg")).write_bytes(b"no image")
     done = run("vectorize", folder, "-v", "classic", "--store", tmp_path / "store")
     assert done.returncode == 4
     assert "bad" in done.stderr
@@ -183,39 +183,39 @@ def test_check_and_vectorize_take_names_that_are_no_text(
     ("options", "told"),
     [
         (["--groups", "folder", "--images", "x"], "--images 'x' does not go with"),
-        ([], "say how its pictures form groups"),
+        ([], "say how its images form groups"),
         (["--groups", "no parentheses"], "one"),
     ],
     ids=["groups and images", "a folder alone", "no group in the pattern"],
 )
 def test_check_refuses_options_that_contradict(
-    run: Run, pictures: Path, options: list[str], told: str
+    run: Run, images: Path, options: list[str], told: str
 ) -> None:
-    done = run("check", pictures, *options)
+    done = run("check", images, *options)
     assert done.returncode == 2
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_vectorize_computes_once_and_then_reuses(
-    run: Run, pictures: Path, tmp_path: Path
+    run: Run, images: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    arguments = ("vectorize", pictures, "-v", "classic", "--store", store)
+    arguments = ("vectorize", images, "-v", "classic", "--store", store)
     first, second = run(*arguments), run(*arguments)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr
     assert "4 computed, 0 reused, 0 failed" in first.stdout
     assert "0 computed, 4 reused, 0 failed" in second.stdout
 
 
-def test_vectorize_goes_on_after_a_bad_picture(
-    run: Run, pictures: Path, tmp_path: Path
+def test_vectorize_goes_on_after_a_bad_image(
+    run: Run, images: Path, tmp_path: Path
 ) -> None:
-    bad = pictures / "bad.jpg"
-    bad.write_bytes(b"no picture")
+    bad = images / "bad.jpg"
+    bad.write_bytes(b"no image")
     out = tmp_path / "new" / "classic.npz"
     done = run(
-        "vectorize", pictures, "-v", "classic", "--store", tmp_path / "s", "--out", out
+        "vectorize", images, "-v", "classic", "--store", tmp_path / "s", "--out", out
     )
     assert done.returncode == 4
     assert done.stderr.startswith(f"tllboost: {bad}: ")
@@ -225,7 +225,7 @@ def test_vectorize_goes_on_after_a_bad_picture(
         assert arrays["vectors"].shape[0] == 4
 
 
-def test_vectorize_fails_where_every_picture_does(run: Run, tmp_path: Path) -> None:
+def test_vectorize_fails_where_every_image_does(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "v.npz"
     done = run(
         *("vectorize", tmp_path / "none.jpg", "-v", "classic"),
@@ -237,27 +237,27 @@ def test_vectorize_fails_where_every_picture_does(run: Run, tmp_path: Path) -> N
 
 
 def test_vectorize_out_is_what_vectors_reads(
-    run: Run, pictures: Path, tmp_path: Path
+    run: Run, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "classic.npz"
-    folders = (pictures, shutil.copytree(pictures, tmp_path / "right"))
+    folders = (images, shutil.copytree(images, tmp_path / "right"))
     done = run(
         "vectorize", *folders, "-v", "classic", "--store", tmp_path / "s", "--out", out
     )
     assert done.returncode == 0, done.stderr
     vectors, found = make_vectorizer(f"vectors:{out}").lookup(
-        ["pictures/a", "right/sub/c.jpg", "left/a"]
+        ["images/a", "right/sub/c.jpg", "left/a"]
     )
     assert found.tolist() == [True, True, False]
-    direct = make_vectorizer("classic").transform([pictures / "a.jpg"])
+    direct = make_vectorizer("classic").transform([images / "a.jpg"])
     np.testing.assert_allclose(vectors[0], direct[0], atol=1e-6)
 
 
-def test_vectorize_names_pictures_by_folder_only_where_it_must(
-    pictures: Path, tmp_path: Path
+def test_vectorize_names_images_by_folder_only_where_it_must(
+    images: Path, tmp_path: Path
 ) -> None:
-    other = shutil.copytree(pictures / "sub", tmp_path / "other")
-    assert list(name_pictures([pictures, other])) == [
+    other = shutil.copytree(images / "sub", tmp_path / "other")
+    assert list(name_images([images, other])) == [
         "a",
         "b",
         "sub/c",
@@ -265,12 +265,12 @@ def test_vectorize_names_pictures_by_folder_only_where_it_must(
         "c",
         "d",
     ]
-    assert list(name_pictures([pictures / "sub", other])) == [
+    assert list(name_images([images / "sub", other])) == [
         *("sub/c", "sub/d"),
         *("other/c", "other/d"),
     ]
     again = shutil.copytree(other, tmp_path / "deeper" / "other")
-    assert list(name_pictures([other, again])) == [
+    assert list(name_images([other, again])) == [
         f"{folder.as_posix()}/{name}" for folder in (other, again) for name in "cd"
     ]
 
@@ -291,27 +291,27 @@ def test_vectorize_names_pictures_by_folder_only_where_it_must(
     ids=["unknown name", "out of two", "no network", "no file", "no weights"],
 )
 def test_vectorize_tells_what_is_wrong_in_one_line(
-    run: Run, pictures: Path, tmp_path: Path, arguments: list[str], code: int, told: str
+    run: Run, images: Path, tmp_path: Path, arguments: list[str], code: int, told: str
 ) -> None:
-    done = run("vectorize", pictures, *arguments, "--store", tmp_path / "store")
+    done = run("vectorize", images, *arguments, "--store", tmp_path / "store")
     assert done.returncode == code, done.stderr
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_vectorize_needs_pictures(run: Run, tmp_path: Path) -> None:
+def test_vectorize_needs_images(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = run("vectorize", tmp_path / "empty", "-v", "classic")
     assert done.returncode == 3
-    assert "no pictures in" in done.stderr
+    assert "no images in" in done.stderr
 
 
 @pytest.mark.shared
 def test_vectorize_takes_local_weights(run: Run, shared: Path, tmp_path: Path) -> None:
     weights = shared / "weights" / "mobilenetv2_100.safetensors"
-    picture = shared / "data" / "ukbench"
+    image = shared / "data" / "ukbench"
     store = tmp_path / "store"
-    arguments = ("vectorize", picture, "--offline", "--store", store, "--quiet")
+    arguments = ("vectorize", image, "--offline", "--store", store, "--quiet")
     beside = run(*arguments, "-v", "timm:mobilenetv2_100", "--weights", weights)
     inside = run(*arguments, "-v", f"timm:mobilenetv2_100@{weights}")
     assert (beside.returncode, inside.returncode) == (0, 0), beside.stderr
@@ -319,10 +319,10 @@ def test_vectorize_takes_local_weights(run: Run, shared: Path, tmp_path: Path) -
     assert "0 computed, 56 reused" in inside.stdout
 
 
-def test_store_tells_what_it_holds(run: Run, pictures: Path, tmp_path: Path) -> None:
+def test_store_tells_what_it_holds(run: Run, images: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     assert "nothing is stored" in run("store", "info", "--store", store).stdout
-    run("vectorize", pictures, "-v", "classic", "--store", store)
+    run("vectorize", images, "-v", "classic", "--store", store)
     stored = json.loads(run("store", "info", "--store", store, "--json").stdout)
     assert [entry["n_rows"] for entry in stored["stored"]] == [4]
     fingerprint = stored["stored"][0]["fingerprint"]
@@ -332,10 +332,10 @@ def test_store_tells_what_it_holds(run: Run, pictures: Path, tmp_path: Path) -> 
 
 
 def test_store_verify_finds_a_flipped_byte_and_prune_drops_it(
-    run: Run, pictures: Path, tmp_path: Path
+    run: Run, images: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    run("vectorize", pictures, "-v", "classic", "--store", store)
+    run("vectorize", images, "-v", "classic", "--store", store)
     sound = run("store", "verify", "--store", store)
     assert sound.returncode == 0
     assert "all 4 vectors" in sound.stdout
@@ -388,10 +388,10 @@ def test_demo_runs_the_whole_path_and_then_reuses_it(run: Run, tmp_path: Path) -
 
 
 def test_demo_leaves_other_files_alone(run: Run, tmp_path: Path) -> None:
-    mine = tmp_path / "pictures" / "mine.jpg"
+    mine = tmp_path / "images" / "mine.jpg"
     mine.parent.mkdir()
     mine.write_bytes(b"mine")
-    done = run("demo", "--out", tmp_path / "demo", "--pictures", mine.parent)
+    done = run("demo", "--out", tmp_path / "demo", "--images", mine.parent)
     assert done.returncode == 2
     assert "holds other files" in done.stderr
     assert mine.read_bytes() == b"mine"

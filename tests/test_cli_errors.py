@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Run, write_picture
+from conftest import Run, write_image
 
 from tllboost.demo import make_scenes
 
@@ -66,11 +66,11 @@ def test_our_bug_is_one_line_and_a_variable_shows_the_rest(
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     for seed in range(4):
-        write_picture(folder / f"{seed}.jpg", seed=seed)
+        write_image(folder / f"{seed}.jpg", seed=seed)
     return folder
 
 
@@ -78,24 +78,24 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "command",
     [
-        "grid {pairs} --images {pictures} -c cosine --store {store} --out {place}",
-        "vectorize {pictures} -v classic --store {place}",
-        "vectorize {pictures} -v classic --store {store} --out {place}/v.npz",
-        "vectorize {pictures} -v classic --store {store} --failures {place}/f.csv",
-        "demo --scenes 60 --pictures {place}",
+        "grid {pairs} --images {images} -c cosine --store {store} --out {place}",
+        "vectorize {images} -v classic --store {place}",
+        "vectorize {images} -v classic --store {store} --out {place}/v.npz",
+        "vectorize {images} -v classic --store {store} --failures {place}/f.csv",
+        "demo --scenes 60 --images {place}",
         "check {pairs} --images {place}",
         "store verify --store {place}",
         "report {place}",
     ],
 )
 def test_a_place_that_is_none_is_one_line(
-    run: Run, pictures: Path, tmp_path: Path, command: str, place: str
+    run: Run, images: Path, tmp_path: Path, command: str, place: str
 ) -> None:
     (tmp_path / "file").write_text("a file, no folder")
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("left,right\n0,1\n2,3\n")
     words = command.format(
-        pictures=pictures,
+        images=images,
         pairs=pairs,
         store=tmp_path / "store",
         place=tmp_path / place,
@@ -133,7 +133,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(arguments: tuple[str, ...]) -
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has other pipes")
 def test_a_grid_is_finished_though_nobody_reads_its_matrix(tmp_path: Path) -> None:
-    pairs = make_scenes(tmp_path / "pictures", n_scenes=40, n_views=2)
+    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
     out = tmp_path / "out"
     done = read_no_more(
         *("grid", pairs, "--images", pairs.parent, "-c", "cosine", "--jobs", 1),
@@ -161,7 +161,7 @@ def test_no_colour_where_none_is_wanted(environment: dict[str, str]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
 def test_ctrl_c_ends_vectorizing_in_one_line(tmp_path: Path) -> None:
     for seed in range(600):
-        write_picture(tmp_path / f"{seed}.png", seed=seed)
+        write_image(tmp_path / f"{seed}.png", seed=seed)
     store = str(tmp_path / "store")
     command = subprocess.Popen(
         [*COMMAND, "vectorize", str(tmp_path), "-v", "classic", "--store", store],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Run
-from tuning import ARCH, SIZE, pairs_of_pictures, random_network
+from tuning import ARCH, SIZE, pairs_of_images, random_network
 
 from tllboost.finetune import trained_on
 from tllboost.finetune.settings import short_hash
@@ -19,9 +19,9 @@ FAST = ("--stages", "1", "--epochs", "1", "--views", "1", "--batch", "8")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures, a table of their pairs, and a network."""
+    """Images, a table of their pairs, and a network."""
     folder = tmp_path_factory.mktemp("finetune")
-    left, right = pairs_of_pictures(folder / "pictures")
+    left, right = pairs_of_images(folder / "images")
     rows = [f"{a.stem},{b.stem}" for a, b in zip(left, right, strict=True)]
     (folder / "pairs.csv").write_text("\n".join(["left,right", *rows]) + "\n")
     random_network(folder / "net.safetensors")
@@ -30,13 +30,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(folder: Path) -> tuple[object, ...]:
     network = f"timm:{ARCH}@{folder / 'net.safetensors'}?size={SIZE}"
-    pictures = folder / "pictures"
-    return ("finetune", folder / "pairs.csv", "--images", pictures, "-v", network)
+    images = folder / "images"
+    return ("finetune", folder / "pairs.csv", "--images", images, "-v", network)
 
 
 def hashes_of(folder: Path, names: set[str]) -> set[str]:
-    pictures = folder / "pictures"
-    return {short_hash(content_hash(pictures / f"{name}.png")) for name in names}
+    images = folder / "images"
+    return {short_hash(content_hash(images / f"{name}.png")) for name in names}
 
 
 def test_finetune_prints_the_name_of_the_new_vectorizer(
@@ -47,21 +47,21 @@ def test_finetune_prints_the_name_of_the_new_vectorizer(
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"timm:{ARCH}@{out}?size={SIZE}\n"
     assert "epoch 1 of 1" in done.stderr
-    vectors = run("vectorize", folder / "pictures", "-v", done.stdout.strip())
+    vectors = run("vectorize", folder / "images", "-v", done.stdout.strip())
     assert vectors.returncode == 0, vectors.stderr
     again = run(*arguments(folder), *FAST, "--out", out)
     assert again.returncode == 0
     assert "nothing to do" in again.stderr
 
 
-def test_a_grid_of_the_same_seed_tests_on_pictures_never_seen(
+def test_a_grid_of_the_same_seed_tests_on_images_never_seen(
     run: Run, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "new.safetensors"
     run(*arguments(folder), *FAST, "--seed", "3", "--out", out)
     grid = tmp_path / "grid"
     done = run(
-        *("grid", folder / "pairs.csv", "--images", folder / "pictures"),
+        *("grid", folder / "pairs.csv", "--images", folder / "images"),
         *("-v", "classic", "-c", "cosine", "--seed", "3", "--out", grid, "--quiet"),
     )
     assert done.returncode == 0, done.stderr
@@ -77,12 +77,12 @@ def test_a_grid_of_the_same_seed_tests_on_pictures_never_seen(
 SIDES = {"train", "validation", "test"}
 
 
-def test_all_leaves_no_picture_out(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_all_leaves_no_image_out(run: Run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "new.safetensors"
     done = run(*arguments(folder), *FAST, "--all", "--quiet", "--out", out)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
-    names = {path.stem for path in (folder / "pictures").iterdir()}
+    names = {path.stem for path in (folder / "images").iterdir()}
     assert trained_on(out) == hashes_of(folder, names)
 
 

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import Run, write_picture
+from conftest import Run, write_image
 
 COSINE = ("-c", "cosine", "--quiet")
 
@@ -22,7 +22,7 @@ def groups(tmp_path: Path) -> Path:
         for view in range(3):
             size = (90 + 2 * view, 80)
             path = folder / f"{1000 + group}{view:02d}.jpg"
-            write_picture(path, seed=group, size=size)
+            write_image(path, seed=group, size=size)
     return folder
 
 
@@ -84,7 +84,7 @@ def test_a_wrong_id_names_file_line_and_value(
 
 
 @pytest.mark.shared
-def test_a_truncated_picture_is_reported_once_and_the_rest_goes_on(
+def test_a_truncated_image_is_reported_once_and_the_rest_goes_on(
     run: Run, tll: Path, tmp_path: Path
 ) -> None:
     pairs = table_of(tll, tmp_path / "pairs.csv", n_rows=60)

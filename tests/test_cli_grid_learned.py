@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, write_picture
+from conftest import Run, write_image
 from test_grid_learned import write_planted
 
 QUIET = ("--quiet", "-j", "1")
@@ -269,11 +269,11 @@ def test_a_network_that_can_not_be_had_is_failed_rows_and_the_rest_goes_on(
 ) -> None:
     for name in ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME"):
         monkeypatch.setenv(name, str(tmp_path / "hub"))
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for number in range(12):
         for side in "ab":
-            write_picture(pictures / f"{side}{number:02d}.jpg", seed=number)
+            write_image(images / f"{side}{number:02d}.jpg", seed=number)
     pairs = tmp_path / "pairs.csv"
     rows = [f"a{number:02d},b{number:02d}" for number in range(12)]
     pairs.write_text("\n".join(["left,right", *rows]))
@@ -297,7 +297,7 @@ head = "cosine"
 """
     )
     done = run(
-        *("grid", pairs, "--images", pictures, "-v", "classic", "-c", "cosine"),
+        *("grid", pairs, "--images", images, "-v", "classic", "-c", "cosine"),
         *("--config", config, "--offline", "--out", tmp_path / "out", "-j", "1"),
     )
     assert done.returncode == 4, done.stderr
@@ -312,7 +312,7 @@ head = "cosine"
     assert "RN50: left out: " in done.stderr
     assert (tmp_path / "out" / "best.tllb").is_file()
     only = run(
-        *("grid", pairs, "--images", pictures, "-v", "clip:RN50:openai", *QUIET),
+        *("grid", pairs, "--images", images, "-v", "clip:RN50:openai", *QUIET),
         *("-c", "cosine", "--offline", "--out", tmp_path / "none"),
     )
     assert only.returncode == 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Done, Run, write_picture
+from conftest import Done, Run, write_image
 
 from tllboost.cli.streams import json_text
 from tllboost.demo import make_scenes
@@ -16,12 +16,12 @@ from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     for seed in range(3):
-        write_picture(folder / f"{seed}.jpg", seed=seed)
-    (folder / "bad.jpg").write_bytes(b"no picture")
+        write_image(folder / f"{seed}.jpg", seed=seed)
+    (folder / "bad.jpg").write_bytes(b"no image")
     return folder
 
 
@@ -46,9 +46,9 @@ def test_numbers_that_are_not_finite_are_null() -> None:
 
 
 def test_grid_tells_what_came_out(run: Run, tmp_path: Path) -> None:
-    pairs = make_scenes(tmp_path / "pictures", n_scenes=40, n_views=2)
-    pictures = [p for p in pairs.parent.iterdir() if p.suffix == ".jpg"]
-    bad = min(pictures)
+    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
+    images = [p for p in pairs.parent.iterdir() if p.suffix == ".jpg"]
+    bad = min(images)
     bad.write_bytes(bad.read_bytes()[:500])
     out = tmp_path / "out"
     done = run(
@@ -71,29 +71,29 @@ def test_grid_tells_what_came_out(run: Run, tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_vectorize_tells_what_was_computed(run: Run, pictures: Path) -> None:
-    done = run("vectorize", pictures, "-v", "classic", "-v", "pixels", "--json")
+def test_vectorize_tells_what_was_computed(run: Run, images: Path) -> None:
+    done = run("vectorize", images, "-v", "classic", "-v", "pixels", "--json")
     assert done.returncode == 4
     told = strict(done)
     assert isinstance(told, dict)
-    assert told["n_pictures"] == 4
+    assert told["n_images"] == 4
     first, second = told["vectorizers"]
     assert (first["vectorizer"], first["n_dims"]) == ("classic", 3324)
     assert (first["n_computed"], first["n_failed"]) == (3, 1)
     assert second["vectorizer"] == "pixels"
-    assert told["failures"][0]["where"] == str(pictures / "bad.jpg")
+    assert told["failures"][0]["where"] == str(images / "bad.jpg")
 
 
 @pytest.mark.parametrize(
     "command",
-    ["list", "check {table} --images {pictures}", "store info", "list networks"],
+    ["list", "check {table} --images {images}", "store info", "list networks"],
 )
 def test_others_write_one_document(
-    run: Run, pictures: Path, tmp_path: Path, command: str
+    run: Run, images: Path, tmp_path: Path, command: str
 ) -> None:
     table = tmp_path / "pairs.csv"
     table.write_text("left,right\n0,1\n1,2\n")
-    done = run(*command.format(table=table, pictures=pictures).split(), "--json")
+    done = run(*command.format(table=table, images=images).split(), "--json")
     assert done.returncode == 0, done.stderr
     assert isinstance(strict(done), dict)
 

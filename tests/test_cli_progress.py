@@ -128,7 +128,7 @@ class Recorded:
 
 
 def test_a_grid_tells_which_cells_run(tmp_path: Path) -> None:
-    pairs = make_scenes(tmp_path / "pictures", n_scenes=40, n_views=2)
+    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
     progress = Recorded()
     run_grid(
         read_pairs(pairs, images=pairs.parent),
@@ -153,9 +153,9 @@ def test_a_grid_tells_which_cells_run(tmp_path: Path) -> None:
 def test_a_watched_command_draws_bars_and_a_piped_one_does_not(tmp_path: Path) -> None:
     import pty
 
-    make_scenes(tmp_path / "pictures", n_scenes=10, n_views=2)
+    make_scenes(tmp_path / "images", n_scenes=10, n_views=2)
     command = [
-        *(sys.executable, "-m", "tllboost", "vectorize", tmp_path / "pictures"),
+        *(sys.executable, "-m", "tllboost", "vectorize", tmp_path / "images"),
         *("-v", "classic"),
     ]
     ours, theirs = pty.openpty()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import make_classifier, save, tamper, tiny_network, write_npz
-from conftest import Run, write_picture
+from conftest import Run, write_image
 
 from tllboost.bundle import load_bundle, save_bundle
 from tllboost.classifier import PairClassifier
@@ -33,11 +33,11 @@ def bundle(tmp_path: Path, made: bytes) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     for seed, name in enumerate(("a.jpg", "b.png", "c.jpg", "d.jpg")):
-        write_picture(folder / name, seed=seed)
+        write_image(folder / name, seed=seed)
     return folder
 
 
@@ -56,9 +56,9 @@ def read_rows(path: Path) -> list[list[str]]:
 
 
 def test_score_tells_probability_decision_threshold_and_score(
-    run: Run, bundle: Path, pictures: Path
+    run: Run, bundle: Path, images: Path
 ) -> None:
-    left, right = pictures / "a.jpg", pictures / "b.png"
+    left, right = images / "a.jpg", images / "b.png"
     done = run("score", bundle, left, right)
     assert (done.returncode, done.stderr) == (0, "")
     words = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
@@ -82,44 +82,44 @@ def test_score_says_what_its_threshold_means(run: Run) -> None:
 
 
 def test_score_gives_a_row_a_pair_as_the_table_was_written(
-    run: Run, bundle: Path, pictures: Path, pairs: Path
+    run: Run, bundle: Path, images: Path, pairs: Path
 ) -> None:
-    done = run("score", bundle, "--pairs", pairs, "--images", pictures)
+    done = run("score", bundle, "--pairs", pairs, "--images", images)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == "left,right,probability,decision,score"
     written = [("a", "b.png"), ("c.jpg", "a"), ("a", "b.png"), ("d", "d")]
     assert [(row["left"], row["right"]) for row in done.table] == written
     files = {"a": "a.jpg", "d": "d.jpg"}
-    paths = [[pictures / files.get(one, one) for one in pair] for pair in written]
+    paths = [[images / files.get(one, one) for one in pair] for pair in written]
     wanted = load_bundle(bundle).predict_proba(paths)[:, 1]
     np.testing.assert_allclose(
         [float(row["probability"]) for row in done.table], wanted, rtol=1e-9
     )
-    rows = run("score", bundle, "--pairs", pairs, "--images", pictures, "--json").json
+    rows = run("score", bundle, "--pairs", pairs, "--images", images, "--json").json
     np.testing.assert_array_equal([row["probability"] for row in rows], wanted)
-    assert rows[3]["decision"] == "match"  # a picture and itself
+    assert rows[3]["decision"] == "match"  # an image and itself
 
 
 def test_score_looks_the_sides_up_in_folders_of_their_own(
-    run: Run, bundle: Path, pictures: Path, tmp_path: Path
+    run: Run, bundle: Path, images: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "sides.csv"
     table.write_text("left,right\na,a\n")
     other = tmp_path / "other"
     other.mkdir()
-    write_picture(other / "a.jpg", seed=9)
-    done = run("score", bundle, "--pairs", table, "--left", pictures, "--right", other)
+    write_image(other / "a.jpg", seed=9)
+    done = run("score", bundle, "--pairs", table, "--left", images, "--right", other)
     (row,) = done.table
     assert (row["left"], row["right"]) == ("a", "a")
     assert float(row["score"]) < 1
 
 
-def test_a_bad_picture_takes_no_other_row_with_it(
-    run: Run, bundle: Path, pictures: Path, pairs: Path
+def test_a_bad_image_takes_no_other_row_with_it(
+    run: Run, bundle: Path, images: Path, pairs: Path
 ) -> None:
-    whole = (pictures / "c.jpg").read_bytes()
-    (pictures / "c.jpg").write_bytes(whole[: len(whole) // 2])
-    done = run("score", bundle, "--pairs", pairs, "--images", pictures)
+    whole = (images / "c.jpg").read_bytes()
+    (images / "c.jpg").write_bytes(whole[: len(whole) // 2])
+    done = run("score", bundle, "--pairs", pairs, "--images", images)
     assert done.returncode == 4
     assert [row["decision"] == "error" for row in done.table] == [
         False,
@@ -129,32 +129,32 @@ def test_a_bad_picture_takes_no_other_row_with_it(
     ]
     assert done.table[1]["probability"] == done.table[1]["score"] == ""
     assert done.stderr.count("\n") == 1
-    assert f"{pictures / 'c.jpg'}: the picture is truncated" in done.stderr
-    rows = run("score", bundle, "--pairs", pairs, "--images", pictures, "--json").json
+    assert f"{images / 'c.jpg'}: the image is truncated" in done.stderr
+    rows = run("score", bundle, "--pairs", pairs, "--images", images, "--json").json
     assert rows[1]["probability"] is None
     assert "truncated" in rows[1]["error"]
-    alone = run("score", bundle, pictures / "a.jpg", pictures / "c.jpg")
+    alone = run("score", bundle, images / "a.jpg", images / "c.jpg")
     assert (alone.returncode, alone.stdout) == (3, "")
     assert "truncated" in alone.stderr
 
 
-def test_strict_stops_scoring_and_ranking_at_the_first_bad_picture(
-    run: Run, bundle: Path, pictures: Path, pairs: Path, tmp_path: Path
+def test_strict_stops_scoring_and_ranking_at_the_first_bad_image(
+    run: Run, bundle: Path, images: Path, pairs: Path, tmp_path: Path
 ) -> None:
-    (pictures / "c.jpg").write_bytes(b"no picture")
+    (images / "c.jpg").write_bytes(b"no image")
     candidates = tmp_path / "candidates.csv"
     candidates.write_text("left,c0,c1\na,b.png,c.jpg\n")
     out = tmp_path / "scores.csv"
     for command in (
-        ("score", bundle, "--pairs", pairs, "--images", pictures),
-        ("rank", bundle, pictures / "a.jpg", "--among", pictures),
+        ("score", bundle, "--pairs", pairs, "--images", images),
+        ("rank", bundle, images / "a.jpg", "--among", images),
         (
             "rank",
             bundle,
             "--candidates",
             candidates,
             "--images",
-            pictures,
+            images,
             "--out",
             out,
         ),
@@ -162,7 +162,7 @@ def test_strict_stops_scoring_and_ranking_at_the_first_bad_picture(
         done = run(*command, "--strict")
         assert (done.returncode, done.stdout) == (3, "")
         assert done.stderr == (
-            f"tllboost: {pictures / 'c.jpg'}: is not a picture in a format that "
+            f"tllboost: {images / 'c.jpg'}: is not an image in a format that "
             "tllboost reads\n"
         )
         assert not out.exists()
@@ -170,14 +170,14 @@ def test_strict_stops_scoring_and_ranking_at_the_first_bad_picture(
 
 
 def test_a_table_to_score_may_lead_anywhere_only_where_told(
-    run: Run, bundle: Path, pictures: Path, tmp_path: Path
+    run: Run, bundle: Path, images: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "elsewhere"
     other.mkdir()
-    outside = write_picture(other / "=e.jpg", seed=9)
+    outside = write_image(other / "=e.jpg", seed=9)
     table = tmp_path / "outside.csv"
     table.write_text(f"left,right\na,../elsewhere/=e\na,{outside}\n")
-    command = ("score", bundle, "--pairs", table, "--images", pictures)
+    command = ("score", bundle, "--pairs", table, "--images", images)
     done = run(*command)
     assert done.returncode == 3
     assert "climbs out" in done.stderr
@@ -187,9 +187,9 @@ def test_a_table_to_score_may_lead_anywhere_only_where_told(
 
 
 def test_a_second_run_vectorizes_nothing(
-    run: Run, bundle: Path, pictures: Path, tmp_path: Path
+    run: Run, bundle: Path, images: Path, tmp_path: Path
 ) -> None:
-    arguments = ("score", bundle, pictures / "a.jpg", pictures / "b.png", "--json")
+    arguments = ("score", bundle, images / "a.jpg", images / "b.png", "--json")
     first = run(*arguments)
     with VectorStore(default_store()) as store:
         (space,) = store.info()
@@ -199,7 +199,7 @@ def test_a_second_run_vectorizes_nothing(
         assert store.info()[0]["n_rows"] == 2
 
 
-def test_score_of_own_vectors_needs_no_pictures(run: Run, tmp_path: Path) -> None:
+def test_score_of_own_vectors_needs_no_images(run: Run, tmp_path: Path) -> None:
     vectors = write_npz(tmp_path / "own.npz")
     bundle = save(tmp_path / "own.tllb", make_classifier(f"vectors:{vectors}"))
     vectors.unlink()
@@ -216,13 +216,13 @@ def test_score_of_own_vectors_needs_no_pictures(run: Run, tmp_path: Path) -> Non
 
 
 def test_weights_say_where_a_network_lies(
-    run: Run, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tllboost.bundle.vectorizers.MAX_NETWORK_BYTES", 10)
     network = tiny_network(tmp_path / "net.onnx")
     classifier = make_classifier(f"onnx:{network}", "cosine", n_dims=3)
     bundle = save(tmp_path / "best.tllb", classifier, 3)
-    pair = (pictures / "a.jpg", pictures / "b.png")
+    pair = (images / "a.jpg", images / "b.png")
     lost = run("score", bundle, *pair)
     assert lost.returncode == 3
     assert "net.onnx" in lost.stderr
@@ -240,69 +240,67 @@ def test_weights_say_where_a_network_lies(
 # rank
 
 
-def test_rank_orders_a_folder_best_first(
-    run: Run, bundle: Path, pictures: Path
-) -> None:
-    query = pictures / "a.jpg"
-    others = [pictures / name for name in ("b.png", "c.jpg", "d.jpg")]
+def test_rank_orders_a_folder_best_first(run: Run, bundle: Path, images: Path) -> None:
+    query = images / "a.jpg"
+    others = [images / name for name in ("b.png", "c.jpg", "d.jpg")]
     wanted = load_bundle(bundle).rank(query, others)
-    rows = run("rank", bundle, query, "--among", pictures, "--json").json
-    assert [row["picture"] for row in rows] == [str(path) for path, _ in wanted]
+    rows = run("rank", bundle, query, "--among", images, "--json").json
+    assert [row["image"] for row in rows] == [str(path) for path, _ in wanted]
     assert [row["rank"] for row in rows] == [1, 2, 3]
     for row, (_, probability) in zip(rows, wanted, strict=True):
         assert row["probability"] == pytest.approx(probability)
-    table = run("rank", bundle, query, "--among", pictures, "--csv", "--top", "2").table
-    assert [row["picture"] for row in table] == [row["picture"] for row in rows[:2]]
-    shown = run("rank", bundle, query, "--among", pictures, "--top", "1")
+    table = run("rank", bundle, query, "--among", images, "--csv", "--top", "2").table
+    assert [row["image"] for row in table] == [row["image"] for row in rows[:2]]
+    shown = run("rank", bundle, query, "--among", images, "--top", "1")
     assert shown.stdout.splitlines()[0].split() == [
         "rank",
         "probability",
         "decision",
-        "picture",
+        "image",
     ]
     assert len(shown.stdout.splitlines()) == 2
 
 
-def test_rank_scores_all_or_a_shortlist(run: Run, pictures: Path) -> None:
+def test_rank_scores_all_or_a_shortlist(run: Run, images: Path) -> None:
     classifier = make_classifier("pixels?size=2", "random-forest", "l1")
-    bundle = save(pictures.parent / "forest.tllb", classifier)
-    words = ("rank", bundle, pictures / "a.jpg", "--among", pictures, "--json")
+    bundle = save(images.parent / "forest.tllb", classifier)
+    words = ("rank", bundle, images / "a.jpg", "--among", images, "--json")
     every = run(*words, "--exact").json
     assert run(*words).json == every  # fewer than a shortlist holds
     short = run(*words, "--shortlist", "2", "--top", "2").json
     assert len(short) == 2
-    scores = {row["picture"]: row["score"] for row in every}
-    assert all(row["score"] == pytest.approx(scores[row["picture"]]) for row in short)
+    scores = {row["image"]: row["score"] for row in every}
+    assert all(row["score"] == pytest.approx(scores[row["image"]]) for row in short)
 
 
 def test_rank_leaves_out_what_can_not_be_read(
-    run: Run, bundle: Path, pictures: Path
+    run: Run, bundle: Path, images: Path
 ) -> None:
-    (pictures / "c.jpg").write_bytes(b"")
-    done = run("rank", bundle, pictures / "a.jpg", "--among", pictures, "--json")
+    (images / "c.jpg").write_bytes(b"")
+    done = run("rank", bundle, images / "a.jpg", "--among", images, "--json")
     assert done.returncode == 4
     assert len(done.json) == 2
     assert "c.jpg: the file is empty" in done.stderr
-    bad_query = run("rank", bundle, pictures / "c.jpg", "--among", pictures)
+    bad_query = run("rank", bundle, images / "c.jpg", "--among", images)
     assert (bad_query.returncode, bad_query.stdout) == (3, "")
 
 
-def test_rank_needs_pictures(
-    run: Run, bundle: Path, pictures: Path, tmp_path: Path
+def test_rank_needs_images(
+    run: Run, bundle: Path, images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    done = run("rank", bundle, pictures / "a.jpg", "--among", tmp_path / "empty")
+    done = run("rank", bundle, images / "a.jpg", "--among", tmp_path / "empty")
     assert done.returncode == 3
-    assert "no pictures in" in done.stderr
+    assert "no images in" in done.stderr
 
 
 def test_candidates_give_a_submission(
-    run: Run, bundle: Path, pictures: Path, tmp_path: Path
+    run: Run, bundle: Path, images: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "candidates.csv"
     table.write_text("left,c0,c1\nd,b.png,c\na.jpg,d,d\n")
     out = tmp_path / "deep" / "submission.csv"
-    arguments = ("rank", bundle, "--candidates", table, "--images", pictures)
+    arguments = ("rank", bundle, "--candidates", table, "--images", images)
     done = run(*arguments, "--out", out)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     header, *rows = read_rows(out)
@@ -314,7 +312,7 @@ def test_candidates_give_a_submission(
         ("a.jpg", "d.jpg"),
         ("a.jpg", "d.jpg"),
     ]
-    paths = [[pictures / one for one in pair] for pair in files]
+    paths = [[images / one for one in pair] for pair in files]
     classifier = load_bundle(bundle)
     wanted = classifier.decision_function(paths) + classifier.threshold_
     scores = [float(cell) for row in rows for cell in row[1:]]
@@ -323,12 +321,12 @@ def test_candidates_give_a_submission(
 
 
 def test_a_submission_leaves_empty_what_it_can_not_score(
-    run: Run, bundle: Path, pictures: Path, tmp_path: Path
+    run: Run, bundle: Path, images: Path, tmp_path: Path
 ) -> None:
-    (pictures / "c.jpg").write_bytes(b"no picture")
+    (images / "c.jpg").write_bytes(b"no image")
     table = tmp_path / "candidates.csv"
     table.write_text("left,c0,c1\na,b,c\nd,c,b\n")
-    done = run("rank", bundle, "--candidates", table, "--images", pictures)
+    done = run("rank", bundle, "--candidates", table, "--images", images)
     assert done.returncode == 4
     assert "c.jpg" in done.stderr
     assert [[bool(cell) for cell in row.values()] for row in done.table] == [
@@ -336,7 +334,7 @@ def test_a_submission_leaves_empty_what_it_can_not_score(
         [True, False, True],
     ]
     table.write_text("left,c0,c1\na,b,nobody\n")
-    done = run("rank", bundle, "--candidates", table, "--images", pictures)
+    done = run("rank", bundle, "--candidates", table, "--images", images)
     assert done.returncode == 3
     assert "candidates.csv:2" in done.stderr
 
@@ -374,15 +372,15 @@ def test_verify_opens_the_network(run: Run, bundle: Path) -> None:
 
 @pytest.mark.parametrize("command", ["score", "rank", "show", "verify"])
 def test_a_damaged_bundle_is_refused_in_one_line(
-    run: Run, bundle: Path, pictures: Path, command: str
+    run: Run, bundle: Path, images: Path, command: str
 ) -> None:
     damaged = bytearray(bundle.read_bytes())
     damaged[damaged.index(b"GlobalAveragePool")] ^= 1
     bundle.write_bytes(damaged)
-    picture = pictures / "a.jpg"
+    image = images / "a.jpg"
     arguments: dict[str, tuple[str | Path, ...]] = {
-        "score": ("score", bundle, picture, picture),
-        "rank": ("rank", bundle, picture, "--among", pictures),
+        "score": ("score", bundle, image, image),
+        "rank": ("rank", bundle, image, "--among", images),
         "show": ("bundle", "show", bundle),
         "verify": ("bundle", "verify", bundle),
     }
@@ -413,27 +411,27 @@ def test_a_damaged_bundle_is_refused_in_one_line(
     ],
 )
 def test_options_that_make_no_sense_are_refused(
-    run: Run, bundle: Path, pictures: Path, pairs: Path, arguments: str
+    run: Run, bundle: Path, images: Path, pairs: Path, arguments: str
 ) -> None:
     words: dict[str, str | Path] = {
         "B": bundle,
-        "A": pictures / "a.jpg",
-        "D": pictures,
+        "A": images / "a.jpg",
+        "D": images,
         "P": pairs,
-        "O": pictures / "out.csv",
+        "O": images / "out.csv",
     }
     done = run(*(words.get(word, word) for word in arguments.split()))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr
 
 
-def test_no_bundle_there_is_bad_input(run: Run, pictures: Path) -> None:
-    done = run("score", pictures / "none.tllb", pictures / "a.jpg", pictures / "b.png")
+def test_no_bundle_there_is_bad_input(run: Run, images: Path) -> None:
+    done = run("score", images / "none.tllb", images / "a.jpg", images / "b.png")
     assert done.returncode == 3
     assert "none.tllb: the bundle can't be read" in done.stderr
 
 
-# Real pictures and weights
+# Real images and weights
 
 
 @pytest.fixture(scope="module")

@@ -74,11 +74,11 @@ def test_no_word_at_all_shows_the_help() -> None:
 
 
 def bundle_of(spec: str, folder: Path) -> Path:
-    """Fit a head on a few pictures, and save it; their vectors go to a store."""
+    """Fit a head on a few images, and save it; their vectors go to a store."""
     scenes = make_scenes(folder / "scenes", n_scenes=3, n_views=2).parent
-    pictures = sorted(scenes.glob("*.jpg"))
+    images = sorted(scenes.glob("*.jpg"))
     vectorizer = make_vectorizer(spec, offline=True)
-    vectors = vectorize(vectorizer, pictures, store=folder / "store").vectors
+    vectors = vectorize(vectorizer, images, store=folder / "store").vectors
     left, right = np.array([0, 2, 4, 0, 2]), np.array([1, 3, 5, 3, 5])
     scorer = PairScorer("dot", "logistic")
     features = PairFeatures(vectors, left, right)

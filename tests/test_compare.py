@@ -52,7 +52,11 @@ def test_a_paired_difference_sees_what_the_intervals_hide(tmp_path: Path) -> Non
     ("changed", "method", "note"),
     [
         ({"protocol": Protocol(n_negatives=9)}, "paired", "n_negatives 5 → 9"),
-        ({"protocol": Protocol(n_others=9)}, "independent", "n_others 19 → 9"),
+        (
+            {"protocol": Protocol(n_distractors=9)},
+            "independent",
+            "n_distractors 19 → 9",
+        ),
         ({"protocol": Protocol("kfold")}, "independent", "name holdout → kfold"),
         ({"data": "d2"}, "independent", "the data differs"),
         ({"tables_only": True}, "tables", ""),
@@ -277,7 +281,7 @@ def test_a_folder_without_a_run_ends_in_one_line(run: Run, tmp_path: Path) -> No
 def test_two_real_runs_are_paired_and_a_run_is_the_same_as_itself(
     tmp_path: Path,
 ) -> None:
-    pairs = make_scenes(tmp_path / "pictures", n_scenes=40, n_views=2)
+    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
     table = read_pairs(pairs, images=pairs.parent)
     for name, negatives in (("one", 1), ("two", 3)):
         result = run_grid(

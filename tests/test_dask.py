@@ -18,9 +18,9 @@ from conftest import Run
 from killed_work import (
     Squares,
     grid_of,
+    images,
+    make_image_pairs,
     make_pairs,
-    make_picture_pairs,
-    pictures,
 )
 
 from tllboost.cluster import Cluster, Job
@@ -81,14 +81,14 @@ def results_of(out: Path) -> list[dict[str, str]]:
 def test_a_grid_that_loses_a_worker_gives_the_tables_of_the_local_one(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    pairs = make_picture_pairs(tmp_path)
+    pairs = make_image_pairs(tmp_path)
     table = read_pairs(pairs, images=pairs.parent)
     asked: dict[str, Any] = {
         "vectorizers": ["killed_work:Squares"],
         "merges": ["l1"],
         "heads": ["naive-bayes", "xgboost", "bad_heads:Slow"],
         "projections": ["none", "infonce?components=4"],
-        "protocol": Protocol("holdout", n_others=4),
+        "protocol": Protocol("holdout", n_distractors=4),
     }
     kills = KillsAWorker(cluster, "cells")
     local, far = tmp_path / "local", tmp_path / "far"
@@ -115,7 +115,7 @@ def test_a_grid_that_loses_a_worker_gives_the_tables_of_the_local_one(
 def test_vectorizing_that_loses_a_worker_stores_what_the_local_one_stores(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    paths: list[Path | None] = [*pictures(tmp_path), tmp_path / "none.png"]
+    paths: list[Path | None] = [*images(tmp_path), tmp_path / "none.png"]
     kills = KillsAWorker(cluster, "squares")
     with VectorStore(tmp_path / "there") as store:
         there = vectorize(
@@ -151,7 +151,7 @@ def test_what_kills_its_workers_fails_alone(cluster: Cluster, tmp_path: Path) ->
 def test_the_commands_take_the_address_of_a_scheduler(
     cluster: Cluster, run: Run, tmp_path: Path
 ) -> None:
-    pairs = make_picture_pairs(tmp_path)
+    pairs = make_image_pairs(tmp_path)
     address = cluster.client.scheduler.address
     where = ("--backend", "dask", "--scheduler", address)
     own = ("--store", tmp_path / "store", "-v", "killed_work:Squares")
@@ -159,7 +159,7 @@ def test_the_commands_take_the_address_of_a_scheduler(
     assert done.returncode == 0, done.stderr
     assert "80 computed, 0 reused" in done.stdout
     out = tmp_path / "out"
-    tried = ("--images", tmp_path, "-m", "l1", "-c", "cosine", "--others", "4")
+    tried = ("--images", tmp_path, "-m", "l1", "-c", "cosine", "--distractors", "4")
     done = run("grid", pairs, *own, *tried, "--out", out, "--no-report", *where)
     assert done.returncode == 0, done.stderr
     assert "80 reused" in done.stderr
@@ -172,7 +172,7 @@ def test_all_workers_train_a_large_cell_together_as_well_as_one_does(
 ) -> None:
     pairs = make_pairs(tmp_path, n_pairs=150)
     asked: dict[str, Any] = {"heads": ["xgboost", "xgboost-rank"], "metric": "roc_auc"}
-    asked["protocol"] = Protocol("holdout", n_others=4)
+    asked["protocol"] = Protocol("holdout", n_distractors=4)
     local = grid_of(pairs, tmp_path / "local", **asked)
     monkeypatch.setattr(cluster, "large", 1)
     # A tree takes as many messages as it has levels: a few will do.
@@ -217,7 +217,7 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_line(
         Cluster("tcp://127.0.0.1:1", patience=1),
     ):
         pass
-    make_picture_pairs(tmp_path, n_pairs=1)
+    make_image_pairs(tmp_path, n_pairs=1)
     done = run(
         *("vectorize", tmp_path, "-v", "classic", "--store", tmp_path / "store"),
         *("--backend", "dask", "--scheduler", "nonsense"),
@@ -249,7 +249,7 @@ def test_without_dask_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(MissingLibraryError, match=r"pip install 'tllboost\[dask\]'"):
         Cluster().__enter__()
-    make_picture_pairs(tmp_path, n_pairs=1)
+    make_image_pairs(tmp_path, n_pairs=1)
     done = run("vectorize", tmp_path, "-v", "classic", "--backend", "dask")
     assert done.returncode == 2
     assert "pip install 'tllboost[dask]'" in done.stderr

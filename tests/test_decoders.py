@@ -53,7 +53,7 @@ def jpeg_of_many_scans(n_scans: int, side: int = 6_000) -> bytes:
     return start + scan * n_scans + b"\xff\xd9"
 
 
-def test_a_picture_that_takes_for_ever_is_ended_and_the_next_is_read(
+def test_an_image_that_takes_for_ever_is_ended_and_the_next_is_read(
     few: Decoders,
 ) -> None:
     hostile = jpeg_of_many_scans(40_000)
@@ -62,18 +62,18 @@ def test_a_picture_that_takes_for_ever_is_ended_and_the_next_is_read(
     with pytest.raises(ImageError, match=r"^slow\.jpg: took over 0\.8 s to decode$"):
         few.decode(hostile, path="slow.jpg")
     assert time.monotonic() - started < 10
-    count("bad pictures tried")
+    count("bad images tried")
     assert few.decode(encoded()).getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_a_picture_that_takes_too_much_memory_is_refused() -> None:
+def test_an_image_that_takes_too_much_memory_is_refused() -> None:
     tight = Decoders(memory=200 << 20)
     data = encoded(7, (7_000, 7_000))
     assert len(data) < 100_000
     try:
-        with pytest.raises(ImageError, match="needs more memory than a picture may"):
+        with pytest.raises(ImageError, match="needs more memory than an image may"):
             tight.decode(data, path="large.png")
-        count("bad pictures tried")
+        count("bad images tried")
         assert tight.decode(encoded()).size == (40, 30)
     finally:
         tight.close()
@@ -93,13 +93,13 @@ def test_where_the_system_sets_no_limit_the_memory_is_watched(
         watched.close()
 
 
-def test_the_largest_picture_allowed_fits_the_limits(tmp_path: Path) -> None:
+def test_the_largest_image_allowed_fits_the_limits(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("LA", (8_000, 6_250), (9, 200)).save(path, compress_level=1)
     assert open_image(path).size == (8_000, 6_250)
 
 
-def test_a_decoder_that_was_ended_from_outside_costs_no_picture(few: Decoders) -> None:
+def test_a_decoder_that_was_ended_from_outside_costs_no_image(few: Decoders) -> None:
     few.decode(encoded())
     (idle,) = few._idle
     idle._process.kill()
@@ -108,7 +108,7 @@ def test_a_decoder_that_was_ended_from_outside_costs_no_picture(few: Decoders) -
     count("kills survived")
 
 
-def test_a_picture_that_crashes_its_decoder_twice_is_named() -> None:
+def test_an_image_that_crashes_its_decoder_twice_is_named() -> None:
     patient = Decoders()
     hostile = jpeg_of_many_scans(40_000)
     with ThreadPoolExecutor(1) as pool:
@@ -127,12 +127,12 @@ def test_a_picture_that_crashes_its_decoder_twice_is_named() -> None:
     patient.close()
 
 
-def test_many_threads_get_their_own_pictures_back() -> None:
+def test_many_threads_get_their_own_images_back() -> None:
     shared = Decoders()
     colours = [(i, 255 - i, i // 2) for i in range(200)]
     with ThreadPoolExecutor(8) as pool:
-        pictures = list(pool.map(shared.decode, map(encoded, colours)))
-    assert [one.getpixel((3, 3)) for one in pictures] == colours
+        images = list(pool.map(shared.decode, map(encoded, colours)))
+    assert [one.getpixel((3, 3)) for one in images] == colours
     assert len(shared._idle) <= max(2, os.cpu_count() or 1)
     shared.close()
 
@@ -153,7 +153,7 @@ def test_an_interrupt_leaves_no_half_answer_behind(
     assert few.decode(encoded("lime")).getpixel((0, 0)) == (0, 255, 0)
 
 
-def test_a_python_that_can_not_be_started_is_no_fault_of_the_picture(
+def test_a_python_that_can_not_be_started_is_no_fault_of_the_image(
     few: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
@@ -205,7 +205,7 @@ def test_decoders_end_with_their_process_and_are_not_shared_with_a_fork() -> Non
     pytest.fail("the decoder outlived its process")
 
 
-def test_importing_and_reading_change_nothing_of_pillows(picture: Path) -> None:
+def test_importing_and_reading_change_nothing_of_pillows(image: Path) -> None:
     code = """
         import sys, warnings
         from PIL import Image, ImageFile
@@ -221,7 +221,7 @@ def test_importing_and_reading_change_nothing_of_pillows(picture: Path) -> None:
         assert state() == before, state()
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(picture)],
+        [sys.executable, "-c", textwrap.dedent(code), str(image)],
         capture_output=True,
         text=True,
     )

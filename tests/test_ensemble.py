@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import IDS, LEFT, RIGHT, make_cell, make_vectors, tiny_network, write_npz
-from conftest import write_picture
+from conftest import write_image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -92,7 +92,7 @@ def test_cells_open_a_network_that_they_share_once(tmp_path: Path) -> None:
     network = tiny_network(tmp_path / "net.onnx")
     names = [f"onnx:{network}", f"onnx:{network}+pixels?size=4", f"onnx:{network}"]
     made = [make_cell(name, "cosine", n_dims=3) for name in names]
-    paths = [write_picture(tmp_path / f"{i}.jpg", seed=i) for i in range(4)]
+    paths = [write_image(tmp_path / f"{i}.jpg", seed=i) for i in range(4)]
     told: list[tuple[int, int, str]] = []
     blocks, failures = vectors_of_cells(
         made, paths, ids=["a"] * 4, progress=lambda *args: told.append(args)
@@ -106,14 +106,14 @@ def test_cells_open_a_network_that_they_share_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(blocks[0], blocks[2])
 
 
-def test_a_picture_that_one_cell_can_not_read_fails_for_all(tmp_path: Path) -> None:
+def test_an_image_that_one_cell_can_not_read_fails_for_all(tmp_path: Path) -> None:
     network = tiny_network(tmp_path / "net.onnx")
     classifier = ensemble(
         [make_cell(f"onnx:{network}", "cosine", n_dims=3), make_cell("pixels?size=2")]
     )
-    good = write_picture(tmp_path / "good.jpg", seed=0)
+    good = write_image(tmp_path / "good.jpg", seed=0)
     bad = tmp_path / "bad.jpg"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         classifier.predict([[good, bad]])
     assert isinstance(classifier, PairClassifier)

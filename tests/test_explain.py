@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import make_classifier, save, tiny_network
-from conftest import Run, write_picture
+from conftest import Run, write_image
 from PIL import Image
 
 from tllboost.bundle.scoring import score_pair
@@ -50,9 +50,9 @@ def run_folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
-    """Two pictures without loss, so that a covered one can be written to a file."""
-    left = write_picture(tmp_path / "left.png", seed=1, size=(96, 80))
-    return left, write_picture(tmp_path / "right.png", seed=2, size=(70, 90))
+    """Two images without loss, so that a covered one can be written to a file."""
+    left = write_image(tmp_path / "left.png", seed=1, size=(96, 80))
+    return left, write_image(tmp_path / "right.png", seed=2, size=(70, 90))
 
 
 def looking(vectorizer: Any, merge: str = "dot", head: Any = "cosine") -> FittedCell:
@@ -84,7 +84,7 @@ def log_odds(classifier: PairClassifier, left: Path, right: Path) -> float:
 def planted(
     folder: Path, thing: Path, backgrounds: tuple[Image.Image, Image.Image]
 ) -> list[Path]:
-    """Paste one thing into two pictures, over 3 x 3 of their 8 x 8 patches."""
+    """Paste one thing into two images, over 3 x 3 of their 8 x 8 patches."""
     paths = [folder / "0.png", folder / "1.png"]
     places = (20, 40), (80, 60)
     for path, background, place in zip(paths, backgrounds, places, strict=True):
@@ -104,7 +104,7 @@ def lies_on_the_thing(found: Explanation) -> Iterator[tuple[bool, float, float]]
         yield bool(inside[top]), changes[inside].mean(), changes[~inside].mean()
 
 
-def test_covering_what_two_pictures_share_costs_the_most(
+def test_covering_what_two_images_share_costs_the_most(
     tmp_path: Path, scenes: Path
 ) -> None:
     flat = [Image.new("RGB", (9, 9), name) for name in ("lightsteelblue", "wheat")]
@@ -149,7 +149,7 @@ CLASSIFIERS: dict[str, Callable[[Path], PairClassifier]] = {
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
-def test_each_change_is_that_of_scoring_the_covered_picture(
+def test_each_change_is_that_of_scoring_the_covered_image(
     kind: str, scenes: Path, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     classifier = CLASSIFIERS[kind](scenes)
@@ -173,8 +173,8 @@ def test_a_large_photograph_is_covered_as_it_is_decoded(tmp_path: Path) -> None:
     network = tiny_network(tmp_path / "net.onnx")
     classifier = ensemble([looking(f"onnx:{network}?size=64")])
     (leaf,) = leaves_of(classifier.cells_).values()
-    left = write_picture(tmp_path / "left.jpg", seed=1, size=(1600, 1200))
-    right = write_picture(tmp_path / "right.png", seed=2)
+    left = write_image(tmp_path / "left.jpg", seed=1, size=(1600, 1200))
+    right = write_image(tmp_path / "right.png", seed=2)
     assert leaf.input_size is not None
     shrunk = open_image(left, shrink_to=leaf.input_size)
     assert shrunk.width < 1600
@@ -186,7 +186,7 @@ def test_a_large_photograph_is_covered_as_it_is_decoded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("merge", ["dot", "l1", "l2"])
-def test_swapping_the_pictures_swaps_the_maps(
+def test_swapping_the_images_swaps_the_maps(
     merge: str, scenes: Path, pair: tuple[Path, Path]
 ) -> None:
     classifier = fitted(scenes, "pixels?size=8", merge=merge, head="logistic")
@@ -205,7 +205,7 @@ def test_covering_what_is_flat_changes_nothing(tmp_path: Path, pair: Any) -> Non
     assert "nothing changes" in short_form(found)
 
 
-def test_a_picture_of_fewer_pixels_than_patches_is_no_problem(
+def test_an_image_of_fewer_pixels_than_patches_is_no_problem(
     tmp_path: Path, pair: Any
 ) -> None:
     tiny = tmp_path / "tiny.png"
@@ -291,7 +291,7 @@ def test_the_nearest_of_a_training_pair_is_itself(run_folder: Path) -> None:
         assert len(likeness) == 5
         assert ", these very files" in short_form(found)
         assert found.trained_on == ["left", "right"]
-        assert "trained on the left and the right picture" in short_form(found)
+        assert "trained on the left and the right image" in short_form(found)
 
 
 def test_neighbours_come_from_the_training_side_alone(run_folder: Path) -> None:
@@ -303,7 +303,7 @@ def test_neighbours_come_from_the_training_side_alone(run_folder: Path) -> None:
     assert {frozenset(pair) for pair in pairs} == trained
 
 
-def test_pictures_that_are_gone_are_left_out(
+def test_images_that_are_gone_are_left_out(
     run_folder: Path, pair: Any, tmp_path: Path
 ) -> None:
     matches = training_matches(run_folder)
@@ -335,12 +335,12 @@ def test_only_stored_vectors_are_compared_where_that_is_asked(
         assert "not in the store; --run DIR computes them" in found.notes[0]
     with VectorStore(tmp_path / "empty") as opened:
         assert [one["n_rows"] for one in opened.info()] == [2]
-    # One picture is there, its partner is not: the match is out.
+    # One image is there, its partner is not: the match is out.
     matches = training_matches(run_folder)
     some = stored_matches(matches, leaves_of(classifier.cells_), tmp_path / "empty")
     assert (some.ids, len(some.left)) == ([], 0)
     kept = np.arange(len(matches.ids)) != matches.left[0]
-    fewer = matches.with_pictures(kept)
+    fewer = matches.with_images(kept)
     assert len(fewer.left) == len(matches.left) - 1
     pairs = zip(fewer.left, fewer.right, strict=True)
     there = zip(matches.left[1:], matches.right[1:], strict=True)
@@ -395,8 +395,8 @@ class Names(HTMLParser):
 def test_names_of_files_are_text_on_the_page(tmp_path: Path) -> None:
     folder = tmp_path / "<script>alert(1)<"
     folder.mkdir()
-    left = write_picture(folder / '"><img src=x onerror=alert(1)>.png', seed=1)
-    right = write_picture(folder / "two\nlines\u202e&amp;.png", seed=2)
+    left = write_image(folder / '"><img src=x onerror=alert(1)>.png', seed=1)
+    right = write_image(folder / "two\nlines\u202e&amp;.png", seed=2)
     found = explain(ensemble([looking("classic+pixels")]), left, right, grid=2)
     page = write_page(found, tmp_path / "pair.html", bundle=folder / "best.tllb")
     seen = Names()
@@ -420,7 +420,7 @@ def test_a_name_that_is_no_text_can_be_shown(tmp_path: Path, pair: Any) -> None:
 
 
 def test_the_page_is_small_and_says_all_in_words(scenes: Path, tmp_path: Path) -> None:
-    left = write_picture(tmp_path / "large.jpg", seed=1, size=(3000, 2000))
+    left = write_image(tmp_path / "large.jpg", seed=1, size=(3000, 2000))
     found = explain(ensemble([looking("classic")]), left, scenes / "scene_0002_0.jpg")
     text = write_page(found, tmp_path / "pair.html").read_text(encoding="utf-8")
     assert len(text) < 2_000_000
@@ -471,8 +471,8 @@ def test_score_explains_without_a_page(
     assert told["decision"] in done.stdout
     assert set(tmp_path.iterdir()) - set(before) <= {tmp_path / "cache"}
     for wrong in (["--csv"], ["--json", "--pairs", "pairs.csv"]):
-        pictures = [] if "--pairs" in wrong else pair
-        refused = run("score", bundle, *pictures, "--explain", *wrong)
+        images = [] if "--pairs" in wrong else pair
+        refused = run("score", bundle, *images, "--explain", *wrong)
         assert refused.returncode == 2
         assert "--explain" in refused.stderr
 
@@ -489,14 +489,14 @@ def test_a_bundle_beside_its_run_shows_the_nearest(
     assert done.json["nearest"][0]["same_files"]
     text = page.read_text(encoding="utf-8")
     assert text.count("<img ") == 2 + 2 * 5
-    assert "Note: the bundle was trained on the left and the right picture" in text
+    assert "Note: the bundle was trained on the left and the right image" in text
     moved = shutil.copy(run_folder / "best.tllb", tmp_path / "moved.tllb")
     assert run("explain", moved, *given).json["nearest"] == []
     named = run("explain", moved, *given, "--run", run_folder)
     assert named.json["nearest"] == done.json["nearest"]
 
 
-def test_a_bad_bundle_picture_run_or_place_is_one_line(
+def test_a_bad_bundle_image_run_or_place_is_one_line(
     run: Run, bundle: Path, pair: Any, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.tllb"

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from conftest import Run, write_picture
+from conftest import Run, write_image
 from PIL import Image
 from reliability import count
 
@@ -19,7 +19,7 @@ NAMES = (b"no-text-\xff", b"<img src=x onerror=alert(1)>", b"</script>", "é\n".
 
 
 def hostile_groups(folder: Path, n_groups: int = 24) -> Path:
-    """Make groups of two pictures that are alike, under names of every evil kind."""
+    """Make groups of two images that are alike, under names of every evil kind."""
     for number in range(n_groups):
         rng = np.random.default_rng(number)
         colours = rng.integers(0, 256, (6, 6, 3))
@@ -34,38 +34,38 @@ def hostile_groups(folder: Path, n_groups: int = 24) -> Path:
 
 
 @pytest.mark.skipif(not LINUX, reason="names like these need Linux")
-def test_pictures_under_any_name_go_through_a_grid_a_report_and_a_bundle(
+def test_images_under_any_name_go_through_a_grid_a_report_and_a_bundle(
     run: Run, tmp_path: Path
 ) -> None:
-    folder, out = hostile_groups(tmp_path / "pictures"), tmp_path / "out"
+    folder, out = hostile_groups(tmp_path / "images"), tmp_path / "out"
     store = ("--store", tmp_path / "store")
-    how = ("-v", "pixels?size=4", "-c", "cosine", "--others", 3, "--jobs", 1)
+    how = ("-v", "pixels?size=4", "-c", "cosine", "--distractors", 3, "--jobs", 1)
     done = run("grid", folder, "--groups", "folder", *how, *store, "--out", out)
     assert done.returncode == 0, done.stderr
     assert run("report", out).returncode == 0
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<img src=x" not in page
-    pictures = sorted(folder.glob("0*/*"))
-    done = run("score", out / "best.tllb", *pictures, *store)
+    images = sorted(folder.glob("0*/*"))
+    done = run("score", out / "best.tllb", *images, *store)
     assert done.returncode == 0, done.stderr
-    done = run("rank", out / "best.tllb", pictures[0], "--among", folder / "0x", *store)
+    done = run("rank", out / "best.tllb", images[0], "--among", folder / "0x", *store)
     assert done.returncode == 3
     done = run(
-        *("rank", out / "best.tllb", pictures[0], "--among", pictures[1].parent, *store)
+        *("rank", out / "best.tllb", images[0], "--among", images[1].parent, *store)
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
-    count("bad pictures tried", len(NAMES))
+    count("bad images tried", len(NAMES))
 
 
 CLOSED = """
 import os, sys
 from tllboost.errors import DataError
 from tllboost.pairs.groups import read_groups
-from tllboost.images.folders import name_pictures
+from tllboost.images.folders import name_images
 if os.getuid() == 0:  # nothing is closed to root
     os.setresuid(65534, 65534, 65534)
-for read in (read_groups, lambda folder: name_pictures([folder])):
+for read in (read_groups, lambda folder: name_images([folder])):
     try:
         read(sys.argv[1])
     except DataError as error:
@@ -81,7 +81,7 @@ def test_a_folder_that_can_not_be_listed_is_named() -> None:
         closed = root / "closed"
         for group in (root / "open", closed):
             group.mkdir()
-            write_picture(group / "a.png", seed=0)
+            write_image(group / "a.png", seed=0)
         closed.chmod(0)
         try:
             done = subprocess.run(
@@ -95,4 +95,4 @@ def test_a_folder_that_can_not_be_listed_is_named() -> None:
         assert (done.returncode, done.stderr) == (0, "")
         said = f"3 can't list the folder {str(closed)!r} (Permission denied): "
         assert done.stdout.count(said) == len(done.stdout.splitlines()) == 2
-    count("bad pictures tried", 2)
+    count("bad images tried", 2)

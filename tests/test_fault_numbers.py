@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import make_classifier, save, tiny_network, write_npz
-from conftest import Run, write_picture
+from conftest import Run, write_image
 from makers import features_of, fit, plant
 from PIL import Image
 from reliability import count
@@ -23,7 +23,7 @@ from tllboost.vectorizers.onnx import OnnxVectorizer
 
 
 def overflowing(path: Path, *, half: bool) -> Path:
-    """Write a network that gives infinity for all pictures but dark ones."""
+    """Write a network that gives infinity for all images but dark ones."""
     from onnx import TensorProto, helper, numpy_helper, save
 
     kind, dtype = (
@@ -47,11 +47,11 @@ def overflowing(path: Path, *, half: bool) -> Path:
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
-def test_vectors_that_overflow_are_caught_at_the_picture(
+def test_vectors_that_overflow_are_caught_at_the_image(
     run: Run, tmp_path: Path, half: bool
 ) -> None:
     network = overflowing(tmp_path / "net.onnx", half=half)
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     Image.new("RGB", (32, 32), (128, 120, 110)).save(folder / "grey.png")
     Image.new("RGB", (32, 32), "white").save(folder / "white.png")
@@ -110,7 +110,7 @@ def test_one_query_alone_has_figures() -> None:
 def test_fewer_candidates_than_asked_are_all_that_there_are(
     run: Run, tmp_path: Path
 ) -> None:
-    data = plant(20, protocol=Protocol(n_others=500))
+    data = plant(20, protocol=Protocol(n_distractors=500))
     test = data.split.test
     sizes = np.bincount(test.query)[np.unique(test.query)]
     assert set(sizes.tolist()) == {len(sizes)}
@@ -120,8 +120,8 @@ def test_fewer_candidates_than_asked_are_all_that_there_are(
     folder = tmp_path / "among"
     folder.mkdir()
     for seed in range(3):
-        write_picture(folder / f"{seed}.png", seed=seed)
-    query = write_picture(tmp_path / "query.png", seed=1)
+        write_image(folder / f"{seed}.png", seed=seed)
+    query = write_image(tmp_path / "query.png", seed=1)
     done = run("rank", bundle, query, "--among", folder, "--top", "50", "--csv")
     assert done.returncode == 0
     assert len(done.table) == 3

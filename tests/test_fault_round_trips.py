@@ -45,7 +45,7 @@ def fitted(folder: Path, rng: np.random.Generator, head: str, merge: str) -> Fit
         RIGHT,
         np.ones(len(LEFT)),
         match_components(len(vectors), LEFT, RIGHT),
-        protocol=Protocol(n_others=5),
+        protocol=Protocol(n_distractors=5),
         seed=int(rng.integers(100)),
     )
     scorer = PairScorer(merge, head)

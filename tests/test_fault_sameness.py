@@ -28,7 +28,7 @@ def results_of(out: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k not in COSTS} for row in rows]
 
 
-def test_no_figure_of_any_head_hangs_on_the_workers_or_the_order_of_the_file(
+def test_no_figure_of_any_head_depends_on_the_workers_or_the_order_of_the_file(
     tmp_path: Path,
 ) -> None:
     pairs = make_pairs(tmp_path, 40)
@@ -44,7 +44,7 @@ def test_no_figure_of_any_head_hangs_on_the_workers_or_the_order_of_the_file(
             tmp_path / str(n_jobs),
             heads=heads,
             projections=projections,
-            protocol=Protocol("holdout", n_others=4),
+            protocol=Protocol("holdout", n_distractors=4),
             n_jobs=n_jobs,
         )
         assert result.exit_code == 0
@@ -75,7 +75,7 @@ def test_the_size_of_a_batch_moves_figures_of_a_real_network_by_less_than_a_hund
             ["logistic", "naive-bayes"],
             out=tmp_path / f"out{size}",
             store=store,
-            protocol=Protocol("kfold", n_folds=2, n_others=9),
+            protocol=Protocol("kfold", n_folds=2, n_distractors=9),
             n_jobs=1,
         )
         figures = [[row[name] for name in METRICS] for row in result.rows]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, write_picture
+from conftest import Run, write_image
 from reliability import count
 
 from tllboost.errors import DataError, TableError
@@ -17,11 +17,11 @@ from tllboost.pairs.candidates import read_candidates
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures a, b and sub/c in a folder, and d beside it."""
-    folder = tmp_path / "pictures"
+    """Images a, b and sub/c in a folder, and d beside it."""
+    folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     for seed, name in enumerate(("a.jpg", "b.jpg", "sub/c.jpg", "../d.jpg")):
-        write_picture(folder / name, seed=seed)
+        write_image(folder / name, seed=seed)
     return folder
 
 
@@ -44,7 +44,7 @@ def table_of(tmp_path: Path, text: str | bytes) -> Path:
         ("left,right\na,b\nb,a\na,b\n", ":4: 'a', 'b' stands on line 2 already"),
         ("left,right,label\na,b,1\nb,a,0\n", ":3: 'b', 'a' has label 0 here and 1"),
         ("left,right\na,a\n", ":2: 'a' is paired with itself"),
-        ("left,right\na,nosuch\n", ":2: right: no picture 'nosuch'"),
+        ("left,right\na,nosuch\n", ":2: right: no image 'nosuch'"),
         ("left,right\na,../d\n", ":2: right: '../d' climbs out of its folder"),
         ("left,right\nsub/../../d,a\n", "climbs out of its folder"),
         ("left,right\na,..\\d.jpg\n", "climbs out of its folder"),
@@ -52,8 +52,8 @@ def table_of(tmp_path: Path, text: str | bytes) -> Path:
         ("left,right\nC:\\d.jpg,a\n", "is an absolute path"),
         ("left,right\n\\\\host\\share\\d,a\n", "is an absolute path"),
         ("left,right\na\0b,b\n", ":2: "),
-        ("left,right\n" + "a" * 5_000 + ",b\n", ":2: left: no picture"),
-        ("left,right\n" + "sub/" * 5_000 + "c,b\n", ":2: left: no picture"),
+        ("left,right\n" + "a" * 5_000 + ",b\n", ":2: left: no image"),
+        ("left,right\n" + "sub/" * 5_000 + "c,b\n", ":2: left: no image"),
         ("left,right\na," + "b" * 200_000 + "\n", "field larger than field limit"),
         ("left,right,label\na,b,maybe\n", ":2: label 'maybe' is not legal"),
         (b"left,right\na,b\nb,\xff\n", ":3: byte 0xff is not text in UTF-8"),
@@ -117,7 +117,7 @@ def test_ids_may_lead_anywhere_only_where_that_is_asked_for(
         for one in (outside, folder / "a.jpg", folder / "b.jpg", folder / "sub/c.jpg")
     ]
     missing = table_of(tmp_path, f"left,right\na,{tmp_path}/nosuch\n,b\n")
-    with pytest.raises(TableError, match=r"no picture .*nosuch'") as caught:
+    with pytest.raises(TableError, match=r"no image .*nosuch'") as caught:
         read_pairs(missing, images=folder, anywhere=True)
     assert ":3: left: an empty id" in str(caught.value)
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from killed_work import make_pairs, picture_grid
+from killed_work import image_grid, make_pairs
 from killing import N_MOMENTS, kill_at_moments
 from reliability import count
 
@@ -51,7 +51,7 @@ def test_kill_9_at_any_moment_of_a_grid_loses_no_finished_cell(tmp_path: Path) -
         )
         before = {path: path.stat().st_mtime_ns for path in out.glob("cells/*.json")}
         n_finished.append(len(before))
-        result = picture_grid(pairs, folder, resume=True)
+        result = image_grid(pairs, folder, resume=True)
         assert {path: path.stat().st_mtime_ns for path in before} == before, moment
         assert (result.exit_code, result.n_reused) == (0, len(before)), moment
         assert results_of(out) == results_of(whole), moment

@@ -123,7 +123,7 @@ def forged(document: Any, path: tuple[Any, ...], value: Any) -> Any:
     return document
 
 
-@pytest.mark.parametrize("name", ["cells", "summary", "environment", "pictures"])
+@pytest.mark.parametrize("name", ["cells", "summary", "environment", "images"])
 def test_a_forged_run_is_shown_without_what_is_wrong_or_refused(
     whole: Path, tmp_path: Path, name: str
 ) -> None:

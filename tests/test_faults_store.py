@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from conftest import Run, write_picture
-from killed_work import BATCH_SIZE, N_PICTURES, Squares, looked_at, pictures
+from conftest import Run, write_image
+from killed_work import BATCH_SIZE, N_IMAGES, Squares, images, looked_at
 from killing import N_MOMENTS, kill_at_moments
 from reliability import count
 
@@ -28,14 +28,14 @@ HAS_KILL = hasattr(signal, "SIGKILL") and hasattr(os, "fork")
 
 @pytest.fixture(scope="module")
 def right(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    return vectorize(Squares(), pictures(tmp_path_factory.mktemp("right"))).vectors
+    return vectorize(Squares(), images(tmp_path_factory.mktemp("right"))).vectors
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders in which vectorizing was killed, numbered by the moment."""
     folder = tmp_path_factory.mktemp("killed")
-    pictures(folder)
+    images(folder)
     work = "killed_work:vectorizing"
     told = kill_at_moments(work, folder, n_moments=N_MOMENTS, seed=4)
     assert len(told) == N_MOMENTS
@@ -53,15 +53,15 @@ def test_kill_9_at_any_moment_of_vectorizing_costs_at_most_one_batch(
             assert store.verify() == [], moment
             n_stored = sum(entry["n_rows"] for entry in store.info())
         assert n_stored <= looked_at(folder) <= n_stored + BATCH_SIZE, moment
-        result = vectorize(Squares(), pictures(killed), store=folder / "store")
-        assert result.n_computed == N_PICTURES - n_stored, moment
+        result = vectorize(Squares(), images(killed), store=folder / "store")
+        assert result.n_computed == N_IMAGES - n_stored, moment
         np.testing.assert_array_equal(result.vectors, right)
         with VectorStore(folder / "store") as store:
             assert store.verify() == [], moment
         stored_at.append(n_stored)
         count("kills survived")
-        count("results compared", N_PICTURES)
-    assert 0 < np.mean(stored_at) < N_PICTURES
+        count("results compared", N_IMAGES)
+    assert 0 < np.mean(stored_at) < N_IMAGES
 
 
 # Several processes
@@ -69,12 +69,12 @@ def test_kill_9_at_any_moment_of_vectorizing_costs_at_most_one_batch(
 BOTH = """
 import sys
 from pathlib import Path
-from killed_work import Squares, pictures
+from killed_work import Squares, images
 from tllboost.vectorizing import vectorize
 folder, log = Path(sys.argv[1]), Path(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
-given = pictures(folder)
+given = images(folder)
 result = vectorize(Squares(log), given, store=folder / "store", batch_size=4)
 print(result.n_computed, result.vectors.tobytes().hex())
 """
@@ -94,7 +94,7 @@ def start_python(code: str, *arguments: object) -> subprocess.Popen[str]:
 def test_two_processes_on_one_folder_do_the_work_at_most_twice_and_never_wrongly(
     tmp_path: Path, right: np.ndarray
 ) -> None:
-    pictures(tmp_path)
+    images(tmp_path)
     processes = [start_python(BOTH, tmp_path, tmp_path / f"log{i}") for i in range(2)]
     for process in processes:
         assert process.stdout is not None
@@ -110,11 +110,11 @@ def test_two_processes_on_one_folder_do_the_work_at_most_twice_and_never_wrongly
         computed, found = output.split()
         n_computed += int(computed)
         assert bytes.fromhex(found) == right.tobytes()
-        count("results compared", N_PICTURES)
-    assert N_PICTURES <= n_computed <= 2 * N_PICTURES
+        count("results compared", N_IMAGES)
+    assert N_IMAGES <= n_computed <= 2 * N_IMAGES
     with VectorStore(tmp_path / "store") as store:
         assert store.verify() == []
-        assert [entry["n_rows"] for entry in store.info()] == [N_PICTURES]
+        assert [entry["n_rows"] for entry in store.info()] == [N_IMAGES]
 
 
 # Bytes that change
@@ -131,7 +131,7 @@ def folder(tmp_path: Path) -> Path:
             some = slice(start, start + 8)
             store.add("squares|1", KEYS[some], ROWS[some])
         store.add("circles|1", KEYS, -ROWS)
-        store.hashes_of([write_picture(tmp_path / "a.png", seed=1)])
+        store.hashes_of([write_image(tmp_path / "a.png", seed=1)])
     return folder
 
 
@@ -324,14 +324,14 @@ def test_a_read_only_store_is_named_and_stays_as_it_is() -> None:
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from killed_work import Squares, pictures
+from killed_work import Squares, images
 from tllboost.errors import StoreError
 from tllboost.vectorizing import vectorize
 folder, limit = Path(sys.argv[1]), int(sys.argv[2])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    vectorize(Squares(), pictures(folder), store=folder / "store", batch_size=4)
+    vectorize(Squares(), images(folder), store=folder / "store", batch_size=4)
     print("done")
 except StoreError as error:
     print(error)
@@ -343,7 +343,7 @@ except StoreError as error:
 def test_a_disk_that_fills_up_while_vectorizing_costs_nothing_that_was_stored(
     tmp_path: Path, right: np.ndarray, limit: int
 ) -> None:
-    given = pictures(tmp_path)
+    given = images(tmp_path)
     process = start_python(FULL, tmp_path, limit)
     output, errors = process.communicate(timeout=60)
     assert errors == ""
@@ -354,7 +354,7 @@ def test_a_disk_that_fills_up_while_vectorizing_costs_nothing_that_was_stored(
         assert store.verify() == []
         n_stored = sum(entry["n_rows"] for entry in store.info())
     result = vectorize(Squares(), given, store=tmp_path / "store")
-    assert result.n_computed == N_PICTURES - n_stored
+    assert result.n_computed == N_IMAGES - n_stored
     np.testing.assert_array_equal(result.vectors, right)
     count("bad stores tried")
-    count("results compared", N_PICTURES)
+    count("results compared", N_IMAGES)

@@ -1,4 +1,4 @@
-"""Fine-tuning learns from the training side alone, can be stopped, and never harms."""
+"""Fine-tuning learns from the training set alone, can be stopped, and never harms."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUICK = FineTuneSettings(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
-    return tuning(tmp_path_factory.mktemp("pictures"))
+    return tuning(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +83,13 @@ def noise(seed: int = 0, size: tuple[int, int] = (40, 52)) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
 
 
-def test_no_augmentation_leaves_a_picture_as_it_is() -> None:
+def test_no_augmentation_leaves_an_image_as_it_is() -> None:
     nothing = Augmentation(rotation=0, shift=0, zoom=0, flip=False, colour=0)
     same = nothing(noise(), np.random.default_rng(0))
     np.testing.assert_array_equal(np.asarray(same), np.asarray(noise()))
 
 
-def test_flip_alone_gives_the_picture_or_its_mirror_image() -> None:
+def test_flip_alone_gives_the_image_or_its_mirror_image() -> None:
     flip = Augmentation(rotation=0, shift=0, zoom=0, colour=0)
     pixels = np.asarray(noise())
     found = {
@@ -108,7 +108,7 @@ def test_no_corner_is_left_empty(size: tuple[int, int]) -> None:
         assert moved.size == white.size
 
 
-def test_same_draws_same_picture() -> None:
+def test_same_draws_same_image() -> None:
     first, again, other = (
         np.asarray(Augmentation()(noise(), np.random.default_rng(seed)))
         for seed in (3, 3, 4)
@@ -269,7 +269,7 @@ def test_only_the_last_stages_change(network: Path, whole: Any) -> None:
     assert not any("running" in name for name in changed)
 
 
-def test_the_header_names_every_picture_that_was_seen(
+def test_the_header_names_every_image_that_was_seen(
     data: Tuning, network: Path, whole: Any
 ) -> None:
     file = whole[0].file
@@ -440,11 +440,11 @@ def test_out_must_be_named_as_safetensors(
         tuned(data, network, tmp_path / "out.pt")
 
 
-def test_a_picture_that_can_not_be_read_is_named(
+def test_an_image_that_can_not_be_read_is_named(
     data: Tuning, network: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.jpg"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     paths = list(data.paths)
     paths[int(data.split.train.left[0])] = bad
     with pytest.raises(ImageError, match=r"bad\.jpg"):

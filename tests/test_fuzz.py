@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import IDS, LEFT, RIGHT, make_classifier, save, tamper, write_npz
-from conftest import write_picture
+from conftest import write_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -100,22 +100,22 @@ def one_line(error: Exception) -> bool:
     return str(error).isprintable() and len(str(error)) < 2_000
 
 
-# Pictures
+# Images
 
 
 def read_or_refused(content: bytes) -> None:
-    """Decode; what comes out is a sound picture, or an error of one line."""
+    """Decode; what comes out is a sound image, or an error of one line."""
     image, error = attempt(ImageError, lambda: decode_image(content))
     if error is not None:
         assert one_line(error)
     else:
         assert image.mode == "RGB"
         assert np.asarray(image).shape == (image.height, image.width, 3)
-    count("bad pictures tried")
+    count("bad images tried")
 
 
-def made_pictures() -> list[bytes]:
-    """Return small pictures of every form that is read, plain and odd."""
+def made_images() -> list[bytes]:
+    """Return small images of every form that is read, plain and odd."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (24, 30, 3), dtype=np.uint8))
     exif = Image.Exif()
@@ -140,14 +140,14 @@ def made_pictures() -> list[bytes]:
 
 
 @fuzz(150)
-@given(mutations(made_pictures()))
-def test_pictures_of_every_form_are_read_or_refused(content: bytes) -> None:
+@given(mutations(made_images()))
+def test_images_of_every_form_are_read_or_refused(content: bytes) -> None:
     read_or_refused(content)
 
 
 @fuzz(40)
-@given(st.binary(max_size=200), st.sampled_from(made_pictures()))
-def test_noise_behind_the_start_of_a_picture_is_no_harm(
+@given(st.binary(max_size=200), st.sampled_from(made_images()))
+def test_noise_behind_the_start_of_an_image_is_no_harm(
     noise: bytes, seed: bytes
 ) -> None:
     read_or_refused(noise)
@@ -182,20 +182,20 @@ TABLES = [
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
     for seed, name in enumerate("abcdefgh"):
-        write_picture(folder / f"{name}.png", seed=seed, size=(8, 8))
+        write_image(folder / f"{name}.png", seed=seed, size=(8, 8))
     return folder
 
 
 @pytest.mark.parametrize("read", [read_pairs, read_candidates])
-@pytest.mark.parametrize("with_pictures", [False, True])
+@pytest.mark.parametrize("with_images", [False, True])
 def test_tables_are_read_or_refused(
-    tmp_path: Path, pictures: Path, read: Callable[..., object], with_pictures: bool
+    tmp_path: Path, images: Path, read: Callable[..., object], with_images: bool
 ) -> None:
     path = tmp_path / "table.csv"
-    where = {"images": pictures} if with_pictures else {}
+    where = {"images": images} if with_images else {}
 
     @fuzz(100)
     @given(st.one_of(mutations(TABLES), st.binary(max_size=120)))
@@ -208,8 +208,8 @@ def test_tables_are_read_or_refused(
             assert len(str(error).splitlines()) <= 25
         else:
             assert len(set(table.ids)) == len(table.ids) > 0
-            if with_pictures:
-                assert all(one.is_relative_to(pictures) for one in table.paths)
+            if with_images:
+                assert all(one.is_relative_to(images) for one in table.paths)
         count("bad tables tried")
 
     check()

@@ -1,4 +1,4 @@
-"""The grid from pictures to files: complete, resumable, honest about what failed."""
+"""The grid from images to files: complete, resumable, honest about what failed."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_a_given_split_is_taken_by_default(
 def test_other_data_in_the_same_folder_is_refused(
     finished, table: PairTable, store: Path
 ) -> None:
-    with pytest.raises(UsageError, match=r"other pairs or pictures.*--overwrite"):
+    with pytest.raises(UsageError, match=r"other pairs or images.*--overwrite"):
         run_grid(
             table.take(slice(100)),
             ["classic"],
@@ -349,12 +349,12 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_results(
 
 
 @pytest.mark.shared
-def test_shuffled_labels_give_chance_on_real_pictures(
+def test_shuffled_labels_give_chance_on_real_images(
     tll: Path, shared: Path, store: Path, tmp_path: Path
 ) -> None:
     table = read_pairs(tll / "pairs.csv", left=tll / "left", right=tll / "right")
     order = np.random.default_rng(0).permutation(table.n_pairs)
-    # Each left gets another's right: the pictures and all that is computed from them
+    # Each left gets another's right: the images and all that is computed from them
     # are real, only who belongs to whom is not.
     shuffled = PairTable(
         **{**vars(table), "right": table.right[order], "source": "shuffled"}

@@ -10,7 +10,7 @@ from tllboost.splits import Protocol, Split, make_splits, match_components
 
 
 def splits_of(n_groups: int, protocol: Protocol) -> list[Split]:
-    """Return the splits of groups of three pictures, the first of each the query."""
+    """Return the splits of groups of three images, the first of each the query."""
     first = np.arange(n_groups) * 3
     left, right = np.repeat(first, 2), np.column_stack([first + 1, first + 2]).ravel()
     return make_splits(

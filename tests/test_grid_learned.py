@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tuning import ARCH, SIZE, pairs_of_pictures, random_network
+from tuning import ARCH, SIZE, pairs_of_images, random_network
 
 from tllboost.bundle import load_bundle
 from tllboost.bundle.scoring import score_pairs
@@ -32,7 +32,7 @@ INFONCE = "infonce?epochs=30&components=20&rate=0.01"
 TRIPLET, CONTRASTIVE = f"triplet?{QUICK}", f"contrastive?{QUICK}"
 TUNING = "finetune?stages=1&epochs=1&views=1&batch=8"
 COSTS = {"vectorize_s", "project_s", "fit_s", "score_s", "peak_memory_mb"}
-SMALL = Protocol(n_others=7)
+SMALL = Protocol(n_distractors=7)
 
 
 def write_planted(folder: Path) -> Path:
@@ -236,7 +236,7 @@ def test_folds_have_a_projection_each(
         tmp_path / "out",
         vectorizers=[planted],
         projections=[INFONCE],
-        protocol=Protocol("kfold", n_folds=3, n_others=7),
+        protocol=Protocol("kfold", n_folds=3, n_distractors=7),
         ensemble=2,
     )
     assert {row["status"] for row in result.rows} == {"ok"}
@@ -444,7 +444,7 @@ def test_hard_negatives_change_what_is_learned_and_are_at_most_all(
         tmp_path / "out",
         vectorizers=[planted],
         heads=["cosine", "logistic"],
-        protocol=Protocol(n_others=7, n_negatives=5, n_hard=3),
+        protocol=Protocol(n_distractors=7, n_negatives=5, n_hard=3),
     )
     drawn = row_of(finished, projection="none", head="logistic")
     other = row_of(hard, projection="none", head="logistic")
@@ -655,9 +655,9 @@ def test_the_bundle_of_a_large_run_scores_as_the_grid_did(
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> PairTable:
-    folder = tmp_path_factory.mktemp("pictures")
-    left, right = pairs_of_pictures(folder)
+def images(tmp_path_factory: pytest.TempPathFactory) -> PairTable:
+    folder = tmp_path_factory.mktemp("images")
+    left, right = pairs_of_images(folder)
     rows = [f"{a.stem},{b.stem}" for a, b in zip(left, right, strict=True)]
     (folder / "pairs.csv").write_text("\n".join(["left,right", *rows]) + "\n")
     random_network(folder / "net.safetensors")
@@ -665,9 +665,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> PairTable:
 
 
 def test_projections_stand_on_a_fine_tuned_network(
-    pictures: PairTable, tmp_path: Path
+    images: PairTable, tmp_path: Path
 ) -> None:
-    network = Path(pictures.source).parent / "net.safetensors"
+    network = Path(images.source).parent / "net.safetensors"
     short = f"{TUNING}/infonce?components=4&epochs=2"
     cells = [(TUNING, "none", "cosine"), (short, "none", "cosine")]
     cells.append((TUNING, "dot", "xgboost"))
@@ -685,11 +685,11 @@ def test_projections_stand_on_a_fine_tuned_network(
         "vectorizers": [],
         "named": named,
         "aliases": {"net": f"timm:{ARCH}@{network}?size={SIZE}"},
-        "protocol": Protocol(n_others=3, validation_fraction=0.25),
+        "protocol": Protocol(n_distractors=3, validation_fraction=0.25),
         "ensemble": 4,
         "device": "cpu",
     }
-    result = grid(pictures, tmp_path / "out", **given)
+    result = grid(images, tmp_path / "out", **given)
     assert {row["status"] for row in result.rows} == {"ok"}, result.rows
     files = list(result.out.glob("projections/*.safetensors"))
     assert len(files) == 2  # the network, and the map on top of it
@@ -697,7 +697,7 @@ def test_projections_stand_on_a_fine_tuned_network(
 
     before = stamps(result.out, "projections/*")
     lines: list[str] = []
-    grid(pictures, result.out, **given, message=lines.append)
+    grid(images, result.out, **given, message=lines.append)
     assert stamps(result.out, "projections/*") == before
     assert "4 of 4 cells are finished already" in lines
 
@@ -705,8 +705,8 @@ def test_projections_stand_on_a_fine_tuned_network(
     assert len(ensemble.cells_) == 4
     record = next(r for r in records_of(result.out) if "members" in r)
     protocol = given["protocol"]
-    test = _test_side(pictures, protocol)
-    scored = score_pairs(ensemble, pictures, test.left, test.right)
+    test = _test_side(images, protocol)
+    scored = score_pairs(ensemble, images, test.left, test.right)
     np.testing.assert_allclose(
         ensemble.calibration_.log_odds(scored.score),
         read_scores(result.out, record["id"])["test"][0],
@@ -737,14 +737,14 @@ def test_heads_see_no_vectors_that_a_bundle_has_not() -> None:
 
 
 def test_a_network_from_scratch_learns_on_pixels_and_fails_on_too_few(
-    pictures: PairTable, tmp_path: Path
+    images: PairTable, tmp_path: Path
 ) -> None:
     result = grid(
-        pictures,
+        images,
         tmp_path / "out",
         vectorizers=["pixels?size=16", "pixels?size=8", "classic"],
         projections=["none", "siamese-cnn?epochs=1&components=8"],
-        protocol=Protocol(n_others=3),
+        protocol=Protocol(n_distractors=3),
     )
     status = {
         (row["vectorizer"], row["projection"].partition("?")[0]): row["status"]
@@ -771,8 +771,8 @@ def test_fine_tuning_real_weights_is_a_row_and_so_is_what_stands_on_it(
     folder = tmp_path / "covers"
     for group in sorted((shared / "data" / "dvd-covers").iterdir())[:16]:
         (folder / group.name).mkdir(parents=True)
-        for picture in sorted(group.iterdir())[:2]:
-            shutil.copy(picture, folder / group.name)
+        for image in sorted(group.iterdir())[:2]:
+            shutil.copy(image, folder / group.name)
     weights = shared / "weights" / "mobilenetv2_100.safetensors"
     network = f"timm:mobilenetv2_100@{weights}?size=64"
     result = grid(
@@ -780,7 +780,7 @@ def test_fine_tuning_real_weights_is_a_row_and_so_is_what_stands_on_it(
         tmp_path / "out",
         vectorizers=[network],
         projections=[TUNING, f"{TUNING}/infonce?components=4&epochs=2"],
-        protocol=Protocol(n_others=2, validation_fraction=0.25),
+        protocol=Protocol(n_distractors=2, validation_fraction=0.25),
     )
     assert [row["status"] for row in result.rows] == ["ok"] * 3, result.rows
     assert all(row["gain"] == 0 for row in result.rows[:1])

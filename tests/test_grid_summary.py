@@ -326,8 +326,8 @@ def test_a_folder_is_claimed_once_and_again_by_the_same_run(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
-        ({"data": "fedcba9876543210"}, "other pairs or pictures"),
-        ({"protocol": asdict(Protocol(n_others=9))}, "another protocol"),
+        ({"data": "fedcba9876543210"}, "other pairs or images"),
+        ({"protocol": asdict(Protocol(n_distractors=9))}, "another protocol"),
         ({"protocol": asdict(Protocol("kfold"))}, "another protocol"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Groups: pictures that belong together, by folder or by name."""
+"""Groups: images that belong together, by folder or by name."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_folders_at_any_depth_are_groups_of_their_own(tmp_path: Path) -> None:
     }
 
 
-def test_pictures_that_differ_by_extension_keep_it(tmp_path: Path) -> None:
+def test_images_that_differ_by_extension_keep_it(tmp_path: Path) -> None:
     touch(tmp_path, "x/a.jpg", "x/a.png", "x/b.jpg")
     assert read_groups(tmp_path).ids == ("x/a.jpg", "x/a.png", "x/b")
 
@@ -75,8 +75,8 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     table = read_groups(tmp_path)
     assert pairs_of(table) == {("x/a", "x/b")}
     assert table.notes == (
-        "left out 1 pictures in no subfolder, 'stray.jpg' first",
-        "left out 1 groups of one picture, 'c.jpg' first: a match needs two",
+        "left out 1 images in no subfolder, 'stray.jpg' first",
+        "left out 1 groups of one image, 'c.jpg' first: a match needs two",
     )
 
 
@@ -84,7 +84,7 @@ def test_names_that_the_pattern_misses_are_told(tmp_path: Path) -> None:
     touch(tmp_path, "000100.jpg", "000101.jpg", "cover.jpg")
     table = read_groups(tmp_path, r"^(\d{4})")
     assert table.ids == ("000100", "000101")
-    assert "1 pictures with a name that the pattern misses" in table.notes[0]
+    assert "1 images with a name that the pattern misses" in table.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_a_pattern_that_makes_no_group_is_refused(
 
 
 def test_a_folder_without_groups_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no pictures there to group"):
+    with pytest.raises(DataError, match="no images there to group"):
         read_groups(tmp_path)
     touch(tmp_path, "a.jpg", "b.jpg")
-    with pytest.raises(DataError, match="none of the 2 pictures there shares a group"):
+    with pytest.raises(DataError, match="none of the 2 images there shares a group"):
         read_groups(tmp_path, r"^(\w)")
     with pytest.raises(DataError) as caught:
         read_groups(tmp_path / "nosuch")

@@ -1,4 +1,4 @@
-"""Hard negatives: the nearest wrong candidates in place of some of those drawn."""
+"""Hard negatives: the nearest distractors in place of some of those drawn."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tllboost.splits import (
     harden,
     make_splits,
     match_components,
-    training_sides,
+    training_sets,
 )
 
 N_NEGATIVES = 5
 
 
 def group_pairs(n_groups: int = 12, size: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """Return every pair inside each group of pictures, as Holidays has them."""
+    """Return every pair inside each group of images, as Holidays has them."""
     a, b = np.triu_indices(size, 1)
     base = np.arange(n_groups)[:, None] * size
     return (base + a).ravel(), (base + b).ravel()
@@ -31,7 +31,7 @@ def group_pairs(n_groups: int = 12, size: int = 4) -> tuple[np.ndarray, np.ndarr
 
 def groups(**options: Any) -> PairSet:
     left, right = group_pairs(**options)
-    train, _ = training_sides(
+    train, _ = training_sets(
         left,
         right,
         np.ones(len(left)),
@@ -43,7 +43,9 @@ def groups(**options: Any) -> PairSet:
 
 
 def pairs() -> PairSet:
-    return plant(60, protocol=Protocol(n_others=5, n_negatives=N_NEGATIVES)).split.train
+    return plant(
+        60, protocol=Protocol(n_distractors=5, n_negatives=N_NEGATIVES)
+    ).split.train
 
 
 TRAIN = pytest.mark.parametrize("train", [pairs(), groups()], ids=["pairs", "groups"])
@@ -88,7 +90,7 @@ def test_the_nearest_wrong_candidates_come_first(train: PairSet, n_hard: int) ->
 
 
 @TRAIN
-def test_a_list_has_no_picture_twice_and_none_of_the_querys_component(
+def test_a_list_has_no_image_twice_and_none_of_the_querys_component(
     train: PairSet,
 ) -> None:
     hard = harden(train, vectors_of(train), 3)
@@ -100,7 +102,7 @@ def test_a_list_has_no_picture_twice_and_none_of_the_querys_component(
 
 
 @TRAIN
-def test_all_but_the_right_pictures_of_non_matches_stays(train: PairSet) -> None:
+def test_all_but_the_right_images_of_non_matches_stays(train: PairSet) -> None:
     hard = harden(train, vectors_of(train), 2)
     for name in ("left", "label", "query", "weight", "component"):
         np.testing.assert_array_equal(getattr(hard, name), getattr(train, name))
@@ -116,7 +118,7 @@ def test_none_asked_for_changes_nothing() -> None:
 
 
 @TRAIN
-def test_pictures_of_other_sides_are_never_looked_at(train: PairSet) -> None:
+def test_images_of_other_sides_are_never_looked_at(train: PairSet) -> None:
     vectors = vectors_of(train)
     blind = np.full((len(vectors) + 5, 6), np.nan, dtype=np.float32)
     seen = np.unique(np.append(train.left, train.right))
@@ -135,7 +137,7 @@ def test_blocks_of_queries_give_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
-def test_pictures_that_all_look_alike_are_taken_in_order() -> None:
+def test_images_that_all_look_alike_are_taken_in_order() -> None:
     train = pairs()
     for vectors in (np.zeros((400, 3)), np.ones((400, 3))):
         hard = harden(train, vectors.astype(np.float32), 2)
@@ -153,7 +155,7 @@ def test_the_tables_own_non_matches_stay() -> None:
     table = np.append(left, left), np.append(right, np.roll(right, 1))
     component = match_components(2 * n, left, right)
     (split,) = make_splits(
-        *table, label, component, protocol=Protocol(n_others=3), seed=0
+        *table, label, component, protocol=Protocol(n_distractors=3), seed=0
     )
     train = split.train
     matched = np.isin(train.query, train.query[train.label == 1])
@@ -169,7 +171,7 @@ def test_pairs_in_no_list_stay() -> None:
 
 
 def test_a_side_with_few_wrong_candidates_takes_them_all() -> None:
-    train = plant(20, protocol=Protocol(n_others=3, n_negatives=30)).split.train
+    train = plant(20, protocol=Protocol(n_distractors=3, n_negatives=30)).split.train
     hard = harden(train, vectors_of(train), 20)
     for rows in others(train):
         assert len(rows) == len(component_of(train)) - 1
@@ -218,7 +220,7 @@ def test_hard_ones_alone_do_not_turn_a_head_against_its_cosine(head: str) -> Non
 
 def test_asking_for_hard_ones_changes_no_side() -> None:
     plain, asked = (
-        plant(60, protocol=Protocol(n_others=5, n_hard=n_hard)).split
+        plant(60, protocol=Protocol(n_distractors=5, n_hard=n_hard)).split
         for n_hard in (0, 3)
     )
     for name in ("train", "validation", "test"):

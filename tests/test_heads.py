@@ -95,7 +95,7 @@ def test_shuffled_labels_give_chance(head: str) -> None:
 
 
 @EVERY_HEAD
-def test_swapping_the_pictures_changes_no_score(head: str) -> None:
+def test_swapping_the_images_changes_no_score(head: str) -> None:
     there = features_of(planted())
     back = PairFeatures(there.vectors, there.right, there.left, there.merge)
     np.testing.assert_array_equal(fitted(head).score(there), fitted(head).score(back))
@@ -177,7 +177,7 @@ def degenerate(kind: str) -> Planted:
         vectors[:] = 0.1
     elif kind == "all vectors zero":
         vectors[:] = 0
-    elif kind == "every picture twice":
+    elif kind == "every image twice":
         half = len(vectors) // 4
         vectors[half : 2 * half] = vectors[:half]
         vectors[3 * half :] = vectors[2 * half : 3 * half]
@@ -192,7 +192,7 @@ def degenerate(kind: str) -> Planted:
         "some features constant",
         "all features constant",
         "all vectors zero",
-        "every picture twice",
+        "every image twice",
     ],
 )
 def test_poor_data_give_finite_scores_and_no_warning(head: str, kind: str) -> None:
@@ -698,7 +698,7 @@ def test_a_forest_checks_the_trees_it_takes_back() -> None:
 
 def test_more_matches_than_one_a_query_are_no_problem_for_the_ranking_head() -> None:
     data = plant(
-        60, n_dims=12, n_signal=4, protocol=Protocol(n_negatives=2, n_others=5)
+        60, n_dims=12, n_signal=4, protocol=Protocol(n_negatives=2, n_distractors=5)
     )
     train = data.split.train
     label = train.label.copy()

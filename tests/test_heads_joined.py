@@ -88,7 +88,7 @@ def test_the_joined_head_keeps_its_network_in_members() -> None:
     assert again.n_features_in_ == test.shape[1]
 
 
-def test_swapping_the_pictures_changes_no_joined_score() -> None:
+def test_swapping_the_images_changes_no_joined_score() -> None:
     there = features("contrastive", "test")
     back = PairFeatures(there.vectors, there.right, there.left, there.merge)
     head = fit("contrastive").head_

@@ -105,7 +105,7 @@ def test_lists_stay_whole_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (query[rows] == some.query).all()
 
 
-def test_what_is_drawn_of_too_many_pairs_hangs_on_the_seed_alone(
+def test_what_is_drawn_of_too_many_pairs_depends_on_the_seed_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     features, label = pairs()

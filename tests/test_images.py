@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageFile
@@ -53,7 +53,7 @@ RED, LIME, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - {".jp2", ".avif"}))
 def test_every_suffix_that_we_list_can_be_read(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"picture{suffix}"
+    path = tmp_path / f"image{suffix}"
     formats = {".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG"}
     mode = {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
     quarters(mode).save(path, format=formats.get(suffix))
@@ -66,7 +66,7 @@ def test_every_suffix_that_we_list_can_be_read(tmp_path: Path, suffix: str) -> N
 def test_newer_formats_are_read_where_pillow_has_them(
     tmp_path: Path, suffix: str
 ) -> None:
-    path = tmp_path / f"picture{suffix}"
+    path = tmp_path / f"image{suffix}"
     try:
         quarters().save(path)
     except (OSError, ValueError, KeyError):
@@ -115,7 +115,7 @@ def test_every_exif_rotation_comes_out_upright(
     assert image.getexif().get(ExifTags.Base.Orientation) is None
 
 
-def test_a_broken_exif_block_does_not_lose_the_picture(tmp_path: Path) -> None:
+def test_a_broken_exif_block_does_not_lose_the_image(tmp_path: Path) -> None:
     path = tmp_path / "exif.jpg"
     quarters().save(path, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff garbage")
     assert open_image(path).size == (64, 48)
@@ -225,7 +225,7 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "tif", "webp", "ppm"])
-def test_a_truncated_picture_is_refused(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_image_is_refused(tmp_path: Path, suffix: str) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / f"cut.{suffix}"
     noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -253,14 +253,14 @@ def test_a_truncated_real_photo_says_so(tll: Path, tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b"left,right\na,b\n", "is not a picture"),
+        (b"left,right\na,b\n", "is not an image"),
         (b"\x89PNG\r\n\x1a\n", "."),
         (b"\xff\xd8\xff", "."),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image"),
         (b"\x00\x00\x00\x18ftypheic" + bytes(99), "HEIC is not supported"),
     ],
 )
-def test_what_is_no_picture_is_refused_with_its_reason(
+def test_what_is_no_image_is_refused_with_its_reason(
     tmp_path: Path, content: bytes, reason: str
 ) -> None:
     path = tmp_path / "odd.jpg"
@@ -318,25 +318,25 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="other permissions here")
-def test_a_file_without_permission_says_so(picture: Path) -> None:
-    picture.chmod(0)
+def test_a_file_without_permission_says_so(image: Path) -> None:
+    image.chmod(0)
     is_root = os.geteuid() == 0
     if is_root:  # who may read everything
         os.seteuid(65_534)
     try:
         with pytest.raises(ImageError, match="Permission"):
-            open_image(picture)
+            open_image(image)
         with pytest.raises(ImageError, match="Permission"):
-            content_hash(picture)
+            content_hash(image)
     finally:
         if is_root:
             os.seteuid(0)
 
 
-def test_too_many_pixels_are_refused_before_they_are_decoded(picture: Path) -> None:
+def test_too_many_pixels_are_refused_before_they_are_decoded(image: Path) -> None:
     with pytest.raises(ImageError, match="96 × 80 is too many pixels"):
-        open_image(picture, max_pixels=96 * 80 - 1)
-    assert open_image(picture, max_pixels=96 * 80).size == (96, 80)
+        open_image(image, max_pixels=96 * 80 - 1)
+    assert open_image(image, max_pixels=96 * 80).size == (96, 80)
 
 
 @pytest.mark.parametrize("side", [9_000, 12_000, 30_000])
@@ -349,14 +349,14 @@ def test_a_decompression_bomb_is_one_error_and_no_warning(
         open_image(path)
 
 
-def test_too_many_bytes_are_refused(picture: Path) -> None:
+def test_too_many_bytes_are_refused(image: Path) -> None:
     with pytest.raises(ImageError, match="at most 100 allowed"):
-        open_image(picture, max_bytes=100)
+        open_image(image, max_bytes=100)
 
 
 def test_shrinking_never_goes_below_the_short_side_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "large.jpg"
-    write_picture(path, seed=1, size=(1600, 1200))
+    write_image(path, seed=1, size=(1600, 1200))
     assert open_image(path).size == (1600, 1200)
     for wanted in (1200, 700, 500, 256, 100):
         image = open_image(path, shrink_to=wanted)
@@ -368,7 +368,7 @@ def test_shrinking_never_goes_below_the_short_side_asked_for(tmp_path: Path) -> 
     assert difference.mean() < 1
 
 
-def test_shrinking_knows_the_short_side_of_a_turned_picture(tmp_path: Path) -> None:
+def test_shrinking_knows_the_short_side_of_a_turned_image(tmp_path: Path) -> None:
     path = tmp_path / "turned.jpg"
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -377,12 +377,12 @@ def test_shrinking_knows_the_short_side_of_a_turned_picture(tmp_path: Path) -> N
 
 
 def test_pillows_own_settings_and_warning_filters_stay(
-    picture: Path, tmp_path: Path
+    image: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no")
     before = (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS)
     filters = list(warnings.filters)
-    open_image(picture)
+    open_image(image)
     with pytest.raises(ImageError):
         open_image(tmp_path / "bad.jpg")
     assert before == (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS)
@@ -390,10 +390,10 @@ def test_pillows_own_settings_and_warning_filters_stay(
 
 
 def test_many_threads_leave_the_warning_filters_as_they_were(tmp_path: Path) -> None:
-    # Pillow warns of a picture this large, and warnings are errors here.
+    # Pillow warns of an image this large, and warnings are errors here.
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header(10_000, 10_000))
-    good = write_picture(tmp_path / "good.jpg", seed=0)
+    good = write_image(tmp_path / "good.jpg", seed=0)
     filters = list(warnings.filters)
 
     def read(index: int) -> bool:
@@ -431,15 +431,15 @@ def test_the_error_crosses_process_borders(tmp_path: Path) -> None:
     assert (again.path, again.reason) == (caught.value.path, caught.value.reason)
 
 
-def test_the_picture_outlives_its_file(picture: Path) -> None:
-    image = open_image(picture)
-    picture.unlink()
-    assert image.resize((8, 8)).size == (8, 8)
+def test_the_image_outlives_its_file(image: Path) -> None:
+    opened = open_image(image)
+    image.unlink()
+    assert opened.resize((8, 8)).size == (8, 8)
 
 
-def test_content_hash_is_the_sha256_of_the_bytes(picture: Path) -> None:
-    expected = hashlib.sha256(picture.read_bytes()).hexdigest()
-    assert content_hash(picture) == expected
+def test_content_hash_is_the_sha256_of_the_bytes(image: Path) -> None:
+    expected = hashlib.sha256(image.read_bytes()).hexdigest()
+    assert content_hash(image) == expected
 
 
 def test_find_images_is_sorted_and_leaves_out_what_is_hidden(tmp_path: Path) -> None:
@@ -461,15 +461,15 @@ def test_find_images_is_sorted_and_leaves_out_what_is_hidden(tmp_path: Path) -> 
     assert find_images(tmp_path, recursive=True) == [*flat, tmp_path / "sub/c.webp"]
 
 
-def test_find_images_refuses_a_missing_folder_and_a_file(picture: Path) -> None:
+def test_find_images_refuses_a_missing_folder_and_a_file(image: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
-        find_images(picture.parent / "none")
+        find_images(image.parent / "none")
     with pytest.raises(DataError, match="Not a directory"):
-        find_images(picture)
+        find_images(image)
 
 
 @pytest.mark.shared
-def test_all_the_real_pictures_can_be_read(shared: Path) -> None:
+def test_all_the_real_images_can_be_read(shared: Path) -> None:
     paths = find_images(shared / "data", recursive=True)[::20]
     assert len(paths) > 100
     open_image(paths[0])  # starts what decodes, and its watcher

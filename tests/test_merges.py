@@ -119,7 +119,7 @@ def test_the_row_sum_of_cosdot_is_the_cosine(
 
 
 @given(drawn=indexed_vectors())
-def test_a_picture_is_most_like_itself(
+def test_an_image_is_most_like_itself(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     vectors, left, right = drawn
@@ -132,7 +132,7 @@ def test_a_picture_is_most_like_itself(
 
 
 @EVERY_MERGE
-def test_a_picture_with_itself_has_no_distance(merge: str) -> None:
+def test_an_image_with_itself_has_no_distance(merge: str) -> None:
     vectors = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     merged = merge_pairs(vectors, vectors, merge)
     if merge in ("l1", "l2", "l1+l1"):

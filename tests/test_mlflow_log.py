@@ -55,7 +55,7 @@ def test_a_grid_is_a_run_and_each_cell_one_below_it(
     assert runs["mine"].info.status == "FINISHED"
     params = runs["mine"].data.params
     assert params["head"] == "cosine, logistic"
-    assert params["protocol.n_others"] == "19"
+    assert params["protocol.n_distractors"] == "19"
     assert (params["seed"], params["data"], params["n_cells"]) == ("3", "d1", "3")
     assert runs["mine"].data.tags["version.numpy"] == "2.1"
     files = {item.path for item in client.list_artifacts(run_id)}
@@ -121,7 +121,7 @@ def test_a_folder_without_a_run_is_named_before_anything_is_asked(
 def test_the_commands_log_a_real_grid_with_its_report(run: Run, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    pairs = make_scenes(tmp_path / "pictures", n_scenes=40, n_views=2)
+    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
     asked = (pairs, "--images", pairs.parent, "-c", "cosine", "--out", tmp_path / "out")
     done = run("grid", *asked, "--mlflow", tmp_path / "ml")
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from bundles import make_classifier, save, tiny_network, write_npz
-from conftest import Run, write_picture
+from conftest import Run, write_image
 
 import tllboost
 
@@ -47,11 +47,11 @@ def test_nothing_but_a_hub_model_opens_a_connection(tmp_path: Path) -> None:
     classifier = make_classifier(f"onnx:{network}", "cosine", n_dims=3)
     bundle = save(tmp_path / "best.tllb", classifier, 3)
     write_npz(tmp_path / "net.npz")
-    picture = write_picture(tmp_path / "a.png", seed=1)
+    image = write_image(tmp_path / "a.png", seed=1)
     vectorizers = ("-v", "classic", "-v", "pocket", "-v", f"onnx:{network}")
     for arguments in (
-        ("vectorize", picture, *vectorizers, "--store", tmp_path / "store"),
-        ("score", bundle, picture, picture),
+        ("vectorize", image, *vectorizers, "--store", tmp_path / "store"),
+        ("score", bundle, image, image),
     ):
         done = alone(*arguments, XDG_CACHE_HOME=str(tmp_path / "cache"))
         assert done.returncode == 0, done.stderr
@@ -61,11 +61,11 @@ def test_nothing_but_a_hub_model_opens_a_connection(tmp_path: Path) -> None:
 def test_offline_opens_no_connection_for_a_hub_model_either(
     tmp_path: Path, how: str
 ) -> None:
-    picture = write_picture(tmp_path / "a.png", seed=1)
+    image = write_image(tmp_path / "a.png", seed=1)
     offline = ("--offline",) if how == "option" else ()
     environment = {"TLLBOOST_OFFLINE": "1"} if how == "environment" else {}
     done = alone(
-        "vectorize", picture, "-v", "timm:resnet18", *offline,
+        "vectorize", image, "-v", "timm:resnet18", *offline,
         "--store", tmp_path / "store",
         HF_HOME=str(tmp_path / "hub"), XDG_CACHE_HOME=str(tmp_path / "cache"),
         **environment,
@@ -83,10 +83,8 @@ def test_a_hub_that_fails_is_one_line(
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("TLLBOOST_OFFLINE", raising=False)
-    picture = write_picture(tmp_path / "a.png", seed=1)
-    done = run(
-        "vectorize", picture, "-v", "timm:resnet18", "--store", tmp_path / "store"
-    )
+    image = write_image(tmp_path / "a.png", seed=1)
+    done = run("vectorize", image, "-v", "timm:resnet18", "--store", tmp_path / "store")
     assert done.returncode == 3
     told = [line for line in done.stderr.splitlines() if "timm:resnet18" in line]
     assert len(told) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,12 +21,12 @@ from tllboost.pairs import PairTable, pairs_from_paths, read_pairs
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the pictures a.jpg to f.jpg, as the reader sees it: by name."""
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    """A folder with the images a.jpg to f.jpg, as the reader sees it: by name."""
+    images = tmp_path / "images"
+    images.mkdir()
     for name in "abcdef":
-        (pictures / f"{name}.jpg").touch()
-    return pictures
+        (images / f"{name}.jpg").touch()
+    return images
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -87,7 +87,7 @@ def test_a_wrong_id_on_line_17_is_named_with_its_line(
     path.write_bytes(b"".join(lines))
     with pytest.raises(TableError) as caught:
         read_pairs(path, left=tll / "left", right=tll / "right")
-    assert str(caught.value).startswith(f"{path}:17: right: no picture 'nosuch' in ")
+    assert str(caught.value).startswith(f"{path}:17: right: no image 'nosuch' in ")
     assert "\n" not in str(caught.value)
 
 
@@ -171,7 +171,7 @@ def test_a_stem_with_two_extensions_must_be_written_out(
     assert found[0].endswith("add the extension")
 
 
-def test_a_file_without_extension_is_told_from_a_picture_of_that_stem(
+def test_a_file_without_extension_is_told_from_an_image_of_that_stem(
     tmp_path: Path, folder: Path
 ) -> None:
     (folder / "a").touch()
@@ -195,8 +195,8 @@ def test_ids_may_name_subfolders(tmp_path: Path, folder: Path) -> None:
     assert table.ids == ("a", "b", "sub/a")
     assert table.paths[2] == folder / "sub" / "a.jpg"
     found = problems_of(tmp_path, "left,right\na,sub\na,other/a\n", images=folder)
-    assert ":2: right: no picture 'sub' in" in found[0]
-    assert ":3: right: no picture 'other/a' in" in found[1]
+    assert ":2: right: no image 'sub' in" in found[0]
+    assert ":3: right: no image 'other/a' in" in found[1]
 
 
 def test_accents_are_compared_composed(tmp_path: Path, folder: Path) -> None:
@@ -469,7 +469,7 @@ def test_take_and_without_images_keep_the_image_list(tmp_path: Path) -> None:
 
 
 def test_pairs_from_paths_is_the_inverse_of_the_paths(tmp_path: Path) -> None:
-    paths = [write_picture(tmp_path / f"{i}.jpg", seed=i) for i in range(4)]
+    paths = [write_image(tmp_path / f"{i}.jpg", seed=i) for i in range(4)]
     X = [[paths[3], str(paths[0])], [str(paths[0]), paths[1]], [paths[2], paths[2]]]
     table = pairs_from_paths(X, [True, False, True])
     assert [

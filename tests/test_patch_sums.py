@@ -1,4 +1,4 @@
-"""What `classic` tells of a picture's patches, and what moving a thing changes."""
+"""What `classic` tells of an image's patches, and what moving a thing changes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_there_are_two_kinds_a_wave_and_none_holds_its_own(n_waves: int) -> None
 
 
 @pytest.mark.parametrize("grey", [0, 128, 255])
-def test_a_flat_picture_has_no_patches(grey: int) -> None:
+def test_a_flat_image_has_no_patches(grey: int) -> None:
     flat = np.full((SIDE, SIDE), grey, dtype=np.float32)
     assert not sums(flat).any()
 
@@ -65,19 +65,19 @@ def test_sums_are_finite_whatever_the_contrast(seed: int, contrast: float) -> No
 
 
 @given(SEEDS)
-def test_light_that_is_added_to_a_picture_changes_nothing(seed: int) -> None:
+def test_light_that_is_added_to_an_image_changes_nothing(seed: int) -> None:
     channel = scene(seed)
     assert cosine(sums(channel), sums(channel + 40)) > 0.999
 
 
 @given(SEEDS)
-def test_a_weaker_contrast_is_still_the_same_picture(seed: int) -> None:
+def test_a_weaker_contrast_is_still_the_same_image(seed: int) -> None:
     channel = scene(seed)
     assert cosine(sums(channel), sums(channel / 2)) > 0.9
 
 
 @given(SEEDS)
-def test_a_negative_is_another_picture(seed: int) -> None:
+def test_a_negative_is_another_image(seed: int) -> None:
     channel = scene(seed)
     assert cosine(sums(channel), sums(255 - channel)) < 0.5
 
@@ -108,7 +108,7 @@ def test_waves_stand_at_right_angles_and_hold_no_constant() -> None:
 
 
 @pytest.mark.parametrize("n_cells", [1, 8, 37])
-def test_the_middle_of_a_picture_counts_most(n_cells: int) -> None:
+def test_the_middle_of_an_image_counts_most(n_cells: int) -> None:
     weights = near_centre(n_cells, 0.4)
     assert weights.shape == (n_cells, n_cells)
     assert weights.max() == weights[n_cells // 2, n_cells // 2]

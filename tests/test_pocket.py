@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import make_classifier, refused, save
-from conftest import Run, write_picture
+from conftest import Run, write_image
 from PIL import Image
 
 from tllboost.bundle import load_bundle, read_manifest
@@ -30,10 +30,10 @@ BIG = {"torch", "timm", "open_clip", "onnx", "sklearn", "skimage", "scipy", "xgb
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Nine pictures of different scenes."""
-    folder = tmp_path_factory.mktemp("pictures")
-    return [write_picture(folder / f"{i}.png", seed=i) for i in range(9)]
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Nine images of different scenes."""
+    folder = tmp_path_factory.mktemp("images")
+    return [write_image(folder / f"{i}.png", seed=i) for i in range(9)]
 
 
 def test_the_weights_are_small_pinned_and_plain() -> None:
@@ -89,7 +89,7 @@ def test_other_weights_are_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_vectors_are_made_without_torch_or_a_network(picture: Path) -> None:
+def test_vectors_are_made_without_torch_or_a_network(image: Path) -> None:
     code = (
         "import socket, sys\n"
         "def refuse(*_): raise OSError('no network')\n"
@@ -98,7 +98,7 @@ def test_vectors_are_made_without_torch_or_a_network(picture: Path) -> None:
         "vectorizer = make_vectorizer('pocket')\n"
         "vectorizer.fingerprint, vectorizer.n_dims\n"
         "assert 'onnxruntime' not in sys.modules\n"
-        f"vectors = vectorizer.transform([{str(picture)!r}])\n"
+        f"vectors = vectorizer.transform([{str(image)!r}])\n"
         "assert vectors.shape == (1, vectorizer.n_dims)\n"
         f"sys.exit(repr({BIG} & set(sys.modules)) if {BIG} & set(sys.modules) else 0)\n"
     )
@@ -108,39 +108,39 @@ def test_vectors_are_made_without_torch_or_a_network(picture: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_vectors_are_float32_of_the_width_it_says(pictures: list[Path]) -> None:
+def test_vectors_are_float32_of_the_width_it_says(images: list[Path]) -> None:
     vectorizer = make_vectorizer("pocket")
     assert 128 <= vectorizer.n_dims <= 512
-    vectors = vectorizer.transform(pictures)
-    assert vectors.shape == (len(pictures), vectorizer.n_dims)
+    vectors = vectorizer.transform(images)
+    assert vectors.shape == (len(images), vectorizer.n_dims)
     assert vectors.dtype == np.float32
     assert np.isfinite(vectors).all()
     both = make_vectorizer("pocket?views=whole,grey")
-    assert both.n_dims == both.transform(pictures[:1]).shape[1] == 2 * vectors.shape[1]
+    assert both.n_dims == both.transform(images[:1]).shape[1] == 2 * vectors.shape[1]
 
 
-def test_vectors_are_the_same_however_many_come_at_once(pictures: list[Path]) -> None:
-    whole = make_vectorizer("pocket").transform(pictures)
+def test_vectors_are_the_same_however_many_come_at_once(images: list[Path]) -> None:
+    whole = make_vectorizer("pocket").transform(images)
     for size in (1, 2, 5):
-        cut = make_vectorizer("pocket").transform(pictures, batch_size=size)
+        cut = make_vectorizer("pocket").transform(images, batch_size=size)
         np.testing.assert_allclose(cut, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK", "I;16"])
-def test_pictures_of_any_mode_have_finite_vectors(tmp_path: Path, mode: str) -> None:
+def test_images_of_any_mode_have_finite_vectors(tmp_path: Path, mode: str) -> None:
     image = Image.radial_gradient("L").resize((70, 50))
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image).astype(np.uint16) * 256)
     else:
         image = image.convert("RGB").convert(mode)
-    path = tmp_path / f"picture.{'tif' if mode == 'CMYK' else 'png'}"
+    path = tmp_path / f"image.{'tif' if mode == 'CMYK' else 'png'}"
     image.save(path)
     vectors = make_vectorizer("pocket").transform([path, path])
     assert np.isfinite(vectors).all()
     assert (vectors[0] == vectors[1]).all()
 
 
-def test_grey_pictures_are_the_same_in_one_channel_and_in_three() -> None:
+def test_grey_images_are_the_same_in_one_channel_and_in_three() -> None:
     grey = Image.radial_gradient("L").resize((70, 50))
     vectors = make_vectorizer("pocket").transform([grey, grey.convert("RGB")])
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
@@ -148,9 +148,7 @@ def test_grey_pictures_are_the_same_in_one_channel_and_in_three() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2), (128, 128)])
 @pytest.mark.parametrize("colour", ["black", "white", "red"])
-def test_vectors_of_empty_pictures_are_finite(
-    size: tuple[int, int], colour: str
-) -> None:
+def test_vectors_of_empty_images_are_finite(size: tuple[int, int], colour: str) -> None:
     vectors = make_vectorizer("pocket").transform([Image.new("RGB", size, colour)])
     assert np.isfinite(vectors).all()
 
@@ -168,25 +166,25 @@ def test_a_scene_is_found_again_from_another_view(tmp_path: Path) -> None:
 
 
 def test_a_bundle_names_it_and_holds_no_copy(
-    pictures: list[Path], tmp_path: Path
+    images: list[Path], tmp_path: Path
 ) -> None:
     classifier = make_classifier("pocket", "cosine")
     bundle = save(tmp_path / "best.tllb", classifier)
     members = read_manifest(bundle)["members"]
     assert not any(name.startswith("network/") for name in members)
-    pairs = list(zip(pictures[:4], pictures[4:8], strict=True))
+    pairs = list(zip(images[:4], images[4:8], strict=True))
     expected = classifier.predict_proba(pairs)
     found = load_bundle(bundle).predict_proba(pairs)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_bundle_of_other_weights_is_refused(
-    pictures: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    images: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     bundle = save(tmp_path / "best.tllb", make_classifier("pocket", "cosine"))
     monkeypatch.setattr(pocket, "SHA256", "0" * 64)
     with refused("fingerprint is not what the bundle says"):
-        load_bundle(bundle).predict_proba([pictures[:2]])
+        load_bundle(bundle).predict_proba([images[:2]])
 
 
 def test_it_stands_beside_classic_where_nothing_is_named(
@@ -194,7 +192,7 @@ def test_it_stands_beside_classic_where_nothing_is_named(
 ) -> None:
     assert DEFAULT_VECTORIZERS == ("classic", "pocket")
     assert PairClassifier().vectorizer == "pocket"
-    pairs = make_scenes(tmp_path / "pictures", n_scenes=40, n_views=2)
+    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
     store = ("--store", tmp_path / "store")
     done = run("vectorize", pairs.parent, *store)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Training the pocket network: pictures by formula, slices, the file that comes out."""
+"""Training the pocket network: images by formula, slices, the file that comes out."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ def pocket(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def bank(pocket: ModuleType, tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    pictures = pocket.import_module("pictures")
-    made = pictures.make_bank(24, seed=3, size=32, cache=tmp_path, n_workers=1)
+    images = pocket.import_module("images")
+    made = images.make_bank(24, seed=3, size=32, cache=tmp_path, n_workers=1)
     return np.array(made[0]), made[1]
 
 
-def test_the_same_seed_gives_the_same_pictures(
+def test_the_same_seed_gives_the_same_images(
     pocket: ModuleType, tmp_path: Path, bank: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    make_bank = pocket.import_module("pictures").make_bank
+    make_bank = pocket.import_module("images").make_bank
     for seed, is_same in ((3, True), (4, False)):
         cache = tmp_path / str(seed)
         again, _ = make_bank(24, seed=seed, size=32, cache=cache, n_workers=1)
         assert (again == bank[0]).all() == is_same
 
 
-def test_every_family_makes_pictures_that_are_not_blank(
+def test_every_family_makes_images_that_are_not_blank(
     pocket: ModuleType,
 ) -> None:
-    pictures = pocket.import_module("pictures")
-    for family, name in enumerate(pictures.FAMILIES):
-        scenes = np.stack([pictures._scene((0, i, family, 32)) for i in range(6)])
+    images = pocket.import_module("images")
+    for family, name in enumerate(images.FAMILIES):
+        scenes = np.stack([images._scene((0, i, family, 32)) for i in range(6)])
         assert scenes.shape == (6, 2, 32, 32, 3)
         assert np.median(scenes.std(axis=(2, 3)).max(axis=-1)) > 4, name
 
 
-def test_views_of_a_picture_differ_and_stay_in_range(
+def test_views_of_an_image_differ_and_stay_in_range(
     pocket: ModuleType, bank: tuple[np.ndarray, np.ndarray]
 ) -> None:
     torch = pytest.importorskip("torch")
     augment = pocket.import_module("augment")
-    pictures = torch.from_numpy(bank[0][:, 0]).movedim(-1, 1).float() / 255
+    images = torch.from_numpy(bank[0][:, 0]).movedim(-1, 1).float() / 255
     rng, strength = torch.Generator().manual_seed(0), augment.Strength()
     things = [
-        augment.instance_views(pictures, pictures, 24, strength, rng) for _ in range(2)
+        augment.instance_views(images, images, 24, strength, rng) for _ in range(2)
     ]
-    looks = augment.look_views(pictures, 24, strength, rng)
+    looks = augment.look_views(images, 24, strength, rng)
     for views in (*things, looks):
         assert views.shape == (24, 3, 24, 24)
         assert 0 <= float(views.min()) <= float(views.max()) <= 1

@@ -1,4 +1,4 @@
-"""What every projection promises: it learns from its training side, and that alone."""
+"""What every projection promises: it learns from its training set, and that alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tllboost.splits import PairSet, Protocol
 from tllboost.vectorizers.base import unit_rows
 
 MEMBER = "projection.safetensors"
-N_DIMS = 768  # as many as a picture of 16 x 16 has numbers: siamese-cnn looks at those
+N_DIMS = 768  # as many as an image of 16 x 16 has numbers: siamese-cnn looks at those
 CHAIN = "triplet?components=16/contrastive?components=8"
 QUICK = {"siamese-cnn": "siamese-cnn?components=16&epochs=3"}
 EVERY = [*(QUICK.get(name, name) for name in PROJECTIONS), CHAIN]
@@ -61,7 +61,7 @@ def images_of(pairs: PairSet) -> np.ndarray:
 
 @cache
 def pixels(seed: int = 0) -> Planted:
-    """Few pairs of vectors as wide as small pictures; nobody changes them."""
+    """Few pairs of vectors as wide as small images; nobody changes them."""
     return plant(90, n_dims=N_DIMS, n_signal=64, noise=0.5, seed=seed)
 
 
@@ -504,7 +504,7 @@ class Flat(Centred):
         return vectors[:, 0]
 
 
-def test_ones_own_must_give_a_row_a_picture() -> None:
+def test_ones_own_must_give_a_row_an_image() -> None:
     with pytest.raises(DataError, match=r"returned shape \(3,\) for 3 vectors"):
         learn(f"{__name__}:Flat", pixels()).transform(pixels().vectors[:3])
 
@@ -516,7 +516,7 @@ def test_a_collapse_is_told_in_one_line() -> None:
     # Nothing pushes non-matches apart.
     spec = "contrastive?depth=2&rate=0.1&margin=1e-6&distance=l2&patience=0"
     spec += "&joined=false"
-    with pytest.raises(DataError, match="collapsed: all pictures are") as caught:
+    with pytest.raises(DataError, match="collapsed: all images are") as caught:
         learn(spec, pixels())
     assert "\n" not in str(caught.value)
 
@@ -563,7 +563,7 @@ def test_two_components_are_needed_on_each_side(spec: str, side: str) -> None:
 @pytest.mark.parametrize("spec", MAPS)
 def test_pairs_without_matches_are_refused(spec: str) -> None:
     train = pixels().split.train
-    with pytest.raises(DataError, match="the training side has matches of 0"):
+    with pytest.raises(DataError, match="the training set has matches of 0"):
         learn(spec, pixels(), train=train.take(train.label == 0))
 
 
@@ -578,7 +578,7 @@ def test_vectors_that_are_not_finite_are_refused(spec: str, value: float) -> Non
 
 @pytest.mark.parametrize("spec", MAPS)
 @pytest.mark.parametrize("value", [0.0, 3.0])
-def test_pictures_that_are_all_alike_teach_nothing(spec: str, value: float) -> None:
+def test_images_that_are_all_alike_teach_nothing(spec: str, value: float) -> None:
     vectors = np.full((180, 20), value, dtype=np.float32)
     with pytest.raises(DataError, match="have one and the same vector"):
         learn(spec, Planted(vectors, pixels().split))
@@ -600,7 +600,7 @@ def test_odd_vectors_give_finite_maps(spec: str) -> None:
     planted = plant(60, n_dims=20)
     vectors = planted.vectors.copy()
     left = planted.split.train.left
-    vectors[left[0]] = 0  # a picture that has no vector
+    vectors[left[0]] = 0  # an image that has no vector
     vectors[left[1]] = vectors[left[2]]
     vectors[left[3]] *= 1e-30
     vectors[left[4]] *= 1e15
@@ -608,8 +608,8 @@ def test_odd_vectors_give_finite_maps(spec: str) -> None:
     assert np.isfinite(projection.transform(vectors)).all()
 
 
-def test_few_pictures_and_many_dimensions_are_enough() -> None:
-    planted = plant(30, n_dims=2000, protocol=Protocol(n_others=3))
+def test_few_images_and_many_dimensions_are_enough() -> None:
+    planted = plant(30, n_dims=2000, protocol=Protocol(n_distractors=3))
     projection = learn("infonce?epochs=2", planted)
     assert np.isfinite(projection.transform(planted.vectors)).all()
 

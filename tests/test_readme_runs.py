@@ -36,23 +36,23 @@ def asks_a_hub(line: str) -> bool:
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the README calls by name, but no results."""
     folder = tmp_path_factory.mktemp("desk")
-    pictures = folder / "pictures"
-    make_scenes(pictures, n_scenes=N_SCENES, n_views=2)
-    (pictures / "pairs.csv").unlink()
+    images = folder / "images"
+    make_scenes(images, n_scenes=N_SCENES, n_views=2)
+    (images / "pairs.csv").unlink()
     for name in ("left", "right", "holidays"):
         (folder / name).mkdir()
-    names = sorted(path.stem.removesuffix("_0") for path in pictures.glob("*_0.jpg"))
+    names = sorted(path.stem.removesuffix("_0") for path in images.glob("*_0.jpg"))
     for number, name in enumerate(names):
-        left, right = pictures / f"{name}_0.jpg", pictures / f"{name}_1.jpg"
+        left, right = images / f"{name}_0.jpg", images / f"{name}_1.jpg"
         (folder / "covers" / name).mkdir(parents=True)
         for place, view in enumerate((left, right)):
             shutil.copy(view, folder / "covers" / name)
             shutil.copy(view, folder / "holidays" / f"{1000 + number}{place:02d}.jpg")
         shutil.copy(left, folder / "left")
         shutil.copy(right, folder / "right")
-    shutil.copy(pictures / f"{names[0]}_0.jpg", folder / "one.jpg")
-    shutil.copy(pictures / f"{names[0]}_1.jpg", folder / "other.jpg")
-    shutil.copy(pictures / f"{names[1]}_0.jpg", folder / "query.jpg")
+    shutil.copy(images / f"{names[0]}_0.jpg", folder / "one.jpg")
+    shutil.copy(images / f"{names[0]}_1.jpg", folder / "other.jpg")
+    shutil.copy(images / f"{names[1]}_0.jpg", folder / "query.jpg")
     pairs = [(f"{name}_0", f"{name}_1") for name in names]
     write(folder / "pairs.csv", ["left", "right"], pairs)
     write(folder / "new.csv", ["left", "right"], pairs[:3])
@@ -101,7 +101,7 @@ def at_desk(
 def results(desk: Path, at_desk: Run) -> Path:
     """Two finished runs, one beside the other, as the README's later commands ask."""
     if not (desk / "kept").exists():
-        grid = "grid pairs.csv --images pictures -v classic -m dot -c logistic"
+        grid = "grid pairs.csv --images images -v classic -m dot -c logistic"
         assert at_desk(*shlex.split(grid), "--out", "kept").returncode == 0
         toml = desk / "kept" / "run.toml"
         toml.write_text(toml.read_text().replace('"kept"', '"results/mine"'))
@@ -112,7 +112,7 @@ def results(desk: Path, at_desk: Run) -> Path:
 
 
 def ready(line: str, request: pytest.FixtureRequest) -> None:
-    """Lay out what one command needs beside the pictures."""
+    """Lay out what one command needs beside the images."""
     if "onnx:" in line or "resnet50" in line:
         request.getfixturevalue("networks")
     desk: Path = request.getfixturevalue("desk")
@@ -123,7 +123,7 @@ def ready(line: str, request: pytest.FixtureRequest) -> None:
         shutil.rmtree(desk / "results", ignore_errors=True)
     if "mine.npz" in line:
         run: Run = request.getfixturevalue("at_desk")
-        run("vectorize", "pictures", "-v", "classic", "--out", "mine.npz")
+        run("vectorize", "images", "-v", "classic", "--out", "mine.npz")
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if not asks_a_hub(line)])

@@ -1,4 +1,4 @@
-"""report.html says what the run's files say, and shows its pictures and no others."""
+"""report.html says what the run's files say, and shows its images and no others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEGABYTE = 1_000_000
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    scenes = make_scenes(folder / "pictures", n_scenes=60, n_views=3)
+    scenes = make_scenes(folder / "images", n_scenes=60, n_views=3)
     result = run_grid(
         read_pairs(scenes, images=scenes.parent),
         ["classic"],
@@ -114,21 +114,21 @@ def test_gains_and_ties_follow_the_metric(run_of: Run, shown: dict[str, Any]) ->
 
 def test_what_leaks_is_counted_and_is_nothing(shown: dict[str, Any]) -> None:
     told = dict(shown["leaks"])
-    assert told["test pictures that training or validation holds"].startswith("0 of ")
+    assert told["test images that training or validation holds"].startswith("0 of ")
     assert told["test components that reach over"].startswith("0 of ")
 
 
 def test_the_old_protocol_is_told_to_leak(tmp_path: Path, finished: Path) -> None:
-    pictures = finished.parent / "pictures"
+    images = finished.parent / "images"
     run_grid(
-        read_pairs(pictures / "pairs.csv", images=pictures),
+        read_pairs(images / "pairs.csv", images=images),
         heads=["cosine"],
         protocol=Protocol("holidays2017"),
         out=tmp_path / "out",
         store=finished.parent / "store",
     )
     told = dict(payload(read_run(tmp_path / "out"))["leaks"])
-    n_shared = told["test pictures that training or validation holds"].split()[0]
+    n_shared = told["test images that training or validation holds"].split()[0]
     assert int(n_shared) > 0
 
 
@@ -186,8 +186,8 @@ def test_the_gallery_ranks_as_the_metrics_do(
         for pairs, scores in run_of.tested(record):
             codes, ranks, _ = match_ranks(scores, pairs.label, pairs.query)
             for code, rank in zip(codes, ranks, strict=True):
-                picture = int(pairs.left[pairs.query == code][0])
-                place = int(record["seed"]), picture
+                image = int(pairs.left[pairs.query == code][0])
+                place = int(record["seed"]), image
                 expected.setdefault(place, set()).add(int(rank))
     queries = shown["gallery"]["queries"]
     assert len(queries) == 10
@@ -196,21 +196,21 @@ def test_the_gallery_ranks_as_the_metrics_do(
         chances = [one["p"] for one in query["candidates"]]
         assert chances == sorted(chances, reverse=True)
         (match,) = [one for one in query["candidates"] if one["match"]]
-        assert (match["picture"], match["rank"]) == (query["match"], query["rank"])
-    pictures = [query["query"] for query in queries]
-    assert len(set(pictures)) == len(pictures)
+        assert (match["image"], match["rank"]) == (query["match"], query["rank"])
+    images = [query["query"] for query in queries]
+    assert len(set(images)) == len(images)
     assert [query["end"] for query in queries] == ["best"] * 5 + ["worst"] * 5
 
 
-def test_every_picture_of_the_gallery_is_there_once_and_small(
+def test_every_image_of_the_gallery_is_there_once_and_small(
     shown: dict[str, Any],
 ) -> None:
     found = shown["gallery"]
-    used = {one["picture"] for query in found["queries"] for one in query["candidates"]}
-    assert used <= set(found["pictures"])
-    for picture in found["pictures"].values():
-        assert picture["src"].startswith("data:image/jpeg;base64,")
-        assert 0 < max(picture["w"], picture["h"]) <= 224
+    used = {one["image"] for query in found["queries"] for one in query["candidates"]}
+    assert used <= set(found["images"])
+    for image in found["images"].values():
+        assert image["src"].startswith("data:image/jpeg;base64,")
+        assert 0 < max(image["w"], image["h"]) <= 224
 
 
 def test_the_surest_mistakes_are_real_mistakes(
@@ -250,25 +250,25 @@ def test_a_tie_counts_against_the_match(run_of: Run) -> None:
     }
 
 
-def test_no_pictures_are_shown_where_none_are_wanted_or_left(
+def test_no_images_are_shown_where_none_are_wanted_or_left(
     run_of: Run, finished: Path, tmp_path: Path
 ) -> None:
     assert gallery(run_of, 0) is None
     moved = tmp_path / "away"
     shutil.copytree(finished, moved)
     assert gallery(read_run(moved), 5) is None
-    (moved / "pictures.json").write_text("no JSON")
+    (moved / "images.json").write_text("no JSON")
     assert gallery(read_run(moved), 5) is None
 
 
-def test_a_run_that_moves_with_its_pictures_keeps_its_gallery(
+def test_a_run_that_moves_with_its_images_keeps_its_gallery(
     finished: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(finished.parent / "pictures", tmp_path / "pictures")
+    shutil.copytree(finished.parent / "images", tmp_path / "images")
     shutil.copytree(finished, tmp_path / "out")
     found = gallery(read_run(tmp_path / "out"), 5)
     assert found is not None
-    assert found["pictures"]
+    assert found["images"]
 
 
 @pytest.mark.parametrize("broken", ["sides/seed-0.npz", "sides/seed-1.npz"])

@@ -78,7 +78,7 @@ def test_no_boosted_cell_is_below_its_own_cosine(run: Path) -> None:
 
 def test_the_readme_quotes_the_figures_of_the_challenge() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.split("## On real pictures\n")[1].split("\n## ")[0]
+    section = text.split("## On real images\n")[1].split("\n## ")[0]
     page = (ROOT / "results/tll/README.md").read_text("utf-8").splitlines()
     table = [line for line in section.splitlines() if line.startswith("|")]
     assert len(table) > 10
@@ -110,7 +110,7 @@ def test_each_report_shows_the_figures_of_its_files(run: Path) -> None:
             ends = [row[metric], row[f"{metric}_low"], row[f"{metric}_high"]]
             told = [float(end) if end else None for end in ends]
             assert figures == pytest.approx(told, abs=1e-4)
-    # Pictures of people are nobody's to publish: the demo's alone are shown.
+    # Images of people are nobody's to publish: the demo's alone are shown.
     assert (shown["gallery"] is not None) == (run.name == "demo")
 
 

@@ -39,7 +39,7 @@ def test_the_set_is_a_pair_table_of_matches(demo: PairTable) -> None:
         assert demo.ids[i].endswith("_0")
 
 
-def test_every_picture_is_a_small_rgb_jpeg(demo: PairTable) -> None:
+def test_every_image_is_a_small_rgb_jpeg(demo: PairTable) -> None:
     for path in demo.paths[::7]:
         assert path is not None
         with Image.open(path) as image:

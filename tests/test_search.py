@@ -153,7 +153,7 @@ def test_files_and_stores_are_mapped_and_not_read(
     vectors: np.ndarray, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "v.npy", vectors)
-    ids = [f"picture {i}" for i in range(N_IMAGES)]
+    ids = [f"image {i}" for i in range(N_IMAGES)]
     write_vectors(tmp_path / "v.npz", ids, vectors)
     np.savez_compressed(tmp_path / "packed.npz", ids=ids, vectors=vectors)
     keys = [f"{i:064x}" for i in range(N_IMAGES)]
@@ -166,7 +166,7 @@ def test_files_and_stores_are_mapped_and_not_read(
     for name, index in opened.items():
         np.testing.assert_array_equal(index.vectors, vectors)
         assert isinstance(index.vectors, np.memmap) == (name != "packed.npz")
-    assert opened["v.npz"].id_of(3) == "picture 3"
+    assert opened["v.npz"].id_of(3) == "image 3"
     assert opened["v.npy"].id_of(3) == "3"
     assert opened["store"].id_of(3) == keys[3]
 

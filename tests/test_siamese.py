@@ -1,4 +1,4 @@
-"""SiameseProjection: fitted on pairs of pictures, then a vectorizer like any other."""
+"""SiameseProjection: fitted on pairs of images, then a vectorizer like any other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import save, tiny_network
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -30,11 +30,11 @@ QUICK = {"components": 6, "device": "cpu", "n_jobs": 1}
 
 @pytest.fixture(scope="module")
 def X(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """Pairs of pictures: the right one is the left one, other colours laid over it."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Pairs of images: the right one is the left one, other colours laid over it."""
+    folder = tmp_path_factory.mktemp("images")
     pairs = []
     for i in range(N_PAIRS):
-        left = write_picture(folder / f"left{i:02d}.png", seed=i, size=(24, 24))
+        left = write_image(folder / f"left{i:02d}.png", seed=i, size=(24, 24))
         veil = Image.new("RGB", (24, 24), tuple(37 * i * k % 256 for k in (1, 2, 3)))
         right = folder / f"right{i:02d}.png"
         Image.blend(Image.open(left), veil, 0.8).save(right)
@@ -47,7 +47,7 @@ def fitted(X: np.ndarray) -> SiameseProjection:
     return SiameseProjection(BASE, **QUICK).fit(X)
 
 
-def test_it_maps_pictures_as_its_projection_maps_their_vectors(
+def test_it_maps_images_as_its_projection_maps_their_vectors(
     X: np.ndarray, fitted: SiameseProjection
 ) -> None:
     vectors = make_vectorizer(BASE).transform(X[:, 0])
@@ -57,7 +57,7 @@ def test_it_maps_pictures_as_its_projection_maps_their_vectors(
     np.testing.assert_array_equal(mapped, fitted.projection_.transform(vectors))
 
 
-def test_paths_and_pictures_give_the_same(
+def test_paths_and_images_give_the_same(
     X: np.ndarray, fitted: SiameseProjection
 ) -> None:
     paths = X[:5, 1]
@@ -232,7 +232,7 @@ def test_it_can_be_pickled(X: np.ndarray, fitted: SiameseProjection) -> None:
     assert again.fingerprint == fitted.fingerprint
 
 
-def test_vectors_that_one_has_need_no_pictures(tmp_path: Path) -> None:
+def test_vectors_that_one_has_need_no_images(tmp_path: Path) -> None:
     from bundles import IDS, LEFT, RIGHT, write_npz
 
     file = write_npz(tmp_path / "own.npz")
@@ -261,14 +261,14 @@ def test_a_bundle_takes_the_base_and_the_projection_instead(
         ([3], r"images\[0\] is 3"),
     ],
 )
-def test_what_is_no_list_of_pictures_is_refused(
+def test_what_is_no_list_of_images_is_refused(
     fitted: SiameseProjection, images: object, reason: str
 ) -> None:
     with pytest.raises(UsageError, match=reason):
         fitted.transform(images)
 
 
-def test_a_picture_that_is_not_there_is_named(
+def test_an_image_that_is_not_there_is_named(
     X: np.ndarray, fitted: SiameseProjection
 ) -> None:
     with pytest.raises(ImageError, match="nowhere"):
@@ -277,7 +277,7 @@ def test_a_picture_that_is_not_there_is_named(
         SiameseProjection(BASE).fit([*X[:20].tolist(), [X[20, 0], "nowhere.png"]])
 
 
-def test_a_picture_that_is_not_there_has_no_vector(
+def test_an_image_that_is_not_there_has_no_vector(
     X: np.ndarray, fitted: SiameseProjection
 ) -> None:
     result = tllboost.vectorize(fitted, ["nowhere.png", X[0, 0]])

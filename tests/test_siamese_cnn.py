@@ -32,7 +32,7 @@ def planted() -> tuple[np.ndarray, Split]:
         right,
         np.ones(n_pairs, dtype=np.int8),
         match_components(2 * n_pairs, left, right),
-        protocol=Protocol(n_others=3),
+        protocol=Protocol(n_distractors=3),
         seed=0,
     )
     return images.reshape(2 * n_pairs, -1).astype(np.float32), split
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_weights(
         assert (one != other.arrays_[name]).any()
 
 
-def test_pictures_of_the_test_side_are_never_looked_at(
+def test_images_of_the_test_side_are_never_looked_at(
     planted: tuple[np.ndarray, Split],
 ) -> None:
     vectors, split = planted
@@ -108,7 +108,7 @@ def test_bytes_give_the_same_projection_again(
         SiameseCNNProjection(components=9).from_members(projection.to_members())
 
 
-def test_vectors_that_are_no_pictures_are_refused(
+def test_vectors_that_are_no_images_are_refused(
     planted: tuple[np.ndarray, Split],
 ) -> None:
     vectors, split = planted

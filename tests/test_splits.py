@@ -18,10 +18,10 @@ from tllboost.splits import (
     PairSet,
     Protocol,
     Split,
-    draw_others,
+    draw_negatives,
     make_splits,
     match_components,
-    training_sides,
+    training_sets,
 )
 
 SAFE = ("holdout", "kfold")
@@ -57,7 +57,7 @@ def matches_only(n_pairs: int) -> Table:
 
 def split(table: Table, seed: int = 0, **options: Any) -> list[Split]:
     extra = {name: options.pop(name) for name in ("query", "given") if name in options}
-    protocol = Protocol(**({"n_others": 5} | options))
+    protocol = Protocol(**({"n_distractors": 5} | options))
     return make_splits(*table, protocol=protocol, seed=seed, **extra)
 
 
@@ -202,12 +202,14 @@ def test_given_non_matches_stay_on_the_side_of_both_their_images(
 
 
 @pytest.mark.parametrize("name", ["holdout", "kfold", "holidays2017"])
-@given(table=tables(), seed=st.integers(0, 99), n_others=st.integers(1, 30))
+@given(table=tables(), seed=st.integers(0, 99), n_distractors=st.integers(1, 30))
 def test_no_drawn_other_is_of_the_querys_component_or_twice_in_a_list(
-    name: str, table: Table, seed: int, n_others: int
+    name: str, table: Table, seed: int, n_distractors: int
 ) -> None:
     known = {(a, b): label for a, b, label in zip(*table[:3], strict=True)}
-    for one in try_split(table, seed=seed, name=name, n_folds=3, n_others=n_others):
+    for one in try_split(
+        table, seed=seed, name=name, n_folds=3, n_distractors=n_distractors
+    ):
         for _, pairs in sides_of(one):
             of_left, of_right = (
                 table.component[pairs.left],
@@ -219,7 +221,7 @@ def test_no_drawn_other_is_of_the_querys_component_or_twice_in_a_list(
         for pairs in (one.validation, one.test):
             for rows in ranking_lists(pairs):
                 assert len(set(pairs.left[rows])) == 1
-                assert len(set(pairs.right[rows])) == len(rows) <= n_others + 1
+                assert len(set(pairs.right[rows])) == len(rows) <= n_distractors + 1
                 assert pairs.label[rows].tolist() == [1, *[0] * (len(rows) - 1)]
 
 
@@ -257,7 +259,7 @@ def test_the_lists_do_not_hang_on_how_many_negatives_training_draws(name: str) -
         assert len(other.train) == 10 * other.train.label.sum()
 
 
-def test_byte_identical_pictures_stay_together() -> None:
+def test_byte_identical_images_stay_together() -> None:
     edges = [(2 * i, 2 * i + 1, 1) for i in range(40)]
     identical = [(2 * i, 2 * i + 2) for i in range(0, 38, 2)]
     table = table_of(edges, identical)
@@ -373,7 +375,7 @@ def test_one_component_alone_can_not_be_split(name: str, n_pairs: int) -> None:
 
 
 def test_a_side_with_nothing_to_rank_against_is_an_error() -> None:
-    message = "the test side has 1 matches in one component"
+    message = "the test set has 1 matches in one component"
     with pytest.raises(DataError, match=message):
         split(matches_only(5))
 
@@ -408,7 +410,7 @@ def test_given_queries_are_the_ranking_lists() -> None:
     assert len(queries) <= one.test.label.sum()
 
 
-def test_queries_without_any_non_match_get_drawn_others() -> None:
+def test_queries_without_any_non_match_get_drawn_distractors() -> None:
     table = matches_only(50)
     (one,) = split(table, query=np.arange(50))
     (without,) = split(table)
@@ -441,9 +443,9 @@ def test_no_drawn_negatives_trains_on_the_tables_own() -> None:
 def test_training_sides_share_no_component_and_use_every_match(
     table: Table, seed: int
 ) -> None:
-    protocol = Protocol(n_others=4, n_negatives=2)
+    protocol = Protocol(n_distractors=4, n_negatives=2)
     try:
-        train, validation = training_sides(*table, protocol=protocol, seed=seed)
+        train, validation = training_sets(*table, protocol=protocol, seed=seed)
     except DataError:
         assume(False)
         raise
@@ -467,29 +469,31 @@ def test_training_sides_share_no_component_and_use_every_match(
     n_queries=st.integers(0, 30),
     n_pool=st.integers(0, 60),
     n_components=st.integers(1, 40),
-    n_others=st.integers(1, 12),
+    n_distractors=st.integers(1, 12),
 )
-def test_drawn_others_are_distinct_foreign_and_as_many_as_there_are(
-    seed: int, n_queries: int, n_pool: int, n_components: int, n_others: int
+def test_drawn_distractors_are_distinct_foreign_and_as_many_as_there_are(
+    seed: int, n_queries: int, n_pool: int, n_components: int, n_distractors: int
 ) -> None:
     rng = np.random.default_rng(seed)
     pool = rng.permutation(500)[:n_pool]
     of_pool = rng.integers(n_components, size=n_pool)
     component = rng.integers(n_components, size=n_queries)
-    others = draw_others(component, pool, of_pool, n_others, rng)
-    assert others.shape == (n_queries, n_others)
+    others = draw_negatives(component, pool, of_pool, n_distractors, rng)
+    assert others.shape == (n_queries, n_distractors)
     known = dict(zip(pool.tolist(), of_pool.tolist(), strict=True))
     for own, row in zip(component.tolist(), others.tolist(), strict=True):
         drawn = [image for image in row if image >= 0]
-        assert row == [*drawn, *[-1] * (n_others - len(drawn))]
-        assert len(set(drawn)) == len(drawn) == min(n_others, (of_pool != own).sum())
+        assert row == [*drawn, *[-1] * (n_distractors - len(drawn))]
+        assert (
+            len(set(drawn)) == len(drawn) == min(n_distractors, (of_pool != own).sum())
+        )
         assert all(known[image] != own for image in drawn)
 
 
 def test_others_are_drawn_evenly_from_a_large_pool() -> None:
     rng = np.random.default_rng(0)
     pool = np.arange(100)
-    others = draw_others(np.zeros(4000, int), pool, pool, 10, rng)
+    others = draw_negatives(np.zeros(4000, int), pool, pool, 10, rng)
     counts = np.bincount(others.ravel(), minlength=100)
     assert counts[0] == 0
     assert counts[1:].min() > 0.8 * 40_000 / 99
@@ -504,7 +508,7 @@ def test_others_are_drawn_evenly_from_a_large_pool() -> None:
         ({"validation_fraction": 1.0}, "must be between 0 and 1"),
         ({"test_fraction": float("nan")}, "must be between 0 and 1"),
         ({"test_fraction": 0.6, "validation_fraction": 0.4}, "leave a part"),
-        ({"n_others": 0}, "n_others=0 must be at least 1"),
+        ({"n_distractors": 0}, "n_distractors=0 must be at least 1"),
         ({"n_negatives": -1}, "n_negatives=-1 must be at least 0"),
         ({"n_folds": 1}, "n_folds=1 must be at least 2"),
     ],

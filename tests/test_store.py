@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -374,17 +374,17 @@ def test_a_flipped_bit_is_found_and_named(folder: Path, row: int) -> None:
     assert not path.exists()
 
 
-def test_a_damaged_vector_is_named_by_its_picture(
-    store: VectorStore, folder: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_damaged_vector_is_named_by_its_image(
+    store: VectorStore, folder: Path, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hashes, "SETTLED_SECONDS", -1)
-    store.add(CLASSIC, [store.hash_of(picture)], vectors(1))
+    store.add(CLASSIC, [store.hash_of(image)], vectors(1))
     rows_file(folder).write_bytes(bytes(16))
     (problem,) = store.verify()
-    assert str(picture) in problem
+    assert str(image) in problem
 
 
-def test_a_row_handed_to_another_picture_is_found(
+def test_a_row_handed_to_another_image_is_found(
     store: VectorStore, folder: Path
 ) -> None:
     store.add(CLASSIC, keys(1, 2), vectors(1, 2))
@@ -625,46 +625,46 @@ def no_hashing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(hashes, "content_hash", refuse)
 
 
-def test_hash_of_is_the_sha256_of_the_bytes(store: VectorStore, picture: Path) -> None:
-    expected = hashlib.sha256(picture.read_bytes()).hexdigest()
-    assert store.hash_of(picture) == expected
+def test_hash_of_is_the_sha256_of_the_bytes(store: VectorStore, image: Path) -> None:
+    expected = hashlib.sha256(image.read_bytes()).hexdigest()
+    assert store.hash_of(image) == expected
     with pytest.raises(ImageError, match="No such file"):
-        store.hash_of(picture.parent / "none.jpg")
+        store.hash_of(image.parent / "none.jpg")
 
 
 @pytest.mark.usefixtures("remembers_at_once")
 def test_an_unchanged_file_is_hashed_once(
     folder: Path,
-    picture: Path,
+    image: Path,
     no_hashing: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with VectorStore(folder) as store:
-        known = store.hash_of(picture)
+        known = store.hash_of(image)
     no_hashing()
     with VectorStore(folder) as store:
-        assert store.hash_of(picture) == known
-        monkeypatch.chdir(picture.parent)
-        assert store.hash_of(picture.name) == known
+        assert store.hash_of(image) == known
+        monkeypatch.chdir(image.parent)
+        assert store.hash_of(image.name) == known
 
 
 @pytest.mark.usefixtures("remembers_at_once")
 def test_a_changed_file_of_the_same_size_and_time_is_hashed_again(
-    store: VectorStore, picture: Path
+    store: VectorStore, image: Path
 ) -> None:
-    before, status = store.hash_of(picture), picture.stat()
-    content = bytearray(picture.read_bytes())
+    before, status = store.hash_of(image), image.stat()
+    content = bytearray(image.read_bytes())
     content[-3] ^= 1
     time.sleep(0.02)  # a tick of the file system's clock
-    picture.write_bytes(content)
-    os.utime(picture, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert store.hash_of(picture) != before
+    image.write_bytes(content)
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert store.hash_of(image) != before
 
 
 def test_a_file_changed_a_moment_ago_is_not_remembered(
-    store: VectorStore, picture: Path
+    store: VectorStore, image: Path
 ) -> None:
-    store.hash_of(picture)
+    store.hash_of(image)
     assert store._connection is not None
     count = store._connection.execute("SELECT count(*) FROM files").fetchone()[0]
     assert count == 0
@@ -672,7 +672,7 @@ def test_a_file_changed_a_moment_ago_is_not_remembered(
 
 @pytest.mark.usefixtures("remembers_at_once")
 def test_prune_forgets_files_that_are_gone(store: VectorStore, tmp_path: Path) -> None:
-    paths = [write_picture(tmp_path / f"{n}.jpg", seed=n) for n in range(3)]
+    paths = [write_image(tmp_path / f"{n}.jpg", seed=n) for n in range(3)]
     store.hashes_of(paths)
     paths[1].unlink()
     store.prune()
@@ -694,9 +694,9 @@ def test_a_name_that_is_no_text_is_remembered_too(
 
 
 def test_hashes_of_reports_bad_files_in_their_places(
-    store: VectorStore, picture: Path
+    store: VectorStore, image: Path
 ) -> None:
-    good, bad, again = store.hashes_of([picture, picture.parent, picture])
+    good, bad, again = store.hashes_of([image, image.parent, image])
     assert isinstance(bad, ImageError)
-    assert good == again == hashlib.sha256(picture.read_bytes()).hexdigest()
+    assert good == again == hashlib.sha256(image.read_bytes()).hexdigest()
     assert store.hashes_of([]) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tllboost.vectorizers import make_vectorizer
@@ -25,19 +25,19 @@ def threads_of_numpy() -> set[int]:
 def fail() -> None:
     with one_blas_thread():
         assert threads_of_numpy() == {1}
-        msg = "no picture"
+        msg = "no image"
         raise ValueError(msg)
 
 
 def test_all_is_as_before_even_if_what_was_done_failed() -> None:
     with threadpool_limits(2, user_api="blas"):
-        with pytest.raises(ValueError, match="no picture"):
+        with pytest.raises(ValueError, match="no image"):
             fail()
         assert threads_of_numpy() == {2}
 
 
-def test_a_vector_of_classic_hangs_on_no_number_of_threads(tmp_path: Path) -> None:
-    paths = [write_picture(tmp_path / f"{i}.png", seed=i) for i in range(12)]
+def test_a_vector_of_classic_depends_on_no_number_of_threads(tmp_path: Path) -> None:
+    paths = [write_image(tmp_path / f"{i}.png", seed=i) for i in range(12)]
     classic = make_vectorizer("classic?views=whole,centre")
     expected = vectorize(classic, paths).vectors
     for n_threads in (1, 2):

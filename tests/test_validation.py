@@ -1,4 +1,4 @@
-"""The validation side: what it says of a score, and when it says it clearly."""
+"""The validation set: what it says of a score, and when it says it clearly."""
 
 from __future__ import annotations
 

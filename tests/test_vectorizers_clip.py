@@ -44,7 +44,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     rng = np.random.default_rng(0)
     return [
         Image.fromarray(rng.integers(0, 256, (50, 70, 3), dtype=np.uint8))
@@ -53,7 +53,7 @@ def pictures() -> list[Image.Image]:
 
 
 def test_vectors_are_those_of_open_clip_itself(
-    tiny: Path, pictures: list[Image.Image]
+    tiny: Path, images: list[Image.Image]
 ) -> None:
     import open_clip
     import torch
@@ -61,14 +61,14 @@ def test_vectors_are_those_of_open_clip_itself(
     model, _, transform = open_clip.create_model_and_transforms(
         ARCH, pretrained=str(tiny)
     )
-    batch = torch.stack([transform(one) for one in pictures])
+    batch = torch.stack([transform(one) for one in images])
     with torch.inference_mode():
         expected = model.eval().encode_image(batch).numpy()
     raw = make_vectorizer(f"clip:{ARCH}@{tiny}?normalize=false")
     unit = make_vectorizer(f"clip:{ARCH}@{tiny}")
-    np.testing.assert_allclose(raw.transform(pictures), expected, atol=1e-4)
+    np.testing.assert_allclose(raw.transform(images), expected, atol=1e-4)
     np.testing.assert_allclose(
-        unit.transform(pictures),
+        unit.transform(images),
         expected / np.linalg.norm(expected, axis=1, keepdims=True),
         atol=1e-5,
     )
@@ -77,7 +77,7 @@ def test_vectors_are_those_of_open_clip_itself(
 
 
 def test_openai_torchscript_files_load(
-    tiny: Path, tmp_path: Path, pictures: list[Image.Image]
+    tiny: Path, tmp_path: Path, images: list[Image.Image]
 ) -> None:
     import warnings
 
@@ -91,8 +91,8 @@ def test_openai_torchscript_files_load(
 
         torch.jit.script(model).save(file)
     np.testing.assert_allclose(
-        make_vectorizer(f"clip:{ARCH}@{file}").transform(pictures),
-        make_vectorizer(f"clip:{ARCH}@{tiny}").transform(pictures),
+        make_vectorizer(f"clip:{ARCH}@{file}").transform(images),
+        make_vectorizer(f"clip:{ARCH}@{tiny}").transform(images),
         atol=1e-6,
     )
 
@@ -127,10 +127,10 @@ def test_pixels_are_those_of_open_clip_itself(
         PreprocessCfg(size=side, **{key: config[key] for key in keys}), is_train=False
     )
     rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+    image = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
     np.testing.assert_allclose(
-        ClipVectorizer(arch, tag).prepare(picture),
-        transform(picture).numpy(),
+        ClipVectorizer(arch, tag).prepare(image),
+        transform(image).numpy(),
         atol=1e-5,
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 
 from tllboost.errors import UsageError
 from tllboost.store import VectorStore
@@ -42,7 +42,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    return [write_picture(tmp_path / f"{i}.jpg", seed=i) for i in range(5)]
+    return [write_image(tmp_path / f"{i}.jpg", seed=i) for i in range(5)]
 
 
 def make(spec: str) -> Vectorizer:

@@ -57,9 +57,9 @@ def test_maps_are_averaged_over_positions(tmp_path: Path) -> None:
 def test_channels_last_inputs_are_recognised(tmp_path: Path) -> None:
     first = OnnxVectorizer(write_network(tmp_path / "first.onnx"))
     last = OnnxVectorizer(write_network(tmp_path / "last.onnx", shape=(1, 32, 32, 3)))
-    pictures = [Image.new("RGB", (40, 40), (200, 100, grey)) for grey in (9, 99, 199)]
+    images = [Image.new("RGB", (40, 40), (200, 100, grey)) for grey in (9, 99, 199)]
     np.testing.assert_allclose(
-        first.transform(pictures), last.transform(pictures), atol=1e-4
+        first.transform(images), last.transform(images), atol=1e-4
     )
 
 
@@ -69,8 +69,8 @@ def test_networks_of_a_fixed_batch_take_any_number(
 ) -> None:
     fixed = OnnxVectorizer(write_network(tmp_path / "a.onnx", shape=(4, 3, 32, 32)))
     free = OnnxVectorizer(write_network(tmp_path / "b.onnx"))
-    pictures = [Image.new("RGB", (32, 32), (40 * i, 0, 0)) for i in range(n_images)]
-    assert (fixed.transform(pictures) == free.transform(pictures)).all()
+    images = [Image.new("RGB", (32, 32), (40 * i, 0, 0)) for i in range(n_images)]
+    assert (fixed.transform(images) == free.transform(images)).all()
 
 
 def test_preprocessing_comes_from_the_file_before_the_defaults(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_sizes_of_the_file_are_kept_and_224_is_the_last_resort(tmp_path: Path) -
 def test_outputs_are_chosen_by_name(tmp_path: Path) -> None:
     nodes = [("Relu", "images", "first"), ("Neg", "images", "second")]
     file = write_network(tmp_path / "net.onnx", nodes=nodes)
-    picture = [Image.new("RGB", (32, 32), "white")]
+    image = [Image.new("RGB", (32, 32), "white")]
     first, second = OnnxVectorizer(file), OnnxVectorizer(file, output="second")
-    np.testing.assert_allclose(first.transform(picture), -second.transform(picture))
+    np.testing.assert_allclose(first.transform(image), -second.transform(image))
     assert first.fingerprint != second.fingerprint
     with pytest.raises(UsageError, match="no output 'third'; it has: first, second"):
         OnnxVectorizer(file, output="third").fingerprint  # noqa: B018
@@ -194,14 +194,14 @@ def test_fingerprints_change_with_anything_that_changes_a_vector(
 @pytest.mark.parametrize(
     ("net", "n_dims"), [("mobilenetv2", 1280), ("squeezenet1_1", 512)]
 )
-def test_real_networks_find_the_same_picture_scaled(
+def test_real_networks_find_the_same_image_scaled(
     shared: Path, tll: Path, net: str, n_dims: int
 ) -> None:
     vectorizer = make_vectorizer(f"onnx:{shared / 'weights' / net}.onnx")
     paths = sorted((tll / "left").iterdir())[:12]
-    pictures = [Image.open(path).resize((330, 404)) for path in paths]
+    images = [Image.open(path).resize((330, 404)) for path in paths]
     whole = vectorizer.transform(paths, batch_size=5)
-    scaled = vectorizer.transform(pictures)
+    scaled = vectorizer.transform(images)
     assert whole.shape == (12, n_dims) == (12, vectorizer.n_dims)
     unit = [rows / np.linalg.norm(rows, axis=1)[:, None] for rows in (whole, scaled)]
     assert (np.argmax(unit[0] @ unit[1].T, axis=1) == np.arange(12)).all()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import make_classifier, save, tiny_network
-from conftest import Run, write_picture
+from conftest import Run, write_image
 from onnx import TensorProto, helper, numpy_helper
 from onnx import save as save_onnx
 from PIL import Image
@@ -223,7 +223,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("trick", HOSTILE)
-def test_hostile_networks_are_refused_before_a_picture_is_seen(
+def test_hostile_networks_are_refused_before_an_image_is_seen(
     tmp_path: Path, trick: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "given"
@@ -235,9 +235,9 @@ def test_hostile_networks_are_refused_before_a_picture_is_seen(
         os.mkfifo(folder / "pipe")
     make, reason = HOSTILE[trick]
     file = make(folder / "net.onnx")
-    picture = Image.new("RGB", (32, 32))
+    image = Image.new("RGB", (32, 32))
     for use in (
-        lambda one: one.transform([picture]),
+        lambda one: one.transform([image]),
         lambda one: one.fingerprint,
         lambda one: one.n_dims,
     ):
@@ -252,11 +252,11 @@ def test_hostile_networks_are_refused_before_a_picture_is_seen(
 def test_functions_and_operators_that_onnx_runtime_brings_are_welcome(
     tmp_path: Path,
 ) -> None:
-    picture = Image.new("RGB", (32, 32), "red")
+    image = Image.new("RGB", (32, 32), "red")
     own = function_with(tmp_path / "own.onnx", helper.make_node("Relu", ["x"], ["y"]))
     gelu = custom(tmp_path / "gelu.onnx", "com.microsoft", "Gelu")
     for file in (own, gelu):
-        assert OnnxVectorizer(file).transform([picture]).shape == (1, 3)
+        assert OnnxVectorizer(file).transform([image]).shape == (1, 3)
 
 
 @pytest.mark.parametrize("name", ["ConstantOfShape", "Expand", "Tile"])
@@ -280,9 +280,9 @@ def test_a_network_that_swells_is_stopped_at_the_memory_there_is(
     vectorizer = OnnxVectorizer(write(tmp_path / "net.onnx", nodes, [shape]))
     with pytest.raises(WeightsError, match=r"can't load it|can't be run"):
         vectorizer.n_dims  # noqa: B018
-    picture = write_picture(tmp_path / "a.png", seed=1)
+    image = write_image(tmp_path / "a.png", seed=1)
     try:
-        failures = vectorize(vectorizer, [picture]).failures
+        failures = vectorize(vectorizer, [image]).failures
     except WeightsError:
         failures = {0: "can't be vectorized"}
     assert "can't be vectorized" in failures[0]
@@ -334,8 +334,8 @@ def test_a_bundle_with_a_hostile_network_scores_nothing(
             record["fingerprint"] = record["fingerprint"].replace(old, new)
 
     tamper(bundle, edit)
-    picture = write_picture(tmp_path / "a.jpg", seed=1)
-    done = run("score", bundle, picture, picture)
+    image = write_image(tmp_path / "a.jpg", seed=1)
+    done = run("score", bundle, image, image)
     assert done.returncode in (3, 5)
     assert done.stdout == ""
     assert "outside of its own folder" in done.stderr

@@ -30,21 +30,19 @@ def noise(seed: int, size: tuple[int, int] = (90, 70)) -> Image.Image:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2), (128, 128)])
 @pytest.mark.parametrize("colour", ["black", "white", "red"])
-def test_classic_is_finite_on_empty_pictures(
-    size: tuple[int, int], colour: str
-) -> None:
+def test_classic_is_finite_on_empty_images(size: tuple[int, int], colour: str) -> None:
     vectors = make_vectorizer("classic").transform([Image.new("RGB", size, colour)])
     assert vectors.shape == (1, make_vectorizer("classic").n_dims)
     assert np.isfinite(vectors).all()
     assert np.linalg.norm(vectors) > 0
 
 
-def test_classic_knows_a_picture_again_after_scaling_and_dimming() -> None:
+def test_classic_knows_an_image_again_after_scaling_and_dimming() -> None:
     classic = make_vectorizer("classic")
-    pictures = [noise(seed) for seed in range(10)]
-    changed = [one.resize((201, 155)).point(lambda v: int(v * 0.8)) for one in pictures]
+    images = [noise(seed) for seed in range(10)]
+    changed = [one.resize((201, 155)).point(lambda v: int(v * 0.8)) for one in images]
     similarity = (
-        unit_rows(classic.transform(pictures)) @ unit_rows(classic.transform(changed)).T
+        unit_rows(classic.transform(images)) @ unit_rows(classic.transform(changed)).T
     )
     assert (similarity.argmax(axis=1) == np.arange(10)).all()
 
@@ -73,12 +71,12 @@ def test_classic_ranks_look_alikes_well_above_chance(tll: Path) -> None:
 
 def test_fusion_is_its_parts_at_length_one_side_by_side(tmp_path: Path) -> None:
     both = make_vectorizer("classic+classic")
-    pictures = [noise(seed) for seed in range(3)]
-    alone = unit_rows(make_vectorizer("classic").transform(pictures))
-    np.testing.assert_allclose(both.transform(pictures), np.hstack([alone, alone]))
+    images = [noise(seed) for seed in range(3)]
+    alone = unit_rows(make_vectorizer("classic").transform(images))
+    np.testing.assert_allclose(both.transform(images), np.hstack([alone, alone]))
     assert both.n_dims == 2 * alone.shape[1]
-    prepared = np.stack([both.prepare(one) for one in pictures])
-    np.testing.assert_allclose(both.forward(prepared), both.transform(pictures))
+    prepared = np.stack([both.prepare(one) for one in images])
+    np.testing.assert_allclose(both.forward(prepared), both.transform(images))
 
 
 def test_fusion_keeps_zero_vectors_zero() -> None:
@@ -229,9 +227,9 @@ def test_arrays_that_swell_are_refused(tmp_path: Path) -> None:
     count("bad networks tried", 2)
 
 
-def test_arrays_do_not_vectorize_pictures(tmp_path: Path) -> None:
+def test_arrays_do_not_vectorize_images(tmp_path: Path) -> None:
     file = write(tmp_path / "a.npz", ["a"], np.ones((1, 2)))
-    with pytest.raises(UsageError, match="can't vectorize new pictures"):
+    with pytest.raises(UsageError, match="can't vectorize new images"):
         ArrayVectorizer(file).transform([noise(0)])
 
 
@@ -271,12 +269,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_class_of_the_users_works_by_name(own: str) -> None:
     vectorizer = make_vectorizer(f"{own}:Mean")
-    pictures = [noise(0, (20, 30)), noise(1, (31, 9))]
-    expected = [np.asarray(one).mean((0, 1)) for one in pictures]
-    np.testing.assert_allclose(vectorizer.transform(pictures), expected, rtol=1e-6)
+    images = [noise(0, (20, 30)), noise(1, (31, 9))]
+    expected = [np.asarray(one).mean((0, 1)) for one in images]
+    np.testing.assert_allclose(vectorizer.transform(images), expected, rtol=1e-6)
     assert vectorizer.n_dims == 3
     assert vectorizer.label == "Mean"
-    assert make_vectorizer(f"classic+{own}:Mean").transform(pictures).shape[0] == 2
+    assert make_vectorizer(f"classic+{own}:Mean").transform(images).shape[0] == 2
 
 
 def test_own_fingerprints_come_first_then_source_and_parameters(own: str) -> None:
@@ -293,14 +291,14 @@ def test_own_fingerprints_come_first_then_source_and_parameters(own: str) -> Non
 def test_own_classes_that_can_not_work_are_refused(own: str) -> None:
     with pytest.raises(UsageError, match=r"can't be made without arguments.*path"):
         make_vectorizer(f"{own}:Needy").transform([noise(0)])
-    with pytest.raises(DataError, match=r"returned shape \(7,\) for 1 pictures"):
+    with pytest.raises(DataError, match=r"returned shape \(7,\) for 1 images"):
         make_vectorizer(f"{own}:Wrong").transform([noise(0)])
 
 
 def test_transform_wants_a_list_and_takes_an_empty_one() -> None:
     classic = make_vectorizer("classic")
-    with pytest.raises(UsageError, match="takes a list of pictures"):
-        classic.transform("picture.jpg")
+    with pytest.raises(UsageError, match="takes a list of images"):
+        classic.transform("image.jpg")
     assert classic.transform([]).shape == (0, classic.n_dims)
 
 

@@ -52,10 +52,10 @@ def test_vectors_are_those_of_timm_itself(small: Path) -> None:
     network.reset_classifier(0)
     config = timm.data.resolve_model_data_config(network)
     transform = timm.data.create_transform(**config, is_training=False)
-    pictures = noise(3, (300, 217))
+    images = noise(3, (300, 217))
     with torch.inference_mode():
-        expected = network.eval()(torch.stack([transform(one) for one in pictures]))
-    vectors = make_vectorizer(f"timm:{SMALL}@{small}").transform(pictures)
+        expected = network.eval()(torch.stack([transform(one) for one in images]))
+    vectors = make_vectorizer(f"timm:{SMALL}@{small}").transform(images)
     np.testing.assert_allclose(vectors, expected.numpy(), atol=1e-4)
 
 
@@ -65,9 +65,9 @@ def test_pixels_are_those_of_timm_itself(arch: str, size: tuple[int, int]) -> No
     import timm
 
     transform = timm.data.create_transform(**data_config(arch), is_training=False)
-    (picture,) = noise(1, size)
-    prepared = TimmVectorizer(arch).prepare(picture)
-    np.testing.assert_allclose(prepared, transform(picture).numpy(), atol=1e-5)
+    (image,) = noise(1, size)
+    prepared = TimmVectorizer(arch).prepare(image)
+    np.testing.assert_allclose(prepared, transform(image).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_inner_layers_sizes_and_lengths_are_options(small: Path) -> None:
 
 def test_one_network_serves_many_batches_alike(small: Path) -> None:
     vectorizer = make_vectorizer(f"timm:{SMALL}@{small}")
-    pictures = noise(5)
+    images = noise(5)
     np.testing.assert_allclose(
-        vectorizer.transform(pictures, batch_size=2),
-        vectorizer.transform(pictures),
+        vectorizer.transform(images, batch_size=2),
+        vectorizer.transform(images),
         atol=1e-5,
     )
 

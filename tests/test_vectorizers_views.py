@@ -123,27 +123,27 @@ def noise(seed: int, size: tuple[int, int] = (61, 47)) -> Image.Image:
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
 
-PICTURES = [noise(seed) for seed in range(3)]
+IMAGES = [noise(seed) for seed in range(3)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_flip_makes_a_picture_and_its_mirror_image_the_same(
+def test_flip_makes_an_image_and_its_mirror_image_the_same(
     files: Files, kind: str
 ) -> None:
-    mirrored = [ImageOps.mirror(one) for one in PICTURES]
+    mirrored = [ImageOps.mirror(one) for one in IMAGES]
     flip, plain = files.make(kind, "flip=true"), files.make(kind)
     np.testing.assert_allclose(
-        flip.transform(PICTURES), flip.transform(mirrored), atol=1e-5
+        flip.transform(IMAGES), flip.transform(mirrored), atol=1e-5
     )
-    assert np.abs(plain.transform(PICTURES) - plain.transform(mirrored)).max() > 1e-3
+    assert np.abs(plain.transform(IMAGES) - plain.transform(mirrored)).max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["onnx", "timm"])
 def test_flip_is_the_mean_of_both_sides(files: Files, kind: str) -> None:
-    mirrored = [ImageOps.mirror(one) for one in PICTURES]
+    mirrored = [ImageOps.mirror(one) for one in IMAGES]
     plain = files.make(kind)
-    expected = (plain.transform(PICTURES) + plain.transform(mirrored)) / 2
-    flip = files.make(kind, "flip=true").transform(PICTURES)
+    expected = (plain.transform(IMAGES) + plain.transform(mirrored)) / 2
+    flip = files.make(kind, "flip=true").transform(IMAGES)
     np.testing.assert_allclose(flip, expected, atol=1e-5)
 
 
@@ -152,10 +152,10 @@ def test_views_stand_side_by_side_each_at_length_one(files: Files, kind: str) ->
     names = ("grey", "whole", "centre")
     views = files.make(kind, f"views={','.join(names)}&flip=true")
     alone = [files.make(kind, f"views={one}&flip=true") for one in names]
-    expected = np.hstack([unit_rows(one.transform(PICTURES)) for one in alone])
+    expected = np.hstack([unit_rows(one.transform(IMAGES)) for one in alone])
     if getattr(views, "normalize", False):
         expected = unit_rows(expected)
-    found = views.transform(PICTURES, batch_size=2)
+    found = views.transform(IMAGES, batch_size=2)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found.dtype == np.float32
     assert views.n_dims == found.shape[1] == 3 * alone[0].n_dims
@@ -166,22 +166,22 @@ def test_the_grey_view_is_blind_to_colour_and_the_centre_to_borders(
     files: Files, kind: str
 ) -> None:
     grey, centre = files.make(kind, "views=grey"), files.make(kind, "views=centre")
-    drained = [one.convert("L").convert("RGB") for one in PICTURES]
-    np.testing.assert_array_equal(grey.transform(PICTURES), grey.transform(drained))
-    assert (grey.transform(PICTURES) != files.make(kind).transform(PICTURES)).any()
-    framed = [one.copy() for one in PICTURES]
+    drained = [one.convert("L").convert("RGB") for one in IMAGES]
+    np.testing.assert_array_equal(grey.transform(IMAGES), grey.transform(drained))
+    assert (grey.transform(IMAGES) != files.make(kind).transform(IMAGES)).any()
+    framed = [one.copy() for one in IMAGES]
     for one in framed:
         one.paste("red", (0, 0, 5, 47))
-    assert (centre.transform(PICTURES) == centre.transform(framed)).all()
+    assert (centre.transform(IMAGES) == centre.transform(framed)).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_trimmed_letterbox_is_the_picture_without_it(files: Files, kind: str) -> None:
-    boxed = [ImageOps.expand(one, (0, 13, 7, 9), "black") for one in PICTURES]
+def test_a_trimmed_letterbox_is_the_image_without_it(files: Files, kind: str) -> None:
+    boxed = [ImageOps.expand(one, (0, 13, 7, 9), "black") for one in IMAGES]
     trim = files.make(kind, "trim=true")
-    expected = files.make(kind).transform(PICTURES)
+    expected = files.make(kind).transform(IMAGES)
     np.testing.assert_array_equal(trim.transform(boxed), expected)
-    np.testing.assert_array_equal(trim.transform(PICTURES), expected)
+    np.testing.assert_array_equal(trim.transform(IMAGES), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -235,13 +235,13 @@ def test_a_bundle_scores_as_the_classifier_did(
 
 
 def write_pairs(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Write pictures and their dimmed copies in frames; pair them, and others."""
+    """Write images and their dimmed copies in frames; pair them, and others."""
     pairs = []
     for seed in range(24):
         names = [str(folder / f"{seed}{side}.png") for side in ("left", "right")]
-        picture = noise(seed)
-        picture.save(names[0])
-        dimmed = picture.point(lambda value: value * 3 // 4)
+        image = noise(seed)
+        image.save(names[0])
+        dimmed = image.point(lambda value: value * 3 // 4)
         ImageOps.expand(dimmed, (0, 6), "black").save(names[1])
         pairs.append(names)
     others = [[one[0], two[1]] for one, two in itertools.pairwise(pairs)]
@@ -298,8 +298,8 @@ def bordered(colour: str, box: tuple[int, int, int, int]) -> Image.Image:
 def test_borders_are_cut_on_the_sides_that_have_one(
     colour: str, box: tuple[int, int, int, int]
 ) -> None:
-    picture = trimmed(bordered(colour, box))
-    np.testing.assert_array_equal(np.asarray(picture), np.asarray(noise(0, (80, 60))))
+    image = trimmed(bordered(colour, box))
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(noise(0, (80, 60))))
 
 
 def test_a_frame_in_a_frame_is_cut_too() -> None:
@@ -311,13 +311,13 @@ def test_a_frame_in_a_frame_is_cut_too() -> None:
 def test_borders_of_a_jpeg_are_cut_to_a_pixel(tmp_path: Path, quality: int) -> None:
     bordered("black", (0, 21, 0, 30)).save(tmp_path / "film.jpg", quality=quality)
     with Image.open(tmp_path / "film.jpg") as film:
-        picture = trimmed(film.convert("RGB"))
-    assert picture.width == 80
-    assert 60 <= picture.height <= 62
+        image = trimmed(film.convert("RGB"))
+    assert image.width == 80
+    assert 60 <= image.height <= 62
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (30, 20)])
-def test_a_picture_of_one_colour_stays_whole(size: tuple[int, int]) -> None:
+def test_an_image_of_one_colour_stays_whole(size: tuple[int, int]) -> None:
     for colour in ("black", "white", "navy"):
         assert trimmed(Image.new("RGB", size, colour)).size == size
 
@@ -334,14 +334,14 @@ def test_a_dot_on_a_page_and_two_halves_stay_whole() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_trimming_the_mirror_image_mirrors_the_trimmed_one(seed: int) -> None:
     left, top, right, bottom = np.random.default_rng(seed).integers(0, 9, 4).tolist()
-    picture = bordered("black", (left, top, right, bottom))
+    image = bordered("black", (left, top, right, bottom))
     np.testing.assert_array_equal(
-        np.asarray(trimmed(ImageOps.mirror(picture))),
-        np.asarray(ImageOps.mirror(trimmed(picture))),
+        np.asarray(trimmed(ImageOps.mirror(image))),
+        np.asarray(ImageOps.mirror(trimmed(image))),
     )
 
 
-def test_looks_say_nothing_of_a_picture_as_it_is() -> None:
+def test_looks_say_nothing_of_an_image_as_it_is() -> None:
     assert str(Looks()) == ""
     assert Looks(trim=True).is_plain
     assert not Looks(flip=True).is_plain
@@ -363,8 +363,8 @@ def test_squares_are_at_length_one_and_tell_where_something_is(
 
 
 def test_a_grid_of_one_square_is_the_mean_of_the_map(files: Files) -> None:
-    one = make_vectorizer(f"onnx:{files.onnx}?cells=1").transform(PICTURES)
-    plain = files.make("onnx").transform(PICTURES)
+    one = make_vectorizer(f"onnx:{files.onnx}?cells=1").transform(IMAGES)
+    plain = files.make("onnx").transform(IMAGES)
     np.testing.assert_allclose(one, unit_rows(plain), atol=1e-6)
 
 
@@ -374,7 +374,7 @@ def test_squares_of_a_vision_transformer_are_its_patches(files: Files) -> None:
 
     grid = make_vectorizer(f"clip-grid:{ARCH}@{files.clip}?cells=4")
     visual = grid._network.source.network  # type: ignore[attr-defined]
-    batch = np.stack([grid.prepare(one) for one in PICTURES])
+    batch = np.stack([grid.prepare(one) for one in IMAGES])
     with torch.inference_mode():
         (maps,) = visual.forward_intermediates(
             torch.from_numpy(batch), indices=1, normalize_intermediates=True,
@@ -457,7 +457,7 @@ def test_tensors_inside_of_a_network_are_outputs_too(
     file = write_convolution(tmp_path / "pooled.onnx", pool=True)
     inside = make_vectorizer(f"onnx:{file}?output=map&cells=2")
     np.testing.assert_array_equal(
-        inside.transform(PICTURES), files.make("onnx cells").transform(PICTURES)
+        inside.transform(IMAGES), files.make("onnx cells").transform(IMAGES)
     )
     plain = make_vectorizer(f"onnx:{file}")
     assert plain.n_dims == 5
@@ -475,32 +475,32 @@ def test_squares_of_odd_maps_share_the_line_between_them() -> None:
 def test_local_and_global_vectors_stand_side_by_side_by_fusion(files: Files) -> None:
     whole, grid = files.make("timm"), files.make("timm-grid", "cells=2")
     both = make_vectorizer(f"{whole.spec}+{grid.spec}")
-    parts = [unit_rows(one.transform(PICTURES)) for one in (whole, grid)]
-    np.testing.assert_allclose(both.transform(PICTURES), np.hstack(parts), atol=1e-6)
+    parts = [unit_rows(one.transform(IMAGES)) for one in (whole, grid)]
+    np.testing.assert_allclose(both.transform(IMAGES), np.hstack(parts), atol=1e-6)
     assert both.n_dims == whole.n_dims + grid.n_dims
     views = make_vectorizer(f"{files.spec('timm', 'flip=true')}+{grid.spec}+classic")
-    prepared = np.stack([views.prepare(one) for one in PICTURES])
+    prepared = np.stack([views.prepare(one) for one in IMAGES])
     np.testing.assert_allclose(
-        views.forward(prepared), views.transform(PICTURES), atol=1e-5
+        views.forward(prepared), views.transform(IMAGES), atol=1e-5
     )
 
 
-def test_pixels_are_the_squashed_picture_channel_by_channel() -> None:
+def test_pixels_are_the_squashed_image_channel_by_channel() -> None:
     pixels = make_vectorizer("pixels?size=4")
-    picture = Image.new("RGB", (50, 20), (255, 0, 51))
-    (vector,) = pixels.transform([picture])
+    image = Image.new("RGB", (50, 20), (255, 0, 51))
+    (vector,) = pixels.transform([image])
     np.testing.assert_allclose(vector, [1] * 16 + [0] * 16 + [0.2] * 16, atol=1e-6)
     assert pixels.n_dims == 48
-    assert make_vectorizer("pixels").transform(PICTURES).shape == (3, 3072)
+    assert make_vectorizer("pixels").transform(IMAGES).shape == (3, 3072)
     assert pixels.fingerprint != make_vectorizer("pixels").fingerprint
     assert pixels.label == "pixels?size=4"
 
 
 @pytest.mark.shared
-def test_letterboxes_of_real_pictures_are_trimmed(tll: Path) -> None:
+def test_letterboxes_of_real_images_are_trimmed(tll: Path) -> None:
     paths = sorted((tll / "right").iterdir())[:100]
-    pictures = [Image.open(path).convert("RGB") for path in paths]
-    sizes = [(one.size, trimmed(one).size) for one in pictures]
+    images = [Image.open(path).convert("RGB") for path in paths]
+    sizes = [(one.size, trimmed(one).size) for one in images]
     cut = [new for old, new in sizes if new != old]
     assert len(cut) >= 10
     assert all(min(size) >= 20 for size in cut)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 
 from tllboost.errors import StoreError, UsageError, WeightsError
@@ -66,9 +66,9 @@ class Grid(Vectorizer):
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    return [write_picture(folder / f"{n:02}.jpg", seed=n) for n in range(11)]
+    return [write_image(folder / f"{n:02}.jpg", seed=n) for n in range(11)]
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def expected(paths: list[Path], side: int = 2) -> np.ndarray:
 # Once and never again
 
 
-def test_one_row_a_picture_in_the_order_given(paths: list[Path]) -> None:
+def test_one_row_an_image_in_the_order_given(paths: list[Path]) -> None:
     result = vectorize(Grid(), paths[::-1])
     assert result.vectors.dtype == np.float32
     np.testing.assert_array_equal(result.vectors, expected(paths[::-1]))
@@ -107,7 +107,7 @@ def test_several_vectorizers_share_what_they_have_in_common(paths: list[Path]) -
 
 
 def test_shared_vectors_tell_the_same_failures(paths: list[Path]) -> None:
-    paths[3].write_bytes(b"no picture")
+    paths[3].write_bytes(b"no image")
     fusion = FusionVectorizer((Grid(2), Grid(3)))
     results = vectorize_many([Grid(2), fusion, Grid(3)], paths)
     assert [list(result.failures) for result in results] == [[3], [3], [3]]
@@ -123,7 +123,7 @@ def test_a_second_run_computes_nothing(paths: list[Path], store: Path) -> None:
     np.testing.assert_array_equal(first.vectors, second.vectors)
 
 
-def test_only_new_pictures_are_computed(paths: list[Path], store: Path) -> None:
+def test_only_new_images_are_computed(paths: list[Path], store: Path) -> None:
     vectorize(Grid(), paths[:7], store=store)
     result = vectorize(Grid(), paths, store=store)
     assert (result.n_computed, result.n_reused) == (4, 7)
@@ -140,9 +140,7 @@ def test_another_fingerprint_or_decoding_reuses_nothing(
     assert len({space_of(Grid(2)), space_of(Grid(3)), space_of(Grid(2, size=16))}) == 3
 
 
-def test_a_renamed_or_moved_picture_is_recognised(
-    paths: list[Path], store: Path
-) -> None:
+def test_a_renamed_or_moved_image_is_recognised(paths: list[Path], store: Path) -> None:
     vectorize(Grid(), paths, store=store)
     folder = paths[0].parent.rename(paths[0].parent.with_name("elsewhere"))
     moved = [
@@ -154,17 +152,17 @@ def test_a_renamed_or_moved_picture_is_recognised(
     np.testing.assert_array_equal(result.vectors, expected(moved))
 
 
-def test_a_changed_picture_under_its_old_name_is_computed_anew(
+def test_a_changed_image_under_its_old_name_is_computed_anew(
     paths: list[Path], store: Path
 ) -> None:
     vectorize(Grid(), paths, store=store)
-    write_picture(paths[4], seed=400)
+    write_image(paths[4], seed=400)
     result = vectorize(Grid(), paths, store=store)
     assert (result.n_computed, result.n_reused) == (1, 10)
     np.testing.assert_array_equal(result.vectors, expected(paths))
 
 
-def test_identical_pictures_are_computed_once(paths: list[Path]) -> None:
+def test_identical_images_are_computed_once(paths: list[Path]) -> None:
     twin = paths[0].with_name("twin.jpg")
     shutil.copy(paths[0], twin)
     grid = Grid()
@@ -180,7 +178,7 @@ def test_without_a_store_nothing_is_kept(paths: list[Path]) -> None:
     assert vectorize(Grid(), paths).n_computed == 11
 
 
-def test_no_pictures_make_no_rows() -> None:
+def test_no_images_make_no_rows() -> None:
     result = vectorize(Grid(), [])
     assert result.vectors.shape == (0, 12)
 
@@ -213,11 +211,11 @@ def test_a_damaged_store_stops_the_run_and_pruning_mends_it(
     np.testing.assert_array_equal(result.vectors, expected(paths))
 
 
-# Pictures that fail
+# Images that fail
 
 
 def break_in_every_way(paths: list[Path]) -> dict[int, str]:
-    """Spoil some pictures; return the reason due to each."""
+    """Spoil some images; return the reason due to each."""
     paths[1].unlink()
     paths[2].write_bytes(paths[2].read_bytes()[:600])
     paths[5].write_bytes(b"")
@@ -232,7 +230,7 @@ def break_in_every_way(paths: list[Path]) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 32])
-def test_each_bad_picture_is_reported_and_the_rest_goes_on(
+def test_each_bad_image_is_reported_and_the_rest_goes_on(
     paths: list[Path], store: Path, batch_size: int
 ) -> None:
     due = break_in_every_way(paths)
@@ -248,19 +246,19 @@ def test_each_bad_picture_is_reported_and_the_rest_goes_on(
     assert result.n_computed == len(good)
 
 
-def test_a_whole_batch_of_bad_pictures_is_no_end(paths: list[Path]) -> None:
+def test_a_whole_batch_of_bad_images_is_no_end(paths: list[Path]) -> None:
     for path in paths[:8]:
-        path.write_bytes(b"no picture " + path.name.encode())
+        path.write_bytes(b"no image " + path.name.encode())
     result = vectorize(Grid(), paths, batch_size=4)
     assert list(result.failures) == list(range(8))
     np.testing.assert_array_equal(result.vectors[8:], expected(paths[8:]))
 
 
-def test_nothing_but_bad_pictures_gives_rows_of_zeros(
+def test_nothing_but_bad_images_gives_rows_of_zeros(
     paths: list[Path], store: Path
 ) -> None:
     for number, path in enumerate(paths):
-        path.write_bytes(b"no picture %d" % number)
+        path.write_bytes(b"no image %d" % number)
     result = vectorize(Grid(), paths, store=store, batch_size=4)
     assert len(result.failures) == 11
     assert result.vectors.shape == (11, 12)
@@ -269,7 +267,7 @@ def test_nothing_but_bad_pictures_gives_rows_of_zeros(
         assert opened.info() == []
 
 
-def test_a_mended_picture_is_computed_next_time(paths: list[Path], store: Path) -> None:
+def test_a_mended_image_is_computed_next_time(paths: list[Path], store: Path) -> None:
     whole = paths[3].read_bytes()
     paths[3].write_bytes(whole[:600])
     assert list(vectorize(Grid(), paths, store=store).failures) == [3]
@@ -280,7 +278,7 @@ def test_a_mended_picture_is_computed_next_time(paths: list[Path], store: Path) 
 
 
 class Picky(Grid):
-    """Fails in a chosen way on pictures of one colour."""
+    """Fails in a chosen way on images of one colour."""
 
     def __init__(self, where: str, error: Exception | None = None) -> None:
         super().__init__()
@@ -317,7 +315,7 @@ def with_black(paths: list[Path]) -> list[Path]:
         (Picky("nan"), "NaN or infinity"),
     ],
 )
-def test_a_picture_that_the_vectorizer_chokes_on_takes_no_other_with_it(
+def test_an_image_that_the_vectorizer_chokes_on_takes_no_other_with_it(
     with_black: list[Path], store: Path, vectorizer: Grid, reason: str
 ) -> None:
     result = vectorize(vectorizer, with_black, store=store, batch_size=5)
@@ -339,7 +337,7 @@ def test_wrong_weights_stop_the_run(with_black: list[Path], where: str) -> None:
 
 
 class Rewriter(Grid):
-    """Changes the last picture while the first is prepared."""
+    """Changes the last image while the first is prepared."""
 
     def __init__(self, victim: Path) -> None:
         super().__init__()
@@ -347,11 +345,11 @@ class Rewriter(Grid):
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         if not self.n_prepared:
-            write_picture(self.victim, seed=1000)
+            write_image(self.victim, seed=1000)
         return super().prepare(image)
 
 
-def test_a_picture_that_changes_meanwhile_is_not_stored_under_its_old_content(
+def test_an_image_that_changes_meanwhile_is_not_stored_under_its_old_content(
     paths: list[Path], store: Path
 ) -> None:
     result = vectorize(Rewriter(paths[-1]), paths, store=store, n_workers=1)
@@ -362,7 +360,7 @@ def test_a_picture_that_changes_meanwhile_is_not_stored_under_its_old_content(
 
 
 class Raw(Grid):
-    """Prepares pictures of different shapes."""
+    """Prepares images of different shapes."""
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         return np.asarray(image, dtype=np.float32)
@@ -371,8 +369,8 @@ class Raw(Grid):
         return np.tile(batch.mean(axis=(1, 2)), 4)
 
 
-def test_pictures_of_different_shapes_need_not_fit_one_batch(paths: list[Path]) -> None:
-    write_picture(paths[2], seed=2, size=(40, 30))
+def test_images_of_different_shapes_need_not_fit_one_batch(paths: list[Path]) -> None:
+    write_image(paths[2], seed=2, size=(40, 30))
     result = vectorize(Raw(), paths)
     assert result.failures == {}
     one_by_one = np.concatenate([Raw().transform([path]) for path in paths])
@@ -392,7 +390,7 @@ def test_vectors_of_a_wrong_shape_are_the_vectorizers_fault(paths: list[Path]) -
 # Beside the network
 
 
-def test_batches_are_full_and_no_picture_is_forgotten(paths: list[Path]) -> None:
+def test_batches_are_full_and_no_image_is_forgotten(paths: list[Path]) -> None:
     grid = Grid()
     vectorize(grid, paths, batch_size=4)
     assert grid.batches == [4, 4, 3]
@@ -420,15 +418,15 @@ class Slow(Grid):
         return super().forward(batch)
 
 
-def test_decoding_runs_ahead_by_a_bounded_number_of_pictures(tmp_path: Path) -> None:
-    many = [write_picture(tmp_path / f"{n}.jpg", seed=n) for n in range(60)]
+def test_decoding_runs_ahead_by_a_bounded_number_of_images(tmp_path: Path) -> None:
+    many = [write_image(tmp_path / f"{n}.jpg", seed=n) for n in range(60)]
     slow = Slow()
     vectorize(slow, many, batch_size=8, n_workers=2)
-    # one batch in the network, one in the queue, one picture a worker in hand
+    # one batch in the network, one in the queue, one image a worker in hand
     assert 8 < slow.most_ahead <= 8 + 8 + 2 + 1
 
 
-def test_progress_counts_up_to_all_pictures(paths: list[Path], store: Path) -> None:
+def test_progress_counts_up_to_all_images(paths: list[Path], store: Path) -> None:
     vectorize(Grid(), paths[:3], store=store)
     paths[4].write_bytes(b"bad")
     calls: list[tuple[int, int, str]] = []
@@ -497,7 +495,7 @@ vectorize(Grid(), sys.argv[2:], store=sys.argv[1], batch_size=4)
 def test_kill_9_loses_at_most_one_batch(
     tmp_path: Path, store: Path, seconds: float
 ) -> None:
-    many = [write_picture(tmp_path / f"{n}.jpg", seed=n) for n in range(80)]
+    many = [write_image(tmp_path / f"{n}.jpg", seed=n) for n in range(80)]
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, store, *many],
         stdout=subprocess.PIPE,
@@ -543,7 +541,7 @@ def test_fusions_of_other_weights_share_what_is_stored(
     np.testing.assert_allclose(np.linalg.norm(second, axis=1), 0.5, rtol=1e-6)
 
 
-def test_a_picture_that_one_part_fails_on_fails_the_fusion(
+def test_an_image_that_one_part_fails_on_fails_the_fusion(
     with_black: list[Path],
 ) -> None:
     fused = FusionVectorizer((Grid(3), Picky("nan")))
@@ -561,7 +559,7 @@ def arrays(tmp_path: Path) -> Vectorizer:
     return make_vectorizer(f"vectors:{file}")
 
 
-def test_own_vectors_are_looked_up_by_id_without_pictures(arrays: Vectorizer) -> None:
+def test_own_vectors_are_looked_up_by_id_without_images(arrays: Vectorizer) -> None:
     result = vectorize(arrays, [None] * 3, ids=["04.jpg", "left/02", "none"])
     assert result.vectors[:, 0].tolist() == [16, 8, 0]
     assert result.failures == {2: "vectors:own has no vector under the id 'none'"}
@@ -578,12 +576,12 @@ def test_own_vectors_can_be_part_of_a_fusion(
     assert (result.n_computed, result.n_reused) == (11, 11)
 
 
-def test_own_vectors_without_ids_and_pictures_without_paths_are_refused(
+def test_own_vectors_without_ids_and_images_without_paths_are_refused(
     arrays: Vectorizer, paths: list[Path]
 ) -> None:
     with pytest.raises(UsageError, match="'vectors:own' looks vectors up by id"):
         vectorize(arrays, paths)
-    with pytest.raises(UsageError, match="give the folder of the pictures"):
+    with pytest.raises(UsageError, match="give the folder of the images"):
         vectorize(Grid(), [*paths, None])
 
 

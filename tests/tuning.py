@@ -1,4 +1,4 @@
-"""A small random network and made pictures to fine-tune it on."""
+"""A small random network and made images to fine-tune it on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from conftest import write_picture
+from conftest import write_image
 from PIL import Image
 
 from tllboost.splits import Protocol, Split, make_splits, match_components
@@ -16,14 +16,14 @@ SIZE = 64
 
 
 class Tuning(NamedTuple):
-    """Pictures of pairs, and one split of them."""
+    """Images of pairs, and one split of them."""
 
     paths: list[Path]
     split: Split
 
     @property
     def seen(self) -> list[Path | None]:
-        """The pictures of training and validation; no other is to be had."""
+        """The images of training and validation; no other is to be had."""
         split = self.split
         test = {*split.test.left.tolist(), *split.test.right.tolist()}
         return [None if i in test else path for i, path in enumerate(self.paths)]
@@ -42,12 +42,12 @@ def random_network(file: Path, arch: str = ARCH) -> Path:
     return file
 
 
-def pairs_of_pictures(folder: Path, n_pairs: int = 24) -> tuple[list[Path], list[Path]]:
+def pairs_of_images(folder: Path, n_pairs: int = 24) -> tuple[list[Path], list[Path]]:
     """Write pairs that have shapes in common, and neither colours nor size."""
     folder.mkdir(parents=True, exist_ok=True)
     left, right = [], []
     for number in range(n_pairs):
-        left.append(write_picture(folder / f"{number:03d}_0.png", seed=number))
+        left.append(write_image(folder / f"{number:03d}_0.png", seed=number))
         pixels = np.asarray(Image.open(left[-1]))
         right.append(folder / f"{number:03d}_1.png")
         Image.fromarray(255 - np.roll(pixels, 1, axis=2)).resize((88, 88)).save(
@@ -57,15 +57,17 @@ def pairs_of_pictures(folder: Path, n_pairs: int = 24) -> tuple[list[Path], list
 
 
 def tuning(folder: Path, n_pairs: int = 24, **protocol: Any) -> Tuning:
-    """Write pictures and split their pairs."""
-    left, right = pairs_of_pictures(folder, n_pairs)
+    """Write images and split their pairs."""
+    left, right = pairs_of_images(folder, n_pairs)
     lefts, rights = np.arange(n_pairs), np.arange(n_pairs, 2 * n_pairs)
     (split,) = make_splits(
         lefts,
         rights,
         np.ones(n_pairs, dtype=np.int8),
         match_components(2 * n_pairs, lefts, rights),
-        protocol=Protocol(**{"n_others": 3, "validation_fraction": 0.25} | protocol),
+        protocol=Protocol(
+            **{"n_distractors": 3, "validation_fraction": 0.25} | protocol
+        ),
         seed=0,
     )
     return Tuning([*left, *right], split)

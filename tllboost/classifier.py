@@ -1,6 +1,6 @@
-"""Labelled pairs of pictures, vectorized, on a training and a validation side.
+"""Labelled pairs of images, vectorized, on a training and a validation set.
 
-PairClassifier: pictures in, match or no match out, in scikit-learn's manners.
+PairClassifier: images in, match or no match out, in scikit-learn's manners.
 
 Fitted cells put together to one classifier: a single one, or an ensemble.
 
@@ -34,7 +34,7 @@ from tllboost.scoring import (
     joint_score,
     vectors_of_cells,
 )
-from tllboost.splits import PairSet, Protocol, harden, match_components, training_sides
+from tllboost.splits import PairSet, Protocol, harden, match_components, training_sets
 from tllboost.vectorizers import Vectorizer, make_vectorizer
 from tllboost.vectorizing import vectorize
 
@@ -55,7 +55,7 @@ class Labelled(NamedTuple):
     """What estimators that take pairs of paths are fitted on.
 
     ``vectors`` is (n_images, n_dims) float32; ``train`` and ``validation`` are pairs
-    of its rows that share no picture.
+    of its rows that share no image.
     """
 
     vectors: NDArray[np.float32]
@@ -74,13 +74,13 @@ def vectorize_labelled(
     validation_fraction: float = 0.15,
     seed: int = 0,
 ) -> Labelled:
-    """Vectorize the pictures of labelled pairs and hold out a part of the pairs.
+    """Vectorize the images of labelled pairs and hold out a part of the pairs.
 
     Parameters
     ----------
     vectorizer : Vectorizer
     X : array-like of shape (n_pairs, 2)
-        Paths of the left and of the right picture.
+        Paths of the left and of the right image.
     y : array-like of shape (n_pairs,) or None, default=None
         1 for a match, 0 for none; None says that all are matches.
     store : path-like or None, default=None
@@ -98,7 +98,7 @@ def vectorize_labelled(
     Raises
     ------
     ImageError
-        If a picture can't be read.
+        If an image can't be read.
     DataError
         If there are too few pairs to hold a part out.
 
@@ -127,7 +127,7 @@ def vectorize_labelled(
         table.right[is_match],
         _identical(result.vectors),
     )
-    train, validation = training_sides(
+    train, validation = training_sets(
         table.left,
         table.right,
         table.label,
@@ -143,26 +143,26 @@ def vectorize_labelled(
 
 
 def raise_first(failures: Mapping[int, str], table: PairTable) -> None:
-    """Raise for the first picture that could not be vectorized, if any.
+    """Raise for the first image that could not be vectorized, if any.
 
     Parameters
     ----------
     failures : mapping of int to str
-        Index of each picture that failed, and why.
+        Index of each image that failed, and why.
     table : PairTable
-        Whose pictures they are.
+        Whose images they are.
 
     Raises
     ------
     ImageError
-        It names the picture.
+        It names the image.
     """
     for index, reason in sorted(failures.items()):
         raise ImageError(table.paths[index] or table.ids[index], reason)
 
 
 def _identical(vectors: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """Tie pictures of the same vector: as far as the head can tell, they are one."""
+    """Tie images of the same vector: as far as the head can tell, they are one."""
     first: dict[bytes, int] = {}
     ties = [(first.setdefault(row.tobytes(), i), i) for i, row in enumerate(vectors)]
     return [(a, b) for a, b in ties if a != b]
@@ -172,9 +172,9 @@ ImagePath = str | PathLike[str]
 
 
 class PairClassifier(ClassifierMixin, BaseEstimator):
-    """Tell whether two pictures look alike.
+    """Tell whether two images look alike.
 
-    Each picture is vectorized once, a projection may map the vectors to better ones,
+    Each image is vectorized once, a projection may map the vectors to better ones,
     two vectors are merged to a feature row, and a head scores the row. A part of the
     training pairs is held out, whole components at a time, to stop the projection, to
     choose the head's settings, the calibration and the threshold.
@@ -197,7 +197,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         Non-matches drawn for each training match, beside those given. None draws 5
         where `y` has matches only, else none.
     n_hard : int, default=0
-        How many of the drawn ones are the hardest: the wrong candidates nearest by the
+        How many of the drawn ones are the hardest: the distractors nearest by the
         cosine of the vectors, see :func:`tllboost.splits.harden`.
     validation_fraction : float, default=0.15
         Share of the matches held out.
@@ -260,19 +260,19 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> PairClassifier:
-        """Fit on labelled pairs of pictures.
+        """Fit on labelled pairs of images.
 
         Parameters
         ----------
         X : array-like of shape (n_pairs, 2)
-            Paths of the left and of the right picture.
+            Paths of the left and of the right image.
         y : array-like of shape (n_pairs,) or None, default=None
             1 for a match, 0 for none; None says that all are matches.
 
         Raises
         ------
         ImageError
-            If a picture can't be read.
+            If an image can't be read.
         DataError
             If there are too few pairs to hold a part out.
         """
@@ -348,9 +348,9 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         query : path-like
-            The left picture.
+            The left image.
         candidates : sequence of path-like, length n_candidates
-            The right pictures.
+            The right images.
 
         Returns
         -------
@@ -359,7 +359,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "cells_")
         if not len(candidates):
-            msg = "candidates is empty: give at least one picture to rank"
+            msg = "candidates is empty: give at least one image to rank"
             raise UsageError(msg)
         pairs = np.array([[query, candidate] for candidate in candidates], dtype=object)
         table, vectors = self._vectors(pairs)
@@ -377,7 +377,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         return joint_score(self.cells_, vectors, table.left, table.right)
 
     def _vectors(self, X: ArrayLike) -> tuple[PairTable, list[NDArray[np.float32]]]:
-        """Return the unique pictures of pairs, and their vectors for each cell."""
+        """Return the unique images of pairs, and their vectors for each cell."""
         table = pairs_from_paths(X)
         vectors, failures = vectors_of_cells(
             self.cells_, table.paths, ids=table.ids, store=self.store
@@ -447,21 +447,21 @@ def ensemble(
 
 
 class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
-    """Learn from pairs to map vectors of pictures so that matches come to lie close.
+    """Learn from pairs to map vectors of images so that matches come to lie close.
 
-    Fitted on labelled pairs, it turns pictures into vectors, and is a vectorizer like
+    Fitted on labelled pairs, it turns images into vectors, and is a vectorizer like
     any other: ``PairClassifier(SiameseProjection("classic").fit(X, y))``.
 
     As ever in scikit-learn, ``clone`` gives an unfitted copy. Cross-validation clones,
     so a :class:`~tllboost.classifier.PairClassifier` to be cross-validated takes
-    ``PairClassifier(base, projection=loss)``, which fits one on each training side.
+    ``PairClassifier(base, projection=loss)``, which fits one on each training set.
     ``sklearn.frozen.FrozenEstimator`` keeps a fitted one fitted; honest figures then
     need pairs that it was not fitted on.
 
     Parameters
     ----------
     base : str or Vectorizer, default="pocket"
-        What turns pictures into the vectors to be mapped.
+        What turns images into the vectors to be mapped.
     loss : str or Projection, default="infonce"
         A name as on the command line (``tllboost list projections``), with options or
         without, or an object, of which a copy is fitted.
@@ -530,12 +530,12 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> SiameseProjection:
-        """Fit on labelled pairs of pictures.
+        """Fit on labelled pairs of images.
 
         Parameters
         ----------
         X : array-like of shape (n_pairs, 2)
-            Paths of the left and of the right picture.
+            Paths of the left and of the right image.
         y : array-like of shape (n_pairs,) or None, default=None
             1 for a match, 0 for none; None says that all are matches.
 
@@ -544,7 +544,7 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         UsageError
             If an option is wrong.
         ImageError
-            If a picture can't be read.
+            If an image can't be read.
         DataError
             If there are too few pairs to hold a part out, or nothing is learned.
         """
@@ -591,24 +591,24 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         *,
         batch_size: int = 32,
     ) -> NDArray[np.float32]:
-        """Return the mapped vectors of pictures: (n_images, n_components) float32.
+        """Return the mapped vectors of images: (n_images, n_components) float32.
 
         Parameters
         ----------
         images : iterable of path or PIL.Image.Image
             The base's vectors of paths are taken from the store where it has them.
         batch_size : int, default=32
-            Pictures a forward pass.
+            Images a forward pass.
 
         Raises
         ------
         ImageError
-            If a file can't be read as a picture.
+            If a file can't be read as an image.
         UsageError
-            If `images` is no list of pictures.
+            If `images` is no list of images.
         """
         check_is_fitted(self, "projection_")
-        given = _list_of_pictures(images)
+        given = _list_of_images(images)
         if any(isinstance(image, Image.Image) for image in given):
             return Vectorizer.transform(self, given, batch_size=batch_size)
         result = vectorize(
@@ -639,7 +639,7 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
             msg = (
                 "this SiameseProjection is not fitted, a clone never is: fit it, or "
                 f"give PairClassifier({self.base!r}, projection={self.loss!r}), that "
-                "fits one on each training side"
+                "fits one on each training set"
             )
             raise UsageError(msg)
         return self.base_
@@ -649,7 +649,7 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         return self.projection_.transform(vectors)
 
     def prepare(self, image: Image.Image) -> np.ndarray:
-        """Return one RGB picture as the base wants it."""
+        """Return one RGB image as the base wants it."""
         return self.source.prepare(image)
 
     def forward(self, batch: np.ndarray) -> np.ndarray:
@@ -685,19 +685,19 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
 
     @property
     def needs_images(self) -> bool:  # type: ignore[override]
-        """Whether the base looks at pictures."""
+        """Whether the base looks at images."""
         return self.source.needs_images
 
 
-def _list_of_pictures(images: Any) -> list[Any]:
-    """Return pictures as a list; refuse one alone, and whatever is none."""
+def _list_of_images(images: Any) -> list[Any]:
+    """Return images as a list; refuse one alone, and whatever is none."""
     kinds = (str, PathLike, Image.Image)
     if isinstance(images, kinds):
-        msg = f"transform takes a list of pictures, got one: {images!r}; use [it]"
+        msg = f"transform takes a list of images, got one: {images!r}; use [it]"
         raise UsageError(msg)
     given = list(images)
     for index, one in enumerate(given):
         if not isinstance(one, kinds):
-            msg = f"images[{index}] is {one!r}; it must be a path or a picture"
+            msg = f"images[{index}] is {one!r}; it must be a path or an image"
             raise UsageError(msg)
     return given

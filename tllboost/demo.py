@@ -6,7 +6,7 @@ seen anew: another crop, perspective, light, focus and compression. Views of one
 match. Nothing is downloaded and the photographs stay where they are; ``china.jpg`` and
 ``flower.jpg`` are under CC BY 2.0, credited in scikit-learn's own folder.
 
-The demo: scenes with their pair table, and a few pictures kept out of it.
+The demo: scenes with their pair table, and a few images kept out of it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def make_scenes(
     size: int = 160,
     seed: int = 0,
 ) -> Path:
-    """Write the demo set: pictures ``scene_0001_0.jpg …`` and their ``pairs.csv``.
+    """Write the demo set: images ``scene_0001_0.jpg …`` and their ``pairs.csv``.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def make_scenes(
         Views of each region, 2 to 10. The first view of a scene is paired with each
         of the others.
     size : int, default=160
-        Side of the pictures in pixels.
+        Side of the images in pixels.
     seed : int, default=0
         The same seed gives the same bytes with the same library versions.
 
@@ -142,7 +142,7 @@ def _clear(folder: Path) -> None:
 
 
 def _write_pairs(path: Path, rows: list[tuple[str, str]]) -> Path:
-    """Write the table last and at once: where it stands, all pictures do."""
+    """Write the table last and at once: where it stands, all images do."""
     lines = ["left,right", *(f"{left},{right}" for left, right in rows)]
     write_text(path, "\n".join(lines) + "\n")
     return path
@@ -211,11 +211,11 @@ def _detail(grey: np.ndarray) -> float:
 
 def _view(tile: Image.Image, size: int, rng: np.random.Generator) -> bytes:
     """Return one view of a region as the bytes of a JPEG."""
-    picture = _warp(tile, size, rng)
-    picture = _light(picture, rng)
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, size / 80)))
+    image = _warp(tile, size, rng)
+    image = _light(image, rng)
+    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, size / 80)))
     data = io.BytesIO()
-    picture.save(data, "JPEG", quality=int(rng.integers(15, 60)))
+    image.save(data, "JPEG", quality=int(rng.integers(15, 60)))
     return data.getvalue()
 
 
@@ -234,9 +234,9 @@ def _warp(tile: Image.Image, size: int, rng: np.random.Generator) -> Image.Image
     )
 
 
-def _light(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _light(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Change brightness, contrast, the colour of the light and the sensor's noise."""
-    pixels = np.asarray(picture, dtype=np.float32) / 255
+    pixels = np.asarray(image, dtype=np.float32) / 255
     pixels = pixels ** np.exp(rng.uniform(-0.5, 0.5))
     pixels = (pixels - 0.5) * rng.uniform(0.6, 1.2) + 0.5 + rng.uniform(-0.1, 0.1)
     pixels = pixels * np.exp(rng.uniform(-0.2, 0.2, 3))
@@ -250,9 +250,9 @@ class DemoSet(NamedTuple):
     Attributes
     ----------
     pairs : Path
-        The pair table; its pictures lie beside it.
+        The pair table; its images lie beside it.
     query, match, other : Path
-        Pictures that no pair has: two views of one new scene, and a view of another.
+        Images that no pair has: two views of one new scene, and a view of another.
     """
 
     pairs: Path
@@ -269,7 +269,7 @@ def make_demo_set(
     Parameters
     ----------
     folder : path-like
-        Where to: pictures and ``pairs.csv``, and in ``new`` the pictures kept out.
+        Where to: images and ``pairs.csv``, and in ``new`` the images kept out.
     n_scenes, n_views : int, default=240, 3
         As in `tllboost.demo.make_scenes`; two more scenes are kept out.
 
@@ -302,7 +302,7 @@ def make_demo_set(
     try:
         _make(root, n_scenes, n_views)
     except OSError as error:
-        msg = f"{root}: can't write the demo's pictures ({error.strerror or error})"
+        msg = f"{root}: can't write the demo's images ({error.strerror or error})"
         raise DataError(msg) from error
     return demo
 

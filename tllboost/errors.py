@@ -10,7 +10,7 @@ Every exception that tllboost raises on purpose, with its exit code.
     ├── MissingLibraryError (ImportError) 2 an optional library is not installed
     ├── DataError (ValueError)           3  bad input data
     │   ├── TableError                   3  a pair table or candidate table
-    │   ├── ImageError                   3  one picture can't be read
+    │   ├── ImageError                   3  one image can't be read
     │   └── WeightsError                 3  a network's weights: absent, wrong, offline
     ├── VerificationError (ValueError)   5  something stored is not what it says
     │   ├── BundleError                  5
@@ -120,12 +120,12 @@ def _short(text: str) -> str:
 
 
 class ImageError(DataError):
-    """One picture that can't be read.
+    """One image that can't be read.
 
     Parameters
     ----------
     path : path-like
-        The picture.
+        The image.
     reason : str
         Why it can't be read.
     """

@@ -140,7 +140,7 @@ def _resolve_part(choice: str | MergeFunction) -> MergeFunction:
 
 
 def is_symmetric(merge: str | MergeFunction) -> bool:
-    """Tell whether swapping the two pictures leaves the feature row as it is.
+    """Tell whether swapping the two images leaves the feature row as it is.
 
     Tried on a few random vectors, so that it holds for merges of your own too.
 
@@ -162,7 +162,7 @@ def merge_pairs(
     Parameters
     ----------
     left, right : array-like of shape (n_pairs, n_dims)
-        Vectors of the left and of the right pictures.
+        Vectors of the left and of the right images.
     merge : str or callable, default="dot"
         A name of :data:`MERGES`, names joined by ``+``, or your own function of two
         (n_pairs, n_dims) float32 blocks.

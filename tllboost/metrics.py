@@ -258,7 +258,7 @@ def _counts(component: Integers) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=2)
 def _poisson(n_clusters: int) -> NDArray[np.uint8]:
-    """Draw cluster by cluster, so that a cluster's counts hang on its number alone."""
+    """Draw cluster by cluster: a cluster's counts depend on its number alone."""
     rng = np.random.default_rng(20170829)
     drawn = rng.poisson(1.0, size=(n_clusters, N_RESAMPLES)).astype(np.uint8)
     return np.ascontiguousarray(drawn.T)
@@ -318,8 +318,8 @@ def _drawn_figures(
     """Return the metrics of each resample of very many rows, as `_binary_measure` does.
 
     Sums are exact. Curves have 4,096 steps, of one row at the top, where precision
-    hangs on each, and ever more below; within a step, matches and others count as tied,
-    which is nothing beside the width of an interval.
+    depends on each, and ever more below; within a step, matches and non-matches count
+    as tied, which is nothing beside the width of an interval.
     """
     from scipy.sparse import csr_array
 

@@ -1,7 +1,7 @@
-"""Pictures through a vectorizer: decoding on all cores beside the network.
+"""Images through a vectorizer: decoding on all cores beside the network.
 
 The cores decode and prepare the next batch while the network works on this one, a
-bounded number of pictures ahead. A picture that fails takes no other with it.
+bounded number of images ahead. An image that fails takes no other with it.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ Path = str | os.PathLike[str]
 
 def vector_batches(
     vectorizer: Vectorizer,
-    pictures: Sequence[tuple[str, Path]],
+    images: Sequence[tuple[str, Path]],
     *,
     batch_size: int,
     n_workers: int,
 ) -> Generator[dict[str, np.ndarray | str], None, None]:
-    """Yield the vector of each picture, or why it has none, a batch at a time.
+    """Yield the vector of each image, or why it has none, a batch at a time.
 
     Parameters
     ----------
     vectorizer : Vectorizer
         Its ``prepare`` is called on other threads, its ``forward`` on this one.
-    pictures : sequence of (str, path-like), length n_images
-        Content hash of each picture, all different, and its file.
+    images : sequence of (str, path-like), length n_images
+        Content hash of each image, all different, and its file.
     batch_size : int
-        Pictures a forward pass.
+        Images a forward pass.
     n_workers : int
         Threads that decode and prepare.
 
     Yields
     ------
     dict of str to (ndarray of shape (n_dims,), float32, or str)
-        Vector or reason of at most ``2 * batch_size`` pictures, by content hash.
+        Vector or reason of at most ``2 * batch_size`` images, by content hash.
     """
     prepared: dict[str, np.ndarray] = {}
     done: dict[str, np.ndarray | str] = {}
-    for key, picture in _prepare_all(vectorizer, pictures, batch_size, n_workers):
-        if isinstance(picture, ImageError):
-            done[key] = picture.reason
+    for key, image in _prepare_all(vectorizer, images, batch_size, n_workers):
+        if isinstance(image, ImageError):
+            done[key] = image.reason
         else:
-            prepared[key] = picture
+            prepared[key] = image
         if len(prepared) == batch_size:
             done |= _forward(vectorizer, prepared)
             prepared = {}
@@ -73,7 +73,7 @@ def vector_batches(
 
 def _prepare_all(
     vectorizer: Vectorizer,
-    pictures: Sequence[tuple[str, Path]],
+    images: Sequence[tuple[str, Path]],
     n_ahead: int,
     n_workers: int,
 ) -> Iterator[tuple[str, np.ndarray | ImageError]]:
@@ -81,7 +81,7 @@ def _prepare_all(
     executor: Executor = ThreadPoolExecutor(n_workers)
     try:
         with one_blas_thread():
-            for key, path in pictures:
+            for key, path in images:
                 pending.append((key, executor.submit(_prepare, vectorizer, path, key)))
                 if len(pending) > n_ahead:
                     first, future = pending.popleft()
@@ -102,7 +102,7 @@ def _prepare(vectorizer: Vectorizer, path: Path, key: str) -> np.ndarray | Image
         return vectorizer.prepare(image)
     except ImageError as error:
         return error
-    except TllboostError:  # weights or options, not this picture
+    except TllboostError:  # weights or options, not this image
         raise
     except Exception as error:
         return ImageError(path, f"can't be prepared ({type(error).__name__}: {error})")
@@ -128,7 +128,7 @@ def _forward(
     if vectors.ndim != 2 or len(vectors) != len(prepared):
         msg = (
             f"vectorizer {vectorizer.label!r} gave vectors of shape {vectors.shape} "
-            f"for {len(prepared)} pictures: forward must return (n_images, n_dims)"
+            f"for {len(prepared)} images: forward must return (n_images, n_dims)"
         )
         raise UsageError(msg)
     bad = set(np.argwhere(~np.isfinite(vectors))[:, 0].tolist())

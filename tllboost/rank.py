@@ -10,7 +10,7 @@ Vectors in ``.npy`` and ``.npz`` files, mapped into memory instead of read.
 
 Search: the best of an index for one query.
 
-Rank pictures for a query, and candidates for many.
+Rank images for a query, and candidates for many.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
     "Hit",
     "VectorIndex",
     "best_rows",
-    "rank_pictures",
+    "rank_images",
     "rank_rows",
     "score_candidates",
     "search",
@@ -247,7 +247,7 @@ class View(NamedTuple):
 
 
 class VectorIndex:
-    """Vectors of many pictures by one vectorizer, to be searched again and again.
+    """Vectors of many images by one vectorizer, to be searched again and again.
 
     What a search needs of all of them, their lengths and, of a cell with a projection,
     the projected vectors, is computed at the first search and kept.
@@ -257,7 +257,7 @@ class VectorIndex:
     vectors : ndarray of shape (n_images, n_dims), float32
         May be a memory map: it is only read.
     ids : sequence of str, length n_images, optional
-        What the pictures are called; by default "0", "1", ….
+        What the images are called; by default "0", "1", ….
 
     Examples
     --------
@@ -291,7 +291,7 @@ class VectorIndex:
         path : path-like
             An ``.npy`` file of the vectors alone; an ``.npz`` file of ``ids`` and
             ``vectors``, as ``tllboost vectorize --out`` writes; or the folder of a
-            store, where pictures are called by the sha256 of their files.
+            store, where images are called by the sha256 of their files.
         fingerprint : str, optional
             Which vectors of a store, as ``tllboost store info`` spells it; may be left
             out where there is one.
@@ -328,7 +328,7 @@ class VectorIndex:
         return self.vectors.shape[1]
 
     def id_of(self, row: int) -> str:
-        """Return what the picture of a row is called."""
+        """Return what the image of a row is called."""
         return str(row) if self.ids is None else self.ids[row]
 
     def view(self, cell: FittedCell) -> View:
@@ -361,7 +361,7 @@ def _only(store: VectorStore, fingerprint: str | None, path: Path) -> str:
 
 
 class Hit(NamedTuple):
-    """One picture that was found: its id, row, probability of a match and score."""
+    """One image that was found: its id, row, probability of a match and score."""
 
     id: str
     row: int
@@ -378,7 +378,7 @@ def search(
     shortlist: int = 2000,
     exact: bool = False,
 ) -> list[Hit]:
-    """Return the pictures that look most like the query, best first.
+    """Return the images that look most like the query, best first.
 
     A linear head (``cosine``; ``logistic`` and ``linear-svm`` on ``dot``, ``cosdot``,
     ``l2`` and ``concat``) scores all of them, exactly, in one product. For any other
@@ -389,9 +389,9 @@ def search(
     classifier : PairClassifier
         Fitted; its cells share a vectorizer.
     index : VectorIndex
-        Vectors by that vectorizer: the right pictures.
+        Vectors by that vectorizer: the right images.
     query : array-like of shape (n_dims,)
-        Vector of the left picture.
+        Vector of the left image.
     top : int, default=10
         How many are wanted.
     shortlist : int, default=2000
@@ -458,7 +458,7 @@ def search(
 def _product(
     index: VectorIndex, cell: FittedCell, query: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the score of all pictures by a linear cell: (n_images,) float32."""
+    """Return the score of all images by a linear cell: (n_images,) float32."""
     product, view = cell.bilinear(query.shape[1]), index.view(cell)
     assert product is not None
     return product.scores(query, view.vectors, lengths=view.lengths)[0]
@@ -488,7 +488,7 @@ def _hits(
 ) -> list[Hit]:
     if not np.isfinite(scores).all():
         n_bad = int((~np.isfinite(scores)).sum())
-        msg = f"{n_bad} pictures got scores that are not finite numbers"
+        msg = f"{n_bad} images got scores that are not finite numbers"
         raise DataError(msg)
     best = best_rows(scores, top)
     probability = classifier.calibration_.probability(scores[best])
@@ -507,7 +507,7 @@ def _checked_query(
     if len({id(cell.vectorizer) for cell in classifier.cells_}) > 1:
         msg = (
             "the cells of this ensemble have several vectorizers, and an index holds "
-            "the vectors of one: rank pictures by PairClassifier.rank"
+            "the vectors of one: rank images by PairClassifier.rank"
         )
         raise UsageError(msg)
     if top < 1:
@@ -523,7 +523,7 @@ def _checked_query(
     return vector
 
 
-def rank_pictures(
+def rank_images(
     classifier: PairClassifier,
     query: FilePath,
     candidates: Sequence[FilePath],
@@ -532,13 +532,13 @@ def rank_pictures(
     progress: Progress | None = None,
     strict: bool = False,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Order pictures by how much they look like the query, best first.
+    """Order images by how much they look like the query, best first.
 
     Parameters
     ----------
     classifier : PairClassifier
     query : path-like
-        The left picture.
+        The left image.
     candidates : sequence of path-like, length n_candidates
     shortlist : int, optional
         How many are scored exactly where a head is not linear, the best by cosine; by
@@ -548,7 +548,7 @@ def rank_pictures(
     Returns
     -------
     rows : list of dict
-        ``rank`` (from 1), ``picture``, ``probability``, ``decision``, ``score`` of each
+        ``rank`` (from 1), ``image``, ``probability``, ``decision``, ``score`` of each
         that could be read, and stands on the shortlist.
     failures : dict of str to str
         The others, and why.
@@ -556,7 +556,7 @@ def rank_pictures(
     Raises
     ------
     ImageError
-        If the query can't be read, or any picture can't and `strict` is set.
+        If the query can't be read, or any image can't and `strict` is set.
     """
     table = pairs_from_paths([[query, one] for one in candidates])
     cells = classifier.cells_
@@ -586,21 +586,21 @@ def rank_pictures(
 
 
 def _rows(
-    classifier: PairClassifier, pictures: Sequence[FilePath], scores: Any
+    classifier: PairClassifier, images: Sequence[FilePath], scores: Any
 ) -> list[dict[str, Any]]:
-    """Return a row a picture, as it is shown."""
+    """Return a row an image, as it is shown."""
     probability = classifier.calibration_.probability(scores)
     is_match = scores >= classifier.threshold_
     return [
         {
             "rank": rank,
-            "picture": str(picture),
+            "image": str(image),
             "probability": float(p),
             "decision": "match" if match else "no match",
             "score": float(score),
         }
-        for rank, (picture, p, match, score) in enumerate(
-            zip(pictures, probability, is_match, scores, strict=True), start=1
+        for rank, (image, p, match, score) in enumerate(
+            zip(images, probability, is_match, scores, strict=True), start=1
         )
     ]
 
@@ -618,14 +618,14 @@ def score_candidates(
     -------
     rows : list of list of str
         The header ``left, c0, c1, …``, then a row a query: its id as it was written,
-        and a score a candidate; empty where a picture failed.
+        and a score a candidate; empty where an image failed.
     failures : dict of str to str
-        Those pictures, and why.
+        Those images, and why.
 
     Raises
     ------
     ImageError
-        If a picture fails and `strict` is set.
+        If an image fails and `strict` is set.
     """
     shape = table.candidates.shape
     scores = score_pairs(

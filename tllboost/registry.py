@@ -71,7 +71,7 @@ def import_path(path: str, *, kind: str = "object") -> Any:
 def lies_here(module: str) -> bool:
     """Tell whether a module lies in the current folder, importable or not.
 
-    A command, unlike ``python -m``, does not look there: a folder of pictures may hold
+    A command, unlike ``python -m``, does not look there: a folder of images may hold
     a stranger's code.
 
     Examples

@@ -1,6 +1,6 @@
 """A merge and a head over vectors: fitted on one side, calibrated on another.
 
-A fitted cell: vectorizer, projection and scorer, from pictures to scores.
+A fitted cell: vectorizer, projection and scorer, from images to scores.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class PairScorer:
     >>> left, right = np.arange(40), np.arange(40, 80)
     >>> component = match_components(80, left, right)
     >>> (split,) = make_splits(
-    ...     left, right, np.ones(40), component, protocol=Protocol(n_others=3), seed=0
+    ...     left, right, np.ones(40), component,
+    ...     protocol=Protocol(n_distractors=3), seed=0,
     ... )
     >>> scorer = PairScorer(head="cosine")
     >>> train = scorer.features(vectors, split.train)
@@ -139,7 +140,7 @@ class PairScorer:
             if not all(np.isfinite(block).all() for block in rows.blocks()):
                 msg = (
                     f"the {name} side has features that are not finite numbers: the "
-                    "vectors of some pictures are not, or are far too large"
+                    "vectors of some images are not, or are far too large"
                 )
                 raise DataError(msg)
         counted = validation.weight > 0
@@ -174,7 +175,7 @@ class PairScorer:
     def probability(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the calibrated probability of a match: (n_pairs,) in [0, 1].
 
-        Of a match among as many matches as non-matches, as on the validation side.
+        Of a match among as many matches as non-matches, as on the validation set.
         """
         return self.calibration_.probability(score)
 
@@ -411,7 +412,7 @@ def joint_score(
 def cross_score(
     cells: Sequence[FittedCell], left: Sequence[Vectors], right: Sequence[Vectors]
 ) -> NDArray[np.float64]:
-    """Return the score of every left picture with every right one, by all cells.
+    """Return the score of every left image with every right one, by all cells.
 
     Parameters
     ----------
@@ -439,7 +440,7 @@ def vectors_of_cells(
     progress: Progress | None = None,
     strict: bool = False,
 ) -> tuple[list[Vectors], dict[int, str]]:
-    """Vectorize pictures for every cell, what cells share only once.
+    """Vectorize images for every cell, what cells share only once.
 
     Parameters
     ----------
@@ -451,7 +452,7 @@ def vectors_of_cells(
     -------
     vectors : list of ndarray of shape (n_images, n_dims of the cell), float32
     failures : dict of int to str
-        Index of each picture that any of them could not vectorize, and why.
+        Index of each image that any of them could not vectorize, and why.
     """
     vectorizers = [cell.vectorizer for cell in cells]
     results = vectorize_many(

@@ -1,4 +1,4 @@
-"""Pictures to vectors: each content once, and through a store never again.
+"""Images to vectors: each content once, and through a store never again.
 
 Every finished batch goes to the store at once, so that a kill loses at most one.
 """
@@ -33,16 +33,16 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(eq=False)
 class Vectorized:
-    """What became of a list of pictures.
+    """What became of a list of images.
 
     Attributes
     ----------
     vectors : ndarray of shape (n_images, n_dims), float32
-        One row a picture, in the order given; zero for one that failed.
+        One row an image, in the order given; zero for one that failed.
     failures : dict of int to str
-        Index of each picture that failed, and why.
+        Index of each image that failed, and why.
     n_computed, n_reused : int
-        Vectors computed now and taken from the store (or looked up). Pictures with the
+        Vectors computed now and taken from the store (or looked up). Images with the
         same bytes count once, the parts of a fusion one by one.
     seconds : float
         Wall time of it all.
@@ -67,28 +67,28 @@ def vectorize(
     progress: Progress | None = None,
     strict: bool = False,
 ) -> Vectorized:
-    """Return the vectors of pictures, computing only what the store lacks.
+    """Return the vectors of images, computing only what the store lacks.
 
     Parameters
     ----------
     vectorizer : Vectorizer
-        What turns a picture into a vector. The parts of a fusion are vectorized and
+        What turns an image into a vector. The parts of a fusion are vectorized and
         stored one by one; of a learned map the vectors that it maps are stored;
-        ``vectors:`` looks up `ids` and needs no pictures.
+        ``vectors:`` looks up `ids` and needs no images.
     paths : sequence of path-like, length n_images
-        The pictures; entries may be None where no picture is looked at.
+        The images; entries may be None where no image is looked at.
     ids : sequence of str, length n_images, optional
         Their names, for ``vectors:``.
     store : VectorStore or path-like, optional
         Where vectors are kept; by default nowhere.
     batch_size : int, default=32
-        Pictures a forward pass, and the most that a kill can lose.
+        Images a forward pass, and the most that a kill can lose.
     n_workers : int, optional
         Threads that decode; by default as many as there are cores, at most eight.
     cluster : Cluster, optional
         Whose workers compute, in place of this process.
     progress : callable, optional
-        Called with how many pictures are done, how many there are, and the
+        Called with how many images are done, how many there are, and the
         vectorizer's label.
     strict : bool, default=False
         Raise the first failure instead of reporting it at the end.
@@ -96,14 +96,14 @@ def vectorize(
     Returns
     -------
     Vectorized
-        With the vectors, and the pictures that failed and why.
+        With the vectors, and the images that failed and why.
 
     Raises
     ------
     ImageError
-        If a picture fails and `strict` is set; what was computed before is stored.
+        If an image fails and `strict` is set; what was computed before is stored.
     UsageError
-        If pictures or ids are needed and not given.
+        If images or ids are needed and not given.
     StoreError
         If the store is damaged or not one.
 
@@ -154,7 +154,7 @@ def vectorize_many(
     progress: Progress | None = None,
     strict: bool = False,
 ) -> list[Vectorized]:
-    """Return the vectors of the same pictures by several vectorizers.
+    """Return the vectors of the same images by several vectorizers.
 
     What two of them share, the whole or a part of a fusion, is computed once, by the
     first that needs it: a network that several members of an ensemble look through is
@@ -175,9 +175,9 @@ def vectorize_many(
     Raises
     ------
     ImageError
-        If a picture fails and `strict` is set.
+        If an image fails and `strict` is set.
     UsageError
-        If pictures or ids are needed and not given.
+        If images or ids are needed and not given.
     StoreError
         If the store is damaged or not one.
     """
@@ -202,7 +202,7 @@ def vectorize_many(
 def space_of(vectorizer: Vectorizer) -> str:
     """Return what the vectors of a vectorizer are stored under.
 
-    Its fingerprint, and how the pictures that it gets are decoded.
+    Its fingerprint, and how the images that it gets are decoded.
     """
     size = vectorizer.input_size
     decoding = f"{DECODING} at {size}" if size else f"{DECODING} whole"
@@ -225,12 +225,12 @@ class _Job:
 
     @cached_property
     def keys(self) -> list[str | ImageError]:
-        """The content hash of every picture, or why there is none."""
+        """The content hash of every image, or why there is none."""
         paths = [path for path in self.paths if path is not None]
         if len(paths) < len(self.paths):
             msg = (
-                "this vectorizer looks at pictures and the table has only ids: give "
-                "the folder of the pictures"
+                "this vectorizer looks at images and the table has only ids: give "
+                "the folder of the images"
             )
             raise UsageError(msg)
         if self.store is not None:
@@ -243,19 +243,19 @@ class _Job:
         return keys
 
     @cached_property
-    def pictures(self) -> dict[str, Path]:
+    def images(self) -> dict[str, Path]:
         """One file of each content."""
-        pictures: dict[str, Path] = {}
+        images: dict[str, Path] = {}
         for key, path in zip(self.keys, self.paths, strict=True):
             if isinstance(key, str) and path is not None:
-                pictures.setdefault(key, path)
-        return pictures
+                images.setdefault(key, path)
+        return images
 
     def refuse_failures(self, batch: dict[str, np.ndarray | str]) -> None:
         """Raise the first failure among new vectors, if that was asked for."""
         for key, outcome in batch.items():
             if self.strict and isinstance(outcome, str):
-                raise ImageError(self.pictures[key], outcome)
+                raise ImageError(self.images[key], outcome)
 
 
 def _vectorize(vectorizer: Vectorizer, job: _Job) -> Vectorized:
@@ -284,7 +284,7 @@ def _anew(vectorizer: Vectorizer, job: _Job) -> Vectorized:
 
 
 def _fused(vectors: np.ndarray, results: list[Vectorized]) -> Vectorized:
-    """Return the vectors of a fusion; a picture that failed in one part has none."""
+    """Return the vectors of a fusion; an image that failed in one part has none."""
     failures: dict[int, str] = {}
     for result in results:
         failures = result.failures | failures
@@ -324,7 +324,7 @@ def _compute(vectorizer: Vectorizer, job: _Job) -> Vectorized:
     """Vectorize what the store lacks, each content once, and index back."""
     outcomes = _stored(vectorizer, job)
     n_reused = len(outcomes)
-    missing = [item for item in job.pictures.items() if item[0] not in outcomes]
+    missing = [item for item in job.images.items() if item[0] not in outcomes]
     _tell(vectorizer, job, n_reused)
     batches = _batches(vectorizer, missing, job)
     with closing(batches):
@@ -356,7 +356,7 @@ def _batches(
 def _stored(vectorizer: Vectorizer, job: _Job) -> dict[str, np.ndarray | str]:
     if job.store is None:
         return {}
-    keys = list(job.pictures)
+    keys = list(job.images)
     vectors, found = job.store.get(space_of(vectorizer), keys)
     return {keys[index]: vectors[index] for index in np.flatnonzero(found)}
 
@@ -380,7 +380,7 @@ def _keep_networks(vectorizer: Vectorizer, store: VectorStore) -> None:
 def _index_back(
     vectorizer: Vectorizer, job: _Job, outcomes: dict[str, np.ndarray | str]
 ) -> Vectorized:
-    """Return one row a picture from one vector, or reason, a content."""
+    """Return one row an image from one vector, or reason, a content."""
     widths = (len(row) for row in outcomes.values() if not isinstance(row, str))
     n_dims = next(widths, None) or vectorizer.n_dims
     vectors = np.zeros((len(job.keys), n_dims), dtype=np.float32)
@@ -396,7 +396,7 @@ def _index_back(
 
 def _tell(vectorizer: Vectorizer, job: _Job, n_done: int) -> None:
     if job.progress is not None:
-        job.progress(n_done, len(job.pictures), vectorizer.label)
+        job.progress(n_done, len(job.images), vectorizer.label)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Views of pictures: laid on clutter, turned, lit and focused otherwise, in batches.
+"""Views of images: laid on clutter, turned, lit and focused otherwise, in batches.
 
 All work is on tensors. What is shown as the same thing twice never lies on the same
 clutter, while many different things of one batch do: so clutter tells nothing.
@@ -27,7 +27,7 @@ class Strength:
 
 
 def instance_views(
-    pictures: torch.Tensor,
+    images: torch.Tensor,
     clutter: torch.Tensor,
     size: int,
     strength: Strength,
@@ -37,13 +37,13 @@ def instance_views(
 
     Parameters
     ----------
-    pictures : Tensor of shape (n, 3, side, side), float32, 0 to 1
+    images : Tensor of shape (n, 3, side, side), float32, 0 to 1
     clutter : Tensor of shape (n_clutter, 3, side, side), float32, 0 to 1
-        Pictures to lay them on; six are drawn for the whole batch.
+        Images to lay them on; six are drawn for the whole batch.
     size : int
         Side of the views.
     """
-    n = len(pictures)
+    n = len(images)
     on_clutter = _chance(n, 0.65, rng) & strength.clutter
     scale = torch.where(
         on_clutter, _uniform(n, 0.5, 1.05, rng), _uniform(n, 0.95, 1.9, rng)
@@ -57,7 +57,7 @@ def instance_views(
     tilt = torch.randn(n, 2, generator=rng) * 0.16 * strength.geometry
     room = (scale - 1).abs() * 0.9 + 0.05
     shift = (torch.rand(n, 2, generator=rng) * 2 - 1) * room[:, None]
-    things = _warp(pictures, _grids(scale, angle, stretch, tilt, shift, size))
+    things = _warp(images, _grids(scale, angle, stretch, tilt, shift, size))
     views, alpha = things[:, :3], things[:, 3:]
     ground = _grounds(clutter, n, size, rng)
     blank = _chance(n, 0.12, rng) | ~torch.tensor(strength.clutter).expand(n)
@@ -69,10 +69,10 @@ def instance_views(
 
 
 def look_views(
-    pictures: torch.Tensor, size: int, strength: Strength, rng: torch.Generator
+    images: torch.Tensor, size: int, strength: Strength, rng: torch.Generator
 ) -> torch.Tensor:
-    """Return whole pictures, cut and turned a little, often framed, grey or faded."""
-    n = len(pictures)
+    """Return whole images, cut and turned a little, often framed, grey or faded."""
+    n = len(images)
     scale = _uniform(n, 0.8, 1.35, rng)
     angle = torch.randn(n, generator=rng) * 0.1
     stretch = torch.randn(n, generator=rng) * 0.12
@@ -83,21 +83,21 @@ def look_views(
     grids = _grids(scale, angle, stretch, tilt, shift, size)
     mirrored = _chance(n, 0.15, rng)
     grids[..., 0] = torch.where(mirrored[:, None, None], -grids[..., 0], grids[..., 0])
-    things = _warp(pictures, grids)
+    things = _warp(images, grids)
     frame = torch.where(_chance(n, 0.7, rng), 0.0, 1.0)[:, None, None, None]
     views = things[:, :3] * things[:, 3:] + frame * (1 - things[:, 3:])
     views = _bars(views, rng)
     return _camera(views, strength, rng)
 
 
-def halved(pictures: torch.Tensor) -> torch.Tensor:
-    """Return pictures at half their side: four strided sums, faster than pooling."""
-    rows = pictures[..., ::2, :] + pictures[..., 1::2, :]
+def halved(images: torch.Tensor) -> torch.Tensor:
+    """Return images at half their side: four strided sums, faster than pooling."""
+    rows = images[..., ::2, :] + images[..., 1::2, :]
     return (rows[..., ::2] + rows[..., 1::2]) / 4
 
 
 def _blurred(views: torch.Tensor, times: int) -> torch.Tensor:
-    """Return views as a smaller picture holds them."""
+    """Return views as a smaller image holds them."""
     side = views.shape[-1]
     small = functional.interpolate(views, side // times, mode="bilinear")
     return functional.interpolate(small, side, mode="bilinear")
@@ -119,7 +119,7 @@ def _grids(
     shift: torch.Tensor,
     size: int,
 ) -> torch.Tensor:
-    """Return where each pixel of a view lies in the picture, in [-1, 1]."""
+    """Return where each pixel of a view lies in the image, in [-1, 1]."""
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     wide, tall = (
         scale * torch.exp(-stretch.abs() * (stretch > 0)),
@@ -141,10 +141,10 @@ def _grids(
     return places.transpose(1, 2).reshape(-1, size, size, 2)
 
 
-def _warp(pictures: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
-    """Return pictures seen through grids, and where they are, as a fourth channel."""
+def _warp(images: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
+    """Return images seen through grids, and where they are, as a fourth channel."""
     seen = functional.grid_sample(
-        pictures, grids, padding_mode="border", align_corners=False
+        images, grids, padding_mode="border", align_corners=False
     )
     edge = (1.0 - grids.abs().amax(dim=-1, keepdim=True).movedim(-1, 1)) * 40
     return torch.cat([seen, edge.clamp(0, 1)], dim=1)
@@ -153,7 +153,7 @@ def _warp(pictures: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
 def _grounds(
     clutter: torch.Tensor, n: int, size: int, rng: torch.Generator
 ) -> torch.Tensor:
-    """Return what things lie on: parts of few pictures, shared by the whole batch."""
+    """Return what things lie on: parts of few images, shared by the whole batch."""
     few = clutter[torch.randint(len(clutter), (_N_CLUTTERS,), generator=rng)]
     chosen = few[torch.randint(_N_CLUTTERS, (n,), generator=rng)]
     half = halved(chosen)  # they are shown larger, and out of focus

@@ -1,9 +1,9 @@
-"""Choose on validation sides: the layout's length, and what `classic` adds to `pocket`.
+"""Choose on validation sets: the layout's length, and what `classic` adds to `pocket`.
 
 Run it as ``python benchmarks/pocket/choose.py pocket.onnx``. The length is that which
 makes `pocket` alone best on the mean of the three sets; the fusion is the best of all
 looks and weights that are tried. `pocket_page` reads both off the table that is
-written. No test side is seen.
+written. No test set is seen.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from validation_sides import SETS, read_set, top2_on_validation
+from validation_sets import SETS, read_set, top2_on_validation
 from whiten import N_DIMS
 
 from tllboost.files import csv_text, write_text
@@ -60,7 +60,7 @@ def tried(vectors: Vectors) -> Iterator[tuple[Key, np.ndarray]]:
 
 
 def measure(network: Path, data: Path, store: Path | None) -> dict[Key, list[float]]:
-    """Return the top-2 on each set's validation sides, of all that is tried."""
+    """Return the top-2 on each set's validation sets, of all that is tried."""
     vectorizers = {
         name: OnnxVectorizer(network, fit="squash", **looks)  # type: ignore[arg-type]
         for name, looks in OWN_LOOKS.items()

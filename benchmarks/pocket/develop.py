@@ -1,8 +1,8 @@
-"""Measure a network by what it is chosen by: never by the test side of anything.
+"""Measure a network by what it is chosen by: never by the test set of anything.
 
-`development` ranks pictures that no training saw: held-out scenes by formula, and
+`development` ranks images that no training saw: held-out scenes by formula, and
 regions of the photographs in scikit-image and scikit-learn beyond those that the demo
-shows. `validation` takes the validation side, over five seeds, of the sets beside the
+shows. `validation` takes the validation set, over five seeds, of the sets beside the
 project, where they are.
 
 Run it as ``python benchmarks/pocket/develop.py pocket.onnx``.
@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from augment import Strength, instance_views, look_views
+from images import make_bank
 from net import normalised
-from pictures import make_bank
 from PIL import Image
-from validation_sides import SETS, read_set, top2_on_validation
+from validation_sets import SETS, read_set, top2_on_validation
 
 from tllboost.demo import make_scenes
 from tllboost.grid.data import gather
@@ -35,7 +35,7 @@ _SEED = 99  # of no training
 
 
 def development(vectorizer: OnnxVectorizer, cache: Path) -> dict[str, float]:
-    """Return how often a picture's other view comes first among all others.
+    """Return how often an image's other view comes first among all others.
 
     Returns
     -------
@@ -70,25 +70,25 @@ def _photographs(size: int) -> torch.Tensor:
     n = _N_SHOWN + _N_PHOTOGRAPHS
     with tempfile.TemporaryDirectory() as folder:
         make_scenes(folder, n_scenes=n, n_views=2, size=size)
-        pictures = [
+        images = [
             [
                 np.asarray(Image.open(Path(folder, f"scene_{scene:04d}_{view}.jpg")))
                 for view in range(2)
             ]
             for scene in range(_N_SHOWN + 1, n + 1)
         ]
-    return _tensor(np.array(pictures))
+    return _tensor(np.array(images))
 
 
-def _tensor(pictures: np.ndarray) -> torch.Tensor:
-    """Return pictures (..., height, width, 3) as (..., 3, height, width), 0 to 1."""
-    return torch.from_numpy(np.array(pictures)).float().div(255).movedim(-1, -3)
+def _tensor(images: np.ndarray) -> torch.Tensor:
+    """Return images (..., height, width, 3) as (..., 3, height, width), 0 to 1."""
+    return torch.from_numpy(np.array(images)).float().div(255).movedim(-1, -3)
 
 
 def _first(
     vectorizer: OnnxVectorizer, left: torch.Tensor, right: torch.Tensor
 ) -> float:
-    """Return the share of left pictures whose own right one is nearest of all."""
+    """Return the share of left images whose own right one is nearest of all."""
     one, other = (
         _unit(vectorizer.run(normalised(side).contiguous().numpy()))
         for side in (left, right)
@@ -104,7 +104,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 def validation(
     vectorizers: dict[str, object], data: Path, *, store: Path | None = None
 ) -> dict[str, dict[str, float]]:
-    """Return the top-2 accuracy of the cosine on the validation sides of the sets.
+    """Return the top-2 accuracy of the cosine on the validation sets of the sets.
 
     Returns
     -------

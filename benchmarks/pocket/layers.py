@@ -1,6 +1,6 @@
-"""Pictures of painted layers: shapes of one paint each, over each other.
+"""Images of painted layers: shapes of one paint each, over each other.
 
-A picture is a list of layers, so that the same layout can be drawn again with other
+An image is a list of layers, so that the same layout can be drawn again with other
 colours, textures and slightly moved shapes: that is what "looks alike" means here.
 """
 
@@ -30,7 +30,7 @@ class Paint:
     kind : str
         One of ``KINDS``.
     scale, angle, phase : float
-        Of the pattern: periods a picture's side, radians, 0 to 1.
+        Of the pattern: periods an image's side, radians, 0 to 1.
     """
 
     dark: np.ndarray
@@ -132,7 +132,7 @@ def render(layers: list[Layer], size: int) -> np.ndarray:
     -------
     ndarray of shape (size, size, 3), float32, 0 to 1
     """
-    picture = np.zeros((size, size, 3), np.float32)
+    image = np.zeros((size, size, 3), np.float32)
     for layer in layers:
         mask = Image.new("L", (2 * size, 2 * size))
         points = [tuple(point) for point in (layer.corners * 2 * size).tolist()]
@@ -145,13 +145,13 @@ def render(layers: list[Layer], size: int) -> np.ndarray:
         inside = mask.crop((2 * left, 2 * top, 2 * right, 2 * bottom)).reduce(2)
         alpha = np.asarray(inside, np.float32)[..., None] / 255
         colour = _colours(layer.paint, size, (left, top, right, bottom))
-        part = picture[top:bottom, left:right]
+        part = image[top:bottom, left:right]
         part += alpha * (colour - part)
-    return picture
+    return image
 
 
 def _colours(paint: Paint, size: int, place: tuple[int, int, int, int]) -> np.ndarray:
-    """Return what a paint gives in a rectangle of the picture."""
+    """Return what a paint gives in a rectangle of the image."""
     left, top, right, bottom = place
     if paint.kind == "flat":
         return paint.dark
@@ -181,7 +181,7 @@ def _colours(paint: Paint, size: int, place: tuple[int, int, int, int]) -> np.nd
 def restyle(layers: list[Layer], rng: np.random.Generator) -> list[Layer]:
     """Return the same layout drawn anew: shapes moved a little, other paints.
 
-    How far colours change is drawn once a picture: hardly, by a new light, or wholly;
+    How far colours change is drawn once an image: hardly, by a new light, or wholly;
     then shapes alone tell that the two look alike.
     """
     change = rng.choice(["keep", "light", "new"], p=[0.35, 0.35, 0.3])
@@ -211,7 +211,7 @@ def restyle(layers: list[Layer], rng: np.random.Generator) -> list[Layer]:
 def _moved(
     corners: np.ndarray, grow: np.ndarray, shift: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return a shape moved with its picture, and a little on its own."""
+    """Return a shape moved with its image, and a little on its own."""
     if np.abs(corners - 0.5).max() > 0.9:  # the ground stays
         return corners
     middle = corners.mean(axis=0)

@@ -1,7 +1,7 @@
 """The network: a few residual convolutions, and two heads that they learn from.
 
 One head is for the same thing seen again, whatever lies about it: from the mean and the
-peaks of the last map. The other is for pictures that look alike as wholes: from what
+peaks of the last map. The other is for images that look alike as wholes: from what
 the map holds in each of its parts.
 """
 
@@ -18,7 +18,7 @@ _STD = (0.229, 0.224, 0.225)
 
 
 class PocketNet(nn.Module):
-    """Pictures to two vectors of length 1.
+    """Images to two vectors of length 1.
 
     Parameters
     ----------
@@ -54,19 +54,19 @@ class PocketNet(nn.Module):
         self.look = nn.Linear(32 * n_cells**2, n_dims, bias=False)
         self.look_norm = nn.BatchNorm1d(n_dims, affine=False)
 
-    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the two vectors.
 
         Parameters
         ----------
-        pictures : Tensor of shape (n, 3, height, width), float32
+        images : Tensor of shape (n, 3, height, width), float32
             Normalised by ImageNet's mean and standard deviation.
 
         Returns
         -------
         instance, look : Tensors of shape (n, n_dims), float32
         """
-        maps = self.body(pictures).float()
+        maps = self.body(images).float()
         peaks = maps.clamp(min=1e-3).pow(4).mean(dim=(2, 3)).pow(0.25)
         pooled = torch.cat([maps.mean(dim=(2, 3)), peaks], dim=1)
         instance = self.instance_norm(self.instance(pooled))
@@ -75,10 +75,10 @@ class PocketNet(nn.Module):
         return functional.normalize(instance), functional.normalize(look)
 
 
-def normalised(pictures: torch.Tensor) -> torch.Tensor:
-    """Return pictures in [0, 1] as the network wants them."""
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    """Return images in [0, 1] as the network wants them."""
     mean, std = (torch.tensor(x)[:, None, None] for x in (_MEAN, _STD))
-    return ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 class _Residual(nn.Module):

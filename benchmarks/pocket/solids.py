@@ -1,4 +1,4 @@
-"""Pictures by rays and by chance: shaded solids from two sides, flames, clouds."""
+"""Images by rays and by chance: shaded solids from two sides, flames, clouds."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def _trace(
         far = np.where(rays[..., 1] < -0.02, -eye[1] / rays[..., 1], 30.0)
     far = np.minimum(far, 30.0)
     place = eye + far[..., None] * rays
-    picture = _texture(ground, place * 0.6) * (0.35 + 0.65 * max(light[1], 0))
+    image = _texture(ground, place * 0.6) * (0.35 + 0.65 * max(light[1], 0))
     sky = ground.colours[1] * (0.7 + 0.3 * y[..., None])
-    picture = np.where((far >= 12)[..., None], sky, picture)
+    image = np.where((far >= 12)[..., None], sky, image)
     for thing in things:
         hit, normal, inside = _hit(thing, eye, rays)
         nearer = hit < far
@@ -88,8 +88,8 @@ def _trace(
         shade = 0.3 + 0.75 * np.clip(normal @ light, 0, 1)
         shine = np.clip(normal @ light, 0, 1) ** 20 * 0.4
         colour = _texture(thing, inside * 0.7) * shade[..., None] + shine[..., None]
-        picture = np.where(nearer[..., None], colour, picture)
-    return np.clip(picture, 0, 1).astype(np.float32)
+        image = np.where(nearer[..., None], colour, image)
+    return np.clip(image, 0, 1).astype(np.float32)
 
 
 def _texture(thing: _Solid, place: np.ndarray) -> np.ndarray:
@@ -178,8 +178,8 @@ def _flame(
     mean = (tint / np.maximum(met, 1))[:, None]
     colour = colours[0] * (1 - mean) + colours[1] * mean
     alpha = np.clip(1.6 * light, 0, 1)[:, None]
-    picture = ground * (1 - alpha) + colour * alpha
-    return np.clip(picture, 0, 1).reshape(size, size, 3).astype(np.float32)
+    image = ground * (1 - alpha) + colour * alpha
+    return np.clip(image, 0, 1).reshape(size, size, 3).astype(np.float32)
 
 
 def clouds(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Train the pocket network on pictures by formula, in slices, and write it as ONNX.
+"""Train the pocket network on images by formula, in slices, and write it as ONNX.
 
 Run it as ``python benchmarks/pocket/train.py --out pocket.onnx``. A slice that is cut
 off goes on with ``--resume`` from the last checkpoint. The objective is InfoNCE over
@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from augment import Strength, instance_views, look_views
 from export import write_onnx
+from images import FAMILIES, SAME_THING, make_bank
 from net import PocketNet, normalised
-from pictures import FAMILIES, SAME_THING, make_bank
 from torch.nn import functional
 from whiten import whitening
 
@@ -34,14 +34,14 @@ INGREDIENTS = (*CHANGES, *FAMILIES, "looks", "average", "fine")
 SIZE = 128
 _SAVE_EVERY = 120.0  # seconds
 CHOSEN_BY = (
-    "Pictures, views and network were set once, by what two cores train in an hour, "
+    "Images, views and network were set once, by what two cores train in an hour, "
     "and not searched. That the layout vector is a whitened map rather than the second "
     "head, its shrinkage and its length, and the weight of `classic` beside it, were "
-    "chosen on the validation sides of the three sets, five seeds. That it is trained "
+    "chosen on the validation sets of the three sets, five seeds. That it is trained "
     "for longer, and that parts of a fusion may weigh differently, was decided when "
     "the test figures of a training of 2,900 steps were known; none of them "
-    "set a number. Sheets of all pictures of the sets were looked at before the kinds "
-    "of pictures were drawn."
+    "set a number. Sheets of all images of the sets were looked at before the kinds "
+    "of images were drawn."
 )
 
 
@@ -89,7 +89,7 @@ class Recipe:
     def rate_at(self, step: int) -> float:
         """Return the learning rate: full at once, then straight down to nothing.
 
-        So the first steps hang on nothing that is still to come, and a training may
+        So the first steps depend on nothing that is still to come, and a training may
         be made longer or shorter while it runs.
         """
         warm = min(1.0, (step + 1) / 60)
@@ -149,13 +149,13 @@ class Training:
         n = recipe.n_things
         chosen = torch.randint(recipe.n_scenes, (n + recipe.n_looks,), generator=rng)
         order = chosen.numpy()
-        first = self._pictures(order, np.zeros(len(order), int), size)
-        second = self._pictures(order[n:], np.ones(len(order) - n, int), size)
+        first = self._images(order, np.zeros(len(order), int), size)
+        second = self._images(order[n:], np.ones(len(order) - n, int), size)
         # A thing is drawn once, but for solids: those are seen from two sides.
         other = (self.families[order[:n]] == SAME_THING).astype(int)
         again = torch.where(
             torch.from_numpy(other == 1)[:, None, None, None],
-            self._pictures(order[:n], other, size),
+            self._images(order[:n], other, size),
             first[:n],
         )
         args = (size, self.strength, rng)
@@ -167,10 +167,10 @@ class Training:
             views += [look_views(first[n:], *args), look_views(second, *args)]
         return torch.cat(views)
 
-    def _pictures(self, rows: np.ndarray, which: np.ndarray, size: int) -> torch.Tensor:
+    def _images(self, rows: np.ndarray, which: np.ndarray, size: int) -> torch.Tensor:
         bank = self.small if 2 * size <= SIZE else self.bank
-        pictures = torch.from_numpy(bank[rows, which]).movedim(-1, 1)
-        return pictures.contiguous().float() / 255
+        images = torch.from_numpy(bank[rows, which]).movedim(-1, 1)
+        return images.contiguous().float() / 255
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -192,7 +192,7 @@ class Training:
             "steps": self.step,
             "minutes": round(self.seconds / 60),
             "seed": recipe.seed,
-            "pictures": 2 * recipe.n_scenes,
+            "images": 2 * recipe.n_scenes,
             "views a step": 2 * (recipe.n_things + recipe.n_looks),
             "sides of the views": list(recipe.sizes),
             "parameters": sum(one.numel() for one in self.net.parameters()),
@@ -242,9 +242,9 @@ def _parts(bank: np.ndarray) -> Iterator[np.ndarray]:
         yield bank[start : start + 500]
 
 
-def _half(pictures: np.ndarray) -> np.ndarray:
-    """Return pictures (n, 2, side, side, 3) at half their side."""
-    wide = pictures.astype(np.uint16)
+def _half(images: np.ndarray) -> np.ndarray:
+    """Return images (n, 2, side, side, 3) at half their side."""
+    wide = images.astype(np.uint16)
     rows = wide[:, :, ::2] + wide[:, :, 1::2]
     small: np.ndarray = (rows[:, :, :, ::2] + rows[:, :, :, 1::2] + 2) // 4
     return small.astype(np.uint8)

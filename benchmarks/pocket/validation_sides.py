@@ -1,7 +1,7 @@
-"""The three sets of pictures, and the sides of them by which things are chosen.
+"""The three sets of images, and the sides of them by which things are chosen.
 
 What is chosen by hand or by search, such as the blocks of `classic` or the length of a
-part of `pocket`, is chosen on these validation sides. No test side is seen.
+part of `pocket`, is chosen on these validation sets. No test set is seen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read_set(data: Path, name: str) -> PairTable:
 
 
 def top2_on_validation(vectors: np.ndarray, gathered: GridData, name: str) -> float:
-    """Return the top-2 accuracy of the cosine on validation sides, over five seeds.
+    """Return the top-2 accuracy of the cosine on validation sets, over five seeds.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def top2_on_validation(vectors: np.ndarray, gathered: GridData, name: str) -> fl
         Of the set.
     """
     table = gathered.table
-    # Two of fourteen groups are too few to rank among: larger validation sides.
+    # Two of fourteen groups are too few to rank among: larger validation sets.
     share = 0.4 if name == "ukbench" else 0.15
     reached = []
     for seed in range(_N_SEEDS):

@@ -1,6 +1,6 @@
 """The layout vector: what the last map holds in nine parts, whitened.
 
-Principal components are taken on views of pictures by formula, and each is divided by
+Principal components are taken on views of images by formula, and each is divided by
 its spread, so that what varies much everywhere does not drown what tells (Jégou & Chum,
 2012). Nothing here is learned by gradients: it is one linear map after the training.
 """
@@ -16,7 +16,7 @@ from torch.nn import functional
 __all__ = ["N_DIMS", "Layout", "parts", "whitening"]
 
 N_DIMS = 256
-_N_PICTURES = 2500
+_N_IMAGES = 2500
 _SHRINK = 0.1  # of the largest variance, so that the least are not blown up
 _BATCH = 100
 
@@ -44,10 +44,10 @@ def whitening(net: PocketNet, bank: np.ndarray, size: int) -> Layout:
     net.eval()
     rng = torch.Generator().manual_seed(0)
     rows = []
-    for start in range(0, min(_N_PICTURES, len(bank)), _BATCH):
+    for start in range(0, min(_N_IMAGES, len(bank)), _BATCH):
         pixels = torch.from_numpy(np.array(bank[start : start + _BATCH, 0]))
-        pictures = pixels.movedim(-1, 1).contiguous().float() / 255
-        views = look_views(pictures, size, Strength(), rng)
+        images = pixels.movedim(-1, 1).contiguous().float() / 255
+        views = look_views(images, size, Strength(), rng)
         rows.append(parts(net.body(normalised(views))))
     features = torch.cat(rows).double()
     mean = features.mean(dim=0)

@@ -73,7 +73,7 @@ def load_bundle(
 
     Every member must have its sha256, the numbers of projections and heads must be
     finite and trees sound, and golden pairs must get the scores that they got when it
-    was saved. No network is opened: it is when a picture has no vector in the store.
+    was saved. No network is opened: it is when an image has no vector in the store.
 
     Parameters
     ----------

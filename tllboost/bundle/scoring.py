@@ -1,4 +1,4 @@
-"""Score tables of new pairs; a picture that fails takes no other row with it."""
+"""Score tables of new pairs; an image that fails takes no other row with it."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Scores:
     Attributes
     ----------
     score : ndarray of float64
-        Larger for a likelier match; NaN where a picture failed.
+        Larger for a likelier match; NaN where an image failed.
     probability : ndarray of float64
         Calibrated probability of a match; NaN likewise.
     is_match : ndarray of bool
         Whether the score reaches the threshold.
     failures : dict of str to str
-        Why a picture failed, by its path or id.
+        Why an image failed, by its path or id.
     reasons : ndarray of object
-        Of each pair that failed, one of its pictures and why; else empty.
+        Of each pair that failed, one of its images and why; else empty.
     """
 
     score: NDArray[np.float64]
@@ -64,16 +64,16 @@ def score_pairs(
     progress: Progress | None = None,
     strict: bool = False,
 ) -> Scores:
-    """Score pairs of the pictures in a table.
+    """Score pairs of the images in a table.
 
     Parameters
     ----------
     classifier : PairClassifier
         Fitted, or loaded from a bundle.
     table : PairTable or CandidateTable
-        Knows the pictures.
+        Knows the images.
     left, right : ndarray of shape (n_pairs,), int64
-        Its pictures that form the pairs.
+        Its images that form the pairs.
     progress, strict
         As in :func:`~tllboost.vectorizing.vectorize`.
 
@@ -85,7 +85,7 @@ def score_pairs(
     Raises
     ------
     ImageError
-        If a picture fails and `strict` is set.
+        If an image fails and `strict` is set.
     """
     vectors, failed = vectors_of_cells(
         classifier.cells_,
@@ -119,7 +119,7 @@ def score_pairs(
 def score_pair(
     classifier: PairClassifier, left: FilePath, right: FilePath
 ) -> dict[str, Any]:
-    """Score two pictures.
+    """Score two images.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def read_pairs_to_score(
 ) -> tuple[PairTable, list[tuple[str, str]]]:
     """Read a pair table, and the ids of each row as they were written.
 
-    A pair may stand twice, and a picture may be paired with itself.
+    A pair may stand twice, and an image may be paired with itself.
     """
     table = read_pairs(
         path,

@@ -1,4 +1,4 @@
-"""A vectorizer out of a bundle: nothing is loaded until a picture needs it.
+"""A vectorizer out of a bundle: nothing is loaded until an image needs it.
 
 Describe vectorizers so that another machine can make them again.
 
@@ -117,15 +117,15 @@ class BundledVectorizer(Vectorizer):
 
     @property
     def needs_images(self) -> bool:  # type: ignore[override]
-        """Whether it looks at pictures."""
+        """Whether it looks at images."""
         return bool(self.record["needs_images"])
 
     def prepare(self, image: Image.Image) -> np.ndarray:
-        """Return one RGB picture as the array that `forward` batches."""
+        """Return one RGB image as the array that `forward` batches."""
         return self._verified.prepare(image)
 
     def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Return vectors (n_images, n_dims), float32, of prepared pictures."""
+        """Return vectors (n_images, n_dims), float32, of prepared images."""
         vectors = self._verified.forward(batch)
         self._compare("n_dims", vectors.shape[1])
         return vectors

@@ -89,16 +89,16 @@ def _make(name: str, module: str) -> Any:
 
 
 _SUMMARIES = {
-    "demo": "Run a small grid on made pictures, and score a new pair.",
+    "demo": "Run a small grid on made images, and score a new pair.",
     "check": "Look for what would spoil the figures: copies, a leaking split.",
-    "vectorize": "Vectorize pictures; what the store holds is not computed again.",
+    "vectorize": "Vectorize images; what the store holds is not computed again.",
     "finetune": "Train the last stages of a network on your training pairs.",
     "grid": "Measure every (vectorizer, projection, merge, head).",
     "report": "Write report.html of a grid, and show its matrix in any metric.",
     "compare": "Say which cells changed between two runs by more than chance.",
-    "score": "Say how likely two pictures match, by a bundle.",
-    "explain": "Show which parts of two pictures carry their score.",
-    "rank": "Order pictures by how much they look like a query.",
+    "score": "Say how likely two images match, by a bundle.",
+    "explain": "Show which parts of two images carry their score.",
+    "rank": "Order images by how much they look like a query.",
     "bundle": "Look into a bundle, and verify that it is sound.",
     "store": "Look at, verify and prune the vector store.",
     "list": "List the names that options take.",

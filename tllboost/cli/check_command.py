@@ -31,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
 def check(
     pairs: Annotated[
         Path,
-        typer.Argument(help="Pair table, or with --groups the folder of pictures."),
+        typer.Argument(help="Pair table, or with --groups the folder of images."),
     ],
     images: Images = None,
     left: Left = None,
@@ -41,14 +41,14 @@ def check(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Look for what would spoil the figures: bad pictures, copies, a leaking split.
+    r"""Look for what would spoil the figures: bad images, copies, a leaking split.
 
-    Exit code 3 if a picture is missing or can't be read, or if the table's split
-    column puts the same picture on two sides.
+    Exit code 3 if an image is missing or can't be read, or if the table's split
+    column puts the same image on two sides.
 
     **Examples**
 
-        tllboost check pairs.csv --images pictures
+        tllboost check pairs.csv --images images
         tllboost check pairs.csv --left left --right right --json
         tllboost check covers --groups folder
         tllboost check holidays --groups '^(\d{4})'
@@ -65,7 +65,7 @@ def check(
         typer.echo("\n".join(report.lines()))
     if not report.n_read and not quiet:
         typer.echo(
-            "no folder of pictures was given, so none was read: add --images, or "
+            "no folder of images was given, so none was read: add --images, or "
             "--left and --right",
             err=True,
         )

@@ -14,8 +14,8 @@ __all__ = ["NOT_IN_FILE", "as_toml", "config_text", "merge_config"]
 NOT_IN_FILE = {
     "config": "names the file itself",
     "print_config": "prints what the file says",
-    "quiet": "is of one call, and no result hangs on it",
-    "as_json": "is of one call, and no result hangs on it",
+    "quiet": "is of one call, and no result depends on it",
+    "as_json": "is of one call, and no result depends on it",
     "resume": "a file that said so would go on with whatever lies there",
     "overwrite": "a file that said so would replace whatever lies there",
 }

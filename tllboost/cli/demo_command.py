@@ -1,4 +1,4 @@
-"""``tllboost demo``: the whole path on pictures that are made on the spot."""
+"""``tllboost demo``: the whole path on images that are made on the spot."""
 
 from __future__ import annotations
 
@@ -28,11 +28,9 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the results.")
     ] = Path("results/demo"),
-    pictures: Annotated[
+    images: Annotated[
         Path | None,
-        typer.Option(
-            "--pictures", help="Folder for the pictures; by default OUT-pictures."
-        ),
+        typer.Option("--images", help="Folder for the images; by default OUT-images."),
     ] = None,
     scenes: Annotated[
         int, typer.Option("--scenes", min=60, max=360, help="How many scenes to make.")
@@ -44,7 +42,7 @@ def demo(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a small grid on made pictures, show its matrix and score a new pair.
+    """Run a small grid on made images, show its matrix and score a new pair.
 
     Scenes are cut from the photographs that scikit-image and scikit-learn ship;
     nothing is downloaded. It takes a minute on two cores, and a second run reuses
@@ -58,7 +56,7 @@ def demo(
     from tllboost.demo import make_demo_set
     from tllboost.report import write_report
 
-    folder = out.with_name(f"{out.name}-pictures") if pictures is None else pictures
+    folder = out.with_name(f"{out.name}-images") if images is None else images
     made = make_demo_set(folder, n_scenes=scenes)
     say = message_to(quiet=quiet)
     say(f"{scenes} scenes, 3 views each: {folder}")
@@ -114,7 +112,7 @@ def _show(result: GridResult) -> None:
 
 
 def _score_new_pairs(bundle: Path, made: DemoSet) -> None:
-    """Score pictures that the grid never saw: a match and none."""
+    """Score images that the grid never saw: a match and none."""
     from tllboost.bundle import load_bundle
 
     classifier = load_bundle(bundle)
@@ -122,7 +120,7 @@ def _score_new_pairs(bundle: Path, made: DemoSet) -> None:
     pairs: Any = [[made.query, made.match], [made.query, made.other]]
     probability = classifier.predict_proba(pairs)[:, 1]
     called = classifier.predict(pairs)
-    typer.echo(f"new pictures, scored by {bundle}:")
+    typer.echo(f"new images, scored by {bundle}:")
     for (left, right), chance, match in zip(pairs, probability, called, strict=True):
         decision = "match" if match else "no match"
         typer.echo(f"  {left.name}  {right.name}  {chance:.3f}  {decision}")

@@ -1,4 +1,4 @@
-"""``tllboost explain``: why two pictures score as they do, on a page."""
+"""``tllboost explain``: why two images score as they do, on a page."""
 
 from __future__ import annotations
 
@@ -32,11 +32,9 @@ def add_to(app: typer.Typer) -> None:
 
 def explain(
     bundle: Bundle,
-    left_picture: Annotated[
-        Path, typer.Argument(metavar="LEFT", help="The left picture.")
-    ],
-    right_picture: Annotated[
-        Path, typer.Argument(metavar="RIGHT", help="The right picture.")
+    left_image: Annotated[Path, typer.Argument(metavar="LEFT", help="The left image.")],
+    right_image: Annotated[
+        Path, typer.Argument(metavar="RIGHT", help="The right image.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Where to write the page.")] = Path(
         "pair.html"
@@ -47,7 +45,7 @@ def explain(
             "--grid",
             min=2,
             max=32,
-            help="Patches a side that each picture is cut into.",
+            help="Patches a side that each image is cut into.",
         ),
     ] = 8,
     run: Annotated[
@@ -67,13 +65,13 @@ def explain(
     trust_code: TrustCode = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show which parts of two pictures carry their score, and what else does.
+    """Show which parts of two images carry their score, and what else does.
 
-    Each picture is cut into patches; each patch in turn is blurred, and the pair is
-    scored anew. What changes is drawn over the pictures, on a page that opens from
+    Each image is cut into patches; each patch in turn is blurred, and the pair is
+    scored anew. What changes is drawn over the images, on a page that opens from
     disk and asks no network. It also shows how much each vectorizer of a fusion adds,
     what each member of an ensemble says, and which matches that the bundle was
-    trained on are most like these two pictures.
+    trained on are most like these two images.
 
     The most telling of it is printed too; with --json all of it.
 
@@ -98,8 +96,8 @@ def explain(
     with progress_bar(quiet=quiet) as progress:
         found = explain_pair(
             classifier,
-            left_picture,
-            right_picture,
+            left_image,
+            right_image,
             grid=grid,
             run=run_beside(bundle) if run is None else run,
             vectorize_run=run is not None,

@@ -35,7 +35,7 @@ def add_to(app: typer.Typer) -> None:
 def finetune(
     pairs: Annotated[
         Path,
-        typer.Argument(help="Pair table, or with --groups the folder of pictures."),
+        typer.Argument(help="Pair table, or with --groups the folder of images."),
     ],
     vectorizer: Annotated[
         str,
@@ -64,7 +64,7 @@ def finetune(
         typer.Option(
             "--protocol",
             autocompletion=complete_protocol,
-            help="Whose training side to learn from: holdout, or given where the "
+            help="Whose training set to learn from: holdout, or given where the "
             "table has a split column.",
         ),
     ] = None,
@@ -95,7 +95,7 @@ def finetune(
         int | None,
         typer.Option(
             "--views",
-            help="Augmented views kept of each picture, 0 for new ones at every pass "
+            help="Augmented views kept of each image, 0 for new ones at every pass "
             "[6 on a CPU, 0 on a GPU].",
         ),
     ] = None,
@@ -106,11 +106,11 @@ def finetune(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Train the last stages of a network on the training side of your pairs.
+    r"""Train the last stages of a network on the training set of your pairs.
 
     The pairs are split as `tllboost grid` splits them with the same protocol and seed,
-    and the test side is left alone: a grid of that seed measures the new network
-    honestly. The epoch that ranks the validation side best is kept; a network that
+    and the test set is left alone: a grid of that seed measures the new network
+    honestly. The epoch that ranks the validation set best is kept; a network that
     does not gain stays as it was. A training that was stopped goes on when the same
     command is given again.
 
@@ -168,15 +168,15 @@ def _sides(
     """Return the table as the grid orders it, and the sides to learn from."""
     from tllboost.errors import UsageError
     from tllboost.grid.data import gather
-    from tllboost.splits import Protocol, training_sides
+    from tllboost.splits import Protocol, training_sets
 
     if everything and protocol is not None:
-        msg = f"--all leaves no test side, so --protocol {protocol!r} says nothing"
+        msg = f"--all leaves no test set, so --protocol {protocol!r} says nothing"
         raise UsageError(msg)
     data = gather(table, {})
     table = data.table
     if everything:
-        train, validation = training_sides(
+        train, validation = training_sets(
             table.left,
             table.right,
             table.label,

@@ -53,7 +53,7 @@ Options = dict[str, Any]
 def resolved(options: Options) -> Options:
     """Return the options with the defaults in the place of what nobody gave.
 
-    The protocol stays open: it hangs on the table.
+    The protocol stays open: it depends on the table.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def resolved(options: Options) -> Options:
         "metric": "accuracy" if is_2017 else "top2",
         "negatives": usual.n_negatives,
         "hard_negatives": usual.n_hard,
-        "others": usual.n_others,
+        "others": usual.n_distractors,
         "folds": usual.n_folds,
         **given,
         "vectorizer": list(vectorizers),
@@ -173,7 +173,7 @@ def _protocol(options: Options) -> Protocol:
         options["protocol"],
         n_negatives=options["negatives"],
         n_hard=options["hard_negatives"],
-        n_others=options["others"],
+        n_distractors=options["others"],
         n_folds=options["folds"],
     )
 
@@ -242,8 +242,8 @@ def _summary(result: GridResult, report: Path | None) -> dict[str, Any]:
         for row in result.rows
         if row["status"] != "ok"
     ]
-    pictures = [
-        {"what": "picture", "where": path, "why": why}
+    images = [
+        {"what": "image", "where": path, "why": why}
         for path, why in result.failures.items()
     ]
     return {
@@ -256,7 +256,7 @@ def _summary(result: GridResult, report: Path | None) -> dict[str, Any]:
         "n_reused": result.n_reused,
         "chosen": result.chosen,
         "notes": result.notes,
-        "failures": [*pictures, *cells],
+        "failures": [*images, *cells],
         "cells": result.rows,
         "exit_code": result.exit_code,
     }
@@ -285,7 +285,7 @@ _EXAMPLES = """
     tllboost grid --config grid.toml --resume
 
 A run that was stopped goes on when the same command is given again with --resume, and
-more cells or seeds may be asked then. Exit code 4 says that some cells or pictures
+more cells or seeds may be asked then. Exit code 4 says that some cells or images
 failed: see failures.csv.
 """
 
@@ -301,7 +301,7 @@ def grid(
         Path | None,
         typer.Argument(
             help="Pair table (CSV: left,right[,label][,query][,split]), or a "
-            "folder of pictures with --groups."
+            "folder of images with --groups."
         ),
     ] = None,
     images: Images = None,
@@ -421,7 +421,7 @@ def grid(
         int | None,
         typer.Option(
             "--hard-negatives",
-            help="How many of --negatives are the nearest wrong pictures [0].",
+            help="How many of --negatives are the nearest wrong images [0].",
             rich_help_panel=_MEASURED,
         ),
     ] = None,
@@ -437,8 +437,8 @@ def grid(
     others: Annotated[
         int | None,
         typer.Option(
-            "--others",
-            help="Wrong candidates a test query [19].",
+            "--distractors",
+            help="Distractors a test query [19].",
             rich_help_panel=_MEASURED,
         ),
     ] = None,
@@ -516,8 +516,8 @@ def grid(
         typer.Option(
             "--gallery",
             min=0,
-            help="Best and worst queries with their pictures in report.html; 0 leaves "
-            "all pictures out.",
+            help="Best and worst queries with their images in report.html; 0 leaves "
+            "all images out.",
         ),
     ] = 20,
     mlflow: Annotated[

@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 _OPTIONS = (
     ("KIND?trim=true", "borders of one colour cut off first"),
-    ("KIND?flip=true", "mean of the picture and its mirror image"),
+    ("KIND?flip=true", "mean of the image and its mirror image"),
     ("KIND?views=whole,centre,grey", "a vector a view, side by side"),
     ("KIND+KIND?weight=0.3", "of one that is joined: its part of the cosine; else 1"),
     ("KIND?cells=3", "of clip-grid, timm-grid and onnx: 3 x 3 squares of the map"),

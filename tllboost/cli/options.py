@@ -4,7 +4,7 @@ What the commands that use a bundle share: options, opening it, telling failures
 
 Names of vectorizers from the command line, with ``--weights`` put in its place.
 
-What the commands take as pairs: a table, or a folder whose pictures form groups.
+What the commands take as pairs: a table, or a folder whose images form groups.
 
 Where the work is done: processes of this machine, or the workers of a cluster.
 """
@@ -57,7 +57,7 @@ __all__ = [
     "write_out",
 ]
 
-PICTURES = "Pictures and pairs"
+IMAGES = "Images and pairs"
 MACHINE = "Where it runs"
 """Headings of --help; what is of one command alone stands above them."""
 
@@ -65,33 +65,29 @@ Anywhere = Annotated[
     bool,
     typer.Option(
         "--anywhere",
-        rich_help_panel=PICTURES,
+        rich_help_panel=IMAGES,
         help="Let the table name files outside of the folders: absolute paths, '..'.",
     ),
 ]
 Images = Annotated[
     Path | None,
-    typer.Option("--images", rich_help_panel=PICTURES, help="Folder of all pictures."),
+    typer.Option("--images", rich_help_panel=IMAGES, help="Folder of all images."),
 ]
 Left = Annotated[
     Path | None,
-    typer.Option(
-        "--left", rich_help_panel=PICTURES, help="Folder of the left pictures."
-    ),
+    typer.Option("--left", rich_help_panel=IMAGES, help="Folder of the left images."),
 ]
 Right = Annotated[
     Path | None,
-    typer.Option(
-        "--right", rich_help_panel=PICTURES, help="Folder of the right pictures."
-    ),
+    typer.Option("--right", rich_help_panel=IMAGES, help="Folder of the right images."),
 ]
 Groups = Annotated[
     str | None,
     typer.Option(
         "--groups",
-        rich_help_panel=PICTURES,
+        rich_help_panel=IMAGES,
         autocompletion=complete_groups,
-        help="Pictures of one group match, PAIRS being their folder: 'folder' for a "
+        help="Images of one group match, PAIRS being their folder: 'folder' for a "
         "subfolder a group, or a pattern of the file names with one part in "
         "parentheses.",
     ),
@@ -129,8 +125,8 @@ Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
-        rich_help_panel=PICTURES,
-        help="Stop at the first picture that fails: exit code 3.",
+        rich_help_panel=IMAGES,
+        help="Stop at the first image that fails: exit code 3.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
@@ -186,7 +182,7 @@ def write_out(text: str) -> None:
 
 
 def tell_failures(failures: Mapping[str, str]) -> int:
-    """Name each picture that failed on standard error; return the exit code."""
+    """Name each image that failed on standard error; return the exit code."""
     for name, reason in failures.items():
         typer.echo(f"tllboost: {printable(name)}: {reason}", err=True)
     return 4 if failures else 0
@@ -267,9 +263,9 @@ def read_input(
     Parameters
     ----------
     pairs : Path
-        A table, or the folder of the pictures where `groups` is given.
+        A table, or the folder of the images where `groups` is given.
     images, left, right : Path, optional
-        Folders of the pictures.
+        Folders of the images.
     groups : str, optional
         ``"folder"`` or a pattern, as in `tllboost.pairs.groups.read_groups`.
     anywhere : bool, default=False
@@ -280,7 +276,7 @@ def read_input(
     UsageError
         If the options contradict each other.
     DataError
-        If the table or the pictures can't be used.
+        If the table or the images can't be used.
     """
     if groups is None:
         _refuse_folder(pairs)
@@ -295,7 +291,7 @@ def read_input(
     for option, value in (("--images", images), ("--left", left), ("--right", right)):
         if value is not None:
             msg = (
-                f"{option} {str(value)!r} does not go with --groups: the pictures are "
+                f"{option} {str(value)!r} does not go with --groups: the images are "
                 f"those of {str(pairs)!r}"
             )
             raise UsageError(msg)
@@ -307,7 +303,7 @@ def _refuse_folder(pairs: Path) -> None:
         from tllboost.errors import UsageError
 
         msg = (
-            f"{str(pairs)!r} is a folder, not a pair table: say how its pictures form "
+            f"{str(pairs)!r} is a folder, not a pair table: say how its images form "
             r"groups, by --groups folder or a pattern like --groups '^(\d{4})'"
         )
         raise UsageError(msg)

@@ -22,7 +22,7 @@ _UNITS = {
     "cells logged": "cells",
     "curves": "cells",
     "projections": "projections",
-    "pictures read": "images",
+    "images read": "images",
     "augmented views": "views",
     "thumbnails": "images",
 }

@@ -1,4 +1,4 @@
-"""``tllboost rank``: order pictures by how much they look like a query."""
+"""``tllboost rank``: order images by how much they look like a query."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = []
 
-_COLUMNS = ("rank", "picture", "probability", "decision", "score")
+_COLUMNS = ("rank", "image", "probability", "decision", "score")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,10 +48,10 @@ def add_to(app: typer.Typer) -> None:
 def rank(
     bundle: Bundle,
     query: Annotated[
-        Path | None, typer.Argument(metavar="QUERY", help="The picture to look for.")
+        Path | None, typer.Argument(metavar="QUERY", help="The image to look for.")
     ] = None,
     among: Annotated[
-        Path | None, typer.Option("--among", help="Folder of pictures to rank.")
+        Path | None, typer.Option("--among", help="Folder of images to rank.")
     ] = None,
     top: Annotated[
         int, typer.Option("--top", min=1, help="How many of the best to show.")
@@ -61,7 +61,7 @@ def rank(
         typer.Option(
             "--shortlist",
             min=1,
-            help="How many pictures of --among a head that is not linear scores, the "
+            help="How many images of --among a head that is not linear scores, the "
             "best by cosine.",
         ),
     ] = 2000,
@@ -94,26 +94,26 @@ def rank(
     strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
-    r"""Order pictures by how much they look like a query, the best first.
+    r"""Order images by how much they look like a query, the best first.
 
-    A linear head scores every picture of --among at once. Any other scores those
+    A linear head scores every image of --among at once. Any other scores those
     that stand on a shortlist, which the cosine of the vectors makes, unless --exact
-    is given; up to --shortlist pictures all are scored in any case.
+    is given; up to --shortlist images all are scored in any case.
 
     With --candidates every row of a table is a query and its candidates, and the
     output has the form of the challenge's submission: left, c0, c1, … with a score in
     the place of each candidate, larger for a likelier match. The queries are looked up
     in --left and the candidates in --right, or all in --images.
 
-    A picture that can't be read is named on standard error and left out (its score
+    An image that can't be read is named on standard error and left out (its score
     in a submission is empty); the exit code is then 4. With --strict nothing is
     written, and it is 3.
 
     **Examples**
 
-        tllboost rank best.tllb cat.jpg --among pictures
-        tllboost rank best.tllb cat.jpg --among pictures --top 3 --json
-        tllboost rank best.tllb cat.jpg --among pictures --exact
+        tllboost rank best.tllb cat.jpg --among images
+        tllboost rank best.tllb cat.jpg --among images --top 3 --json
+        tllboost rank best.tllb cat.jpg --among images --exact
         tllboost rank best.tllb --candidates candidates.csv \
             --left left --right right --out submission.csv
     """
@@ -201,18 +201,18 @@ def _rank(
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     from tllboost.errors import DataError
     from tllboost.images import find_images
-    from tllboost.rank import rank_pictures
+    from tllboost.rank import rank_images
 
     own = query.resolve()
-    pictures = [one for one in find_images(among) if one.resolve() != own]
-    if not pictures:
-        msg = f"no pictures in {str(among)!r}, the query itself aside"
+    images = [one for one in find_images(among) if one.resolve() != own]
+    if not images:
+        msg = f"no images in {str(among)!r}, the query itself aside"
         raise DataError(msg)
     with progress_bar(quiet=quiet) as progress:
-        return rank_pictures(
+        return rank_images(
             classifier,
             query,
-            pictures,
+            images,
             shortlist=shortlist,
             progress=progress,
             strict=strict,
@@ -224,10 +224,10 @@ def _shown(rows: list[dict[str, Any]], as_json: bool, as_csv: bool) -> str:
         return f"{json.dumps(rows, indent=1)}\n"
     if as_csv:
         return csv_text(_COLUMNS, ([row[name] for name in _COLUMNS] for row in rows))
-    lines = ["rank  probability  decision  picture"]
+    lines = ["rank  probability  decision  image"]
     lines += [
         f"{row['rank']:>4}  {row['probability']:>11.4f}  {row['decision']:<8}  "
-        f"{printable(row['picture'])}"
+        f"{printable(row['image'])}"
         for row in rows
     ]
     return "".join(f"{line}\n" for line in lines)

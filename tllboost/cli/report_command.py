@@ -61,7 +61,7 @@ def report(
         typer.Option(
             "--gallery",
             min=0,
-            help="Queries to show at each end, best and worst; 0 leaves pictures out.",
+            help="Queries to show at each end, best and worst; 0 leaves images out.",
         ),
     ] = 20,
     mlflow: Annotated[

@@ -1,4 +1,4 @@
-"""``tllboost score``: how likely two pictures match, by a bundle."""
+"""``tllboost score``: how likely two images match, by a bundle."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def add_to(app: typer.Typer) -> None:
 
 def score(
     bundle: Bundle,
-    left_picture: Annotated[
-        Path | None, typer.Argument(metavar="LEFT", help="The left picture.")
+    left_image: Annotated[
+        Path | None, typer.Argument(metavar="LEFT", help="The left image.")
     ] = None,
-    right_picture: Annotated[
-        Path | None, typer.Argument(metavar="RIGHT", help="The right picture.")
+    right_image: Annotated[
+        Path | None, typer.Argument(metavar="RIGHT", help="The right image.")
     ] = None,
     pairs: Annotated[
         Path | None,
@@ -64,7 +64,7 @@ def score(
         bool,
         typer.Option(
             "--explain",
-            help="Of two pictures, also say which patches of them and which "
+            help="Of two images, also say which patches of them and which "
             "vectorizers carry the score.",
         ),
     ] = False,
@@ -77,7 +77,7 @@ def score(
     strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say how likely two pictures match, and whether the bundle calls them a match.
+    """Say how likely two images match, and whether the bundle calls them a match.
 
     The probability is that of a match among as many matches as non-matches. The
     threshold is a probability too: at and above it a pair is called a match. It was
@@ -86,7 +86,7 @@ def score(
     mean log-odds of its cells; it ranks pairs as the probability does.
 
     With --pairs the output has a row a pair: left, right, probability, decision,
-    score. A picture that can't be read makes the decision of its rows "error", is
+    score. An image that can't be read makes the decision of its rows "error", is
     named on standard error, and the exit code is 4; with --strict nothing is written,
     and it is 3.
 
@@ -95,11 +95,11 @@ def score(
         tllboost score best.tllb cat.jpg dog.jpg
         tllboost score best.tllb cat.jpg dog.jpg --json
         tllboost score best.tllb cat.jpg dog.jpg --explain
-        tllboost score best.tllb --pairs new.csv --images pictures > scores.csv
+        tllboost score best.tllb --pairs new.csv --images images > scores.csv
         tllboost score best.tllb --pairs new.csv --left left --right right --json
         tllboost score best.tllb cat.jpg dog.jpg --weights resnet50.safetensors
     """
-    _check_options(left_picture, right_picture, pairs, images or left or right)
+    _check_options(left_image, right_image, pairs, images or left or right)
     _check_format(as_json, as_csv)
     _check_reasons(with_reasons, pairs, as_csv)
     classifier = open_bundle(
@@ -111,10 +111,10 @@ def score(
         trust_code=trust_code,
     )
     if with_reasons:
-        _explain_two(classifier, left_picture, right_picture, as_json, quiet)
+        _explain_two(classifier, left_image, right_image, as_json, quiet)
         return
     if pairs is None:
-        _score_two(classifier, left_picture, right_picture, as_json, as_csv)
+        _score_two(classifier, left_image, right_image, as_json, as_csv)
         return
     from tllboost.bundle.scoring import pair_rows, read_pairs_to_score, score_pairs
 
@@ -135,21 +135,21 @@ def score(
 
 
 def _check_options(
-    left_picture: Path | None,
-    right_picture: Path | None,
+    left_image: Path | None,
+    right_image: Path | None,
     pairs: Path | None,
     folder: Path | None,
 ) -> None:
     from tllboost.errors import UsageError
 
-    if pairs is None and (left_picture is None or right_picture is None):
-        msg = "give two pictures, LEFT and RIGHT, or --pairs FILE"
+    if pairs is None and (left_image is None or right_image is None):
+        msg = "give two images, LEFT and RIGHT, or --pairs FILE"
         raise UsageError(msg)
-    if pairs is not None and left_picture is not None:
-        msg = f"{str(left_picture)!r} and --pairs {str(pairs)!r}: give one of the two"
+    if pairs is not None and left_image is not None:
+        msg = f"{str(left_image)!r} and --pairs {str(pairs)!r}: give one of the two"
         raise UsageError(msg)
     if pairs is None and folder is not None:
-        msg = f"folder {str(folder)!r} goes with --pairs; two pictures need none"
+        msg = f"folder {str(folder)!r} goes with --pairs; two images need none"
         raise UsageError(msg)
 
 
@@ -166,7 +166,7 @@ def _check_reasons(wanted: bool, pairs: Path | None, as_csv: bool) -> None:
         from tllboost.errors import UsageError
 
         other = "--csv" if pairs is None else f"--pairs {str(pairs)!r}"
-        msg = f"--explain tells of two pictures, as text or --json: leave {other} out"
+        msg = f"--explain tells of two images, as text or --json: leave {other} out"
         raise UsageError(msg)
 
 

@@ -1,4 +1,4 @@
-"""``tllboost vectorize``: pictures to vectors, into the store and a file."""
+"""``tllboost vectorize``: images to vectors, into the store and a file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def add_to(app: typer.Typer) -> None:
 
 def vectorize(
     images: Annotated[
-        list[Path], typer.Argument(help="Pictures, and folders with their subfolders.")
+        list[Path], typer.Argument(help="Images, and folders with their subfolders.")
     ],
     vectorizer: Annotated[
         list[str] | None,
@@ -67,7 +67,7 @@ def vectorize(
     failures: Annotated[
         Path | None,
         typer.Option(
-            "--failures", help="Write the pictures that failed, and why, to this CSV."
+            "--failures", help="Write the images that failed, and why, to this CSV."
         ),
     ] = None,
     strict: Strict = False,
@@ -78,47 +78,47 @@ def vectorize(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Vectorize pictures once; what the store holds already is not computed again.
+    """Vectorize images once; what the store holds already is not computed again.
 
-    A picture that fails is named with its reason and takes no other with it. Exit
+    An image that fails is named with its reason and takes no other with it. Exit
     code 4 if some failed, 3 if all did, or at the first with --strict.
 
     **Examples**
 
-        tllboost vectorize pictures
+        tllboost vectorize images
         tllboost vectorize left right -v onnx:net.onnx -v classic+onnx:net.onnx
-        tllboost vectorize pictures -v timm:resnet50 --weights resnet50.safetensors
-        tllboost vectorize pictures -v classic --out classic.npz
-        tllboost vectorize pictures -v classic --json
+        tllboost vectorize images -v timm:resnet50 --weights resnet50.safetensors
+        tllboost vectorize images -v classic --out classic.npz
+        tllboost vectorize images -v classic --json
         tllboost vectorize pics -v classic --backend dask --scheduler tcp://a:8786
     """
-    from tllboost.images.folders import name_pictures
+    from tllboost.images.folders import name_images
     from tllboost.store import default_store
     from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
     names = vectorizer or DEFAULT_VECTORIZERS
     _check_out(out, names)
     made = make_vectorizers(names, weights=weights, device=device, offline=offline)
-    pictures = name_pictures(images)
+    named = name_images(images)
     folder = default_store() if store is None else store
     try:
         with opened(backend, scheduler) as cluster:
-            results = _vectorize_all(made, pictures, folder, cluster, quiet, strict)
+            results = _vectorize_all(made, named, folder, cluster, quiet, strict)
     except KeyboardInterrupt:
         message_to(quiet=quiet)("interrupted: the same command goes on where it was")
         raise typer.Exit(130) from None
-    n_written = 0 if out is None else _write(out, list(pictures), results[0])
-    reasons = _reasons(pictures, results)
+    n_written = 0 if out is None else _write(out, list(named), results[0])
+    reasons = _reasons(named, results)
     if failures is not None:
         _write_failures(failures, reasons)
     if as_json:
-        typer.echo(json_text(_as_dict(made, results, reasons, len(pictures))))
+        typer.echo(json_text(_as_dict(made, results, reasons, len(named))))
     else:
         for one, result in zip(made, results, strict=True):
-            typer.echo(_summary(one.label, len(pictures), result))
+            typer.echo(_summary(one.label, len(named), result))
         if n_written:
             typer.echo(f"{out}: {n_written} vectors")
-    raise typer.Exit(_tell(reasons, len(pictures), results))
+    raise typer.Exit(_tell(reasons, len(named), results))
 
 
 def _check_out(out: Path | None, names: Sequence[str]) -> None:
@@ -134,21 +134,21 @@ def _check_out(out: Path | None, names: Sequence[str]) -> None:
 
 def _vectorize_all(
     made: list[Vectorizer],
-    pictures: dict[str, Path],
+    images: dict[str, Path],
     folder: Path,
     cluster: Cluster | None,
     quiet: bool,
     strict: bool,
 ) -> list[Vectorized]:
     from tllboost.store import VectorStore
-    from tllboost.vectorizing import vectorize as vectorize_pictures
+    from tllboost.vectorizing import vectorize as vectorize_images
 
     with VectorStore(folder) as store, progress_bar(quiet=quiet) as progress:
         return [
-            vectorize_pictures(
+            vectorize_images(
                 one,
-                list(pictures.values()),
-                ids=list(pictures),
+                list(images.values()),
+                ids=list(images),
                 store=store,
                 cluster=cluster,
                 progress=progress,
@@ -158,9 +158,9 @@ def _vectorize_all(
         ]
 
 
-def _summary(label: str, n_pictures: int, result: Vectorized) -> str:
+def _summary(label: str, n_images: int, result: Vectorized) -> str:
     return (
-        f"{label}: {n_pictures} pictures, {result.vectors.shape[1]} numbers each; "
+        f"{label}: {n_images} images, {result.vectors.shape[1]} numbers each; "
         f"{result.n_computed} computed, {result.n_reused} reused, "
         f"{len(result.failures)} failed, {result.seconds:.1f} s"
     )
@@ -170,7 +170,7 @@ def _as_dict(
     made: list[Vectorizer],
     results: list[Vectorized],
     reasons: list[tuple[str, str]],
-    n_pictures: int,
+    n_images: int,
 ) -> dict[str, Any]:
     """Return what a program wants to know."""
     vectorizers = [
@@ -184,16 +184,16 @@ def _as_dict(
         }
         for one, result in zip(made, results, strict=True)
     ]
-    failures = [{"what": "picture", "where": path, "why": why} for path, why in reasons]
+    failures = [{"what": "image", "where": path, "why": why} for path, why in reasons]
     return {
-        "n_pictures": n_pictures,
+        "n_images": n_images,
         "vectorizers": vectorizers,
         "failures": failures,
     }
 
 
 def _write(out: Path, ids: list[str], result: Vectorized) -> int:
-    """Write the vectors of the pictures that did not fail; return how many."""
+    """Write the vectors of the images that did not fail; return how many."""
     good = [index for index in range(len(ids)) if index not in result.failures]
     if not good:
         return 0
@@ -204,10 +204,10 @@ def _write(out: Path, ids: list[str], result: Vectorized) -> int:
 
 
 def _reasons(
-    pictures: dict[str, Path], results: list[Vectorized]
+    images: dict[str, Path], results: list[Vectorized]
 ) -> list[tuple[str, str]]:
-    """Return each failed picture once a reason."""
-    paths = list(pictures.values())
+    """Return each failed image once a reason."""
+    paths = list(images.values())
     return list(
         dict.fromkeys(
             (str(paths[index]), reason)
@@ -220,16 +220,16 @@ def _reasons(
 def _write_failures(file: Path, reasons: list[tuple[str, str]]) -> None:
     from tllboost.files import write_text
 
-    rows = [("picture", path, why) for path, why in reasons]
+    rows = [("image", path, why) for path, why in reasons]
     write_text(file, csv_text(("what", "where", "why"), rows))
 
 
 def _tell(
-    reasons: list[tuple[str, str]], n_pictures: int, results: list[Vectorized]
+    reasons: list[tuple[str, str]], n_images: int, results: list[Vectorized]
 ) -> int:
     """Name what failed; return the exit code."""
     for path, why in reasons:
         typer.echo(f"tllboost: {printable(path)}: {why}", err=True)
-    if all(len(result.failures) == n_pictures for result in results):
+    if all(len(result.failures) == n_images for result in results):
         return 3
     return 4 if reasons else 0

@@ -24,7 +24,7 @@ from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 
 __all__ = ["Cluster", "Died", "Job", "perform", "refuse_limits", "versions"]
 
-# Figures hang on these; the fingerprint of a vectorizer speaks for its own library.
+# Figures depend on these; the fingerprint of a vectorizer speaks for its own library.
 _LIBRARIES = ("tllboost", "numpy", "scikit-learn", "xgboost")
 # A worker with many threads is given many jobs. Numerical libraries count the threads
 # of the whole process, and so would its peak of memory be of them all.

@@ -1,4 +1,4 @@
-"""Pictures to vectors on a cluster, by shards; who asked for them stores them."""
+"""Images to vectors on a cluster, by shards; who asked for them stores them."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ _LAST: dict[str, Any] = {}
 def shard_batches(
     cluster: Cluster,
     vectorizer: Vectorizer,
-    pictures: Sequence[tuple[str, Path]],
+    images: Sequence[tuple[str, Path]],
     *,
     batch_size: int,
 ) -> Generator[dict[str, np.ndarray | str], None, None]:
-    """Yield the vector of each picture, or why it has none, a shard at a time.
+    """Yield the vector of each image, or why it has none, a shard at a time.
 
-    As :func:`~tllboost.pipeline.vector_batches` does here; pictures and weights must
-    lie under the same paths for all workers. A picture that takes down each worker
+    As :func:`~tllboost.pipeline.vector_batches` does here; images and weights must
+    lie under the same paths for all workers. An image that takes down each worker
     that looks at it fails alone.
 
     Parameters
     ----------
     cluster : Cluster
     vectorizer : Vectorizer
-    pictures : sequence of (str, path-like), length n_images
-        Content hash of each picture, all different, and its file.
+    images : sequence of (str, path-like), length n_images
+        Content hash of each image, all different, and its file.
     batch_size : int
-        Pictures a forward pass.
+        Images a forward pass.
 
     Yields
     ------
@@ -64,15 +64,15 @@ def shard_batches(
         If a worker would make other vectors.
     """
     token = secrets.token_hex(8)
-    print_ = vectorizer.fingerprint if pictures else ""
+    print_ = vectorizer.fingerprint if images else ""
 
     def job(shard: Sequence[tuple[str, Path]]) -> Job:
         files = [(key, os.path.abspath(path)) for key, path in shard]
         return Job(_vectorize, (token, vectorizer, print_, files, batch_size))
 
-    size = batch_size * _n_batches(len(pictures), cluster.size, batch_size)
+    size = batch_size * _n_batches(len(images), cluster.size, batch_size)
     jobs = deque(
-        job(pictures[first : first + size]) for first in range(0, len(pictures), size)
+        job(images[first : first + size]) for first in range(0, len(images), size)
     )
     for done, outcome in cluster.each(jobs):
         if not isinstance(outcome, Died):
@@ -102,7 +102,7 @@ def _vectorize(
     token: str,
     vectorizer: Any,
     fingerprint: str,
-    pictures: list[tuple[str, str]],
+    images: list[tuple[str, str]],
     batch_size: int,
 ) -> Vectors:
     """Vectorize a shard here, on a worker: keys, their vectors, reasons."""
@@ -113,7 +113,7 @@ def _vectorize(
         _LAST[token] = vectorizer
     vectors: dict[str, np.ndarray | str] = {}
     for batch in vector_batches(
-        _LAST[token], pictures, batch_size=batch_size, n_workers=_n_threads()
+        _LAST[token], images, batch_size=batch_size, n_workers=_n_threads()
     ):
         vectors |= batch
     good = {key: row for key, row in vectors.items() if not isinstance(row, str)}

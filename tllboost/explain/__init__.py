@@ -1,4 +1,4 @@
-"""Why two pictures score as they do: parts of pictures, of a fusion, of an ensemble."""
+"""Why two images score as they do: parts of images, of a fusion, of an ensemble."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Explanation:
     Attributes
     ----------
     left, right : str
-        The pictures.
+        The images.
     probability, threshold : float
         Of a match, and at and above which a pair is called one.
     is_match : bool
@@ -75,8 +75,8 @@ class Explanation:
             return ""
         which = " and the ".join(self.trained_on)
         return (
-            f"the bundle was trained on the {which} picture: this score says little "
-            "about new pictures"
+            f"the bundle was trained on the {which} image: this score says little "
+            "about new images"
         )
 
     @property

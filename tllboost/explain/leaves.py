@@ -45,7 +45,7 @@ def leaves_of(cells: Sequence[FittedCell]) -> dict[str, Vectorizer]:
     Raises
     ------
     UsageError
-        If one of them never looks at a picture.
+        If one of them never looks at an image.
     """
     leaves: dict[str, Vectorizer] = {}
     for cell in cells:
@@ -54,8 +54,8 @@ def leaves_of(cells: Sequence[FittedCell]) -> dict[str, Vectorizer]:
     for leaf in leaves.values():
         if not leaf.needs_images:
             msg = (
-                f"{leaf.label!r} looks vectors up by id and sees no picture: there is "
-                "nothing to cover; explain a bundle whose vectorizers look at pictures"
+                f"{leaf.label!r} looks vectors up by id and sees no image: there is "
+                "nothing to cover; explain a bundle whose vectorizers look at images"
             )
             raise UsageError(msg)
     return leaves
@@ -68,7 +68,7 @@ def leaf_blocks(
     store: str | PathLike[str] | None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, NDArray[np.float32]], dict[int, str]]:
-    """Vectorize pictures with every leaf; return what failed by index, too."""
+    """Vectorize images with every leaf; return what failed by index, too."""
     results = vectorize_many(
         list(leaves.values()), paths, store=store, progress=progress
     )
@@ -137,14 +137,14 @@ def shapley_shares(
     Exact Shapley values (Shapley, "A value for n-person games", 1953): what a
     vectorizer adds to the log-odds, averaged over all orders in which they could be
     added one after the other. One that is absent has zeros for a vector, in both
-    pictures. The shares sum to the log-odds of the pair less those with none.
+    images. The shares sum to the log-odds of the pair less those with none.
 
     Parameters
     ----------
     classifier : PairClassifier
     leaves : mapping of str to Vectorizer, of at most `MOST_PARTS`
     blocks : mapping of str to ndarray of shape (2, n_dims of the leaf), float32
-        The vectors of the left and of the right picture.
+        The vectors of the left and of the right image.
 
     Returns
     -------

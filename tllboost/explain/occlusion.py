@@ -1,6 +1,6 @@
-"""A picture with one patch of a grid covered, each patch in its turn.
+"""An image with one patch of a grid covered, each patch in its turn.
 
-How the score changes when a part of one of the pictures is covered.
+How the score changes when a part of one of the images is covered.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Box = tuple[int, int, int, int]
 def patches(width: int, height: int, grid: int) -> list[Box]:
     """Return the boxes (left, upper, right, lower) of grid x grid patches, row by row.
 
-    Where a picture is not divided evenly, neighbours differ by one pixel.
+    Where an image is not divided evenly, neighbours differ by one pixel.
 
     Examples
     --------
@@ -47,14 +47,14 @@ def patches(width: int, height: int, grid: int) -> list[Box]:
 
 
 def covered(image: Image.Image, grid: int) -> Iterator[Image.Image]:
-    """Yield the picture once for each patch, that patch blurred beyond recognition.
+    """Yield the image once for each patch, that patch blurred beyond recognition.
 
-    A patch shows the picture blurred by a Gaussian whose standard deviation is twice
+    A patch shows the image blurred by a Gaussian whose standard deviation is twice
     the longer side of a patch. That takes the detail away and puts neither an edge nor
     a strange colour there, so that covering an empty sky changes nothing. The choice
-    matters little: with an object pasted into two pictures, 20 times, 0.43 of the
+    matters little: with an object pasted into two images, 20 times, 0.43 of the
     whole change lay on the object for MobileNetV2 and 0.22 for descriptors of cells, as
-    `classic` was before it had patches (0.42 and 0.22 under the picture's mean colour,
+    `classic` was before it had patches (0.42 and 0.22 under the image's mean colour,
     0.37 and 0.17 under grey; the object was 0.14 of the area), and over 36 real matches
     covering lowered the cosine as often as under the mean colour.
 
@@ -83,7 +83,7 @@ def covered(image: Image.Image, grid: int) -> Iterator[Image.Image]:
 
 
 _BATCH = 32
-_MOST_PIXELS = 50_000_000  # of all pictures that are held at once
+_MOST_PIXELS = 50_000_000  # of all images that are held at once
 
 Map = NDArray[np.float64]
 ImagePath = str | PathLike[str]
@@ -100,7 +100,7 @@ def occlusion_maps(
 ) -> tuple[Map, Map]:
     """Return the change of the log-odds when each patch is covered (Zeiler & Fergus).
 
-    Every covered picture is vectorized and its pair scored by the classifier as any
+    Every covered image is vectorized and its pair scored by the classifier as any
     new pair is; nothing is approximated and nothing is stored. ("Visualizing and
     understanding convolutional networks", 2014, covered patches by grey.)
 
@@ -111,7 +111,7 @@ def occlusion_maps(
     leaves : mapping of str to Vectorizer
         What it looks through.
     pair : tuple of two path-like
-        The left and the right picture.
+        The left and the right image.
     blocks : mapping of str to ndarray of shape (2, n_dims of the leaf), float32
         Their vectors.
     grid : int
@@ -131,7 +131,7 @@ def occlusion_maps(
         for space, leaf in leaves.items()
     }
     rows = np.arange(2, 2 + n_patches)
-    # The pair as it is, then the left picture covered, then the right one.
+    # The pair as it is, then the left image covered, then the right one.
     left = np.concatenate([[0], rows, np.zeros(n_patches, dtype=np.int64)])
     right = np.concatenate([[1], np.ones(n_patches, dtype=np.int64), rows + n_patches])
     odds = log_odds(classifier, together, left, right)
@@ -145,7 +145,7 @@ def _covered_blocks(
     grid: int,
     progress: Progress | None,
 ) -> list[NDArray[np.float32]]:
-    """Return the vectors of all covered versions of both pictures."""
+    """Return the vectors of all covered versions of both images."""
     blocks: list[NDArray[np.float32]] = []
     n_done = 0
     with ThreadPoolExecutor(usable_cores()) as threads:
@@ -169,7 +169,7 @@ def _covered_blocks(
 def _vector_blocks(
     leaf: Vectorizer, versions: Iterator[Image.Image], threads: Executor, size: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Vectorize pictures, `size` of them at a time."""
+    """Vectorize images, `size` of them at a time."""
     while some := list(islice(versions, size)):
         prepared = list(threads.map(leaf.prepare, some))
         yield np.asarray(leaf.forward(np.stack(prepared)), dtype=np.float32)

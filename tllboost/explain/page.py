@@ -1,6 +1,6 @@
 """Pieces of HTML, put together so that no name of a file can be more than text.
 
-The two pictures of a pair with the map of what covering changes over them.
+The two images of a pair with the map of what covering changes over them.
 
 What vectorizers and members say, and the nearest training matches, as cards.
 
@@ -67,19 +67,19 @@ def card(title: str, content: str) -> str:
 
 _FIGURE_SIZE = 640
 _N_PATCHES = 5
-_STRONGEST = 0.72  # opacity of the patch that matters most; the picture shows through
+_STRONGEST = 0.72  # opacity of the patch that matters most; the image shows through
 
 Map = NDArray[np.float64]
 
 
 def maps_card(explanation: Explanation) -> str:
-    """Return both pictures under their maps, and the same in words."""
+    """Return both images under their maps, and the same in words."""
     one = explanation
     most = max(float(np.abs([one.left_map, one.right_map]).max()), 1e-12)
     grid = one.grid
     intro = tag(
         "p",
-        f"Each picture is cut into {grid} × {grid} patches. Each patch in turn is "
+        f"Each image is cut into {grid} × {grid} patches. Each patch in turn is "
         "blurred, and the pair is scored anew. Where that makes a match less likely, "
         "what is there speaks for a match.",
     )
@@ -119,19 +119,19 @@ def _legend(most: float) -> str:
 
 
 def _figure(side: str, path: str, changes: Map, most: float) -> str:
-    """Return one picture, its map, its most telling patches, and all of them."""
-    picture = thumbnail(path, _FIGURE_SIZE)
+    """Return one image, its map, its most telling patches, and all of them."""
+    image = thumbnail(path, _FIGURE_SIZE)
     name = pages_text(Path(path).name)
     top = telling_patches(changes, _N_PATCHES)
-    image = (
-        f'<img src="{picture.src}" width="{picture.width}" height="{picture.height}" '
-        f'alt="The {side} picture, {name}">'
+    element = (
+        f'<img src="{image.src}" width="{image.width}" height="{image.height}" '
+        f'alt="The {side} image, {name}">'
     )
-    overlay = _overlay(side, changes, most, top, (picture.width, picture.height))
+    overlay = _overlay(side, changes, most, top, (image.width, image.height))
     return tag(
         "figure",
         tag("figcaption", f"{side.capitalize()}: {name}")
-        + tag("div", image + overlay, class_="stage")
+        + tag("div", element + overlay, class_="stage")
         + _words(side, top)
         + _all(side, changes),
     )
@@ -221,7 +221,7 @@ def _all(side: str, changes: Map) -> str:
         class_="scroll",
         tabindex="0",
         role="region",
-        aria_label=f"Changes in the {side} picture",
+        aria_label=f"Changes in the {side} image",
     )
     return tag("details", summary + box, class_="small")
 
@@ -305,7 +305,7 @@ def neighbours_card(explanation: Explanation) -> str:
         return ""
     intro = tag(
         "p",
-        "The matches that the bundle was trained on whose two pictures are most like "
+        "The matches that the bundle was trained on whose two images are most like "
         "these two, by the mean of both cosines, before any projection.",
     )
     items = "".join(map(_neighbour, explanation.neighbours))
@@ -341,12 +341,12 @@ def _neighbour(one: Neighbour) -> str:
 
 def _small(path: Path, name: str) -> str:
     try:
-        picture = thumbnail(path, _THUMBNAIL_SIZE)
+        image = thumbnail(path, _THUMBNAIL_SIZE)
     except ImageError:
-        return tag("p", "The picture is not there any more.", class_="soft small")
+        return tag("p", "The image is not there any more.", class_="soft small")
     return (
-        f'<img src="{picture.src}" width="{picture.width}" height="{picture.height}" '
-        f'alt="Training picture {pages_text(name)}">'
+        f'<img src="{image.src}" width="{image.width}" height="{image.height}" '
+        f'alt="Training image {pages_text(name)}">'
     )
 
 
@@ -376,7 +376,7 @@ def write_page(
     Raises
     ------
     ImageError
-        If one of the two pictures can't be read any more.
+        If one of the two images can't be read any more.
     DataError
         If the page can't be written.
     """
@@ -463,13 +463,13 @@ def _notes(explanation: Explanation) -> str:
     """Return how to read the page, and what is not on it."""
     notes = [
         f"A patch is covered by blurring it; each of the {2 * explanation.grid**2} "
-        "covered pictures was vectorized and its pair scored as any new pair is.",
+        "covered images was vectorized and its pair scored as any new pair is.",
         "Changes are in log-odds: +1 multiplies the odds of a match by 2.7. They don't "
         "add up to the score, because patches work together: of two that show the same "
         "thing, covering one may change nothing.",
-        "Where one picture is less sharp than the other, blurring the sharper one can "
+        "Where one image is less sharp than the other, blurring the sharper one can "
         "make them more alike: such patches speak against.",
-        "The maps tell what this bundle looks at, not why two pictures are alike.",
+        "The maps tell what this bundle looks at, not why two images are alike.",
         *map(pages_text, explanation.notes),
     ]
     if not explanation.neighbours:

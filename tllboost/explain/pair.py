@@ -52,22 +52,22 @@ def explain(
     vectorize_run: bool = True,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Explain the score of two pictures.
+    """Explain the score of two images.
 
     Parameters
     ----------
     classifier : PairClassifier
         Fitted, or loaded from a bundle.
     left, right : path-like
-        The pictures.
+        The images.
     grid : int, default=8
-        Each picture is cut into grid x grid patches, 2 to 32, that are covered one by
-        one; 2·grid² pictures are vectorized.
+        Each image is cut into grid x grid patches, 2 to 32, that are covered one by
+        one; 2·grid² images are vectorized.
     run : path-like or None, default=None
         Folder of the grid that the bundle comes from, for the nearest training
         matches.
     vectorize_run : bool, default=True
-        Whether training pictures whose vectors are not in the store are vectorized;
+        Whether training images whose vectors are not in the store are vectorized;
         else their matches are left out, and a note says so.
     progress : callable or None, default=None
         Called with how many are done, how many there are, and what.
@@ -79,7 +79,7 @@ def explain(
     Raises
     ------
     ImageError
-        If a picture can't be read.
+        If an image can't be read.
     DataError
         If `run` does not tell its training matches.
     UsageError
@@ -160,7 +160,7 @@ def _shares(
 def _trained_on(
     matches: TrainingMatches, pair: tuple[str | PathLike[str], str | PathLike[str]]
 ) -> list[str]:
-    """Return the sides whose picture stood in training, by the place of its file."""
+    """Return the sides whose image stood in training, by the place of its file."""
     known = {path.resolve() for path in matches.paths}
     sides = zip(("left", "right"), pair, strict=True)
     return [side for side, path in sides if Path(path).resolve() in known]
@@ -207,6 +207,6 @@ def _neighbours(
     if n_lost:
         notes.append(
             f"{n_lost:,} of {len(matches.left):,} training matches are left out: a "
-            "picture of theirs can't be read any more"
+            "image of theirs can't be read any more"
         )
     return neighbours

@@ -1,6 +1,6 @@
 """The matches that the bundle of a run was trained on.
 
-The training matches whose pictures are most like the two of a pair.
+The training matches whose images are most like the two of a pair.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tllboost.errors import DataError
 from tllboost.explain.leaves import Blocks, Leaves, leaf_blocks
-from tllboost.grid.records import read_pictures, read_sides
+from tllboost.grid.records import read_images, read_sides
 from tllboost.store import VectorStore
 from tllboost.vectorizers.base import Vectorizer, unit_rows
 from tllboost.vectorizers.fusion import fuse
@@ -43,8 +43,8 @@ class TrainingMatches:
     left: NDArray[np.int64]
     right: NDArray[np.int64]
 
-    def with_pictures(self, kept: NDArray[np.bool_]) -> TrainingMatches:
-        """Return the matches whose two pictures are kept: ``kept`` is (n_images,)."""
+    def with_images(self, kept: NDArray[np.bool_]) -> TrainingMatches:
+        """Return the matches whose two images are kept: ``kept`` is (n_images,)."""
         number = np.cumsum(kept) - 1
         both = kept[self.left] & kept[self.right]
         rows = np.flatnonzero(kept).tolist()
@@ -57,9 +57,9 @@ class TrainingMatches:
 
 
 def run_beside(bundle: str | PathLike[str]) -> Path | None:
-    """Return the folder of a bundle if it is that of a run which tells its pictures."""
+    """Return the folder of a bundle if it is that of a run which tells its images."""
     folder = Path(bundle).parent
-    return None if read_pictures(folder) is None else folder
+    return None if read_images(folder) is None else folder
 
 
 def training_matches(run: str | PathLike[str]) -> TrainingMatches:
@@ -75,34 +75,34 @@ def training_matches(run: str | PathLike[str]) -> TrainingMatches:
     Raises
     ------
     DataError
-        If the folder does not tell its pictures and its training matches.
+        If the folder does not tell its images and its training matches.
     """
     folder = Path(run)
-    pictures, matches = read_pictures(folder), _matches(folder)
-    if pictures is None or matches is None:
+    images, matches = read_images(folder), _matches(folder)
+    if images is None or matches is None:
         msg = (
-            f"{folder}: no pictures.json and sides/ of a run that tell its training "
+            f"{folder}: no images.json and sides/ of a run that tell its training "
             "matches: name the run's folder by --run DIR"
         )
         raise DataError(msg)
-    n_images = len(pictures.ids)
+    n_images = len(images.ids)
     if matches.size and not 0 <= matches.min() <= matches.max() < n_images:
-        msg = f"{folder}: its training matches are of other pictures than it names"
+        msg = f"{folder}: its training matches are of other images than it names"
         raise DataError(msg)
     rows = [
         (left, right)
         for left, right in matches.tolist()
-        if pictures.paths[left] is not None and pictures.paths[right] is not None
+        if images.paths[left] is not None and images.paths[right] is not None
     ]
     if not rows:
-        msg = f"{folder}: it has no training match with two pictures"
+        msg = f"{folder}: it has no training match with two images"
         raise DataError(msg)
-    # Only what is needed: the other sides' pictures are not looked at.
+    # Only what is needed: the other sides' images are not looked at.
     used, codes = np.unique(np.array(rows), return_inverse=True)
     codes = codes.reshape(-1, 2)
     return TrainingMatches(
-        [pictures.ids[one] for one in used],
-        [Path(pictures.paths[one] or "") for one in used],
+        [images.ids[one] for one in used],
+        [Path(images.paths[one] or "") for one in used],
         codes[:, 0],
         codes[:, 1],
     )
@@ -128,7 +128,7 @@ def stored_matches(
     leaves: Leaves,
     store: str | PathLike[str] | None,
 ) -> TrainingMatches:
-    """Return the matches whose pictures have all their vectors in the store."""
+    """Return the matches whose images have all their vectors in the store."""
     kept = np.zeros(len(matches.ids), dtype=bool)
     if store is not None:
         with VectorStore(store) as opened:
@@ -138,7 +138,7 @@ def stored_matches(
             kept[read] = True
             for space in {one for leaf in leaves.values() for one in _spaces(leaf)}:
                 kept[read] &= opened.get(space, known)[1]
-    return matches.with_pictures(kept)
+    return matches.with_images(kept)
 
 
 def _spaces(vectorizer: Vectorizer) -> Iterator[str]:
@@ -155,14 +155,14 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training match, the picture like the left one first.
+    """A training match, the image like the left one first.
 
     Attributes
     ----------
     ids : tuple of two str
     paths : tuple of two Path
     cosines : tuple of two float
-        Of the left picture and the first, of the right picture and the second.
+        Of the left image and the first, of the right image and the second.
     is_same : bool
         Whether they are the very files of the pair.
     """
@@ -190,7 +190,7 @@ def nearest_matches(
 ) -> tuple[list[Neighbour], int]:
     """Return the training matches most like a pair, the likest first.
 
-    A match is as like as the mean of two cosines, of one picture and one of its, in
+    A match is as like as the mean of two cosines, of one image and one of its, in
     the order that gives more. The vectors are those of all vectorizers side by side,
     each at length 1, before any projection.
 
@@ -209,7 +209,7 @@ def nearest_matches(
     -------
     neighbours : list of Neighbour
     n_lost : int
-        Training matches left out because a picture can't be read any more.
+        Training matches left out because an image can't be read any more.
     """
     known, failures = leaf_blocks(leaves, matches.paths, store=store, progress=progress)
     lost = np.zeros(len(matches.ids), dtype=bool)

@@ -69,7 +69,7 @@ def short_form(explanation: Explanation) -> str:
     Returns
     -------
     str
-        Score and decision, the most telling patches of both pictures, what each
+        Score and decision, the most telling patches of both images, what each
         vectorizer adds and what each member of an ensemble says.
     """
     one = explanation

@@ -1,4 +1,4 @@
-"""Fine-tuning: the last stages of a network, trained on the matches of a training side.
+"""Fine-tuning: the last stages of a network, trained on the matches of a training set.
 
 What comes out is a file of weights under the library's own names, and vectorizes as any
 other does.

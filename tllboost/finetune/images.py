@@ -1,10 +1,10 @@
-"""Pictures as they might have been taken too: turned, shifted, nearer, lit otherwise.
+"""Images as they might have been taken too: turned, shifted, nearer, lit otherwise.
 
-Every draw hangs on the generator that is handed in and on nothing else.
+Every draw depends on the generator that is handed in and on nothing else.
 
-Pictures as the network's input, decoded and augmented by threads beside it.
+Images as the network's input, decoded and augmented by threads beside it.
 
-What the frozen stages make of pictures: kept in a file, or made as it is needed.
+What the frozen stages make of images: kept in a file, or made as it is needed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a picture may be changed; every amount is drawn evenly up to its limit.
+    """How far an image may be changed; every amount is drawn evenly up to its limit.
 
     Rotation, shifts and zoom are by default those of the 2017 Holidays fine-tuning.
 
@@ -56,7 +56,7 @@ class Augmentation:
     zoom : float, default=0.2
         Between ``1 - zoom`` and ``1 + zoom`` times as large.
     flip : bool, default=True
-        Mirror every second picture.
+        Mirror every second image.
     colour : float, default=0.3
         Brightness, contrast and saturation between ``1 - colour`` and ``1 + colour``
         times what they were.
@@ -68,8 +68,8 @@ class Augmentation:
 
     Examples
     --------
-    >>> picture = Image.new("RGB", (40, 30), "teal")
-    >>> Augmentation()(picture, np.random.default_rng(0)).size
+    >>> image = Image.new("RGB", (40, 30), "teal")
+    >>> Augmentation()(image, np.random.default_rng(0)).size
     (40, 30)
     """
 
@@ -88,7 +88,7 @@ class Augmentation:
                 raise UsageError(msg)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Return a changed copy of an RGB picture, of the same size."""
+        """Return a changed copy of an RGB image, of the same size."""
         # All draws first: what one does must not move the draws of the next.
         turn, across, down = rng.uniform(-1, 1, 3) * (
             math.radians(self.rotation),
@@ -149,7 +149,7 @@ def _continued(image: Image.Image, beyond_x: int, beyond_y: int) -> Image.Image:
 
 
 Job = tuple[int, int]
-"""An image, and which of its augmented views; view 0 is the picture as it is."""
+"""An image, and which of its augmented views; view 0 is the image as it is."""
 
 
 class TrainingImages:
@@ -162,7 +162,7 @@ class TrainingImages:
     paths : sequence of path-like, length n_images
     augmentation : Augmentation
     seed : int
-        With image and view, all that an augmented view hangs on.
+        With image and view, all that an augmented view depends on.
     n_workers : int
         Threads.
     """
@@ -190,7 +190,7 @@ class TrainingImages:
         Raises
         ------
         ImageError
-            If a picture can't be read.
+            If an image can't be read.
         """
         pending: deque[list[Future[NDArray[np.float32]]]] = deque()
         executor = ThreadPoolExecutor(self.n_workers)
@@ -205,17 +205,17 @@ class TrainingImages:
             executor.shutdown(cancel_futures=True)
 
     def _pixels(self, job: Job) -> NDArray[np.float32]:
-        image, view = job
-        path = self.paths[image]
+        index, view = job
+        path = self.paths[index]
         try:
-            picture = open_image(path, shrink_to=self.vectorizer.input_size)
+            image = open_image(path, shrink_to=self.vectorizer.input_size)
             if getattr(self.vectorizer, "trim", False):
-                picture = trimmed(picture)
+                image = trimmed(image)
             if view:
-                rng = np.random.default_rng([self.seed, image, view])
-                small = _reduced(picture, self.vectorizer.preprocessing.shrink_to)
-                picture = self.augmentation(small, rng)
-            pixels: NDArray[np.float32] = self.vectorizer.preprocessing(picture)
+                rng = np.random.default_rng([self.seed, index, view])
+                small = _reduced(image, self.vectorizer.preprocessing.shrink_to)
+                image = self.augmentation(small, rng)
+            pixels: NDArray[np.float32] = self.vectorizer.preprocessing(image)
         except TllboostError:
             raise
         except Exception as error:
@@ -225,7 +225,7 @@ class TrainingImages:
 
 
 def _reduced(image: Image.Image, short_side: int) -> Image.Image:
-    """Return a picture no larger than its preprocessing needs: less to turn."""
+    """Return an image no larger than its preprocessing needs: less to turn."""
     factor = short_side / min(image.size)
     if factor >= 1:
         return image
@@ -249,13 +249,13 @@ class Maps(Protocol):
 class LiveMaps:
     """Maps that are made anew each time: for a GPU, or maps too large to keep."""
 
-    def __init__(self, network: CutNetwork, pictures: TrainingImages) -> None:
+    def __init__(self, network: CutNetwork, images: TrainingImages) -> None:
         self.network = network
-        self.pictures = pictures
+        self.images = images
 
     def batches(self, batches: Sequence[Sequence[Job]]) -> Iterator[Any]:
         """Yield the maps of each batch."""
-        with closing(self.pictures.batches(batches)) as made:  # type: ignore[type-var]
+        with closing(self.images.batches(batches)) as made:  # type: ignore[type-var]
             for pixels in made:
                 yield run_head(self.network, pixels)
 
@@ -266,7 +266,7 @@ class KeptMaps:
     Parameters
     ----------
     network : CutNetwork
-    pictures : Pictures
+    images : Images
     jobs : sequence of (int, int)
         The images and views to keep.
     folder : Path
@@ -278,7 +278,7 @@ class KeptMaps:
     def __init__(
         self,
         network: CutNetwork,
-        pictures: TrainingImages,
+        images: TrainingImages,
         jobs: Sequence[Job],
         folder: Path,
         *,
@@ -287,10 +287,10 @@ class KeptMaps:
         self.network = network
         self.row = {job: row for row, job in enumerate(jobs)}
         self._file, self._done = folder / "maps.npy", folder / "maps.json"
-        self.maps = self._opened((len(jobs), *map_shape(network, pictures)))
+        self.maps = self._opened((len(jobs), *map_shape(network, images)))
         n_done = self._n_done()
         rest = [jobs[i : i + _BATCH] for i in range(n_done, len(jobs), _BATCH)]
-        with closing(pictures.batches(rest)) as made:  # type: ignore[type-var]
+        with closing(images.batches(rest)) as made:  # type: ignore[type-var]
             for batch, pixels in zip(rest, made, strict=True):
                 maps = run_head(network, pixels).clamp(-_MOST, _MOST)
                 self.maps[n_done : n_done + len(batch)] = maps.cpu().numpy()
@@ -326,9 +326,9 @@ class KeptMaps:
             return 0
 
 
-def map_shape(network: CutNetwork, pictures: TrainingImages) -> tuple[int, ...]:
-    """Return the shape of one picture's map."""
-    size = pictures.vectorizer.preprocessing.size
+def map_shape(network: CutNetwork, images: TrainingImages) -> tuple[int, ...]:
+    """Return the shape of one image's map."""
+    size = images.vectorizer.preprocessing.size
     return tuple(run_head(network, np.zeros((1, 3, *size), np.float32)).shape[1:])
 
 

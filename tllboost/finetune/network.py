@@ -175,13 +175,13 @@ def cut(network: Any, n_stages: int, *, what: str, size: tuple[int, int]) -> Cut
     Parameters
     ----------
     network : torch.nn.Module
-        Of timm or open_clip, pictures in, vectors out.
+        Of timm or open_clip, images in, vectors out.
     n_stages : int
         How many stages to train.
     what : str
         The vectorizer, for messages.
     size : (int, int)
-        Height and width of a picture.
+        Height and width of an image.
 
     Raises
     ------

@@ -64,12 +64,12 @@ def finetune(
     progress: Progress | None = None,
     message: Message | None = None,
 ) -> Vectorizer:
-    """Train the last stages of a network on the matches of a training side.
+    """Train the last stages of a network on the matches of a training set.
 
-    Two pictures of a match, each augmented in its own way, are told from the other
-    matches of their batch. The epoch that ranks the validation side best by the cosine
+    Two images of a match, each augmented in its own way, are told from the other
+    matches of their batch. The epoch that ranks the validation set best by the cosine
     of the vectors is kept, the untrained network among them: one that does not gain
-    stays as it is. No other picture than those of the two sides is opened.
+    stays as it is. No other image than those of the two sides is opened.
 
     The training can be stopped at any time: the same call goes on after the last
     finished epoch. Where `out` is the result of the same training already, nothing is
@@ -80,7 +80,7 @@ def finetune(
     vectorizer : Vectorizer
         One network of timm or open_clip.
     paths : sequence of path-like, length n_images
-        The pictures that the sides name by index; others may be None.
+        The images that the sides name by index; others may be None.
     train, validation : PairSet
         The sides.
     out : path-like
@@ -111,7 +111,7 @@ def finetune(
     UsageError
         If the vectorizer is no network that can be trained, or `out` is taken.
     ImageError
-        If a picture can't be read.
+        If an image can't be read.
     DataError
         If there are too few matches to learn from.
     """
@@ -134,7 +134,7 @@ def finetune(
             size=base.preprocessing.size,
         )
         work.mkdir(parents=True, exist_ok=True)
-        pictures = TrainingImages(
+        images = TrainingImages(
             base,
             [path or "" for path in paths],
             augmentation=settings.augmentation,
@@ -142,7 +142,7 @@ def finetune(
             n_workers=min(8, n_threads or usable_cores()),
         )
         maps, n_views = _maps(
-            network, pictures, train, validation, settings, work, progress
+            network, images, train, validation, settings, work, progress
         )
         state = Trainer(
             Learner(network, settings, seed),
@@ -195,10 +195,10 @@ def _images(*sides: PairSet) -> list[int]:
 def _hashes(
     paths: Sequence[ImagePath | None], train: PairSet, validation: PairSet
 ) -> dict[int, str]:
-    """Return the content of every picture that will be looked at."""
+    """Return the content of every image that will be looked at."""
     used = _images(_matches(train), validation)
     if missing := [image for image in used if paths[image] is None]:
-        msg = f"fine-tuning looks at pictures, and {len(missing)} have no file"
+        msg = f"fine-tuning looks at images, and {len(missing)} have no file"
         raise UsageError(msg)
     hashes = {}
     found = hash_files([paths[image] or "" for image in used])
@@ -221,7 +221,7 @@ def _key(
     settings: FineTuneSettings,
     seed: int,
 ) -> str:
-    """Hash all that the weights hang on, apart from the machine."""
+    """Hash all that the weights depend on, apart from the machine."""
     digest = hashlib.sha256()
     # An image's number decides its augmentation, so numbers count with contents.
     texts = (_VERSION, base.fingerprint, asdict(settings), seed, sorted(hashes.items()))
@@ -234,16 +234,16 @@ def _key(
 
 def _maps(
     network: CutNetwork,
-    pictures: TrainingImages,
+    images: TrainingImages,
     train: PairSet,
     validation: PairSet,
     settings: FineTuneSettings,
     work: Path,
     progress: Progress | None,
 ) -> tuple[Maps, int]:
-    """Return where maps come from, and how many views of a picture are kept."""
+    """Return where maps come from, and how many views of an image are kept."""
     trained, held_out = _images(_matches(train)), _images(validation)
-    n_bytes = 2 * int(np.prod(map_shape(network, pictures)))
+    n_bytes = 2 * int(np.prod(map_shape(network, images)))
     on_cpu = next(network.whole.parameters()).device.type == "cpu"
     n_views = settings.n_views
     if n_views is None:
@@ -251,10 +251,10 @@ def _maps(
         room = (most // n_bytes - len(held_out)) // max(1, len(trained))
         n_views = min(_KEPT_VIEWS, room) if on_cpu and room >= _LEAST_VIEWS else 0
     if n_views == 0:
-        return LiveMaps(network, pictures), 0
+        return LiveMaps(network, images), 0
     jobs: list[Job] = [(image, 0) for image in held_out]
     jobs += [(image, view) for view in range(1, n_views + 1) for image in trained]
-    return KeptMaps(network, pictures, jobs, work, progress=progress), n_views
+    return KeptMaps(network, images, jobs, work, progress=progress), n_views
 
 
 def _write(

@@ -42,7 +42,7 @@ class FineTuneSettings:
     temperature : float, default=0.1
         Of the loss, InfoNCE (van den Oord et al., 2018).
     n_views : int, optional
-        Augmented views of each training picture that are made once, and taken through
+        Augmented views of each training image that are made once, and taken through
         the frozen stages once. 0 makes new ones at every pass, and keeps none. By
         default 6 on a CPU and 0 on a GPU.
     augmentation : Augmentation
@@ -106,7 +106,7 @@ def header(
     base : str
         Fingerprint of the vectorizer whose network was trained.
     seen : iterable of str
-        sha256 of every picture of the training and validation side.
+        sha256 of every image of the training and validation set.
     history : list of dict
         What became of each epoch.
     """
@@ -122,7 +122,7 @@ def header(
 
 
 def short_hash(sha256: str) -> str:
-    """Return the part of a picture's sha256 that is kept: 16 digits."""
+    """Return the part of an image's sha256 that is kept: 16 digits."""
     return sha256[:16]
 
 
@@ -148,7 +148,7 @@ def read_record(file: str | Path) -> Mapping[str, str] | None:
 
 
 def trained_on(file: str | Path) -> frozenset[str]:
-    """Return which pictures a network was fine-tuned on.
+    """Return which images a network was fine-tuned on.
 
     Parameters
     ----------
@@ -158,8 +158,8 @@ def trained_on(file: str | Path) -> frozenset[str]:
     Returns
     -------
     frozenset of str
-        First 16 digits of the sha256 of each picture's file, validation's included:
-        figures on any of them are no figures on new pictures. Empty for weights that
+        First 16 digits of the sha256 of each image's file, validation's included:
+        figures on any of them are no figures on new images. Empty for weights that
         were not fine-tuned here.
 
     Raises

@@ -84,7 +84,7 @@ def ranking_loss(vectors: NDArray[np.float32], pairs: PairSet) -> float:
     >>> left, right = np.arange(40), np.arange(40, 80)
     >>> component, label = np.tile(np.arange(40), 2), np.ones(40, np.int8)
     >>> (split,) = make_splits(left, right, label, component,
-    ...                        protocol=Protocol(n_others=3), seed=0)
+    ...                        protocol=Protocol(n_distractors=3), seed=0)
     >>> good = np.eye(40, dtype=np.float32)[component]
     >>> bool(ranking_loss(good, split.test) < 1e-9)
     True
@@ -174,7 +174,7 @@ class Learner:
         Parameters
         ----------
         maps : torch.Tensor of shape (2 * n_matches, ...)
-            Of the left pictures, then of the right ones.
+            Of the left images, then of the right ones.
         component : ndarray of shape (n_matches,), int64
         """
         import torch
@@ -324,18 +324,18 @@ _VIEWS_AN_EPOCH = 2**20
 
 
 class Trainer:
-    """Train the last stages of a network on the matches of a training side.
+    """Train the last stages of a network on the matches of a training set.
 
     Parameters
     ----------
     learner : Learner
     maps : Maps
-        What the frozen stages make of each picture.
+        What the frozen stages make of each image.
     train, validation : PairSet
     seed : int
         Decides the order, and which views are taken.
     n_views : int
-        Kept views a picture; 0 takes new ones every epoch.
+        Kept views an image; 0 takes new ones every epoch.
     file : Path
         The checkpoint.
     key : str
@@ -375,13 +375,13 @@ class Trainer:
         Raises
         ------
         DataError
-            If the training side has matches of one component alone, or the vectors of
-            the validation side are all alike before training.
+            If the training set has matches of one component alone, or the vectors of
+            the validation set are all alike before training.
         """
         if len(np.unique(self.matches.component)) < 2:
             msg = (
                 "fine-tuning needs training matches of at least two groups that share "
-                "no picture: there is nothing to tell a match from"
+                "no image: there is nothing to tell a match from"
             )
             raise DataError(msg)
         state = load_state(self.file, self.key)
@@ -404,7 +404,7 @@ class Trainer:
         vectors = self._validation_vectors()
         if are_alike(vectors[self._held_out]):
             msg = (
-                "the network gives all validation pictures the same vector before any "
+                "the network gives all validation images the same vector before any "
                 "training: its weights are no use to start from"
             )
             raise DataError(msg)
@@ -449,7 +449,7 @@ class Trainer:
         return np.array_split(order, max(1, len(order) // self.settings.batch_size))
 
     def _jobs(self, batches: list[NDArray[np.int64]], epoch: int) -> list[list[Job]]:
-        """Choose a view of each picture: of those kept, or one never made before."""
+        """Choose a view of each image: of those kept, or one never made before."""
         rng = np.random.default_rng([self.seed, epoch, 1])
         low, high = 1, self.n_views + 1
         if self.n_views == 0:
@@ -463,11 +463,11 @@ class Trainer:
 
     @property
     def _held_out(self) -> NDArray[np.int64]:
-        """The images of the validation side."""
+        """The images of the validation set."""
         return np.unique(np.append(self.validation.left, self.validation.right))
 
     def _validation_vectors(self) -> NDArray[np.float32]:
-        """Return one row an image: the vectors of the validation side, else zeros."""
+        """Return one row an image: the vectors of the validation set, else zeros."""
         import torch
 
         used = self._held_out

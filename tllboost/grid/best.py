@@ -87,10 +87,10 @@ def add_ensemble(
 
 
 def members_of(records: Sequence[Record], n_members: int, metric: str) -> list[Record]:
-    """Return the records of one seed that its validation side likes best.
+    """Return the records of one seed that its validation set likes best.
 
-    Each seed chooses by its own validation side alone: another seed's may hold what is
-    this one's test side.
+    Each seed chooses by its own validation set alone: another seed's may hold what is
+    this one's test set.
 
     Raises
     ------
@@ -209,7 +209,7 @@ class Packing:
         By label.
     protocol : Protocol
     seed : int
-        Cells are fitted on this seed's training side, so that the figures of its test
+        Cells are fitted on this seed's training set, so that the figures of its test
         side stay test figures.
     learned : dict of (vectorizer, projection, seed) to Learned
     tuned : dict of (vectorizer, fine-tuning, seed) to lists of Vectorizer and ndarray

@@ -82,7 +82,7 @@ class GridData:
         return {
             "pairs": self.table.n_pairs,
             "matches": int(np.count_nonzero(self.table.label == 1)),
-            "pictures": len(used),
+            "images": len(used),
             "components": len(np.unique(self.component[used])),
             "pairs left out": self.n_dropped,
         }
@@ -120,16 +120,16 @@ def gather(
         Whose workers compute vectors, in place of this process.
     progress : callable or None
     strict : bool, default=False
-        Raise the first failure of a picture.
+        Raise the first failure of an image.
 
     Raises
     ------
     ImageError
-        If a picture fails and `strict` is set.
+        If an image fails and `strict` is set.
     DataError
         If no match is left.
     UsageError
-        If a vectorizer needs pictures and there are none.
+        If a vectorizer needs images and there are none.
     HubError
         If no vectorizer's published weights can be had.
     """
@@ -137,7 +137,7 @@ def gather(
     failures: dict[int, str] = {}
     unavailable: dict[str, str] = {}
     for label, vectorizer in vectorizers.items():
-        _need_pictures(table, vectorizer)
+        _need_images(table, vectorizer)
         try:
             result = vectorize(
                 vectorizer,
@@ -166,9 +166,9 @@ def gather(
     kept = table.without_images(set(failures))
     if not (kept.label == 1).any():
         first = next(iter(failures.values()), "there is none")
-        msg = f"{table.source}: no match is left with two readable pictures ({first})"
+        msg = f"{table.source}: no match is left with two readable images ({first})"
         raise DataError(msg)
-    # Figures must not hang on the order in which a table happens to list its pairs.
+    # Figures must not depend on the order in which a table happens to list its pairs.
     kept = kept.take(np.lexsort((kept.label, kept.right, kept.left)))
     contents = _contents(kept)
     is_match = kept.label == 1
@@ -187,10 +187,10 @@ def gather(
     )
 
 
-def _need_pictures(table: PairTable, vectorizer: Any) -> None:
+def _need_images(table: PairTable, vectorizer: Any) -> None:
     if getattr(vectorizer, "needs_images", True) and None in table.paths:
         msg = (
-            f"{vectorizer.label} needs the pictures of {table.source}: give --images, "
+            f"{vectorizer.label} needs the images of {table.source}: give --images, "
             "or --left and --right"
         )
         raise UsageError(msg)
@@ -215,7 +215,7 @@ def _identical(contents: list[str]) -> list[tuple[int, int]]:
 
 
 def _digest(table: PairTable, contents: list[str]) -> str:
-    """Hash all that the splits and labels hang on."""
+    """Hash all that the splits and labels depend on."""
     columns = (table.left, table.right, table.label, table.query, table.split)
     return digest(contents, [None if c is None else c.tolist() for c in columns])
 

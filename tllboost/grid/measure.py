@@ -1,6 +1,6 @@
 """Scores of the pairs of one side, and what they come to.
 
-Fit one cell on the sides of its splits and measure it on the test sides.
+Fit one cell on the sides of its splits and measure it on the test sets.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Bench:
 
 
 def fit_scorer(bench: Bench, head: str, fold: int = 0) -> PairScorer:
-    """Fit a head on one split's training side, its validation side choosing."""
+    """Fit a head on one split's training set, its validation set choosing."""
     split = bench.splits[fold]
     train, validation, _ = bench.features[fold]
     scorer = PairScorer(bench.merge, head, seed=bench.seed, n_threads=1)

@@ -1,4 +1,4 @@
-"""What a test side shares with training: nothing, or a note that says so.
+"""What a test set shares with training: nothing, or a note that says so.
 
 Say where so few groups are tested that the figures tell little.
 """
@@ -20,7 +20,7 @@ _DIGITS = 16
 
 
 def leak_notes(splits: list[Split], protocol: Protocol) -> list[str]:
-    """Say how much of a test side training has seen; ours never has."""
+    """Say how much of a test set training has seen; ours never has."""
     seen = total = 0
     for split in splits:
         known = np.union1d(split.train.left, split.train.right)
@@ -49,8 +49,8 @@ def leak_report(
     shared = tested = tied = components = 0
     for seed in seeds:
         for split in data.splits(protocol, seed):
-            seen = [_pictures(side) for side in (split.train, split.validation)]
-            test = _pictures(split.test)
+            seen = [_images(side) for side in (split.train, split.validation)]
+            test = _images(split.test)
             known = np.union1d(*seen)
             shared += len(np.intersect1d(test, known))
             tested += len(test)
@@ -59,23 +59,23 @@ def leak_report(
             components += len(own)
     copies = len(data.contents) - len(set(data.contents))
     return [
-        ("test pictures that training or validation holds", f"{shared} of {tested}"),
+        ("test images that training or validation holds", f"{shared} of {tested}"),
         ("test components that reach over", f"{tied} of {components}"),
         ("copies, byte for byte, tied into one component", str(copies)),
         ("near-duplicates", "not looked for here: tllboost check finds them"),
     ]
 
 
-def _pictures(side: PairSet) -> Integers:
+def _images(side: PairSet) -> Integers:
     return np.union1d(side.left, side.right)
 
 
 def tuning_notes(
     made: Mapping[str, Any], data: GridData, protocol: Protocol, seeds: Sequence[int]
 ) -> list[str]:
-    """Say which weights were fine-tuned on pictures that are tested here.
+    """Say which weights were fine-tuned on images that are tested here.
 
-    Weights that ``tllboost finetune`` wrote name the pictures that they have seen.
+    Weights that ``tllboost finetune`` wrote name the images that they have seen.
 
     Parameters
     ----------
@@ -99,13 +99,13 @@ def tuning_notes(
         if shared:
             notes.append(
                 f"{label} leaks: its weights were fine-tuned on {shared} of the "
-                f"{int(tested.sum())} test pictures; its figures are not held out"
+                f"{int(tested.sum())} test images; its figures are not held out"
             )
     return notes
 
 
 def _trained_on(vectorizer: Any) -> frozenset[str]:
-    """Return the pictures that any part of a vectorizer was fine-tuned on."""
+    """Return the images that any part of a vectorizer was fine-tuned on."""
     from tllboost.finetune.settings import trained_on
 
     known: frozenset[str] = frozenset()
@@ -121,7 +121,7 @@ _FEW_CHOOSING = 5
 
 
 def few_notes(splits: Sequence[Split], protocol: Protocol) -> list[str]:
-    """Return a note where the test or the validation side has few components.
+    """Return a note where the test or the validation set has few components.
 
     Every figure may then be 1.000, with an interval of no width, and a threshold that
     two groups chose calls anything a match.

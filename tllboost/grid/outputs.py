@@ -210,7 +210,7 @@ def _refuse_other(out: Path, data: str, protocol: dict[str, Any]) -> None:
         msg = f"{path} can't be read ({error}): give --overwrite, or another --out"
         raise UsageError(msg) from error
     for what, now, then in (
-        ("other pairs or pictures", data, before.get("data")),
+        ("other pairs or images", data, before.get("data")),
         ("another protocol", protocol, before.get("protocol")),
     ):
         if now != then:
@@ -240,7 +240,7 @@ def _clear(out: Path) -> None:
         shutil.rmtree(out / folder, ignore_errors=True)
     for name in (
         *("run.toml", "environment.json", "splits.csv", "matrix.csv", "results.csv"),
-        *("matrix.md", "matrix.tex", "failures.csv", "summary.json", "pictures.json"),
+        *("matrix.md", "matrix.tex", "failures.csv", "summary.json", "images.json"),
         *("report.html", "best.tllb", "ensemble.tllb"),
     ):
         (out / name).unlink(missing_ok=True)
@@ -361,13 +361,13 @@ class GridResult:
     chosen : dict or None
         The row that validation chose and ``best.tllb`` holds.
     failures : dict of str to str
-        Pictures left out, and why.
+        Images left out, and why.
     n_run, n_reused : int
         Cells and seeds fitted now, and found finished.
     notes : list of str
         What the user should know.
     data : dict of str to int
-        How many pairs, matches, pictures and components there were.
+        How many pairs, matches, images and components there were.
     leaks : list of (str, str)
         What training and test share.
     """
@@ -385,6 +385,6 @@ class GridResult:
 
     @property
     def exit_code(self) -> int:
-        """4 where a picture or a cell failed, else 0."""
+        """4 where an image or a cell failed, else 0."""
         failed = any(row["status"] != "ok" for row in self.rows)
         return 4 if failed or self.failures else 0

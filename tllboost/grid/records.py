@@ -2,11 +2,11 @@
 
 A finished cell and seed: a JSON record and its scores, written whole or not.
 
-What a run tested, and on what it trained: pairs by number, and the pictures' places.
+What a run tested, and on what it trained: pairs by number, and the images' places.
 
 Kept beside the cells, so that a report can be written from the folder alone.
 
-The hash of all that a cell's figures hang on: the name of its record.
+The hash of all that a cell's figures depend on: the name of its record.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
     "Sides",
     "cell_ids",
     "known",
-    "read_pictures",
+    "read_images",
     "read_record",
     "read_scores",
     "read_sides",
@@ -211,20 +211,20 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-_PICTURES = "pictures.json"
+_IMAGES = "images.json"
 _COLUMNS = ("left", "right", "label", "query", "weight", "component")
 
 
 @dataclass(frozen=True)
 class RunImages:
-    """The pictures of a run.
+    """The images of a run.
 
     Attributes
     ----------
     ids : list of str, length n_images
         As the table names them.
     paths : list of (Path or None), length n_images
-        Where they lay; None where a picture has no file.
+        Where they lay; None where an image has no file.
     """
 
     ids: list[str]
@@ -238,9 +238,9 @@ class Sides:
     Attributes
     ----------
     test : list of PairSet, one a fold
-        Rows as those of the scores of each cell; indices into `Pictures`.
+        Rows as those of the scores of each cell; indices into `Images`.
     training_matches : list of ndarray of shape (n_matches, 2), int64, one a fold
-        Left and right of each match of the training side.
+        Left and right of each match of the training set.
     """
 
     test: list[PairSet]
@@ -250,10 +250,10 @@ class Sides:
 def write_sides(
     out: Path, data: GridData, protocol: Protocol, seeds: Sequence[int]
 ) -> None:
-    """Write what every seed tested, and the names and places of all pictures."""
+    """Write what every seed tested, and the names and places of all images."""
     table = data.table
     write_text(
-        out / _PICTURES,
+        out / _IMAGES,
         json.dumps(
             {
                 "ids": list(table.ids),
@@ -273,10 +273,10 @@ def write_sides(
             np.savez_compressed(file, **arrays)
 
 
-def read_pictures(out: Path) -> RunImages | None:
-    """Return the pictures of a run, or None where it does not say."""
+def read_images(out: Path) -> RunImages | None:
+    """Return the images of a run, or None where it does not say."""
     try:
-        found = json.loads((out / _PICTURES).read_text(encoding="utf-8"))
+        found = json.loads((out / _IMAGES).read_text(encoding="utf-8"))
         ids = [str(one) for one in found["ids"]]
         paths = [None if one is None else out / one for one in found["paths"]]
     except (OSError, ValueError, KeyError, TypeError):
@@ -340,7 +340,7 @@ def _cell_id(
 def known(
     data: GridData, vectorizer: str, protocol: Protocol, split: str
 ) -> tuple[Any, ...]:
-    """Return what all cells of a vectorizer hang on."""
+    """Return what all cells of a vectorizer depend on."""
     versions = environment()["versions"]
     used = ("numpy", "scikit-learn", "xgboost", "torch")
     return (

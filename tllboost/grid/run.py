@@ -85,8 +85,8 @@ def write_outputs(result: GridResult, records: list[dict[str, Any]]) -> None:
         for r in records
         if r["status"] != "ok"
     ]
-    pictures = [("picture", path, why) for path, why in result.failures.items()]
-    write_csv(out / "failures.csv", ("what", "where", "why"), [*pictures, *cells])
+    images = [("image", path, why) for path, why in result.failures.items()]
+    write_csv(out / "failures.csv", ("what", "where", "why"), [*images, *cells])
 
 
 def write_summary(result: GridResult, records: list[dict[str, Any]]) -> None:
@@ -151,7 +151,7 @@ def run_grid(
     heads : sequence of str, default=all
         The cosine is always measured.
     projections : sequence of str, default=("none",)
-        Learned maps, fitted inside each training side: see
+        Learned maps, fitted inside each training set: see
         :func:`~tllboost.projections.make_projection`; or ``finetune``.
     named : sequence of mapping, default=()
         More cells, each with a name: "name", "vectorizer", "head", and "projection"
@@ -160,7 +160,7 @@ def run_grid(
         Short names of vectorizers, that all tables show them under.
     ensemble : int, default=0
         Average the log-odds of that many cells, each seed's best on its own
-        validation side, as one more row and one more bundle.
+        validation set, as one more row and one more bundle.
     out : path-like
         Folder for the results.
     protocol : Protocol or None, default=None
@@ -191,7 +191,7 @@ def run_grid(
         Dask workers that do the work, in place of processes here: see
         :class:`~tllboost.cluster.Cluster`. They have limits of their own.
     strict : bool, default=False
-        Stop at the first picture that fails, before anything is measured.
+        Stop at the first image that fails, before anything is measured.
     settings : dict or None, default=None
         What ``run.toml`` shall hold beside the above.
     progress : callable or None
@@ -206,7 +206,7 @@ def run_grid(
     Raises
     ------
     ImageError
-        If a picture fails and `strict` is set.
+        If an image fails and `strict` is set.
     UsageError
         If a name is wrong, or `out` holds a run and neither `resume` nor `overwrite`
         is given, or holds another run, or another grid writes into it just now.
@@ -219,7 +219,7 @@ def run_grid(
     >>> from tllboost.pairs import read_pairs
     >>> from tllboost.demo import make_scenes
     >>> folder = Path(tempfile.mkdtemp())
-    >>> pairs = make_scenes(folder / "pictures", n_scenes=40, n_views=2)
+    >>> pairs = make_scenes(folder / "images", n_scenes=40, n_views=2)
     >>> table = read_pairs(pairs, images=pairs.parent)
     >>> result = run_grid(
     ...     table, heads=["cosine"], out=folder / "out", store=folder / "store"
@@ -355,7 +355,7 @@ def _tell(data: GridData, say: Message) -> None:
 
 
 def _left_out(data: GridData) -> dict[str, str]:
-    """Return the pictures left out, and why."""
+    """Return the images left out, and why."""
     table = data.table
     return {
         str(table.paths[i] or table.ids[i]): why

@@ -223,7 +223,7 @@ def _run_task(
         try:
             figures, (test, validation) = measure(bench, cell.head)
             record |= figures
-            # A fold of the training side is not held out from its own projection.
+            # A fold of the training set is not held out from its own projection.
             if job.protocol.name == "holidays2017" and cell.projection == NONE:
                 record["best_of_folds"] = best_of_folds(bench, cell.head)
             write_scores(job.out, cell_id, test, validation)

@@ -1,7 +1,7 @@
 """Heads: feature rows in, a score a pair out.
 
 A head is any scikit-learn classifier, by name or as ``module:Class``. The built-in ones
-also look at the validation side, which chooses their regularisation or when to stop,
+also look at the validation set, which chooses their regularisation or when to stop,
 and at the cosine of each pair, which boosting may start from.
 """
 

@@ -1,4 +1,4 @@
-"""What the built-in heads share: the validation side, scores, and how they are kept.
+"""What the built-in heads share: the validation set, scores, and how they are kept.
 
 Training pairs within a fixed memory: of more, as many are drawn as fit.
 
@@ -242,7 +242,7 @@ MOST_BYTES = 2**28
 
 
 class Training(NamedTuple):
-    """The training side of a head.
+    """The training set of a head.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def fits_memory(training: Training, *, value_bytes: int = 4) -> bool:
 def within_memory(
     training: Training, *, value_bytes: int = 4, seed: int | None = 0
 ) -> Training:
-    """Return the training side, or as many of its pairs as 256 MiB hold.
+    """Return the training set, or as many of its pairs as 256 MiB hold.
 
     Ranking lists stay whole and in order.
 

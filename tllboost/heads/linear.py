@@ -138,7 +138,7 @@ class LinearHead(PairHead):
     For each way to scale the features ("global": all divided by one number, their root
     mean square; "column": each column to mean 0 and variance 1), regularisation is
     loosened step by step until the validation loss has risen twice; the best of all
-    steps is kept, the cosine alone included. Without a validation side: columns
+    steps is kept, the cosine alone included. Without a validation set: columns
     scaled, C = 0.001.
 
     Attributes

@@ -1,9 +1,9 @@
-"""The bytes of a picture's file: regular files only, whatever the name points at.
+"""The bytes of an image's file: regular files only, whatever the name points at.
 
-Read one picture safely, whatever its kind: always RGB, upright, or one clear error.
+Read one image safely, whatever its kind: always RGB, upright, or one clear error.
 
-A picture is untrusted input. It is read once and whole from a regular file (no FIFO
-can hang the run), by a list of picture formats only (no PostScript interpreter), under
+An image is untrusted input. It is read once and whole from a regular file (no FIFO
+can hang the run), by a list of image formats only (no PostScript interpreter), under
 limits of bytes and pixels, in a process with limits of time and memory. What fails,
 fails as `ImageError` with the path and reason.
 """
@@ -42,7 +42,7 @@ _BLOCK = 1 << 20
 def read_image_bytes(
     path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES
 ) -> bytes:
-    """Return the bytes of a picture's file.
+    """Return the bytes of an image's file.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def _check_size(path: str | os.PathLike[str], size: int, max_bytes: int) -> None
 
 def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError(path, "is a folder, not a picture")
+        raise ImageError(path, "is a folder, not an image")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(path, "is not a regular file (a pipe, socket or device)")
 
@@ -124,7 +124,7 @@ def open_image(
     max_bytes: int = MAX_BYTES,
     shrink_to: int | None = None,
 ) -> Image.Image:
-    """Return the picture in a file as upright RGB.
+    """Return the image in a file as upright RGB.
 
     The EXIF rotation is applied, transparency is laid on white, 16-bit and floating
     point greys are scaled to 8 bits, and of an animation the first frame is taken.
@@ -134,7 +134,7 @@ def open_image(
     path : path-like
         A regular file (JPEG, PNG, GIF, BMP, TIFF, WebP, PNM, JPEG 2000 or AVIF).
     max_pixels : int, default=50_000_000
-        Width times height above which the picture is refused. Pillow's own limit
+        Width times height above which the image is refused. Pillow's own limit
         stays in force too.
     max_bytes : int, default=100_000_000
         File size above which it is refused.
@@ -145,7 +145,7 @@ def open_image(
     Raises
     ------
     ImageError
-        If the file is no picture that can be read; the reason says why.
+        If the file is no image that can be read; the reason says why.
 
     Examples
     --------
@@ -169,12 +169,12 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     shrink_to: int | None = None,
 ) -> Image.Image:
-    """Return the picture in `data` as upright RGB: `open_image` without the file.
+    """Return the image in `data` as upright RGB: `open_image` without the file.
 
     Parameters
     ----------
     data : bytes
-        The content of a picture's file.
+        The content of an image's file.
     path : path-like, default="<bytes>"
         What to call it in the error.
     max_pixels, shrink_to
@@ -183,7 +183,7 @@ def decode_image(
     Raises
     ------
     ImageError
-        If the bytes are no picture that can be read.
+        If the bytes are no image that can be read.
     """
     return shared_decoders().decode(
         data, path=path, max_pixels=max_pixels, shrink_to=shrink_to
@@ -193,9 +193,9 @@ def decode_image(
 def find_images(
     folder: str | os.PathLike[str], *, recursive: bool = False
 ) -> list[Path]:
-    """Return the pictures in a folder, sorted, told by their suffix.
+    """Return the images in a folder, sorted, told by their suffix.
 
-    Hidden files are left out. Broken links and other oddities with a picture's name
+    Hidden files are left out. Broken links and other oddities with an image's name
     are kept, so that reading reports them instead of losing them.
 
     Parameters
@@ -229,6 +229,6 @@ def _looks_like_image(name: str) -> bool:
 def _refuse_folder(error: OSError) -> None:
     msg = (
         f"can't list the folder {str(error.filename)!r} ({error.strerror}): "
-        "give a folder of pictures that may be read"
+        "give a folder of images that may be read"
     )
     raise DataError(msg) from error

@@ -1,7 +1,7 @@
-"""The process that decodes: pictures in, pixels out, until its input ends.
+"""The process that decodes: images in, pixels out, until its input ends.
 
 It has a limit on memory, writes no file, and neither reads nor writes anything but
-plain bytes: numbers of a fixed width, then the picture, its pixels, or a reason.
+plain bytes: numbers of a fixed width, then the image, its pixels, or a reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["READY", "REPLY", "REQUEST"]
 
 READY = b"R"
 REQUEST = struct.Struct("<QQQQ")
-"""Bytes of the picture, most pixels, Pillow's own limit, short side that is enough."""
+"""Bytes of the image, most pixels, Pillow's own limit, short side that is enough."""
 REPLY = struct.Struct("<?QQ")
 """Whether it worked; then width and height, or the bytes of the reason and 0."""
 
@@ -60,7 +60,7 @@ def _answer(
     except ImageError as error:
         _refuse(replies, error.reason)
     except MemoryError:
-        _refuse(replies, "can't be decoded (it needs more memory than a picture may)")
+        _refuse(replies, "can't be decoded (it needs more memory than an image may)")
     else:
         replies.write(REPLY.pack(True, *image.size))
         replies.write(pixels)

@@ -1,7 +1,7 @@
-"""Decode pictures in processes of their own, under limits of time and memory.
+"""Decode images in processes of their own, under limits of time and memory.
 
-A picture that makes a decoder run on, grow or crash ends its process and becomes one
-`ImageError`; the next picture gets a new process. They start when first needed and are
+An image that makes a decoder run on, grow or crash ends its process and becomes one
+`ImageError`; the next image gets a new process. They start when first needed and are
 kept: at most one a core.
 """
 
@@ -44,9 +44,9 @@ class Decoders:
     Parameters
     ----------
     seconds : float, default=60
-        What a picture may take.
+        What an image may take.
     memory : int, default=2 GiB
-        Bytes that the process of a picture may take.
+        Bytes that the process of an image may take.
     """
 
     def __init__(self, *, seconds: float = _SECONDS, memory: int = _MEMORY) -> None:
@@ -66,12 +66,12 @@ class Decoders:
         max_pixels: int = MAX_PIXELS,
         shrink_to: int | None = None,
     ) -> Image.Image:
-        """Return the picture in `data` as upright RGB: `decoding.decode`, elsewhere.
+        """Return the image in `data` as upright RGB: `decoding.decode`, elsewhere.
 
         Raises
         ------
         ImageError
-            If it is no picture that can be read within the limits.
+            If it is no image that can be read within the limits.
         DataError
             If no process can be started.
         """
@@ -133,7 +133,7 @@ class Decoders:
 
 
 class _DiedError(Exception):
-    """The process ended in the middle of a picture."""
+    """The process ended in the middle of an image."""
 
 
 class _Decoder:
@@ -233,7 +233,7 @@ class _Decoder:
 
 
 def _widen(pipe: Any) -> None:
-    """Let a pipe hold a usual picture whole: fewer turns between two processes."""
+    """Let a pipe hold a usual image whole: fewer turns between two processes."""
     if _ON_LINUX:
         import fcntl
 
@@ -243,7 +243,7 @@ def _widen(pipe: Any) -> None:
 
 def _no_start(why: str) -> DataError:
     msg = (
-        f"can't start {sys.executable!r} to decode pictures ({why}): it must be a "
+        f"can't start {sys.executable!r} to decode images ({why}): it must be a "
         "Python that may start processes"
     )
     return DataError(msg)

@@ -1,6 +1,6 @@
-"""Any decoded picture as 8-bit RGB, upright, on white.
+"""Any decoded image as 8-bit RGB, upright, on white.
 
-The bytes of one picture to upright RGB: a fixed list of formats, a cap of pixels.
+The bytes of one image to upright RGB: a fixed list of formats, a cap of pixels.
 
 What runs here meets a stranger's bytes in a dozen decoders: it is called in processes
 that have limits and nothing to lose, see `tllboost.images.decoders`.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "MAX_PIXELS", "decode"]
 
-# EXIF orientation -> the move that turns the picture upright.
+# EXIF orientation -> the move that turns the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -35,7 +35,7 @@ _UPRIGHT = {
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Return a loaded picture of any mode as RGB: a new picture, turned upright.
+    """Return a loaded image of any mode as RGB: a new image, turned upright.
 
     Transparency is laid on white. A grey of 16 bits is scaled by 65,535, floating
     point by 1 or 255 if it fits in there; what fits no scale is stretched from its
@@ -64,7 +64,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         move = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a broken EXIF block is no reason to lose the picture
+    except Exception:  # a broken EXIF block is no reason to lose the image
         move = None
     return image if move is None else image.transpose(move)
 
@@ -125,16 +125,16 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     shrink_to: int | None = None,
 ) -> Image.Image:
-    """Return the picture in `data` as upright RGB.
+    """Return the image in `data` as upright RGB.
 
     Parameters
     ----------
     data : bytes
-        The content of a picture's file.
+        The content of an image's file.
     path : path-like, default="<bytes>"
         What to call it in the error.
     max_pixels : int, default=50_000_000
-        Width times height above which the picture is refused, before it is decoded.
+        Width times height above which the image is refused, before it is decoded.
     shrink_to : int, optional
         The short side that is enough: a JPEG is decoded at a half, a quarter or an
         eighth, never below it.
@@ -142,7 +142,7 @@ def decode(
     Raises
     ------
     ImageError
-        If the bytes are no picture that can be read.
+        If the bytes are no image that can be read.
     MemoryError
         If they would take more than this process may.
     """
@@ -182,10 +182,10 @@ def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
         if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"):
             return "HEIC is not supported: save it as JPEG or PNG"
-        return "is not a picture in a format that tllboost reads"
+        return "is not an image in a format that tllboost reads"
     if isinstance(error, Image.DecompressionBombError):
         return "has too many pixels"
     text = " ".join(str(error).split()) or type(error).__name__
     if "truncated" in text.lower() or isinstance(error, EOFError):
-        return f"the picture is truncated ({text})"
+        return f"the image is truncated ({text})"
     return f"can't be decoded ({text})"

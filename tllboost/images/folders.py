@@ -1,9 +1,9 @@
-"""Find the picture that a name means, in a folder that is listed once.
+"""Find the image that a name means, in a folder that is listed once.
 
 A name is a file's with or without its extension. Names that are absolute or climb out
 of their folder are refused, unless their user asked for them.
 
-Name the pictures of a command: files, and all pictures below folders.
+Name the images of a command: files, and all images below folders.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 from tllboost.errors import DataError
 from tllboost.images import IMAGE_SUFFIXES, find_images
 
-__all__ = ["Folder", "Names", "name_pictures", "picture_stems"]
+__all__ = ["Folder", "Names", "image_stems", "name_images"]
 
 _MOST_HINTS = 20
 _MOST_NAMES_FOR_A_HINT = 20_000
@@ -33,13 +33,13 @@ class _Listing(NamedTuple):
     """What may be written for the files of one folder."""
 
     meanings: dict[str, tuple[str, str]]
-    """A full name, or a stem that one picture has: the id and the file's name."""
+    """A full name, or a stem that one image has: the id and the file's name."""
     unclear: dict[str, list[str]]
-    """A stem that several pictures have: their names."""
+    """A stem that several images have: their names."""
 
 
 class Folder:
-    """The pictures below one folder, each subfolder listed when first asked for.
+    """The images below one folder, each subfolder listed when first asked for.
 
     Parameters
     ----------
@@ -69,16 +69,16 @@ class Folder:
         self._n_hints = 0
 
     def find(self, written: str) -> tuple[str, str]:
-        """Return the id and the file of the picture that `written` means.
+        """Return the id and the file of the image that `written` means.
 
         Both are below the folder, or absolute where that is allowed. The id is the
-        file's name without extension, or with it where two pictures differ by that
+        file's name without extension, or with it where two images differ by that
         alone.
 
         Raises
         ------
         LookupError
-            With the reason, if there is no such picture or more than one.
+            With the reason, if there is no such image or more than one.
         """
         place, name = posixpath.split(self._located(written))
         listing = self._listing(place)
@@ -106,7 +106,7 @@ class Folder:
         return Path(os.path.relpath(there, root) if below else there).as_posix()
 
     def _listing(self, place: str) -> _Listing:
-        """Return the files of a subfolder by name, and its pictures by stem."""
+        """Return the files of a subfolder by name, and its images by stem."""
         if place not in self._listings:
             self._listings[place] = _list_files(self.path / place)
         return self._listings[place]
@@ -117,7 +117,7 @@ class Folder:
         if name in unclear:
             names = ", ".join(repr(other) for other in sorted(unclear[name]))
             return f"{written!r} may be any of {names} in {folder}; add the extension"
-        msg = f"no picture {written!r} in {folder}"
+        msg = f"no image {written!r} in {folder}"
         if self._n_hints < _MOST_HINTS and len(meanings) <= _MOST_NAMES_FOR_A_HINT:
             self._n_hints += 1
             if near := difflib.get_close_matches(name, list(meanings), n=1):
@@ -159,7 +159,7 @@ class Names:
 def _inside(written: str) -> str:
     """Return an id as a plain relative path with forward slashes."""
     if not written:
-        msg = "an empty id; give a picture's name"
+        msg = "an empty id; give an image's name"
         raise LookupError(msg)
     name = _composed(written)
     if "/" not in name and "\\" not in name and name not in (".", ".."):
@@ -183,7 +183,7 @@ def _list_files(folder: Path) -> _Listing:
                 if not entry.is_dir():
                     files[_composed(entry.name)] = entry.name
     except (OSError, ValueError):
-        # A subfolder that an id names and that is not there: no picture is in it.
+        # A subfolder that an id names and that is not there: no image is in it.
         return _Listing({}, {})
     stems: dict[str, list[str]] = {}
     for name in files:
@@ -206,22 +206,22 @@ def _composed(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    """Return the name without the extension of a picture."""
+    """Return the name without the extension of an image."""
     stem, _, suffix = name.rpartition(".")
     return stem if stem and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
 
-def picture_stems(pictures: dict[str, Path]) -> dict[str, Path]:
-    """Name pictures by stem, by full name where two differ by the extension alone."""
-    count = Counter(_stem(name) for name in pictures)
+def image_stems(images: dict[str, Path]) -> dict[str, Path]:
+    """Name images by stem, by full name where two differ by the extension alone."""
+    count = Counter(_stem(name) for name in images)
     return {
         stem if count[stem := _stem(name)] == 1 else name: path
-        for name, path in pictures.items()
+        for name, path in images.items()
     }
 
 
-def name_pictures(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
-    """Return the pictures in files and folders under the ids of a pair table.
+def name_images(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
+    """Return the images in files and folders under the ids of a pair table.
 
     Parameters
     ----------
@@ -233,21 +233,21 @@ def name_pictures(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     -------
     dict of str to Path
         In the order given. The id is the name below the folder without extension, or
-        with it where two pictures differ by that alone. Where names in two folders
+        with it where two images differ by that alone. Where names in two folders
         are equal, all begin with their folder's own name, as in ``left/aaa``; where
         that does not help, they are the paths as given.
 
     Raises
     ------
     DataError
-        If there is no picture.
+        If there is no image.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     Path(folder, "cat.jpg").touch()
-    ...     list(name_pictures([folder, "dog.png"]))
+    ...     list(name_images([folder, "dog.png"]))
     ['cat', 'dog']
     """
     roots = [Path(one) for one in given]
@@ -258,20 +258,20 @@ def name_pictures(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     ]
     if not found:
         places = ", ".join(repr(str(root)) for root in roots)
-        msg = f"no pictures in {places}: give files, or folders that hold some"
+        msg = f"no images in {places}: give files, or folders that hold some"
         raise DataError(msg)
     named = (
         _named(found, _name)
         or _named(found, _name_with_folder)
         or {path.as_posix(): path for path, _ in found}
     )
-    return picture_stems(named)
+    return image_stems(named)
 
 
 def _named(
     found: Sequence[tuple[Path, Path]], name_of: Callable[[Path, Path], str]
 ) -> dict[str, Path] | None:
-    """Return the pictures by name, or None if two of them share one."""
+    """Return the images by name, or None if two of them share one."""
     named: dict[str, Path] = {}
     for path, root in found:
         if named.setdefault(name_of(path, root), path).absolute() != path.absolute():

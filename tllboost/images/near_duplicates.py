@@ -1,4 +1,4 @@
-"""Find pictures that are copies of each other but for size, light and compression.
+"""Find images that are copies of each other but for size, light and compression.
 
 A difference hash keeps, for each cell of a coarse grid, whether the grey level rises
 towards its right and its lower neighbour (N. Krawetz, "Kind of like that", 2013). A
@@ -22,12 +22,12 @@ HASH_BITS = 2 * _GRID * _GRID
 
 
 def difference_hash(image: Image.Image) -> np.ndarray:
-    """Return the difference hash of a picture.
+    """Return the difference hash of an image.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        The picture.
+        The image.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def find_near_duplicates(
     all that either has (Jaccard). A recompressed, resized or brightened copy of a
     photograph stays below 0.15, one cropped by 3 % mostly below 0.25, and among a
     million pairs of different photographs hardly one comes below 0.3. Exact, by matrix
-    products over blocks. Plain pictures, with hardly a rise, are near no other.
+    products over blocks. Plain images, with hardly a rise, are near no other.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Small pictures for a page: as data, each once, within a budget of bytes."""
+"""Small images for a page: as data, each once, within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _QUALITY = 72
 
 
 class Thumbnail(NamedTuple):
-    """A picture as a ``data:`` address, and its size in pixels."""
+    """An image as a ``data:`` address, and its size in pixels."""
 
     src: str
     width: int
@@ -32,18 +32,18 @@ class Thumbnail(NamedTuple):
 
 
 def thumbnail(image: Image.Image | str | os.PathLike[str], size: int) -> Thumbnail:
-    """Return a picture as a JPEG whose longest side is at most `size` pixels.
+    """Return an image as a JPEG whose longest side is at most `size` pixels.
 
     Parameters
     ----------
     image : PIL.Image.Image or path-like
-        A path is decoded as every picture from strangers is.
+        A path is decoded as every image from strangers is.
     size : int
 
     Raises
     ------
     ImageError
-        If the file is no picture that can be read.
+        If the file is no image that can be read.
 
     Examples
     --------
@@ -64,12 +64,12 @@ def make_thumbnails(
     budget: int = BUDGET,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[Any, Thumbnail]:
-    """Return a thumbnail of each picture, as large as all together can be.
+    """Return a thumbnail of each image, as large as all together can be.
 
     Parameters
     ----------
     paths : mapping of key to path-like
-        A picture that can't be read has no thumbnail.
+        An image that can't be read has no thumbnail.
     budget : int, default=9_000_000
         Bytes that all may take together.
     progress : callable or None
@@ -92,7 +92,7 @@ def _decoded(
     paths: Mapping[Any, str | os.PathLike[str]],
     progress: Callable[[int, int, str], None] | None,
 ) -> Iterable[tuple[Any, Image.Image]]:
-    """Decode all pictures, no larger than the largest thumbnail."""
+    """Decode all images, no larger than the largest thumbnail."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for done, (key, image) in enumerate(
             zip(paths, pool.map(_shrunk, paths.values()), strict=True), 1

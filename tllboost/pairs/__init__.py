@@ -47,12 +47,12 @@ def read_pairs(
         The table, separated by commas, semicolons or tabs. Without a ``label``
         column every row is a match.
     images : path-like, optional
-        The folder of all pictures.
+        The folder of all images.
     left, right : path-like, optional
         The folder of each side instead. Without any folder the ids are taken as they
         are written and have no paths: for vectors that the user already has.
     allow_repeats : bool, default=False
-        Accept a pair that stands twice and a picture paired with itself: right for
+        Accept a pair that stands twice and an image paired with itself: right for
         scoring, wrong for training.
     anywhere : bool, default=False
         Accept ids that are absolute paths or climb out of their folder. Whoever wrote
@@ -182,7 +182,7 @@ def _find_repeats(pairs: PairTable, table: TextTable) -> None:
         table.problems.append((int(pairs.lines[row]), text))
     key = left * pairs.n_images + right
     if pairs.query is not None and len(key):
-        # The same two pictures may stand in several queries.
+        # The same two images may stand in several queries.
         key = np.unique(key, return_inverse=True)[1] * (pairs.query.max() + 1)
         key = key + pairs.query[found]
     earlier = found[_first_equal(key)]

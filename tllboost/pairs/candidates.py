@@ -1,4 +1,4 @@
-"""Candidate tables: one query and the pictures to be ranked for it a row."""
+"""Candidate tables: one query and the images to be ranked for it a row."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def read_candidates(
     path : path-like
         The table, separated by commas, semicolons or tabs.
     images : path-like, optional
-        The folder of all pictures.
+        The folder of all images.
     left, right : path-like, optional
         The folder of the queries and that of the candidates instead.
     anywhere : bool, default=False

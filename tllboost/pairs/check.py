@@ -89,7 +89,7 @@ class CheckReport:
 
     @property
     def leaks(self) -> bool:
-        """Whether a given split has the same picture on two sides."""
+        """Whether a given split has the same image on two sides."""
         near = bool(self.sides) and bool(self.near_duplicates)
         return bool(self.leaking_images or self.leaking_components or near)
 
@@ -99,11 +99,11 @@ class CheckReport:
 
     def lines(self) -> list[str]:
         """Return the report for a terminal."""
-        n_others = self.n_pairs - self.n_matches
+        n_distractors = self.n_pairs - self.n_matches
         share = self.n_matches / self.n_pairs if self.n_pairs else 0.0
         lines = [
             f"{self.source}: {self.n_pairs} pairs of {self.n_images} images",
-            f"  matches: {self.n_matches} ({share:.0%}), non-matches: {n_others}",
+            f"  matches: {self.n_matches} ({share:.0%}), non-matches: {n_distractors}",
             f"  images in more than one pair: {self.n_shared}",
             f"  components: {self.n_components}, the largest of "
             f"{self.largest_component} images",
@@ -118,19 +118,19 @@ class CheckReport:
             lines += _examples(f"{name}: {why}" for name, why in self.unreadable)
             lines.append(f"  groups of byte-identical images: {len(self.identical)}")
             lines += _examples(" = ".join(group) for group in self.identical)
-            lines += self._picture_lines()
+            lines += self._image_lines()
         lines += self._leak_lines()
         lines += [f"  note: {note}" for note in self.notes]
         return [printable(line) for line in lines]  # they hold names of files
 
-    def _picture_lines(self) -> list[str]:
+    def _image_lines(self) -> list[str]:
         lines = []
         if self.trivial:
-            lines.append(f"  matches of a picture with its copy: {len(self.trivial)}")
+            lines.append(f"  matches of an image with its copy: {len(self.trivial)}")
             lines += _examples(" = ".join(pair) for pair in self.trivial)
         if self.contradictions:
             n_found = len(self.contradictions)
-            lines.append(f"  non-matches of a picture with its copy: {n_found}")
+            lines.append(f"  non-matches of an image with its copy: {n_found}")
             lines += _examples(" = ".join(pair) for pair in self.contradictions)
         where = " across the split" if self.sides else " that no match ties"
         lines.append(f"  near-duplicates{where}: {len(self.near_duplicates)}")
@@ -142,7 +142,7 @@ class CheckReport:
             return []
         if not self.leaks:
             return ["  the given split does not leak"]
-        lines = ["  THE GIVEN SPLIT LEAKS: the same picture stands on several sides"]
+        lines = ["  THE GIVEN SPLIT LEAKS: the same image stands on several sides"]
         lines.append(f"  images on more than one side: {len(self.leaking_images)}")
         lines += _examples(f"{i}: {', '.join(s)}" for i, s in self.leaking_images)
         n_found = len(self.leaking_components)
@@ -168,14 +168,14 @@ _ENOUGH_PIXELS = 64
 
 
 def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckReport:
-    """Read every picture of a pair table and look for what would spoil its figures.
+    """Read every image of a pair table and look for what would spoil its figures.
 
     Parameters
     ----------
     table : PairTable
         The pairs; without paths only the table itself is looked at.
     progress : callable, optional
-        Called with (done, total, what) as pictures are read.
+        Called with (done, total, what) as images are read.
 
     Returns
     -------
@@ -243,7 +243,7 @@ class _Looked:
 
 
 def _look(table: PairTable, progress: Progress | None) -> _Looked:
-    """Read, hash and decode every picture once, a few at a time."""
+    """Read, hash and decode every image once, a few at a time."""
     files = [(i, path) for i, path in enumerate(table.paths) if path is not None]
     digests: dict[int, str] = {}
     reasons: dict[int, str] = {}
@@ -260,7 +260,7 @@ def _look(table: PairTable, progress: Progress | None) -> _Looked:
             if reason is not None:
                 reasons[image] = reason
             if progress is not None:
-                progress(done, len(files), "pictures read")
+                progress(done, len(files), "images read")
     return _Looked(len(files), digests, hashes, reasons)
 
 
@@ -270,8 +270,8 @@ def _look_at(path: Path) -> tuple[str | None, np.ndarray | None, str | None]:
     try:
         data = read_image_bytes(path)
         digest = hashlib.sha256(data).hexdigest()
-        picture = decode_image(data, path=path, shrink_to=_ENOUGH_PIXELS)
-        return digest, difference_hash(picture), None
+        image = decode_image(data, path=path, shrink_to=_ENOUGH_PIXELS)
+        return digest, difference_hash(image), None
     except ImageError as error:
         return digest, None, error.reason
 
@@ -361,7 +361,7 @@ def _near(
 ) -> tuple[list[tuple[int, int, float]], tuple[str, ...]]:
     """Return the near-duplicates that matter: no match or equal bytes tie them."""
     if not looked.n_read:
-        return [], ("no folder of pictures was given: only the table was looked at",)
+        return [], ("no folder of images was given: only the table was looked at",)
     if looked.n_read > _MOST_COMPARED:
         n_read, most = looked.n_read, _MOST_COMPARED
         return [], (f"near-duplicates not looked for: {n_read} images, over {most}",)

@@ -1,4 +1,4 @@
-"""Groups of pictures that belong together, turned into a pair table of matches."""
+"""Groups of images that belong together, turned into a pair table of matches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from tllboost.errors import DataError, UsageError
 from tllboost.images import find_images
-from tllboost.images.folders import picture_stems
+from tllboost.images.folders import image_stems
 from tllboost.pairs.pair_table import PairTable
 
 __all__ = ["read_groups"]
@@ -20,17 +20,17 @@ _MOST_PAIRS = 20_000_000
 
 
 def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTable:
-    r"""Make a pair table of a folder in which pictures stand in groups.
+    r"""Make a pair table of a folder in which images stand in groups.
 
-    Every pair of pictures inside a group is a match. Pictures outside of any group,
-    and groups of one picture, are left out and counted in the table's `notes`.
+    Every pair of images inside a group is a match. Images outside of any group,
+    and groups of one image, are left out and counted in the table's `notes`.
 
     Parameters
     ----------
     folder : path-like
-        The folder of the pictures.
+        The folder of the images.
     pattern : str, default="folder"
-        ``"folder"``: the pictures of one subfolder are a group. Anything else is a
+        ``"folder"``: the images of one subfolder are a group. Anything else is a
         regular expression with one group in parentheses, searched for in the name of
         each file of `folder`: equal finds are a group. ``'^(\d{4})'`` is the naming
         of INRIA Holidays.
@@ -45,7 +45,7 @@ def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTab
     UsageError
         If the pattern is no regular expression with one group.
     DataError
-        If the folder is not there, or no group has two pictures.
+        If the folder is not there, or no group has two images.
 
     Examples
     --------
@@ -76,13 +76,13 @@ def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTab
 
 
 def _subfolder(path: Path, root: Path) -> str:
-    """Return the folder of a picture below the root, empty for the root itself."""
+    """Return the folder of an image below the root, empty for the root itself."""
     name = path.parent.relative_to(root).as_posix()
     return "" if name == "." else name
 
 
 def _matcher(pattern: str) -> Callable[[Path], str | None]:
-    """Return the function from a picture's path to what the pattern finds in it."""
+    """Return the function from an image's path to what the pattern finds in it."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -105,11 +105,11 @@ def _matcher(pattern: str) -> Callable[[Path], str | None]:
     return find
 
 
-def _no_groups(root: Path, pattern: str, n_pictures: int) -> str:
-    if not n_pictures:
-        return f"{root}: no pictures there to group by {pattern!r}"
+def _no_groups(root: Path, pattern: str, n_images: int) -> str:
+    if not n_images:
+        return f"{root}: no images there to group by {pattern!r}"
     return (
-        f"{root}: none of the {n_pictures} pictures there shares a group with another "
+        f"{root}: none of the {n_images} images there shares a group with another "
         f"by {pattern!r}; give 'folder' for a folder a group, or a pattern of the names"
     )
 
@@ -121,7 +121,7 @@ def _check_size(root: Path, pattern: str, groups: dict[str, list[Path]]) -> None
         name = max(groups, key=lambda group: len(groups[group]))
         msg = (
             f"{root}: grouping by {pattern!r} makes {n_pairs} matches, over the limit "
-            f"of {_MOST_PAIRS}; group {name!r} alone has {len(groups[name])} pictures"
+            f"of {_MOST_PAIRS}; group {name!r} alone has {len(groups[name])} images"
         )
         raise DataError(msg)
 
@@ -134,11 +134,11 @@ def _notes(
     notes = []
     if outside:
         example = outside[0].name
-        notes.append(f"left out {len(outside)} pictures {reason}, {example!r} first")
+        notes.append(f"left out {len(outside)} images {reason}, {example!r} first")
     if alone:
         example = alone[0][0].name
         notes.append(
-            f"left out {len(alone)} groups of one picture, {example!r} first: "
+            f"left out {len(alone)} groups of one image, {example!r} first: "
             "a match needs two"
         )
     return tuple(notes)
@@ -147,7 +147,7 @@ def _notes(
 def _table(
     root: Path, groups: dict[str, list[Path]], notes: tuple[str, ...]
 ) -> PairTable:
-    named = picture_stems(
+    named = image_stems(
         {p.relative_to(root).as_posix(): p for g in groups.values() for p in g}
     )
     ids = sorted(named)

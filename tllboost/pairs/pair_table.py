@@ -1,4 +1,4 @@
-"""Pair tables: which two pictures belong to each row, and whether they match."""
+"""Pair tables: which two images belong to each row, and whether they match."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ class PairTable:
 
 
 def pairs_from_paths(X: Any, y: Any = None) -> PairTable:
-    """Make a pair table of picture paths, as `PairClassifier` is given them.
+    """Make a pair table of image paths, as `PairClassifier` is given them.
 
     Parameters
     ----------
     X : array-like of shape (n_pairs, 2), str or path-like
-        The two pictures of each pair.
+        The two images of each pair.
     y : array-like of shape (n_pairs,), optional
         1 for a match, 0 for no match; every pair is a match without it.
 
@@ -127,7 +127,7 @@ def _path_names(X: Any) -> list[str]:
     if cells.ndim != 2 or cells.shape[1] != 2:
         msg = (
             f"X has shape {cells.shape}; it must be (n_pairs, 2): "
-            "the paths of the two pictures of each pair"
+            "the paths of the two images of each pair"
         )
         raise UsageError(msg)
     for row, cell in enumerate(cells.ravel()):

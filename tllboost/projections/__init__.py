@@ -1,6 +1,6 @@
-"""Projections: learned maps of vectors to vectors, fitted on the training side alone.
+"""Projections: learned maps of vectors to vectors, fitted on the training set alone.
 
-A projection is the shared half of a Siamese network: both pictures of a pair go through
+A projection is the shared half of a Siamese network: both images of a pair go through
 the same map, and the map is trained so that matches come to lie close. It stands
 between the vectorizer and the merge; ``none`` leaves vectors as they are.
 """
@@ -26,7 +26,7 @@ PROJECTIONS = Registry(
     {
         "infonce": Entry(
             "tllboost.projections.losses:InfoNCEProjection",
-            "each picture finds its match among those of the batch (InfoNCE)",
+            "each image finds its match among those of the batch (InfoNCE)",
         ),
         "triplet": Entry(
             "tllboost.projections.losses:TripletProjection",

@@ -207,7 +207,7 @@ def matches_of(pairs: PairSet, side: str) -> Matches:
 
 
 def find_loss(similarity: NDArray[np.floating], component: NDArray[np.int64]) -> float:
-    """Return how badly each left picture finds its right one among all others'.
+    """Return how badly each left image finds its right one among all others'.
 
     The mean negative log-likelihood of a softmax over the rights of other components
     and the own one, at the scale that suits the similarities best: cosines and

@@ -72,7 +72,7 @@ class ChainProjection(Projection):
     ) -> ChainProjection:
         """Fit one part after the other, all on the same pairs."""
         self.check_options()
-        # No part may look at the pictures of another side: they are not even mapped.
+        # No part may look at the images of another side: they are not even mapped.
         seen = np.unique(
             np.concatenate([train.left, train.right, validation.left, validation.right])
         )
@@ -191,7 +191,7 @@ class CustomProjection(Projection):
         Raises
         ------
         DataError
-            If it is not one row a picture.
+            If it is not one row an image.
         """
         projected = np.asarray(self.target_.transform(vectors), dtype=np.float32)
         if projected.ndim != 2 or len(projected) != len(vectors):

@@ -1,6 +1,6 @@
 """Cut an epoch into steps.
 
-InfoNCE: each picture must find its match among those of the batch.
+InfoNCE: each image must find its match among those of the batch.
 
 Triplet loss: a match lies closer than a non-match, by a margin.
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tllboost.projections.base import Matches, above_zero, find_loss
 from tllboost.projections.siamese import COMMON_OPTIONS, SiameseMap
 from tllboost.splits import PairSet
-from tllboost.splits.negatives import draw_others
+from tllboost.splits.negatives import draw_negatives
 from tllboost.vectorizers.spec import one_of, positive, truth
 
 __all__ = ["ContrastiveProjection", "InfoNCEProjection", "TripletProjection"]
@@ -38,9 +38,9 @@ def batches(n: int, size: int, rng: np.random.Generator) -> list[NDArray[np.int6
 class InfoNCEProjection(SiameseMap):
     """A map trained by in-batch InfoNCE with temperature, in both directions.
 
-    Cross-entropy of finding the right picture of each left one among all rights of
+    Cross-entropy of finding the right image of each left one among all rights of
     the batch, and the other way round (van den Oord et al., "Representation learning
-    with contrastive predictive coding", 2018). Pictures of the same component are
+    with contrastive predictive coding", 2018). Images of the same component are
     never each other's negatives.
 
     Parameters as :class:`~tllboost.projections.siamese.SiameseMap`; ``temperature`` is
@@ -87,8 +87,8 @@ class TripletProjection(SiameseMap):
     """A map trained by the triplet loss max(0, D(a, p) − D(a, n) + margin).
 
     Schroff et al., "FaceNet" (2015), as in the Totally-Looks-Like write-up: for each
-    match, other pictures are drawn anew in each epoch, 19 by default, and here in both
-    directions: each picture of a match is the anchor once.
+    match, other images are drawn anew in each epoch, 19 by default, and here in both
+    directions: each image of a match is the anchor once.
 
     ``negatives`` says which of them count: ``random`` takes all, ``semi-hard`` those
     farther than the match but inside the margin, ``hard`` the nearest of each anchor.
@@ -136,7 +136,7 @@ class TripletProjection(SiameseMap):
             others = self._draw(positives, matches.component, rng)
             for batch in batches(len(matches), self.batch, rng):
                 drawn = others[batch] >= 0
-                # Pictures are drawn many times over: each is mapped once a step.
+                # Images are drawn many times over: each is mapped once a step.
                 used, place = np.unique(others[batch], return_inverse=True)
                 loss = self._hinge(
                     body(rows[anchor[batch]]),
@@ -151,9 +151,11 @@ class TripletProjection(SiameseMap):
     def _draw(
         self, pool: np.ndarray, component: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw other pictures for each match: (n_matches, n_negatives), −1 for none."""
+        """Draw other images for each match: (n_matches, n_negatives), −1 for none."""
         images, first = np.unique(pool, return_index=True)
-        return draw_others(component, images, component[first], self.n_negatives, rng)
+        return draw_negatives(
+            component, images, component[first], self.n_negatives, rng
+        )
 
     def _hinge(self, a: Any, p: Any, n: Any, place: Any, counts: Any) -> Any:
         """Return the mean loss of the triplets that count, None if there is none.
@@ -162,8 +164,8 @@ class TripletProjection(SiameseMap):
         ----------
         a, p : torch.Tensor of shape (n_matches, n_outputs)
             The anchors and their matches.
-        n : torch.Tensor of shape (n_pictures, n_outputs)
-            Other pictures, each once.
+        n : torch.Tensor of shape (n_images, n_outputs)
+            Other images, each once.
         place, counts : torch.Tensor of shape (n_matches, n_negatives)
             Which of them were drawn for each anchor; whether one was.
         """
@@ -277,7 +279,7 @@ class ContrastiveProjection(SiameseMap):
         return loss + find_loss(similarity, matches.component[rows])
 
     def _joined_scores(self, left: Floats, right: Floats, joined: Any) -> Floats:
-        """Score every left picture with every right one: (n_left, n_right)."""
+        """Score every left image with every right one: (n_left, n_right)."""
         import torch
 
         device = next(joined.parameters()).device

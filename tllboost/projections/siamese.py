@@ -1,11 +1,11 @@
 """Where a projection starts: centred, on the principal axes, half-way to whitened.
 
-Few pictures and many columns make a free linear map learn the noise. On its first few
+Few images and many columns make a free linear map learn the noise. On its first few
 hundred principal axes the same map has a tenth of the weights, and an orthogonal start
 keeps all angles: before the first step it is the cosine of centred vectors, which on
 Totally-Looks-Like already beats the plain one.
 
-The Siamese network: one map for both pictures, trained on pairs.
+The Siamese network: one map for both images, trained on pairs.
 
 The torch side of a Siamese map: a body, and a network joined to its outputs.
 
@@ -85,7 +85,7 @@ def principal_axes(vectors: Floats, n_axes: int, whiten: float, seed: int) -> Ax
     Parameters
     ----------
     vectors : ndarray of shape (n_images, n_dims), float32
-        Of the training pictures.
+        Of the training images.
     n_axes : int
         At most; no more than the vectors span.
     whiten : float
@@ -93,7 +93,7 @@ def principal_axes(vectors: Floats, n_axes: int, whiten: float, seed: int) -> Ax
         gives every axis the same weight (Jégou & Chum, "Negative evidences and
         co-occurences in image retrieval: the benefit of PCA and whitening", 2012).
     seed : int
-        Of the sample of 20,000 pictures that stands for more.
+        Of the sample of 20,000 images that stands for more.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def _spectrum(
     real = values > max(1e-9 * values[0], 1e-12 * len(centred))
     if not real.any():
         msg = (
-            f"the {len(centred)} training pictures have one and the same vector: a "
+            f"the {len(centred)} training images have one and the same vector: a "
             "projection can't learn to tell them apart"
         )
         raise DataError(msg)
@@ -198,7 +198,7 @@ class SiameseMap(Projection):
     rate : float, default=0.001
         Learning rate of Adam.
     dropout : float, default=0.3
-        Share of the coordinates that each picture loses in each step.
+        Share of the coordinates that each image loses in each step.
     temperature : float, default=0.05
         Of InfoNCE.
     margin : float or None, default=None
@@ -305,7 +305,7 @@ class SiameseMap(Projection):
             If an option is out of its range.
         DataError
             If a side has too few matches, vectors are not finite numbers, or the map
-            collapses: all pictures alike.
+            collapses: all images alike.
         """
         self.check_options()
         matches = matches_of(train, "training")
@@ -476,7 +476,7 @@ class SiameseMap(Projection):
         projected = unit_rows(self.transform(vectors[:: max(1, len(vectors) // 500)]))
         if not float(projected.var(axis=0).sum()) > 1e-4:  # NaN is a collapse too
             msg = (
-                f"projection {self.spec!r} collapsed: all pictures are mapped to one "
+                f"projection {self.spec!r} collapsed: all images are mapped to one "
                 "point; give a lower rate, a larger margin, or more pairs"
             )
             raise DataError(msg)
@@ -531,7 +531,7 @@ Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Torch modules: the map of one picture, and what joins two, if anything does."""
+    """Torch modules: the map of one image, and what joins two, if anything does."""
 
     body: Any
     joined: Any = None

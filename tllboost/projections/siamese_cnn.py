@@ -23,7 +23,7 @@ __all__ = ["SiameseCNNProjection"]
 
 Floats = NDArray[np.float32]
 SIDES = range(16, 513)
-"""Sides of a picture that can be looked at; below, nothing is left to pool."""
+"""Sides of an image that can be looked at; below, nothing is left to pool."""
 
 _ROWS = 256
 
@@ -33,7 +33,7 @@ def side_of(n_dims: int) -> int:
     side = math.isqrt(n_dims // 3)
     if 3 * side**2 != n_dims or side not in SIDES:
         msg = (
-            f"siamese-cnn looks at pictures and got vectors of {n_dims} numbers: give "
+            f"siamese-cnn looks at images and got vectors of {n_dims} numbers: give "
             "the vectorizer pixels, of size 16 to 512"
         )
         raise UsageError(msg)
@@ -54,7 +54,7 @@ def layer_shapes(side: int, components: int) -> dict[str, tuple[int, ...]]:
 
 
 def random_layers(side: int, components: int) -> dict[str, Any]:
-    """Return random weights, and those of the layer that joins two pictures."""
+    """Return random weights, and those of the layer that joins two images."""
     import torch
 
     shapes = layer_shapes(side, components)
@@ -85,7 +85,7 @@ def run_layers(weights: dict[str, Any], images: Any) -> Any:
 
 
 def pair_loss(weights: dict[str, Any], images: Floats, pairs: PairSet) -> Any:
-    """Return the weighted cross-entropy of some pairs, each picture run once."""
+    """Return the weighted cross-entropy of some pairs, each image run once."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits, linear
 
@@ -110,14 +110,14 @@ def mean_loss(weights: dict[str, Any], images: Floats, pairs: PairSet) -> float:
     return total / float(pairs.weight.sum())
 
 
-_JOINED = ("joined", "joined_bias")  # trained along; what is kept maps one picture
+_JOINED = ("joined", "joined_bias")  # trained along; what is kept maps one image
 
 
 class SiameseCNNProjection(Projection):
     """The LeNet-like Siamese network of the 2017 Holidays experiments, on ``pixels``.
 
     Convolutions of 20 and 50 channels, 5 x 5 each, ReLU and 2 x 2 pooling after each,
-    and a dense layer of 500 with ReLU, shared by both pictures. It is trained by the
+    and a dense layer of 500 with ReLU, shared by both images. It is trained by the
     cross-entropy of one dense layer on the elementwise product of two outputs, over
     all training pairs; the epoch of lowest validation loss is kept, the untrained
     network among them. Nothing is pretrained: what it reaches is the floor for what
@@ -186,7 +186,7 @@ class SiameseCNNProjection(Projection):
     def fit(
         self, vectors: Floats, train: PairSet, validation: PairSet
     ) -> SiameseCNNProjection:
-        """Train on the pairs of the training side; validation chooses the epoch.
+        """Train on the pairs of the training set; validation chooses the epoch.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class SiameseCNNProjection(Projection):
             If the vectors are not those of ``pixels``, or an option is wrong.
         DataError
             If the training pairs are all matches or none is, or the network gives all
-            pictures the same vector.
+            images the same vector.
         """
         import torch
 
@@ -305,7 +305,7 @@ class SiameseCNNProjection(Projection):
         spread = 1.0 - float(np.square(outputs.mean(axis=0)).sum())
         if not 1e-7 < spread < 1 - 1e-7:
             msg = (
-                f"projection {self.spec!r} collapsed: all pictures are mapped to one "
+                f"projection {self.spec!r} collapsed: all images are mapped to one "
                 "point; give a lower rate"
             )
             raise DataError(msg)

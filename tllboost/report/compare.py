@@ -36,7 +36,7 @@ def differences(one: Recorded, two: Recorded, metric: str) -> list[str]:
     if one.data is None or two.data is None:
         notes.append("without both run.toml nobody knows whether the data is the same")
     elif one.data != two.data:
-        notes.append("the data differs: other pairs or pictures")
+        notes.append("the data differs: other pairs or images")
     if one.protocol and two.protocol:
         notes += _listed("the protocol differs", one.protocol, two.protocol)
     else:

@@ -1,9 +1,9 @@
 """The plots of one cell as points: how good, how sure, how well it ranks.
 
-All seeds and folds count together, as log-odds that each fold's validation side has
+All seeds and folds count together, as log-odds that each fold's validation set has
 calibrated. Pairs are weighed as the binary metrics weigh them.
 
-The pictures to look at: where the chosen cell was best, and where it was wrong.
+The images to look at: where the chosen cell was best, and where it was wrong.
 
 The cell is the one that validation chose; which queries are shown is told by their test
 scores, since they are here to be looked at and choose nothing.
@@ -162,7 +162,7 @@ class _Query(NamedTuple):
     rows: NDArray[np.int64]
 
     @property
-    def picture(self) -> int:
+    def image(self) -> int:
         return int(self.pairs.left[self.rows[0]])
 
     @property
@@ -199,16 +199,16 @@ def gallery(
     dict or None
         The gallery of the page's data; None where there is nothing to show.
     """
-    pictures = run.pictures
-    if n_queries < 1 or run.chosen is None or pictures is None:
+    images = run.images
+    if n_queries < 1 or run.chosen is None or images is None:
         return None
     tested = [
         (int(record["seed"]), *one)
         for record in run.cells.get(run.chosen, [])
         for one in run.tested(record)
     ]
-    queries = _each_picture_once(_queries(tested))
-    queries.sort(key=lambda query: (-query.margin, query.picture))
+    queries = _each_image_once(_queries(tested))
+    queries.sort(key=lambda query: (-query.margin, query.image))
     n_ends = min(n_queries, (len(queries) + 1) // 2)
     best, worst = queries[:n_ends], queries[n_ends:][::-1][:n_queries]
     n_shown = int(
@@ -222,7 +222,7 @@ def gallery(
     }
     used = sorted(_used(shown, wrong))
     thumbnails = make_thumbnails(
-        {i: path for i in used if (path := pictures.paths[i]) is not None},
+        {i: path for i in used if (path := images.paths[i]) is not None},
         progress=progress,
     )
     if not thumbnails:
@@ -230,9 +230,9 @@ def gallery(
     return {
         "cell": list(run.cells).index(run.chosen),
         "what": _what(run, n_ends),
-        "pictures": {
+        "images": {
             i: {
-                "id": pictures.ids[i],
+                "id": images.ids[i],
                 "src": thumbnails[i].src if i in thumbnails else None,
                 "w": thumbnails[i].width if i in thumbnails else 0,
                 "h": thumbnails[i].height if i in thumbnails else 0,
@@ -258,11 +258,11 @@ def _queries(
                 yield _Query(seed, pairs, log_odds, rows)
 
 
-def _each_picture_once(queries: Iterator[_Query]) -> list[_Query]:
-    """Keep the first seed's query of each picture."""
+def _each_image_once(queries: Iterator[_Query]) -> list[_Query]:
+    """Keep the first seed's query of each image."""
     found: dict[int, _Query] = {}
     for query in queries:
-        found.setdefault(query.picture, query)
+        found.setdefault(query.image, query)
     return list(found.values())
 
 
@@ -274,14 +274,14 @@ def _shown(end: str, query: _Query, n_shown: int) -> dict[str, Any]:
         rows = np.append(rows[:-1], query.rows[place])
     return {
         "end": end,
-        "query": query.picture,
+        "query": query.image,
         "match": int(query.pairs.right[query.rows[place]]),
         "rank": query.rank,
         "among": len(query.rows),
         "seed": query.seed,
         "candidates": [
             {
-                "picture": int(query.pairs.right[row]),
+                "image": int(query.pairs.right[row]),
                 "rank": 1 + int(np.flatnonzero(query.rows == row)[0]),
                 "p": _probability(query.log_odds[row]),
                 "match": bool(query.pairs.label[row] == 1),
@@ -317,7 +317,7 @@ def _surest(
 def _used(shown: list[dict[str, Any]], wrong: dict[str, Any]) -> set[int]:
     return {
         *(query["query"] for query in shown),
-        *(one["picture"] for query in shown for one in query["candidates"]),
+        *(one["image"] for query in shown for one in query["candidates"]),
         *(pair[side] for of in wrong.values() for pair in of for side in _SIDES),
     }
 
@@ -337,7 +337,7 @@ def _what(run: Run, n_ends: int) -> str:
     return (
         f"Test queries of the cell that validation chose, {word} {seeds}: the {n_ends} "
         "whose match beats its best rival by most, then those where it falls behind "
-        "by most, or beats it by least. Each query picture is shown once."
+        "by most, or beats it by least. Each query image is shown once."
     )
 
 
@@ -360,7 +360,7 @@ def payload(
     ----------
     run : Run
     gallery_size : int, default=20
-        Queries at each end of the gallery; 0 leaves pictures out.
+        Queries at each end of the gallery; 0 leaves images out.
     progress : callable or None
         Called with (done, total, what).
     """

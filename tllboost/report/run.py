@@ -24,7 +24,7 @@ from tllboost.grid.outputs import RESULT_COLUMNS
 from tllboost.grid.records import (
     RunImages,
     Sides,
-    read_pictures,
+    read_images,
     read_record,
     read_scores,
     read_sides,
@@ -85,9 +85,9 @@ class Run:
         return Cell(*(row[part] for part in _PARTS)) if row else None
 
     @cached_property
-    def pictures(self) -> RunImages | None:
-        """Names and places of the pictures, where the run tells them."""
-        return read_pictures(self.out)
+    def images(self) -> RunImages | None:
+        """Names and places of the images, where the run tells them."""
+        return read_images(self.out)
 
     @cached_property
     def sides(self) -> dict[int, Sides]:
@@ -255,7 +255,7 @@ class Recorded:
 
     @property
     def data(self) -> str | None:
-        """A hash of the pairs and the pictures; None where nobody knows it."""
+        """A hash of the pairs and the images; None where nobody knows it."""
         return _table(self.run, "run").get("data")
 
     @property

@@ -30,7 +30,7 @@ def write_report(
         The folder, or what :func:`~tllboost.report.run.read_run` made of it.
     gallery : int, default=20
         Test queries shown at each end, the best and the worst, with small copies of
-        their pictures; 0 leaves pictures out.
+        their images; 0 leaves images out.
     progress : callable or None
         Called with (done, total, what).
 
@@ -50,7 +50,7 @@ def write_report(
     >>> from tllboost import read_pairs, run_grid
     >>> from tllboost.demo import make_scenes
     >>> folder = Path(tempfile.mkdtemp())
-    >>> pairs = make_scenes(folder / "pictures", n_scenes=40, n_views=2)
+    >>> pairs = make_scenes(folder / "images", n_scenes=40, n_views=2)
     >>> table = read_pairs(pairs, images=pairs.parent)
     >>> out, store = folder / "out", folder / "store"
     >>> result = run_grid(table, heads=["cosine"], out=out, store=store)

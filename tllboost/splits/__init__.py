@@ -6,8 +6,8 @@ side. Splitting pairs instead leaks: simulated on the totals of the 2017 Holiday
 protocol, 99.9 % of its test pairs share an image with training.
 """
 
-from tllboost.splits.make import make_splits, training_sides
-from tllboost.splits.negatives import draw_others, harden
+from tllboost.splits.make import make_splits, training_sets
+from tllboost.splits.negatives import draw_negatives, harden
 from tllboost.splits.sides import PROTOCOLS, PairSet, Protocol, Split, match_components
 
 __all__ = [
@@ -15,9 +15,9 @@ __all__ = [
     "PairSet",
     "Protocol",
     "Split",
-    "draw_others",
+    "draw_negatives",
     "harden",
     "make_splits",
     "match_components",
-    "training_sides",
+    "training_sets",
 ]

@@ -21,7 +21,7 @@ from tllboost.splits.sides import (
     need_matches,
 )
 
-__all__ = ["make_splits", "training_sides"]
+__all__ = ["make_splits", "training_sets"]
 
 
 def make_splits(
@@ -72,7 +72,7 @@ def make_splits(
     >>> component = match_components(80, left, right)
     >>> label = np.ones(40, dtype=np.int8)
     >>> (split,) = make_splits(
-    ...     left, right, label, component, protocol=Protocol(n_others=3), seed=0
+    ...     left, right, label, component, protocol=Protocol(n_distractors=3), seed=0
     ... )
     >>> len(split.test), int(split.test.label.sum())
     (32, 8)
@@ -91,7 +91,7 @@ def make_splits(
     return [_draw_sides(table, side, protocol, rng) for side in sides]
 
 
-def training_sides(
+def training_sets(
     left: Integers,
     right: Integers,
     label: NDArray[np.int8],

@@ -1,6 +1,6 @@
 """The non-matches of a side: drawn inside it, never from the query's component.
 
-Hard negatives: the wrong candidates that look most like the query.
+Hard negatives: the distractors that look most like the query.
 
 Most drawn non-matches are told from a match at a glance, and teach little. Those that
 lie nearest the query are the ones that a ranking gets wrong.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tllboost.errors import DataError, UsageError
 from tllboost.splits.sides import Integers, PairSet, Protocol, SplitTable
 
-__all__ = ["draw_others", "harden", "match_lists", "ranking_pairs", "training_pairs"]
+__all__ = ["draw_negatives", "harden", "match_lists", "ranking_pairs", "training_pairs"]
 
 
 def training_pairs(
@@ -47,12 +47,12 @@ def ranking_pairs(
     protocol: Protocol,
     rng: np.random.Generator,
 ) -> PairSet:
-    """Make the ranking lists and the weights of a validation or test side."""
+    """Make the ranking lists and the weights of a validation or test set."""
     if table.query is not None and table.has_non_matches:
         lists = np.unique(table.query[rows], return_inverse=True)[1]
         return _pair_set(table, rows, query=lists, weight=np.ones(len(rows)))
     matches = rows[table.label[rows] == 1]
-    drawn = match_lists(table, matches, protocol.n_others, name, rng)
+    drawn = match_lists(table, matches, protocol.n_distractors, name, rng)
     if not (table.label[rows] == 0).any():
         return drawn
     none = np.full(len(rows), -1, dtype=np.int64)
@@ -63,15 +63,15 @@ def ranking_pairs(
 def match_lists(
     table: SplitTable,
     matches: Integers,
-    n_others: int,
+    n_distractors: int,
     name: str,
     rng: np.random.Generator,
 ) -> PairSet:
     """Return a list a match: the match first, then others drawn from the side."""
     left, right = table.left[matches], table.right[matches]
     pool = np.unique(right)
-    others = draw_others(
-        table.component[left], pool, table.component[pool], n_others, rng
+    others = draw_negatives(
+        table.component[left], pool, table.component[pool], n_distractors, rng
     )
     counts = (others >= 0).sum(axis=1)
     if not counts.all():
@@ -106,11 +106,11 @@ def _pair_set(
     return PairSet(left, table.right[rows], table.label[rows], query, weight, component)
 
 
-def draw_others(
+def draw_negatives(
     component: Integers,
     pool: Integers,
     pool_component: Integers,
-    n_others: int,
+    n_distractors: int,
     rng: np.random.Generator,
 ) -> Integers:
     """Draw, for each query, distinct images of other components.
@@ -123,42 +123,42 @@ def draw_others(
         Distinct images to draw from.
     pool_component : ndarray of shape (n_pool,), int64
         Their components.
-    n_others : int
+    n_distractors : int
         How many to draw; fewer where the pool has fewer.
 
     Returns
     -------
-    ndarray of shape (n_queries, n_others), int64
+    ndarray of shape (n_queries, n_distractors), int64
         Images, -1 where the pool was too small, always behind.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> pool = np.array([10, 11, 12])
-    >>> drawn = draw_others(np.array([0]), pool, np.array([0, 1, 2]), 2, rng)
+    >>> drawn = draw_negatives(np.array([0]), pool, np.array([0, 1, 2]), 2, rng)
     >>> sorted(drawn[0].tolist())
     [11, 12]
     """
     own = np.bincount(pool_component, minlength=component.max(initial=0) + 1)[component]
-    few = len(pool) - own < 4 * n_others
-    others = np.full((len(component), n_others), -1, dtype=np.int64)
+    few = len(pool) - own < 4 * n_distractors
+    others = np.full((len(component), n_distractors), -1, dtype=np.int64)
     for i in np.flatnonzero(few):
         fit = pool[pool_component != component[i]]
-        drawn = rng.permutation(fit)[:n_others]
+        drawn = rng.permutation(fit)[:n_distractors]
         others[i, : len(drawn)] = drawn
     many = np.flatnonzero(~few)
-    others[many] = pool[_rejection(component[many], pool_component, n_others, rng)]
+    others[many] = pool[_rejection(component[many], pool_component, n_distractors, rng)]
     return others
 
 
 def _rejection(
     component: Integers,
     pool_component: Integers,
-    n_others: int,
+    n_distractors: int,
     rng: np.random.Generator,
 ) -> Integers:
     """Draw positions in a large pool; redraw repeats and the query's component."""
-    drawn = rng.integers(len(pool_component), size=(len(component), n_others))
+    drawn = rng.integers(len(pool_component), size=(len(component), n_distractors))
     while True:
         bad = pool_component[drawn] == component[:, None]
         order = np.argsort(drawn, axis=1, kind="stable")
@@ -180,7 +180,7 @@ Floats = NDArray[np.float32]
 
 
 def harden(train: PairSet, vectors: Floats, n_hard: int) -> PairSet:
-    """Replace some drawn non-matches of each match by the nearest wrong candidates.
+    """Replace some drawn non-matches of each match by the nearest distractors.
 
     Candidates are the right images of the training matches, and wrong are those of
     other components than the query's. Nearest is by the cosine of `vectors`. What was
@@ -191,7 +191,7 @@ def harden(train: PairSet, vectors: Floats, n_hard: int) -> PairSet:
     Parameters
     ----------
     train : PairSet
-        The training side, as :func:`~tllboost.splits.make_splits` made it.
+        The training set, as :func:`~tllboost.splits.make_splits` made it.
     vectors : ndarray of shape (n_images, n_dims), float32
         Rows of images that are not in `train` are never looked at.
     n_hard : int
@@ -209,9 +209,9 @@ def harden(train: PairSet, vectors: Floats, n_hard: int) -> PairSet:
 
     Examples
     --------
-    >>> from tllboost.splits import Protocol, match_components, training_sides
+    >>> from tllboost.splits import Protocol, match_components, training_sets
     >>> left, right = np.arange(20), np.arange(20, 40)
-    >>> train, _ = training_sides(
+    >>> train, _ = training_sets(
     ...     left,
     ...     right,
     ...     np.ones(20),

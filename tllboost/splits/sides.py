@@ -48,8 +48,8 @@ class Protocol:
     ----------
     name : {"holdout", "kfold", "given", "holidays2017"}, default="holdout"
         Which rule makes the sides.
-    n_others : int, default=19
-        Wrong candidates that each validation and test query is ranked against.
+    n_distractors : int, default=19
+        Distractors that each validation and test query is ranked against.
     n_negatives : int, default=5
         Non-matches drawn for each training match, beside those of the table; 0 takes
         the table's own alone.
@@ -59,12 +59,12 @@ class Protocol:
         Folds of "kfold".
     n_hard : int, default=0
         How many of the non-matches drawn for each training match are its hardest: the
-        nearest wrong candidates, see :func:`~tllboost.splits.harden`. They hang on the
+        nearest distractors, see :func:`~tllboost.splits.harden`. They depend on the
         vectors, so whoever has those chooses them.
     """
 
     name: str = "holdout"
-    n_others: int = 19
+    n_distractors: int = 19
     n_negatives: int = 5
     test_fraction: float = 0.2
     validation_fraction: float = 0.15
@@ -84,7 +84,7 @@ class Protocol:
         if self.test_fraction + self.validation_fraction >= 1:
             msg = "test_fraction + validation_fraction must leave a part for training"
             raise UsageError(msg)
-        for field, low in (("n_others", 1), ("n_negatives", 0), ("n_folds", 2)):
+        for field, low in (("n_distractors", 1), ("n_negatives", 0), ("n_folds", 2)):
             if getattr(self, field) < low:
                 msg = f"{field}={getattr(self, field)} must be at least {low}"
                 raise UsageError(msg)

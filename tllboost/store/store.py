@@ -50,7 +50,7 @@ class Space(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Where the vector of one picture lies."""
+    """Where the vector of one image lies."""
 
     key: bytes
     position: int
@@ -100,7 +100,7 @@ def make_space(connection: sqlite3.Connection, fingerprint: str, n_dims: int) ->
 def find_rows(
     connection: sqlite3.Connection, space: Space, keys: Sequence[bytes] | None = None
 ) -> dict[bytes, Row]:
-    """Return the rows of some pictures, those that are stored; of all by default."""
+    """Return the rows of some images, those that are stored; of all by default."""
     if keys is None:
         found = connection.execute(f"{_ROW_QUERY} ORDER BY position", (space.id,))
         return {row[0]: _row(row) for row in found}
@@ -166,7 +166,7 @@ def new_file_name(fingerprint: str) -> str:
 def row_checksum(key: bytes, row: np.ndarray) -> int:
     """Return the CRC-32 of a row and of the key that it belongs to.
 
-    With the key in it, a row that a damaged index hands to another picture is caught.
+    With the key in it, a row that a damaged index hands to another image is caught.
     """
     return zlib.crc32(np.ascontiguousarray(row, dtype=ROW_TYPE).data, zlib.crc32(key))
 
@@ -279,7 +279,7 @@ def find_damage(connection: sqlite3.Connection, folder: Path) -> Iterator[str]:
         for row in rows.values():
             problem = damage(row, mapped)
             if problem:
-                name = picture_name(connection, row.key)
+                name = image_name(connection, row.key)
                 yield (
                     f"{space.file}: the vector of {name} under "
                     f"{space.fingerprint!r} {problem}"
@@ -311,11 +311,11 @@ def drop_space(connection: sqlite3.Connection, space: Space) -> int:
     return dropped.rowcount
 
 
-def picture_name(connection: sqlite3.Connection, key: bytes) -> str:
-    """Return what to call a picture in a message: with its last known path."""
+def image_name(connection: sqlite3.Connection, key: bytes) -> str:
+    """Return what to call an image in a message: with its last known path."""
     found = connection.execute("SELECT path FROM files WHERE key = ?", (key,))
     row = found.fetchone()
-    return f"picture {key.hex()}" + (f" ({os.fsdecode(row[0])})" if row else "")
+    return f"image {key.hex()}" + (f" ({os.fsdecode(row[0])})" if row else "")
 
 
 def _leftovers(connection: sqlite3.Connection, folder: Path) -> dict[Path, int | None]:
@@ -448,14 +448,14 @@ class VectorStore:
     def get(
         self, fingerprint: str, keys: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the stored vectors of pictures.
+        """Return the stored vectors of images.
 
         Parameters
         ----------
         fingerprint : str
             What the vectorizer calls itself.
         keys : sequence of str, length n_images
-            SHA-256 of each picture's file, in hexadecimal.
+            SHA-256 of each image's file, in hexadecimal.
 
         Returns
         -------
@@ -467,7 +467,7 @@ class VectorStore:
         Raises
         ------
         StoreError
-            If a stored vector is damaged; it names the picture.
+            If a stored vector is damaged; it names the image.
         """
         wanted = [_key_bytes(key) for key in keys]
         with guarded(self._index):
@@ -480,7 +480,7 @@ class VectorStore:
             if problem:
                 msg = (
                     f"the store {str(self._root)!r} is damaged: the vector of "
-                    f"{picture_name(self._opened, row.key)} under {fingerprint!r} "
+                    f"{image_name(self._opened, row.key)} under {fingerprint!r} "
                     f"{problem}; run `tllboost store prune` to drop what is damaged, "
                     "it is then computed again"
                 )
@@ -496,7 +496,7 @@ class VectorStore:
         Returns
         -------
         keys : list of str, length n_images
-            SHA-256 of each picture's file, in hexadecimal.
+            SHA-256 of each image's file, in hexadecimal.
         vectors : ndarray of shape (n_images, n_dims), float32
             A memory map, where no gap was left by pruning.
 
@@ -520,14 +520,14 @@ class VectorStore:
         return keys, mapped[positions]
 
     def add(self, fingerprint: str, keys: Sequence[str], vectors: np.ndarray) -> None:
-        """Store the vectors of pictures; those stored already stay as they are.
+        """Store the vectors of images; those stored already stay as they are.
 
         Parameters
         ----------
         fingerprint : str
             What the vectorizer calls itself.
         keys : sequence of str, length n_images
-            SHA-256 of each picture's file, in hexadecimal.
+            SHA-256 of each image's file, in hexadecimal.
         vectors : ndarray of shape (n_images, n_dims), float32
             One row a key.
 

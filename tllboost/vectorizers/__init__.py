@@ -1,4 +1,4 @@
-"""Vectorizers: pictures in, float32 vectors out, by name.
+"""Vectorizers: images in, float32 vectors out, by name.
 
 Importing this package imports none of the libraries behind the names.
 """
@@ -38,11 +38,11 @@ VECTORIZERS = Registry(
         ),
         "pixels": Entry(
             "tllboost.vectorizers.pixels:PixelVectorizer",
-            "pixels: the picture itself, squashed to 32 x 32 (?size=N)",
+            "pixels: the image itself, squashed to 32 x 32 (?size=N)",
         ),
         "pocket": Entry(
             "tllboost.vectorizers.pocket:PocketVectorizer",
-            "pocket: a small network inside the package, trained on made pictures",
+            "pocket: a small network inside the package, trained on made images",
         ),
         "timm": Entry(
             "tllboost.vectorizers.timm:TimmVectorizer",
@@ -75,7 +75,7 @@ def make_vectorizer(
         ``onnx:net.onnx?size=160&flip=true&views=whole,grey``. One that is joined may
         say its weight: ``pocket+classic?weight=0.3``.
         A vectorizer is returned as it is; any other object with a ``transform`` of
-        lists of pictures is wrapped.
+        lists of images is wrapped.
     device : str, default="auto"
         For networks: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     offline : bool, default=False

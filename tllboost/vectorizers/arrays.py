@@ -103,7 +103,7 @@ class ArrayVectorizer(Vectorizer):
 
     def _needs_ids(self) -> UsageError:
         return UsageError(
-            f"{self.name} holds vectors by id and can't vectorize new pictures"
+            f"{self.name} holds vectors by id and can't vectorize new images"
         )
 
     def _row(self, wanted: str) -> int:

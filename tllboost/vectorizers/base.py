@@ -1,6 +1,6 @@
 """How many cores this process may use, and how to use one of them at a time.
 
-What every vectorizer can do: parameters, lazy loading, pictures in, vectors out.
+What every vectorizer can do: parameters, lazy loading, images in, vectors out.
 
 Switches of the environment.
 """
@@ -55,9 +55,9 @@ def usable_cores() -> int:
 def one_blas_thread() -> Iterator[None]:
     """Keep numpy's matrix products to the thread that asks for them.
 
-    For many small ones, of pictures that are prepared on all cores: products that share
+    For many small ones, of images that are prepared on all cores: products that share
     out their rows as well would wait for each other, and their sums, in another order,
-    make a vector hang on the number of cores. Networks keep their threads. While
+    make a vector depend on the number of cores. Networks keep their threads. While
     another thread holds a limit, threadpoolctl leaves this one without effect.
 
     Examples
@@ -108,10 +108,10 @@ class loaded(Generic[T]):  # noqa: N801, RUF100 - reads as the decorator that it
 
 
 class Vectorizer:
-    """Turn pictures into vectors; base of every kind.
+    """Turn images into vectors; base of every kind.
 
     A subclass stores its arguments in ``__init__`` and nothing else, offers
-    ``fingerprint``, ``n_dims`` and ``label``, and implements `prepare` (one picture,
+    ``fingerprint``, ``n_dims`` and ``label``, and implements `prepare` (one image,
     on any thread, no network) and `forward` (a batch, the network). What is loaded
     later stays out of pickles, copies and clones. ``sklearn.base.clone`` accepts it
     although it does not inherit from scikit-learn, which takes a second to import.
@@ -126,7 +126,7 @@ class Vectorizer:
     label : str
         Short name for tables.
     input_size : int or None
-        Short side that decoding may shrink a picture to without loss for `prepare`.
+        Short side that decoding may shrink an image to without loss for `prepare`.
     needs_images : bool
         False when vectors are looked up by id instead.
     """
@@ -181,28 +181,28 @@ class Vectorizer:
 
     @property
     def input_size(self) -> int | None:
-        """Short side that decoding may shrink to; None leaves pictures whole."""
+        """Short side that decoding may shrink to; None leaves images whole."""
         return None
 
     def prepare(self, image: Image.Image) -> np.ndarray:
-        """Return one RGB picture as the array that `forward` batches."""
+        """Return one RGB image as the array that `forward` batches."""
         raise NotImplementedError
 
     def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Return vectors (n_images, n_dims), float32, of prepared pictures."""
+        """Return vectors (n_images, n_dims), float32, of prepared images."""
         raise NotImplementedError
 
     def transform(
         self, images: Iterable[str | Path | Image.Image], *, batch_size: int = 32
     ) -> np.ndarray:
-        """Return the vectors of pictures.
+        """Return the vectors of images.
 
         Parameters
         ----------
         images : iterable of path or PIL.Image.Image
-            The pictures; files are decoded safely.
+            The images; files are decoded safely.
         batch_size : int, default=32
-            Pictures a forward pass.
+            Images a forward pass.
 
         Returns
         -------
@@ -211,13 +211,13 @@ class Vectorizer:
         Raises
         ------
         ImageError
-            If a file can't be read as a picture, or its vector is not of finite
+            If a file can't be read as an image, or its vector is not of finite
             numbers.
         UsageError
             If `images` is one path instead of a list.
         """
         if isinstance(images, str | Path | Image.Image):
-            msg = f"transform takes a list of pictures, got one: {images!r}; use [it]"
+            msg = f"transform takes a list of images, got one: {images!r}; use [it]"
             raise UsageError(msg)
         blocks = [self._finite(some) for some in _batches(images, batch_size)]
         if not blocks:
@@ -232,7 +232,7 @@ class Vectorizer:
         bad = np.flatnonzero(~np.isfinite(vectors).reshape(len(images), -1).all(axis=1))
         if len(bad):
             first = images[bad[0]]
-            name = str(first) if isinstance(first, str | Path) else f"picture {bad[0]}"
+            name = str(first) if isinstance(first, str | Path) else f"image {bad[0]}"
             raise ImageError(name, "its vector holds NaN or infinity")
         return vectors
 

@@ -1,12 +1,12 @@
-"""Descriptors of shape and colour of one small picture, cell by cell.
+"""Descriptors of shape and colour of one small image, cell by cell.
 
 Each is a flat float array; none is normalised to length 1 yet. Where it says so, the
-mean over the picture is taken away: what all cells of a picture share says little
+mean over the image is taken away: what all cells of an image share says little
 about what it shows, and the cosine of uncentred histograms is high for any two
-pictures. On Totally-Looks-Like that alone moved gradient histograms from 0.35 to 0.40
+images. On Totally-Looks-Like that alone moved gradient histograms from 0.35 to 0.40
 (top-2 among 20). What lies near the middle counts more: a thing is rarely at the rim.
 
-Many patches of a picture, described and added up, wherever in it they are.
+Many patches of an image, described and added up, wherever in it they are.
 
 What `tllboost.vectorizers.classic` tells cell by cell is lost when a thing moves.
 Here patches of several sizes are described by histograms of oriented gradients, and
@@ -164,9 +164,9 @@ def orientation_maps(channel: np.ndarray, n_orientations: int) -> np.ndarray:
 
 @cache
 def near_centre(n_cells: int, width: float) -> np.ndarray:
-    """Return weights of cells: 1 in the middle of the picture, less the farther out.
+    """Return weights of cells: 1 in the middle of the image, less the farther out.
 
-    They fall as a normal curve of that width, in halves of the picture's side.
+    They fall as a normal curve of that width, in halves of the image's side.
 
     Returns
     -------
@@ -249,7 +249,7 @@ def _patches(
 
     They are the roots of shares of the gradients (Arandjelović and Zisserman, 2012). A
     flat patch weighs little, r / (r + floor) where r is the root of its magnitude, and
-    so does one far from the middle of the picture.
+    so does one far from the middle of the image.
 
     Returns
     -------
@@ -278,12 +278,12 @@ def _waves(n_waves: int) -> np.ndarray:
     """Return the slowest waves over a patch but the constant one.
 
     They are cosines over its cells, and waves around its orientations: close to the
-    principal components of such histograms, without pictures to find them from.
+    principal components of such histograms, without images to find them from.
 
     Returns
     -------
     ndarray of shape (4 * 4 * n_orientations, n_waves), float32
-        The length of each is the root of its speed: fast waves are weak in pictures.
+        The length of each is the root of its speed: fast waves are weak in images.
     """
     cell = np.arange(_PATCH_CELLS)
     across = np.cos(np.pi * np.outer(cell, cell + 0.5) / _PATCH_CELLS)
@@ -313,8 +313,8 @@ WEIGHTS = {
     "colour layout": 0.25,
     "colours": 0.25,
 }
-"""Of the blocks in the cosine of two pictures. They are coarse on purpose: chosen on
-validation sides, where their neighbours are not told apart (results/classic)."""
+"""Of the blocks in the cosine of two images. They are coarse on purpose: chosen on
+validation sets, where their neighbours are not told apart (results/classic)."""
 
 _VERSION = 2  # raise it when a change here or in the descriptors could change a vector
 _SIDE = 160
@@ -325,7 +325,7 @@ _N_DIMS = 3324
 class ClassicVectorizer(Vectorizer):
     """Gradients cell by cell, patches wherever they are, colours and their layout.
 
-    The whole picture is scaled to a square, whatever its proportions. Each block is
+    The whole image is scaled to a square, whatever its proportions. Each block is
     brought to length 1 and weighted, then all are concatenated: 768 numbers of shape,
     1104 of grey patches, 960 of patches of two colour channels, 192 of colour layout,
     300 of colours.
@@ -333,7 +333,7 @@ class ClassicVectorizer(Vectorizer):
     Parameters
     ----------
     trim, flip, views : bool, bool, sequence of str
-        See `Looks`; by default the picture as it is.
+        See `Looks`; by default the image as it is.
 
     Examples
     --------
@@ -367,7 +367,7 @@ class ClassicVectorizer(Vectorizer):
 
     @loaded
     def looks(self) -> Looks:
-        """Which pictures stand for one picture."""
+        """Which images stand for one image."""
         return Looks(self.trim, self.flip, tuple(self.views))
 
     @property
@@ -409,7 +409,7 @@ class ClassicVectorizer(Vectorizer):
 
 
 def blocks(image: Image.Image) -> dict[str, np.ndarray]:
-    """Return the descriptors of one picture, none of them at length 1 yet.
+    """Return the descriptors of one image, none of them at length 1 yet.
 
     Returns
     -------
@@ -418,9 +418,9 @@ def blocks(image: Image.Image) -> dict[str, np.ndarray]:
     """
     from skimage.color import rgb2lab
 
-    picture = image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, reducing_gap=3)
-    grey = np.asarray(picture.convert("L"), dtype=np.float32)
-    small = picture.resize((_LAB_SIDE, _LAB_SIDE), Image.Resampling.BOX)
+    square = image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, reducing_gap=3)
+    grey = np.asarray(square.convert("L"), dtype=np.float32)
+    small = square.resize((_LAB_SIDE, _LAB_SIDE), Image.Resampling.BOX)
     lab = rgb2lab(np.asarray(small)).astype(np.float32)
     red_green, blue_yellow = (
         patch_sums(lab[..., channel], cell_sides=(3, 4, 6), n_waves=16, floor=0.3)
@@ -437,7 +437,7 @@ def blocks(image: Image.Image) -> dict[str, np.ndarray]:
 
 
 def _describe(image: Image.Image) -> np.ndarray:
-    """Return the blocks of one picture side by side, each at its length."""
+    """Return the blocks of one image side by side, each at its length."""
     found = blocks(image)
     return np.concatenate(
         [weight**0.5 * _unit(found[name]) for name, weight in WEIGHTS.items()]
@@ -445,6 +445,6 @@ def _describe(image: Image.Image) -> np.ndarray:
 
 
 def _unit(block: np.ndarray) -> np.ndarray:
-    """Return a block at length 1; one of a picture of a single colour stays zero."""
+    """Return a block at length 1; one of an image of a single colour stays zero."""
     length = np.linalg.norm(block)
     return block / length if length > 1e-6 else np.zeros_like(block)

@@ -54,7 +54,7 @@ class ClipVectorizer(TorchVectorizer):
     normalize : bool, default=True
         Whether vectors are scaled to length 1.
     trim, flip, views : bool, bool, sequence of str
-        See `Looks`; by default the picture as it is.
+        See `Looks`; by default the image as it is.
     precision : {"float32", "bfloat16", "float16"}, default="float32"
         Of the network's arithmetic. The shorter ones are for GPUs, by torch's autocast;
         they give other vectors, under another fingerprint.
@@ -142,7 +142,7 @@ class ClipVectorizer(TorchVectorizer):
 
     @loaded
     def preprocessing(self) -> Preprocessing:  # type: ignore[override]
-        """How a picture becomes the network's input: the tag's own way."""
+        """How an image becomes the network's input: the tag's own way."""
         recipe = self._recipe
         return Preprocessing(
             size=recipe.size,
@@ -187,7 +187,7 @@ _NOT_TENSORS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 
 
 class Recipe(NamedTuple):
-    """How the pictures of a network's training looked, and its activation."""
+    """How the images of a network's training looked, and its activation."""
 
     size: tuple[int, int]
     fit: str
@@ -376,7 +376,7 @@ def _open_clip() -> Any:
 
 
 class ClipGridVectorizer(ClipVectorizer):
-    """What the image tower of a CLIP network sees in each square of the picture.
+    """What the image tower of a CLIP network sees in each square of the image.
 
     The last feature map (of a ResNet its last stage, before attention pools it; of a
     vision transformer its patch tokens, without the class token) is averaged within

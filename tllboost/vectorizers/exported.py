@@ -2,7 +2,7 @@
 
 On a CPU it runs them at two to six times the speed, and imports in a tenth of the time.
 A folder keeps a network under the sha256 of its bytes, and one small record for each
-fingerprint: which network, how pictures become its input, and what to make of what it
+fingerprint: which network, how images become its input, and what to make of what it
 gives. So a kept network can be run by whoever knows a fingerprint, without torch.
 """
 
@@ -44,14 +44,14 @@ _AT_WORK = 3600.0  # seconds in which a network has long been written
 class ExportedNetwork:
     """A network that ONNX Runtime runs on the CPU.
 
-    Many pictures are cut into small blocks, one a core at a time: threads inside of a
+    Many images are cut into small blocks, one a core at a time: threads inside of a
     layer wait for each other, and take a fifth more of the processor and a third more
-    time. Fewer pictures than cores get all threads inside.
+    time. Fewer images than cores get all threads inside.
 
     Parameters
     ----------
     file : Path
-        The network, as `keep_network` left it: pictures in, the first output out.
+        The network, as `keep_network` left it: images in, the first output out.
     what : str
         Whose it is, for messages.
     """
@@ -61,7 +61,7 @@ class ExportedNetwork:
         self.what = what
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Return what the network makes of pictures: vectors, or maps.
+        """Return what the network makes of images: vectors, or maps.
 
         Parameters
         ----------
@@ -132,14 +132,14 @@ class ExportedVectorizer(NetworkVectorizer):
 
     @loaded
     def preprocessing(self) -> Preprocessing:  # type: ignore[override]
-        """How a picture becomes the network's input."""
+        """How an image becomes the network's input."""
         stated: dict[str, Any] = dict(self.record["preprocessing"])
         for name in ("size", "mean", "std"):  # JSON knows lists alone
             stated[name] = tuple(stated[name])
         return Preprocessing(**stated)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return what the network makes of prepared pictures, as it is."""
+        """Return what the network makes of prepared images, as it is."""
         output = self._network(batch)
         if self.cells is None:
             return output

@@ -68,7 +68,7 @@ class FusionVectorizer(Vectorizer):
 
     @property
     def needs_images(self) -> bool:  # type: ignore[override]
-        """Whether any part looks at pictures."""
+        """Whether any part looks at images."""
         return any(part.needs_images for part in self.parts)
 
     @property
@@ -86,7 +86,7 @@ class FusionVectorizer(Vectorizer):
         return prepared
 
     def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Return fused vectors of prepared pictures.
+        """Return fused vectors of prepared images.
 
         Parameters
         ----------
@@ -104,7 +104,7 @@ class FusionVectorizer(Vectorizer):
     ) -> np.ndarray:
         """Return the fused vectors; each part decodes at the size that suits it."""
         if isinstance(images, str | Path | Image.Image):
-            msg = f"transform takes a list of pictures, got one: {images!r}; use [it]"
+            msg = f"transform takes a list of images, got one: {images!r}; use [it]"
             raise UsageError(msg)
         images = list(images)
         return self.fuse(

@@ -1,6 +1,6 @@
-"""Cut borders of one colour off a picture: letterbox bars, frames, passe-partouts.
+"""Cut borders of one colour off an image: letterbox bars, frames, passe-partouts.
 
-Which pictures stand for one picture: trimmed, mirrored, in several views.
+Which images stand for one image: trimmed, mirrored, in several views.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["LOOK_OPTIONS", "VIEWS", "WHOLE", "Looks", "trimmed"]
 
 # Of 255, in light and in any one channel. JPEG files keep colour at half the
 # resolution, so that it bleeds some lines into a bar: with these two, and qualities of
-# 50 to 95, at most one line of a bar was left and no line of a picture was cut.
+# 50 to 95, at most one line of a bar was left and no line of an image was cut.
 _LIGHT, _CHANNEL = 24, 64
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _STRAY = 0.01  # share of a line's pixels that may differ by more
@@ -39,7 +39,7 @@ def trimmed(image: Image.Image) -> Image.Image:
     Returns
     -------
     PIL.Image.Image
-        The whole picture where no more than a tenth of a side would be left: one of a
+        The whole image where no more than a tenth of a side would be left: one of a
         single colour, or a dot on an empty page.
 
     Examples
@@ -95,17 +95,17 @@ _TRIMMED = 2  # borders may take half of a side before detail is lost in decodin
 
 @dataclass(frozen=True)
 class Looks:
-    """Which pictures stand for one picture, and how their vectors become one.
+    """Which images stand for one image, and how their vectors become one.
 
     Parameters
     ----------
     trim : bool, default=False
         Whether borders of one colour are cut off, before anything else.
     flip : bool, default=False
-        Whether a vector is the mean of those of the picture and its mirror image,
+        Whether a vector is the mean of those of the image and its mirror image,
         taken before any scaling to length 1.
     views : sequence of {"whole", "centre", "grey"}, default=("whole",)
-        ``whole`` is the picture as it is, ``centre`` its middle, half of the area in
+        ``whole`` is the image as it is, ``centre`` its middle, half of the area in
         its own proportions, ``grey`` its luminance in all three channels. The vectors
         of several views are brought to length 1 and concatenated.
 
@@ -126,14 +126,14 @@ class Looks:
         _check(self.views)
 
     def __call__(self, image: Image.Image) -> list[list[Image.Image]]:
-        """Return a list a view: the picture, and its mirror image if `flip`."""
+        """Return a list a view: the image, and its mirror image if `flip`."""
         if self.trim:
             image = trimmed(image)
-        pictures = [image, ImageOps.mirror(image)] if self.flip else [image]
-        return [[VIEWS[view](one) for one in pictures] for view in self.views]
+        images = [image, ImageOps.mirror(image)] if self.flip else [image]
+        return [[VIEWS[view](one) for one in images] for view in self.views]
 
     def __str__(self) -> str:
-        """Return what fingerprints say of it: nothing if a picture stays as it is."""
+        """Return what fingerprints say of it: nothing if an image stays as it is."""
         parts = [name for name in ("trim", "flip") if getattr(self, name)]
         if self.views != WHOLE:
             parts.append(f"views={','.join(self.views)}")
@@ -141,7 +141,7 @@ class Looks:
 
     @property
     def is_plain(self) -> bool:
-        """Whether one picture goes in as it is, trimmed at most."""
+        """Whether one image goes in as it is, trimmed at most."""
         return not self.flip and self.views == WHOLE
 
     def shrink_to(self, size: int) -> int:
@@ -196,7 +196,7 @@ VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "centre": _centre,
     "grey": _grey,
 }
-# What every vectorizer that looks at pictures takes after its question mark.
+# What every vectorizer that looks at images takes after its question mark.
 LOOK_OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "trim": truth,
     "flip": truth,

@@ -125,7 +125,7 @@ class CustomVectorizer(Vectorizer):
 
     @loaded
     def n_dims(self) -> int:  # type: ignore[override]
-        """Width of a vector: what the object says, else from a blank picture."""
+        """Width of a vector: what the object says, else from a blank image."""
         own = getattr(self._object, "n_dims", None)
         if isinstance(own, int):
             return own
@@ -137,13 +137,13 @@ class CustomVectorizer(Vectorizer):
         return getattr(self._object, "input_size", None)
 
     def prepare(self, image: Image.Image) -> np.ndarray:
-        """Return the picture in a box: only the object knows what to do with it."""
+        """Return the image in a box: only the object knows what to do with it."""
         box = np.empty((), dtype=object)
         box[()] = image
         return box
 
     def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Return what the object makes of the pictures, checked.
+        """Return what the object makes of the images, checked.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class CustomVectorizer(Vectorizer):
         if vectors.ndim != 2 or len(vectors) != len(batch):
             msg = (
                 f"{self.name}.transform returned shape {vectors.shape} for "
-                f"{len(batch)} pictures; it must be (n_images, n_dims)"
+                f"{len(batch)} images; it must be (n_images, n_dims)"
             )
             raise DataError(msg)
         return vectors

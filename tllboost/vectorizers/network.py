@@ -118,7 +118,7 @@ def _windows(side: int, cells: int) -> np.ndarray:
 class NetworkVectorizer(Vectorizer):
     """Pixels by one `Preprocessing`, vectors by a network, scaled if asked for.
 
-    `Looks` says which pictures stand for one; each goes through the network.
+    `Looks` says which images stand for one; each goes through the network.
     """
 
     trim: bool = False
@@ -130,20 +130,20 @@ class NetworkVectorizer(Vectorizer):
     @property
     @abstractmethod
     def preprocessing(self) -> Preprocessing:
-        """How a picture becomes the network's input."""
+        """How an image becomes the network's input."""
 
     @abstractmethod
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return what the network makes of prepared pictures, as it is."""
+        """Return what the network makes of prepared images, as it is."""
 
     @loaded
     def looks(self) -> Looks:
-        """Which pictures stand for one picture."""
+        """Which images stand for one image."""
         return Looks(self.trim, self.flip, tuple(self.views))
 
     @loaded
     def n_dims(self) -> int:  # type: ignore[override]
-        """Width of a vector, from one forward pass of an empty picture."""
+        """Width of a vector, from one forward pass of an empty image."""
         blank = Image.new("RGB", self.preprocessing.size[::-1])
         try:
             return self.forward(self.prepare(blank)[None]).shape[1]
@@ -159,7 +159,7 @@ class NetworkVectorizer(Vectorizer):
         return self.looks.shrink_to(self.preprocessing.shrink_to)
 
     def prepare(self, image: Image.Image) -> np.ndarray:
-        """Return a picture as the network's input.
+        """Return an image as the network's input.
 
         Parameters
         ----------
@@ -177,11 +177,11 @@ class NetworkVectorizer(Vectorizer):
         return np.stack([np.stack(list(map(self.preprocessing, v))) for v in looks])
 
     def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Return vectors of prepared pictures.
+        """Return vectors of prepared images.
 
         Parameters
         ----------
-        batch : ndarray of shape (n_images, *shape of a prepared picture), float32
+        batch : ndarray of shape (n_images, *shape of a prepared image), float32
 
         Returns
         -------
@@ -195,7 +195,7 @@ class NetworkVectorizer(Vectorizer):
         return unit_rows(vectors) if self.normalize else vectors
 
     def _mean(self, batch: np.ndarray) -> np.ndarray:
-        """Return the mean vectors of pictures and their mirror images, if any.
+        """Return the mean vectors of images and their mirror images, if any.
 
         One run for each, so that a batch takes as much memory as a plain one.
         """

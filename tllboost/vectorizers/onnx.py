@@ -37,7 +37,7 @@ _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class OnnxVectorizer(NetworkVectorizer):
-    """Vectors of an ONNX file with one picture input.
+    """Vectors of an ONNX file with one image input.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class OnnxVectorizer(NetworkVectorizer):
         Take cells x cells squares of an output that is a map, instead of its mean:
         the mean of each, at length 1, concatenated.
     trim, flip, views : bool, bool, sequence of str
-        See `Looks`; by default the picture as it is.
+        See `Looks`; by default the image as it is.
     n_threads : int, optional
         Threads of one forward pass; by default all cores that this process may use.
     device : str, default="auto"
@@ -150,7 +150,7 @@ class OnnxVectorizer(NetworkVectorizer):
         )
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return what the network makes of prepared pictures, as it is."""
+        """Return what the network makes of prepared images, as it is."""
         if self._layout == "nhwc":
             batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
         rows = [self._run(block) for block in self._blocks(batch)]
@@ -158,7 +158,7 @@ class OnnxVectorizer(NetworkVectorizer):
 
     @loaded
     def preprocessing(self) -> Preprocessing:  # type: ignore[override]
-        """How a picture becomes the network's input."""
+        """How an image becomes the network's input."""
         stated = stated_numbers(self._session, what=self.name)
         return Preprocessing(
             size=self._input_size(stated.get("size")),
@@ -272,7 +272,7 @@ class OnnxVectorizer(NetworkVectorizer):
         if vectors.ndim != 2 or len(vectors) != len(batch):
             msg = (
                 f"{self.name}: output {self._output.name!r} of shape {vectors.shape} "
-                "is not one vector a picture; choose another by ?output=NAME"
+                "is not one vector an image; choose another by ?output=NAME"
             )
             raise WeightsError(msg)
         return vectors.astype(np.float32, copy=False)

@@ -37,7 +37,7 @@ _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 # Opens a compiled file of the model's choice, outside of what is checked here.
 _OPENS_FILES = ("EPContext",)
 # As many rounds as the model likes, over no data if it likes: nobody can tell whether
-# they end. Networks of pictures have none.
+# they end. Networks of images have none.
 _REPEATS = (
     *("Loop", "Scan", "SequenceMap"),
     *("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"),
@@ -97,7 +97,7 @@ def check_network(file: Path, *, what: str) -> list[Path]:
 
 
 def check_input(shape: list[Any], *, what: str) -> None:
-    """Raise WeightsError where no picture can be as large as a network wants it.
+    """Raise WeightsError where no image can be as large as a network wants it.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def check_input(shape: list[Any], *, what: str) -> None:
     if too_large or math.prod([batch, *sides]) > _MAX_INPUT:
         msg = (
             f"{what}: its input of shape {shape} is absurd: at most {_MAX_BATCH:,} "
-            f"pictures of {MAX_SIDE:,} pixels a side, and {_MAX_INPUT:,} numbers in all"
+            f"images of {MAX_SIDE:,} pixels a side, and {_MAX_INPUT:,} numbers in all"
         )
         raise WeightsError(msg)
 
@@ -203,7 +203,7 @@ def _beside(file: Path, name: str, what: str) -> Path:
 
 
 CPU_BLOCK = 4
-"""Pictures that a CPU runs at once: of more, the numbers between two layers leave its
+"""Images that a CPU runs at once: of more, the numbers between two layers leave its
 caches (MobileNetV2 takes a fifth longer at 16)."""
 
 _POOLINGS = ("GlobalAveragePool", "ReduceMean", "GlobalMaxPool", "ReduceMax")

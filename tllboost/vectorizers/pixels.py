@@ -1,4 +1,4 @@
-"""``pixels``: the picture itself, very small; the floor under every other vector."""
+"""``pixels``: the image itself, very small; the floor under every other vector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["PixelVectorizer"]
 
 
 class PixelVectorizer(Vectorizer):
-    """The whole picture squashed to a small square of RGB.
+    """The whole image squashed to a small square of RGB.
 
     What a network that is trained from scratch starts from, and by themselves what
     any vector must beat.

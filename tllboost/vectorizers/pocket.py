@@ -1,4 +1,4 @@
-"""``pocket``: a small network that comes inside the package, trained on made pictures.
+"""``pocket``: a small network that comes inside the package, trained on made images.
 
 Its weights lie beside this file, and are what is pinned here or nothing at all. How it
 was trained, and what it is good for, is in ``docs/pocket.md``.
@@ -33,13 +33,13 @@ _PREPROCESSING = Preprocessing((128, 128), fit="squash")
 class PocketVectorizer(NetworkVectorizer):
     """Vectors of the network in the package, by ONNX Runtime on the CPU.
 
-    Nothing is downloaded, and torch is not imported. The whole picture is scaled to a
+    Nothing is downloaded, and torch is not imported. The whole image is scaled to a
     square, whatever its proportions.
 
     Parameters
     ----------
     trim, flip, views : bool, bool, sequence of str
-        See `Looks`; by default the picture as it is.
+        See `Looks`; by default the image as it is.
 
     Examples
     --------
@@ -79,11 +79,11 @@ class PocketVectorizer(NetworkVectorizer):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How a picture becomes the network's input."""
+        """How an image becomes the network's input."""
         return _PREPROCESSING
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return the network's vectors of prepared pictures.
+        """Return the network's vectors of prepared images.
 
         Raises
         ------

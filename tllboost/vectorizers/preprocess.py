@@ -1,4 +1,4 @@
-"""From an RGB picture to a network's input, the same for every kind of network."""
+"""From an RGB image to a network's input, the same for every kind of network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VERSION = 1  # raise it when a change below could change a vector
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes an array of shape (3, height, width).
+    """How an image becomes an array of shape (3, height, width).
 
     Parameters
     ----------
@@ -28,8 +28,8 @@ class Preprocessing:
         Height and width of the network's input.
     fit : {"crop", "squash", "pad"}, default="crop"
         ``crop`` scales the short side to ``size / crop_pct`` and cuts the centre, as
-        timm and torchvision do. ``squash`` scales the whole picture to the input,
-        whatever its proportions. ``pad`` keeps proportions and whole picture, with
+        timm and torchvision do. ``squash`` scales the whole image to the input,
+        whatever its proportions. ``pad`` keeps proportions and whole image, with
         bars of the mean colour. ``crop`` is the default because it was measured
         best: among 20, a photo finds its DVD cover 45 % of the time against 33 %
         squashed (MobileNetV2); on Totally-Looks-Like the two are equal.
@@ -82,7 +82,7 @@ class Preprocessing:
 
     @property
     def shrink_to(self) -> int:
-        """Short side below which decoding may not shrink a picture."""
+        """Short side below which decoding may not shrink an image."""
         return max(self._cover) if self.fit == "crop" else max(self.size)
 
     @property

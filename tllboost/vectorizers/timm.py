@@ -61,7 +61,7 @@ class TimmVectorizer(TorchVectorizer):
     normalize : bool, default=False
         Whether vectors are scaled to length 1.
     trim, flip, views : bool, bool, sequence of str
-        See `Looks`; by default the picture as it is.
+        See `Looks`; by default the image as it is.
     precision : {"float32", "bfloat16", "float16"}, default="float32"
         Of the network's arithmetic. The shorter ones are for GPUs, by torch's autocast;
         they give other vectors, under another fingerprint.
@@ -150,7 +150,7 @@ class TimmVectorizer(TorchVectorizer):
 
     @loaded
     def preprocessing(self) -> Preprocessing:  # type: ignore[override]
-        """How a picture becomes the network's input, by timm's own record of it."""
+        """How an image becomes the network's input, by timm's own record of it."""
         config = self._config
         height, width = config["input_size"][1:]
         return Preprocessing(
@@ -330,7 +330,7 @@ def _timm() -> Any:
 
 
 class TimmGridVectorizer(TimmVectorizer):
-    """What a timm network sees in each square of the picture.
+    """What a timm network sees in each square of the image.
 
     The last feature map before pooling (of a vision transformer its patch tokens,
     without the class token) is averaged within cells x cells squares; each square's

@@ -83,7 +83,7 @@ class TorchVectorizer(NetworkVectorizer):
             self.__dict__["_folder"] = Path(folder)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return what the network makes of prepared pictures, as it is."""
+        """Return what the network makes of prepared images, as it is."""
         run = self._exported or self._run_torch
         return self._pooled(run(batch))
 
@@ -207,7 +207,7 @@ def run(
     *,
     precision: str = "float32",
 ) -> np.ndarray:
-    """Return what a network makes of pictures.
+    """Return what a network makes of images.
 
     Parameters
     ----------
@@ -456,7 +456,7 @@ def exported(network: Any, size: tuple[int, int], then: Callable[[Any], Any]) ->
 
 
 def probe(size: tuple[int, int]) -> np.ndarray:
-    """Return the pictures that both must see alike: noise, always the same.
+    """Return the images that both must see alike: noise, always the same.
 
     Returns
     -------
@@ -467,7 +467,7 @@ def probe(size: tuple[int, int]) -> np.ndarray:
 
 
 def disagreement(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the largest distance of two outputs of a picture, relative to its length.
+    """Return the largest distance of two outputs of an image, relative to its length.
 
     Infinite where they have different shapes or are not finite.
 

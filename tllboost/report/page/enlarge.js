@@ -1,4 +1,4 @@
-/* Pictures large and side by side, in a dialog that Escape closes. */
+/* Images large and side by side, in a dialog that Escape closes. */
 
 const enlarged = byId("enlarged");
 let strip = [];
@@ -14,11 +14,11 @@ function enlarge(views, at) {
 
 function fillEnlarged() {
   const view = strip[stripAt];
-  const picture = (side) =>
+  const image = (side) =>
     make(
       "figure",
       { class: view[side].match ? "true" : "" },
-      largePicture(view[side]),
+      largeImage(view[side]),
       make(
         "figcaption",
         {},
@@ -39,7 +39,7 @@ function fillEnlarged() {
       text,
     );
   enlarged.replaceChildren(
-    make("div", { class: "pair" }, picture("left"), picture("right")),
+    make("div", { class: "pair" }, image("left"), image("right")),
     make("p", { class: "number", role: "status" }, view.words),
     make(
       "div",
@@ -55,13 +55,13 @@ function fillEnlarged() {
   );
 }
 
-function largePicture({ picture, label, name }) {
-  if (!picture) return make("div", { class: "gone" }, "no thumbnail");
+function largeImage({ image, label, name }) {
+  if (!image) return make("div", { class: "gone" }, "no thumbnail");
   return make("img", {
-    src: picture.src,
+    src: image.src,
     alt: `${label}: ${name}`,
-    width: picture.w,
-    height: picture.h,
+    width: image.w,
+    height: image.h,
   });
 }
 

@@ -8,7 +8,7 @@ function drawGains() {
   heading(
     section,
     "Gain over the plain cosine",
-    "How far each cell is from the untrained cosine of the same vectors, on the same resamples of the test pictures; right is better. ",
+    "How far each cell is from the untrained cosine of the same vectors, on the same resamples of the test images; right is better. ",
     "A filled dot's interval keeps clear of zero, a hollow one's does not. With many cells a few keep clear by chance.",
   );
   section.append(make("div", { class: "card", id: "gains" }));

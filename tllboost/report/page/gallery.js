@@ -13,9 +13,9 @@ function drawGallery() {
   }
   heading(
     section,
-    "Pictures",
+    "Images",
     shown.what || "",
-    " Choose a picture to enlarge it beside its query.",
+    " Choose an image to enlarge it beside its query.",
   );
   const ends = [
     ["best", "Best queries", "The match comes first, with the most to spare."],
@@ -86,13 +86,13 @@ function shelf(id, title, about, cards, few) {
   );
 }
 
-function pictureOf(key) {
-  const picture = (run.gallery.pictures || {})[key] || null;
-  return picture && picture.src ? picture : null;
+function imageOf(key) {
+  const image = (run.gallery.images || {})[key] || null;
+  return image && image.src ? image : null;
 }
 
 function nameOf(key) {
-  return ((run.gallery.pictures || {})[key] || {}).id || `picture ${key}`;
+  return ((run.gallery.images || {})[key] || {}).id || `image ${key}`;
 }
 
 function seedWords(seed) {
@@ -135,7 +135,7 @@ function queryCard(query) {
     make(
       "div",
       { class: "asked" },
-      pictureTile(query.query, "query", [make("b", {}, "query")], () =>
+      imageTile(query.query, "query", [make("b", {}, "query")], () =>
         enlarge(views, Math.max(0, matchAt)),
       ),
     ),
@@ -148,15 +148,15 @@ function queryCard(query) {
   );
 }
 
-function pictureTile(key, role, caption, open, classes = "") {
-  const picture = pictureOf(key);
+function imageTile(key, role, caption, open, classes = "") {
+  const image = imageOf(key);
   const name = nameOf(key);
-  const shown = picture
+  const shown = image
     ? make("img", {
-        src: picture.src,
+        src: image.src,
         alt: `${role}: ${name}`,
-        width: picture.w,
-        height: picture.h,
+        width: image.w,
+        height: image.h,
         loading: "lazy",
         decoding: "async",
       })
@@ -168,7 +168,7 @@ function pictureTile(key, role, caption, open, classes = "") {
       "button",
       {
         type: "button",
-        class: "picture",
+        class: "image",
         click: open,
         title: name,
         "aria-haspopup": "dialog",
@@ -188,8 +188,8 @@ function candidateTile(query, one, at, views) {
   return make(
     "li",
     { class: one.match ? "match" : "" },
-    pictureTile(
-      one.picture,
+    imageTile(
+      one.image,
       role,
       caption,
       () => enlarge(views, at),
@@ -206,14 +206,14 @@ function placeOf(one, at) {
 function candidateView(query, one, at) {
   return {
     left: {
-      picture: pictureOf(query.query),
+      image: imageOf(query.query),
       label: "query",
       name: nameOf(query.query),
     },
     right: {
-      picture: pictureOf(one.picture),
+      image: imageOf(one.image),
       label: one.match ? "the match" : "not the match",
-      name: nameOf(one.picture),
+      name: nameOf(one.image),
       match: one.match,
     },
     words: `candidate ${placeOf(one, at)} of ${query.among || query.candidates.length}, probability ${percent(one.p)}`,
@@ -222,7 +222,7 @@ function candidateView(query, one, at) {
 
 function pairView(pair, truth) {
   const side = (key, label) => ({
-    picture: pictureOf(key),
+    image: imageOf(key),
     label,
     name: nameOf(key),
     match: truth === "match",
@@ -244,8 +244,8 @@ function pairCard(pair, views, at) {
     make(
       "div",
       { class: "pair" },
-      pictureTile(pair.left, "left", null, open),
-      pictureTile(pair.right, "right", null, open),
+      imageTile(pair.left, "left", null, open),
+      imageTile(pair.right, "right", null, open),
     ),
     make("p", { class: "small number" }, views[at].words),
   );

@@ -75,7 +75,7 @@ function drawHeadline() {
   const best = cells[all[0]];
   place.append(
     tile(
-      "Best on the test pictures",
+      "Best on the test images",
       decimals(value(best)),
       `${cellName(best)} · the ${lower ? "least" : "most"} of ${plural(all.length, "cell")}, so too kind; ${plural(ties, "cell ties", "cells tie")} with it`,
       all[0],

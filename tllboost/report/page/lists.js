@@ -10,7 +10,7 @@ function drawFailures() {
     "Failures",
     failures.length
       ? "What is left out of the figures, and why."
-      : "Nothing failed: every picture was read and every cell was measured.",
+      : "Nothing failed: every image was read and every cell was measured.",
   );
   if (!failures.length) return;
   const rows = grouped(failures).map(({ what, where, why }) =>
@@ -87,7 +87,7 @@ function drawLeaks() {
   heading(
     section,
     "Leaks",
-    "What the test side shares with the sides that were learned on. Under an honest protocol every count is zero.",
+    "What the test set shares with the sides that were learned on. Under an honest protocol every count is zero.",
   );
   section.append(make("div", { class: "card" }, facts(rows)));
 }

@@ -12,7 +12,7 @@ function drawMatrix() {
     section,
     "The matrix",
     "A row is a vectorizer, with its projection and merge if any; a column is a head. ",
-    "* is the best on the test pictures, = ties with it at 95\u00a0%. ",
+    "* is the best on the test images, = ties with it at 95\u00a0%. ",
     "Hover or move with the arrow keys for intervals; choose a number for its plots.",
   );
   const legend = make("div", { class: "legend small", id: "legend" });

@@ -30,7 +30,7 @@ function logTicks(low, high) {
     : ticks;
 }
 
-/* A scale turns a value into a place of the picture. */
+/* A scale turns a value into a place of the image. */
 function scale(low, high, from, to, log = false) {
   const bend = log ? Math.log10 : (one) => one;
   const span = bend(high) - bend(low) || 1;

@@ -69,7 +69,7 @@ function isBaseline(cell) {
 
 function tieWords(cell) {
   const state = tied(cell);
-  if (state === "best") return "best of all on the test pictures";
+  if (state === "best") return "best of all on the test images";
   return state === "yes" ? "tied with the best at 95\u00a0%" : "";
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import write_npz
-from conftest import Run, write_picture
+from conftest import Run, write_image
 from PIL import ExifTags, Image
 from reliability import count
 from test_decoders import jpeg_of_many_scans
@@ -25,8 +25,8 @@ from tllboost.vectorizing import vectorize
 LINUX = sys.platform.startswith("linux")
 
 
-def picture(mode: str = "RGB", suffix: str = "PNG", **how: object) -> bytes:
-    """A small picture, one half red (or dark) and one half white."""
+def image(mode: str = "RGB", suffix: str = "PNG", **how: object) -> bytes:
+    """A small image, one half red (or dark) and one half white."""
     image = Image.new("RGB", (48, 40), "white")
     image.paste("red", (0, 0, 24, 40))
     file = io.BytesIO()
@@ -44,7 +44,7 @@ def picture(mode: str = "RGB", suffix: str = "PNG", **how: object) -> bytes:
 def turned() -> bytes:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    return picture(suffix="JPEG", exif=exif)
+    return image(suffix="JPEG", exif=exif)
 
 
 def moving(suffix: str) -> bytes:
@@ -66,39 +66,39 @@ def text_bomb() -> bytes:
 # What is read right.
 GOOD: dict[str, Callable[[], bytes]] = {
     "turned.jpg": turned,
-    "alpha.png": lambda: picture("RGBA"),
-    "grey-alpha.png": lambda: picture("LA"),
-    "clear-colour.png": lambda: picture("P", transparency=0),
-    "palette.gif": lambda: picture("P", "GIF"),
-    "cmyk.jpg": lambda: picture("CMYK", "JPEG"),
-    "ycbcr.tif": lambda: picture("YCbCr", "TIFF"),
-    "lab.tif": lambda: picture("LAB", "TIFF"),
-    "sixteen-bit.png": lambda: picture("I;16"),
-    "sixteen-bit.tif": lambda: picture("I;16", "TIFF"),
-    "float.tif": lambda: picture("F", "TIFF"),
-    "grey.jpg": lambda: picture("L", "JPEG"),
-    "one-bit.png": lambda: picture("1"),
+    "alpha.png": lambda: image("RGBA"),
+    "grey-alpha.png": lambda: image("LA"),
+    "clear-colour.png": lambda: image("P", transparency=0),
+    "palette.gif": lambda: image("P", "GIF"),
+    "cmyk.jpg": lambda: image("CMYK", "JPEG"),
+    "ycbcr.tif": lambda: image("YCbCr", "TIFF"),
+    "lab.tif": lambda: image("LAB", "TIFF"),
+    "sixteen-bit.png": lambda: image("I;16"),
+    "sixteen-bit.tif": lambda: image("I;16", "TIFF"),
+    "float.tif": lambda: image("F", "TIFF"),
+    "grey.jpg": lambda: image("L", "JPEG"),
+    "one-bit.png": lambda: image("1"),
     "moving.gif": lambda: moving("GIF"),
     "moving.png": lambda: moving("PNG"),
     "moving.webp": lambda: moving("WEBP"),
-    "really-a-png.jpg": picture,
-    "really-a-jpeg.png": lambda: picture(suffix="JPEG"),
-    "quotes'\".png": lambda: picture(exif=b"not exif"),
-    "=1+1.png": lambda: picture("L"),
-    **({"two\nlines.png": lambda: picture("1", "TIFF")} if LINUX else {}),
+    "really-a-png.jpg": image,
+    "really-a-jpeg.png": lambda: image(suffix="JPEG"),
+    "quotes'\".png": lambda: image(exif=b"not exif"),
+    "=1+1.png": lambda: image("L"),
+    **({"two\nlines.png": lambda: image("1", "TIFF")} if LINUX else {}),
 }  # fmt: skip
 
 # What can't be read, and what is said of it.
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty.jpg": (bytes, "the file is empty"),
-    "text.jpg": (lambda: b"left,right\na,b\n", "is not a picture"),
-    "page.png": (lambda: b"<html><script>", "is not a picture"),
-    "script.jpg": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n", "is not a picture"),
+    "text.jpg": (lambda: b"left,right\na,b\n", "is not an image"),
+    "page.png": (lambda: b"<html><script>", "is not an image"),
+    "script.jpg": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n", "is not an image"),
     "vector.png": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a p"),
     "phone.jpg": (lambda: b"\0\0\0\x18ftypheic" + bytes(99), "HEIC is not supported"),
-    "cut.jpg": (lambda: picture(suffix="JPEG")[:-200], "truncated"),
-    "cut.png": (lambda: picture()[:-40], "truncated"),
-    "head.png": (lambda: picture()[:20], ""),
+    "cut.jpg": (lambda: image(suffix="JPEG")[:-200], "truncated"),
+    "cut.png": (lambda: image()[:-40], "truncated"),
+    "head.png": (lambda: image()[:20], ""),
     "bomb.png": (lambda: png_header(30_000, 30_000), "too many pixels"),
     "wide.png": (lambda: png_header(2**31 - 1, 1), "too many pixels"),
     "text-bomb.png": (text_bomb, "can't be decoded"),
@@ -110,7 +110,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder of every good and every bad kind, files and what is no file."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for name, make in GOOD.items():
         (folder / name).write_bytes(make())
@@ -138,15 +138,15 @@ def add_oddities(folder: Path) -> dict[str, str]:
     special = ("endless.jpg", "pipe.jpg", "socket.jpg")
     said |= dict.fromkeys(special, "not a regular file")
     raw = os.fsdecode(b"no-text-\xff.jpg")
-    (folder / raw).write_bytes(b"no picture")
-    said[raw] = "is not a picture"
-    (folder / os.fsdecode(b"read-\xfe.jpg")).write_bytes(picture("P"))
+    (folder / raw).write_bytes(b"no image")
+    said[raw] = "is not an image"
+    (folder / os.fsdecode(b"read-\xfe.jpg")).write_bytes(image("P"))
     (folder / "round").symlink_to(folder)  # a folder that holds itself
     return said
 
 
 @pytest.mark.skipif(not LINUX, reason="names and files like these need Linux")
-def test_every_kind_of_picture_is_read_or_reported_once(
+def test_every_kind_of_image_is_read_or_reported_once(
     run: Run, folder: Path, tmp_path: Path
 ) -> None:
     said = {name: reason for name, (_, reason) in BAD.items()} | add_oddities(folder)
@@ -169,7 +169,7 @@ def test_every_kind_of_picture_is_read_or_reported_once(
     n_good = len(GOOD) + 1
     assert f"{n_good} computed" in done.stdout
     assert f"{len(said)} failed" in done.stdout
-    count("bad pictures tried", len(said))
+    count("bad images tried", len(said))
 
 
 @pytest.mark.skipif(not LINUX, reason="names and files like these need Linux")
@@ -191,7 +191,7 @@ def test_check_reports_every_kind_in_lines_that_can_be_shown(
     done = run("check", group.parent, "--groups", "folder", "--quiet")
     assert done.returncode == 3
     assert all(line.isprintable() for line in done.stdout.splitlines())
-    count("bad pictures tried", len(said))
+    count("bad images tried", len(said))
 
 
 def test_every_kind_that_is_read_shows_what_it_should(folder: Path) -> None:
@@ -212,7 +212,7 @@ def test_every_kind_that_is_read_shows_what_it_should(folder: Path) -> None:
     assert top.max() < 0.2 < 0.9 < bottom.min()
 
 
-def test_strict_stops_at_the_first_picture_that_fails(
+def test_strict_stops_at_the_first_image_that_fails(
     run: Run, folder: Path, tmp_path: Path
 ) -> None:
     options = ("-v", "pixels?size=4", "--store", tmp_path / "store", "--quiet")
@@ -223,20 +223,18 @@ def test_strict_stops_at_the_first_picture_that_fails(
     for name in (*BAD, "too-many-bytes.jpg"):
         (folder / name).unlink()
     assert run("vectorize", folder, *options, "--strict").returncode == 0
-    (folder / "text.jpg").write_bytes(b"no picture")
-    (folder / "zero.jpg").write_bytes(b"no picture")
+    (folder / "text.jpg").write_bytes(b"no image")
+    (folder / "zero.jpg").write_bytes(b"no image")
     done = run("vectorize", folder, *options, "--strict")
     assert done.returncode == 3
     bad = folder / "text.jpg"
-    assert done.stderr.startswith(f"tllboost: {bad}: is not a picture")
-    count("bad pictures tried", 2)
+    assert done.stderr.startswith(f"tllboost: {bad}: is not an image")
+    count("bad images tried", 2)
 
 
 def test_strict_refuses_an_id_that_has_no_vector(run: Run, tmp_path: Path) -> None:
     vectors = f"vectors:{write_npz(tmp_path / 'own.npz')}"
-    names = [
-        write_picture(tmp_path / f"{n}.jpg", seed=0) for n in ("left000", "nosuch")
-    ]
+    names = [write_image(tmp_path / f"{n}.jpg", seed=0) for n in ("left000", "nosuch")]
     options = ("-v", vectors, "--store", tmp_path / "store", "--quiet")
     assert run("vectorize", *names, *options).returncode == 4
     done = run("vectorize", *names, *options, "--strict")
@@ -245,7 +243,7 @@ def test_strict_refuses_an_id_that_has_no_vector(run: Run, tmp_path: Path) -> No
     assert done.stderr.count("\n") == 1
 
 
-def test_a_picture_that_never_ends_takes_no_other_with_it(
+def test_an_image_that_never_ends_takes_no_other_with_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tllboost.images.decoders import shared_decoders
@@ -256,7 +254,7 @@ def test_a_picture_that_never_ends_takes_no_other_with_it(
     result = vectorize(make_vectorizer("pixels?size=4"), paths)
     assert result.failures == {1: "took over 1 s to decode"}
     assert result.n_computed == 2
-    count("bad pictures tried")
+    count("bad images tried")
 
 
 def test_a_grid_reports_what_it_leaves_out_and_strict_stops_it(
@@ -267,17 +265,17 @@ def test_a_grid_reports_what_it_leaves_out_and_strict_stops_it(
     for seed, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for view in range(2):
-            write_picture(folder / name / f"={view}.jpg", seed=seed)
+            write_image(folder / name / f"={view}.jpg", seed=seed)
     bad = [folder / "a" / ("=2\n.jpg" if LINUX else "=2.jpg")]
     bad += [folder / "b" / os.fsdecode(b"\xff.jpg")] if LINUX else []
     for path in bad:
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     grid = ("grid", folder, "--groups", "folder", "-v", "pixels?size=4", "-c", "cosine")
     grid += ("--quiet", "--store", tmp_path / "store", "--jobs", 1)
     done = run(*grid, "--out", tmp_path / "strict", "--strict")
     assert done.returncode == 3
     assert done.stdout == ""
-    assert "is not a picture" in done.stderr
+    assert "is not an image" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "strict" / "results.csv").exists()
     done = run(*grid, "--out", tmp_path / "out")
@@ -292,4 +290,4 @@ def test_a_grid_reports_what_it_leaves_out_and_strict_stops_it(
     assert not [cell for cell in cells if cell[0] in "=+-@"]
     table = read_pairs(splits, images=folder)  # the ids that we wrote are read again
     assert sorted(table.ids) == sorted(f"{name}/={v}" for name in names for v in (0, 1))
-    count("bad pictures tried", len(bad))
+    count("bad images tried", len(bad))

@@ -1,6 +1,6 @@
-"""The bank: pictures by formula, each with another that looks like it.
+"""The bank: images by formula, each with another that looks like it.
 
-No photograph and no borrowed picture is among them. The same seed gives the same bank
+No photograph and no borrowed image is among them. The same seed gives the same bank
 with the same library versions.
 """
 
@@ -27,7 +27,7 @@ _RAYS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "clouds": clouds,
 }
 SAME_THING = FAMILIES.index("solids")
-"""The family whose two pictures show one thing from two sides."""
+"""The family whose two images show one thing from two sides."""
 
 
 def make_bank(
@@ -39,12 +39,12 @@ def make_bank(
     without: tuple[str, ...] = (),
     n_workers: int = 2,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return pictures and their families, made once and kept in a file.
+    """Return images and their families, made once and kept in a file.
 
     Parameters
     ----------
     n_scenes : int
-        How many scenes; each gives two pictures.
+        How many scenes; each gives two images.
     seed : int
         Of all of them.
     size : int
@@ -56,7 +56,7 @@ def make_bank(
 
     Returns
     -------
-    pictures : ndarray of shape (n_scenes, 2, size, size, 3), uint8
+    images : ndarray of shape (n_scenes, 2, size, size, 3), uint8
     families : ndarray of shape (n_scenes,), int64
         Indices into ``FAMILIES``.
     """
@@ -75,7 +75,7 @@ def make_bank(
 
 
 def _scene(job: tuple[int, int, int, int]) -> np.ndarray:
-    """Return the two pictures of one scene, (2, size, size, 3), uint8."""
+    """Return the two images of one scene, (2, size, size, 3), uint8."""
     seed, index, family, size = job
     rng = np.random.default_rng([seed, 2, index])
     name = FAMILIES[family]
