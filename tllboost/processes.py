@@ -27,15 +27,12 @@ from functools import partial
 from multiprocessing.util import Finalize
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from tllboost.errors import UsageError
 from tllboost.files import whole_file
-
-if TYPE_CHECKING:
-    from tllboost.cluster import Cluster
 
 __all__ = [
     "NO_LIMITS",
@@ -202,7 +199,7 @@ class OtherProcess:
         if self._executor is None:
             self._start()
         try:
-            process = self._executor.submit(_ready).result()
+            process = self._executor.submit(_ready, function).result()
             future = self._executor.submit(_run, os.getcwd(), function, arguments)
             reason = _watched(future, lambda: look(process))
             if not reason:
@@ -329,10 +326,12 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _ready() -> int:
-    """Load what every cell needs, so that no cell's time has it, and tell who it is."""
-    import tllboost.grid.work  # noqa: F401
+def _ready(function: Callable[..., Any]) -> int:
+    """Tell who this is.
 
+    The module of the function is loaded when it arrives, so that the time of the call
+    itself does not have that.
+    """
     return os.getpid()
 
 
@@ -461,7 +460,6 @@ def run_parallel(
     *,
     out: Path,
     limits: Limits = NO_LIMITS,
-    cluster: Cluster | None = None,
 ) -> None:
     """Run calls in other processes, side by side.
 
@@ -479,19 +477,12 @@ def run_parallel(
     out : Path
         The results; large arrays among the arguments lie there meanwhile.
     limits : Limits
-    cluster : Cluster or None, default=None
-        Whose workers work, in place of processes here.
 
     Raises
     ------
     Exception
         What a call raised.
     """
-    if cluster is not None:
-        from tllboost.cluster.calls import run_clustered
-
-        run_clustered(calls, cluster, progress, what, out=out)
-        return
     files = [file for call in calls for file in call.files]
     stop = threading.Event()
     died: deque[Call] = deque()

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.cluster import Cluster
+from tllboost.cluster.calls import run_clustered
 from tllboost.errors import TllboostError
 from tllboost.files import whole_file, write_text
 from tllboost.grid.cells import Cell, digest, parts_of, tuning_settings
@@ -142,9 +143,10 @@ def learn(
         name = f"{one.vectorizer} × {one.key[1]}, seed {one.seed}"
         fail = partial(_fail, one, out)
         calls.append(Call(_learn_one, arguments, [file], fail, [name]))
-    run_parallel(
-        calls, workers, progress, "projections", out=out, limits=limits, cluster=cluster
-    )
+    if cluster is not None:
+        run_clustered(calls, cluster, progress, "projections", out=out)
+    else:
+        run_parallel(calls, workers, progress, "projections", out=out, limits=limits)
     return {one.key: _outcome(out, one, data, protocol) for one in wanted}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.cluster import Cluster
+from tllboost.cluster.calls import run_clustered
 from tllboost.grid.cells import COSINE, Cell, parts_of
 from tllboost.grid.data import GridData
 from tllboost.grid.learn import Learned, one_line, prepared_splits, spaces_of
@@ -188,9 +189,10 @@ def run_tasks(
         fail = partial(_fail, task, out)
         calls.append(Call(_run_task, arguments, files, fail, names))
     few, large = calls[: len(alone)], calls[len(alone) :]
-    run_parallel(
-        few, workers, progress, "cells", out=out, limits=limits, cluster=cluster
-    )
+    if cluster is not None:
+        run_clustered(few, cluster, progress, "cells", out=out)
+    else:
+        run_parallel(few, workers, progress, "cells", out=out, limits=limits)
     run_large(large, cluster, progress)
 
 
