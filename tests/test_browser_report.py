@@ -15,7 +15,7 @@ from tllboost.grid import run_grid
 from tllboost.metrics import METRICS
 from tllboost.pairs import read_pairs
 from tllboost.report import read_run, write_report
-from tllboost.report.page import report_page
+from tllboost.report.write import report_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

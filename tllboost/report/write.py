@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tllboost.files import write_text
-from tllboost.report.page import report_page
+from tllboost.page import render
 from tllboost.report.payload import payload
 from tllboost.report.run import Run, read_run
 
-__all__ = ["write_report"]
+__all__ = ["report_page", "write_report"]
+
+_LOOKS = ("report", "matrix", "tables", "plots", "gallery")
+# In this order: each uses what stands before it.
+_SCRIPTS = (
+    *("dom", "words", "state", "tip", "header", "matrix", "table", "plot", "charts"),
+    *("details", "gains", "costs", "enlarge", "gallery", "lists", "main"),
+)
 
 
 def write_report(
@@ -63,3 +71,21 @@ def write_report(
     shown = payload(run, gallery_size=gallery, progress=progress)
     write_text(path, report_page(shown))
     return path
+
+
+def report_page(shown: dict[str, Any]) -> str:
+    """Return the page that shows a run's data; see :mod:`tllboost.report.payload`.
+
+    Examples
+    --------
+    >>> text = report_page({"title": "<mine>"})
+    >>> text.startswith("<!doctype html>"), "&lt;mine&gt;" in text, "<mine>" in text
+    (True, True, False)
+    """
+    return render(
+        "report/page/report.html",
+        title=f"{shown['title']} · tllboost",
+        styles=["page/base.css", *(f"report/page/{name}.css" for name in _LOOKS)],
+        scripts=[f"report/page/{name}.js" for name in _SCRIPTS],
+        data=shown,
+    )
