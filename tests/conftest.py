@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,6 +98,14 @@ def tll(shared: Path) -> Path:
 def image(tmp_path: Path) -> Path:
     """One small JPEG of smooth colour, unlike any other seed's."""
     return write_image(tmp_path / "image.jpg", seed=0)
+
+
+def flip_a_bit(store: Path) -> None:
+    """Damage one of the vectors in the folder of a store."""
+    with closing(sqlite3.connect(store / "vectors.sqlite")) as opened, opened:
+        row, content = opened.execute("SELECT rowid, vector FROM vectors").fetchone()
+        damaged = bytes([content[0] ^ 1]) + content[1:]
+        opened.execute("UPDATE vectors SET vector = ? WHERE rowid = ?", (damaged, row))
 
 
 def write_image(path: Path, *, seed: int, size: tuple[int, int] = (96, 80)) -> Path:

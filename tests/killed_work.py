@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tllboost import processes
+from tllboost import processes, store
 from tllboost.grid import GridResult, run_grid
 from tllboost.pairs import read_pairs
 from tllboost.splits import Protocol
-from tllboost.store import hashes
 from tllboost.vectorizing import vectorize
 
 N_IMAGES, BATCH_SIZE = 40, 4
@@ -53,7 +52,7 @@ def images(folder: Path) -> list[Path]:
 
 def vectorizing(folder: Path) -> None:
     """Vectorize the images that lie beside the folder into a store in it."""
-    hashes.SETTLED_SECONDS = -1  # so that what it remembers is written too
+    store.SETTLED_SECONDS = -1  # so that what it remembers is written too
     vectorize(
         Squares(folder / "looked-at"),
         images(folder.parent),
@@ -126,7 +125,7 @@ def image_grid(pairs: Path, folder: Path, *, resume: bool = False) -> GridResult
 
 def grid(folder: Path) -> None:
     """Run the grid of the pairs beside the folder, in processes of its own."""
-    hashes.SETTLED_SECONDS = -1
+    store.SETTLED_SECONDS = -1
     image_grid(folder.parent / "pairs.csv", folder)
 
 

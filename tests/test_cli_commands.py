@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import write_image
+from conftest import flip_a_bit, write_image
 
 from tllboost.cli import main
 from tllboost.demo import make_demo_set
@@ -339,10 +339,7 @@ def test_store_verify_finds_a_flipped_byte_and_prune_drops_it(
     sound = run("store", "verify", "--store", store)
     assert sound.returncode == 0
     assert "all 4 vectors" in sound.stdout
-    (file,) = store.glob("*.f32")
-    data = bytearray(file.read_bytes())
-    data[100] ^= 255
-    file.write_bytes(data)
+    flip_a_bit(store)
     damaged = run("store", "verify", "--store", store)
     assert damaged.returncode == 5
     assert "checksum" in damaged.stdout
@@ -360,7 +357,7 @@ def test_store_commands_need_a_store(run: Run, tmp_path: Path, command: str) -> 
 
 
 def test_store_refuses_an_index_that_is_none(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "index.sqlite").write_text("something else entirely" * 40)
+    (tmp_path / "vectors.sqlite").write_text("something else entirely" * 40)
     done = run("store", "info", "--store", tmp_path)
     assert done.returncode == 5
     assert len(done.stderr.splitlines()) == 1

@@ -169,7 +169,7 @@ def test_ctrl_c_ends_vectorizing_in_one_line(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not (tmp_path / "store" / "index.sqlite").exists():
+    while not (tmp_path / "store" / "vectors.sqlite").exists():
         assert command.poll() is None
         time.sleep(0.05)
     command.send_signal(signal.SIGINT)

@@ -20,8 +20,9 @@ from conftest import write_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tllboost import store as module
 from tllboost.errors import ImageError, StoreError, UsageError
-from tllboost.store import VectorStore, default_store, hashes, index
+from tllboost.store import VectorStore, default_store
 
 CLASSIC, ONNX = "classic|v1", "onnx|sha256:12ab"
 
@@ -51,9 +52,12 @@ def store(folder: Path) -> Iterator[VectorStore]:
         yield opened
 
 
-def rows_file(folder: Path) -> Path:
-    (path,) = folder.glob("*.f32")
-    return path
+def flip(folder: Path, number: int, spot: int = 5, bit: int = 1) -> None:
+    """Flip a bit of a stored vector where it lies on the disk."""
+    path = folder / "vectors.sqlite"
+    content = bytearray(path.read_bytes())
+    content[content.index(vectors(number).tobytes()) + spot] ^= bit
+    path.write_bytes(content)
 
 
 def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -209,43 +213,6 @@ def test_a_copy_of_an_open_store_opens_its_own_index(store: VectorStore) -> None
 # What a kill leaves
 
 
-def test_an_orphaned_tail_is_cut_off_when_opened(folder: Path) -> None:
-    with VectorStore(folder) as store:
-        store.add(CLASSIC, keys(1), vectors(1))
-    path = rows_file(folder)
-    with path.open("ab") as file:
-        file.write(b"half a batch that was never committed")
-    with VectorStore(folder) as store:
-        assert path.stat().st_size == 16
-        assert store.verify() == []
-        store.add(CLASSIC, keys(2), vectors(2))
-        np.testing.assert_array_equal(store.get(CLASSIC, keys(1, 2))[0], vectors(1, 2))
-
-
-def test_a_tail_that_appears_while_open_is_cut_off_by_the_next_batch(
-    store: VectorStore, folder: Path
-) -> None:
-    store.add(CLASSIC, keys(1), vectors(1))
-    with rows_file(folder).open("ab") as file:
-        file.write(bytes(100))
-    store.add(CLASSIC, keys(2), vectors(2))
-    assert rows_file(folder).stat().st_size == 32
-    np.testing.assert_array_equal(store.get(CLASSIC, keys(1, 2))[0], vectors(1, 2))
-
-
-def test_a_file_that_no_index_row_names_is_removed_and_others_stay(
-    folder: Path,
-) -> None:
-    folder.mkdir()
-    ours = folder / "0123456789abcdef-01234567.f32"
-    theirs = [folder / "notes.txt", folder / "mine.f32"]
-    for path in (ours, *theirs):
-        path.write_bytes(b"x" * 64)
-    with VectorStore(folder):
-        assert not ours.exists()
-        assert all(path.exists() for path in theirs)
-
-
 KILLED = """
 import sys, hashlib
 import numpy as np
@@ -283,32 +250,6 @@ def test_kill_9_loses_no_batch_that_was_acknowledged(
         np.testing.assert_array_equal(got, vectors(*numbers, n_dims=4096))
         n_rows = store.info()[0]["n_rows"]
         assert n_rows in (len(numbers), len(numbers) + 8)
-        assert rows_file(folder).stat().st_size == n_rows * 4096 * 4
-
-
-KILLED_BEFORE_COMMIT = """
-import os, signal, sys
-import numpy as np
-from tllboost.store import VectorStore
-with VectorStore(sys.argv[1]) as store:
-    store.add("classic|v1", ["01" * 32], np.ones((1, 9), np.float32))
-    os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
-    store.add("classic|v1", ["02" * 32], np.ones((1, 9), np.float32))
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 here")
-def test_a_batch_written_and_not_committed_never_was(folder: Path) -> None:
-    with run_python(KILLED_BEFORE_COMMIT, folder) as process:
-        process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
-    assert rows_file(folder).stat().st_size == 72
-    with VectorStore(folder) as store:
-        assert rows_file(folder).stat().st_size == 36
-        got, found = store.get(CLASSIC, ["01" * 32, "02" * 32])
-        assert found.tolist() == [True, False]
-        assert got[0].tolist() == [1] * 9
-        assert store.verify() == []
 
 
 FULL = """
@@ -335,7 +276,8 @@ def test_a_full_disk_is_one_error_and_leaves_the_store_whole(folder: Path) -> No
         output, errors = process.communicate(timeout=60)
     assert errors == ""
     message, state = output.splitlines()
-    assert message.startswith(f"the store {str(folder)!r} can't be read or written (")
+    path = str(folder / "vectors.sqlite")
+    assert message.startswith(f"the store {path!r} can't be used (")
     assert state == "[True, False] []"
 
 
@@ -346,17 +288,13 @@ def test_a_full_disk_is_one_error_and_leaves_the_store_whole(folder: Path) -> No
 def test_a_flipped_bit_is_found_and_named(folder: Path, row: int) -> None:
     with VectorStore(folder) as store:
         store.add(CLASSIC, keys(0, 1, 2), vectors(0, 1, 2))
-        store.add(ONNX, keys(0), vectors(0))
-    (path,) = [path for path in folder.glob("*.f32") if path.stat().st_size == 48]
-    content = bytearray(path.read_bytes())
-    content[16 * row + 5] ^= 1
-    path.write_bytes(content)
+        store.add(ONNX, keys(0), vectors(9))
+    flip(folder, row)
     others = [number for number in range(3) if number != row]
     with VectorStore(folder) as store:
         (problem,) = store.verify()
         assert key(row) in problem
         assert CLASSIC in problem
-        assert path.name in problem
         assert "checksum" in problem
         with pytest.raises(StoreError, match=f"{key(row)}.*tllboost store prune"):
             store.get(CLASSIC, keys(0, 1, 2))
@@ -371,15 +309,15 @@ def test_a_flipped_bit_is_found_and_named(folder: Path, row: int) -> None:
         np.testing.assert_array_equal(
             store.get(CLASSIC, keys(0, 1, 2))[0], vectors(0, 1, 2)
         )
-    assert not path.exists()
 
 
 def test_a_damaged_vector_is_named_by_its_image(
     store: VectorStore, folder: Path, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hashes, "SETTLED_SECONDS", -1)
-    store.add(CLASSIC, [store.hash_of(image)], vectors(1))
-    rows_file(folder).write_bytes(bytes(16))
+    monkeypatch.setattr(module, "SETTLED_SECONDS", -1)
+    store.add(CLASSIC, store.hashes_of([image]), vectors(1))
+    store.close()
+    flip(folder, 1)
     (problem,) = store.verify()
     assert str(image) in problem
 
@@ -388,50 +326,26 @@ def test_a_row_handed_to_another_image_is_found(
     store: VectorStore, folder: Path
 ) -> None:
     store.add(CLASSIC, keys(1, 2), vectors(1, 2))
-    with closing(sqlite3.connect(folder / "index.sqlite")) as other, other:
-        rows = other.execute("SELECT position, checksum FROM rows").fetchall()
-        for mine, theirs in (rows, rows[::-1]):
-            other.execute(
-                "UPDATE rows SET position = ?, checksum = ? WHERE position = ?"
-                " AND checksum = ?",
-                (theirs[0] + 100, theirs[1], *mine),
-            )
-        other.execute("UPDATE rows SET position = position - 100")
+    with closing(sqlite3.connect(folder / "vectors.sqlite")) as other, other:
+        other.execute("CREATE TABLE mixed AS SELECT * FROM vectors")
+        other.execute(
+            "UPDATE vectors SET (checksum, vector) = (SELECT checksum, vector "
+            "FROM mixed WHERE mixed.key <> vectors.key)"
+        )
     assert len(store.verify()) == 2
 
 
-@pytest.mark.parametrize("n_bytes", [0, 15, 16, 20])
-def test_a_file_cut_short_is_found_and_pruned(folder: Path, n_bytes: int) -> None:
-    with VectorStore(folder) as store:
-        store.add(CLASSIC, keys(0, 1), vectors(0, 1))
-    os.truncate(rows_file(folder), n_bytes)
-    n_whole = n_bytes // 16
-    with VectorStore(folder) as store:
-        assert len(store.verify()) == 2 - n_whole
-        with pytest.raises(StoreError, match="missing from its file"):
-            store.get(CLASSIC, keys(1))
-        with pytest.raises(StoreError, match="shorter than its index says"):
-            store.add(CLASSIC, keys(2), vectors(2))
-        assert store.prune() == 2 - n_whole
-        store.add(CLASSIC, keys(0, 1, 2), vectors(0, 1, 2))
-        got, found = store.get(CLASSIC, keys(0, 1, 2))
-        assert found.all()
-        np.testing.assert_array_equal(got, vectors(0, 1, 2))
-        assert store.verify() == []
-
-
-def test_a_file_that_is_gone_is_found_and_pruned(folder: Path) -> None:
-    with VectorStore(folder) as store:
-        store.add(CLASSIC, keys(0, 1), vectors(0, 1))
-    rows_file(folder).unlink()
-    with VectorStore(folder) as store:
-        assert len(store.verify()) == 2
-        with pytest.raises(StoreError, match="missing from its file"):
-            store.get(CLASSIC, keys(0))
-        assert store.prune() == 2
-        assert store.info() == []
-        store.add(CLASSIC, keys(0), vectors(0))
-        assert store.get(CLASSIC, keys(0))[1].all()
+def test_a_vector_handed_to_another_fingerprint_is_found(
+    store: VectorStore, folder: Path
+) -> None:
+    store.add(CLASSIC, keys(1), vectors(1))
+    store.add(ONNX, keys(2), vectors(2))
+    with closing(sqlite3.connect(folder / "vectors.sqlite")) as other, other:
+        other.execute("UPDATE vectors SET space = 2")
+    with pytest.raises(StoreError, match="does not match its checksum"):
+        store.get(ONNX, keys(1))
+    assert len(store.verify()) == store.prune() == 1
+    assert store.get(ONNX, keys(1, 2))[1].tolist() == [False, True]
 
 
 @settings(
@@ -446,21 +360,21 @@ def test_no_flipped_bit_goes_unnoticed(
     folder = tmp_path_factory.mktemp("store")
     with VectorStore(folder) as store:
         store.add(CLASSIC, keys(0, 1, 2), vectors(0, 1, 2))
-        content = bytearray(rows_file(folder).read_bytes())
-        content[spot] ^= 1 << bit
-        rows_file(folder).write_bytes(content)
+    flip(folder, spot // 16, spot % 16, 1 << bit)
+    with VectorStore(folder) as store:
         (problem,) = store.verify()
         assert key(spot // 16) in problem
 
 
-def test_prune_drops_one_fingerprint_and_frees_its_file(
+def test_prune_drops_one_fingerprint_and_frees_its_space(
     store: VectorStore, folder: Path
 ) -> None:
-    store.add(CLASSIC, keys(1, 2), vectors(1, 2))
+    store.add(CLASSIC, keys(*range(99)), vectors(*range(99), n_dims=1000))
     store.add(ONNX, keys(1), vectors(1))
-    assert store.prune(CLASSIC) == 2
+    assert store.prune(CLASSIC) == 99
     assert [entry["fingerprint"] for entry in store.info()] == [ONNX]
-    assert rows_file(folder).stat().st_size == 16
+    store.close()
+    assert (folder / "vectors.sqlite").stat().st_size < 50_000
     assert store.get(ONNX, keys(1))[1].all()
     with pytest.raises(UsageError, match="nothing is stored under 'classic"):
         store.prune(CLASSIC)
@@ -477,13 +391,10 @@ def test_prune_drops_all_fingerprints_that_begin_as_told(store: VectorStore) -> 
     assert len(store.info()) == 1
 
 
-def test_prune_of_a_healthy_store_changes_nothing(
-    store: VectorStore, folder: Path
-) -> None:
+def test_prune_of_a_healthy_store_drops_nothing(store: VectorStore) -> None:
     store.add(CLASSIC, keys(1, 2), vectors(1, 2))
-    path = rows_file(folder)
     assert store.prune() == 0
-    assert rows_file(folder) == path
+    assert store.get(CLASSIC, keys(1, 2))[1].all()
 
 
 # What is no store of ours
@@ -491,7 +402,7 @@ def test_prune_of_a_healthy_store_changes_nothing(
 
 def test_another_programs_index_is_refused_and_left_alone(folder: Path) -> None:
     folder.mkdir()
-    path = folder / "index.sqlite"
+    path = folder / "vectors.sqlite"
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("CREATE TABLE recipes (name TEXT)")
     content = path.read_bytes()
@@ -503,25 +414,38 @@ def test_another_programs_index_is_refused_and_left_alone(folder: Path) -> None:
 def test_a_newer_store_is_refused_and_left_alone(folder: Path) -> None:
     with VectorStore(folder):
         pass
-    with closing(sqlite3.connect(folder / "index.sqlite")) as other:
-        other.execute("PRAGMA user_version = 2")
+    with closing(sqlite3.connect(folder / "vectors.sqlite")) as other:
+        other.execute("PRAGMA user_version = 3")
         other.execute("PRAGMA journal_mode = DELETE")
-    content = (folder / "index.sqlite").read_bytes()
-    with pytest.raises(StoreError, match=r"has format 2, .* reads 1: upgrade tllboost"):
+    content = (folder / "vectors.sqlite").read_bytes()
+    with pytest.raises(StoreError, match=r"version of tllboost \(format 3, not 2\)"):
         VectorStore(folder).open()
-    assert (folder / "index.sqlite").read_bytes() == content
+    assert (folder / "vectors.sqlite").read_bytes() == content
 
 
-def test_an_index_of_garbage_is_refused(folder: Path) -> None:
+def test_a_store_of_an_older_tllboost_is_left_alone_and_named_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder.mkdir()
-    (folder / "index.sqlite").write_bytes(b"this is no database at all" * 100)
+    (folder / "index.sqlite").write_bytes(b"of another format")
+    for _ in range(2):
+        with VectorStore(folder) as store:
+            store.add(CLASSIC, keys(1), vectors(1))
+    (message,) = caplog.messages
+    assert message.startswith(f"{folder}: the vectors that an older tllboost stored")
+    assert (folder / "index.sqlite").read_bytes() == b"of another format"
+
+
+def test_a_file_of_garbage_is_refused(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "vectors.sqlite").write_bytes(b"this is no database at all" * 100)
     with pytest.raises(StoreError, match=r"not a database.*delete the folder"):
         VectorStore(folder).open()
 
 
-def test_an_index_that_was_never_filled_is_taken_over(folder: Path) -> None:
+def test_a_file_that_was_never_filled_is_taken_over(folder: Path) -> None:
     folder.mkdir()
-    (folder / "index.sqlite").touch()
+    (folder / "vectors.sqlite").touch()
     with VectorStore(folder) as store:
         store.add(CLASSIC, keys(1), vectors(1))
         assert store.get(CLASSIC, keys(1))[1].all()
@@ -564,10 +488,9 @@ def test_processes_that_make_and_fill_one_store_at_once(folder: Path) -> None:
         assert found.all()
         np.testing.assert_array_equal(got, vectors(*range(300), n_dims=64))
         assert store.info()[0]["n_rows"] == 300
-    assert rows_file(folder).stat().st_size == 300 * 64 * 4
 
 
-def test_readers_are_not_disturbed_by_compaction(folder: Path) -> None:
+def test_readers_are_not_disturbed_by_pruning(folder: Path) -> None:
     with VectorStore(folder) as store:
         store.add(CLASSIC, keys(*range(50)), vectors(*range(50)))
 
@@ -583,22 +506,24 @@ def test_readers_are_not_disturbed_by_compaction(folder: Path) -> None:
         futures = [pool.submit(read, number) for number in range(2)]
         with VectorStore(folder) as store:
             for number in range(49, 40, -1):
-                damage_row(folder, number)
+                damage(folder, number)
                 assert store.prune() == 1
         assert all(future.result() for future in futures)
 
 
-def damage_row(folder: Path, number: int) -> None:
-    """Overwrite in place, as a bad disk would: readers have the file mapped."""
-    with rows_file(folder).open("r+b") as file:
-        file.seek(16 * number)
-        file.write(b"\xff")
+def damage(folder: Path, number: int) -> None:
+    with (
+        closing(sqlite3.connect(folder / "vectors.sqlite", timeout=60)) as other,
+        other,
+    ):
+        query = "UPDATE vectors SET vector = zeroblob(16) WHERE key = ?"
+        other.execute(query, (bytes.fromhex(key(number)),))
 
 
 def test_a_store_held_by_another_process_for_too_long_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
     with VectorStore(folder) as store, VectorStore(folder) as other:
         assert other._connection is not None
         other._connection.execute("BEGIN IMMEDIATE")
@@ -614,7 +539,7 @@ def test_a_store_held_by_another_process_for_too_long_says_so(
 
 @pytest.fixture
 def remembers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashes, "SETTLED_SECONDS", -1)
+    monkeypatch.setattr(module, "SETTLED_SECONDS", -1)
 
 
 @pytest.fixture
@@ -622,14 +547,14 @@ def no_hashing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def refuse(path: object) -> str:
         raise AssertionError(path)
 
-    return lambda: monkeypatch.setattr(hashes, "content_hash", refuse)
+    return lambda: monkeypatch.setattr(module, "content_hash", refuse)
 
 
-def test_hash_of_is_the_sha256_of_the_bytes(store: VectorStore, image: Path) -> None:
+def test_a_hash_is_the_sha256_of_the_bytes(store: VectorStore, image: Path) -> None:
     expected = hashlib.sha256(image.read_bytes()).hexdigest()
-    assert store.hash_of(image) == expected
-    with pytest.raises(ImageError, match="No such file"):
-        store.hash_of(image.parent / "none.jpg")
+    good, bad = store.hashes_of([image, image.parent / "none.jpg"])
+    assert good == expected
+    assert "No such file" in str(bad)
 
 
 @pytest.mark.usefixtures("remembers_at_once")
@@ -640,31 +565,31 @@ def test_an_unchanged_file_is_hashed_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with VectorStore(folder) as store:
-        known = store.hash_of(image)
+        known = store.hashes_of([image])
     no_hashing()
     with VectorStore(folder) as store:
-        assert store.hash_of(image) == known
+        assert store.hashes_of([image]) == known
         monkeypatch.chdir(image.parent)
-        assert store.hash_of(image.name) == known
+        assert store.hashes_of([image.name]) == known
 
 
 @pytest.mark.usefixtures("remembers_at_once")
 def test_a_changed_file_of_the_same_size_and_time_is_hashed_again(
     store: VectorStore, image: Path
 ) -> None:
-    before, status = store.hash_of(image), image.stat()
+    before, status = store.hashes_of([image]), image.stat()
     content = bytearray(image.read_bytes())
     content[-3] ^= 1
     time.sleep(0.02)  # a tick of the file system's clock
     image.write_bytes(content)
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert store.hash_of(image) != before
+    assert store.hashes_of([image]) != before
 
 
 def test_a_file_changed_a_moment_ago_is_not_remembered(
     store: VectorStore, image: Path
 ) -> None:
-    store.hash_of(image)
+    store.hashes_of([image])
     assert store._connection is not None
     count = store._connection.execute("SELECT count(*) FROM files").fetchone()[0]
     assert count == 0
@@ -688,9 +613,9 @@ def test_a_name_that_is_no_text_is_remembered_too(
 ) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.jpg"))
     path.write_bytes(b"bytes")
-    known = store.hash_of(path)
+    known = store.hashes_of([path])
     no_hashing()
-    assert store.hash_of(path) == known
+    assert store.hashes_of([path]) == known
 
 
 def test_hashes_of_reports_bad_files_in_their_places(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_image
+from conftest import flip_a_bit, write_image
 from PIL import Image
 
 from tllboost.errors import StoreError, UsageError, WeightsError
@@ -198,10 +198,7 @@ def test_a_damaged_store_stops_the_run_and_pruning_mends_it(
     paths: list[Path], store: Path
 ) -> None:
     vectorize(Grid(), paths, store=store)
-    (rows,) = store.glob("*.f32")
-    content = bytearray(rows.read_bytes())
-    content[100] ^= 1
-    rows.write_bytes(content)
+    flip_a_bit(store)
     with pytest.raises(StoreError, match="tllboost store prune"):
         vectorize(Grid(), paths, store=store)
     with VectorStore(store) as opened:

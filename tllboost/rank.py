@@ -33,7 +33,7 @@ from tllboost.heads.base import LinearForm
 from tllboost.pairs import pairs_from_paths
 from tllboost.pairs.candidates import CandidateTable
 from tllboost.scoring import FittedCell, combined_score, cross_score, vectors_of_cells
-from tllboost.store import VectorStore
+from tllboost.store import VectorStore, is_store
 from tllboost.vectorizers.weights import first_line
 
 __all__ = [
@@ -284,7 +284,7 @@ class VectorIndex:
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, fingerprint: str | None = None) -> Self:
-        """Open vectors on disk; they are mapped into memory, not read.
+        """Open vectors on disk: files are mapped into memory, a store is read.
 
         Parameters
         ----------
@@ -311,12 +311,12 @@ class VectorIndex:
         if path.suffix == ".npz":
             ids, vectors = map_archive(path)
             return cls(vectors, ids)
-        if not (path / "index.sqlite").is_file():
+        if not is_store(path):
             msg = f"{str(path)!r} is no .npy file, no .npz file and no vector store"
             raise DataError(msg)
         with VectorStore(path) as store:
             chosen = _only(store, fingerprint, path)
-            keys, vectors = store.mapped(chosen)
+            keys, vectors = store.get_all(chosen)
         return cls(vectors, keys)
 
     def __len__(self) -> int:

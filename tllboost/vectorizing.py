@@ -18,8 +18,7 @@ import numpy as np
 from tllboost.errors import ImageError, UsageError
 from tllboost.images import DECODING
 from tllboost.pipeline import vector_batches
-from tllboost.store import VectorStore
-from tllboost.store.hashes import hash_files
+from tllboost.store import VectorStore, hash_files
 
 if TYPE_CHECKING:
     from tllboost.cluster import Cluster

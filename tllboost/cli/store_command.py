@@ -18,9 +18,8 @@ def add_to(app: typer.Typer) -> None:
     store = typer.Typer(
         no_args_is_help=True, help="Look at, verify and prune the vector store."
     )
-    store.command("info")(info)
-    store.command("verify")(verify)
-    store.command("prune")(prune)
+    for command in (info, verify, prune):
+        store.command()(command)
     app.add_typer(store, name="store")
 
 
@@ -32,19 +31,23 @@ def info(store: Store = None, as_json: Json = False) -> None:
         tllboost store info
         tllboost store info --store results/demo/store --json
     """
-    from tllboost.store import VectorStore
+    from tllboost.store import VectorStore, default_store, is_store
 
-    folder = _folder(store)
+    folder = store or default_store()
     entries: list[dict[str, Any]] = []
-    if _is_store(folder):
+    if is_store(folder):
         with VectorStore(folder) as opened:
             entries = opened.info()
     if as_json:
         typer.echo(json_text({"folder": str(folder), "stored": entries}))
         return
     typer.echo(f"{folder}: {len(entries) or 'nothing is'} stored")
-    for line in _lines(entries):
-        typer.echo(line)
+    for entry in entries:
+        typer.echo(
+            f"  {entry['n_rows']:>8} vectors of {entry['n_dims']:>5} numbers, "
+            f"{entry['n_bytes'] / 1e6:8.1f} MB, since {entry['created']}: "
+            f"{entry['fingerprint']}"
+        )
 
 
 def verify(store: Store = None, as_json: Json = False) -> None:
@@ -63,9 +66,10 @@ def verify(store: Store = None, as_json: Json = False) -> None:
     if as_json:
         told = {"folder": str(folder), "n_vectors": n_rows, "problems": problems}
         typer.echo(json_text(told))
+    elif not problems:
+        typer.echo(f"{folder}: all {n_rows} vectors are as they were stored")
     else:
-        for problem in problems:
-            typer.echo(problem)
+        typer.echo("\n".join(problems))
     if problems:
         typer.echo(
             f"{folder}: {len(problems)} problems; `tllboost store prune` drops what is "
@@ -73,8 +77,6 @@ def verify(store: Store = None, as_json: Json = False) -> None:
             err=True,
         )
         raise typer.Exit(5)
-    if not as_json:
-        typer.echo(f"{folder}: all {n_rows} vectors are as they were stored")
 
 
 def prune(
@@ -105,31 +107,12 @@ def prune(
     typer.echo(f"{folder}: dropped {n_dropped} vectors")
 
 
-def _folder(store: Path | None) -> Path:
-    from tllboost.store import default_store
-
-    return default_store() if store is None else store
-
-
-def _is_store(folder: Path) -> bool:
-    """Tell whether a store was ever made there: opening one makes it."""
-    return (folder / "index.sqlite").exists()
-
-
 def _existing(store: Path | None) -> Path:
     from tllboost.errors import DataError
+    from tllboost.store import default_store, is_store
 
-    folder = _folder(store)
-    if not _is_store(folder):
+    folder = store or default_store()
+    if not is_store(folder):
         msg = f"{folder}: no vector store there; give --store, or vectorize something"
         raise DataError(msg)
     return folder
-
-
-def _lines(entries: list[dict[str, Any]]) -> list[str]:
-    return [
-        f"  {entry['n_rows']:>8} vectors of {entry['n_dims']:>5} numbers, "
-        f"{entry['n_bytes'] / 1e6:8.1f} MB, since {entry['created']}: "
-        f"{entry['fingerprint']}"
-        for entry in entries
-    ]

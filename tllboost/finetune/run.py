@@ -33,7 +33,7 @@ from tllboost.finetune.network import (
 from tllboost.finetune.settings import FineTuneSettings, header, read_record
 from tllboost.finetune.train import Learner, State, Trainer
 from tllboost.splits import PairSet
-from tllboost.store.hashes import hash_files
+from tllboost.store import hash_files
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizers.base import usable_cores
 

@@ -19,8 +19,7 @@ from tllboost.errors import DataError, HubError, ImageError, UsageError
 from tllboost.grid.cells import digest
 from tllboost.pairs.pair_table import PairTable
 from tllboost.splits import Protocol, Split, make_splits, match_components
-from tllboost.store import VectorStore, default_store
-from tllboost.store.hashes import hash_files
+from tllboost.store import VectorStore, default_store, hash_files
 from tllboost.vectorizing import space_of, vectorize
 
 __all__ = ["GridData", "gather", "tuned_vectors"]

@@ -1,0 +1,572 @@
+"""The vector store: what was vectorized once is never vectorized again.
+
+A store is a folder with one SQLite file, ``vectors.sqlite``:
+
+    spaces    one row a fingerprint of a vectorizer
+    vectors   (space, SHA-256 of an image file) -> the vector as float32 and a checksum
+    files     (path, size, times) -> SHA-256, so that unchanged files are not read again
+
+A batch is one transaction: a kill loses at most the batch that was being written. In
+SQLite's write-ahead mode any number of processes read while one writes. The checksum
+covers the fingerprint and the image as well as the vector: a damaged file may lose
+vectors, but never returns one as another's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from tllboost.errors import ImageError, StoreError, UsageError
+from tllboost.images import content_hash
+
+__all__ = ["VectorStore", "default_store", "hash_files", "is_store"]
+
+SETTLED_SECONDS = 2.0
+"""A file changed within this time is hashed again: one that changes twice within a
+tick of the file system's clock keeps its times."""
+
+WAIT_SECONDS = 60.0
+"""How long to wait for another process that writes."""
+
+_FILE = "vectors.sqlite"
+_APPLICATION_ID = 0x746C6C62  # "tllb", in the header of the SQLite file
+_FORMAT = 2
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS spaces (
+        id INTEGER PRIMARY KEY,
+        fingerprint TEXT NOT NULL UNIQUE,
+        created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+    )""",
+    """CREATE TABLE IF NOT EXISTS vectors (
+        space INTEGER NOT NULL REFERENCES spaces (id),
+        key BLOB NOT NULL,
+        checksum INTEGER NOT NULL,
+        vector BLOB NOT NULL,
+        UNIQUE (space, key)
+    )""",
+    """CREATE TABLE IF NOT EXISTS files (
+        path BLOB PRIMARY KEY,
+        size INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        changed INTEGER NOT NULL,
+        key BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_FORMAT}",
+)
+# A space's vectors are as wide as its first one: who adds others is refused.
+_N_DIMS = "ifnull((SELECT length(vector) / 4 FROM vectors WHERE space = id), 0)"
+_EVERYTHING = f"""SELECT vectors.rowid, {_N_DIMS}, fingerprint, key, checksum, vector
+    FROM vectors LEFT JOIN spaces ON id = space"""
+_REMEDIES = {
+    sqlite3.SQLITE_READONLY: "fix the permissions",
+    sqlite3.SQLITE_CANTOPEN: "fix the permissions",
+    sqlite3.SQLITE_FULL: "free some space",
+    sqlite3.SQLITE_IOERR: "free some space, see whether the disk is sound",
+}
+
+
+def default_store() -> Path:
+    """Return where vectors are kept unless told otherwise.
+
+    ``$TLLBOOST_STORE``, or else ``store`` in the user's cache folder for tllboost.
+    """
+    chosen = os.environ.get("TLLBOOST_STORE")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("tllboost") / "store"
+
+
+def is_store(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder holds a store: opening one makes it."""
+    return Path(folder, _FILE).is_file()
+
+
+def hash_files(
+    paths: Sequence[str | os.PathLike[str]], *, n_workers: int | None = None
+) -> list[str | ImageError]:
+    """Return the SHA-256 of each file, or the error of one that can't be read.
+
+    `n_workers` threads read; by default as many as there are cores, at most eight.
+    """
+
+    def hash_one(path: str | os.PathLike[str]) -> str | ImageError:
+        try:
+            return content_hash(path)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(n_workers or min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(hash_one, paths))
+
+
+class VectorStore:
+    """A folder of vectors, found by fingerprint and content hash.
+
+    Any number of processes may use one folder at once; one object serves one thread.
+    It opens on first use: use it in a ``with`` block, or `close` it.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where the vectors lie; made on first use.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> cat, dog = "0a" * 32, "0b" * 32
+    >>> with tempfile.TemporaryDirectory() as folder, VectorStore(folder) as store:
+    ...     store.add("classic|v1", [cat], np.ones((1, 3), dtype=np.float32))
+    ...     vectors, found = store.get("classic|v1", [dog, cat])
+    >>> found
+    array([False,  True])
+    >>> vectors
+    array([[0., 0., 0.],
+           [1., 1., 1.]], dtype=float32)
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = folder
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the connection behind: a copy opens its own."""
+        return {"folder": self.folder, "_connection": None}
+
+    def __repr__(self) -> str:
+        return f"VectorStore({os.fspath(self.folder)!r})"
+
+    def open(self) -> None:
+        """Open the store, and make it where there is none.
+
+        Raises
+        ------
+        StoreError
+            If its file is another program's, of another format or damaged, or can't
+            be made.
+        """
+        with self._opened():
+            pass
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open."""
+        return self._connection is not None
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def get(
+        self, fingerprint: str, keys: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the stored vectors of images.
+
+        Parameters
+        ----------
+        fingerprint : str
+            What the vectorizer calls itself.
+        keys : sequence of str, length n_images
+            SHA-256 of each image's file, in hexadecimal.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n_images, n_dims), float32
+            Zero where nothing is stored; ``n_dims`` is 0 for an unknown fingerprint.
+        found : ndarray of shape (n_images,), bool
+            Which of them are stored.
+
+        Raises
+        ------
+        StoreError
+            If a stored vector is damaged; it names the image.
+        """
+        wanted = [_key_bytes(key) for key in keys]
+        found = np.zeros(len(wanted), dtype=bool)
+        query = "SELECT checksum, vector FROM vectors WHERE space = ? AND key = ?"
+        with self._opened() as connection:
+            space, n_dims = _space(connection, fingerprint)
+            vectors = np.zeros((len(wanted), n_dims), dtype=np.float32)
+            for index, key in enumerate(wanted):
+                row = connection.execute(query, (space, key)).fetchone()
+                if row is None:
+                    continue
+                if not _is_sound(n_dims, fingerprint, key, *row):
+                    msg = (
+                        f"the store {os.fspath(self.folder)!r} is damaged: the vector "
+                        f"of {_image_name(connection, key)} under {fingerprint!r} does "
+                        "not match its checksum; run `tllboost store prune` to drop "
+                        "what is damaged, it is then computed again"
+                    )
+                    raise StoreError(msg)
+                vectors[index] = np.frombuffer(row[1], dtype="<f4")
+                found[index] = True
+        return vectors, found
+
+    def get_all(self, fingerprint: str) -> tuple[list[str], np.ndarray]:
+        """Return all vectors of a fingerprint, sorted by key.
+
+        Returns
+        -------
+        keys : list of str, length n_images
+            SHA-256 of each image's file, in hexadecimal.
+        vectors : ndarray of shape (n_images, n_dims), float32
+
+        Raises
+        ------
+        StoreError
+            If one of them is damaged.
+        """
+        query = "SELECT lower(hex(key)) FROM vectors WHERE space = ? ORDER BY key"
+        with self._opened() as connection:
+            found = connection.execute(query, _space(connection, fingerprint)[:1])
+            keys = [key for (key,) in found]
+        return keys, self.get(fingerprint, keys)[0]
+
+    def add(self, fingerprint: str, keys: Sequence[str], vectors: np.ndarray) -> None:
+        """Store the vectors of images; those stored already stay as they are.
+
+        Parameters
+        ----------
+        fingerprint : str
+            What the vectorizer calls itself.
+        keys : sequence of str, length n_images
+            SHA-256 of each image's file, in hexadecimal.
+        vectors : ndarray of shape (n_images, n_dims), float32
+            One row a key.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full, or the fingerprint has vectors of other dimensions.
+        """
+        vectors = np.asarray(vectors, dtype="<f4")
+        if vectors.ndim != 2 or len(vectors) != len(keys) or vectors.shape[1] == 0:
+            msg = f"got vectors of shape {vectors.shape} for {len(keys)} keys"
+            raise UsageError(msg)
+        rows = [
+            (key, _checksum(fingerprint, key, vector), vector)
+            for key, vector in zip(
+                map(_key_bytes, keys), map(np.ndarray.tobytes, vectors), strict=True
+            )
+        ]
+        if not rows:
+            return
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO spaces (fingerprint) VALUES (?)", (fingerprint,)
+            )
+            space, n_dims = _space(connection, fingerprint)
+            if n_dims not in (0, vectors.shape[1]):
+                msg = (
+                    f"the store has vectors of {n_dims} dimensions under "
+                    f"{fingerprint!r}, got {vectors.shape[1]}: what changes a vector "
+                    "must change the vectorizer's fingerprint"
+                )
+                raise StoreError(msg)
+            connection.executemany(
+                f"INSERT OR IGNORE INTO vectors VALUES ({space}, ?, ?, ?)", rows
+            )
+
+    def hashes_of(
+        self, paths: Sequence[str | os.PathLike[str]], *, n_workers: int | None = None
+    ) -> list[str | ImageError]:
+        """Return what `hash_files` does, reading only new and changed files."""
+        query = (
+            "SELECT lower(hex(key)) FROM files"
+            " WHERE path = ? AND size = ? AND modified = ? AND changed = ?"
+        )
+        stamps = [_stamp(path) for path in paths]
+        with self._opened() as connection:
+            known = [s and connection.execute(query, s).fetchone() for s in stamps]
+        unknown = [index for index, row in enumerate(known) if row is None]
+        settled = time.time_ns() - int(SETTLED_SECONDS * 1e9)
+        fresh = hash_files([paths[index] for index in unknown], n_workers=n_workers)
+        results = dict(zip(unknown, fresh, strict=True))
+        remembered = [
+            (*stamp, bytes.fromhex(result))
+            for index, result in results.items()
+            if isinstance(result, str)
+            and (stamp := stamps[index]) is not None
+            and max(stamp[2:]) < settled
+            and stamp == _stamp(paths[index])
+        ]
+        if remembered:
+            with self._writing() as connection:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", remembered
+                )
+        return [row[0] if row else results[i] for i, row in enumerate(known)]
+
+    def info(self) -> list[dict[str, Any]]:
+        """Return what is stored, one entry a fingerprint.
+
+        Returns
+        -------
+        list of dict
+            With ``fingerprint``, ``n_dims``, ``n_rows``, ``n_bytes`` and ``created``.
+        """
+        query = f"""SELECT CAST(fingerprint AS TEXT), CAST(created AS TEXT), count(*),
+            {_N_DIMS} FROM spaces JOIN vectors ON space = id GROUP BY id ORDER BY id"""
+        with self._opened() as connection:
+            return [
+                {
+                    "fingerprint": fingerprint,
+                    "n_dims": n_dims,
+                    "n_rows": n_rows,
+                    "n_bytes": 4 * n_rows * n_dims,
+                    "created": created,
+                }
+                for fingerprint, created, n_rows, n_dims in connection.execute(query)
+            ]
+
+    def verify(self) -> list[str]:
+        """Read everything back and return what is wrong, one line a problem."""
+        with self._opened() as connection:
+            checked = connection.execute("PRAGMA integrity_check").fetchall()
+            problems = [f"{_FILE}: {text}" for (text,) in checked if text != "ok"]
+            for _, *row in connection.execute(_EVERYTHING):
+                if not _is_sound(*row):
+                    problems.append(
+                        f"{_FILE}: the vector of {_image_name(connection, row[2])} "
+                        f"under {row[1]!r} does not match its checksum"
+                    )
+        return problems
+
+    def prune(self, fingerprint: str | None = None) -> int:
+        """Drop what is damaged, or all vectors of some fingerprints; free the space.
+
+        Remembered hashes of files that are gone are forgotten too.
+
+        Parameters
+        ----------
+        fingerprint : str, optional
+            A whole one, or else how those begin that are to be dropped.
+
+        Returns
+        -------
+        int
+            How many vectors were dropped.
+
+        Raises
+        ------
+        UsageError
+            If `fingerprint` is empty, or nothing is stored under it.
+        """
+        with self._writing() as connection:
+            if fingerprint is None:
+                rows = connection.execute(_EVERYTHING)
+                dropped = [(row,) for row, *rest in rows if not _is_sound(*rest)]
+                connection.executemany("DELETE FROM vectors WHERE rowid = ?", dropped)
+                n_dropped = len(dropped)
+            else:
+                spaces = _spaces_meant(connection, fingerprint)
+                n_dropped = connection.executemany(
+                    "DELETE FROM vectors WHERE space = ?", spaces
+                ).rowcount
+            connection.execute(
+                "DELETE FROM spaces WHERE id NOT IN (SELECT space FROM vectors)"
+            )
+            paths = connection.execute("SELECT path FROM files").fetchall()
+            gone = [row for row in paths if not os.path.exists(row[0])]
+            connection.executemany("DELETE FROM files WHERE path = ?", gone)
+        with self._opened() as connection:
+            connection.execute("VACUUM")
+        return n_dropped
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """Open what is closed; tell what SQLite or the disk complains of in a line."""
+        path = Path(self.folder, _FILE)
+        try:
+            if self._connection is None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._connection = _open_file(path)
+            yield self._connection
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            # The latter is Python's, of a message that quotes what is damaged.
+            msg = f"the store {str(path)!r} can't be used ({_reason(error, path)})"
+            raise StoreError(msg) from error
+        except OSError as error:
+            msg = (
+                f"the store {str(path.parent)!r} can't be read or written "
+                f"({error.strerror or error}): free some space, fix the permissions, "
+                "or choose another folder"
+            )
+            raise StoreError(msg) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._opened() as connection, _transaction(connection):
+            yield connection
+
+
+def _open_file(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
+    try:
+        # What a stranger's file may have in it (views, triggers) runs nothing.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        found = _format(connection)
+        if found == (0, 0, 0):
+            with _transaction(connection):
+                for statement in _SCHEMA:
+                    connection.execute(statement)
+            if path.with_name("index.sqlite").exists():
+                logging.getLogger(__name__).warning(
+                    "%s: the vectors that an older tllboost stored there are computed "
+                    "anew; its files (index.sqlite, *.f32) can be deleted",
+                    path.parent,
+                )
+            found = _format(connection)
+        if found[:2] != (_APPLICATION_ID, _FORMAT):
+            msg = (
+                f"{str(path)!r} is an SQLite file of another program or of another "
+                f"version of tllboost (format {found[1]}, not {_FORMAT}): choose "
+                "another folder, or delete it, vectors are then computed again"
+            )
+            raise StoreError(msg)
+        # Of two processes that switch a new file at once, one is told "locked": it
+        # works all the same, and so does the next that opens the file.
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _format(connection: sqlite3.Connection) -> tuple[int, ...]:
+    """Return whose file it is, its format, and whether it holds anything."""
+    queries = (
+        "PRAGMA application_id",
+        "PRAGMA user_version",
+        "SELECT count(*) FROM sqlite_master",
+    )
+    return tuple(connection.execute(query).fetchone()[0] for query in queries)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Write all that the block writes or nothing, after whoever writes now."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite has already rolled back by itself after some errors (a full disk).
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _reason(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> str:
+    """Return what went wrong and what to do about it, on one line."""
+    # SQLite quotes a statement that it can't parse, over several lines.
+    said = " ".join(str(error).split())[:200]
+    if "locked" in said:
+        return (
+            f"another process has held it for {WAIT_SECONDS:.0f} seconds: "
+            "try again when that is done"
+        )
+    remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    if remedy is not None:
+        return f"{said}: {remedy}, or choose another folder"
+    return (
+        f"{said}: if it is damaged, delete the folder {str(path.parent)!r}, "
+        "its vectors are then computed again"
+    )
+
+
+def _space(connection: sqlite3.Connection, fingerprint: str) -> tuple[Any, int]:
+    """Return the id of a space and its number of dimensions, None and 0 if unknown."""
+    query = f"SELECT id, {_N_DIMS} FROM spaces WHERE fingerprint = ?"
+    return connection.execute(query, (fingerprint,)).fetchone() or (None, 0)
+
+
+def _spaces_meant(connection: sqlite3.Connection, fingerprint: str) -> list[tuple[int]]:
+    """Return the space of a whole fingerprint, or those that begin so."""
+    query = "SELECT id, CAST(fingerprint AS TEXT) FROM spaces"
+    names = connection.execute(query).fetchall()
+    named = [(space,) for space, name in names if name == fingerprint] or [
+        (space,)
+        for space, name in names
+        if fingerprint and name.startswith(fingerprint)
+    ]
+    if not named:
+        msg = (
+            f"nothing is stored under {fingerprint!r}: "
+            "`tllboost store info` shows all fingerprints"
+        )
+        raise UsageError(msg)
+    return named
+
+
+def _checksum(fingerprint: str, key: bytes, vector: bytes) -> int:
+    return zlib.crc32(vector, zlib.crc32(key, zlib.crc32(fingerprint.encode())))
+
+
+def _is_sound(
+    n_dims: int, fingerprint: Any, key: Any, checksum: Any, vector: Any
+) -> bool:
+    """Tell whether a row is as it was stored; nothing in it need be of its type."""
+    return (
+        isinstance(fingerprint, str)
+        and isinstance(key, bytes)
+        and isinstance(vector, bytes)
+        and len(vector) == 4 * n_dims > 0
+        and checksum == _checksum(fingerprint, key, vector)
+    )
+
+
+def _image_name(connection: sqlite3.Connection, key: Any) -> str:
+    """Return what to call an image in a message: with its last known path."""
+    query = (
+        "SELECT lower(hex(?1)), (SELECT CAST(path AS BLOB) FROM files WHERE key = ?1)"
+    )
+    name, path = connection.execute(query, (key,)).fetchone()
+    return f"image {name}" + (f" ({os.fsdecode(path)})" if path else "")
+
+
+def _key_bytes(key: str) -> bytes:
+    try:
+        found = bytes.fromhex(key)
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        msg = f"{key!r} is no content hash: give 64 hexadecimal digits"
+        raise UsageError(msg)
+    return found
+
+
+def _stamp(path: str | os.PathLike[str]) -> tuple[bytes, int, int, int] | None:
+    """Return a file's name and what changes whenever its content does."""
+    try:
+        status = os.stat(path)
+        name = os.fsencode(os.path.abspath(path))  # on disk it need not be valid text
+    except (OSError, ValueError):  # hashing it says why
+        return None
+    return name, status.st_size, status.st_mtime_ns, status.st_ctime_ns
