@@ -13,17 +13,18 @@ from sklearn import metrics as reference
 
 from tllboost import metrics
 from tllboost.metrics import (
-    BINARY_METRICS,
-    LOWER_IS_BETTER,
     METRICS,
     N_RESAMPLES,
-    RANKING_METRICS,
     Figure,
     binary_figures,
     interval,
     match_ranks,
     ranking_figures,
 )
+
+RANKING_METRICS = tuple(n for n, one in METRICS.items() if one.over == "queries")
+BINARY_METRICS = tuple(n for n, one in METRICS.items() if one.over == "pairs")
+LOWER_IS_BETTER = {name for name, one in METRICS.items() if one.lower_is_better}
 
 coarse = st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.75, 0.95, 1.0])
 
@@ -216,7 +217,7 @@ def test_perfect_and_useless_probabilities_are_told_apart() -> None:
 
 
 def test_lower_is_better_for_errors_alone() -> None:
-    assert set(LOWER_IS_BETTER) == {"brier", "ece"}
+    assert {"brier", "ece"} == LOWER_IS_BETTER
     assert set(METRICS) == {*RANKING_METRICS, *BINARY_METRICS}
 
 

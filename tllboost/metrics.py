@@ -12,22 +12,25 @@ and the difference of their resamples is the paired difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.errors import UsageError
+from tllboost.registry import import_path
+
 __all__ = [
-    "BINARY_METRICS",
-    "EXPLAINED",
-    "LOWER_IS_BETTER",
     "METRICS",
     "N_RESAMPLES",
-    "RANKING_METRICS",
     "Figure",
+    "Metric",
+    "Resamples",
     "binary_figures",
+    "check_metric",
     "interval",
     "match_ranks",
     "ranking_figures",
@@ -36,30 +39,6 @@ __all__ = [
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-RANKING_METRICS = ("top1", "top2", "top5", "mrr")
-BINARY_METRICS = (
-    "roc_auc",
-    "average_precision",
-    "accuracy",
-    "balanced_accuracy",
-    "brier",
-    "ece",
-)
-METRICS = RANKING_METRICS + BINARY_METRICS
-EXPLAINED = {
-    "top1": ("top-1 accuracy", "share of test queries whose match comes first"),
-    "top2": ("top-2 accuracy", "share whose match comes first or second"),
-    "top5": ("top-5 accuracy", "share whose match is among the first five"),
-    "mrr": ("mean reciprocal rank", "mean of 1 / rank of the match"),
-    "roc_auc": ("ROC AUC", "chance that a match scores above a non-match"),
-    "average_precision": ("average precision", "area under precision over recall"),
-    "accuracy": ("accuracy", "share of pairs called right, threshold of validation"),
-    "balanced_accuracy": ("balanced accuracy", "mean of both classes' accuracy"),
-    "brier": ("Brier score", "mean squared error of the probability"),
-    "ece": ("calibration error", "mean gap of said and seen probability, ten bins"),
-}
-"""What each is called in full, and what it is."""
-LOWER_IS_BETTER = frozenset({"brier", "ece"})
 N_RESAMPLES = 500
 _ECE_BINS = 10
 _BLOCK_VALUES = 2_000_000
@@ -140,7 +119,7 @@ def ranking_figures(
     Returns
     -------
     dict of str to Figure
-        The names of :data:`RANKING_METRICS`; NaN without any query.
+        The metrics of :data:`METRICS` that are over queries; NaN without any query.
 
     Examples
     --------
@@ -148,8 +127,10 @@ def ranking_figures(
     >>> {name: float(figure.value) for name, figure in figures.items()}
     {'top1': 0.5, 'top2': 0.5, 'top5': 1.0, 'mrr': 0.625}
     """
-    values = {f"top{k}": (ranks <= k).astype(np.float64) for k in (1, 2, 5)}
-    values["mrr"] = 1.0 / ranks
+    values = {
+        name: measure(ranks).astype(np.float64)
+        for name, measure in _measures("queries")
+    }
     means = {
         name: float(value.mean()) if len(value) else float("nan")
         for name, value in values.items()
@@ -158,8 +139,8 @@ def ranking_figures(
         return {name: Figure(mean, _NONE) for name, mean in means.items()}
     counts, cluster = _counts(component), _cluster(component)
     if len(ranks) > _MANY:
-        columns = (*values.values(), np.ones(len(ranks)))
-        *sums, total = _drawn_sums(counts, cluster, columns)
+        columns = np.column_stack([*values.values(), np.ones(len(ranks))])
+        *sums, total = _drawn_sums(counts, cluster, columns).T
     else:
         drawn = counts[:, cluster].astype(np.float64)
         sums, total = [drawn @ value for value in values.values()], drawn.sum(axis=1)
@@ -207,8 +188,8 @@ def binary_figures(
     Returns
     -------
     dict of str to Figure
-        The names of :data:`BINARY_METRICS`; NaN where a metric is not defined, as
-        ``roc_auc`` of one class only.
+        The metrics of :data:`METRICS` that are over pairs; NaN where one is not
+        defined, as ``roc_auc`` of one class only.
 
     Examples
     --------
@@ -218,24 +199,28 @@ def binary_figures(
     """
     order = np.argsort(-probability, kind="stable")
     order = order[weight[order] > 0]
+    measures = dict(_measures("pairs"))
     if not len(order):
         drawn = np.full(N_RESAMPLES, np.nan) if resample else _NONE
-        return dict.fromkeys(BINARY_METRICS, Figure(float("nan"), drawn))
+        return dict.fromkeys(measures, Figure(float("nan"), drawn))
     p, y = probability[order], (label[order] == 1).astype(np.float64)
     said, w = decision[order].astype(np.float64), weight[order]
-    measure = _binary_measure(p, y, said)
-    values = measure(w[None])
+
+    def measured(drawn: Resamples) -> dict[str, Floats]:
+        return {name: measure(drawn) for name, measure in measures.items()}
+
+    values = measured(Resamples(p, y, said, w[None]))
     if not resample:
         return {name: Figure(float(value[0]), _NONE) for name, value in values.items()}
     counts, cluster = _counts(component), _cluster(component[order])
     if len(p) > _MANY:
-        many = _drawn_figures(p, y, said, w, counts, cluster)
-        return {name: Figure(float(values[name][0]), many[name]) for name in values}
-    step = max(1, _BLOCK_VALUES // len(p))
-    blocks = [
-        measure(counts[start : start + step, cluster] * w)
-        for start in range(0, len(counts), step)
-    ]
+        blocks = [measured(_Clustered(p, y, said, w[None], counts, cluster))]
+    else:
+        step = max(1, _BLOCK_VALUES // len(p))
+        blocks = [
+            measured(Resamples(p, y, said, counts[start : start + step, cluster] * w))
+            for start in range(0, len(counts), step)
+        ]
     return {
         name: Figure(float(value[0]), np.concatenate([block[name] for block in blocks]))
         for name, value in values.items()
@@ -264,107 +249,126 @@ def _poisson(n_clusters: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(drawn.T)
 
 
-def _binary_measure(
-    p: Floats, y: Floats, said: Floats
-) -> Callable[[Floats], dict[str, Floats]]:
-    """Return all metrics as a function of weights (n_resamples, n_pairs).
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """Resamples of the pairs of a test set, as a metric over pairs sees them.
 
-    Rows are sorted by falling probability, so curves are cumulated sums.
+    Parameters
+    ----------
+    p, y, said : ndarray of shape (n_pairs,), float64
+        Probability of a match, 1 for a match, and 1 where the threshold says match;
+        sorted by falling probability.
+    w : ndarray of shape (n_resamples, n_pairs), float64
+        Weight of each pair in each resample.
     """
-    last = np.append(p[1:] < p[:-1], True)
-    place = np.minimum((p * _ECE_BINS).astype(int), _ECE_BINS - 1)
-    gaps = np.eye(_ECE_BINS)[place] * (p - y)[:, None]
-    reject = (1 - said) * (1 - y)
 
-    def measure(w: Floats) -> dict[str, Floats]:
-        hits = np.cumsum(w * y, axis=1)[:, last]
-        alarms = np.cumsum(w * (1 - y), axis=1)[:, last]
-        total, recalled = w.sum(axis=1), _ratio(w @ (said * y), w @ y)
-        found = (
-            _roc_auc(hits, alarms),
-            _average_precision(hits, alarms),
-            _ratio(w @ (said == y), total),
-            (recalled + _ratio(w @ reject, w @ (1 - y))) / 2,
-            _ratio(w @ np.square(p - y), total),
-            _ratio(np.abs(w @ gaps).sum(axis=1), total),
-        )
-        return dict(zip(BINARY_METRICS, found, strict=True))
+    p: Floats
+    y: Floats
+    said: Floats
+    w: Floats
 
-    return measure
+    def total(self, column: NDArray[Any]) -> Floats:
+        """Return the weighted sum of a column in each resample: (n_resamples,).
 
+        Of a table (n_pairs, n_columns) it is (n_resamples, n_columns).
+        """
+        return self.w @ column
 
-def _drawn_sums(
-    counts: NDArray[np.uint8], cluster: Integers, columns: Iterable[Floats]
-) -> Floats:
-    """Return the sum of each column in each resample: (n_columns, n_resamples).
+    @cached_property
+    def size(self) -> Floats:
+        """Weight of all pairs in each resample."""
+        return self.w.sum(axis=1)
 
-    A sum over rows is one over clusters, which are far fewer than many rows are.
-    """
-    n_clusters = counts.shape[1]
-    of_cluster: Floats = np.array(
-        [np.bincount(cluster, one, n_clusters) for one in columns], dtype=np.float64
-    )
-    return of_cluster @ counts.T.astype(np.float64)
+    def mean(self, column: NDArray[Any]) -> Floats:
+        """Return the weighted mean of a column in each resample: (n_resamples,)."""
+        return _ratio(self.total(column), self.size)
+
+    @cached_property
+    def curve(self) -> tuple[Floats, Floats]:
+        """Matches and non-matches above each step: two of (n_resamples, n_steps)."""
+        last = np.append(self.p[1:] < self.p[:-1], True)
+        hits = np.cumsum(self.w * self.y, axis=1)[:, last]
+        return hits, np.cumsum(self.w * (1 - self.y), axis=1)[:, last]
 
 
-def _drawn_figures(
-    p: Floats,
-    y: Floats,
-    said: Floats,
-    w: Floats,
-    counts: NDArray[np.uint8],
-    cluster: Integers,
-) -> dict[str, Floats]:
-    """Return the metrics of each resample of very many rows, as `_binary_measure` does.
+@dataclass(frozen=True, eq=False)
+class _Clustered(Resamples):
+    """The same of very many pairs, by counts of clusters; `w` is of no resample.
 
     Sums are exact. Curves have 4,096 steps, of one row at the top, where precision
     depends on each, and ever more below; within a step, matches and non-matches count
     as tied, which is nothing beside the width of an interval.
     """
-    from scipy.sparse import csr_array
 
-    place = np.minimum((p * _ECE_BINS).astype(int), _ECE_BINS - 1)
-    total, matches, recalled, rejected, right, squares, *gaps = _drawn_sums(
-        counts,
-        cluster,
-        (
-            *(w, w * y, w * said * y, w * (1 - said) * (1 - y), w * (said == y)),
-            w * np.square(p - y),
-            *(w * (p - y) * (place == i) for i in range(_ECE_BINS)),
-        ),
-    )
-    # Ties share a step: that of the first of them.
-    first = np.append(True, p[1:] < p[:-1])
-    start = np.maximum.accumulate(np.where(first, np.arange(len(p)), 0))
-    at = np.log1p(start / _FINE) / np.log1p(len(p) / _FINE)
-    step = (at * _CURVE_STEPS).astype(np.int64)
-    shape = (_CURVE_STEPS, counts.shape[1])
-    often = np.ascontiguousarray(counts.T, dtype=np.float64)
-    hits, alarms = (
-        np.cumsum((csr_array((one, (step, cluster)), shape) @ often).T, axis=1)
-        for one in (w * y, w * (1 - y))
-    )
-    found = (
-        _roc_auc(hits, alarms),
-        _average_precision(hits, alarms),
-        _ratio(right, total),
-        (_ratio(recalled, matches) + _ratio(rejected, total - matches)) / 2,
-        _ratio(squares, total),
-        _ratio(np.abs(gaps).sum(axis=0), total),
-    )
-    return dict(zip(BINARY_METRICS, found, strict=True))
+    counts: NDArray[np.uint8]
+    cluster: Integers
+
+    def total(self, column: NDArray[Any]) -> Floats:
+        weighted = (self.w[0] * column.T).T
+        return _drawn_sums(self.counts, self.cluster, weighted)
+
+    @cached_property
+    def size(self) -> Floats:
+        return self.total(np.ones(len(self.p)))
+
+    @cached_property
+    def curve(self) -> tuple[Floats, Floats]:
+        from scipy.sparse import csr_array
+
+        p, y, w = self.p, self.y, self.w[0]
+        # Ties share a step: that of the first of them.
+        first = np.append(True, p[1:] < p[:-1])
+        start = np.maximum.accumulate(np.where(first, np.arange(len(p)), 0))
+        at = np.log1p(start / _FINE) / np.log1p(len(p) / _FINE)
+        place = (at * _CURVE_STEPS).astype(np.int64), self.cluster
+        shape = (_CURVE_STEPS, self.counts.shape[1])
+        often = np.ascontiguousarray(self.counts.T, dtype=np.float64)
+        hits, alarms = (
+            np.cumsum((csr_array((one, place), shape) @ often).T, axis=1)
+            for one in (w * y, w * (1 - y))
+        )
+        return hits, alarms
 
 
-def _roc_auc(hits: Floats, alarms: Floats) -> Floats:
-    hits, alarms = _from_zero(hits), _from_zero(alarms)
+def _drawn_sums(
+    counts: NDArray[np.uint8], cluster: Integers, columns: Floats
+) -> Floats:
+    """Return the sum of each column in each resample: (n_resamples[, n_columns]).
+
+    A sum over rows is one over clusters, which are far fewer than many rows are.
+    """
+    n_clusters = counts.shape[1]
+    of_cluster = np.array(
+        [np.bincount(cluster, one, n_clusters) for one in np.atleast_2d(columns.T)]
+    )
+    sums: Floats = counts.astype(np.float64) @ of_cluster.T
+    return sums if columns.ndim > 1 else sums[:, 0]
+
+
+def _roc_auc(pairs: Resamples) -> Floats:
+    hits, alarms = map(_from_zero, pairs.curve)
     area = (np.diff(alarms) * (hits[:, 1:] + hits[:, :-1]) / 2).sum(axis=1)
     return _ratio(area, hits[:, -1] * alarms[:, -1])
 
 
-def _average_precision(hits: Floats, alarms: Floats) -> Floats:
+def _average_precision(pairs: Resamples) -> Floats:
+    hits, alarms = pairs.curve
     precision = _ratio(hits, hits + alarms)
     gained = np.diff(_from_zero(hits))
     return _ratio((np.nan_to_num(precision) * gained).sum(axis=1), hits[:, -1])
+
+
+def _balanced_accuracy(pairs: Resamples) -> Floats:
+    y, said = pairs.y, pairs.said
+    recalled = _ratio(pairs.total(said * y), pairs.total(y))
+    rejected = _ratio(pairs.total((1 - said) * (1 - y)), pairs.total(1 - y))
+    return (recalled + rejected) / 2
+
+
+def _ece(pairs: Resamples) -> Floats:
+    place = np.minimum((pairs.p * _ECE_BINS).astype(int), _ECE_BINS - 1)
+    gaps = np.eye(_ECE_BINS)[place] * (pairs.p - pairs.y)[:, None]
+    return _ratio(np.abs(pairs.total(gaps)).sum(axis=1), pairs.size)
 
 
 def _from_zero(curve: Floats) -> Floats:
@@ -376,3 +380,121 @@ def _ratio(top: Floats, bottom: Floats) -> Floats:
     return np.divide(
         top, bottom, out=np.full_like(top, np.nan, float), where=bottom > 0
     )
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric, as it is measured and as it is told.
+
+    Parameters
+    ----------
+    title, description : str
+        What it is called in full, and what it is.
+    over : {"queries", "pairs"}
+        What it is a mean or a sum over.
+    measure : callable or str
+        Over queries: of the rank of each query's match, an array, to the value of each
+        query, whose mean is the metric. Over pairs: of :class:`Resamples` to the value
+        in each resample. A ``package.module:function`` may stand for it.
+    lower_is_better : bool, default=False
+    """
+
+    title: str
+    description: str
+    over: str
+    measure: Callable[..., Floats] | str
+    lower_is_better: bool = False
+
+    @property
+    def sign(self) -> float:
+        """1, or -1 where lower is better: what turns it to more is better."""
+        return -1.0 if self.lower_is_better else 1.0
+
+
+METRICS = {
+    "top1": Metric(
+        "top-1 accuracy",
+        "share of test queries whose match comes first",
+        "queries",
+        lambda rank: rank <= 1,
+    ),
+    "top2": Metric(
+        "top-2 accuracy",
+        "share whose match comes first or second",
+        "queries",
+        lambda rank: rank <= 2,
+    ),
+    "top5": Metric(
+        "top-5 accuracy",
+        "share whose match is among the first five",
+        "queries",
+        lambda rank: rank <= 5,
+    ),
+    "mrr": Metric(
+        "mean reciprocal rank",
+        "mean of 1 / rank of the match",
+        "queries",
+        lambda rank: 1.0 / rank,
+    ),
+    "roc_auc": Metric(
+        "ROC AUC", "chance that a match scores above a non-match", "pairs", _roc_auc
+    ),
+    "average_precision": Metric(
+        "average precision",
+        "area under precision over recall",
+        "pairs",
+        _average_precision,
+    ),
+    "accuracy": Metric(
+        "accuracy",
+        "share of pairs called right, threshold of validation",
+        "pairs",
+        lambda pairs: pairs.mean(pairs.said == pairs.y),
+    ),
+    "balanced_accuracy": Metric(
+        "balanced accuracy",
+        "mean of both classes' accuracy",
+        "pairs",
+        _balanced_accuracy,
+    ),
+    "brier": Metric(
+        "Brier score",
+        "mean squared error of the probability",
+        "pairs",
+        lambda pairs: pairs.mean(np.square(pairs.p - pairs.y)),
+        lower_is_better=True,
+    ),
+    "ece": Metric(
+        "calibration error",
+        "mean gap of said and seen probability, ten bins",
+        "pairs",
+        _ece,
+        lower_is_better=True,
+    ),
+}
+"""All metrics, in the order of the columns of ``results.csv``: one line adds one."""
+
+
+def check_metric(name: str) -> None:
+    """Refuse a metric that is not known.
+
+    Raises
+    ------
+    UsageError
+    """
+    if name not in METRICS:
+        msg = f"unknown metric {name!r}: known: {', '.join(METRICS)}"
+        raise UsageError(msg)
+
+
+def _measures(over: str) -> list[tuple[str, Callable[..., Floats]]]:
+    return [
+        (
+            name,
+            import_path(metric.measure, kind="metric")
+            if isinstance(metric.measure, str)
+            else metric.measure,
+        )
+        for name, metric in METRICS.items()
+        if metric.over == over
+    ]

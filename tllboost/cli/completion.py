@@ -68,9 +68,9 @@ def complete_protocol(incomplete: str) -> Offers:
 
 def complete_metric(incomplete: str) -> Offers:
     """Offer metrics."""
-    from tllboost.metrics import EXPLAINED
+    from tllboost.metrics import METRICS
 
-    return _offers({name: text for name, (_, text) in EXPLAINED.items()}, incomplete)
+    return _offers({name: METRICS[name].description for name in METRICS}, incomplete)
 
 
 def complete_backend(incomplete: str) -> Offers:

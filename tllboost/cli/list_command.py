@@ -118,9 +118,9 @@ def _rows(kind: Kind) -> list[Row]:
         from tllboost.splits import PROTOCOLS
 
         return [Row(name, text) for name, text in PROTOCOLS.items()]
-    from tllboost.metrics import EXPLAINED
+    from tllboost.metrics import METRICS
 
-    return [Row(name, text) for name, (_, text) in EXPLAINED.items()]
+    return [Row(name, metric.description) for name, metric in METRICS.items()]
 
 
 def _vectorizers() -> list[Row]:

@@ -22,9 +22,9 @@ from tllboost.grid.learn import Learned, prepared_splits, read_projection, space
 from tllboost.grid.measure import Bench, ScoredSide, fit_scorer, side_figures
 from tllboost.grid.outputs import GridResult
 from tllboost.grid.records import read_scores, write_record, write_scores
-from tllboost.grid.summary import by_validation
+from tllboost.grid.summary import by_validation, figure
 from tllboost.grid.work import failed, is_large, together
-from tllboost.metrics import LOWER_IS_BETTER, METRICS
+from tllboost.metrics import METRICS
 from tllboost.processes import ProcessDied, elsewhere
 from tllboost.projections import NONE
 from tllboost.scoring import PairScorer
@@ -97,11 +97,12 @@ def members_of(records: Sequence[Record], n_members: int, metric: str) -> list[R
     UsageError
         If fewer cells than that succeeded.
     """
-    sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
+    sign = METRICS[metric].sign
     measured = [
         record
         for record in records
-        if record["status"] == "ok" and record["validation"][metric] is not None
+        if record["status"] == "ok"
+        and np.isfinite(figure(record, metric, "validation"))
     ]
     if len(measured) < n_members:
         msg = (
@@ -113,8 +114,8 @@ def members_of(records: Sequence[Record], n_members: int, metric: str) -> list[R
     order = sorted(
         measured,
         key=lambda record: (
-            sign * record["validation"][metric],
-            record["validation"]["brier"],
+            -sign * figure(record, metric, "validation"),
+            figure(record, "brier", "validation"),
         ),
     )
     return order[:n_members]

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from tllboost.errors import UsageError, printable
 from tllboost.files import write_text
 from tllboost.grid.outputs import csv_text
-from tllboost.metrics import LOWER_IS_BETTER, METRICS
+from tllboost.metrics import METRICS, check_metric
 
 __all__ = [
     "FORMATS",
@@ -109,7 +109,7 @@ def caption(rows: Sequence[Row], metric: str) -> str:
     >>> caption([{"protocol": "holdout", "n_seeds": 5}], "brier")
     'brier (lower is better), protocol holdout, 5 seeds; ± is half of the 95 % interval'
     """
-    lower = " (lower is better)" if metric in LOWER_IS_BETTER else ""
+    lower = " (lower is better)" if METRICS[metric].lower_is_better else ""
     seeds = max(row["n_seeds"] for row in rows)
     counted = "1 seed" if seeds == 1 else f"{seeds:g} seeds"
     protocol = f"protocol {rows[0]['protocol']}, {counted}"
@@ -306,10 +306,10 @@ def matrix_text(rows: Sequence[dict[str, Any]], metric: str, form: str) -> str:
     vectorizer,projection,merge,cosine
     classic,none,none,failed
     """
-    for what, name, known in (("format", form, FORMATS), ("metric", metric, METRICS)):
-        if name not in known:
-            msg = f"unknown {what} {name!r}: known: {', '.join(known)}"
-            raise UsageError(msg)
+    check_metric(metric)
+    if form not in FORMATS:
+        msg = f"unknown format {form!r}: known: {', '.join(FORMATS)}"
+        raise UsageError(msg)
     return FORMATS[form](rows, metric)
 
 

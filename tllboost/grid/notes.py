@@ -11,10 +11,17 @@ from typing import Any
 import numpy as np
 
 from tllboost.grid.data import GridData
+from tllboost.metrics import METRICS
 from tllboost.splits import PairSet, Protocol, Split
 from tllboost.splits.sides import Integers
 
-__all__ = ["few_notes", "leak_notes", "leak_report", "tuning_notes"]
+__all__ = [
+    "few_notes",
+    "leak_notes",
+    "leak_report",
+    "missing_notes",
+    "tuning_notes",
+]
 
 _DIGITS = 16
 
@@ -114,6 +121,18 @@ def _trained_on(vectorizer: Any) -> frozenset[str]:
         if file is not None and str(file).endswith(".safetensors"):
             known |= trained_on(file)
     return known
+
+
+def missing_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which metrics some records lack: those of cells that are older than they."""
+    figures = [record["figures"] for record in records if record["status"] == "ok"]
+    lacking = {name: sum(name not in one for one in figures) for name in METRICS}
+    return [
+        f"{name} is missing of {count} of {len(figures)} cells, which an earlier "
+        f"version measured: --metric {name} or --overwrite measures them again"
+        for name, count in lacking.items()
+        if count
+    ]
 
 
 _FEW_TESTED = 10

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tllboost import __version__
 from tllboost.errors import DataError, UsageError
@@ -247,8 +247,6 @@ def _clear(out: Path) -> None:
 
 
 LOCK = ".lock"
-# Windows locks bytes, and nobody else can read those: one far behind the text.
-_LOCKED_BYTE = 1 << 20
 
 
 @contextmanager
@@ -275,75 +273,42 @@ def locked(folder: Path) -> Iterator[None]:
     >>> out.exists()
     False
     """
+    from filelock import FileLock, Timeout
+
     is_new = not folder.exists()
     path = folder / LOCK
+    lock = FileLock(path, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = _held(path)
+        path.touch()
     except OSError as error:
         msg = f"{folder}: can't be written ({error.strerror}): give another --out"
         raise DataError(msg) from error
     try:
+        lock.acquire()
+        path.write_text(str(os.getpid()))
+    except Timeout as error:
+        holder = ""
+        with suppress(OSError, ValueError):
+            holder = f" (process {int(path.read_text())})"
+        msg = (
+            f"another grid{holder} writes into {folder} just now: wait until it is "
+            "done, or give another --out"
+        )
+        raise UsageError(msg) from error
+    except (OSError, NotImplementedError):
+        pass  # a file system without locks: better than no grid on it
+    try:
         yield
     finally:
         # Removed while it is held: later it might be another's. Windows, where an open
-        # file can't be, leaves none to others meanwhile.
+        # file can't be, removes it on release.
         with suppress(OSError):
             path.unlink()
-        file.close()
-        if os.name == "nt":
-            with suppress(OSError):
-                path.unlink()
+        lock.release()
         if is_new:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
-
-
-def _held(path: Path) -> BinaryIO:
-    """Return the open and locked file."""
-    while True:
-        file = path.open("a+b")
-        try:
-            _lock(file)
-        except (BlockingIOError, PermissionError) as error:
-            holder = _text(file)
-            file.close()
-            msg = (
-                f"another grid{holder} writes into {path.parent}: wait until it is "
-                "done, or give another --out"
-            )
-            raise UsageError(msg) from error
-        except OSError:
-            return file  # a file system without locks: better than no grid on it
-        # Whoever held it before may have removed it between our two steps.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                file.truncate(0)
-                file.write(str(os.getpid()).encode())
-                file.flush()
-                return file
-        file.close()
-
-
-def _lock(file: BinaryIO) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        file.seek(_LOCKED_BYTE)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        file.seek(0)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _text(file: BinaryIO) -> str:
-    """Return who holds it, as far as the file says."""
-    with suppress(OSError, ValueError):
-        file.seek(0)
-        return f" (process {int(file.read(20))})"
-    return ""
 
 
 @dataclass(eq=False)

@@ -1,12 +1,16 @@
-"""What a record of a cell must look like: it is read from a file that may be edited.
+"""A finished cell and seed as files that outlive the version that wrote them.
 
-A finished cell and seed: a JSON record and its scores, written whole or not.
+A record is a JSON file: the cell, its figures, resamples and costs. Beside it lie the
+scores of its test and validation pairs, and, once a seed, what was tested and on what
+was trained, so that a report can be written from the folder alone.
 
-What a run tested, and on what it trained: pairs by number, and the images' places.
+Records are read from files that may be edited, and by later versions than wrote them.
+:func:`read_record` checks types alone: a metric that a record lacks, or resamples in
+another number, are no error. Whoever reads a record takes figures through
+:func:`tllboost.grid.summary.figure` and ``draws``, where what is missing is NaN or an
+empty array.
 
-Kept beside the cells, so that a report can be written from the folder alone.
-
-The hash of all that a cell's figures depend on: the name of its record.
+The id of a record is the hash of all that a cell's figures depend on.
 """
 
 from __future__ import annotations
@@ -29,13 +33,13 @@ from tllboost.grid.cells import Cell, digest
 from tllboost.grid.data import GridData
 from tllboost.grid.measure import ScoredSide
 from tllboost.grid.outputs import environment
-from tllboost.metrics import METRICS, N_RESAMPLES
 from tllboost.splits import PairSet, Protocol
 
 __all__ = [
     "RunImages",
     "Sides",
     "cell_ids",
+    "is_finished",
     "known",
     "read_images",
     "read_record",
@@ -47,16 +51,17 @@ __all__ = [
     "write_sides",
 ]
 
-_PARTS = {"vectorizer", "projection", "merge", "head"}
 _NUMBERS = (
     *("n_train_pairs", "n_test_queries", "n_candidates", "n_features", "threshold"),
     *("vectorize_s", "project_s", "fit_s", "score_s", "best_of_folds"),
+    "peak_memory_mb",
 )
-_TEXTS = {"id", "status", "error"}
 
 
 def is_record(found: Any) -> bool:
     """Tell whether something read from JSON is a record, of whichever cell.
+
+    Which metrics it holds, and how many resamples, is not asked.
 
     Examples
     --------
@@ -67,54 +72,39 @@ def is_record(found: Any) -> bool:
     >>> is_record(record | {"status": "ok"})
     False
     """
-    if not isinstance(found, dict) or not _is_named(found):
-        return False
-    if found["status"] == "failed":
-        return True
-    return found["status"] == "ok" and _is_measured(found)
-
-
-def _is_named(found: dict[str, Any]) -> bool:
-    cell, seed = found.get("cell"), found.get("seed")
-    return (
-        all(isinstance(found.get(name), str) for name in _TEXTS)
-        and isinstance(seed, int)
-        and not isinstance(seed, bool)
-        and isinstance(cell, dict)
-        and cell.keys() == _PARTS
-        and all(isinstance(part, str) for part in cell.values())
-    )
+    match found:
+        case {
+            "id": str(),
+            "seed": int() as seed,
+            "error": str(),
+            "status": status,
+            "cell": {
+                "vectorizer": str(),
+                "projection": str(),
+                "merge": str(),
+                "head": str(),
+                **others,
+            },
+        } if not others and not isinstance(seed, bool):
+            return status == "failed" or (status == "ok" and _is_measured(found))
+    return False
 
 
 def _is_measured(found: dict[str, Any]) -> bool:
-    figures, draws = found.get("figures"), found.get("resampled")
-    return (
-        _are_figures(figures)
-        and _are_figures(found.get("validation"))
-        and isinstance(draws, dict)
-        and draws.keys() >= set(METRICS)
-        and all(_are_draws(values) for values in draws.values())
-        and isinstance(found.get("peak_memory_mb"), int | float)
-        and _is_number(found["peak_memory_mb"])
-        and all(_is_number(found.get(name)) for name in _NUMBERS)
-    )
+    """Tell whether all figures are numbers, or none where there was no finite one."""
+    tables: list[Any] = [
+        found.get(name) for name in ("figures", "validation", "resampled")
+    ]
+    if not all(isinstance(table, dict) for table in tables):
+        return False
+    figures, validation, resampled = (list(dict(one).values()) for one in tables)
+    numbers = [*figures, *validation, *map(found.get, _NUMBERS)]
+    return all(map(_are_numbers, (numbers, *resampled)))
 
 
-def _are_figures(found: Any) -> bool:
-    return (
-        isinstance(found, dict)
-        and found.keys() >= set(METRICS)
-        and all(map(_is_number, found.values()))
-    )
-
-
-def _are_draws(found: Any) -> bool:
-    return isinstance(found, list) and len(found) == N_RESAMPLES and _are_numbers(found)
-
-
-def _are_numbers(found: list[Any]) -> bool:
-    """Tell the same of thousands, without a call a number."""
-    if not {*map(type, found)} <= {int, float, type(None)}:
+def _are_numbers(found: Any) -> bool:
+    """Tell of thousands of numbers, without a call a number."""
+    if not isinstance(found, list) or {*map(type, found)} - {int, float, type(None)}:
         return False
     numbers = [number for number in found if number is not None]
     return not numbers or (
@@ -122,15 +112,6 @@ def _are_numbers(found: list[Any]) -> bool:
         and max(numbers) < 2**63
         and all(map(math.isfinite, numbers))
     )
-
-
-def _is_number(found: Any) -> bool:
-    """Tell whether it is a number, or none where there was no finite one."""
-    if found is None:
-        return True
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        return False
-    return abs(found) < 2**63 and math.isfinite(found)
 
 
 Scores = dict[str, list[NDArray[np.float64]]]
@@ -164,19 +145,24 @@ def read_scores(out: Path, cell_id: str) -> Scores | None:
 
     None where there is no file, or none that can be read: the cell is run again.
     """
-    try:
-        # Opened here: np.load leaves a file open that is no archive.
-        with (
-            scores_path(out, cell_id).open("rb") as file,
-            np.load(file, allow_pickle=False) as arrays,
-        ):
-            found = {name: arrays[name].astype(np.float64) for name in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    found = _read_arrays(scores_path(out, cell_id))
+    if found is None:
         return None
+    wide = {name: array.astype(np.float64) for name, array in found.items()}
     return {
-        side: [found[f"{side}{i}"] for i in range(len(found)) if f"{side}{i}" in found]
+        side: [wide[f"{side}{i}"] for i in range(len(wide)) if f"{side}{i}" in wide]
         for side in ("test", "validation")
     }
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Return the arrays of a file, None where it is none that can be read."""
+    try:
+        # Opened here: np.load leaves a file open that is no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
 
 
 def write_record(out: Path, record: dict[str, Any]) -> None:
@@ -198,6 +184,18 @@ def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
     if not is_record(record) or record["id"] != cell_id:
         return None
     return dict(record)
+
+
+def is_finished(out: Path, cell_id: str, metric: str) -> bool:
+    """Tell whether a cell needs no run: it succeeded, and was measured by a metric.
+
+    A failed one is tried again. One that an earlier version measured without another
+    metric than that is kept: its figures hold, and what it lacks shows as missing.
+    """
+    record = read_record(out, cell_id)
+    if record is None or record["status"] != "ok" or metric not in record["figures"]:
+        return False
+    return read_scores(out, cell_id) is not None
 
 
 def _without_nan(value: Any) -> Any:
@@ -286,20 +284,17 @@ def read_images(out: Path) -> RunImages | None:
 
 def read_sides(out: Path, seed: int) -> Sides | None:
     """Return the sides of a seed, or None where there are none that can be read."""
-    try:
-        with (
-            _sides_path(out, seed).open("rb") as file,
-            np.load(file, allow_pickle=False) as arrays,
-        ):
-            folds = sum(name.startswith("test_left") for name in arrays.files)
-            test = [
-                PairSet(*(arrays[f"test_{name}{fold}"] for name in _COLUMNS))
-                for fold in range(folds)
-            ]
-            matches = [arrays[f"training_matches{fold}"] for fold in range(folds)]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    found = _read_arrays(_sides_path(out, seed))
+    if found is None:
         return None
-    return Sides(test, matches)
+    folds = range(sum(name.startswith("test_left") for name in found))
+    try:
+        return Sides(
+            [PairSet(*(found[f"test_{name}{i}"] for name in _COLUMNS)) for i in folds],
+            [found[f"training_matches{i}"] for i in folds],
+        )
+    except KeyError:
+        return None
 
 
 def _sides_path(out: Path, seed: int) -> Path:

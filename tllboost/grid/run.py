@@ -32,7 +32,13 @@ from tllboost.grid.cells import (
 from tllboost.grid.data import GridData, gather
 from tllboost.grid.learn import learn_all, reason_against
 from tllboost.grid.matrix import write_matrices
-from tllboost.grid.notes import few_notes, leak_notes, leak_report, tuning_notes
+from tllboost.grid.notes import (
+    few_notes,
+    leak_notes,
+    leak_report,
+    missing_notes,
+    tuning_notes,
+)
 from tllboost.grid.outputs import (
     GridResult,
     claim_folder,
@@ -43,10 +49,16 @@ from tllboost.grid.outputs import (
     write_json,
     write_results,
 )
-from tllboost.grid.records import cell_ids, read_record, write_record, write_sides
+from tllboost.grid.records import (
+    cell_ids,
+    is_finished,
+    read_record,
+    write_record,
+    write_sides,
+)
 from tllboost.grid.summary import headline, summarise
-from tllboost.grid.work import failed, is_finished, make_tasks, run_tasks
-from tllboost.metrics import METRICS
+from tllboost.grid.work import failed, make_tasks, run_tasks
+from tllboost.metrics import check_metric
 from tllboost.pairs.pair_table import PairTable
 from tllboost.processes import Limits, Progress
 from tllboost.projections import NONE
@@ -287,7 +299,7 @@ def run_grid(
         write_splits(out, data, protocol, seeds)
         write_sides(out, data, protocol, seeds)
         ids = cell_ids(cells, seeds, data, protocol)
-        finished = {key for key, cell_id in ids.items() if is_finished(out, cell_id)}
+        finished = {key for key, one in ids.items() if is_finished(out, one, metric)}
         if finished:
             say(f"{len(finished)} of {len(ids)} cells are finished already")
         every = learn_all(
@@ -329,6 +341,7 @@ def run_grid(
                 *few_notes(data.splits(protocol, seeds[0]), protocol),
                 *leak_notes(data.splits(protocol, seeds[0]), protocol),
                 *tuning_notes(made, data, protocol, seeds),
+                *missing_notes(records),
             ],
             data=data.sizes(),
             leaks=leak_report(data, protocol, seeds),
@@ -366,7 +379,5 @@ def _left_out(data: GridData) -> dict[str, str]:
 def _metric(metric: str | None, protocol: Protocol) -> str:
     if metric is None:
         return "accuracy" if protocol.name == "holidays2017" else "top2"
-    if metric not in METRICS:
-        msg = f"unknown metric {metric!r}: known: {', '.join(METRICS)}"
-        raise UsageError(msg)
+    check_metric(metric)
     return metric

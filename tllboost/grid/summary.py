@@ -1,30 +1,72 @@
 """Records of cells and seeds to rows: means, intervals, gains, ties, the choice.
 
 Everything here is arithmetic on the resamples that each record keeps: the same resample
-of the same components for every cell and seed, so differences are paired.
-
-The few lines a reader wants first: what validation chose and what it gained.
+of the same components for every cell and seed, so differences are paired. A record of
+an earlier version may lack a metric, or hold another number of resamples: a figure that
+needs what is not there is NaN.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.grid.cells import COSINE, Cell
-from tllboost.metrics import LOWER_IS_BETTER, METRICS, interval
+from tllboost.metrics import METRICS, interval
 from tllboost.projections import NONE
 
-__all__ = ["by_validation", "comparison", "headline", "summarise"]
+__all__ = ["by_validation", "comparison", "draws", "figure", "headline", "summarise"]
 
+Floats = NDArray[np.float64]
 Record = dict[str, Any]
 Row = dict[str, Any]
 
-_COSTS = ("vectorize_s", "project_s", "fit_s", "score_s")
-_SIZES = ("n_train_pairs", "n_test_queries", "n_candidates", "n_features", "threshold")
+_MEANS = (
+    *("n_train_pairs", "n_test_queries", "n_candidates", "n_features", "threshold"),
+    *("vectorize_s", "project_s", "fit_s", "score_s", "best_of_folds"),
+)
+
+
+def figure(record: Mapping[str, Any], metric: str, side: str = "figures") -> float:
+    """Return a figure of a record, NaN where it has none.
+
+    Parameters
+    ----------
+    record : dict
+        Of a cell that succeeded.
+    metric : str
+    side : {"figures", "validation"}, default="figures"
+        Of the test set or of the validation set.
+
+    Examples
+    --------
+    >>> figure({"figures": {"top1": 0.5, "mrr": None}}, "top1")
+    0.5
+    >>> figure({"figures": {"top1": 0.5, "mrr": None}}, "mrr")
+    nan
+    """
+    value = record[side].get(metric)
+    return float("nan") if value is None else float(value)
+
+
+def draws(record: Mapping[str, Any], metric: str) -> Floats:
+    """Return a metric's value in each resample of the test set, empty where unknown.
+
+    Resamples of two records are paired, one with one, where there are as many of them;
+    otherwise they are of different draws and have nothing in common.
+
+    Examples
+    --------
+    >>> draws({"resampled": {"top1": [0.5, None]}}, "top1")
+    array([0.5, nan])
+    >>> draws({"resampled": {}}, "top1")
+    array([], dtype=float64)
+    """
+    return np.asarray(record["resampled"].get(metric, ()), dtype=np.float64)
 
 
 def summarise(
@@ -60,56 +102,29 @@ def summarise(
         cell = Cell(**record["cell"])
         if cell in of_cell:
             of_cell[cell].append(record)
-    resampled = {
-        cell: _resampled(found) for cell, found in of_cell.items() if _succeeded(found)
-    }
-    best = _best(of_cell, resampled, metric)
+    measured = {cell: found for cell, found in of_cell.items() if _succeeded(found)}
+    best = _best(measured, metric, "figures")
+    frozen = {c: r for c, r in measured.items() if _is_frozen_cosine(c)}
+    best_frozen = _best(frozen, metric, "validation")
     rows = []
     for cell, found in of_cell.items():
-        row: Row = {
-            "vectorizer": cell.vectorizer,
-            "projection": cell.projection,
-            "merge": cell.merge,
-            "head": cell.head,
-            "name": (names or {}).get(cell, ""),
-            "status": "ok" if cell in resampled else "failed",
-        }
-        if cell in resampled:
-            row |= _measured(found, resampled[cell])
-            baseline = of_cell[_baseline(cell, of_cell, metric)]
-            row |= _compared("gain", found, baseline, metric)
+        row: Row = asdict(cell)
+        row |= {"name": (names or {}).get(cell, ""), "status": "failed"}
+        if cell in measured:
+            # Of an ensemble the best one: on validation, as everything that is chosen.
+            cosine = Cell(cell.vectorizer, NONE, NONE, COSINE)
+            baseline = cosine if cosine in of_cell else best_frozen or cell
+            row |= {"status": "ok", **_measured(found)}
+            row |= _compared("gain", found, of_cell[baseline], metric)
             row |= _compared("to_best", found, of_cell[best], metric) if best else {}
-            row["tied_with_best"] = _tie(row, cell == best)
+            row["validation"] = _mean(found, metric, "validation")
+            low, high = (row.get(f"to_best_{end}", np.nan) for end in ("low", "high"))
+            tied = "yes" if low <= 0 <= high else "no"
+            row["tied_with_best"] = "best" if cell == best else tied
         row |= {"metric": metric, "protocol": protocol, "n_seeds": len(found)}
         row["error"] = "; ".join(sorted({r["error"] for r in found if r.get("error")}))
         rows.append(row)
     return rows
-
-
-def _baseline(cell: Cell, of_cell: dict[Cell, list[Record]], metric: str) -> Cell:
-    """Return the frozen cosine of the same vectorizer, of an ensemble the best one.
-
-    The best on validation, as everything that is chosen.
-    """
-    own = Cell(cell.vectorizer, NONE, NONE, COSINE)
-    if own in of_cell:
-        return own
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    frozen = [
-        other
-        for other, found in of_cell.items()
-        if other.head == COSINE and other.projection == NONE and _succeeded(found)
-    ]
-    return max(
-        frozen,
-        key=lambda other: (
-            sign
-            * np.mean(
-                [record["validation"][metric] or 0.0 for record in of_cell[other]]
-            )
-        ),
-        default=cell,
-    )
 
 
 def comparison(
@@ -119,97 +134,28 @@ def comparison(
 
     A gain is positive where the first cell is better, whatever the metric's direction.
     """
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     pair = {record["seed"]: record for record in other}
     both = [(one, pair[one["seed"]]) for one in found if one["seed"] in pair]
-    if not both or not _succeeded([record for couple in both for record in couple]):
+    if not _succeeded([record for couple in both for record in couple]):
         return (float("nan"),) * 3
-    value = np.mean([_value(one, metric) - _value(two, metric) for one, two in both])
-    spread = np.mean(
-        [_draws(one, metric) - _draws(two, metric) for one, two in both], 0
-    )
-    low, high = interval(sign * spread)
-    return sign * float(value), low, high
+    sign = METRICS[metric].sign
+    value = np.mean([figure(a, metric) - figure(b, metric) for a, b in both])
+    drawn = [(draws(a, metric), draws(b, metric)) for a, b in both]
+    alike = len({len(one) for couple in drawn for one in couple}) == 1
+    spread = np.mean([a - b for a, b in drawn], axis=0) if alike else np.empty(0)
+    return sign * float(value), *interval(sign * spread)
 
 
 def by_validation(rows: Sequence[Row], metric: str) -> list[Row]:
     """Order the rows by their validation figure, best first; the test has no say."""
-    sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
+    sign = METRICS[metric].sign
     measured = [row for row in rows if row["status"] == "ok"]
     finite = [row for row in measured if np.isfinite(row["validation"])]
-    return sorted(finite, key=lambda row: sign * row["validation"]) or measured
-
-
-def _succeeded(found: Sequence[Record]) -> bool:
-    return bool(found) and all(record["status"] == "ok" for record in found)
-
-
-def _resampled(found: Sequence[Record]) -> dict[str, NDArray[np.float64]]:
-    """Return each metric's resamples, averaged over seeds."""
-    return {
-        metric: np.mean([_draws(record, metric) for record in found], axis=0)
-        for metric in METRICS
-    }
-
-
-def _draws(record: Record, metric: str) -> NDArray[np.float64]:
-    return np.array(record["resampled"][metric], dtype=np.float64)
-
-
-def _value(record: Record, metric: str) -> float:
-    value = record["figures"][metric]
-    return float("nan") if value is None else value
-
-
-def _best(
-    of_cell: dict[Cell, list[Record]], measured: Iterable[Cell], metric: str
-) -> Cell | None:
-    """Return the cell of the best test figure: what ties are told against."""
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    values = {
-        cell: sign * float(np.mean([_value(r, metric) for r in of_cell[cell]]))
-        for cell in measured
-    }
-    finite = {cell: value for cell, value in values.items() if np.isfinite(value)}
-    return max(finite, key=finite.__getitem__) if finite else None
-
-
-def _measured(
-    found: Sequence[Record], resampled: dict[str, NDArray[np.float64]]
-) -> Row:
-    row: Row = {}
-    for metric in METRICS:
-        low, high = interval(resampled[metric])
-        row[metric] = float(np.mean([_value(record, metric) for record in found]))
-        row[f"{metric}_low"], row[f"{metric}_high"] = low, high
-    for name in (*_SIZES, *_COSTS, "best_of_folds"):
-        values = [record[name] for record in found if record.get(name) is not None]
-        row[name] = float(np.mean(values)) if values else float("nan")
-    row["peak_memory_mb"] = max(record["peak_memory_mb"] for record in found)
-    return row
-
-
-def _compared(
-    name: str, found: Sequence[Record], other: Sequence[Record], metric: str
-) -> Row:
-    value, low, high = comparison(found, other, metric)
-    validation = [record["validation"][metric] for record in found]
-    chosen = float("nan") if None in validation else float(np.mean(validation))
-    return {name: value, f"{name}_low": low, f"{name}_high": high, "validation": chosen}
-
-
-def _tie(row: Row, is_best: bool) -> str:
-    if is_best:
-        return "best"
-    low, high = row.get("to_best_low", np.nan), row.get("to_best_high", np.nan)
-    return "yes" if low <= 0 <= high else "no"
+    return sorted(finite, key=lambda row: -sign * row["validation"]) or measured
 
 
 def headline(
-    rows: Sequence[dict[str, Any]],
-    records: Sequence[dict[str, Any]],
-    chosen: dict[str, Any] | None,
-    metric: str,
+    rows: Sequence[Row], records: Sequence[Record], chosen: Row | None, metric: str
 ) -> list[str]:
     """Return lines on the cell that validation chose, against the best cosine."""
     if chosen is None:
@@ -220,17 +166,16 @@ def headline(
         f"chosen on validation: {cell.name}: {metric} {chosen[metric]:.3f} "
         f"[{low:.3f}, {high:.3f}]"
     ]
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     cosines = [
-        row
-        for row in rows
-        if row["head"] == COSINE and row["projection"] == NONE and row["status"] == "ok"
+        row for row in rows if row["status"] == "ok" and _is_frozen_cosine(_cell(row))
     ]
-    if cosines and (cell.head, cell.projection) != (COSINE, NONE):
-        best = max(cosines, key=lambda row: sign * row[metric])
-        gain, low, high = comparison(
-            _records(records, cell), _records(records, _cell(best)), metric
+    if cosines and not _is_frozen_cosine(cell):
+        best = max(cosines, key=lambda row: METRICS[metric].sign * row[metric])
+        ours, theirs = (
+            [record for record in records if Cell(**record["cell"]) == one]
+            for one in (cell, _cell(best))
         )
+        gain, low, high = comparison(ours, theirs, metric)
         lines.append(
             f"gain over the best cosine ({best['vectorizer']}, {best[metric]:.3f}): "
             f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]"
@@ -238,9 +183,54 @@ def headline(
     return lines
 
 
-def _cell(row: dict[str, Any]) -> Cell:
+def _cell(row: Row) -> Cell:
     return Cell(row["vectorizer"], row["projection"], row["merge"], row["head"])
 
 
-def _records(records: Sequence[dict[str, Any]], cell: Cell) -> list[dict[str, Any]]:
-    return [record for record in records if Cell(**record["cell"]) == cell]
+def _is_frozen_cosine(cell: Cell) -> bool:
+    return (cell.head, cell.projection) == (COSINE, NONE)
+
+
+def _succeeded(found: Sequence[Record]) -> bool:
+    return bool(found) and all(record["status"] == "ok" for record in found)
+
+
+def _mean(found: Sequence[Record], metric: str, side: str) -> float:
+    return float(np.mean([figure(record, metric, side) for record in found]))
+
+
+def _drawn(found: Sequence[Record], metric: str) -> Floats:
+    """Return the resamples averaged over seeds, empty where not all have as many."""
+    drawn = [draws(record, metric) for record in found]
+    alike = len({len(one) for one in drawn}) == 1
+    return np.mean(drawn, axis=0) if alike else np.empty(0)
+
+
+def _best(
+    found: Mapping[Cell, Sequence[Record]], metric: str, side: str
+) -> Cell | None:
+    """Return the cell of the best figure: what ties are told against."""
+    sign = METRICS[metric].sign
+    values = {cell: sign * _mean(of, metric, side) for cell, of in found.items()}
+    finite = {cell: value for cell, value in values.items() if np.isfinite(value)}
+    return max(finite, key=finite.__getitem__) if finite else None
+
+
+def _measured(found: Sequence[Record]) -> Row:
+    row: Row = {metric: _mean(found, metric, "figures") for metric in METRICS}
+    drawn = {metric: _drawn(found, metric) for metric in METRICS}
+    for metric, values in drawn.items():
+        row[f"{metric}_low"], row[f"{metric}_high"] = interval(values)
+    for name in _MEANS:
+        known = [record[name] for record in found if record.get(name) is not None]
+        row[name] = float(np.mean(known)) if known else float("nan")
+    peaks = (record.get("peak_memory_mb") for record in found)
+    row["peak_memory_mb"] = max((p for p in peaks if p is not None), default=np.nan)
+    return row
+
+
+def _compared(
+    name: str, found: Sequence[Record], other: Sequence[Record], metric: str
+) -> Row:
+    told = (name, f"{name}_low", f"{name}_high")
+    return dict(zip(told, comparison(found, other, metric), strict=True))

@@ -21,13 +21,7 @@ from tllboost.grid.cells import COSINE, Cell, parts_of
 from tllboost.grid.data import GridData
 from tllboost.grid.learn import Learned, one_line, prepared_splits, spaces_of
 from tllboost.grid.measure import Bench, best_of_folds, measure
-from tllboost.grid.records import (
-    read_record,
-    read_scores,
-    record_path,
-    write_record,
-    write_scores,
-)
+from tllboost.grid.records import record_path, write_record, write_scores
 from tllboost.processes import (
     NO_LIMITS,
     Call,
@@ -43,7 +37,7 @@ from tllboost.splits import Protocol, Split
 if TYPE_CHECKING:
     from tllboost.processes import Call
 
-__all__ = ["failed", "is_finished", "is_large", "make_tasks", "run_tasks", "together"]
+__all__ = ["failed", "is_large", "make_tasks", "run_tasks", "together"]
 
 
 def is_large(cluster: Cluster | None, head: str, n_pairs: int) -> bool:
@@ -113,14 +107,6 @@ class _Job:
     protocol: Protocol
     learned: Learned
     vectorize_s: float
-
-
-def is_finished(out: Path, cell_id: str) -> bool:
-    """Tell whether a cell has a record of success; a failed one is tried again."""
-    record = read_record(out, cell_id)
-    if record is None or record.get("status") != "ok":
-        return False
-    return read_scores(out, cell_id) is not None
 
 
 def make_tasks(missing: dict[tuple[Cell, int], str]) -> list[Task]:

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tllboost.errors import UsageError
 from tllboost.grid.cells import Cell
 from tllboost.grid.summary import comparison
-from tllboost.metrics import LOWER_IS_BETTER, METRICS, interval
+from tllboost.metrics import METRICS, check_metric, interval
 from tllboost.report.run import Recorded, read_recorded
 
 __all__ = ["METHODS", "Change", "Comparison", "compare_runs"]
@@ -167,7 +166,7 @@ class Comparison:
             "before": str(self.before),
             "after": str(self.after),
             "metric": self.metric,
-            "lower_is_better": self.metric in LOWER_IS_BETTER,
+            "lower_is_better": METRICS[self.metric].lower_is_better,
             "method": self.method,
             "notes": self.notes,
             "counts": self.counts,
@@ -203,9 +202,8 @@ def compare_runs(before: Path, after: Path, metric: str | None = None) -> Compar
     DataError
         If a folder holds no finished run.
     """
-    if metric is not None and metric not in METRICS:
-        msg = f"unknown metric {metric!r}: known: {', '.join(METRICS)}"
-        raise UsageError(msg)
+    if metric is not None:
+        check_metric(metric)
     one, two = read_recorded(before), read_recorded(after)
     metric = metric or one.metric
     method = _method(one, two)
@@ -272,7 +270,7 @@ def _paired(
     seeds = sorted(set(one.records[cell]) & set(two.records[cell]))
     found = [[run.records[cell][seed] for seed in seeds] for run in (one, two)]
     gain, low, high = comparison(found[1], found[0], metric)
-    if metric in LOWER_IS_BETTER:
+    if METRICS[metric].lower_is_better:
         gain, low, high = -gain, -high, -low
     before, after = (float(np.mean(_values(records, metric))) for records in found)
     return before, after, (gain, low, high)
@@ -330,7 +328,7 @@ def _verdict(
         return "no figure"
     if low <= 0 <= high:
         return "same"
-    return "better" if (low > 0) != (metric in LOWER_IS_BETTER) else "worse"
+    return "better" if (low > 0) != METRICS[metric].lower_is_better else "worse"
 
 
 def _order(change: Change) -> tuple[bool, float, str]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tllboost import __version__
 from tllboost.grid.matrix import make_matrix
 from tllboost.images.thumbnails import make_thumbnails
-from tllboost.metrics import EXPLAINED, LOWER_IS_BETTER, METRICS, match_ranks
+from tllboost.metrics import METRICS, match_ranks
 from tllboost.report.run import Run
 from tllboost.splits import PROTOCOLS, PairSet
 
@@ -373,11 +373,11 @@ def payload(
         "metrics": [
             {
                 "name": name,
-                "title": EXPLAINED[name][0],
-                "what": EXPLAINED[name][1],
-                "lower": name in LOWER_IS_BETTER,
+                "title": metric.title,
+                "what": metric.description,
+                "lower": metric.lower_is_better,
             }
-            for name in METRICS
+            for name, metric in METRICS.items()
         ],
         "metric": run.metric,
         "cells": _cells(run, rows, progress),

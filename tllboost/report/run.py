@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import DataError
 from tllboost.files import plain_cell
 from tllboost.grid.cells import Cell
 from tllboost.grid.outputs import RESULT_COLUMNS
@@ -30,7 +30,7 @@ from tllboost.grid.records import (
     read_sides,
 )
 from tllboost.grid.summary import summarise
-from tllboost.metrics import METRICS
+from tllboost.metrics import METRICS, check_metric
 from tllboost.splits import PairSet
 
 __all__ = ["Recorded", "Run", "read_recorded", "read_run"]
@@ -103,9 +103,8 @@ class Run:
         UsageError
             If the metric is not known.
         """
-        if metric is not None and metric not in METRICS:
-            msg = f"unknown metric {metric!r}: known: {', '.join(METRICS)}"
-            raise UsageError(msg)
+        if metric is not None:
+            check_metric(metric)
         return summarise(
             list(self.cells),
             self.records,
