@@ -97,6 +97,7 @@ def test_list_shows_all_kinds_by_default(run: Run) -> None:
         "heads",
         "protocols",
         "metrics",
+        "formats",
     ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 __all__ = [
     "complete_backend",
     "complete_device",
+    "complete_format",
     "complete_groups",
     "complete_head",
     "complete_merge",
@@ -63,7 +64,8 @@ def complete_protocol(incomplete: str) -> Offers:
     """Offer protocols."""
     from tllboost.splits import PROTOCOLS
 
-    return _offers(PROTOCOLS, incomplete)
+    names = {name: PROTOCOLS[name].description for name in PROTOCOLS}
+    return _offers(names, incomplete)
 
 
 def complete_metric(incomplete: str) -> Offers:
@@ -71,6 +73,14 @@ def complete_metric(incomplete: str) -> Offers:
     from tllboost.metrics import METRICS
 
     return _offers({name: METRICS[name].description for name in METRICS}, incomplete)
+
+
+def complete_format(incomplete: str) -> Offers:
+    """Offer what a matrix can be printed as."""
+    from tllboost.grid.matrix import FORMATS
+
+    names = {name: FORMATS[name].description for name in FORMATS}
+    return _offers(names | {"json": "the rows of results"}, incomplete)
 
 
 def complete_backend(incomplete: str) -> Offers:

@@ -33,6 +33,7 @@ class Kind(StrEnum):
     heads = "heads"
     protocols = "protocols"
     metrics = "metrics"
+    formats = "formats"
 
 
 class Row(NamedTuple):
@@ -66,7 +67,7 @@ def list_names(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the names that `-v`, `-p`, `-m`, `-c`, `--protocol` and `--metric` take.
+    """List the names that `-v`, `-p`, `-m`, `-c`, `--protocol` and others take.
 
     Of a vectorizer it says how wide its vectors are and where its weights come from;
     of a network, whether the hub's local cache holds them. No network is asked.
@@ -117,7 +118,11 @@ def _rows(kind: Kind) -> list[Row]:
     if kind is Kind.protocols:
         from tllboost.splits import PROTOCOLS
 
-        return [Row(name, text) for name, text in PROTOCOLS.items()]
+        return _entries(PROTOCOLS)
+    if kind is Kind.formats:
+        from tllboost.grid.matrix import FORMATS
+
+        return _entries(FORMATS)
     from tllboost.metrics import METRICS
 
     return [Row(name, metric.description) for name, metric in METRICS.items()]

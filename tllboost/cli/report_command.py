@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tllboost.cli.completion import complete_metric
+from tllboost.cli.completion import complete_format, complete_metric
 from tllboost.cli.options import Quiet
 
 __all__ = []
@@ -24,15 +23,6 @@ _EXAMPLES = """
 
 With --format, the table alone is printed and no page is written.
 """
-
-
-class Format(StrEnum):
-    """What a matrix can be printed as."""
-
-    csv = "csv"
-    md = "md"
-    tex = "tex"
-    json = "json"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,9 +41,12 @@ def report(
         ),
     ] = None,
     form: Annotated[
-        Format | None,
+        str | None,
         typer.Option(
-            "--format", help="Print the matrix as CSV, Markdown, LaTeX or JSON."
+            "--format",
+            metavar="NAME",
+            autocompletion=complete_format,
+            help="Print the matrix as csv, md (Markdown), tex (LaTeX) or json.",
         ),
     ] = None,
     gallery: Annotated[
@@ -93,17 +86,17 @@ def report(
         message_to(quiet=quiet)(f"logged to {mlflow}")
 
 
-def _print(form: Format, rows: list[dict[str, object]], metric: str) -> None:
+def _print(form: str, rows: list[dict[str, object]], metric: str) -> None:
     """Print the table alone, for another program to read."""
     import json
 
     from tllboost.grid.matrix import matrix_text
 
-    if form is Format.json:
+    if form == "json":
         finite = [
             {key: None if value != value else value for key, value in row.items()}
             for row in rows
         ]
         typer.echo(json.dumps(finite, indent=2))
     else:
-        typer.echo(matrix_text(rows, metric, form.value), nl=False)
+        typer.echo(matrix_text(rows, metric, form), nl=False)

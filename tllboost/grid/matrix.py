@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tllboost.errors import UsageError, printable
+from tllboost.errors import printable
 from tllboost.files import write_text
 from tllboost.grid.outputs import csv_text
 from tllboost.metrics import METRICS, check_metric
+from tllboost.registry import Entry, Registry
 
 __all__ = [
     "FORMATS",
@@ -269,11 +270,15 @@ def _markdown_line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-FORMATS: dict[str, Callable[[Sequence[dict[str, Any]], str], str]] = {
-    "csv": matrix_csv,
-    "md": matrix_markdown,
-    "tex": matrix_latex,
-}
+FORMATS = Registry(
+    "format",
+    {
+        "csv": Entry("tllboost.grid.matrix:matrix_csv", "figures alone, for programs"),
+        "md": Entry("tllboost.grid.matrix:matrix_markdown", "a table of GitHub's"),
+        "tex": Entry("tllboost.grid.matrix:matrix_latex", "LaTeX with booktabs"),
+    },
+)
+"""Functions of the rows of results and a metric to text; ``matrix.NAME`` holds it."""
 
 
 def matrix_text(rows: Sequence[dict[str, Any]], metric: str, form: str) -> str:
@@ -287,7 +292,8 @@ def matrix_text(rows: Sequence[dict[str, Any]], metric: str, form: str) -> str:
         One of :data:`~tllboost.metrics.METRICS`.
     form : str
         "csv" (figures alone), "md" (a GitHub table: ± half of the interval, the best
-        bold, its ties marked) or "tex" (booktabs, the ties underlined).
+        bold, its ties marked), "tex" (booktabs, the ties underlined), or
+        ``package.module:function``.
 
     Returns
     -------
@@ -307,13 +313,10 @@ def matrix_text(rows: Sequence[dict[str, Any]], metric: str, form: str) -> str:
     classic,none,none,failed
     """
     check_metric(metric)
-    if form not in FORMATS:
-        msg = f"unknown format {form!r}: known: {', '.join(FORMATS)}"
-        raise UsageError(msg)
-    return FORMATS[form](rows, metric)
+    return str(FORMATS.resolve(form)(rows, metric))
 
 
 def write_matrices(out: Path, rows: Sequence[dict[str, Any]], metric: str) -> None:
-    """Write ``matrix.csv``, ``matrix.md`` and ``matrix.tex``."""
+    """Write the matrix in each form: ``matrix.csv``, ``matrix.md``, ``matrix.tex``."""
     for form in FORMATS:
         write_text(out / f"matrix.{form}", matrix_text(rows, metric, form))

@@ -239,11 +239,12 @@ def _clear(out: Path) -> None:
     for folder in _FOLDERS:
         shutil.rmtree(out / folder, ignore_errors=True)
     for name in (
-        *("run.toml", "environment.json", "splits.csv", "matrix.csv", "results.csv"),
-        *("matrix.md", "matrix.tex", "failures.csv", "summary.json", "images.json"),
-        *("report.html", "best.tllb", "ensemble.tllb"),
+        *("run.toml", "environment.json", "splits.csv", "matrix.*", "results.csv"),
+        *("failures.csv", "summary.json", "images.json", "report.html"),
+        *("best.tllb", "ensemble.tllb"),
     ):
-        (out / name).unlink(missing_ok=True)
+        for path in out.glob(name):
+            path.unlink(missing_ok=True)
 
 
 LOCK = ".lock"

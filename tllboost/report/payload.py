@@ -401,7 +401,11 @@ def _about(run: Run) -> dict[str, Any]:
     ]
     return {
         "command": _command(run),
-        "protocol": {"name": name, "text": PROTOCOLS.get(name, ""), "sizes": sizes},
+        "protocol": {
+            "name": name,
+            "text": PROTOCOLS[name].description if name in PROTOCOLS else "",
+            "sizes": sizes,
+        },
         "seeds": run.seeds,
         "data": [
             (key, str(value)) for key, value in run.summary.get("data", {}).items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from tllboost.splits.negatives import match_lists, ranking_pairs, training_pairs
 from tllboost.splits.sides import (
+    PROTOCOLS,
     Integers,
     PairSet,
     Protocol,
@@ -21,7 +23,9 @@ from tllboost.splits.sides import (
     need_matches,
 )
 
-__all__ = ["make_splits", "training_sets"]
+__all__ = ["draw_sides", "make_splits", "training_sets"]
+
+Rule = Callable[[SplitTable, Protocol, np.random.Generator], list[Split]]
 
 
 def make_splits(
@@ -77,18 +81,34 @@ def make_splits(
     >>> len(split.test), int(split.test.label.sum())
     (32, 8)
     """
-    rng = np.random.default_rng(seed)
-    table = SplitTable(left, right, label, query, component)
-    if protocol.name == "holidays2017":
-        return [_pair_level_split(table, rng)]
-    if protocol.name == "given":
-        sides = [given_sides(table, given, protocol, rng)]
-    elif protocol.name == "kfold":
-        sides = fold_sides(table, protocol, rng)
-    else:
-        test = choose_components(table, label == 1, protocol.test_fraction, rng)
-        sides = [component_sides(table, test, protocol, rng)]
-    return [_draw_sides(table, side, protocol, rng) for side in sides]
+    table = SplitTable(left, right, label, query, component, given)
+    rule: Rule = PROTOCOLS.resolve(protocol.name)
+    return rule(table, protocol, np.random.default_rng(seed))
+
+
+def holdout(
+    table: SplitTable, protocol: Protocol, rng: np.random.Generator
+) -> list[Split]:
+    """Split the components once."""
+    is_match = table.label == 1
+    test = choose_components(table, is_match, protocol.test_fraction, rng)
+    side = component_sides(table, test, protocol, rng)
+    return [draw_sides(table, side, protocol, rng)]
+
+
+def kfold(
+    table: SplitTable, protocol: Protocol, rng: np.random.Generator
+) -> list[Split]:
+    """Test every component once, over the folds."""
+    sides = fold_sides(table, protocol, rng)
+    return [draw_sides(table, side, protocol, rng) for side in sides]
+
+
+def given(
+    table: SplitTable, protocol: Protocol, rng: np.random.Generator
+) -> list[Split]:
+    """Take the split column of the table."""
+    return [draw_sides(table, given_sides(table, protocol, rng), protocol, rng)]
 
 
 def training_sets(
@@ -118,7 +138,7 @@ def training_sets(
     return train, validation
 
 
-def _draw_sides(
+def draw_sides(
     table: SplitTable,
     side: NDArray[np.str_],
     protocol: Protocol,
@@ -149,7 +169,9 @@ def _draw_side(
     return draw(table, rows, name, protocol, rng)
 
 
-def _pair_level_split(table: SplitTable, rng: np.random.Generator) -> Split:
+def holidays2017(
+    table: SplitTable, _protocol: Protocol, rng: np.random.Generator
+) -> list[Split]:
     """Split pairs at random 60/10/30, one random non-match a match, as in 2017.
 
     Images are shared between the sides: this leaks, and is here to reproduce the
@@ -166,4 +188,4 @@ def _pair_level_split(table: SplitTable, rng: np.random.Generator) -> Split:
     position[pairs.label == 1] = matches
     for name, rows in (("train", train), ("validation", validation), ("test", test)):
         side[position[rows][position[rows] >= 0]] = name
-    return Split(pairs.take(train), pairs.take(validation), pairs.take(test), side)
+    return [Split(pairs.take(train), pairs.take(validation), pairs.take(test), side)]

@@ -76,7 +76,7 @@ def match_lists(
     counts = (others >= 0).sum(axis=1)
     if not counts.all():
         msg = (
-            f"the {name} side has {len(matches)} matches in one component: there is "
+            f"the {name} set has {len(matches)} matches in one component: there is "
             "nothing to rank them against; give more pairs, or other fractions or folds"
         )
         raise DataError(msg)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError, UsageError
+from tllboost.registry import Entry, Registry
 
 __all__ = [
     "PROTOCOLS",
@@ -32,12 +33,26 @@ __all__ = [
     "need_matches",
 ]
 
-PROTOCOLS = {
-    "holdout": "components split once into train, validation and test",
-    "kfold": "every component tested once, over k folds",
-    "given": "the split column of the pair table",
-    "holidays2017": "the leaking 2017 protocol: pairs split at random 70/30",
-}
+PROTOCOLS = Registry(
+    "protocol",
+    {
+        "holdout": Entry(
+            "tllboost.splits.make:holdout",
+            "components split once into train, validation and test",
+        ),
+        "kfold": Entry(
+            "tllboost.splits.make:kfold", "every component tested once, over k folds"
+        ),
+        "given": Entry(
+            "tllboost.splits.make:given", "the split column of the pair table"
+        ),
+        "holidays2017": Entry(
+            "tllboost.splits.make:holidays2017",
+            "the leaking 2017 protocol: pairs split at random 70/30",
+        ),
+    },
+)
+"""Rules: of a SplitTable, a Protocol and a Generator, to a Split a fold."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +61,9 @@ class Protocol:
 
     Parameters
     ----------
-    name : {"holdout", "kfold", "given", "holidays2017"}, default="holdout"
-        Which rule makes the sides.
+    name : str, default="holdout"
+        Which rule makes the sides: "holdout", "kfold", "given", "holidays2017", or
+        ``package.module:function``; see :data:`PROTOCOLS`.
     n_distractors : int, default=19
         Distractors that each validation and test query is ranked against.
     n_negatives : int, default=5
@@ -72,9 +88,7 @@ class Protocol:
     n_hard: int = 0
 
     def __post_init__(self) -> None:
-        if self.name not in PROTOCOLS:
-            msg = f"unknown protocol {self.name!r}: known: {', '.join(PROTOCOLS)}"
-            raise UsageError(msg)
+        PROTOCOLS.resolve(self.name)
         if not (0 < self.test_fraction < 1 and 0 < self.validation_fraction < 1):
             msg = (
                 f"test_fraction={self.test_fraction} and validation_fraction="
@@ -174,6 +188,7 @@ class SplitTable:
     label: NDArray[np.int8]
     query: Integers | None
     component: Integers
+    given: NDArray[np.str_] | None = None
 
     @property
     def has_non_matches(self) -> bool:
@@ -217,12 +232,10 @@ def fold_sides(
 
 
 def given_sides(
-    table: SplitTable,
-    given: NDArray[np.str_] | None,
-    protocol: Protocol,
-    rng: np.random.Generator,
+    table: SplitTable, protocol: Protocol, rng: np.random.Generator
 ) -> NDArray[np.str_]:
     """Take the table's own split; carve validation out of train where it has none."""
+    given = table.given
     if given is None:
         msg = "protocol 'given' needs a pair table with a `split` column"
         raise UsageError(msg)
