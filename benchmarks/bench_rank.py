@@ -103,7 +103,7 @@ def all_against_all(said: Any) -> None:
             lines = left[:n_left]
             compare(
                 f"rank_{name}_{merge}",
-                partial(cell.cross_score, lines, right),
+                partial(cell.bilinear(N_DIMS).scores, lines, right),
                 partial(way, lines),
                 check=close,
                 runs=said.runs,

@@ -27,7 +27,7 @@ from tllboost.vectorizers.classic import WEIGHTS, ClassicVectorizer, blocks
 from tllboost.vectorizers.fusion import fuse
 
 sys.path.append(str(Path(__file__).resolve().parent / "pocket"))
-from validation_sets import SETS, read_set, top2_on_validation
+from validation_sides import SETS, read_set, top2_on_validation
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "results" / "classic"

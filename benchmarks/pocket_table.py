@@ -28,7 +28,7 @@ from tllboost.splits import Protocol
 from tllboost.store import default_store
 
 sys.path.append(str(ROOT / "benchmarks" / "pocket"))
-from validation_sets import SETS, read_set
+from validation_sides import SETS, read_set
 
 SHARED = ROOT.parent / "shared"
 OUT = ROOT / "results" / "pocket"

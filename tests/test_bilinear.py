@@ -13,7 +13,8 @@ from tllboost.heads.base import LinearForm, head_score
 from tllboost.heads.cosine import CosineHead
 from tllboost.heads.linear import LinearSVMHead, LogisticHead
 from tllboost.merges import PairFeatures
-from tllboost.scoring import FittedCell, PairScorer, cross_score
+from tllboost.rank import VectorIndex, best
+from tllboost.scoring import FittedCell, PairScorer
 
 MERGES = ("dot", "cosdot", "l2", "concat", "dot+l2", "cosdot + concat + dot")
 N_LEFT, N_RIGHT, N_DIMS = 7, 13, 24
@@ -77,23 +78,29 @@ def test_squared_differences_stay_exact_far_from_the_origin() -> None:
     np.testing.assert_allclose(product.scores(both[:3], both[3:]), expected, rtol=1e-4)
 
 
+def all_scores(*cells: FittedCell) -> np.ndarray:
+    """Return the score of every left vector with every right one, by ranking."""
+    left, right = [vectors()[:N_LEFT]] * len(cells), VectorIndex(vectors()[N_LEFT:])
+    rows, scores = best(cells, left, [right] * len(cells))
+    return np.take_along_axis(scores, np.argsort(rows), axis=1)
+
+
 def test_what_is_no_product_is_still_scored() -> None:
     for merge in ("l1", "dot+l1", lambda a, b: a * b):
         head = fitted(LogisticHead(), merge)
         one = cell(merge, head)
         assert one.bilinear(N_DIMS) is None
-        both = vectors()
-        found = one.cross_score(both[:N_LEFT], both[N_LEFT:])
-        np.testing.assert_allclose(found, one_by_one(merge, head), rtol=1e-6)
+        np.testing.assert_allclose(all_scores(one), one_by_one(merge, head), rtol=1e-6)
 
 
-def test_cells_agree_on_all_pairs_as_they_do_on_single_ones() -> None:
-    cells = [cell(merge, fitted(LogisticHead(), merge)) for merge in ("dot", "l1")]
-    both = vectors()
-    left, right = [both[:N_LEFT]] * 2, [both[N_LEFT:]] * 2
+@pytest.mark.parametrize("merges", [("dot", "l1"), ("dot", "l2")])
+def test_cells_agree_on_all_pairs_as_they_do_on_single_ones(
+    merges: tuple[str, str],
+) -> None:
+    cells = [cell(merge, fitted(LogisticHead(), merge)) for merge in merges]
     expected = np.mean(
         [2 * one_by_one(one.scorer.merge, one.scorer.head_) - 0.5 for one in cells],
         axis=0,
     )
-    found = cross_score(cells, left, right)
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    atol = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(all_scores(*cells), expected, atol=atol)

@@ -16,7 +16,7 @@ from tllboost.files import write_vectors
 from tllboost.heads import make_head
 from tllboost.merges import PairFeatures
 from tllboost.projections.base import Projection
-from tllboost.rank import VectorIndex, best_rows, rank_rows, search
+from tllboost.rank import VectorIndex, best, best_rows, search
 from tllboost.scoring import FittedCell, PairScorer
 from tllboost.store import VectorStore
 
@@ -133,16 +133,27 @@ def test_a_projection_is_applied_to_both_sides(vectors: np.ndarray, head: str) -
             np.testing.assert_allclose([hit.score for hit in hits], best, atol=1e-4)
 
 
-def test_ranking_by_a_shortlist_leaves_the_rest_out(vectors: np.ndarray) -> None:
-    cells = model(vectors, "xgboost").cells_
-    every, scores = rank_rows(cells, [vectors[:1]], [vectors])
-    assert len(every) == N_IMAGES
+@pytest.mark.parametrize("heads", [("xgboost",), ("logistic", "xgboost")])
+def test_ranking_by_a_shortlist_leaves_the_rest_out(
+    vectors: np.ndarray, heads: tuple[str, ...]
+) -> None:
+    cells = model(vectors, *heads).cells_
+    left, index = [vectors[:3]] * len(cells), [VectorIndex(vectors)] * len(cells)
+    every, scores = best(cells, left, index)
+    assert every.shape == (3, N_IMAGES)
     assert (np.diff(scores) <= 0).all()
-    some, best = rank_rows(cells, [vectors[:1]], [vectors], shortlist=20)
-    assert len(some) == 20
-    np.testing.assert_allclose(best, scores[[list(every).index(i) for i in some]])
-    linear = model(vectors, "logistic").cells_
-    assert len(rank_rows(linear, [vectors[:1]], [vectors], shortlist=20)[0]) == N_IMAGES
+    some, short = best(cells, left, index, shortlist=20)
+    assert some.shape == (3, 20)
+    for query in range(3):
+        of = dict(zip(every[query].tolist(), scores[query], strict=True))
+        wanted = [of[row] for row in some[query].tolist()]
+        np.testing.assert_allclose(short[query], wanted, atol=1e-6)
+
+
+def test_a_linear_head_needs_no_shortlist(vectors: np.ndarray) -> None:
+    cells = model(vectors, "logistic").cells_
+    rows, _ = best(cells, [vectors[:1]], [VectorIndex(vectors)], shortlist=20)
+    assert sorted(rows[0].tolist()) == list(range(N_IMAGES))
 
 
 def test_the_best_come_first_and_ties_in_order() -> None:

@@ -52,7 +52,7 @@ class Bilinear:
     weights: dict[str, Floats] = field(default_factory=dict)
 
     def scores(
-        self, left: Floats, right: Floats, *, lengths: Floats | None = None
+        self, left: Floats, right: Floats, lengths: Floats | None = None
     ) -> Floats:
         """Return the score of every left vector with every right one.
 

@@ -27,10 +27,10 @@ from tllboost.merges import MergeFunction
 from tllboost.pairs import PairTable, pairs_from_paths
 from tllboost.projections import make_projection
 from tllboost.projections.base import Projection
+from tllboost.rank import rank_images
 from tllboost.scoring import (
     FittedCell,
     PairScorer,
-    cross_score,
     joint_score,
     vectors_of_cells,
 )
@@ -361,15 +361,8 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         if not len(candidates):
             msg = "candidates is empty: give at least one image to rank"
             raise UsageError(msg)
-        pairs = np.array([[query, candidate] for candidate in candidates], dtype=object)
-        table, vectors = self._vectors(pairs)
-        queries = [block[table.left[:1]] for block in vectors]
-        score = cross_score(
-            self.cells_, queries, [block[table.right] for block in vectors]
-        )[0]
-        probability = self.calibration_.probability(score)
-        order = np.argsort(-score, kind="stable")
-        return [(candidates[i], float(probability[i])) for i in order]
+        hits, _ = rank_images(self, query, candidates, strict=True)
+        return [(candidates[hit.row], hit.probability) for hit in hits]
 
     def _score(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "cells_")

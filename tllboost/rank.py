@@ -1,16 +1,9 @@
-"""Retrieve, then rerank: a quick score of all, the exact one of the best by it.
+"""Rank images by how much they look like a query: one path, :func:`best`, for all.
 
-The score of a linear head is a product and exact for all. Of any other the cosine of
-the vectors, that boosting grows from, makes a shortlist; what stands on it is scored
-exactly.
-
-Vectors in ``.npy`` and ``.npz`` files, mapped into memory instead of read.
-
-`VectorIndex`: the vectors to look among, and what of them can be known before.
-
-Search: the best of an index for one query.
-
-Rank images for a query, and candidates for many.
+Where every head is linear, the scores of all candidates are one matrix product. Else
+the cosine of the vectors, also a product, makes a shortlist, and the heads score the
+pairs that are on it. Candidates are a :class:`VectorIndex`: an array in memory, or a
+file of millions of vectors that is mapped and never read at once.
 """
 
 from __future__ import annotations
@@ -20,230 +13,37 @@ import zipfile
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tllboost.bilinear import Bilinear, bilinear, lengths_of
-from tllboost.bundle.scoring import FilePath, Progress, score_pairs
-from tllboost.classifier import PairClassifier
+from tllboost.bilinear import Bilinear, lengths_of
 from tllboost.errors import DataError, ImageError, UsageError
-from tllboost.heads.base import LinearForm
 from tllboost.pairs import pairs_from_paths
-from tllboost.pairs.candidates import CandidateTable
-from tllboost.scoring import FittedCell, combined_score, cross_score, vectors_of_cells
+from tllboost.scoring import FittedCell, combined_score, joint_score, vectors_of_cells
 from tllboost.store import VectorStore, is_store
 from tllboost.vectorizers.weights import first_line
+from tllboost.vectorizing import Progress
 
-__all__ = [
-    "Hit",
-    "VectorIndex",
-    "best_rows",
-    "rank_images",
-    "rank_rows",
-    "score_candidates",
-    "search",
-]
+if TYPE_CHECKING:
+    from tllboost.classifier import PairClassifier
 
+__all__ = ["Hit", "VectorIndex", "best", "best_rows", "rank_images", "search"]
+
+Vectors = NDArray[np.float32]
+Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
-Quick = Callable[[FittedCell, Bilinear], NDArray[np.float32]]
 
-
-def best_rows(scores: NDArray[np.floating], top: int) -> NDArray[np.int64]:
-    """Return the rows of the `top` highest scores, best first, ties in order.
-
-    Examples
-    --------
-    >>> best_rows(np.array([0.1, 0.9, 0.5, 0.9]), 3).tolist()
-    [1, 3, 2]
-    """
-    top = min(top, len(scores))
-    if top == len(scores):
-        return np.argsort(-scores, kind="stable")
-    limit = np.partition(scores, len(scores) - top)[len(scores) - top]
-    rows = np.flatnonzero(scores >= limit)
-    return rows[np.argsort(-scores[rows], kind="stable")][:top]
-
-
-def is_linear(cells: Sequence[FittedCell], n_dims: Sequence[int]) -> bool:
-    """Tell whether the score of all cells is a product, of vectors of these widths."""
-    pairs = zip(cells, n_dims, strict=True)
-    return all(cell.bilinear(width) is not None for cell, width in pairs)
-
-
-def quick_scores(
-    cells: Sequence[FittedCell], n_dims: Sequence[int], score: Quick
-) -> Scores:
-    """Return a score of each candidate that takes a product a cell, for a shortlist.
-
-    Parameters
-    ----------
-    cells : sequence of FittedCell, length n_cells
-    n_dims : sequence of int, length n_cells
-        Width of the vectors that each merges.
-    score : callable
-        Gives the scores (n_candidates,) of a cell by a product: its own where its
-        head is linear, else the cosine.
-
-    Returns
-    -------
-    ndarray of shape (n_candidates,), float64
-        The mean over the cells, each on the scale of its own spread.
-    """
-    total: Scores | None = None
-    for cell, width in zip(cells, n_dims, strict=True):
-        product = cell.bilinear(width) or _cosine(width)
-        own = score(cell, product).astype(np.float64)
-        if len(cells) > 1:
-            own = (own - own.mean()) / max(own.std(), 1e-12)
-        total = own if total is None else total + own
-    assert total is not None
-    return total
-
-
-def rank_rows(
-    cells: Sequence[FittedCell],
-    query: Sequence[NDArray[np.float32]],
-    candidates: Sequence[NDArray[np.float32]],
-    *,
-    shortlist: int | None = None,
-) -> tuple[NDArray[np.int64], Scores]:
-    """Order candidates by how much they look like the query.
-
-    Parameters
-    ----------
-    cells : sequence of FittedCell, length n_cells
-    query : sequence of ndarray of shape (1, n_dims), float32
-        For each cell, what its vectorizer gave.
-    candidates : sequence of ndarray of shape (n_candidates, n_dims), float32
-    shortlist : int, optional
-        How many are scored exactly where a head is not linear; by default all.
-
-    Returns
-    -------
-    rows : ndarray of shape (n_scored,), int64
-        The best first.
-    scores : ndarray of shape (n_scored,), float64
-        Of these rows, exact.
-    """
-    n_candidates = len(candidates[0])
-    rows = np.arange(n_candidates)
-    if shortlist is not None and shortlist < n_candidates:
-        left = [cell.project(one) for cell, one in zip(cells, query, strict=True)]
-        n_dims = [one.shape[1] for one in left]
-        if not is_linear(cells, n_dims):
-            sides = {id(c): i for i, c in enumerate(cells)}
-
-            def score(cell: FittedCell, product: Bilinear) -> NDArray[np.float32]:
-                side = sides[id(cell)]
-                return product.scores(left[side], cell.project(candidates[side]))[0]
-
-            rows = np.sort(best_rows(quick_scores(cells, n_dims, score), shortlist))
-    scores = cross_score(cells, query, [block[rows] for block in candidates])[0]
-    order = np.argsort(-scores, kind="stable")
-    return rows[order], scores[order]
-
-
-def _cosine(n_dims: int) -> Bilinear:
-    product = bilinear("dot", LinearForm(None, 1.0, 0.0), n_dims=n_dims)
-    assert product is not None
-    return product
-
-
-_LOCAL_HEADER = struct.Struct("<26xHH")
-
-
-def map_array(file: Path) -> NDArray[np.float32]:
-    """Return the vectors of an ``.npy`` file: (n_images, n_dims) float32, mapped.
-
-    Raises
-    ------
-    DataError
-        If it holds no such array.
-    """
-    try:
-        vectors = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _unreadable(file, error) from error
-    return _checked(file, vectors)
-
-
-def map_archive(file: Path) -> tuple[list[str], NDArray[np.float32]]:
-    """Return ids and vectors of an ``.npz`` file, the vectors mapped if they can be.
-
-    They can where nothing is compressed, as ``numpy.savez`` and ``tllboost vectorize
-    --out`` leave it.
-
-    Raises
-    ------
-    DataError
-        If it has no arrays ``ids`` and ``vectors`` of one length.
-    """
-    try:
-        with file.open("rb") as opened, zipfile.ZipFile(opened) as archive:
-            info = archive.getinfo("vectors.npy")
-            with archive.open("ids.npy") as member:
-                ids = np.lib.format.read_array(member, allow_pickle=False)
-            if info.compress_type != zipfile.ZIP_STORED:
-                with archive.open(info) as member:
-                    vectors = np.lib.format.read_array(member, allow_pickle=False)
-            else:
-                vectors = _mapped_member(file, info)
-    except DataError:
-        raise
-    except Exception as error:  # a damaged archive fails in many ways
-        raise _unreadable(file, error) from error
-    if ids.ndim != 1 or len(ids) != len(vectors):
-        msg = f"{str(file)!r}: ids of shape {ids.shape} for {len(vectors)} vectors"
-        raise DataError(msg)
-    return [str(one) for one in ids], _checked(file, vectors)
-
-
-def _mapped_member(file: Path, info: zipfile.ZipInfo) -> NDArray[np.float32]:
-    """Map an array that lies in an archive as it is."""
-    with file.open("rb") as opened:
-        opened.seek(info.header_offset)
-        name, extra = _LOCAL_HEADER.unpack(opened.read(_LOCAL_HEADER.size))
-        opened.seek(name + extra, 1)
-        version = np.lib.format.read_magic(opened)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, by_column, dtype = read(opened)
-        if by_column or dtype.hasobject:
-            msg = f"{str(file)!r}: vectors must be numbers, one row after the other"
-            raise DataError(msg)
-        start = opened.tell()
-    if 0 in shape:
-        return np.empty(shape, dtype)
-    return np.memmap(file, dtype=dtype, mode="r", offset=start, shape=shape)
-
-
-def _checked(file: Path, vectors: NDArray[np.generic]) -> NDArray[np.float32]:
-    if vectors.ndim != 2 or vectors.shape[1] == 0 or vectors.dtype != np.float32:
-        msg = (
-            f"{str(file)!r}: an array of shape {vectors.shape}, {vectors.dtype}; give "
-            "vectors of shape (n_images, n_dims), float32"
-        )
-        raise DataError(msg)
-    return vectors  # type: ignore[return-value]
-
-
-def _unreadable(file: Path, error: Exception) -> DataError:
-    reason = getattr(error, "strerror", None) or first_line(error)
-    return DataError(f"{str(file)!r} can't be read as vectors ({reason})")
-
-
-_BLOCK = 4096
+_BLOCK = 4096  # vectors that are projected, or pairs that are scored, at once
+_LOCAL_HEADER = struct.Struct("<26xHH")  # of a member of a zip archive
 
 
 class View(NamedTuple):
     """The vectors as a cell merges them: projected, and how long each is."""
 
-    vectors: NDArray[np.float32]
-    lengths: NDArray[np.float32]
+    vectors: Vectors
+    lengths: Vectors
 
 
 class VectorIndex:
@@ -266,9 +66,7 @@ class VectorIndex:
     (2, 2, 'dog')
     """
 
-    def __init__(
-        self, vectors: NDArray[np.float32], ids: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, vectors: Vectors, ids: Sequence[str] | None = None) -> None:
         if vectors.ndim != 2 or vectors.dtype != np.float32:
             msg = (
                 f"vectors of shape {vectors.shape}, {vectors.dtype}: give "
@@ -290,8 +88,9 @@ class VectorIndex:
         ----------
         path : path-like
             An ``.npy`` file of the vectors alone; an ``.npz`` file of ``ids`` and
-            ``vectors``, as ``tllboost vectorize --out`` writes; or the folder of a
-            store, where images are called by the sha256 of their files.
+            ``vectors``, as ``tllboost vectorize --out`` writes (a compressed one is
+            read, not mapped); or the folder of a store, where images are called by the
+            sha256 of their files.
         fingerprint : str, optional
             Which vectors of a store, as ``tllboost store info`` spells it; may be left
             out where there is one.
@@ -306,16 +105,21 @@ class VectorIndex:
             If a store has several fingerprints and none was chosen.
         """
         path = Path(path)
-        if path.suffix == ".npy":
-            return cls(map_array(path))
-        if path.suffix == ".npz":
-            ids, vectors = map_archive(path)
+        if path.suffix in (".npy", ".npz"):
+            ids, vectors = _mapped(path)
             return cls(vectors, ids)
         if not is_store(path):
             msg = f"{str(path)!r} is no .npy file, no .npz file and no vector store"
             raise DataError(msg)
         with VectorStore(path) as store:
-            chosen = _only(store, fingerprint, path)
+            known = [str(entry["fingerprint"]) for entry in store.info()]
+            chosen = (
+                known[0] if fingerprint is None and len(known) == 1 else fingerprint
+            )
+            if chosen not in known:
+                listed = "; ".join(map(repr, known)) or "none"
+                msg = f"store {str(path)!r}: fingerprint {chosen!r} is none of {listed}"
+                raise UsageError(msg)
             keys, vectors = store.get_all(chosen)
         return cls(vectors, keys)
 
@@ -335,29 +139,196 @@ class VectorIndex:
         """Return the vectors as a cell merges them, computed at the first call."""
         key = id(cell.projection)
         if key not in self._views:
-            vectors = self._projected(cell)
+            vectors = self.vectors
+            if cell.projection is not None and len(self):
+                starts = range(0, len(self), _BLOCK)
+                vectors = np.concatenate(
+                    [cell.project(self.vectors[i : i + _BLOCK]) for i in starts]
+                )
             # The projection is held too, so that no other gets its place and id.
             self._views[key] = cell.projection, View(vectors, lengths_of(vectors))
         return self._views[key][1]
 
-    def _projected(self, cell: FittedCell) -> NDArray[np.float32]:
-        if cell.projection is None or not len(self):
-            return self.vectors
-        starts = range(0, len(self), _BLOCK)
-        first, *others = (cell.project(self.vectors[i : i + _BLOCK]) for i in starts)
-        return np.concatenate([first, *others])
+
+def _mapped(file: Path) -> tuple[list[str] | None, Vectors]:
+    """Return ids, if there are any, and vectors of a file, mapped if they can be.
+
+    Raises
+    ------
+    DataError
+        If it holds no such arrays.
+    """
+    ids = None
+    try:
+        if file.suffix == ".npz":
+            ids, vectors = _archived(file)
+        else:
+            vectors = np.load(file, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a damaged archive fails in many ways
+        reason = getattr(error, "strerror", None) or first_line(error)
+        msg = f"{str(file)!r} can't be read as vectors ({reason})"
+        raise DataError(msg) from error
+    if vectors.ndim != 2 or vectors.shape[1] == 0 or vectors.dtype != np.float32:
+        msg = (
+            f"{str(file)!r}: an array of shape {vectors.shape}, {vectors.dtype}; give "
+            "vectors of shape (n_images, n_dims), float32"
+        )
+        raise DataError(msg)
+    if ids is None:
+        return None, vectors
+    if ids.ndim != 1 or len(ids) != len(vectors):
+        msg = f"{str(file)!r}: ids of shape {ids.shape} for {len(vectors)} vectors"
+        raise DataError(msg)
+    return [str(one) for one in ids], vectors
 
 
-def _only(store: VectorStore, fingerprint: str | None, path: Path) -> str:
-    """Return the fingerprint that is meant."""
-    known = [entry["fingerprint"] for entry in store.info()]
-    if fingerprint is None and len(known) == 1:
-        return str(known[0])
-    if fingerprint is not None and fingerprint in known:
-        return fingerprint
-    listed = "; ".join(map(repr, known)) or "none"
-    msg = f"store {str(path)!r}: fingerprint {fingerprint!r} is none of {listed}"
-    raise UsageError(msg)
+def _archived(file: Path) -> tuple[NDArray[np.generic], Vectors]:
+    """Return ids and vectors of an ``.npz`` file.
+
+    The vectors are mapped where they lie in it as they are: not compressed, one row
+    after the other, as ``numpy.savez`` and ``tllboost vectorize --out`` leave them.
+    """
+    read_array = np.lib.format.read_array
+    with file.open("rb") as opened, zipfile.ZipFile(opened) as archive:
+        with archive.open("ids.npy") as member:
+            ids = read_array(member, allow_pickle=False)
+        info = archive.getinfo("vectors.npy")
+        if info.compress_type != zipfile.ZIP_STORED:
+            with archive.open(info) as member:
+                return ids, read_array(member, allow_pickle=False)
+        opened.seek(info.header_offset)
+        name, extra = _LOCAL_HEADER.unpack(opened.read(_LOCAL_HEADER.size))
+        opened.seek(name + extra, 1)
+        if np.lib.format.read_magic(opened) == (1, 0):
+            header = np.lib.format.read_array_header_1_0(opened)
+        else:
+            header = np.lib.format.read_array_header_2_0(opened)
+        shape, by_column, dtype = header
+        if by_column or dtype.hasobject:
+            msg = "vectors must be numbers, one row after the other"
+            raise ValueError(msg)
+        if 0 in shape:
+            return ids, np.empty(shape, dtype)
+        return ids, np.memmap(file, dtype, "r", offset=opened.tell(), shape=shape)
+
+
+def best_rows(scores: NDArray[np.floating], top: int) -> Rows:
+    """Return the rows of the `top` highest scores, best first, ties in order.
+
+    Examples
+    --------
+    >>> best_rows(np.array([0.1, 0.9, 0.5, 0.9]), 3).tolist()
+    [1, 3, 2]
+    """
+    if top >= len(scores):
+        return np.argsort(-scores, kind="stable")
+    limit = np.partition(scores, len(scores) - top)[len(scores) - top]
+    rows = np.flatnonzero(scores >= limit)
+    return rows[np.argsort(-scores[rows], kind="stable")][:top]
+
+
+def best(
+    cells: Sequence[FittedCell],
+    queries: Sequence[Vectors],
+    indexes: Sequence[VectorIndex],
+    *,
+    top: int | None = None,
+    shortlist: int | None = None,
+) -> tuple[Rows, Scores]:
+    """Return the candidates that look most like each query, best first.
+
+    Parameters
+    ----------
+    cells : sequence of FittedCell, length n_cells
+    queries : sequence of ndarray of shape (n_queries, n_dims), float32
+        For each cell, what its vectorizer gave of the left images.
+    indexes : sequence of VectorIndex, length n_cells
+        Likewise of the candidates, the right images.
+    top : int, optional
+        How many of each query are wanted; by default all that are scored.
+    shortlist : int, optional
+        How many of each query are scored where a head is not linear: the best by the
+        cosine, or by the product of each head that is linear. By default all.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_queries, n_best), int64
+    scores : ndarray of shape (n_queries, n_best), float64
+        Of these rows: no shortlist changes a score.
+
+    Raises
+    ------
+    DataError
+        If a score is not a finite number.
+    """
+    n_queries, n_candidates = len(queries[0]), len(indexes[0])
+    if not n_candidates:
+        return np.empty((n_queries, 0), np.int64), np.empty((n_queries, 0))
+    left = [cell.project(one) for cell, one in zip(cells, queries, strict=True)]
+    products = [
+        cell.bilinear(one.shape[1]) for cell, one in zip(cells, left, strict=True)
+    ]
+    quick = (
+        (product or _cosine(one.shape[1])).scores(one, *index.view(cell))
+        for cell, index, product, one in zip(
+            cells, indexes, products, left, strict=True
+        )
+    )
+    listed = None
+    if None not in products:
+        scores = combined_score(cells, [one.astype(np.float64) for one in quick])
+    else:
+        listed = np.tile(np.arange(n_candidates), (n_queries, 1))
+        if shortlist is not None and shortlist < n_candidates:
+            overall = _on_one_scale(list(quick))
+            listed = np.sort([best_rows(one, shortlist) for one in overall])
+        scores = _exact(cells, queries, indexes, listed)
+    if not np.isfinite(scores).all():
+        n_bad = int((~np.isfinite(scores)).sum())
+        msg = f"{n_bad} images got scores that are not finite numbers"
+        raise DataError(msg)
+    found = np.stack([best_rows(one, top or n_candidates) for one in scores])
+    rows = found if listed is None else np.take_along_axis(listed, found, axis=1)
+    return rows, np.take_along_axis(scores, found, axis=1)
+
+
+def _cosine(n_dims: int) -> Bilinear:
+    return Bilinear(n_dims, 0.0, {"unit": np.ones(n_dims, dtype=np.float32)})
+
+
+def _on_one_scale(scores: Sequence[NDArray[np.floating]]) -> Scores:
+    """Return the sum of several scores, each divided by its own spread."""
+    if len(scores) == 1:
+        return scores[0].astype(np.float64)
+    total = np.zeros(scores[0].shape)
+    for one in scores:
+        centred = one - one.mean(1, keepdims=True, dtype=np.float64)
+        total += centred / np.maximum(centred.std(1, keepdims=True), 1e-12)
+    return total
+
+
+def _exact(
+    cells: Sequence[FittedCell],
+    queries: Sequence[Vectors],
+    indexes: Sequence[VectorIndex],
+    rows: Rows,
+) -> Scores:
+    """Return the score of each query with candidates of its own, in blocks of pairs.
+
+    `rows` is (n_queries, n_listed), as what is returned.
+    """
+    scores = np.empty(rows.shape)
+    step = max(1, _BLOCK // len(rows))
+    for start in range(0, rows.shape[1], step):
+        block = rows[:, start : start + step]
+        left = np.repeat(np.arange(len(rows)), block.shape[1])
+        vectors = [
+            np.concatenate([query, index.vectors[block.ravel()]])
+            for query, index in zip(queries, indexes, strict=True)
+        ]
+        score = joint_score(cells, vectors, left, len(rows) + np.arange(block.size))
+        scores[:, start : start + step] = score.reshape(block.shape)
+    return scores
 
 
 class Hit(NamedTuple):
@@ -367,6 +338,14 @@ class Hit(NamedTuple):
     row: int
     probability: float
     score: float
+
+
+def _hits(
+    classifier: PairClassifier, rows: Rows, scores: Scores, ids: Callable[[int], str]
+) -> list[Hit]:
+    probability = classifier.calibration_.probability(scores)
+    columns = zip(rows.tolist(), probability.tolist(), scores.tolist(), strict=True)
+    return [Hit(ids(row), row, p, score) for row, p, score in columns]
 
 
 def search(
@@ -425,86 +404,7 @@ def search(
     ['c', 'a']
     """
     cells = classifier.cells_
-    vector = _checked_query(classifier, index, query, top)
-    if not len(index):
-        return []
-    left = [cell.project(vector) for cell in cells]
-    n_dims = [one.shape[1] for one in left]
-    if is_linear(cells, n_dims):
-        scores = combined_score(
-            cells,
-            [
-                _product(index, cell, one).astype(np.float64)
-                for cell, one in zip(cells, left, strict=True)
-            ],
-        )
-        return _hits(classifier, index, np.arange(len(index)), scores, top)
-    if exact:
-        rows = np.arange(len(index))
-    else:
-        queries = {id(cell): one for cell, one in zip(cells, left, strict=True)}
-
-        def score(cell: FittedCell, product: Bilinear) -> NDArray[np.float32]:
-            view = index.view(cell)
-            return product.scores(
-                queries[id(cell)], view.vectors, lengths=view.lengths
-            )[0]
-
-        quick = quick_scores(cells, n_dims, score)
-        rows = np.sort(best_rows(quick, max(shortlist, top)))
-    return _hits(classifier, index, rows, _exact(cells, vector, index, rows), top)
-
-
-def _product(
-    index: VectorIndex, cell: FittedCell, query: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the score of all images by a linear cell: (n_images,) float32."""
-    product, view = cell.bilinear(query.shape[1]), index.view(cell)
-    assert product is not None
-    return product.scores(query, view.vectors, lengths=view.lengths)[0]
-
-
-def _exact(
-    cells: tuple[FittedCell, ...],
-    vector: NDArray[np.float32],
-    index: VectorIndex,
-    rows: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Return the score of some rows by all cells, a block at a time."""
-    blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
-    scores = [
-        cross_score(cells, [vector] * len(cells), [index.vectors[one]] * len(cells))
-        for one in blocks
-    ]
-    return np.concatenate([one[0] for one in scores])
-
-
-def _hits(
-    classifier: PairClassifier,
-    index: VectorIndex,
-    rows: NDArray[np.int64],
-    scores: NDArray[np.float64],
-    top: int,
-) -> list[Hit]:
-    if not np.isfinite(scores).all():
-        n_bad = int((~np.isfinite(scores)).sum())
-        msg = f"{n_bad} images got scores that are not finite numbers"
-        raise DataError(msg)
-    best = best_rows(scores, top)
-    probability = classifier.calibration_.probability(scores[best])
-    return [
-        Hit(index.id_of(row), row, float(p), float(score))
-        for row, p, score in zip(
-            rows[best].tolist(), probability, scores[best], strict=True
-        )
-    ]
-
-
-def _checked_query(
-    classifier: PairClassifier, index: VectorIndex, query: ArrayLike, top: int
-) -> NDArray[np.float32]:
-    """Return the query as (1, n_dims) float32."""
-    if len({id(cell.vectorizer) for cell in classifier.cells_}) > 1:
+    if len({id(cell.vectorizer) for cell in cells}) > 1:
         msg = (
             "the cells of this ensemble have several vectorizers, and an index holds "
             "the vectors of one: rank images by PairClassifier.rank"
@@ -520,18 +420,25 @@ def _checked_query(
             f"{index.n_dims}: they must come from one vectorizer"
         )
         raise UsageError(msg)
-    return vector
+    (rows,), (scores,) = best(
+        cells,
+        [vector] * len(cells),
+        [index] * len(cells),
+        top=top,
+        shortlist=None if exact else max(shortlist, top),
+    )
+    return _hits(classifier, rows, scores, index.id_of)
 
 
 def rank_images(
     classifier: PairClassifier,
-    query: FilePath,
-    candidates: Sequence[FilePath],
+    query: str | PathLike[str],
+    candidates: Sequence[str | PathLike[str]],
     *,
     shortlist: int | None = None,
     progress: Progress | None = None,
     strict: bool = False,
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
+) -> tuple[list[Hit], dict[str, str]]:
     """Order images by how much they look like the query, best first.
 
     Parameters
@@ -541,17 +448,18 @@ def rank_images(
         The left image.
     candidates : sequence of path-like, length n_candidates
     shortlist : int, optional
-        How many are scored exactly where a head is not linear, the best by cosine; by
-        default all.
+        How many are scored where a head is not linear, the best by cosine; by default
+        all.
     progress : callable, optional
+    strict : bool, default=False
+        Whether an image that can't be read is an error.
 
     Returns
     -------
-    rows : list of dict
-        ``rank`` (from 1), ``image``, ``probability``, ``decision``, ``score`` of each
-        that could be read, and stands on the shortlist.
+    hits : list of Hit
+        Each that could be read and was scored; its row is that in `candidates`.
     failures : dict of str to str
-        The others, and why.
+        Those that could not be read, and why.
 
     Raises
     ------
@@ -568,76 +476,20 @@ def rank_images(
         progress=progress,
         strict=strict,
     )
-    own = int(table.left[0])
+    own = table.left[0]
     if own in failed:
         raise ImageError(query, failed[own])
     good = np.flatnonzero(~np.isin(table.right, list(failed)))
-    found: list[dict[str, Any]] = []
-    if len(good):
-        rows, scores = rank_rows(
-            cells,
-            [block[[own]] for block in vectors],
-            [block[table.right[good]] for block in vectors],
-            shortlist=shortlist,
-        )
-        found = _rows(classifier, [candidates[i] for i in good[rows]], scores)
-    names = {index: str(table.paths[index] or table.ids[index]) for index in failed}
-    return found, {names[index]: why for index, why in failed.items()}
-
-
-def _rows(
-    classifier: PairClassifier, images: Sequence[FilePath], scores: Any
-) -> list[dict[str, Any]]:
-    """Return a row an image, as it is shown."""
-    probability = classifier.calibration_.probability(scores)
-    is_match = scores >= classifier.threshold_
-    return [
-        {
-            "rank": rank,
-            "image": str(image),
-            "probability": float(p),
-            "decision": "match" if match else "no match",
-            "score": float(score),
-        }
-        for rank, (image, p, match, score) in enumerate(
-            zip(images, probability, is_match, scores, strict=True), start=1
-        )
-    ]
-
-
-def score_candidates(
-    classifier: PairClassifier,
-    table: CandidateTable,
-    *,
-    progress: Progress | None = None,
-    strict: bool = False,
-) -> tuple[list[list[str]], dict[str, str]]:
-    """Score every candidate of every query, in the challenge's submission form.
-
-    Returns
-    -------
-    rows : list of list of str
-        The header ``left, c0, c1, …``, then a row a query: its id as it was written,
-        and a score a candidate; empty where an image failed.
-    failures : dict of str to str
-        Those images, and why.
-
-    Raises
-    ------
-    ImageError
-        If an image fails and `strict` is set.
-    """
-    shape = table.candidates.shape
-    scores = score_pairs(
-        classifier,
-        table,
-        np.repeat(table.query, shape[1]),
-        table.candidates.ravel(),
-        progress=progress,
-        strict=strict,
+    (rows,), (scores,) = best(
+        cells,
+        [block[[own]] for block in vectors],
+        [VectorIndex(block[table.right[good]]) for block in vectors],
+        shortlist=shortlist,
     )
-    body = [
-        [ids[0], *("" if np.isnan(one) else repr(float(one)) for one in row)]
-        for ids, row in zip(table.rows, scores.score.reshape(shape), strict=True)
-    ]
-    return [list(table.header), *body], scores.failures
+    failures = {
+        str(table.paths[image] or table.ids[image]): why
+        for image, why in failed.items()
+    }
+    return _hits(classifier, good[rows], scores, lambda row: str(candidates[row])), (
+        failures
+    )

@@ -32,7 +32,6 @@ __all__ = [
     "FittedCell",
     "PairScorer",
     "combined_score",
-    "cross_score",
     "joint_score",
     "vectors_of_cells",
 ]
@@ -314,42 +313,6 @@ class FittedCell:
         form = getattr(self.scorer.head_, "linear_form", lambda: None)()
         return bilinear(self.scorer.merge, form, n_dims=n_dims)
 
-    def cross_score(self, left: Vectors, right: Vectors) -> NDArray[np.floating]:
-        """Return the head's score of every left vector with every right one.
-
-        A linear head on ``dot``, ``cosdot``, ``l2`` or ``concat`` needs one matrix
-        product for all of them; any other makes a feature row a pair.
-
-        Parameters
-        ----------
-        left : ndarray of shape (n_left, n_dims), float32
-        right : ndarray of shape (n_right, n_dims), float32
-            As the vectorizer gave them.
-
-        Returns
-        -------
-        ndarray of shape (n_left, n_right)
-            float32 as the product gives it, float64 of feature rows.
-
-        Raises
-        ------
-        DataError
-            If a score is not a finite number.
-        """
-        projected = self.project(left)
-        product = self.bilinear(projected.shape[1])
-        if product is None:
-            vectors = np.concatenate([left, right])
-            first, second = np.indices((len(left), len(right))).reshape(2, -1)
-            score = self.score(vectors, first, second + len(left))
-            return score.reshape(len(left), len(right))
-        scores = product.scores(projected, self.project(right))
-        # Both ends tell of all between, without a mask of them.
-        if scores.size and not np.isfinite([scores.min(), scores.max()]).all():
-            msg = f"head {self.scorer.head!r} gave scores that are not finite numbers"
-            raise DataError(msg)
-        return scores
-
     def log_odds(
         self, vectors: Vectors, left: Indices, right: Indices
     ) -> NDArray[np.float64]:
@@ -405,28 +368,6 @@ def joint_score(
     scores = [
         cell.score(block, left, right)
         for cell, block in zip(cells, vectors, strict=True)
-    ]
-    return combined_score(cells, scores)
-
-
-def cross_score(
-    cells: Sequence[FittedCell], left: Sequence[Vectors], right: Sequence[Vectors]
-) -> NDArray[np.float64]:
-    """Return the score of every left image with every right one, by all cells.
-
-    Parameters
-    ----------
-    cells : sequence of FittedCell, length n_cells
-    left, right : sequence of ndarray of shape (n_images, n_dims), float32
-        For each cell, what its vectorizer gave.
-
-    Returns
-    -------
-    ndarray of shape (n_left, n_right), float64
-        See :func:`combined_score`.
-    """
-    scores = [
-        cell.cross_score(a, b) for cell, a, b in zip(cells, left, right, strict=True)
     ]
     return combined_score(cells, scores)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from develop import development, validation
 from train import Recipe, Training, run
-from validation_sets import SETS
+from validation_sides import SETS
 
 from tllboost.files import write_text
 from tllboost.vectorizers.onnx import OnnxVectorizer

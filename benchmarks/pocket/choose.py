@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from validation_sets import SETS, read_set, top2_on_validation
+from validation_sides import SETS, read_set, top2_on_validation
 from whiten import N_DIMS
 
 from tllboost.files import csv_text, write_text

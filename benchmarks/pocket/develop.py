@@ -20,7 +20,7 @@ from augment import Strength, instance_views, look_views
 from images import make_bank
 from net import normalised
 from PIL import Image
-from validation_sets import SETS, read_set, top2_on_validation
+from validation_sides import SETS, read_set, top2_on_validation
 
 from tllboost.demo import make_scenes
 from tllboost.grid.data import gather

@@ -21,6 +21,7 @@ from tllboost.scoring import joint_score, vectors_of_cells
 __all__ = [
     "pair_rows",
     "read_pairs_to_score",
+    "score_candidates",
     "score_pair",
     "score_pairs",
     "threshold_of",
@@ -141,6 +142,44 @@ def score_pair(
         **score_row(scores, 0, left=str(left), right=str(right)),
         "threshold": float(classifier.calibration_.probability(threshold)),
     }
+
+
+def score_candidates(
+    classifier: PairClassifier,
+    table: CandidateTable,
+    *,
+    progress: Progress | None = None,
+    strict: bool = False,
+) -> tuple[list[list[str]], dict[str, str]]:
+    """Score every candidate of every query, in the challenge's submission form.
+
+    Returns
+    -------
+    rows : list of list of str
+        The header ``left, c0, c1, …``, then a row a query: its id as it was written,
+        and a score a candidate; empty where an image failed.
+    failures : dict of str to str
+        Those images, and why.
+
+    Raises
+    ------
+    ImageError
+        If an image fails and `strict` is set.
+    """
+    shape = table.candidates.shape
+    scores = score_pairs(
+        classifier,
+        table,
+        np.repeat(table.query, shape[1]),
+        table.candidates.ravel(),
+        progress=progress,
+        strict=strict,
+    )
+    body = [
+        [ids[0], *("" if np.isnan(one) else repr(float(one)) for one in row)]
+        for ids, row in zip(table.rows, scores.score.reshape(shape), strict=True)
+    ]
+    return [list(table.header), *body], scores.failures
 
 
 def threshold_of(manifest: Mapping[str, Any]) -> float:

@@ -182,7 +182,7 @@ def _submission(
     quiet: bool,
     strict: bool,
 ) -> tuple[str, dict[str, str]]:
-    from tllboost.rank import score_candidates
+    from tllboost.bundle.scoring import score_candidates
 
     with progress_bar(quiet=quiet) as progress:
         rows, failures = score_candidates(
@@ -193,8 +193,8 @@ def _submission(
 
 def _rank(
     classifier: PairClassifier,
-    query: Any,
-    among: Any,
+    query: Path,
+    among: Path,
     shortlist: int | None,
     quiet: bool,
     strict: bool,
@@ -209,7 +209,7 @@ def _rank(
         msg = f"no images in {str(among)!r}, the query itself aside"
         raise DataError(msg)
     with progress_bar(quiet=quiet) as progress:
-        return rank_images(
+        hits, failures = rank_images(
             classifier,
             query,
             images,
@@ -217,6 +217,17 @@ def _rank(
             progress=progress,
             strict=strict,
         )
+    rows = [
+        {
+            "rank": rank,
+            "image": hit.id,
+            "probability": hit.probability,
+            "decision": "match" if hit.score >= classifier.threshold_ else "no match",
+            "score": hit.score,
+        }
+        for rank, hit in enumerate(hits, start=1)
+    ]
+    return rows, failures
 
 
 def _shown(rows: list[dict[str, Any]], as_json: bool, as_csv: bool) -> str:
