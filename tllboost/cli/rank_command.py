@@ -193,8 +193,8 @@ def _submission(
 
 def _rank(
     classifier: PairClassifier,
-    query: Path,
-    among: Path,
+    query: Any,
+    among: Any,
     shortlist: int | None,
     quiet: bool,
     strict: bool,
