@@ -21,8 +21,8 @@ from tables import rows_of, table
 from tllboost.files import csv_text, write_text
 from tllboost.grid.data import gather
 from tllboost.images import open_image
+from tllboost.merges import unit_rows
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.classic import WEIGHTS, ClassicVectorizer, blocks
 from tllboost.vectorizers.fusion import fuse
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tllboost.merges import unit_rows
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.classic import (
     WEIGHTS,
     _waves,

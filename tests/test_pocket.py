@@ -20,8 +20,8 @@ from tllboost.bundle import load_bundle, read_manifest
 from tllboost.classifier import PairClassifier
 from tllboost.demo import make_scenes
 from tllboost.errors import WeightsError
+from tllboost.merges import unit_rows
 from tllboost.vectorizers import DEFAULT_VECTORIZERS, make_vectorizer, pocket
-from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.onnx_files import check_network
 
 ROOT = Path(__file__).resolve().parents[1]

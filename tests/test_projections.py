@@ -15,12 +15,11 @@ from safetensors.numpy import save as save_tensors
 from sklearn.base import clone
 
 from tllboost.errors import DataError, UnknownNameError, UsageError
-from tllboost.merges import pair_cosine
+from tllboost.merges import pair_cosine, unit_rows
 from tllboost.projections import NONE, PROJECTIONS, is_built_in, make_projection
 from tllboost.projections.base import Projection
 from tllboost.projections.losses import InfoNCEProjection
 from tllboost.splits import PairSet, Protocol
-from tllboost.vectorizers.base import unit_rows
 
 MEMBER = "projection.safetensors"
 N_DIMS = 768  # as many as an image of 16 x 16 has numbers: siamese-cnn looks at those

@@ -17,11 +17,12 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 import tllboost
 from tllboost.classifier import PairClassifier, SiameseProjection
 from tllboost.errors import DataError, ImageError, UsageError
+from tllboost.merges import unit_rows
 from tllboost.projections import make_projection
 from tllboost.projections.losses import TripletProjection
 from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.base import Vectorizer, unit_rows
+from tllboost.vectorizers.base import Vectorizer
 
 N_PAIRS = 40
 BASE = "pixels?size=4"

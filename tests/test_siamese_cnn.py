@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tllboost.errors import DataError, UsageError
+from tllboost.merges import unit_rows
 from tllboost.projections.siamese_cnn import SiameseCNNProjection
 from tllboost.splits import Protocol, Split, make_splits, match_components
-from tllboost.vectorizers.base import unit_rows
 
 SIDE = 16
 QUICK = {"components": 24, "epochs": 8, "batch": 16, "rate": 3e-3, "n_threads": 1}

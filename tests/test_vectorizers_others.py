@@ -14,9 +14,9 @@ from PIL import Image
 from reliability import count
 
 from tllboost.errors import DataError, UsageError, WeightsError
+from tllboost.merges import unit_rows
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers.arrays import ArrayVectorizer
-from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.fusion import FusionVectorizer, fuse
 from tllboost.vectorizers.preprocess import Preprocessing
 

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from tllboost.bundle import load_bundle, read_manifest, save_bundle
 from tllboost.classifier import PairClassifier
 from tllboost.errors import UnknownNameError, UsageError
+from tllboost.merges import unit_rows
 from tllboost.vectorizers import Vectorizer, make_vectorizer
-from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.looks import VIEWS, Looks, trimmed
 from tllboost.vectorizers.network import cell_means
 

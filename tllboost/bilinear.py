@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.heads.base import LinearForm
-from tllboost.vectorizers.base import unit_rows
+from tllboost.merges import unit_rows
 
 __all__ = ["Bilinear", "bilinear", "lengths_of"]
 

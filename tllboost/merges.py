@@ -23,6 +23,7 @@ __all__ = [
     "is_symmetric",
     "merge_pairs",
     "pair_cosine",
+    "unit_rows",
 ]
 
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -65,7 +66,7 @@ def cosdot(
     >>> round(float(cosdot(np.float32([[3, 4]]), np.float32([[6, 8]])).sum()), 6)
     1.0
     """
-    return _unit(left) * _unit(right)
+    return unit_rows(left) * unit_rows(right)
 
 
 def l1(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -101,6 +102,19 @@ def concat(
     [[1.0, 2.0, 3.0, 4.0]]
     """
     return np.hstack([left, right])
+
+
+def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale each row to length 1; a zero row stays zero.
+
+    Examples
+    --------
+    >>> unit_rows(np.float32([[3, 4], [0, 0]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]], dtype=float32)
+    """
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
 
 
 class _Sum(NamedTuple):
@@ -343,12 +357,6 @@ def _merged(
         )
         raise UsageError(msg)
     return features
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale each row to length 1, a zero row staying zero."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32, copy=False)
 
 
 def _row_blocks(

@@ -18,8 +18,8 @@ from whiten import N_DIMS
 
 from tllboost.files import csv_text, write_text
 from tllboost.grid.data import gather
+from tllboost.merges import unit_rows
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.fusion import fuse
 from tllboost.vectorizers.onnx import OnnxVectorizer
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from tllboost.errors import DataError
 from tllboost.explain.leaves import Blocks, Leaves, leaf_blocks
 from tllboost.grid.records import read_images, read_sides
+from tllboost.merges import unit_rows
 from tllboost.store import VectorStore
-from tllboost.vectorizers.base import Vectorizer, unit_rows
+from tllboost.vectorizers.base import Vectorizer
 from tllboost.vectorizers.fusion import fuse
 from tllboost.vectorizing import Progress, space_of
 

@@ -24,9 +24,9 @@ from tllboost.files import whole_file
 from tllboost.finetune.images import Job, Maps
 from tllboost.finetune.network import CutNetwork
 from tllboost.finetune.settings import FineTuneSettings
+from tllboost.merges import unit_rows
 from tllboost.projections.base import Matches, find_loss
 from tllboost.splits import PairSet
-from tllboost.vectorizers.base import unit_rows
 
 __all__ = ["Learner", "State", "Trainer", "are_alike", "info_nce", "ranking_loss"]
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError, UsageError
+from tllboost.merges import unit_rows
 from tllboost.projections.base import (
     Matches,
     Projection,
@@ -38,7 +39,6 @@ from tllboost.projections.base import (
     whole,
 )
 from tllboost.splits import PairSet
-from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.spec import positive
 
 __all__ = ["COMMON_OPTIONS", "SiameseMap", "own_chance", "threads"]

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError, UsageError
+from tllboost.merges import unit_rows
 from tllboost.projections.base import Projection, above_zero, whole
 from tllboost.projections.siamese import own_chance, threads
 from tllboost.splits import PairSet
-from tllboost.vectorizers.base import unit_rows
 from tllboost.vectorizers.spec import positive
 
 __all__ = ["SiameseCNNProjection"]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError, UsageError
+from tllboost.merges import unit_rows
 from tllboost.splits.sides import Integers, PairSet, Protocol, SplitTable
 
 __all__ = ["draw_negatives", "harden", "match_lists", "ranking_pairs", "training_pairs"]
@@ -268,12 +269,12 @@ def _nearest(
 
     (n_queries, n_hard) images, the nearest first, -1 where there are no more.
     """
-    candidates = _unit(vectors[pool])
+    candidates = unit_rows(vectors[pool])
     n_hard = min(n_hard, len(pool))
     step = max(1, _BLOCK_BYTES // (4 * len(pool)))
     for start in range(0, len(left), step):
         block = slice(start, start + step)
-        cosine = _unit(vectors[left[block]]) @ candidates.T
+        cosine = unit_rows(vectors[left[block]]) @ candidates.T
         cosine[component[block, None] == of_pool] = -np.inf
         order = np.argpartition(-cosine, n_hard - 1, axis=1)[:, :n_hard]
         order.sort(axis=1)  # of equally near ones, the first
@@ -282,9 +283,3 @@ def _nearest(
         order = np.take_along_axis(order, ranked, axis=1)
         value = np.take_along_axis(value, ranked, axis=1)
         yield block, np.where(np.isfinite(value), pool[order], -1)
-
-
-def _unit(vectors: Floats) -> Floats:
-    """Scale each row to length 1, a zero row staying zero."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32, copy=False)

@@ -29,7 +29,6 @@ __all__ = [
     "is_on",
     "loaded",
     "one_blas_thread",
-    "unit_rows",
     "usable_cores",
 ]
 
@@ -284,19 +283,6 @@ class Vectorizer:
             if name in self.OPTIONS and name not in skip
         )
         return f"?{options}" if options else ""
-
-
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Return `vectors` with every row scaled to length 1; zero rows stay zero.
-
-    Examples
-    --------
-    >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32))
-    array([[0.6, 0.8],
-           [0. , 0. ]], dtype=float32)
-    """
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from tllboost.errors import UsageError
-from tllboost.vectorizers.base import Vectorizer, unit_rows
+from tllboost.merges import unit_rows
+from tllboost.vectorizers.base import Vectorizer
 from tllboost.vectorizers.spec import with_weights
 
 __all__ = ["FusionVectorizer", "fuse"]

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from tllboost.errors import TllboostError, UsageError, WeightsError
-from tllboost.vectorizers.base import Vectorizer, loaded, unit_rows
+from tllboost.merges import unit_rows
+from tllboost.vectorizers.base import Vectorizer, loaded
 from tllboost.vectorizers.fusion import fuse
 from tllboost.vectorizers.looks import WHOLE, Looks
 from tllboost.vectorizers.preprocess import Preprocessing
