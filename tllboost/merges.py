@@ -104,7 +104,7 @@ def concat(
     return np.hstack([left, right])
 
 
-def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """Scale each row to length 1; a zero row stays zero.
 
     Examples
