@@ -100,4 +100,4 @@ def test_a_hub_is_reached_through_one_place_alone() -> None:
         for path in package.rglob("*.py")
         if any(word in path.read_text(encoding="utf-8") for word in asking)
     }
-    assert found <= {"vectorizers/hub.py", "vectorizers/clip_catalogue.py"}
+    assert found <= {"vectorizers/weights.py"}

@@ -124,7 +124,7 @@ def test_a_network_is_exported_once(
     again = make(spec)
     vectorize(again, paths, store=store)
     assert is_exported(again)
-    assert "_network" not in vars(again)  # torch's was not even built
+    assert "network" not in vars(again)  # torch's was not even built
     assert times == [file.stat().st_mtime_ns for file in (store / "networks").iterdir()]
     vectorize(make(spec + "&flip=true"), paths, store=store)
     assert len(kept(store)) == 3  # another record of the same network

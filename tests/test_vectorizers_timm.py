@@ -148,7 +148,9 @@ def test_one_network_serves_many_batches_alike(small: Path) -> None:
 
 
 def test_weights_of_another_network_are_refused(small: Path) -> None:
-    with pytest.raises(WeightsError, match=r"not of this network: .* missing") as error:
+    with pytest.raises(
+        WeightsError, match=r"not of this network: Missing key"
+    ) as error:
         make_vectorizer(f"timm:resnet18@{small}").n_dims  # noqa: B018
     assert "\n" not in str(error.value)
 
@@ -203,7 +205,6 @@ def test_an_unreachable_hub_fails_at_once_and_says_what_to_do() -> None:
             url="http://127.0.0.1:9",
             what="timm:x",
             offline=False,
-            remedy="give the file: timm:x@FILE",
         )
     assert time.monotonic() - start < 20
 

@@ -17,7 +17,7 @@ from tllboost.errors import UnknownNameError, UsageError
 from tllboost.merges import unit_rows
 from tllboost.vectorizers import Vectorizer, make_vectorizer
 from tllboost.vectorizers.looks import VIEWS, Looks, trimmed
-from tllboost.vectorizers.network import cell_means
+from tllboost.vectorizers.network import grid_means
 
 OPTIONS = [
     "trim=true",
@@ -373,7 +373,7 @@ def test_squares_of_a_vision_transformer_are_its_patches(files: Files) -> None:
     import torch
 
     grid = make_vectorizer(f"clip-grid:{ARCH}@{files.clip}?cells=4")
-    visual = grid._network.source.network  # type: ignore[attr-defined]
+    visual = grid.network.source.network  # type: ignore[attr-defined]
     batch = np.stack([grid.prepare(one) for one in IMAGES])
     with torch.inference_mode():
         (maps,) = visual.forward_intermediates(
@@ -446,7 +446,7 @@ def test_more_squares_than_positions_are_refused(files: Files, kind: str) -> Non
 
 def test_squares_of_an_output_that_is_no_map_are_refused(tmp_path: Path) -> None:
     file = write_convolution(tmp_path / "pooled.onnx", pool=True)
-    message = r"a map of four axes, .*'vectors' has shape \(1, 5\).*\?output=map$"
+    message = r"output 'vectors' of shape \(1, 5\).*\?output=map$"
     with pytest.raises(UsageError, match=message):
         make_vectorizer(f"onnx:{file}?cells=2").n_dims  # noqa: B018
 
@@ -468,8 +468,8 @@ def test_tensors_inside_of_a_network_are_outputs_too(
 
 def test_squares_of_odd_maps_share_the_line_between_them() -> None:
     maps = np.arange(9, dtype=np.float64).reshape(1, 1, 3, 3)
-    assert cell_means(maps, 2, what="net").tolist() == [[2, 3, 5, 6]]
-    assert cell_means(maps, 3, what="net").ravel().tolist() == list(range(9))
+    assert grid_means(maps, 2, what="net").tolist() == [[2, 3, 5, 6]]
+    assert grid_means(maps, 3, what="net").ravel().tolist() == list(range(9))
 
 
 def test_local_and_global_vectors_stand_side_by_side_by_fusion(files: Files) -> None:

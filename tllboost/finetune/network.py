@@ -97,7 +97,7 @@ def all_tensors(
     tower = {name: value.cpu() for name, value in network.state_dict().items()}
     if isinstance(vectorizer, TimmVectorizer):
         return {name: value.contiguous() for name, value in tower.items()}
-    weights = vectorizer._weights
+    weights = vectorizer.weights_file
     whole = read_weights(weights, what=vectorizer.name)
     counters = {name for name in tower if name.endswith("num_batches_tracked")}
     if foreign := sorted(set(tower) - set(whole) - counters):

@@ -128,7 +128,7 @@ def finetune(
     work = file.with_name(f"{file.name}.work") / key[:12]
     with _threads(n_threads):
         network = cut(
-            base._network,
+            base.network,
             settings.n_stages,
             what=base.label,
             size=base.preprocessing.size,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Self
 
 import numpy as np
 from PIL import Image
 
 from tllboost.errors import DataError, UsageError, WeightsError, printable
 from tllboost.images import IMAGE_SUFFIXES
-from tllboost.vectorizers.base import Vectorizer, loaded
-from tllboost.vectorizers.spec import Spec
+from tllboost.vectorizers.base import FileVectorizer, loaded
 from tllboost.vectorizers.weights import local_file, sha256_of
 
 __all__ = ["ArrayVectorizer"]
@@ -22,7 +21,8 @@ __all__ = ["ArrayVectorizer"]
 _AMBIGUOUS = -1
 
 
-class ArrayVectorizer(Vectorizer):
+@dataclass(eq=False, repr=False)
+class ArrayVectorizer(FileVectorizer):
     """Vectors from an ``.npz`` file with the arrays ``ids`` and ``vectors``.
 
     Parameters
@@ -37,32 +37,14 @@ class ArrayVectorizer(Vectorizer):
     'vectors:embeddings'
     """
 
+    KIND = "vectors"
+    FORM = "FILE.npz"
     needs_images = False
 
-    def __init__(self, file: str | Path) -> None:
-        self.file = file
-
-    @classmethod
-    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
-        """Build one from ``vectors:FILE.npz``."""
-        spec.without_options()
-        if not spec.rest:
-            msg = f"{spec.text!r} names no file: write vectors:FILE.npz"
-            raise UsageError(msg)
-        return cls(spec.rest)
-
-    @property
-    def name(self) -> str:
-        """The spelling that makes it."""
-        return f"vectors:{self.file}"
-
-    @property
-    def short_name(self) -> str:
-        """The name for tables: the file's stem."""
-        return f"vectors:{Path(self.file).stem}"
+    file: str | Path
 
     @loaded
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         """Tell what the vectors depend on: the file's bytes."""
         return f"vectors|sha256:{sha256_of(local_file(self.file, what=self.name))}"
 
@@ -95,26 +77,16 @@ class ArrayVectorizer(Vectorizer):
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """Refuse: there is no network behind it."""
-        raise self._needs_ids()
-
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Refuse: there is no network behind it."""
-        raise self._needs_ids()
-
-    def _needs_ids(self) -> UsageError:
-        return UsageError(
-            f"{self.name} holds vectors by id and can't vectorize new images"
-        )
+        msg = f"{self.name} holds vectors by id and can't vectorize new images"
+        raise UsageError(msg)
 
     def _row(self, wanted: str) -> int:
         if wanted in self._index:  # nearly always, and paths are slow to take apart
             return self._index[wanted]
         folderless = PurePosixPath(wanted).name
-        spellings = (wanted, _stem(wanted), folderless, _stem(folderless))
-        for spelling in dict.fromkeys(spellings):
-            if spelling in self._index:
-                return self._index[spelling]
-        return _AMBIGUOUS
+        spellings = (_stem(wanted), folderless, _stem(folderless))
+        found = (self._index[one] for one in spellings if one in self._index)
+        return next(found, _AMBIGUOUS)
 
     @loaded
     def _index(self) -> dict[str, int]:
@@ -130,9 +102,8 @@ class ArrayVectorizer(Vectorizer):
     def _arrays(self) -> tuple[list[str], np.ndarray]:
         file = local_file(self.file, what=self.name)
         ids, vectors = _read(file)
-        return _checked_ids(file, ids, len(vectors)), _checked_vectors(
-            file, ids, vectors
-        )
+        names = _checked_ids(file, ids, len(vectors))
+        return names, _checked_vectors(file, names, vectors)
 
 
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -153,17 +124,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
             return archive["ids"], archive["vectors"]
     except DataError:
         raise
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        MemoryError,
-        NotImplementedError,
-        RuntimeError,
-        zlib.error,
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-    ) as error:
+    except Exception as error:  # a damaged archive fails in many ways
         pickled = "allow_pickle" in str(error)
         reason = "its ids are Python objects, not text" if pickled else "damaged"
         msg = f"{str(file)!r} can't be read as vectors ({reason}); {remedy}"
@@ -195,15 +156,14 @@ def _checked_ids(file: Path, ids: np.ndarray, n_vectors: int) -> list[str]:
     if ids.dtype.kind == "S":
         ids = np.char.decode(ids, "utf-8")
     names = [str(one) for one in ids]
-    if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = next(one for one in names if one in seen or seen.add(one))  # type: ignore[func-returns-value]
-        msg = f"{str(file)!r}: id {twice!r} is there more than once"
+    (name, n_times), *_ = Counter(names).most_common(1) or [("", 0)]
+    if n_times > 1:
+        msg = f"{str(file)!r}: id {name!r} is there more than once"
         raise DataError(msg)
     return names
 
 
-def _checked_vectors(file: Path, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def _checked_vectors(file: Path, ids: list[str], vectors: np.ndarray) -> np.ndarray:
     if vectors.ndim != 2 or vectors.shape[1] == 0 or vectors.dtype.kind not in "fiu":
         msg = (
             f"{str(file)!r}: vectors of shape {vectors.shape}, {vectors.dtype}; "
@@ -216,8 +176,9 @@ def _checked_vectors(file: Path, ids: np.ndarray, vectors: np.ndarray) -> np.nda
     bad = np.flatnonzero(~np.isfinite(narrow).all(axis=1))
     if len(bad):
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        first = str(ids[bad[0]])
-        msg = f"{str(file)!r}: the vector of {first!r}{more} holds NaN or infinity"
+        msg = (
+            f"{str(file)!r}: the vector of {ids[bad[0]]!r}{more} holds NaN or infinity"
+        )
         raise DataError(msg)
     return narrow
 

@@ -1,8 +1,7 @@
-"""How many cores this process may use, and how to use one of them at a time.
+"""What every vectorizer can do: a name with options, lazy loading, images to vectors.
 
-What every vectorizer can do: parameters, lazy loading, images in, vectors out.
-
-Switches of the environment.
+Around the class stand the helpers that all of them need: properties that are loaded
+once, the cores that may be used, rows of length 1, switches of the environment.
 """
 
 from __future__ import annotations
@@ -10,11 +9,12 @@ from __future__ import annotations
 import inspect
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -22,9 +22,10 @@ from PIL import Image
 from tllboost.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
-    from tllboost.vectorizers.spec import Spec
+    from tllboost.vectorizers.spec import Options, Spec
 
 __all__ = [
+    "FileVectorizer",
     "Vectorizer",
     "is_on",
     "loaded",
@@ -77,46 +78,39 @@ def one_blas_thread() -> Iterator[None]:
 T = TypeVar("T")
 _LOADING = threading.RLock()
 
+if TYPE_CHECKING:
+    loaded = cached_property
+else:
 
-class loaded(Generic[T]):  # noqa: N801, RUF100 - reads as the decorator that it is
-    """A property that is computed once, by one thread, and never pickled or cloned.
+    class loaded(cached_property):  # noqa: N801, RUF100 - reads as a decorator
+        """A property that is computed once, by one thread.
 
-    Decoding threads ask for the preprocessing while the network's thread asks for
-    the network: without the lock a big file could be loaded twice.
-    """
+        Decoding threads ask for the preprocessing while the network's thread asks for
+        the network: without the lock a big file could be loaded twice.
+        """
 
-    def __init__(self, compute: Callable[[Any], T]) -> None:
-        self.compute = compute
-        self.__doc__ = compute.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> T: ...
-    def __get__(self, instance: object | None, owner: type) -> Self | T:
-        if instance is None:
-            return self
-        with _LOADING:
-            if self.name not in instance.__dict__:
-                instance.__dict__[self.name] = self.compute(instance)
-            value: T = instance.__dict__[self.name]
-        return value
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            with _LOADING:
+                return super().__get__(instance, owner)
 
 
 class Vectorizer:
     """Turn images into vectors; base of every kind.
 
     A subclass stores its arguments in ``__init__`` and nothing else, offers
-    ``fingerprint``, ``n_dims`` and ``label``, and implements `prepare` (one image,
+    ``fingerprint``, ``n_dims`` and ``name``, and implements `prepare` (one image,
     on any thread, no network) and `forward` (a batch, the network). What is loaded
     later stays out of pickles, copies and clones. ``sklearn.base.clone`` accepts it
     although it does not inherit from scikit-learn, which takes a second to import.
 
     Attributes
     ----------
+    KIND : str
+        What its names begin with.
+    OPTIONS : mapping of str to callable
+        Its options, in the order that names have them in, and what reads their text.
+    UNSEEN : set of str
+        Arguments that change no vector, and stay out of labels.
     fingerprint : str
         Changes whenever a vector could: library, architecture, sha256 of the weights,
         preprocessing, layer, precision. Never a path.
@@ -130,14 +124,25 @@ class Vectorizer:
         False when vectors are looked up by id instead.
     """
 
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
+    KIND: ClassVar[str] = ""
+    OPTIONS: ClassVar[Options] = {}
     UNSEEN: ClassVar[frozenset[str]] = frozenset({"device", "offline", "n_threads"})
     needs_images: bool = True
 
     @classmethod
     def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
-        """Build one from its parsed name: a kind and its options, unless overridden."""
-        return cls(**spec.without_rest().typed_options(cls.OPTIONS))
+        """Build one from its parsed name."""
+        operands, options = cls._operands(spec), spec.typed_options(cls.OPTIONS)
+        where = {"device": device, "offline": offline}
+        known = _parameters(cls)
+        here = {name: value for name, value in where.items() if name in known}
+        return cls(*operands, **options, **here)
+
+    @classmethod
+    def _operands(cls, spec: Spec) -> Sequence[str | None]:
+        """Return the arguments that stand before the options; mostly none do."""
+        spec.without_rest()
+        return ()
 
     @property
     def fingerprint(self) -> str:
@@ -152,7 +157,7 @@ class Vectorizer:
     @property
     def name(self) -> str:
         """The spelling without options, for example ``"onnx:net.onnx"``."""
-        raise NotImplementedError
+        return self.KIND
 
     @property
     def short_name(self) -> str:
@@ -218,10 +223,15 @@ class Vectorizer:
         if isinstance(images, str | Path | Image.Image):
             msg = f"transform takes a list of images, got one: {images!r}; use [it]"
             raise UsageError(msg)
-        blocks = [self._finite(some) for some in _batches(images, batch_size)]
-        if not blocks:
-            return np.empty((0, self.n_dims), dtype=np.float32)
-        return np.concatenate(blocks)
+        return self._transform(iter(images), batch_size)
+
+    def _transform(
+        self, images: Iterator[str | Path | Image.Image], batch_size: int
+    ) -> np.ndarray:
+        blocks = []
+        while batch := list(islice(images, batch_size)):
+            blocks.append(self._finite(batch))
+        return np.concatenate(blocks or [np.empty((0, self.n_dims), dtype=np.float32)])
 
     def _finite(self, images: list[str | Path | Image.Image]) -> np.ndarray:
         """Return the vectors of a batch; raise for one that is no use, by its name."""
@@ -249,13 +259,12 @@ class Vectorizer:
     def set_params(self, **params: Any) -> Self:
         """Change arguments; whatever was loaded for the old ones is forgotten."""
         known = _parameters(type(self))
-        for name in params:
-            if name not in known:
-                msg = (
-                    f"unknown parameter {name!r} of {type(self).__name__}; "
-                    f"known: {', '.join(known) or 'none'}"
-                )
-                raise UsageError(msg)
+        for name in params.keys() - known.keys():
+            msg = (
+                f"unknown parameter {name!r} of {type(self).__name__}; "
+                f"known: {', '.join(known) or 'none'}"
+            )
+            raise UsageError(msg)
         for name in set(self.__dict__) - set(known):
             del self.__dict__[name]
         self.__dict__.update(params)
@@ -277,18 +286,37 @@ class Vectorizer:
 
     def _options_text(self, *, skip: frozenset[str]) -> str:
         """Return the options that differ from their defaults as ``?a=b&c=d``."""
+        changed = dict(self._changed())
         options = "&".join(
-            f"{name}={_as_text(value)}"
-            for name, value in self._changed()
-            if name in self.OPTIONS and name not in skip
+            f"{name}={_as_text(changed[name])}"
+            for name in self.OPTIONS
+            if name in changed and name not in skip
         )
         return f"?{options}" if options else ""
 
 
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    remaining = iter(items)
-    while batch := list(islice(remaining, size)):
-        yield batch
+class FileVectorizer(Vectorizer):
+    """Base of vectorizers that are named by their kind and one file."""
+
+    FORM: ClassVar[str] = "FILE"
+    file: str | Path
+
+    @classmethod
+    def _operands(cls, spec: Spec) -> Sequence[str | None]:
+        if not spec.rest:
+            msg = f"{spec.text!r} names no file: write {cls.KIND}:{cls.FORM}"
+            raise UsageError(msg)
+        return (spec.rest,)
+
+    @property
+    def name(self) -> str:
+        """The spelling without options."""
+        return f"{self.KIND}:{self.file}"
+
+    @property
+    def short_name(self) -> str:
+        """The name for tables: the file's stem."""
+        return f"{self.KIND}:{Path(self.file).stem}"
 
 
 def _parameters(kind: type) -> dict[str, Any]:
@@ -311,11 +339,9 @@ def _as_text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple | list):
         return ",".join(map(_as_text, value))
-    return repr(float(value)).removesuffix(".0") if _is_real(value) else str(value)
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, float | np.floating)
+    if isinstance(value, float | np.floating):
+        return repr(float(value)).removesuffix(".0")
+    return str(value)
 
 
 def is_on(variable: str) -> bool:

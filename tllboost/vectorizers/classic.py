@@ -1,36 +1,29 @@
-"""Descriptors of shape and colour of one small image, cell by cell.
+"""``classic``: descriptors of shape, patches and colour, without any weights.
 
-Each is a flat float array; none is normalised to length 1 yet. Where it says so, the
-mean over the image is taken away: what all cells of an image share says little
-about what it shows, and the cosine of uncentred histograms is high for any two
-images. On Totally-Looks-Like that alone moved gradient histograms from 0.35 to 0.40
-(top-2 among 20). What lies near the middle counts more: a thing is rarely at the rim.
+Shape and colour are told cell by cell on one small image. Where a descriptor says so,
+its mean over the image is taken away: what all cells share says little about what an
+image shows, and the cosine of uncentred histograms is high for any two images. On
+Totally-Looks-Like that alone moved gradient histograms from 0.35 to 0.40 (top-2 among
+20). What lies near the middle counts more: a thing is rarely at the rim.
 
-Many patches of an image, described and added up, wherever in it they are.
-
-What `tllboost.vectorizers.classic` tells cell by cell is lost when a thing moves.
-Here patches of several sizes are described by histograms of oriented gradients, and
-those of one kind are added up, as in vectors of locally aggregated descriptors (Jégou
-and others, 2010). The kinds are not learned: a patch is of the kind of that wave, and
-of that sign, which it resembles most, as in cross-polytope hashing (Terasawa and
-Tanaka, 2007). So nothing is trained and nothing is shipped.
-
-``classic``: descriptors of shape, patches and colour, without any weights.
+What is told cell by cell is lost when a thing moves. So patches of several sizes are
+described by histograms of oriented gradients, and those of one kind are added up
+wherever they are, as in vectors of locally aggregated descriptors (Jégou and others,
+2010). The kinds are not learned: a patch is of the kind of that wave, and of that
+sign, which it resembles most, as in cross-polytope hashing (Terasawa and Tanaka,
+2007). Nothing is trained and nothing is shipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import product
-from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from tllboost.vectorizers.base import Vectorizer, loaded
 from tllboost.vectorizers.fusion import fuse
-from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE, Looks
+from tllboost.vectorizers.looks import LooksVectorizer
 
 __all__ = [
     "WEIGHTS",
@@ -322,7 +315,7 @@ _LAB_SIDE = 80
 _N_DIMS = 3324
 
 
-class ClassicVectorizer(Vectorizer):
+class ClassicVectorizer(LooksVectorizer):
     """Gradients cell by cell, patches wherever they are, colours and their layout.
 
     The whole image is scaled to a square, whatever its proportions. Each block is
@@ -341,19 +334,7 @@ class ClassicVectorizer(Vectorizer):
     (1, 3324)
     """
 
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = LOOK_OPTIONS
-
-    def __init__(
-        self, *, trim: bool = False, flip: bool = False, views: tuple[str, ...] = WHOLE
-    ) -> None:
-        self.trim = trim
-        self.flip = flip
-        self.views = views
-
-    @property
-    def name(self) -> str:
-        """The spelling without options."""
-        return "classic"
+    KIND = "classic"
 
     @property
     def fingerprint(self) -> str:
@@ -364,11 +345,6 @@ class ClassicVectorizer(Vectorizer):
         return (
             f"classic|descriptors {_VERSION}|float32|scikit-image {skimage}{self.looks}"
         )
-
-    @loaded
-    def looks(self) -> Looks:
-        """Which images stand for one image."""
-        return Looks(self.trim, self.flip, tuple(self.views))
 
     @property
     def n_dims(self) -> int:

@@ -1,8 +1,7 @@
-"""``clip:ARCH:TAG[@FILE]``: the image tower of an open_clip network.
+"""``clip:ARCH:TAG[@FILE]`` and ``clip-grid:…``: image towers of open_clip networks.
 
-What open_clip knows about a network by name: its weights, its pixels, its tower.
-
-``clip-grid:ARCH:TAG[@FILE]``: local vectors of an open_clip network, by squares.
+Global vectors are what a tower gives, local ones its last feature map. What open_clip
+knows about a network by name: its weights, its pixels, its activation.
 """
 
 from __future__ import annotations
@@ -10,23 +9,27 @@ from __future__ import annotations
 import difflib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 from tllboost.errors import UnknownNameError, UsageError, WeightsError
 from tllboost.vectorizers.base import loaded
-from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.preprocess import FITS, Preprocessing
-from tllboost.vectorizers.spec import Spec, one_of, positive, truth
-from tllboost.vectorizers.torch import PRECISIONS, TorchVectorizer
+from tllboost.vectorizers.spec import Options, one_of, positive, truth
+from tllboost.vectorizers.torch import (
+    TORCH_OPTIONS,
+    TorchVectorizer,
+    clip_maps,
+    module,
+    on_device,
+)
 from tllboost.vectorizers.weights import (
-    fetch,
     fetch_from_hub,
     first_line,
-    load_strictly,
-    local_file,
+    loading_into,
     read_weights,
     sha256_of,
 )
@@ -34,6 +37,7 @@ from tllboost.vectorizers.weights import (
 __all__ = ["ClipGridVectorizer", "ClipVectorizer", "published_weights", "recipe_of"]
 
 
+@dataclass(eq=False, repr=False)
 class ClipVectorizer(TorchVectorizer):
     """Global image vectors of a CLIP network.
 
@@ -69,59 +73,23 @@ class ClipVectorizer(TorchVectorizer):
     'clip:RN50x4:openai'
     """
 
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+    KIND = "clip"
+    FORM = ("ARCH", "TAG")
+    OPTIONS: ClassVar[Options] = {
         "fit": one_of(*FITS),
         "normalize": truth,
-        **LOOK_OPTIONS,
-        "precision": one_of(*PRECISIONS),
+        **TORCH_OPTIONS,
     }
-    KIND: ClassVar[str] = "clip"
 
-    def __init__(
-        self,
-        arch: str,
-        tag: str | None = None,
-        file: str | Path | None = None,
-        *,
-        fit: str | None = None,
-        normalize: bool = True,
-        trim: bool = False,
-        flip: bool = False,
-        views: tuple[str, ...] = WHOLE,
-        precision: str = "float32",
-        device: str = "auto",
-        offline: bool = False,
-    ) -> None:
-        self.arch = arch
-        self.tag = tag
-        self.file = file
-        self.fit = fit
-        self.normalize = normalize
-        self.trim = trim
-        self.flip = flip
-        self.views = views
-        self.precision = precision
-        self.device = device
-        self.offline = offline
-
-    @classmethod
-    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
-        """Build one from ``clip:ARCH:TAG[@FILE]`` or ``clip:ARCH@FILE``."""
-        named, at, file = spec.rest.partition("@")
-        arch, _, tag = named.partition(":")
-        if not arch or (at and not file) or not (tag or file):
-            form = f"{cls.KIND}:ARCH:TAG"
-            msg = f"{spec.text!r}: write {form}, or with @FILE for local weights"
-            raise UsageError(msg)
-        options = spec.typed_options(cls.OPTIONS)
-        return cls(
-            arch, tag or None, file or None, **options, device=device, offline=offline
-        )
-
-    @property
-    def name(self) -> str:
-        """The spelling without options."""
-        return self.short_name + (f"@{self.file}" if self.file else "")
+    arch: str
+    tag: str | None = None
+    file: str | Path | None = None
+    _: KW_ONLY
+    fit: str | None = None
+    normalize: bool = True
+    precision: str = "float32"
+    device: str = "auto"
+    offline: bool = False
 
     @property
     def short_name(self) -> str:
@@ -129,19 +97,20 @@ class ClipVectorizer(TorchVectorizer):
         return ":".join(filter(None, (self.KIND, self.arch, self.tag)))
 
     @loaded
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
         from importlib.metadata import version
 
         activation = "quickgelu" if self._recipe.quick_gelu else "as configured"
+        cells = f"|cells={self.cells}" if self.cells else ""
         return (
-            f"{self.KIND}|{self.arch}|sha256:{sha256_of(self._weights)}|{self.preprocessing}"
+            f"{self.KIND}|{self.arch}|sha256:{sha256_of(self.weights_file)}|{self.preprocessing}"
             f"|activation={activation}|unit={self.normalize}|{self.precision}"
-            f"|open_clip {version('open_clip_torch').split('.')[0]}{self.looks}"
+            f"|open_clip {version('open_clip_torch').split('.')[0]}{self.looks}{cells}"
         )
 
     @loaded
-    def preprocessing(self) -> Preprocessing:  # type: ignore[override]
+    def preprocessing(self) -> Preprocessing:
         """How an image becomes the network's input: the tag's own way."""
         recipe = self._recipe
         return Preprocessing(
@@ -155,29 +124,63 @@ class ClipVectorizer(TorchVectorizer):
 
     @loaded
     def _recipe(self) -> Recipe:
-
         return recipe_of(self.arch, self.tag)
 
-    @loaded
-    def _weights(self) -> Path:
-
-        if self.file is not None:
-            return local_file(self.file, what=self.name)
+    def _published(self) -> Path:
         return published_weights(
             self.arch, self.tag, what=self.short_name, offline=self.offline
         )
 
     @loaded
-    def _network(self) -> Any:
-        from tllboost.vectorizers.torch import on_device
-
-        tower = build(
-            self.arch,
-            self._weights,
-            quick_gelu=self._recipe.quick_gelu,
-            what=self.short_name,
+    def network(self) -> Any:
+        """Return the image tower on its device, up to its vectors or its last map."""
+        quick_gelu = self._recipe.quick_gelu
+        network = build(
+            self.arch, self.weights_file, quick_gelu=quick_gelu, what=self.short_name
         )
-        return on_device(tower, self.device)
+        if self.cells is not None:
+            network = clip_maps(network.visual, what=self.name)
+        return on_device(network, self.device)
+
+
+@dataclass(eq=False, repr=False)
+class ClipGridVectorizer(ClipVectorizer):
+    """What a CLIP image tower sees around each position of a grid on the image.
+
+    The last feature map (of a ResNet its last stage, before attention pools it; of a
+    vision transformer its patch tokens, without the class token) is averaged around
+    cells x cells grid positions; the mean of each is brought to length 1, and all are
+    concatenated.
+
+    Parameters
+    ----------
+    arch : str
+        An open_clip name: ``"RN50x4"``, ``"ViT-B-32"``.
+    tag : str, optional
+        The published weights, as of `ClipVectorizer`.
+    file : path-like, optional
+        Local weights in their place.
+    cells : int, default=2
+        Grid positions a side.
+    fit, trim, flip, views, precision, device, offline
+        As of `ClipVectorizer`.
+
+    Examples
+    --------
+    >>> ClipGridVectorizer("RN50x4", "openai", cells=3).label
+    'clip-grid:RN50x4:openai?cells=3'
+    """
+
+    KIND = "clip-grid"
+    OPTIONS: ClassVar[Options] = {
+        "cells": positive,
+        "fit": one_of(*FITS),
+        **TORCH_OPTIONS,
+    }
+    normalize: ClassVar[bool] = False  # type: ignore[misc] # positions have length 1
+
+    _: KW_ONLY
+    cells: int = 2
 
 
 _FITS = {"shortest": "crop", "squash": "squash", "longest": "pad"}
@@ -207,8 +210,10 @@ def recipe_of(arch: str, tag: str | None) -> Recipe:
     UsageError
         If `tag` is None and the weights of `arch` differ in their recipes.
     """
+    import open_clip
+
     config = _model_config(arch)
-    tags = _open_clip().list_pretrained_tags_by_model(arch)
+    tags = open_clip.list_pretrained_tags_by_model(arch)
     if tag is not None:
         return _recipe(config, _tag_config(arch, tag))
     recipes = {_recipe(config, _tag_config(arch, one)) for one in tags}
@@ -230,28 +235,16 @@ def published_weights(arch: str, tag: str | None, *, what: str, offline: bool) -
     WeightsError
         If they are not to be had.
     """
+    import open_clip
+
     if tag is None:
-        tags = ", ".join(_open_clip().list_pretrained_tags_by_model(arch)) or "none"
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
         msg = f"{what}: give a tag (known: {tags}) or a file: {what}@FILE"
         raise UsageError(msg)
-    config = _tag_config(arch, tag)
-    remedy = f"download them elsewhere and give the file: {what}@FILE"
-    if config.get("hf_hub"):
-        repository, _, name = config["hf_hub"].rpartition("/")
-        safe = f"{name.rpartition('.')[0]}.safetensors"
-        names = (safe, name) if name else _HUB_FILES
-        return fetch_from_hub(
-            repository, names, what=what, offline=offline, remedy=remedy
-        )
-    url = config["url"]
-
-    def download(cached_only: bool) -> str:
-        cached = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
-        if cached_only and not cached.is_file():
-            raise FileNotFoundError(cached)
-        return _open_clip().download_pretrained_from_url(url)
-
-    return fetch(download, url=url, what=what, offline=offline, remedy=remedy)
+    repository, _, name = _tag_config(arch, tag)["hf_hub"].rpartition("/")
+    safe = f"{name.rpartition('.')[0]}.safetensors"
+    names = (safe, name) if name else _HUB_FILES
+    return fetch_from_hub(repository, names, what=what, offline=offline)
 
 
 def build(arch: str, weights: Path, *, quick_gelu: bool, what: str) -> Any:
@@ -262,10 +255,13 @@ def build(arch: str, weights: Path, *, quick_gelu: bool, what: str) -> Any:
     WeightsError
         If the weights are not of this network.
     """
+    import open_clip
+
     state = read_weights(weights, what=what)
+    plain = {name: value for name, value in state.items() if name not in _NOT_TENSORS}
     with _quiet():
         try:
-            model = _open_clip().create_model(
+            model = open_clip.create_model(
                 arch,
                 force_quick_gelu=quick_gelu,
                 load_weights=False,
@@ -274,42 +270,19 @@ def build(arch: str, weights: Path, *, quick_gelu: bool, what: str) -> Any:
         except Exception as error:
             msg = f"{what}: open_clip can't build the network ({first_line(error)})"
             raise WeightsError(msg) from error
-        _load(model, state, weights, what)
-    return _tower(model.visual)
+        with loading_into(what, weights):
+            if set(plain) == set(model.state_dict()):
+                plain = {name: value.float() for name, value in plain.items()}
+                model.load_state_dict(plain, strict=True, assign=True)
+            else:  # other projects' names, which open_clip translates
+                open_clip.load_checkpoint(model, str(weights), strict=True)
+    return module(_vectors, visual=model.visual)
 
 
-def _load(model: Any, state: dict[str, Any], weights: Path, what: str) -> None:
-    """Load strictly; through open_clip where the tensors have other projects' names."""
-    plain = {name: value for name, value in state.items() if name not in _NOT_TENSORS}
-    if set(plain) == set(model.state_dict()):
-        plain = {name: value.float() for name, value in plain.items()}
-        load_strictly(model, plain, what=what, source=str(weights))
-        return
-    try:
-        _open_clip().load_checkpoint(model, str(weights), strict=True)
-    except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        detail = (lines[1:2] or lines or [type(error).__name__])[0][:160]
-        msg = (
-            f"{what}: the weights in {str(weights)!r} are not of this network: {detail}"
-        )
-        raise WeightsError(msg) from error
-
-
-def _tower(visual: Any) -> Any:
-    import torch
-
-    class Tower(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.visual = visual
-
-        def forward(self, pixels: Any) -> Any:
-            vectors = self.visual(pixels)
-            # CoCa's tower returns the tokens for its captions as well.
-            return vectors[0] if isinstance(vectors, tuple) else vectors
-
-    return Tower()
+def _vectors(tower: Any, pixels: Any) -> Any:
+    """Return a tower's vectors alone: CoCa's gives the tokens for its captions too."""
+    output = tower.visual(pixels)
+    return output[0] if isinstance(output, tuple) else output
 
 
 def _recipe(model: dict[str, Any], tag: dict[str, Any]) -> Recipe:
@@ -328,7 +301,8 @@ def _recipe(model: dict[str, Any], tag: dict[str, Any]) -> Recipe:
 
 
 def _model_config(arch: str) -> dict[str, Any]:
-    open_clip = _open_clip()
+    import open_clip
+
     if arch not in open_clip.list_models():
         near = difflib.get_close_matches(arch, open_clip.list_models(), n=3)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
@@ -339,9 +313,11 @@ def _model_config(arch: str) -> dict[str, Any]:
 
 
 def _tag_config(arch: str, tag: str) -> dict[str, Any]:
-    config: dict[str, Any] = _open_clip().get_pretrained_cfg(arch, tag)
+    import open_clip
+
+    config: dict[str, Any] = open_clip.get_pretrained_cfg(arch, tag)
     if not config:
-        known = _open_clip().list_pretrained_tags_by_model(arch)
+        known = open_clip.list_pretrained_tags_by_model(arch)
         near = difflib.get_close_matches(tag, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         tags = ", ".join(known) or "none"
@@ -367,94 +343,3 @@ def _quiet() -> Iterator[None]:
     finally:
         root.removeHandler(silent)
         root.setLevel(level)
-
-
-def _open_clip() -> Any:
-    import open_clip
-
-    return open_clip
-
-
-class ClipGridVectorizer(ClipVectorizer):
-    """What the image tower of a CLIP network sees in each square of the image.
-
-    The last feature map (of a ResNet its last stage, before attention pools it; of a
-    vision transformer its patch tokens, without the class token) is averaged within
-    cells x cells squares; each square's mean is brought to length 1, and all are
-    concatenated.
-
-    Parameters
-    ----------
-    arch : str
-        An open_clip name: ``"RN50x4"``, ``"ViT-B-32"``.
-    tag : str, optional
-        The published weights, as of `ClipVectorizer`.
-    file : path-like, optional
-        Local weights in their place.
-    cells : int, default=2
-        Squares a side.
-    fit, device, offline
-        As of `ClipVectorizer`.
-    trim, flip, views, precision
-        As of `ClipVectorizer`.
-
-    Examples
-    --------
-    >>> ClipGridVectorizer("RN50x4", "openai", cells=3).label
-    'clip-grid:RN50x4:openai?cells=3'
-    """
-
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
-        "cells": positive,
-        "fit": one_of(*FITS),
-        **LOOK_OPTIONS,
-        "precision": one_of(*PRECISIONS),
-    }
-    KIND = "clip-grid"
-
-    normalize = False  # squares have length 1
-
-    def __init__(
-        self,
-        arch: str,
-        tag: str | None = None,
-        file: str | Path | None = None,
-        *,
-        cells: int = 2,
-        fit: str | None = None,
-        trim: bool = False,
-        flip: bool = False,
-        views: tuple[str, ...] = WHOLE,
-        precision: str = "float32",
-        device: str = "auto",
-        offline: bool = False,
-    ) -> None:
-        self.arch = arch
-        self.tag = tag
-        self.file = file
-        self.cells: int = cells
-        self.fit = fit
-        self.trim = trim
-        self.flip = flip
-        self.views = views
-        self.precision = precision
-        self.device = device
-        self.offline = offline
-
-    @loaded
-    def fingerprint(self) -> str:  # type: ignore[override]
-        """Tell what the vectors depend on."""
-        whole: str = ClipVectorizer.fingerprint.compute(self)
-        return f"{whole}|cells={self.cells}"
-
-    @loaded
-    def _network(self) -> Any:
-        from tllboost.vectorizers.torch import clip_maps, on_device
-
-        tower = build(
-            self.arch,
-            self._weights,
-            quick_gelu=self._recipe.quick_gelu,
-            what=self.short_name,
-        )
-        return on_device(clip_maps(tower.visual, what=self.name), self.device)

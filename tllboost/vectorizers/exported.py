@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -23,7 +23,7 @@ import numpy as np
 
 from tllboost.files import whole_file, write_text
 from tllboost.vectorizers.base import loaded, usable_cores
-from tllboost.vectorizers.network import NetworkVectorizer, cell_means
+from tllboost.vectorizers.network import NetworkVectorizer, grid_means
 from tllboost.vectorizers.onnx_files import CPU_BLOCK, open_session
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.weights import sha256_of
@@ -69,30 +69,26 @@ class ExportedNetwork:
         """
         n_cores = usable_cores()
         if len(batch) < n_cores and "_for_many" not in self.__dict__:
-            return _run(self._for_few, batch)
-        session, size = self._for_many, min(CPU_BLOCK, -(-len(batch) // n_cores))
+            return self._for_few(batch)
+        size = min(CPU_BLOCK, -(-len(batch) // n_cores))
         blocks = [batch[i : i + size] for i in range(0, len(batch), size)]
         with ThreadPoolExecutor(n_cores) as threads:
-            return np.concatenate(list(threads.map(lambda x: _run(session, x), blocks)))
+            return np.concatenate(list(threads.map(self._for_many, blocks)))
 
     @loaded
-    def _for_few(self) -> Any:
-        return self._open(usable_cores())
+    def _for_few(self) -> Callable[[np.ndarray], np.ndarray]:
+        return self._opened(n_threads=usable_cores())
 
     @loaded
-    def _for_many(self) -> Any:
-        return self._open(1)
+    def _for_many(self) -> Callable[[np.ndarray], np.ndarray]:
+        return self._opened(n_threads=1)
 
-    def _open(self, n_threads: int) -> Any:
-        return open_session(
+    def _opened(self, n_threads: int) -> Callable[[np.ndarray], np.ndarray]:
+        session = open_session(
             self.file, device="cpu", n_threads=n_threads, what=self.what
         )
-
-
-def _run(session: Any, block: np.ndarray) -> np.ndarray:
-    pixels = session.get_inputs()[0].name
-    output: np.ndarray = session.run(None, {pixels: block})[0]
-    return output
+        pixels = session.get_inputs()[0].name
+        return lambda block: session.run(None, {pixels: block})[0]
 
 
 class ExportedVectorizer(NetworkVectorizer):
@@ -107,13 +103,13 @@ class ExportedVectorizer(NetworkVectorizer):
     """
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
+        super().__init__(
+            trim=record["trim"], flip=record["flip"], views=tuple(record["views"])
+        )
         self.folder = folder
         self.record = record
-        self.trim = bool(record["trim"])
-        self.flip = bool(record["flip"])
-        self.views = tuple(record["views"])
         self.cells = record["cells"]
-        self.normalize = bool(record["normalize"])
+        self.normalize = record["normalize"]
 
     @property
     def fingerprint(self) -> str:
@@ -126,27 +122,29 @@ class ExportedVectorizer(NetworkVectorizer):
         return str(self.record["label"])
 
     @property
-    def n_dims(self) -> int:  # type: ignore[override]
+    def n_dims(self) -> int:
         """Width of a vector."""
         return int(self.record["n_dims"])
 
     @loaded
-    def preprocessing(self) -> Preprocessing:  # type: ignore[override]
+    def preprocessing(self) -> Preprocessing:
         """How an image becomes the network's input."""
-        stated: dict[str, Any] = dict(self.record["preprocessing"])
-        for name in ("size", "mean", "std"):  # JSON knows lists alone
-            stated[name] = tuple(stated[name])
+        stated: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in self.record["preprocessing"].items()
+        }
         return Preprocessing(**stated)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return what the network makes of prepared images, as it is."""
-        output = self._network(batch)
+        output = self.network(batch)
         if self.cells is None:
             return output
-        return cell_means(output, self.cells, what=self.name)
+        return grid_means(output, self.cells, what=self.name)
 
     @loaded
-    def _network(self) -> ExportedNetwork:
+    def network(self) -> ExportedNetwork:
+        """Return what gives vectors or maps of prepared images."""
         return ExportedNetwork(_network_file(self.folder, self.record), what=self.name)
 
 
@@ -197,7 +195,11 @@ def keep_network(folder: Path, network: bytes) -> Path:
     DataError
         If it can't be written.
     """
-    _drop_leftovers(folder)
+    # What a killed process left half written goes once nobody can be at it.
+    for partial in folder.glob(".*.part"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > _AT_WORK:
+                partial.unlink()
     sha256 = hashlib.sha256(network).hexdigest()
     target = folder / f"{sha256}.onnx"
     if not target.is_file() or sha256_of(target) != sha256:
@@ -244,14 +246,6 @@ def _record_file(folder: Path, fingerprint: str) -> Path:
 
 def _network_file(folder: Path, record: Mapping[str, Any]) -> Path:
     return folder / f"{os.path.basename(record['network'])}.onnx"
-
-
-def _drop_leftovers(folder: Path) -> None:
-    """Remove what a killed process left half written, once nobody can be at it."""
-    for partial in folder.glob(".*.part"):
-        with suppress(OSError):
-            if time.time() - partial.stat().st_mtime > _AT_WORK:
-                partial.unlink()
 
 
 def _made_with() -> dict[str, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tllboost.errors import UsageError
 from tllboost.merges import unit_rows
 from tllboost.vectorizers.base import Vectorizer
 from tllboost.vectorizers.spec import with_weights
@@ -16,6 +16,7 @@ from tllboost.vectorizers.spec import with_weights
 __all__ = ["FusionVectorizer", "fuse"]
 
 
+@dataclass(eq=False, repr=False)
 class FusionVectorizer(Vectorizer):
     """Vectors of several vectorizers, L2-normalised and concatenated.
 
@@ -37,11 +38,8 @@ class FusionVectorizer(Vectorizer):
     'onnx:a+onnx:b'
     """
 
-    def __init__(
-        self, parts: Sequence[Vectorizer], weights: Sequence[float] | None = None
-    ) -> None:
-        self.parts = parts
-        self.weights = weights
+    parts: Sequence[Vectorizer]
+    weights: Sequence[float] | None = None
 
     @property
     def name(self) -> str:
@@ -100,16 +98,13 @@ class FusionVectorizer(Vectorizer):
             ]
         )
 
-    def transform(
-        self, images: Iterable[str | Path | Image.Image], *, batch_size: int = 32
+    def _transform(
+        self, images: Iterator[str | Path | Image.Image], batch_size: int
     ) -> np.ndarray:
         """Return the fused vectors; each part decodes at the size that suits it."""
-        if isinstance(images, str | Path | Image.Image):
-            msg = f"transform takes a list of images, got one: {images!r}; use [it]"
-            raise UsageError(msg)
-        images = list(images)
+        several = list(images)
         return self.fuse(
-            [part.transform(images, batch_size=batch_size) for part in self.parts]
+            [part.transform(several, batch_size=batch_size) for part in self.parts]
         )
 
     def fuse(self, blocks: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,22 +1,23 @@
-"""Cut borders of one colour off an image: letterbox bars, frames, passe-partouts.
+"""Which images stand for one image: without borders, mirrored, in several views.
 
-Which images stand for one image: trimmed, mirrored, in several views.
+Borders are letterbox bars, frames, passe-partouts: lines of one colour.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from tllboost.errors import UsageError
-from tllboost.vectorizers.spec import truth
+from tllboost.vectorizers.base import Vectorizer, loaded
+from tllboost.vectorizers.spec import Options, truth
 
-__all__ = ["LOOK_OPTIONS", "VIEWS", "WHOLE", "Looks", "trimmed"]
+__all__ = ["LOOK_OPTIONS", "VIEWS", "WHOLE", "Looks", "LooksVectorizer", "trimmed"]
 
 # Of 255, in light and in any one channel. JPEG files keep colour at half the
 # resolution, so that it bleeds some lines into a bar: with these two, and qualities of
@@ -123,7 +124,7 @@ class Looks:
     views: tuple[str, ...] = WHOLE
 
     def __post_init__(self) -> None:
-        _check(self.views)
+        check_views(self.views)
 
     def __call__(self, image: Image.Image) -> list[list[Image.Image]]:
         """Return a list a view: the image, and its mirror image if `flip`."""
@@ -150,35 +151,23 @@ class Looks:
         return math.ceil(size / _CENTRE) if "centre" in self.views else size
 
 
-def view_names(text: str) -> tuple[str, ...]:
-    """Return the views that `text` names, joined by commas.
+def check_views(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of views, each known and there once.
 
     Examples
     --------
-    >>> view_names("whole,grey")
+    >>> check_views("whole,grey".split(","))
     ('whole', 'grey')
     """
-    names = tuple(text.split(","))
-    try:
-        _check(names)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-    return names
-
-
-def _check(names: Iterable[str]) -> None:
-    names = list(names)
-    legal = ", ".join(VIEWS)
+    names = tuple(names)
+    legal, given = ", ".join(VIEWS), ",".join(names)
     if not names or set(names) - set(VIEWS):
-        msg = f"views={names!r}: name one or more of {legal}, joined by commas"
+        msg = f"views={given!r}: name one or more of {legal}, joined by commas"
         raise UsageError(msg)
     if len(set(names)) < len(names):
-        msg = f"views={names!r} names one of {legal} twice"
+        msg = f"views={given!r} names one of {legal} twice"
         raise UsageError(msg)
-
-
-def _whole(image: Image.Image) -> Image.Image:
-    return image
+    return names
 
 
 def _centre(image: Image.Image) -> Image.Image:
@@ -187,18 +176,36 @@ def _centre(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _grey(image: Image.Image) -> Image.Image:
-    return image.convert("L").convert("RGB")
-
-
 VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "whole": _whole,
+    "whole": lambda image: image,
     "centre": _centre,
-    "grey": _grey,
+    "grey": lambda image: image.convert("L").convert("RGB"),
 }
 # What every vectorizer that looks at images takes after its question mark.
-LOOK_OPTIONS: Mapping[str, Callable[[str], Any]] = {
+LOOK_OPTIONS: Options = {
     "trim": truth,
     "flip": truth,
-    "views": view_names,
+    "views": lambda text: check_views(text.split(",")),
 }
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LooksVectorizer(Vectorizer):
+    """Base of vectorizers that see an image as `Looks` shows it.
+
+    Parameters
+    ----------
+    trim, flip, views : bool, bool, sequence of str
+        See `Looks`; by default the image as it is.
+    """
+
+    OPTIONS: ClassVar[Options] = LOOK_OPTIONS
+
+    trim: bool = False
+    flip: bool = False
+    views: tuple[str, ...] = WHOLE
+
+    @loaded
+    def looks(self) -> Looks:
+        """Which images stand for one image."""
+        return Looks(self.trim, self.flip, tuple(self.views))

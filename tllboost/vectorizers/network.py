@@ -1,6 +1,7 @@
-"""Feature maps to vectors: the mean of a map, or of each square of a grid on it.
+"""What vectorizers with a network share, whatever library runs it.
 
-What vectorizers with a network share, whatever library runs it.
+Images become pixels by `Preprocessing`, seen as `Looks` says; what the network gives
+becomes vectors. Local vectors are means around the positions of a grid on its maps.
 """
 
 from __future__ import annotations
@@ -13,73 +14,43 @@ from PIL import Image
 
 from tllboost.errors import TllboostError, UsageError, WeightsError
 from tllboost.merges import unit_rows
-from tllboost.vectorizers.base import Vectorizer, loaded
+from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.fusion import fuse
-from tllboost.vectorizers.looks import WHOLE, Looks
+from tllboost.vectorizers.looks import LooksVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["NetworkVectorizer", "cell_means", "pooled"]
+__all__ = ["NetworkVectorizer", "grid_means"]
 
 
-def pooled(
-    output: np.ndarray, cells: int | None, *, channels_last: bool, what: str
-) -> np.ndarray:
-    """Return a network's output without positions: maps by squares, else by means.
+def grid_means(maps: np.ndarray, cells: int, *, what: str) -> np.ndarray:
+    """Return the means of feature maps around each position of a grid.
 
-    Parameters
-    ----------
-    output : ndarray of shape (n_images, ...)
-        Maps, token sequences (n_images, n_tokens, n_dims), or vectors; with `cells`
-        maps alone.
-    cells : int or None
-        Squares a side; None averages over all positions.
-    channels_last : bool
-        Whether the channels of maps are in their last axis.
-    what : str
-        Whose output it is, for messages.
-
-    Raises
-    ------
-    UsageError
-        If the maps are too small for that many squares.
-    """
-    if cells is not None:
-        maps = output.transpose(0, 3, 1, 2) if channels_last else output
-        return cell_means(maps, cells, what=what)
-    if output.ndim == 4:
-        return output.mean(axis=(1, 2) if channels_last else (2, 3))
-    return output.mean(axis=1) if output.ndim == 3 else output
-
-
-def cell_means(maps: np.ndarray, cells: int, *, what: str) -> np.ndarray:
-    """Return the mean of each of cells x cells squares of feature maps.
-
-    Where the side of a map is no multiple of `cells`, neighbouring squares share the
-    line between them.
+    A position stands for a square of the map. Where the side of a map is no multiple
+    of `cells`, neighbouring squares share the line between them.
 
     Parameters
     ----------
     maps : ndarray of shape (n_images, n_channels, height, width)
     cells : int
-        Squares a side.
+        Grid positions a side.
     what : str
         Whose maps they are, for the message.
 
     Returns
     -------
     ndarray of shape (n_images, cells * cells * n_channels), float32
-        Square by square in reading order, the channels of one side by side.
+        Position by position in reading order, the channels of one side by side.
 
     Raises
     ------
     UsageError
-        If the maps have fewer positions than that.
+        If the maps are smaller than the grid.
 
     Examples
     --------
     >>> maps = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
-    >>> cell_means(maps, 2, what="net")
+    >>> grid_means(maps, 2, what="net")
     array([[ 2.5,  4.5, 10.5, 12.5]], dtype=float32)
     """
     height, width = maps.shape[2:]
@@ -94,21 +65,9 @@ def cell_means(maps: np.ndarray, cells: int, *, what: str) -> np.ndarray:
     return means.transpose(0, 2, 3, 1).reshape(len(maps), -1)
 
 
-def unit_blocks(vectors: np.ndarray, n_blocks: int) -> np.ndarray:
-    """Return `vectors` with each of their equally wide blocks scaled to length 1.
-
-    Examples
-    --------
-    >>> unit_blocks(np.float32([[3, 4, 0, 2]]), 2)
-    array([[0.6, 0.8, 0. , 1. ]], dtype=float32)
-    """
-    blocks = vectors.reshape(len(vectors) * n_blocks, -1)
-    return unit_rows(blocks).reshape(vectors.shape)
-
-
 @cache
 def _windows(side: int, cells: int) -> np.ndarray:
-    """Return one row a square: the shares of `side` positions in its mean."""
+    """Return one row a square: the shares of `side` places in its mean."""
     windows = np.zeros((cells, side), dtype=np.float32)
     for index in range(cells):
         first, last = index * side // cells, -(-(index + 1) * side // cells)
@@ -116,16 +75,13 @@ def _windows(side: int, cells: int) -> np.ndarray:
     return windows
 
 
-class NetworkVectorizer(Vectorizer):
+class NetworkVectorizer(LooksVectorizer):
     """Pixels by one `Preprocessing`, vectors by a network, scaled if asked for.
 
     `Looks` says which images stand for one; each goes through the network.
     """
 
-    trim: bool = False
-    flip: bool = False
-    views: tuple[str, ...] = WHOLE
-    cells: int | None = None  # the squares a side of a grid, for local vectors
+    cells: int | None = None  # grid positions a side, for local vectors
     normalize: bool = False
 
     @property
@@ -136,11 +92,6 @@ class NetworkVectorizer(Vectorizer):
     @abstractmethod
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return what the network makes of prepared images, as it is."""
-
-    @loaded
-    def looks(self) -> Looks:
-        """Which images stand for one image."""
-        return Looks(self.trim, self.flip, tuple(self.views))
 
     @loaded
     def n_dims(self) -> int:  # type: ignore[override]
@@ -191,22 +142,20 @@ class NetworkVectorizer(Vectorizer):
         """
         if batch.ndim == 4:
             return self._scaled(self.run(batch))
-        views = [self._scaled(self._mean(batch[:, i])) for i in range(batch.shape[1])]
+        views = []
+        for view in batch.swapaxes(0, 1):
+            # One run for each, so that a batch takes as much memory as a plain one.
+            whole, *mirrored = (
+                self.run(np.ascontiguousarray(one)) for one in view.swapaxes(0, 1)
+            )
+            mean = (whole + mirrored[0]) / np.float32(2) if mirrored else whole
+            views.append(self._scaled(mean))
         vectors = fuse(views) if len(views) > 1 else views[0]
         return unit_rows(vectors) if self.normalize else vectors
 
-    def _mean(self, batch: np.ndarray) -> np.ndarray:
-        """Return the mean vectors of images and their mirror images, if any.
-
-        One run for each, so that a batch takes as much memory as a plain one.
-        """
-        runs = [
-            self.run(np.ascontiguousarray(batch[:, index]))
-            for index in range(batch.shape[1])
-        ]
-        return runs[0] if len(runs) == 1 else (runs[0] + runs[1]) / np.float32(2)
-
     def _scaled(self, vectors: np.ndarray) -> np.ndarray:
+        """Return vectors at length 1 if asked for, or those of each grid position."""
         if self.cells is not None:
-            vectors = unit_blocks(vectors, self.cells**2)
+            blocks = vectors.reshape(len(vectors) * self.cells**2, -1)
+            vectors = unit_rows(blocks).reshape(vectors.shape)
         return unit_rows(vectors) if self.normalize else vectors

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tllboost.errors import UsageError, WeightsError
-from tllboost.vectorizers.base import loaded, usable_cores
-from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
-from tllboost.vectorizers.network import NetworkVectorizer, pooled
+from tllboost.vectorizers.base import FileVectorizer, loaded, usable_cores
+from tllboost.vectorizers.looks import LOOK_OPTIONS
+from tllboost.vectorizers.network import NetworkVectorizer, grid_means
 from tllboost.vectorizers.onnx_files import (
     CPU_BLOCK,
     MAX_SIDE,
@@ -27,7 +27,7 @@ from tllboost.vectorizers.preprocess import (
     IMAGENET_STD,
     Preprocessing,
 )
-from tllboost.vectorizers.spec import Spec, one_of, positive, three_numbers, truth
+from tllboost.vectorizers.spec import Options, one_of, positive, three_numbers, truth
 from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
 __all__ = ["OnnxVectorizer"]
@@ -36,7 +36,8 @@ _DEFAULT_SIZE = 224
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
-class OnnxVectorizer(NetworkVectorizer):
+@dataclass(eq=False, repr=False)
+class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
     """Vectors of an ONNX file with one image input.
 
     Parameters
@@ -58,14 +59,14 @@ class OnnxVectorizer(NetworkVectorizer):
     normalize : bool, default=False
         Whether vectors are scaled to length 1.
     cells : int, optional
-        Take cells x cells squares of an output that is a map, instead of its mean:
-        the mean of each, at length 1, concatenated.
-    trim, flip, views : bool, bool, sequence of str
-        See `Looks`; by default the image as it is.
+        Of an output that is a map take cells x cells grid positions, instead of its
+        mean: the mean around each, at length 1, concatenated.
     n_threads : int, optional
         Threads of one forward pass; by default all cores that this process may use.
     device : str, default="auto"
         ``cuda`` and ``auto`` use the CUDA provider where ONNX Runtime has it.
+    trim, flip, views : bool, bool, sequence of str
+        See `Looks`; by default the image as it is.
 
     Examples
     --------
@@ -73,7 +74,8 @@ class OnnxVectorizer(NetworkVectorizer):
     'onnx:net?size=160'
     """
 
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+    KIND = "onnx"
+    OPTIONS: ClassVar[Options] = {
         "size": positive,
         "mean": three_numbers,
         "std": three_numbers,
@@ -86,66 +88,29 @@ class OnnxVectorizer(NetworkVectorizer):
         "n_threads": positive,
     }
 
-    def __init__(
-        self,
-        file: str | Path,
-        *,
-        size: int | None = None,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
-        fit: str = "crop",
-        output: str | None = None,
-        layout: str | None = None,
-        normalize: bool = False,
-        cells: int | None = None,
-        trim: bool = False,
-        flip: bool = False,
-        views: tuple[str, ...] = WHOLE,
-        n_threads: int | None = None,
-        device: str = "auto",
-    ) -> None:
-        self.file = file
-        self.size = size
-        self.mean = mean
-        self.std = std
-        self.fit = fit
-        self.output = output
-        self.layout = layout
-        self.normalize = normalize
-        self.cells = cells
-        self.trim = trim
-        self.flip = flip
-        self.views = views
-        self.n_threads = n_threads
-        self.device = device
-
-    @classmethod
-    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
-        """Build one from ``onnx:FILE``."""
-        if not spec.rest:
-            msg = f"{spec.text!r} names no file: write onnx:FILE"
-            raise UsageError(msg)
-        return cls(spec.rest, **spec.typed_options(cls.OPTIONS), device=device)
-
-    @property
-    def name(self) -> str:
-        """The spelling without options."""
-        return f"onnx:{self.file}"
-
-    @property
-    def short_name(self) -> str:
-        """The name for tables: the file's stem."""
-        return f"onnx:{Path(self.file).stem}"
+    file: str | Path
+    _: KW_ONLY
+    size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    fit: str = "crop"
+    output: str | None = None
+    layout: str | None = None
+    normalize: bool = False
+    cells: int | None = None
+    n_threads: int | None = None
+    device: str = "auto"
 
     @loaded
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
         from importlib.metadata import version
 
+        weights = "+".join(map(sha256_of, [self._file, *self._data_files]))
         cells = f"|cells={self.cells}" if self.cells else ""
         return (
-            f"onnx|{self._weights_id}|{self.preprocessing}|{self._layout}"
-            f"|output={self._output.name}|unit={self.normalize}|float32"
+            f"onnx|sha256:{weights}|{self.preprocessing}|{self._layout}"
+            f"|output={self._output}|unit={self.normalize}|float32"
             f"|onnxruntime {version('onnxruntime').split('.')[0]}{cells}{self.looks}"
         )
 
@@ -157,7 +122,7 @@ class OnnxVectorizer(NetworkVectorizer):
         return np.concatenate(rows)[: len(batch)]
 
     @loaded
-    def preprocessing(self) -> Preprocessing:  # type: ignore[override]
+    def preprocessing(self) -> Preprocessing:
         """How an image becomes the network's input."""
         stated = stated_numbers(self._session, what=self.name)
         return Preprocessing(
@@ -168,42 +133,39 @@ class OnnxVectorizer(NetworkVectorizer):
         )
 
     def _input_size(self, stated: tuple[float, ...] | None) -> tuple[int, int]:
-        shape = self._input.shape
-        fixed = shape[2:4] if self._layout == "nchw" else shape[1:3]
-        fixed = tuple(
-            side if isinstance(side, int) and side > 0 else None for side in fixed
+        first = 2 if self._layout == "nchw" else 1
+        side = self.size or (int(stated[0]) if stated else _DEFAULT_SIZE)
+        height, width = (
+            one if isinstance(one, int) and one > 0 else side
+            for one in self._input.shape[first : first + 2]
         )
-        side = self.size or (int(stated[0]) if stated else None)
-        size = tuple(known or side or _DEFAULT_SIZE for known in fixed)
-        if self.size and size != (self.size, self.size):
-            height, width = size
+        if self.size and (height, width) != (self.size, self.size):
             msg = (
                 f"{self.name}: size={self.size}, but the network wants {height}x{width}"
             )
             raise UsageError(msg)
-        if max(size) > MAX_SIDE:
+        if max(height, width) > MAX_SIDE:
             msg = (
-                f"{self.name}: an input of {max(size):,} pixels a side; at most "
-                f"{MAX_SIDE:,} are allowed"
+                f"{self.name}: an input of {max(height, width):,} pixels a side; at "
+                f"most {MAX_SIDE:,} are allowed"
             )
             raise WeightsError(msg)
-        return size[0], size[1]
+        return height, width
 
-    @loaded
-    def _weights_id(self) -> str:
-        file = local_file(self.file, what=self.name)
-        return "sha256:" + "+".join(map(sha256_of, [file, *self._data_files]))
+    @property
+    def _file(self) -> Path:
+        return local_file(self.file, what=self.name)
 
     @loaded
     def _data_files(self) -> list[Path]:
         """Files beside it that hold tensors, once the network has been looked over."""
-        return check_network(local_file(self.file, what=self.name), what=self.name)
+        return check_network(self._file, what=self.name)
 
     @loaded
     def _session(self) -> Any:
         self._data_files  # noqa: B018
         return open_session(
-            local_file(self.file, what=self.name),
+            self._file,
             device=self.device,
             n_threads=self.n_threads or usable_cores(),
             what=self.name,
@@ -223,15 +185,14 @@ class OnnxVectorizer(NetworkVectorizer):
         raise WeightsError(msg)
 
     @loaded
-    def _output(self) -> Any:
-        outputs = {one.name: one for one in self._session.get_outputs()}
-        if self.output is None:
-            return next(iter(outputs.values()))
-        if self.output not in outputs:
-            known = ", ".join(outputs)
+    def _output(self) -> str:
+        """Name of the output, or of the tensor inside, that is taken."""
+        names = [one.name for one in self._session.get_outputs()]
+        if self.output is not None and self.output not in names:
+            known = ", ".join(names)
             msg = f"{self.name}: no output {self.output!r}; it has: {known}"
             raise UsageError(msg)
-        return outputs[self.output]
+        return self.output or names[0]
 
     @loaded
     def _layout(self) -> str:
@@ -242,49 +203,45 @@ class OnnxVectorizer(NetworkVectorizer):
 
     def _blocks(self, batch: np.ndarray) -> list[np.ndarray]:
         """Cut `batch` as the network wants it: some are exported for a fixed number."""
-        n_fixed = self._input.shape[0]
-        if not isinstance(n_fixed, int) or n_fixed < 1:
-            on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
-            size = CPU_BLOCK if on_cpu else len(batch)
-            return [batch[i : i + size] for i in range(0, len(batch), size)]
-        blocks = [batch[i : i + n_fixed] for i in range(0, len(batch), n_fixed)]
-        missing = n_fixed - len(blocks[-1])
-        blocks[-1] = np.concatenate(
-            [blocks[-1], np.repeat(blocks[-1][-1:], missing, axis=0)]
-        )
-        return blocks
+        size = self._input.shape[0]
+        if isinstance(size, int) and size > 0:
+            missing = -len(batch) % size
+            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+        elif self._session.get_providers()[0] == "CPUExecutionProvider":
+            size = CPU_BLOCK
+        else:
+            size = len(batch)
+        return [batch[i : i + size] for i in range(0, len(batch), size)]
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
+        session, output = self._session, self._output
         feed = {self._input.name: batch.astype(_FLOATS[self._input.type], copy=False)}
-        session, output = self._session, self._output.name
         try:
             (vectors,) = session.run([output], feed)
         except Exception as error:
             raise RuntimeError(first_line(error)) from error
-        if self.cells is not None and vectors.ndim != 4:
-            raise self._no_map(vectors.shape)
-        vectors = pooled(
-            vectors,
-            self.cells,
-            channels_last=self._layout == "nhwc",
-            what=f"{self.name}: output {self._output.name!r}",
-        )
+        what, shape = f"{self.name}: output {output!r}", vectors.shape
+        if vectors.ndim == 4:
+            if self._layout == "nhwc":
+                vectors = vectors.transpose(0, 3, 1, 2)
+            if self.cells is None:
+                vectors = vectors.mean(axis=(2, 3))
+            else:
+                vectors = grid_means(vectors, self.cells, what=what)
+        elif self.cells is not None:
+            inside = last_map(self._file, what=self.name) or "NAME"
+            msg = (
+                f"{what} of shape {shape} is no map of four axes, which "
+                f"cells={self.cells} needs: choose another output, or a tensor "
+                f"inside, by ?output={inside}"
+            )
+            raise UsageError(msg)
+        elif vectors.ndim == 3:
+            vectors = vectors.mean(axis=1)
         if vectors.ndim != 2 or len(vectors) != len(batch):
             msg = (
-                f"{self.name}: output {self._output.name!r} of shape {vectors.shape} "
-                "is not one vector an image; choose another by ?output=NAME"
+                f"{what} of shape {shape} is not one vector an image; choose another "
+                "by ?output=NAME"
             )
             raise WeightsError(msg)
         return vectors.astype(np.float32, copy=False)
-
-    @property
-    def _last_map(self) -> str | None:
-        return last_map(local_file(self.file, what=self.name), what=self.name)
-
-    def _no_map(self, shape: tuple[int, ...]) -> UsageError:
-        inside = self._last_map or "NAME"
-        return UsageError(
-            f"{self.name}: cells={self.cells} needs a map of four axes, and output "
-            f"{self._output.name!r} has shape {shape}: choose another output, or a "
-            f"tensor inside, by ?output={inside}"
-        )

@@ -1,6 +1,7 @@
-"""Look an ONNX file over before ONNX Runtime does: it may be a stranger's.
+"""Open ONNX files: looked over first, for a file may be a stranger's.
 
-Open ONNX files: the session, its maps, what the file says of its pixels.
+What could run other code, never end, read other files or take all memory is refused
+before ONNX Runtime sees it. Beside that: what a file says of its pixels and its maps.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _MAX_BATCH = 1_024
 _MAX_INPUT = 2**28  # numbers of a batch of fixed size: 1 GiB
 _MAX_ELEMENTS = 2**33  # of a tensor in the file, which protobuf can't hold anyway
 _EXTERNAL = 1  # TensorProto.EXTERNAL
+_TENSORS = ("TensorProto", "SparseTensorProto")
 
 # What ONNX Runtime itself brings. Operators of any other domain are somebody's library.
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -84,16 +86,28 @@ def check_network(file: Path, *, what: str) -> list[Path]:
     model = read_model(file, what=what)
     own = {(one.domain, one.name) for one in model.functions}
     names = set()
-    for graph in (model.graph, *model.functions):
-        for node in _nodes(graph):
-            _check_operator(node, own, what)
-        for tensor in _tensors(graph):
-            _check_shape(tensor, what)
-            if tensor.data_location == _EXTERNAL:
-                names |= {
-                    one.value for one in tensor.external_data if one.key == "location"
-                }
+    for message in _messages(model):
+        kind = message.DESCRIPTOR.name
+        if kind == "NodeProto":
+            _check_operator(message, own, what)
+        elif kind in _TENSORS:
+            _check_shape(message, what)
+            # What lies elsewhere is named in tensors alone; a sparse one holds some.
+            for one in getattr(message, "external_data", ()):
+                if one.key == "location" and message.data_location == _EXTERNAL:
+                    names.add(one.value)
     return [_beside(file, name, what) for name in sorted(names)]
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """Yield a message of protobuf and all inside of it, wherever they hide."""
+    yield message
+    if message.DESCRIPTOR.name == "TensorProto":  # the bytes of weights are many
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                yield from _messages(inner)
 
 
 def check_input(shape: list[Any], *, what: str) -> None:
@@ -137,54 +151,9 @@ def _check_operator(node: Any, own: set[tuple[str, str]], what: str) -> None:
 def _check_shape(tensor: Any, what: str) -> None:
     dims = list(tensor.dims)
     if min(dims, default=0) < 0 or math.prod(dims) > _MAX_ELEMENTS:
-        msg = f"{what}: its tensor {tensor.name[:100]!r} has an absurd shape {dims[:8]}"
+        name = getattr(tensor, "values", tensor).name  # of a sparse one, that of these
+        msg = f"{what}: its tensor {name[:100]!r} has an absurd shape {dims[:8]}"
         raise WeightsError(msg)
-
-
-def _nodes(graph: Any) -> Iterator[Any]:
-    """Yield the nodes of a graph or function, those inside of others too."""
-    for node in graph.node:
-        yield node
-        for inner in _inner_graphs(node):
-            yield from _nodes(inner)
-
-
-def _inner_graphs(node: Any) -> Iterator[Any]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Yield the tensors that lie in a graph or function, wherever they hide."""
-    yield from getattr(graph, "initializer", ())
-    for sparse in getattr(graph, "sparse_initializer", ()):
-        yield from _parts(sparse)
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from _parts(sparse)
-        for inner in _inner_graphs(node):
-            yield from _tensors(inner)
-
-
-def _parts(sparse: Any) -> Iterator[Any]:
-    """Yield a sparse tensor as it will be when it is dense, and what it is made of."""
-    yield _Dense(sparse)
-    yield sparse.values
-    yield sparse.indices
-
-
-class _Dense:
-    """The shape that a sparse tensor says it has; it holds nothing itself."""
-
-    data_location = 0
-
-    def __init__(self, sparse: Any) -> None:
-        self.dims = sparse.dims
-        self.name = sparse.values.name
 
 
 def _beside(file: Path, name: str, what: str) -> Path:
@@ -240,7 +209,7 @@ def open_session(
     options.add_session_config_entry("session.load_model_format", "ONNX")
     if _limit_memory():
         options.add_session_config_entry("session.use_env_allocators", "1")
-    network = (_with_output(file, output, what) if output else None) or str(file)
+    network = (output and _with_output(file, output, what)) or str(file)
     try:
         return onnxruntime.InferenceSession(network, options, providers=providers)
     except Exception as error:

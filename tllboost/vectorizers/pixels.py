@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
 from tllboost.vectorizers.base import Vectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
-from tllboost.vectorizers.spec import positive
+from tllboost.vectorizers.spec import Options, positive
 
 __all__ = ["PixelVectorizer"]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PixelVectorizer(Vectorizer):
     """The whole image squashed to a small square of RGB.
 
@@ -33,15 +34,10 @@ class PixelVectorizer(Vectorizer):
     array([[1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1.]], dtype=float32)
     """
 
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {"size": positive}
+    KIND = "pixels"
+    OPTIONS: ClassVar[Options] = {"size": positive}
 
-    def __init__(self, *, size: int = 32) -> None:
-        self.size = size
-
-    @property
-    def name(self) -> str:
-        """The spelling without options."""
-        return "pixels"
+    size: int = 32
 
     @property
     def fingerprint(self) -> str:

@@ -6,16 +6,13 @@ was trained, and what it is good for, is in ``docs/pocket.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 
 from tllboost.errors import WeightsError
 from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.exported import ExportedNetwork
-from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.weights import local_file, sha256_of
@@ -27,7 +24,6 @@ SHA256 = "3c13ce3a678818d97b22c9d3844a50dee5ab198500cedf67cf724d1b088c7c2a"
 """Of the weights' file; another one is refused."""
 
 _N_DIMS = 384
-_PREPROCESSING = Preprocessing((128, 128), fit="squash")
 
 
 class PocketVectorizer(NetworkVectorizer):
@@ -47,19 +43,8 @@ class PocketVectorizer(NetworkVectorizer):
     ('pocket?flip=true', (128, 128))
     """
 
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = LOOK_OPTIONS
-
-    def __init__(
-        self, *, trim: bool = False, flip: bool = False, views: tuple[str, ...] = WHOLE
-    ) -> None:
-        self.trim = trim
-        self.flip = flip
-        self.views = views
-
-    @property
-    def name(self) -> str:
-        """The spelling without options."""
-        return "pocket"
+    KIND = "pocket"
+    preprocessing = Preprocessing((128, 128), fit="squash")
 
     @property
     def fingerprint(self) -> str:
@@ -76,11 +61,6 @@ class PocketVectorizer(NetworkVectorizer):
     def n_dims(self) -> int:  # type: ignore[override]
         """Width of a vector."""
         return _N_DIMS * len(self.looks.views)
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How an image becomes the network's input."""
-        return _PREPROCESSING
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return the network's vectors of prepared images.

@@ -25,6 +25,7 @@ from typing import Any
 from tllboost.errors import UsageError
 
 __all__ = [
+    "Options",
     "Spec",
     "is_weight",
     "one_of",
@@ -37,6 +38,9 @@ __all__ = [
     "with_weight",
     "with_weights",
 ]
+
+Options = Mapping[str, Callable[[str], Any]]
+"""Names of options, and what reads their text: ValueError where it is wrong."""
 
 _WEIGHT = "weight"
 
@@ -62,9 +66,7 @@ class Spec:
     rest: str = ""
     options: dict[str, str] = field(default_factory=dict)
 
-    def typed_options(
-        self, known: Mapping[str, Callable[[str], Any]]
-    ) -> dict[str, Any]:
+    def typed_options(self, known: Options) -> dict[str, Any]:
         """Return the options as values.
 
         Raises

@@ -1,8 +1,7 @@
-"""``timm:NAME[@FILE]``: penultimate vectors of a network of the timm library.
+"""``timm:NAME[@FILE]`` and ``timm-grid:NAME[@FILE]``: networks of the timm library.
 
-What timm knows about a network by name: its weights, its pixels, its layers.
-
-``timm-grid:NAME[@FILE]``: local vectors of a timm network, square by square.
+Global vectors are what a network has before its classifier, local ones its last feature
+map. What timm knows about a network by name: its weights, its pixels, its layers.
 """
 
 from __future__ import annotations
@@ -11,21 +10,25 @@ import difflib
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from tllboost.errors import UnknownNameError, UsageError, WeightsError
+from tllboost.errors import UnknownNameError, WeightsError
 from tllboost.vectorizers.base import loaded
-from tllboost.vectorizers.looks import LOOK_OPTIONS, WHOLE
 from tllboost.vectorizers.preprocess import FITS, Preprocessing
-from tllboost.vectorizers.spec import Spec, one_of, positive, truth
-from tllboost.vectorizers.torch import PRECISIONS, TorchVectorizer
+from tllboost.vectorizers.spec import Options, one_of, positive, truth
+from tllboost.vectorizers.torch import (
+    TORCH_OPTIONS,
+    TorchVectorizer,
+    on_device,
+    tap,
+    timm_maps,
+)
 from tllboost.vectorizers.weights import (
     fetch,
     fetch_from_hub,
-    load_strictly,
-    local_file,
+    loading_into,
     read_weights,
     sha256_of,
 )
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 
+@dataclass(eq=False, repr=False)
 class TimmVectorizer(TorchVectorizer):
     """Vectors of a timm network without its classifier.
 
@@ -76,60 +80,26 @@ class TimmVectorizer(TorchVectorizer):
     'timm:resnet50'
     """
 
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+    KIND = "timm"
+    OPTIONS: ClassVar[Options] = {
         "size": positive,
         "fit": one_of(*FITS),
         "layer": str,
         "normalize": truth,
-        **LOOK_OPTIONS,
-        "precision": one_of(*PRECISIONS),
+        **TORCH_OPTIONS,
     }
-    KIND: ClassVar[str] = "timm"
     LAST: ClassVar[str] = "penultimate"  # the layer taken where none is named
 
-    def __init__(
-        self,
-        arch: str,
-        file: str | Path | None = None,
-        *,
-        size: int | None = None,
-        fit: str = "crop",
-        layer: str | None = None,
-        normalize: bool = False,
-        trim: bool = False,
-        flip: bool = False,
-        views: tuple[str, ...] = WHOLE,
-        precision: str = "float32",
-        device: str = "auto",
-        offline: bool = False,
-    ) -> None:
-        self.arch = arch
-        self.file = file
-        self.size = size
-        self.fit = fit
-        self.layer = layer
-        self.normalize = normalize
-        self.trim = trim
-        self.flip = flip
-        self.views = views
-        self.precision = precision
-        self.device = device
-        self.offline = offline
-
-    @classmethod
-    def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
-        """Build one from ``timm:NAME[@FILE]``."""
-        arch, at, file = spec.rest.partition("@")
-        if not arch or (at and not file):
-            msg = f"{spec.text!r}: write {cls.KIND}:NAME or {cls.KIND}:NAME@FILE"
-            raise UsageError(msg)
-        options = spec.typed_options(cls.OPTIONS)
-        return cls(arch, file or None, **options, device=device, offline=offline)
-
-    @property
-    def name(self) -> str:
-        """The spelling without options."""
-        return self.short_name + (f"@{self.file}" if self.file else "")
+    arch: str
+    file: str | Path | None = None
+    _: KW_ONLY
+    size: int | None = None
+    fit: str = "crop"
+    layer: str | None = None
+    normalize: bool = False
+    precision: str = "float32"
+    device: str = "auto"
+    offline: bool = False
 
     @property
     def short_name(self) -> str:
@@ -137,21 +107,22 @@ class TimmVectorizer(TorchVectorizer):
         return f"{self.KIND}:{self.arch}"
 
     @loaded
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
         from importlib.metadata import version
 
+        cells = f"|cells={self.cells}" if self.cells else ""
         return (
-            f"{self.KIND}|{self._catalogue_name}|sha256:{sha256_of(self._weights)}"
+            f"{self.KIND}|{self._catalogue_name}|sha256:{sha256_of(self.weights_file)}"
             f"|{self.preprocessing}|layer={self.layer or self.LAST}"
             f"|unit={self.normalize}|{self.precision}"
-            f"|timm {version('timm').split('.')[0]}{self.looks}"
+            f"|timm {version('timm').split('.')[0]}{self.looks}{cells}"
         )
 
     @loaded
-    def preprocessing(self) -> Preprocessing:  # type: ignore[override]
+    def preprocessing(self) -> Preprocessing:
         """How an image becomes the network's input, by timm's own record of it."""
-        config = self._config
+        config = data_config(self._catalogue_name)
         height, width = config["input_size"][1:]
         return Preprocessing(
             size=(self.size, self.size) if self.size else (height, width),
@@ -164,38 +135,72 @@ class TimmVectorizer(TorchVectorizer):
 
     @loaded
     def _catalogue_name(self) -> str:
-
         return catalogue_name(self.arch)
 
-    @loaded
-    def _config(self) -> dict[str, Any]:
-
-        return data_config(self._catalogue_name)
-
-    @loaded
-    def _weights(self) -> Path:
-
-        if self.file is not None:
-            return local_file(self.file, what=self.name)
+    def _published(self) -> Path:
         return published_weights(
             self._catalogue_name, what=self.short_name, offline=self.offline
         )
 
     @loaded
-    def _network(self) -> Any:
-        from tllboost.vectorizers.torch import on_device, tap
-
+    def network(self) -> Any:
+        """Return the network on its device, up to the layer or map that is taken."""
         network = build(
-            self._catalogue_name, self._weights, size=self.size, what=self.short_name
+            self._catalogue_name,
+            self.weights_file,
+            size=self.size,
+            what=self.short_name,
         )
-        if self.layer is not None:
-            try:
+        try:
+            if self.cells is not None:
+                network = timm_maps(network, self.layer, what=self.name)
+            elif self.layer is not None:
                 network = tap(network, self.layer)
-            except AttributeError as error:
-                names = ", ".join(name for name, _ in network.named_children())
-                msg = f"{self.name}: no layer {self.layer!r}; its parts: {names}"
-                raise UnknownNameError(msg) from error
+        except AttributeError as error:
+            names = ", ".join(name for name, _ in network.named_children())
+            msg = f"{self.name}: no layer {self.layer!r}; its parts: {names}"
+            raise UnknownNameError(msg) from error
         return on_device(network, self.device)
+
+
+@dataclass(eq=False, repr=False)
+class TimmGridVectorizer(TimmVectorizer):
+    """What a timm network sees around each position of a grid on the image.
+
+    The last feature map before pooling (of a vision transformer its patch tokens,
+    without the class token) is averaged around cells x cells grid positions; the mean
+    of each is brought to length 1, and all are concatenated.
+
+    Parameters
+    ----------
+    arch : str
+        A timm name, with or without tag.
+    file : path-like, optional
+        Local weights, loaded strictly; without it they come from timm's hub.
+    cells : int, default=2
+        Grid positions a side.
+    size, fit, layer, trim, flip, views, precision, device, offline
+        As of `TimmVectorizer`.
+
+    Examples
+    --------
+    >>> TimmGridVectorizer("resnet50", "resnet50.safetensors", cells=3).label
+    'timm-grid:resnet50?cells=3'
+    """
+
+    KIND = "timm-grid"
+    OPTIONS: ClassVar[Options] = {
+        "cells": positive,
+        "size": positive,
+        "fit": one_of(*FITS),
+        "layer": str,
+        **TORCH_OPTIONS,
+    }
+    LAST = "last map"
+    normalize: ClassVar[bool] = False  # type: ignore[misc] # positions have length 1
+
+    _: KW_ONLY
+    cells: int = 2
 
 
 # Names that timm itself gave up or never had, as the Holidays experiments wrote them.
@@ -212,7 +217,8 @@ def catalogue_name(arch: str) -> str:
     UnknownNameError
         If timm has no such network, or no such tag of it.
     """
-    timm = _timm()
+    import timm
+
     base, dot, tag = arch.partition(".")
     base = _ALIASES.get(base, base)
     if base not in timm.list_models():
@@ -229,7 +235,8 @@ def catalogue_name(arch: str) -> str:
 
 def data_config(name: str) -> dict[str, Any]:
     """Return timm's preprocessing of a network: ``input_size``, ``mean`` and such."""
-    timm = _timm()
+    import timm
+
     config = timm.get_pretrained_cfg(name)
     known = config.to_dict() if config else {}
     return timm.data.resolve_data_config(pretrained_cfg=known)
@@ -243,18 +250,25 @@ def published_weights(name: str, *, what: str, offline: bool) -> Path:
     WeightsError
         If there are none, or they are not to be had now.
     """
-    config = _timm().get_pretrained_cfg(name)
-    remedy = f"download them elsewhere and give the file: {what}@FILE"
+    import timm
+    from timm.models import _hub
+
+    config = timm.get_pretrained_cfg(name)
     if config and config.hf_hub_id:
         named = config.hf_hub_filename
         names = (named,) if named else _HUB_FILES
-        return fetch_from_hub(
-            config.hf_hub_id, names, what=what, offline=offline, remedy=remedy
-        )
-    if config and config.url:
-        return _from_url(config.url, what=what, offline=offline, remedy=remedy)
-    msg = f"{what}: timm publishes no weights for it; give a file: {what}@FILE"
-    raise WeightsError(msg)
+        return fetch_from_hub(config.hf_hub_id, names, what=what, offline=offline)
+    if not config or not config.url:
+        msg = f"{what}: timm publishes no weights for it; give a file: {what}@FILE"
+        raise WeightsError(msg)
+    url = str(config.url)
+
+    def download(cached_only: bool) -> str:
+        if cached_only and not _hub.check_cached_file(url):
+            raise FileNotFoundError(url)
+        return _hub.download_cached_file(url)
+
+    return fetch(download, url=url, what=what, offline=offline)
 
 
 def build(name: str, weights: Path, *, size: int | None, what: str) -> Any:
@@ -272,24 +286,27 @@ def build(name: str, weights: Path, *, size: int | None, what: str) -> Any:
     classifier = network.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     dropped = tuple(f"{head}." for head in heads) + _AUXILIARY
-    state = _in_timm_names(network, state)
     wanted = set(network.state_dict())
+    if not wanted <= set(state):
+        state = _in_timm_names(network, state)
     state = {
         key: value.to(torch.float32) if value.is_floating_point() else value
         for key, value in state.items()
         if key in wanted or not key.startswith(dropped)
     }
-    load_strictly(network, state, what=what, source=str(weights))
+    with loading_into(what, weights):
+        network.load_state_dict(state, strict=True, assign=True)
     return network
 
 
 def create(name: str, *, size: int | None = None) -> Any:
     """Return a network without classifier, with random weights."""
-    timm = _timm()
+    import timm
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            sized = {"img_size": size} if size else {}
+            sized: dict[str, Any] = {"img_size": size} if size else {}
             return timm.create_model(name, pretrained=False, num_classes=0, **sized)
         except TypeError:  # convolutional networks take any size and no argument for it
             return timm.create_model(name, pretrained=False, num_classes=0)
@@ -297,8 +314,6 @@ def create(name: str, *, size: int | None = None) -> Any:
 
 def _in_timm_names(network: Any, state: dict[str, Any]) -> dict[str, Any]:
     """Rename the tensors of a file that was not written by timm, as timm would."""
-    if set(network.state_dict()) <= set(state):
-        return state
     module = sys.modules[type(network).__module__]
     rename = getattr(module, "checkpoint_filter_fn", None) or getattr(
         module, "_filter_fn", None
@@ -310,108 +325,3 @@ def _in_timm_names(network: Any, state: dict[str, Any]) -> dict[str, Any]:
         return rename(*arguments)
     except Exception:  # not of this network at all: the strict check says so
         return state
-
-
-def _from_url(url: str, *, what: str, offline: bool, remedy: str) -> Path:
-    from timm.models import _hub
-
-    def download(cached_only: bool) -> str:
-        if cached_only and not _hub.check_cached_file(url):
-            raise FileNotFoundError(url)
-        return _hub.download_cached_file(url)
-
-    return fetch(download, url=url, what=what, offline=offline, remedy=remedy)
-
-
-def _timm() -> Any:
-    import timm
-
-    return timm
-
-
-class TimmGridVectorizer(TimmVectorizer):
-    """What a timm network sees in each square of the image.
-
-    The last feature map before pooling (of a vision transformer its patch tokens,
-    without the class token) is averaged within cells x cells squares; each square's
-    mean is brought to length 1, and all are concatenated.
-
-    Parameters
-    ----------
-    arch : str
-        A timm name, with or without tag.
-    file : path-like, optional
-        Local weights, loaded strictly; without it they come from timm's hub.
-    cells : int, default=2
-        Squares a side.
-    size, fit, layer, device, offline
-        As of `TimmVectorizer`.
-    trim, flip, views, precision
-        As of `TimmVectorizer`.
-
-    Examples
-    --------
-    >>> TimmGridVectorizer("resnet50", "resnet50.safetensors", cells=3).label
-    'timm-grid:resnet50?cells=3'
-    """
-
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
-        "cells": positive,
-        "size": positive,
-        "fit": one_of(*FITS),
-        "layer": str,
-        **LOOK_OPTIONS,
-        "precision": one_of(*PRECISIONS),
-    }
-    KIND = "timm-grid"
-    LAST = "last map"
-
-    def __init__(  # normalize is not among them: squares have length 1
-        self,
-        arch: str,
-        file: str | Path | None = None,
-        *,
-        cells: int = 2,
-        size: int | None = None,
-        fit: str = "crop",
-        layer: str | None = None,
-        trim: bool = False,
-        flip: bool = False,
-        views: tuple[str, ...] = WHOLE,
-        precision: str = "float32",
-        device: str = "auto",
-        offline: bool = False,
-    ) -> None:
-        self.arch = arch
-        self.file = file
-        self.cells: int = cells
-        self.size = size
-        self.fit = fit
-        self.layer = layer
-        self.trim = trim
-        self.flip = flip
-        self.views = views
-        self.precision = precision
-        self.device = device
-        self.offline = offline
-
-    @loaded
-    def fingerprint(self) -> str:  # type: ignore[override]
-        """Tell what the vectors depend on."""
-        whole: str = TimmVectorizer.fingerprint.compute(self)
-        return f"{whole}|cells={self.cells}"
-
-    @loaded
-    def _network(self) -> Any:
-        from tllboost.vectorizers.torch import on_device, timm_maps
-
-        network = build(
-            self._catalogue_name, self._weights, size=self.size, what=self.short_name
-        )
-        try:
-            maps = timm_maps(network, self.layer, what=self.name)
-        except AttributeError as error:
-            names = ", ".join(name for name, _ in network.named_children())
-            msg = f"{self.name}: no layer {self.layer!r}; its parts: {names}"
-            raise UnknownNameError(msg) from error
-        return on_device(maps, self.device)

@@ -1,10 +1,8 @@
 """What vectorizers with a network of torch share: which library runs it, and where.
 
-Run a PyTorch network on batches of NumPy arrays, in float32, wherever it is.
-
-The last feature map of a PyTorch network, whatever shape it has inside.
-
-Export a network of torch for ONNX Runtime, and check that it gives the same.
+A network runs on batches of NumPy arrays, in float32, wherever it is: on a CPU by ONNX
+Runtime, for which it is exported once and compared with torch, else by torch. For local
+vectors it is brought to give its last feature map, whatever shape that has inside.
 """
 
 from __future__ import annotations
@@ -17,11 +15,12 @@ import platform
 import sys
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,11 +34,13 @@ from tllboost.vectorizers.exported import (
     keep_record,
     read_record,
 )
-from tllboost.vectorizers.network import NetworkVectorizer, cell_means
-from tllboost.vectorizers.weights import first_line
+from tllboost.vectorizers.looks import LOOK_OPTIONS
+from tllboost.vectorizers.network import NetworkVectorizer, grid_means
+from tllboost.vectorizers.spec import Options, Spec, one_of
+from tllboost.vectorizers.weights import first_line, local_file
 
 __all__ = [
-    "PRECISIONS",
+    "TORCH_OPTIONS",
     "TorchVectorizer",
     "choose_device",
     "clip_maps",
@@ -53,7 +54,8 @@ __all__ = [
     "timm_maps",
 ]
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+_PRECISIONS = ("float32", "bfloat16", "float16")
+TORCH_OPTIONS: Options = {**LOOK_OPTIONS, "precision": one_of(*_PRECISIONS)}
 
 _TOLERANCE = 1e-4
 # What a driver leaves where torch could find a GPU; asking torch itself takes seconds.
@@ -68,12 +70,50 @@ class TorchVectorizer(NetworkVectorizer):
     ``TLLBOOST_TORCH=1`` leaves everything to torch.
     """
 
-    device: str = "auto"
-    precision: str = "float32"
+    FORM: ClassVar[tuple[str, ...]] = ("NAME",)  # what names its published weights
+
+    arch: str
+    file: str | Path | None
+    precision: str
+    device: str
+    offline: bool
+
+    @classmethod
+    def _operands(cls, spec: Spec) -> Sequence[str | None]:
+        """Return the names of published weights and the file in their place."""
+        named, at, file = spec.rest.partition("@")
+        parts = named.split(":", len(cls.FORM) - 1)
+        parts += [""] * (len(cls.FORM) - len(parts))
+        if not parts[0] or (at and not file) or not (all(parts) or file):
+            form = ":".join([cls.KIND, *cls.FORM])
+            msg = f"{spec.text!r}: write {form}, or with @FILE for local weights"
+            raise UsageError(msg)
+        return [one or None for one in (*parts, file)]
+
+    @property
+    def name(self) -> str:
+        """The spelling without options."""
+        return self.short_name + (f"@{self.file}" if self.file else "")
 
     @property
     @abstractmethod
-    def _network(self) -> Any:
+    def short_name(self) -> str:
+        """The name for tables: without the file."""
+
+    @loaded
+    def weights_file(self) -> Path:
+        """Return the file of weights, downloaded if none is given."""
+        if self.file is not None:
+            return local_file(self.file, what=self.name)
+        return self._published()
+
+    @abstractmethod
+    def _published(self) -> Path:
+        """Return the cached or downloaded weights."""
+
+    @property
+    @abstractmethod
+    def network(self) -> Any:
         """The network, on its device."""
 
     def keep_networks_in(self, folder: str | Path) -> None:
@@ -97,7 +137,7 @@ class TorchVectorizer(NetworkVectorizer):
             return None
         found = find_exported(folder, self.fingerprint)
         if found is not None:
-            return found._network
+            return found.network
         if read_record(folder, self.fingerprint) is not None:  # can't be exported
             return None
         with suppress(DataError):  # nowhere to keep it
@@ -111,7 +151,7 @@ class TorchVectorizer(NetworkVectorizer):
         expected = self._run_torch(batch)
         file, network = None, None
         try:
-            file = keep_network(folder, exported(self._network, size, self._output))
+            file = keep_network(folder, exported(self.network, size, self._output))
             network = ExportedNetwork(file, what=self.name)
             apart = disagreement(expected, network(batch))
             why = f"its vectors are {apart:g} of their length from torch's"
@@ -123,21 +163,22 @@ class TorchVectorizer(NetworkVectorizer):
             if file is not None:
                 file.unlink(missing_ok=True)
             file, network = None, None
-            _tell(f"{self.name}: can't be run by ONNX Runtime ({why}); torch runs it")
+            logging.getLogger("tllboost").warning(
+                "%s: can't be run by ONNX Runtime (%s); torch runs it", self.name, why
+            )
         n_dims = self._pooled(expected).shape[1] * len(self.views)
         record = describe(self, network=file, n_dims=n_dims, why=why)
         keep_record(folder, record)
         if network is not None:
-            self.__dict__.pop("_network", None)  # its memory
+            self.__dict__.pop("network", None)  # its memory
         return network
 
     def _run_torch(self, batch: np.ndarray) -> np.ndarray:
-
-        if self.precision not in PRECISIONS:
-            legal = ", ".join(PRECISIONS)
+        if self.precision not in _PRECISIONS:
+            legal = ", ".join(_PRECISIONS)
             msg = f"{self.name}: precision={self.precision!r} must be one of {legal}"
             raise UsageError(msg)
-        return run(self._network, batch, self._output, precision=self.precision)
+        return run(self.network, batch, self._output, precision=self.precision)
 
     def _output(self, output: Any) -> Any:
         """Return what is taken of the network's output: its maps or their means."""
@@ -146,14 +187,13 @@ class TorchVectorizer(NetworkVectorizer):
     def _pooled(self, output: np.ndarray) -> np.ndarray:
         if self.cells is None:
             return output
-        return cell_means(output, self.cells, what=self.name)
+        return grid_means(output, self.cells, what=self.name)
 
 
 def is_for_cpu(device: str) -> bool:
     """Tell whether a device means the CPU here, asking torch only if it must be."""
     if device == "cpu" or (device == "auto" and not _may_have_gpu()):
         return True
-
     return bool(choose_device(device).type == "cpu")
 
 
@@ -164,10 +204,6 @@ def _may_have_gpu() -> bool:
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     return any(Path(one).exists() for one in _DRIVERS)
-
-
-def _tell(line: str) -> None:
-    logging.getLogger("tllboost").warning("%s", line)
 
 
 def choose_device(device: str) -> Any:
@@ -246,6 +282,28 @@ def mean_over_positions(output: Any) -> Any:
     return output.mean(dim=1) if output.ndim == 3 else output
 
 
+def module(forward: Callable[..., Any], **parts: Any) -> Any:
+    """Return a ``torch.nn.Module`` of `parts` that runs ``forward(module, pixels)``."""
+    made = _module_class()()
+    made.run = forward
+    for name, part in parts.items():
+        setattr(made, name, part)
+    return made
+
+
+@cache
+def _module_class() -> Any:
+    import torch
+
+    class Composed(torch.nn.Module):
+        run: Callable[..., Any]
+
+        def forward(self, pixels: Any) -> Any:
+            return self.run(self, pixels)
+
+    return Composed
+
+
 def tap(network: Any, layer: str) -> Any:
     """Return a network that runs `network` and returns the output of an inner layer.
 
@@ -254,24 +312,19 @@ def tap(network: Any, layer: str) -> Any:
     AttributeError
         If there is no such layer.
     """
-    import torch
+    network.get_submodule(layer)
 
-    class Tapped(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-            self.caught: Any = None
-            network.get_submodule(layer).register_forward_hook(self.catch)
+    def forward(module: Any, pixels: Any) -> Any:
+        caught: list[Any] = []
+        inner = module.network.get_submodule(layer)
+        handle = inner.register_forward_hook(lambda *call: caught.append(call[-1]))
+        try:
+            module.network(pixels)
+        finally:
+            handle.remove()
+        return caught[-1]
 
-        def catch(self, module: Any, inputs: Any, output: Any) -> None:
-            self.caught = output
-
-        def forward(self, pixels: Any) -> Any:
-            self.network(pixels)
-            caught, self.caught = self.caught, None
-            return caught
-
-    return Tapped()
+    return module(forward, network=network)
 
 
 def timm_maps(network: Any, layer: str | None, *, what: str) -> Any:
@@ -292,10 +345,13 @@ def timm_maps(network: Any, layer: str | None, *, what: str) -> Any:
     AttributeError
         If there is no such layer.
     """
-    source = _method(network, "forward_features") if layer is None else None
+    if layer is None:
+        source = module(lambda own, x: own.network.forward_features(x), network=network)
+    else:
+        source = tap(network, layer)
     grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
     return _to_maps(
-        source or tap(network, str(layer)),
+        source,
         n_before=getattr(network, "num_prefix_tokens", 0),
         grid=tuple(grid) if grid else None,
         channels_last=getattr(network, "output_fmt", "NCHW") == "NHWC",
@@ -355,32 +411,25 @@ def _to_maps(
     channels_last : bool
         Whether maps of four axes have their channels in the last.
     """
-    import torch
 
-    class Maps(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.source, self.then = source, then
+    def forward(own: Any, pixels: Any) -> Any:
+        output = own.source(pixels)
+        if own.then is not None:
+            output = own.then(output)
+        n_axes = getattr(output, "ndim", None)
+        if n_axes == 3:
+            patches = output[:, n_before:].transpose(1, 2)
+            return patches.unflatten(2, _patch_grid(patches.shape[2], grid, what))
+        if n_axes != 4:
+            found = f"{n_axes} axes" if n_axes else "several parts"
+            msg = (
+                f"{what}: its features have {found} and are no map; take the kind "
+                "without -grid, or another ?layer=NAME"
+            )
+            raise UsageError(msg)
+        return output.permute(0, 3, 1, 2) if channels_last else output
 
-        def forward(self, pixels: Any) -> Any:
-            output = self.source(pixels)
-            if self.then is not None:
-                output = self.then(output)
-            n_axes = getattr(output, "ndim", None)
-            if n_axes == 3:
-                patches = output[:, n_before:].transpose(1, 2)
-                shape = _patch_grid(patches.shape[2], grid, what)
-                return patches.unflatten(2, shape)
-            if n_axes != 4:
-                found = f"{n_axes} axes" if n_axes else "several parts"
-                msg = (
-                    f"{what}: its features have {found} and are no map; take the kind "
-                    "without -grid, or another ?layer=NAME"
-                )
-                raise UsageError(msg)
-            return output.permute(0, 3, 1, 2) if channels_last else output
-
-    return Maps()
+    return module(forward, source=source, then=then)
 
 
 def _patch_grid(
@@ -395,27 +444,8 @@ def _patch_grid(
     return side, side
 
 
-def _method(network: Any, name: str) -> Any:
-    """Return a module that calls a method of `network` in place of its forward."""
-    import torch
-
-    class Method(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, pixels: Any) -> Any:
-            return getattr(self.network, name)(pixels)
-
-    return Method()
-
-
 _LARGEST = 1_800_000_000  # bytes of weights: a file of ONNX holds 2 GiB
 _N_PROBES = 3  # not the two that it is exported with: the number must be free
-
-
-class TooLargeError(ValueError):
-    """The network is larger than a file of ONNX may be."""
 
 
 def exported(network: Any, size: tuple[int, int], then: Callable[[Any], Any]) -> bytes:
@@ -440,11 +470,12 @@ def exported(network: Any, size: tuple[int, int], then: Callable[[Any], Any]) ->
     n_bytes = sum(one.numel() * one.element_size() for one in network.parameters())
     if n_bytes > _LARGEST:
         msg = f"its weights take {n_bytes:,} bytes"
-        raise TooLargeError(msg)
-    with TemporaryDirectory() as folder, torch.no_grad(), _quiet(), _plain_attention():
+        raise ValueError(msg)
+    whole = module(lambda own, pixels: then(own.network(pixels)), network=network)
+    with TemporaryDirectory() as folder, torch.no_grad(), _as_exporter_likes():
         file = Path(folder, "network.onnx")
         torch.onnx.export(
-            _followed_by(network, then),
+            whole.eval(),
             (torch.zeros(2, 3, *size),),
             file,
             input_names=["pixels"],
@@ -485,40 +516,23 @@ def disagreement(one: np.ndarray, other: np.ndarray) -> float:
     return float(f"{worst:.3g}") if np.isfinite(worst) else float("inf")
 
 
-def _followed_by(network: Any, then: Callable[[Any], Any]) -> Any:
-    import torch
-
-    class Followed(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, pixels: Any) -> Any:
-            return then(self.network(pixels))
-
-    return Followed().eval()
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter from printing graphs that it can't export, and from warning."""
-    with (
-        warnings.catch_warnings(),
-        redirect_stdout(io.StringIO()),
-        redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield
+def _as_exporter_likes() -> Iterator[None]:
+    """Keep the exporter quiet about graphs that it can't export.
 
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Let attention be made of operators that ONNX has, not of one of torch's own."""
+    And let attention be made of operators that ONNX has, not of one of torch's own.
+    """
     import torch
 
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -1,6 +1,7 @@
-"""Files of weights: find them, read them without running code, name them by content.
+"""Files of weights: find or fetch them, read them without running code.
 
-Published weights: from the local cache, else the network, without long waits.
+A file is named by the sha256 of its bytes. Published ones come from the local cache,
+else over the network, without long waits.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import hashlib
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ __all__ = [
     "fetch",
     "fetch_from_hub",
     "first_line",
-    "load_strictly",
+    "loading_into",
     "local_file",
     "read_weights",
     "sha256_of",
@@ -136,43 +138,24 @@ def _tensors_of(state: Any, path: Path, what: str) -> dict[str, Any]:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def load_strictly(
-    network: Any, state: dict[str, Any], *, what: str, source: str
-) -> None:
-    """Put `state` into `network`; every tensor must be there and fit.
+@contextmanager
+def loading_into(what: str, source: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a network takes up tensors into one line.
 
     Raises
     ------
     WeightsError
-        If one is missing, left over or of another shape.
+        If tensors are missing, left over or of another shape.
     """
-    wanted = network.state_dict()
-    # A counter of training steps that evaluation never reads; older files lack it.
-    missing = [
-        name
-        for name in wanted
-        if name not in state and not name.endswith("num_batches_tracked")
-    ]
-    extra = [name for name in state if name not in wanted]
-    other = [
-        name
-        for name in wanted
-        if name in state and tuple(state[name].shape) != tuple(wanted[name].shape)
-    ]
-    if missing or extra or other:
-        kinds = (
-            ("missing", missing),
-            ("left over", extra),
-            ("of another shape", other),
-        )
-        told = ", ".join(
-            f"{len(names)} {kind} (first: {names[0]})" for kind, names in kinds if names
-        )
+    try:
+        yield
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        detail = (lines[1:2] or lines or [type(error).__name__])[0][:160]
         msg = (
-            f"{what}: the weights in {source!r} are not of this network: tensors {told}"
+            f"{what}: the weights in {str(source)!r} are not of this network: {detail}"
         )
-        raise WeightsError(msg)
-    network.load_state_dict(wanted | state, strict=True, assign=True)
+        raise WeightsError(msg) from error
 
 
 def first_line(error: BaseException) -> str:
@@ -184,18 +167,8 @@ def first_line(error: BaseException) -> str:
 _PROBE_SECONDS = 5
 
 
-def is_offline(offline: bool) -> bool:
-    """Return whether the network must not be asked, by argument or environment."""
-    return offline or is_on("TLLBOOST_OFFLINE")
-
-
 def fetch(
-    download: Callable[[bool], str | Path],
-    *,
-    url: str,
-    what: str,
-    offline: bool,
-    remedy: str,
+    download: Callable[[bool], str | Path], *, url: str, what: str, offline: bool
 ) -> Path:
     """Return a published file: from the local cache, else over the network.
 
@@ -206,8 +179,8 @@ def fetch(
     url : str
         An address of the same host, asked once beforehand, because downloaders try an
         unreachable host for half a minute.
-    what, remedy : str
-        Start and end of the message.
+    what : str
+        Who asks, for messages.
     offline : bool
         Whether the network must not be asked.
 
@@ -216,14 +189,18 @@ def fetch(
     HubError
         If it is not to be had.
     """
+    remedy = f"download them elsewhere and give the file: {what}@FILE"
     try:
         return Path(download(True))
     except Exception as error:
-        if is_offline(offline):
+        if offline or is_on("TLLBOOST_OFFLINE"):
             msg = f"{what}: weights are not in the local cache, and offline; {remedy}"
             raise HubError(msg) from error
+    from huggingface_hub.utils import get_session
+
     try:
-        _probe(url)
+        # Asked once, through whatever proxy the downloader would use.
+        get_session().head(url, timeout=_PROBE_SECONDS)
         return Path(download(False))
     except Exception as error:
         msg = f"{what}: weights can't be downloaded ({first_line(error)}); {remedy}"
@@ -231,7 +208,7 @@ def fetch(
 
 
 def fetch_from_hub(
-    repository: str, names: Sequence[str], *, what: str, offline: bool, remedy: str
+    repository: str, names: Sequence[str], *, what: str, offline: bool
 ) -> Path:
     """Return the first of these files that a repository of the Hugging Face hub has.
 
@@ -257,13 +234,4 @@ def fetch_from_hub(
                 failure = error
         raise failure
 
-    return fetch(
-        download, url=constants.ENDPOINT, what=what, offline=offline, remedy=remedy
-    )
-
-
-def _probe(url: str) -> None:
-    """Ask a host once, through whatever proxy the downloader would use."""
-    from huggingface_hub.utils import get_session
-
-    get_session().head(url, timeout=_PROBE_SECONDS)
+    return fetch(download, url=constants.ENDPOINT, what=what, offline=offline)
