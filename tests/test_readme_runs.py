@@ -24,6 +24,16 @@ LINES = list(
     )
 )
 N_SCENES = 40
+GRIDS = [line for line in LINES if line.startswith("tllboost grid pairs.csv")]
+
+
+def narrowed(line: str) -> str:
+    """Give a grid two heads on one merge; the first grid runs with all, as it stands.
+
+    What each line adds to that one is another option, not other heads.
+    """
+    has_heads = " -c " in line or "--print-config" in line
+    return line if line not in GRIDS[1:] or has_heads else f"{line} -m l1 -c logistic"
 
 
 def asks_a_hub(line: str) -> bool:
@@ -131,7 +141,7 @@ def test_every_readme_command_ends_well(
     line: str, at_desk: Run, request: pytest.FixtureRequest
 ) -> None:
     ready(line, request)
-    done = at_desk(*shlex.split(line)[1:])
+    done = at_desk(*shlex.split(narrowed(line))[1:])
     assert done.returncode == 0, done.stderr
 
 
