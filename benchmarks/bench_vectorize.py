@@ -154,7 +154,7 @@ def images(folder: Path, n_images: int) -> list[Path]:
     """Return JPEG files: of the challenge where they are, else of made scenes."""
     real = sorted((SHARED / "data" / "tll" / "left").glob("*.jpg"))
     if not real:
-        make_scenes(folder, n_pairs=(n_images + 1) // 2)
+        make_scenes(folder, n_scenes=-(-n_images // 10), n_views=10)
         real = sorted(folder.rglob("*.jpg"))
     return real[:n_images]
 
