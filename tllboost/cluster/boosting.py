@@ -34,12 +34,9 @@ class ClusterGrower:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
 
-    def matrix(self, X: Any, max_bin: int, n_groups: int, seed: int) -> Any:
-        """Return what stands for the quantised features, and takes labels.
-
-        All columns are one group: the workers share their rows, and XGBoost draws.
-        """
-        return _Spread(X, max_bin, self.cluster)
+    def matrix(self, X: Any, max_bin: int, columns: Any = None) -> Any:
+        """Return what stands for the quantised features, and takes labels."""
+        return _Spread(X, max_bin, columns, self.cluster)
 
     def booster(self, parameters: Mapping[str, Any], matrix: Any, n_trees: int) -> Any:
         """Return a booster that has all of its trees; to update it does nothing.
@@ -76,30 +73,35 @@ class ClusterGrower:
 class _Spread:
     """Features that lie with the workers, and what XGBoost is told of the pairs."""
 
-    def __init__(self, X: Any, max_bin: int, cluster: Cluster) -> None:
+    def __init__(self, X: Any, max_bin: int, columns: Any, cluster: Cluster) -> None:
         import dask.array
 
         self.max_bin, self.client = max_bin, cluster.client
-        self.rows = [*_shares(len(X), X.shape[1], cluster.size)]
+        width = X.shape[1]
+        self.rows = [*_shares(len(X), width, cluster.size)]
+        n_columns = width if columns is None else len(columns)
         vectors = cluster.keep(X.vectors)
         blocks = [
             self.client.submit(
-                _features, vectors, X.left[rows], X.right[rows], X.merge, pure=False
+                _features,
+                vectors,
+                X.left[rows],
+                X.right[rows],
+                X.merge,
+                columns,
+                pure=False,
             )
             for rows in self.rows
         ]
         self.features = dask.array.concatenate(
             [
                 dask.array.from_delayed(
-                    block, (rows.stop - rows.start, X.shape[1]), dtype=np.float32
+                    block, (rows.stop - rows.start, n_columns), dtype=np.float32
                 )
                 for block, rows in zip(blocks, self.rows, strict=True)
             ]
         )
         self.told: dict[str, Any] = {}
-
-    def set_group(self, group: Any) -> None:
-        """Pass over lists of one pair each: the binary objective has none."""
 
     def set_info(self, **told: Any) -> None:
         """Take labels or weights: (n_pairs,)."""
@@ -138,7 +140,8 @@ def _shares(n_rows: int, n_columns: int, n_workers: int) -> Iterator[slice]:
     return (slice(a, b) for a, b in pairwise(edges))
 
 
-def _features(vectors: Any, left: Any, right: Any, merge: Any) -> Any:
+def _features(vectors: Any, left: Any, right: Any, merge: Any, columns: Any) -> Any:
     from tllboost.merges import PairFeatures
 
-    return np.asarray(PairFeatures(vectors, left, right, merge))
+    rows = np.asarray(PairFeatures(vectors, left, right, merge))
+    return rows if columns is None else np.ascontiguousarray(rows[:, columns])
