@@ -226,7 +226,7 @@ def scoring(units: dict[str, Any]) -> list[str]:
             fit into memory. Pairs that lie anywhere make {n_blocks:,} blocks of
             {PAIRS / n_blocks:,.0f} pairs, each of which reads two parts:
             {amount(n_blocks * 2 * PART * DIMS * 4)} in all, more than if every pair
-            read its own. Candidates from an index that was cut as the parts are, ten a
+            read its own. Candidates from an index that was cut as the parts are, ten an
             image, lie in {n_parts:,} blocks of one part each:
             {amount(IMAGES * DIMS * 4)}. That is the layout to want. `tllboost score
             --pairs` scores a block a command, each on one machine."""
