@@ -50,7 +50,7 @@ def notebook(
     from sklearn.svm import LinearSVC
     from xgboost import XGBClassifier
 
-    test = shape.side == "test"
+    test = shape.names == "test"
     a, b = vectors[shape.left], vectors[shape.right]
     figures = {}
     for merge in merges:

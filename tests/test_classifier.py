@@ -462,7 +462,7 @@ def test_too_few_pairs_are_a_clear_error(images: np.ndarray) -> None:
     for n_pairs in (1, 2):
         with pytest.raises(DataError, match="give more pairs"):
             PairClassifier(Thumbnail(), head="cosine").fit(images[:n_pairs])
-    with pytest.raises(DataError, match="side has no match"):
+    with pytest.raises(DataError, match="set has no match"):
         PairClassifier(Thumbnail()).fit(images, np.zeros(N_PAIRS))
 
 

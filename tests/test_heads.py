@@ -72,7 +72,7 @@ def relabelled(data: Planted, seed: int) -> Planted:
         )
         for name, pairs in sides_of(data.split)
     }
-    return Planted(data.vectors, type(data.split)(**sides, side=data.split.side))
+    return Planted(data.vectors, type(data.split)(**sides, names=data.split.names))
 
 
 @EVERY_HEAD

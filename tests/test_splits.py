@@ -71,7 +71,7 @@ def columns(pairs: PairSet) -> list[list[float]]:
 def as_lists(splits: list[Split]) -> list[Any]:
     """Return all that a split holds, to compare."""
     return [
-        [one.side.tolist(), *(columns(pairs) for _, pairs in sides_of(one))]
+        [one.names.tolist(), *(columns(pairs) for _, pairs in sides_of(one))]
         for one in splits
     ]
 
@@ -171,9 +171,9 @@ def test_every_match_is_on_the_side_that_the_split_names(
     name: str, table: Table, seed: int
 ) -> None:
     for one in try_split(table, seed=seed, name=name, n_folds=3):
-        assert set(one.side[table.label == 1]) == {"train", "validation", "test"}
+        assert set(one.names[table.label == 1]) == {"train", "validation", "test"}
         for side, pairs in sides_of(one):
-            there = (one.side == side) & (table.label == 1)
+            there = (one.names == side) & (table.label == 1)
             wanted = set(zip(table.left[there], table.right[there], strict=True))
             is_match = pairs.label == 1
             found = zip(pairs.left[is_match], pairs.right[is_match], strict=True)
@@ -189,15 +189,15 @@ def test_given_non_matches_stay_on_the_side_of_both_their_images(
         side_of: dict[int, str] = {}
         for row in np.flatnonzero(table.label == 1):
             for image in (table.left[row], table.right[row]):
-                side_of[table.component[image]] = one.side[row]
+                side_of[table.component[image]] = one.names[row]
         for row in np.flatnonzero(table.label == 0):
             a, b = table.left[row], table.right[row]
             sides = [side_of.get(table.component[image]) for image in (a, b)]
             if None not in sides:
-                assert one.side[row] == (sides[0] if sides[0] == sides[1] else "")
+                assert one.names[row] == (sides[0] if sides[0] == sides[1] else "")
         for side, pairs in sides_of(one):
             inside = set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
-            for row in np.flatnonzero((one.side == side) & (table.label == 0)):
+            for row in np.flatnonzero((one.names == side) & (table.label == 0)):
                 assert (table.left[row], table.right[row]) in inside
 
 
@@ -266,12 +266,12 @@ def test_byte_identical_images_stay_together() -> None:
     for seed in range(5):
         (one,) = split(table, seed)
         for a, b in identical:
-            assert one.side[a // 2] == one.side[b // 2]
+            assert one.names[a // 2] == one.names[b // 2]
 
 
 def test_sides_hold_about_their_share_of_the_matches() -> None:
     (one,) = split(matches_only(200), test_fraction=0.3, validation_fraction=0.1)
-    counts = [int((one.side == side).sum()) for side, _ in sides_of(one)]
+    counts = [int((one.names == side).sum()) for side, _ in sides_of(one)]
     assert counts == [120, 20, 60]
 
 
@@ -280,7 +280,7 @@ def test_no_side_outgrows_its_share_by_more_than_half(table: Table, seed: int) -
     (one,) = try_split(table, seed=seed)
     is_match = table.label == 1
     for side, fraction in (("test", 0.2), ("validation", 0.15)):
-        held = (one.side[is_match] == side).sum()
+        held = (one.names[is_match] == side).sum()
         assert held <= 1.5 * max(1, fraction * is_match.sum())
 
 
@@ -290,14 +290,14 @@ def test_folds_test_every_match_exactly_once(
 ) -> None:
     splits = try_split(table, seed=seed, name="kfold", n_folds=n_folds)
     assert len(splits) == n_folds
-    tested = np.array([one.side == "test" for one in splits]).sum(axis=0)
+    tested = np.array([one.names == "test" for one in splits]).sum(axis=0)
     assert (tested[table.label == 1] == 1).all()
     assert (tested <= 1).all()
 
 
 def test_folds_are_of_like_size() -> None:
     sizes = [
-        int((one.side == "test").sum())
+        int((one.names == "test").sum())
         for one in split(matches_only(53), name="kfold", n_folds=5)
     ]
     assert sorted(sizes) == [10, 10, 11, 11, 11]
@@ -312,7 +312,7 @@ def given_sides(n_pairs: int, rule: dict[str, int]) -> np.ndarray:
 def test_a_given_split_is_kept_to_the_row() -> None:
     given = given_sides(60, {"train": 30, "validation": 12, "test": 18})
     (one,) = split(matches_only(60), name="given", given=given)
-    assert one.side.tolist() == given.tolist()
+    assert one.names.tolist() == given.tolist()
     for side, pairs in sides_of(one):
         rows = np.flatnonzero(given == side)
         assert sorted(pairs.left[pairs.label == 1]) == rows.tolist()
@@ -322,9 +322,9 @@ def test_a_given_split_is_kept_to_the_row() -> None:
 def test_validation_is_carved_out_of_training_where_it_is_not_given() -> None:
     given = given_sides(60, {"train": 40, "test": 20})
     (one,) = split(matches_only(60), name="given", given=given)
-    assert (one.side == "test").tolist() == (given == "test").tolist()
-    assert (one.side == "validation").sum() == 6
-    assert (one.side == "train").sum() == 34
+    assert (one.names == "test").tolist() == (given == "test").tolist()
+    assert (one.names == "validation").sum() == 6
+    assert (one.names == "train").sum() == 34
     assert not images_of(one.train) & images_of(one.validation)
     assert set(given) == {"train", "test"}
 
@@ -340,16 +340,16 @@ def test_carving_leaves_out_the_non_matches_that_would_leak(seed: int) -> None:
     given = np.where(np.isin(table.left, range(30)), "train", "test")
     (one,) = split(table, seed, name="given", given=given)
     assert not images_of(one.train) & images_of(one.validation)
-    left_out = one.side == ""
+    left_out = one.names == ""
     assert (table.label[left_out] == 0).all()
     assert (given[left_out] == "train").all()
-    assert (one.side[given == "test"] == "test").all()
+    assert (one.names[given == "test"] == "test").all()
 
 
 @pytest.mark.parametrize("absent", ["train", "test"])
 def test_a_given_split_without_a_side_is_an_error(absent: str) -> None:
     given = np.array([side for side in ("train", "test") if side != absent] * 30)
-    with pytest.raises(DataError, match=f"the {absent} side has no match"):
+    with pytest.raises(DataError, match=f"the {absent} set has no match"):
         split(matches_only(30), name="given", given=given)
 
 
@@ -363,8 +363,8 @@ def test_a_giant_component_goes_to_training(seed: int) -> None:
     chain = [(i, i + 1, 1) for i in range(60)]
     loose = [(100 + 2 * i, 101 + 2 * i, 1) for i in range(60)]
     (one,) = split(table_of(chain + loose), seed)
-    assert set(one.side[:60]) == {"train"}
-    assert set(one.side[60:]) == {"train", "validation", "test"}
+    assert set(one.names[:60]) == {"train"}
+    assert set(one.names[60:]) == {"train", "validation", "test"}
 
 
 @pytest.mark.parametrize("name", SAFE)
@@ -392,7 +392,7 @@ def test_the_2017_protocol_splits_pairs_and_is_known_to_leak() -> None:
     )
     assert shared.mean() > 0.6
     for side, pairs in sides_of(one):
-        assert (one.side == side).sum() == pairs.label.sum()
+        assert (one.names == side).sum() == pairs.label.sum()
 
 
 def test_given_queries_are_the_ranking_lists() -> None:
@@ -433,7 +433,7 @@ def test_no_drawn_negatives_trains_on_the_tables_own() -> None:
     matches = [(i, 100 + i, 1) for i in range(50)]
     table = table_of(matches + [(i, 100 + (i + 1) % 50, 0) for i in range(50)])
     (one,) = split(table, n_negatives=0)
-    assert len(one.train) == (one.side == "train").sum()
+    assert len(one.train) == (one.names == "train").sum()
     rows = set(zip(*(column.tolist() for column in table[:3]), strict=True))
     train = (one.train.left, one.train.right, one.train.label)
     assert set(zip(*(column.tolist() for column in train), strict=True)) <= rows

@@ -221,7 +221,7 @@ def best_of_folds(bench: Bench, head: str, n_folds: int = 10) -> float:
             split.train.take(rest),
             split.validation,
             split.train.take(held_out),
-            split.side,
+            split.names,
         )
         one = Bench(bench.spaces, [fold], bench.merge, bench.seed)
         scorer = fit_scorer(one, head)

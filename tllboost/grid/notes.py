@@ -13,7 +13,7 @@ import numpy as np
 from tllboost.grid.data import GridData
 from tllboost.metrics import METRICS
 from tllboost.splits import PairSet, Protocol, Split
-from tllboost.splits.sides import Integers
+from tllboost.splits.sets import Integers
 
 __all__ = [
     "few_notes",

@@ -79,7 +79,7 @@ def write_splits(
         for seed in seeds
         for fold, split in enumerate(data.splits(protocol, seed))
         for a, b, label, side in zip(
-            table.left, table.right, table.label, split.side, strict=True
+            table.left, table.right, table.label, split.names, strict=True
         )
     ]
     header = ("left", "right", "label", "split", "seed", "fold")

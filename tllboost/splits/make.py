@@ -1,31 +1,25 @@
-"""Tables to splits: the sides first, then the non-matches of each."""
+"""Tables to splits: the sets first, then the non-matches of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.errors import DataError
 from tllboost.splits.negatives import match_lists, ranking_pairs, training_pairs
-from tllboost.splits.sides import (
+from tllboost.splits.sets import (
     PROTOCOLS,
     Integers,
     PairSet,
     Protocol,
     Split,
     SplitTable,
-    choose_components,
-    component_sides,
-    fold_sides,
-    given_sides,
-    need_matches,
+    component_sets,
 )
 
-__all__ = ["draw_sides", "make_splits", "training_sets"]
-
-Rule = Callable[[SplitTable, Protocol, np.random.Generator], list[Split]]
+__all__ = ["make_splits", "training_sets"]
 
 
 def make_splits(
@@ -39,7 +33,7 @@ def make_splits(
     query: Integers | None = None,
     given: NDArray[np.str_] | None = None,
 ) -> list[Split]:
-    """Split a pair table and draw the non-matches of each side.
+    """Split a pair table and draw the non-matches of each set.
 
     Parameters
     ----------
@@ -52,10 +46,10 @@ def make_splits(
     protocol : Protocol
         The rule.
     seed : int
-        Decides the sides and the drawn non-matches.
+        Decides the sets and the drawn non-matches.
     query : ndarray of shape (n_pairs,), int64, or None
-        Ranking lists of the table itself; each query's others are drawn without them,
-        and where the table has matches only.
+        Ranking lists of the table itself; distractors are drawn without them, and
+        where the table has matches only.
     given : ndarray of shape (n_pairs,), str, or None
         The split column, for the protocol "given".
 
@@ -67,7 +61,7 @@ def make_splits(
     Raises
     ------
     DataError
-        If a side would have no match, or nothing to rank a match against.
+        If a set would have no match, or nothing to rank a match against.
 
     Examples
     --------
@@ -82,33 +76,14 @@ def make_splits(
     (32, 8)
     """
     table = SplitTable(left, right, label, query, component, given)
-    rule: Rule = PROTOCOLS.resolve(protocol.name)
-    return rule(table, protocol, np.random.default_rng(seed))
-
-
-def holdout(
-    table: SplitTable, protocol: Protocol, rng: np.random.Generator
-) -> list[Split]:
-    """Split the components once."""
-    is_match = table.label == 1
-    test = choose_components(table, is_match, protocol.test_fraction, rng)
-    side = component_sides(table, test, protocol, rng)
-    return [draw_sides(table, side, protocol, rng)]
-
-
-def kfold(
-    table: SplitTable, protocol: Protocol, rng: np.random.Generator
-) -> list[Split]:
-    """Test every component once, over the folds."""
-    sides = fold_sides(table, protocol, rng)
-    return [draw_sides(table, side, protocol, rng) for side in sides]
-
-
-def given(
-    table: SplitTable, protocol: Protocol, rng: np.random.Generator
-) -> list[Split]:
-    """Take the split column of the table."""
-    return [draw_sides(table, given_sides(table, protocol, rng), protocol, rng)]
+    rng = np.random.default_rng(seed)
+    folds = PROTOCOLS.resolve(protocol.name)(table, protocol, rng)
+    return [
+        fold
+        if isinstance(fold, Split)
+        else Split(**_draw(table, fold, protocol, rng), names=fold)
+        for fold in folds
+    ]
 
 
 def training_sets(
@@ -129,44 +104,34 @@ def training_sets(
     rng = np.random.default_rng(seed)
     table = SplitTable(left, right, label, None, component)
     nothing = np.zeros(component.max(initial=0) + 1, dtype=bool)
-    side = component_sides(table, nothing, protocol, rng)
-    need_matches(table, side, ("train", "validation"))
-    train, validation = (
-        _draw_side(table, side, name, protocol, stream)
-        for name, stream in zip(("train", "validation"), rng.spawn(2), strict=True)
-    )
-    return train, validation
+    names = component_sets(table, nothing, protocol, rng)
+    sets = _draw(table, names, protocol, rng, ("train", "validation"))
+    return sets["train"], sets["validation"]
 
 
-def draw_sides(
+def _draw(
     table: SplitTable,
-    side: NDArray[np.str_],
+    names: NDArray[np.str_],
     protocol: Protocol,
     rng: np.random.Generator,
-) -> Split:
-    """Draw the non-matches of each side and put the three sides together."""
-    need_matches(table, side, ("train", "test", "validation"))
-    # A stream a side: how many negatives training draws must not change the test.
-    test, validation, train = (
-        _draw_side(table, side, name, protocol, stream)
-        for name, stream in zip(
-            ("test", "validation", "train"), rng.spawn(3), strict=True
-        )
-    )
-    return Split(train, validation, test, side)
-
-
-def _draw_side(
-    table: SplitTable,
-    side: NDArray[np.str_],
-    name: str,
-    protocol: Protocol,
-    rng: np.random.Generator,
-) -> PairSet:
-    """Draw the non-matches of one side."""
-    rows = np.flatnonzero(side == name)
-    draw = training_pairs if name == "train" else ranking_pairs
-    return draw(table, rows, name, protocol, rng)
+    sets: tuple[str, ...] = ("test", "validation", "train"),
+) -> dict[str, PairSet]:
+    """Draw the non-matches of each set, once every set is known to have a match."""
+    for name in sorted(sets):
+        if not ((names == name) & (table.label == 1)).any():
+            msg = (
+                f"the {name} set has no match: {int((table.label == 1).sum())} "
+                "matches tied into too few components to split; give more pairs, or "
+                "other fractions or folds"
+            )
+            raise DataError(msg)
+    drawn = {}
+    # A stream a set: how many negatives training draws must not change the test.
+    for name, stream in zip(sets, rng.spawn(len(sets)), strict=True):
+        draw = training_pairs if name == "train" else ranking_pairs
+        rows = np.flatnonzero(names == name)
+        drawn[name] = draw(table, rows, name, protocol, stream)
+    return drawn
 
 
 def holidays2017(
@@ -174,7 +139,7 @@ def holidays2017(
 ) -> list[Split]:
     """Split pairs at random 60/10/30, one random non-match a match, as in 2017.
 
-    Images are shared between the sides: this leaks, and is here to reproduce the
+    Images are shared between the sets: this leaks, and is here to reproduce the
     published figures under their own name.
     """
     matches = np.flatnonzero(table.label == 1)
@@ -183,9 +148,11 @@ def holidays2017(
     order = rng.permutation(len(pairs))
     n_test, n_validation = round(0.3 * len(pairs)), round(0.1 * len(pairs))
     test, validation, train = np.split(order, [n_test, n_test + n_validation])
-    side = np.full(len(table.left), "", dtype="<U10")
+    names = np.full(len(table.left), "", dtype="<U10")
     position = np.full(len(pairs), -1)
     position[pairs.label == 1] = matches
-    for name, rows in (("train", train), ("validation", validation), ("test", test)):
-        side[position[rows][position[rows] >= 0]] = name
-    return [Split(pairs.take(train), pairs.take(validation), pairs.take(test), side)]
+    sets = {"train": train, "validation": validation, "test": test}
+    for name, rows in sets.items():
+        names[position[rows][position[rows] >= 0]] = name
+    drawn = {name: pairs.take(rows) for name, rows in sets.items()}
+    return [Split(**drawn, names=names)]

@@ -1,9 +1,8 @@
-"""The non-matches of a side: drawn inside it, never from the query's component.
+"""The non-matches of a set: drawn inside it, never from the query's component.
 
-Hard negatives: the distractors that look most like the query.
-
-Most drawn non-matches are told from a match at a glance, and teach little. Those that
-lie nearest the query are the ones that a ranking gets wrong.
+Hard ones are the distractors that look most like the query. Most drawn non-matches are
+told from a match at a glance, and teach little. Those that lie nearest the query are
+the ones that a ranking gets wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from tllboost.errors import DataError, UsageError
 from tllboost.merges import unit_rows
-from tllboost.splits.sides import Integers, PairSet, Protocol, SplitTable
+from tllboost.splits.sets import Integers, PairSet, Protocol, SplitTable
 
 __all__ = ["draw_negatives", "harden", "match_lists", "ranking_pairs", "training_pairs"]
 
@@ -68,7 +67,7 @@ def match_lists(
     name: str,
     rng: np.random.Generator,
 ) -> PairSet:
-    """Return a list a match: the match first, then others drawn from the side."""
+    """Return a list a match: the match first, then distractors drawn from the set."""
     left, right = table.left[matches], table.right[matches]
     pool = np.unique(right)
     others = draw_negatives(

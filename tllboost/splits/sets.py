@@ -1,10 +1,7 @@
-"""How a cell is measured: which rule makes the sides, and how large they are.
+"""Which pairs train, validate and test: whole connected components at a time.
 
-The pairs of one side, and the three sides of one split.
-
-Which side each pair of a table goes to: whole components at a time.
-
-Which images belong together: the unit that goes to a side.
+A connected component holds the images that matches tie together. A rule of `PROTOCOLS`
+gives each component its set; a pair follows its images.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import UsageError
 from tllboost.registry import Entry, Registry
 
 __all__ = [
@@ -25,26 +22,22 @@ __all__ = [
     "Protocol",
     "Split",
     "SplitTable",
-    "choose_components",
-    "component_sides",
-    "fold_sides",
-    "given_sides",
+    "component_sets",
     "match_components",
-    "need_matches",
 ]
 
 PROTOCOLS = Registry(
     "protocol",
     {
         "holdout": Entry(
-            "tllboost.splits.make:holdout",
+            "tllboost.splits.sets:holdout",
             "components split once into train, validation and test",
         ),
         "kfold": Entry(
-            "tllboost.splits.make:kfold", "every component tested once, over k folds"
+            "tllboost.splits.sets:kfold", "every component tested once, over k folds"
         ),
         "given": Entry(
-            "tllboost.splits.make:given", "the split column of the pair table"
+            "tllboost.splits.sets:given", "the split column of the pair table"
         ),
         "holidays2017": Entry(
             "tllboost.splits.make:holidays2017",
@@ -52,7 +45,12 @@ PROTOCOLS = Registry(
         ),
     },
 )
-"""Rules: of a SplitTable, a Protocol and a Generator, to a Split a fold."""
+"""Rules: of a SplitTable, a Protocol and a Generator, to what each fold is.
+
+That is the name of each pair's set, an array of "train", "validation", "test", or ""
+for a pair that is left out. Non-matches are drawn once all pairs have their sets. A
+rule that shares images between sets returns `Split` instead.
+"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Protocol:
     Parameters
     ----------
     name : str, default="holdout"
-        Which rule makes the sides: "holdout", "kfold", "given", "holidays2017", or
+        Which rule makes the sets: "holdout", "kfold", "given", "holidays2017", or
         ``package.module:function``; see :data:`PROTOCOLS`.
     n_distractors : int, default=19
         Distractors that each validation and test query is ranked against.
@@ -89,14 +87,13 @@ class Protocol:
 
     def __post_init__(self) -> None:
         PROTOCOLS.resolve(self.name)
-        if not (0 < self.test_fraction < 1 and 0 < self.validation_fraction < 1):
+        held_out = self.test_fraction, self.validation_fraction
+        if not (min(held_out) > 0 and sum(held_out) < 1):
             msg = (
                 f"test_fraction={self.test_fraction} and validation_fraction="
-                f"{self.validation_fraction} must be between 0 and 1"
+                f"{self.validation_fraction} must be between 0 and 1, and "
+                "leave a part for training"
             )
-            raise UsageError(msg)
-        if self.test_fraction + self.validation_fraction >= 1:
-            msg = "test_fraction + validation_fraction must leave a part for training"
             raise UsageError(msg)
         for field, low in (("n_distractors", 1), ("n_negatives", 0), ("n_folds", 2)):
             if getattr(self, field) < low:
@@ -121,7 +118,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class PairSet:
-    """The pairs of one side, matches and non-matches.
+    """The pairs of one set, matches and non-matches.
 
     Parameters
     ----------
@@ -153,7 +150,7 @@ class PairSet:
         return PairSet(*(getattr(self, name)[rows] for name in _COLUMNS))
 
     def __add__(self, other: PairSet) -> PairSet:
-        """Put another side's pairs behind, its queries renumbered."""
+        """Put another set's pairs behind, its queries renumbered."""
         shift = self.query.max(initial=-1) + 1
         query = np.where(other.query >= 0, other.query + shift, -1)
         other = replace(other, query=query)
@@ -169,14 +166,14 @@ _COLUMNS = ("left", "right", "label", "query", "weight", "component")
 class Split:
     """One way to train, validate and test.
 
-    ``side`` says where each pair of the table went: "train", "validation", "test", or
-    "" for a non-match whose two images lie on different sides, which is left out.
+    ``names`` says where each pair of the table went: "train", "validation", "test", or
+    "" for a non-match whose two images lie in different sets, which is left out.
     """
 
     train: PairSet
     validation: PairSet
     test: PairSet
-    side: NDArray[np.str_]
+    names: NDArray[np.str_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,22 +193,16 @@ class SplitTable:
         return bool((self.label == 0).any())
 
 
-def component_sides(
-    table: SplitTable,
-    test: NDArray[np.bool_],
-    protocol: Protocol,
-    rng: np.random.Generator,
-) -> NDArray[np.str_]:
-    """Name each pair's side, given which components are test; carve validation."""
-    of_left, of_right = table.component[table.left], table.component[table.right]
-    rest = (table.label == 1) & ~test[of_left]
-    share = protocol.validation_fraction * (table.label == 1).sum() / max(rest.sum(), 1)
-    validation = choose_components(table, rest, min(share, 0.5), rng)
-    names = np.where(test, "test", np.where(validation, "validation", "train"))
-    return np.where(names[of_left] == names[of_right], names[of_left], "")
+def holdout(
+    table: SplitTable, protocol: Protocol, rng: np.random.Generator
+) -> list[NDArray[np.str_]]:
+    """Split the components once."""
+    is_match = table.label == 1
+    test = choose_components(table, is_match, protocol.test_fraction, rng)
+    return [component_sets(table, test, protocol, rng)]
 
 
-def fold_sides(
+def kfold(
     table: SplitTable, protocol: Protocol, rng: np.random.Generator
 ) -> list[NDArray[np.str_]]:
     """Deal the components to folds, the largest first, each to the lightest fold."""
@@ -226,29 +217,44 @@ def fold_sides(
         # A component without a match still takes a little room, so they spread too.
         load[fold[component]] += max(size[component], 1e-3)
     return [
-        component_sides(table, fold == k, protocol, rng)
-        for k in range(protocol.n_folds)
+        component_sets(table, fold == k, protocol, rng) for k in range(protocol.n_folds)
     ]
 
 
-def given_sides(
+def given(
     table: SplitTable, protocol: Protocol, rng: np.random.Generator
-) -> NDArray[np.str_]:
+) -> list[NDArray[np.str_]]:
     """Take the table's own split; carve validation out of train where it has none."""
     given = table.given
     if given is None:
         msg = "protocol 'given' needs a pair table with a `split` column"
         raise UsageError(msg)
     if (given == "validation").any():
-        return given.copy()
-    train = (table.label == 1) & (given == "train")
+        return [given.copy()]
+    is_train = given == "train"
+    train = (table.label == 1) & is_train
     chosen = choose_components(table, train, protocol.validation_fraction, rng)
-    inside = chosen[table.component[table.left]] & chosen[table.component[table.right]]
-    crossing = (
-        chosen[table.component[table.left]] ^ chosen[table.component[table.right]]
+    left, right = (
+        chosen[table.component[table.left]],
+        chosen[table.component[table.right]],
     )
-    side = np.where(inside & (given == "train"), "validation", given)
-    return np.where(crossing & (given == "train"), "", side)
+    names = np.where(is_train & left & right, "validation", given)
+    return [np.where(is_train & (left ^ right), "", names)]
+
+
+def component_sets(
+    table: SplitTable,
+    test: NDArray[np.bool_],
+    protocol: Protocol,
+    rng: np.random.Generator,
+) -> NDArray[np.str_]:
+    """Name each pair's set, given which components are test; carve validation."""
+    of_left, of_right = table.component[table.left], table.component[table.right]
+    rest = (table.label == 1) & ~test[of_left]
+    share = protocol.validation_fraction * (table.label == 1).sum() / max(rest.sum(), 1)
+    validation = choose_components(table, rest, min(share, 0.5), rng)
+    names = np.where(test, "test", np.where(validation, "validation", "train"))
+    return np.where(names[of_left] == names[of_right], names[of_left], "")
 
 
 def choose_components(
@@ -275,20 +281,6 @@ def choose_components(
             chosen[component] = True
             held += size[component]
     return chosen
-
-
-def need_matches(
-    table: SplitTable, side: NDArray[np.str_], names: Iterable[str]
-) -> None:
-    """Refuse a split that leaves one of the named sides without any match."""
-    for name in names:
-        if not ((side == name) & (table.label == 1)).any():
-            msg = (
-                f"the {name} side has no match: {int((table.label == 1).sum())} "
-                "matches tied into too few components to split; give more pairs, or "
-                "other fractions or folds"
-            )
-            raise DataError(msg)
 
 
 def match_components(
