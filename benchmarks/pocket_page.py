@@ -14,7 +14,7 @@ from tables import Row, rows_of, table
 
 from tllboost.files import write_text
 from tllboost.vectorizers.pocket import FILE, SHA256, PocketVectorizer
-from tllboost.vectorizers.spec import with_weight
+from tllboost.vectorizers.spec import with_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "results" / "pocket"
@@ -206,7 +206,8 @@ def chosen_fusion(folder: Path) -> tuple[str, str, str]:
     """Return the fusion that validation chose, and its two parts, by their names."""
     row = best([row for row in rows_of(folder / "choices.csv") if row["weight"]])
     own, classic = row["pocket"], row["classic"]
-    return f"{own}+{with_weight(classic, float(row['weight']))}", own, classic
+    weights = (1, float(row["weight"]))
+    return "+".join(with_weights([own, classic], weights)), own, classic
 
 
 def choices(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Run
+from huggingface_hub import constants
 
 from tllboost.metrics import METRICS
 from tllboost.vectorizers.networks import NETWORKS, is_at_hand
@@ -30,7 +31,7 @@ def put_into_cache(cache: Path, repository: str, name: str) -> None:
 def test_networks_tell_their_width_and_whether_weights_are_here(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     put_into_cache(tmp_path / "hub", "timm/resnet18.a1_in1k", "model.safetensors")
     rows = {
         line.split()[0]: line
@@ -47,7 +48,7 @@ def test_the_cache_is_looked_up_as_the_hub_s_client_does(
     from huggingface_hub import try_to_load_from_cache
 
     cache = tmp_path / "hub"
-    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     here = [name for number, name in enumerate(NETWORKS) if number % 3 == 0]
     for name in here:
         file = (
@@ -77,7 +78,7 @@ def test_networks_are_what_timm_and_open_clip_know() -> None:
 
             config = open_clip.get_pretrained_cfg(arch, tag[0])
             assert config["hf_hub"].strip("/") == network.repository
-            assert clip_catalogue.recipe_of(arch, tag[0]).size
+            assert clip_catalogue.recipe_of(arch, tag[0]).preprocessing.size
             width = open_clip.get_model_config(arch)["embed_dim"]
             assert width == network.n_dims
 

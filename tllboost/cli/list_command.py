@@ -50,7 +50,7 @@ _OPTIONS = (
     ("KIND?flip=true", "mean of the image and its mirror image"),
     ("KIND?views=whole,centre,grey", "a vector a view, side by side"),
     ("KIND+KIND?weight=0.3", "of one that is joined: its part of the cosine; else 1"),
-    ("KIND?cells=3", "of clip-grid, timm-grid and onnx: 3 x 3 squares of the map"),
+    ("KIND?cells=3", "of clip-grid, timm-grid and onnx: the map on a 3 x 3 grid"),
 )
 _WEIGHTS = {"classic": _NONE_NEEDED, "pixels": _NONE_NEEDED, "pocket": _BUILT_IN}
 _WEIGHTS |= {"onnx": _YOUR_FILE, "vectors": _YOUR_FILE}

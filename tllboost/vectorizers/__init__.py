@@ -30,7 +30,7 @@ VECTORIZERS = Registry(
         ),
         "clip-grid": Entry(
             "tllboost.vectorizers.clip:ClipGridVectorizer",
-            "clip-grid:ARCH:TAG[@FILE]: its last feature map, a vector a square",
+            "clip-grid:ARCH:TAG[@FILE]: its last feature map, a vector a grid position",
         ),
         "onnx": Entry(
             "tllboost.vectorizers.onnx:OnnxVectorizer",
@@ -50,7 +50,7 @@ VECTORIZERS = Registry(
         ),
         "timm-grid": Entry(
             "tllboost.vectorizers.timm:TimmGridVectorizer",
-            "timm-grid:NAME[@FILE]: its last feature map, a vector a square",
+            "timm-grid:NAME[@FILE]: its last feature map, a vector a grid position",
         ),
         "vectors": Entry(
             "tllboost.vectorizers.arrays:ArrayVectorizer",

@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -112,15 +112,8 @@ class ClipVectorizer(TorchVectorizer):
     @loaded
     def preprocessing(self) -> Preprocessing:
         """How an image becomes the network's input: the tag's own way."""
-        recipe = self._recipe
-        return Preprocessing(
-            size=recipe.size,
-            fit=self.fit or recipe.fit,
-            crop_pct=1.0,
-            interpolation=recipe.interpolation,
-            mean=recipe.mean,
-            std=recipe.std,
-        )
+        own = self._recipe.preprocessing
+        return replace(own, fit=self.fit) if self.fit else own
 
     @loaded
     def _recipe(self) -> Recipe:
@@ -192,11 +185,7 @@ _NOT_TENSORS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 class Recipe(NamedTuple):
     """How the images of a network's training looked, and its activation."""
 
-    size: tuple[int, int]
-    fit: str
-    interpolation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
     quick_gelu: bool
 
 
@@ -290,14 +279,16 @@ def _recipe(model: dict[str, Any], tag: dict[str, Any]) -> Recipe:
 
     side = model["vision_cfg"].get("image_size", 224)
     size = (side, side) if isinstance(side, int) else tuple(side)
-    return Recipe(
+    preprocessing = Preprocessing(
         size=(size[0], size[1]),
         fit=_FITS[tag.get("resize_mode") or "shortest"],
+        crop_pct=1.0,
         interpolation=tag.get("interpolation") or "bicubic",
         mean=tuple(tag.get("mean") or OPENAI_DATASET_MEAN),
         std=tuple(tag.get("std") or OPENAI_DATASET_STD),
-        quick_gelu=bool(tag.get("quick_gelu") or model.get("quick_gelu")),
     )
+    quick_gelu = bool(tag.get("quick_gelu") or model.get("quick_gelu"))
+    return Recipe(preprocessing, quick_gelu)
 
 
 def _model_config(arch: str) -> dict[str, Any]:

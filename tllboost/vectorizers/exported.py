@@ -23,13 +23,14 @@ import numpy as np
 
 from tllboost.files import whole_file, write_text
 from tllboost.vectorizers.base import loaded, usable_cores
-from tllboost.vectorizers.network import NetworkVectorizer, grid_means
+from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.onnx_files import CPU_BLOCK, open_session
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.weights import sha256_of
 
 __all__ = [
     "ExportedNetwork",
+    "ExportedVectorizer",
     "describe",
     "find_exported",
     "keep_network",
@@ -37,7 +38,7 @@ __all__ = [
     "read_record",
 ]
 
-_VERSION = 1  # raise it when a network exported before must not be used any more
+_VERSION = 2  # raise it when a network exported before must not be used any more
 _AT_WORK = 3600.0  # seconds in which a network has long been written
 
 
@@ -103,9 +104,7 @@ class ExportedVectorizer(NetworkVectorizer):
     """
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
-        super().__init__(
-            trim=record["trim"], flip=record["flip"], views=tuple(record["views"])
-        )
+        super().__init__(**record["looks"])
         self.folder = folder
         self.record = record
         self.cells = record["cells"]
@@ -137,10 +136,7 @@ class ExportedVectorizer(NetworkVectorizer):
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return what the network makes of prepared images, as it is."""
-        output = self.network(batch)
-        if self.cells is None:
-            return output
-        return grid_means(output, self.cells, what=self.name)
+        return self.pooled(self.network(batch))
 
     @loaded
     def network(self) -> ExportedNetwork:
@@ -231,9 +227,7 @@ def describe(
         "why": why,
         "n_dims": n_dims,
         "preprocessing": asdict(vectorizer.preprocessing),
-        "trim": vectorizer.trim,
-        "flip": vectorizer.flip,
-        "views": list(vectorizer.views),
+        "looks": asdict(vectorizer.looks),
         "cells": vectorizer.cells,
         "normalize": vectorizer.normalize,
     }

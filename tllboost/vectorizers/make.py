@@ -1,6 +1,6 @@
 """One part of a vectorizer's name, or an object, to the vectorizer.
 
-``package.module:Class``: a vectorizer of the user's own.
+Among them ``package.module:Class``, a vectorizer of the user's own.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 from tllboost.errors import DataError, UsageError
 from tllboost.registry import Registry, import_path, lies_here
 from tllboost.vectorizers.base import Vectorizer, loaded
-from tllboost.vectorizers.spec import Spec, parse_spec
+from tllboost.vectorizers.spec import parse_spec
 
 __all__ = ["CustomVectorizer", "make_one"]
 
@@ -33,51 +34,38 @@ def make_one(
     UsageError
         If an object can't be a vectorizer, or options are wrong.
     """
-    if isinstance(choice, Vectorizer):
-        return choice
-    if not isinstance(choice, str):
-        return _wrap(choice)
-    spec = parse_spec(choice)
-    if spec.kind in registry:
-        kind = registry.resolve(spec.kind)
-        vectorizer: Vectorizer = kind.from_spec(spec, device=device, offline=offline)
-        return vectorizer
-    if not spec.rest or not _may_be_module(spec.kind):
-        raise registry.unknown(spec.kind)
-    return _own(spec)
-
-
-def _own(spec: Spec) -> Vectorizer:
-    spec.without_options()
-    path = f"{spec.kind}:{spec.rest}"
-    found = import_path(path, kind="vectorizer")
-    if isinstance(found, Vectorizer):
-        return found
-    if isinstance(found, type) and issubclass(found, Vectorizer):
-        return found()
-    return _wrap(path)
-
-
-def _wrap(target: Any) -> Vectorizer:
-
-    if not isinstance(target, str) and not hasattr(target, "transform"):
+    target = choice
+    if isinstance(choice, str):
+        spec = parse_spec(choice)
+        if spec.kind in registry:
+            kind = registry.resolve(spec.kind)
+            made: Vectorizer = kind.from_spec(spec, device=device, offline=offline)
+            return made
+        if not spec.rest or not _may_be_module(spec.kind):
+            raise registry.unknown(spec.kind)
+        spec.without_options()
+        target = import_path(choice, kind="vectorizer")
+        if isinstance(target, type) and issubclass(target, Vectorizer):
+            return target()
+    if isinstance(target, Vectorizer):
+        return target
+    if not isinstance(choice, str) and not hasattr(target, "transform"):
         msg = (
             f"{target!r} is no vectorizer: give a name, or an object with "
             "transform(images) -> (n_images, n_dims)"
         )
         raise UsageError(msg)
-    return CustomVectorizer(target)
+    return CustomVectorizer(choice)
 
 
 def _may_be_module(name: str) -> bool:
     """Tell a module's name from a misspelled kind, without importing it."""
-    if "." in name:
-        return True
-    if not name.isidentifier():
-        return False
+    if "." in name or not name.isidentifier():
+        return "." in name
     return importlib.util.find_spec(name) is not None or lies_here(name)
 
 
+@dataclass(eq=False, repr=False)
 class CustomVectorizer(Vectorizer):
     """Wrap any object with ``transform(images) -> (n_images, n_dims)``.
 
@@ -99,8 +87,7 @@ class CustomVectorizer(Vectorizer):
     array([[255., 255., 255.]], dtype=float32)
     """
 
-    def __init__(self, target: Any) -> None:
-        self.target = target
+    target: Any
 
     @property
     def name(self) -> str:
@@ -121,7 +108,11 @@ class CustomVectorizer(Vectorizer):
         own = getattr(self._object, "fingerprint", None)
         if own is not None:
             return f"custom|{self.name}|{own() if callable(own) else own}"
-        return f"custom|{self.name}|source:{self._source_hash}|{self._parameters}"
+        get_params = getattr(self._object, "get_params", None)
+        params = get_params() if callable(get_params) else vars(self._object)
+        return (
+            f"custom|{self.name}|source:{self._source_hash}|{sorted(params.items())!r}"
+        )
 
     @loaded
     def n_dims(self) -> int:  # type: ignore[override]
@@ -164,18 +155,17 @@ class CustomVectorizer(Vectorizer):
         if isinstance(made, str):
             made = import_path(made, kind="vectorizer")
         if isinstance(made, type):
-            made = self._instance(made)
+            try:
+                made = made()
+            except TypeError as error:
+                msg = (
+                    f"vectorizer {self.name!r} can't be made without arguments: {error}"
+                )
+                raise UsageError(msg) from error
         if not callable(getattr(made, "transform", None)):
             msg = f"vectorizer {self.name!r} has no transform(images) method"
             raise UsageError(msg)
         return made
-
-    def _instance(self, kind: type) -> Any:
-        try:
-            return kind()
-        except TypeError as error:
-            msg = f"vectorizer {self.name!r} can't be made without arguments: {error}"
-            raise UsageError(msg) from error
 
     @property
     def _source_hash(self) -> str:
@@ -189,10 +179,3 @@ class CustomVectorizer(Vectorizer):
             )
             raise UsageError(msg) from error
         return hashlib.sha256(source.encode()).hexdigest()
-
-    @property
-    def _parameters(self) -> str:
-        get_params = getattr(self._object, "get_params", None)
-        if callable(get_params):
-            return repr(sorted(get_params().items()))
-        return repr(sorted(vars(self._object).items()))

@@ -93,6 +93,12 @@ class NetworkVectorizer(LooksVectorizer):
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return what the network makes of prepared images, as it is."""
 
+    def pooled(self, output: np.ndarray) -> np.ndarray:
+        """Return maps by grid positions if asked for, else the output as it is."""
+        if self.cells is None:
+            return output
+        return grid_means(output, self.cells, what=self.name)
+
     @loaded
     def n_dims(self) -> int:  # type: ignore[override]
         """Width of a vector, from one forward pass of an empty image."""

@@ -5,14 +5,15 @@ timm and open_clip know hundreds more; asking them takes seconds, and this takes
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 __all__ = ["NETWORKS", "is_at_hand"]
 
-_TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
-_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_FILES = (
+    *("model.safetensors", "pytorch_model.bin"),
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+)
 
 
 class KnownNetwork(NamedTuple):
@@ -68,29 +69,9 @@ NETWORKS = {
 
 
 def is_at_hand(network: KnownNetwork) -> bool:
-    """Tell whether the hub's local cache holds a network's weights.
+    """Tell whether the hub's local cache holds a network's weights."""
+    from huggingface_hub import constants  # without the rest, which is slow to import
 
-    Parameters
-    ----------
-    network : KnownNetwork
-    """
-    folder = _hub_cache() / f"models--{network.repository.replace('/', '--')}"
-    names = (*_TIMM_FILES, *_CLIP_FILES)
-    return any((one / name).exists() for one in _snapshots(folder) for name in names)
-
-
-def _hub_cache() -> Path:
-    """Return the folder that huggingface_hub, slow to import, keeps files in."""
-    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if folder := os.environ.get(variable):
-            return Path(folder).expanduser()
-    home = os.environ.get("HF_HOME")
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home or Path(cache) / "huggingface").expanduser() / "hub"
-
-
-def _snapshots(folder: Path) -> list[Path]:
-    try:
-        return sorted((folder / "snapshots").iterdir())
-    except OSError:
-        return []
+    folder = f"models--{network.repository.replace('/', '--')}"
+    snapshots = Path(constants.HF_HUB_CACHE, folder, "snapshots")
+    return any(path.name in _FILES for path in snapshots.glob("*/*"))

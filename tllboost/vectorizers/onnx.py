@@ -11,7 +11,7 @@ import numpy as np
 from tllboost.errors import UsageError, WeightsError
 from tllboost.vectorizers.base import FileVectorizer, loaded, usable_cores
 from tllboost.vectorizers.looks import LOOK_OPTIONS
-from tllboost.vectorizers.network import NetworkVectorizer, grid_means
+from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.onnx_files import (
     CPU_BLOCK,
     MAX_SIDE,
@@ -224,10 +224,8 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
         if vectors.ndim == 4:
             if self._layout == "nhwc":
                 vectors = vectors.transpose(0, 3, 1, 2)
-            if self.cells is None:
-                vectors = vectors.mean(axis=(2, 3))
-            else:
-                vectors = grid_means(vectors, self.cells, what=what)
+            pooled = vectors.mean(axis=(2, 3)) if self.cells is None else vectors
+            vectors = self.pooled(pooled)
         elif self.cells is not None:
             inside = last_map(self._file, what=self.name) or "NAME"
             msg = (

@@ -54,7 +54,9 @@ class Preprocessing:
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        _check_fit(self.fit)
+        if self.fit not in FITS:
+            msg = f"unknown fit {self.fit!r}: choose one of {', '.join(FITS)}"
+            raise UsageError(msg)
         if not (len(self.mean) == len(self.std) == 3 and min(self.std) > 0):
             msg = (
                 f"mean={self.mean}, std={self.std}: needs one number a channel, three "
@@ -133,9 +135,3 @@ class Preprocessing:
             ((width - inner[0]) // 2, (height - inner[1]) // 2),
         )
         return padded
-
-
-def _check_fit(fit: str) -> None:
-    if fit not in FITS:
-        msg = f"unknown fit {fit!r}: choose one of {', '.join(FITS)}"
-        raise UsageError(msg)

@@ -35,7 +35,6 @@ __all__ = [
     "split_weight",
     "three_numbers",
     "truth",
-    "with_weight",
     "with_weights",
 ]
 
@@ -189,30 +188,17 @@ def is_weight(number: float) -> bool:
 
 
 def with_weights(texts: Sequence[str], weights: Sequence[float] | None) -> list[str]:
-    """Return the parts of a fusion, each with its weight.
+    """Return the parts of a fusion, each with its weight unless that is 1.
 
     Examples
     --------
-    >>> with_weights(["pocket", "classic"], (1, 0.3)), with_weights(["pocket"], None)
-    (['pocket', 'classic?weight=0.3'], ['pocket'])
+    >>> with_weights(["pocket", "classic", "pixels?size=8"], (1, 0.3, 2))
+    ['pocket', 'classic?weight=0.3', 'pixels?size=8&weight=2']
     """
     return [
-        with_weight(text, weight)
-        for text, weight in zip(texts, weights or [1] * len(texts), strict=True)
+        text if one == 1 else f"{text}{'&?'['?' not in text]}{_WEIGHT}={one:.9g}"
+        for text, one in zip(texts, weights or [1] * len(texts), strict=True)
     ]
-
-
-def with_weight(text: str, weight: float) -> str:
-    """Return a part of a fusion with its weight among its options, unless that is 1.
-
-    Examples
-    --------
-    >>> with_weight("pocket", 1), with_weight("classic?flip=true", 0.3)
-    ('pocket', 'classic?flip=true&weight=0.3')
-    """
-    if weight == 1:
-        return text
-    return f"{text}{'&' if '?' in text else '?'}{_WEIGHT}={weight:.9g}"
 
 
 def truth(text: str) -> bool:
@@ -223,18 +209,11 @@ def truth(text: str) -> bool:
     >>> truth("false")
     False
     """
-    values = {
-        "true": True,
-        "yes": True,
-        "1": True,
-        "false": False,
-        "no": False,
-        "0": False,
-    }
-    if text.lower() not in values:
+    word = text.lower()
+    if word not in {"true", "yes", "1", "false", "no", "0"}:
         msg = "write true or false"
         raise ValueError(msg)
-    return values[text.lower()]
+    return word in {"true", "yes", "1"}
 
 
 def three_numbers(text: str) -> tuple[float, float, float]:

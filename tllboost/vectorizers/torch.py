@@ -28,14 +28,14 @@ from tllboost.errors import DataError, UsageError
 from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import (
     ExportedNetwork,
+    ExportedVectorizer,
     describe,
-    find_exported,
     keep_network,
     keep_record,
     read_record,
 )
 from tllboost.vectorizers.looks import LOOK_OPTIONS
-from tllboost.vectorizers.network import NetworkVectorizer, grid_means
+from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.spec import Options, Spec, one_of
 from tllboost.vectorizers.weights import first_line, local_file
 
@@ -124,8 +124,7 @@ class TorchVectorizer(NetworkVectorizer):
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return what the network makes of prepared images, as it is."""
-        run = self._exported or self._run_torch
-        return self._pooled(run(batch))
+        return self.pooled((self._exported or self._run_torch)(batch))
 
     @loaded
     def _exported(self) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -135,11 +134,10 @@ class TorchVectorizer(NetworkVectorizer):
             return None
         if not is_for_cpu(self.device):
             return None
-        found = find_exported(folder, self.fingerprint)
-        if found is not None:
-            return found.network
-        if read_record(folder, self.fingerprint) is not None:  # can't be exported
-            return None
+        record = read_record(folder, self.fingerprint)
+        if record is not None:
+            known = ExportedVectorizer(folder, record)
+            return known.network if record["network"] else None
         with suppress(DataError):  # nowhere to keep it
             return self._export(folder)
         return None
@@ -166,7 +164,7 @@ class TorchVectorizer(NetworkVectorizer):
             logging.getLogger("tllboost").warning(
                 "%s: can't be run by ONNX Runtime (%s); torch runs it", self.name, why
             )
-        n_dims = self._pooled(expected).shape[1] * len(self.views)
+        n_dims = self.pooled(expected).shape[1] * len(self.views)
         record = describe(self, network=file, n_dims=n_dims, why=why)
         keep_record(folder, record)
         if network is not None:
@@ -183,11 +181,6 @@ class TorchVectorizer(NetworkVectorizer):
     def _output(self, output: Any) -> Any:
         """Return what is taken of the network's output: its maps or their means."""
         return output if self.cells is not None else mean_over_positions(output)
-
-    def _pooled(self, output: np.ndarray) -> np.ndarray:
-        if self.cells is None:
-            return output
-        return grid_means(output, self.cells, what=self.name)
 
 
 def is_for_cpu(device: str) -> bool:
@@ -378,15 +371,15 @@ def clip_maps(visual: Any, *, what: str) -> Any:
     if not hasattr(visual, "transformer") or not hasattr(visual, "grid_size"):
         msg = f"{what}: a {type(visual).__name__} has no feature map that is known here"
         raise UsageError(msg)
+    source = tap(visual, "transformer")
     # With a pooling by attention, the normalisation belongs to what it pools.
-    pools_itself = getattr(visual, "attn_pool", None) is not None
-    return _to_maps(
-        tap(visual, "transformer"),
-        then=None if pools_itself else visual.ln_post,
-        n_before=1,
-        grid=tuple(visual.grid_size),
-        what=what,
-    )
+    if getattr(visual, "attn_pool", None) is None:
+        source = module(
+            lambda own, x: own.ln_post(own.source(x)),
+            source=source,
+            ln_post=visual.ln_post,
+        )
+    return _to_maps(source, n_before=1, grid=tuple(visual.grid_size), what=what)
 
 
 def _to_maps(
@@ -396,14 +389,12 @@ def _to_maps(
     grid: tuple[int, ...] | None,
     what: str,
     channels_last: bool = False,
-    then: Any = None,
 ) -> Any:
     """Return a module that brings what `source` gives to the shape of maps.
 
     Parameters
     ----------
-    source, then : torch.nn.Module
-        Run one after the other; `then` may be missing.
+    source : torch.nn.Module
     n_before : int
         Tokens in front of those of the patches: the class token and registers.
     grid : tuple of 2 ints, optional
@@ -414,12 +405,16 @@ def _to_maps(
 
     def forward(own: Any, pixels: Any) -> Any:
         output = own.source(pixels)
-        if own.then is not None:
-            output = own.then(output)
         n_axes = getattr(output, "ndim", None)
         if n_axes == 3:
             patches = output[:, n_before:].transpose(1, 2)
-            return patches.unflatten(2, _patch_grid(patches.shape[2], grid, what))
+            n_patches = patches.shape[2]
+            side = math.isqrt(n_patches)
+            shape = grid if grid and math.prod(grid) == n_patches else (side, side)
+            if math.prod(shape) != n_patches:
+                msg = f"{what}: its {n_patches} patches lie on no grid that is known"
+                raise UsageError(msg)
+            return patches.unflatten(2, shape)
         if n_axes != 4:
             found = f"{n_axes} axes" if n_axes else "several parts"
             msg = (
@@ -429,19 +424,7 @@ def _to_maps(
             raise UsageError(msg)
         return output.permute(0, 3, 1, 2) if channels_last else output
 
-    return module(forward, source=source, then=then)
-
-
-def _patch_grid(
-    n_patches: int, grid: tuple[int, ...] | None, what: str
-) -> tuple[int, int]:
-    if grid is not None and math.prod(grid) == n_patches:
-        return grid[0], grid[1]
-    side = math.isqrt(n_patches)
-    if side * side != n_patches:
-        msg = f"{what}: its {n_patches} patches lie on no grid that is known"
-        raise UsageError(msg)
-    return side, side
+    return module(forward, source=source)
 
 
 _LARGEST = 1_800_000_000  # bytes of weights: a file of ONNX holds 2 GiB
