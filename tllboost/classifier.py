@@ -1,19 +1,17 @@
-"""Labelled pairs of images, vectorized, on a training and a validation set.
+"""The estimators of scikit-learn's kind, which are fitted on labelled pairs of paths.
 
-PairClassifier: images in, match or no match out, in scikit-learn's manners.
-
-Fitted cells put together to one classifier: a single one, or an ensemble.
-
-SiameseProjection: a learned map of a vectorizer's vectors, itself a vectorizer.
+:class:`PairClassifier` tells whether two images match; it is one fitted cell (see
+:mod:`tllboost.scoring`), or an :func:`ensemble` of several. :class:`SiameseProjection`
+learns a map of a vectorizer's vectors, and is a vectorizer itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +20,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tllboost.calibration import Calibration
-from tllboost.errors import ImageError, UsageError
+from tllboost.errors import UsageError
 from tllboost.merges import MergeFunction
-from tllboost.pairs import PairTable, pairs_from_paths
+from tllboost.pairs import pairs_from_paths
 from tllboost.projections import make_projection
 from tllboost.projections.base import Projection
 from tllboost.rank import rank_images
@@ -38,94 +36,36 @@ from tllboost.splits import PairSet, Protocol, harden, match_components, trainin
 from tllboost.vectorizers import Vectorizer, make_vectorizer
 from tllboost.vectorizing import vectorize
 
-if TYPE_CHECKING:
-    from tllboost.vectorizers import Vectorizer
-
-__all__ = [
-    "Labelled",
-    "PairClassifier",
-    "SiameseProjection",
-    "ensemble",
-    "raise_first",
-    "vectorize_labelled",
-]
+__all__ = ["PairClassifier", "SiameseProjection", "ensemble"]
 
 
-class Labelled(NamedTuple):
-    """What estimators that take pairs of paths are fitted on.
-
-    ``vectors`` is (n_images, n_dims) float32; ``train`` and ``validation`` are pairs
-    of its rows that share no image.
-    """
-
-    vectors: NDArray[np.float32]
-    train: PairSet
-    validation: PairSet
-
-
-def vectorize_labelled(
+def _vectorize_labelled(
+    model: PairClassifier | SiameseProjection,
     vectorizer: Vectorizer,
     X: ArrayLike,
-    y: ArrayLike | None = None,
-    *,
-    store: str | PathLike[str] | None = None,
-    n_negatives: int | None = None,
-    n_hard: int = 0,
-    validation_fraction: float = 0.15,
-    seed: int = 0,
-) -> Labelled:
+    y: ArrayLike | None,
+) -> tuple[NDArray[np.float32], PairSet, PairSet]:
     """Vectorize the images of labelled pairs and hold out a part of the pairs.
 
-    Parameters
-    ----------
-    vectorizer : Vectorizer
-    X : array-like of shape (n_pairs, 2)
-        Paths of the left and of the right image.
-    y : array-like of shape (n_pairs,) or None, default=None
-        1 for a match, 0 for none; None says that all are matches.
-    store : path-like or None, default=None
-        Folder of the vector store.
-    n_negatives : int or None, default=None
-        Non-matches drawn for each training match, beside those given. None draws 5
-        where `y` has matches only, else none.
-    n_hard : int, default=0
-        How many of them are the nearest by cosine.
-    validation_fraction : float, default=0.15
-        Share of the matches held out, whole components at a time.
-    seed : int, default=0
-        Decides what is held out and drawn.
-
-    Raises
-    ------
-    ImageError
-        If an image can't be read.
-    DataError
-        If there are too few pairs to hold a part out.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from tllboost.demo import make_scenes
-    >>> from tllboost.vectorizers import make_vectorizer
-    >>> folder = make_scenes(tempfile.mkdtemp(), n_scenes=6, n_views=2).parent
-    >>> X = [[folder / f"scene_{i:04d}_{v}.jpg" for v in (0, 1)] for i in range(1, 7)]
-    >>> data = vectorize_labelled(
-    ...     make_vectorizer("pixels?size=4"), X, validation_fraction=0.4
-    ... )
-    >>> data.vectors.shape, int(data.train.label.sum())
-    ((12, 48), 3)
+    Returns
+    -------
+    vectors : ndarray of shape (n_images, n_dims), float32
+    train, validation : PairSet
+        Pairs of its rows that share no image.
     """
     table = pairs_from_paths(X, y)
-    result = vectorize(vectorizer, table.paths, ids=table.ids, store=store)
-    raise_first(result.failures, table)
+    vectors = vectorize(
+        vectorizer, table.paths, ids=table.ids, store=model.store, strict=True
+    ).vectors
     is_match = table.label == 1
+    n_negatives, n_hard = model.n_negatives, getattr(model, "n_hard", 0)
     if n_negatives is None:
         n_negatives = 5 if is_match.all() else 0
     component = match_components(
         table.n_images,
         table.left[is_match],
         table.right[is_match],
-        _identical(result.vectors),
+        _identical(vectors),
     )
     train, validation = training_sets(
         table.left,
@@ -135,30 +75,11 @@ def vectorize_labelled(
         protocol=Protocol(
             n_negatives=n_negatives,
             n_hard=n_hard,
-            validation_fraction=validation_fraction,
+            validation_fraction=model.validation_fraction,
         ),
-        seed=seed,
+        seed=model.random_state,
     )
-    return Labelled(result.vectors, harden(train, result.vectors, n_hard), validation)
-
-
-def raise_first(failures: Mapping[int, str], table: PairTable) -> None:
-    """Raise for the first image that could not be vectorized, if any.
-
-    Parameters
-    ----------
-    failures : mapping of int to str
-        Index of each image that failed, and why.
-    table : PairTable
-        Whose images they are.
-
-    Raises
-    ------
-    ImageError
-        It names the image.
-    """
-    for index, reason in sorted(failures.items()):
-        raise ImageError(table.paths[index] or table.ids[index], reason)
+    return vectors, harden(train, vectors, n_hard), validation
 
 
 def _identical(vectors: NDArray[np.float32]) -> list[tuple[int, int]]:
@@ -277,16 +198,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
             If there are too few pairs to hold a part out.
         """
         vectorizer = make_vectorizer(self.vectorizer, device=self.device)
-        data = vectorize_labelled(
-            vectorizer,
-            X,
-            y,
-            store=self.store,
-            n_negatives=self.n_negatives,
-            n_hard=self.n_hard,
-            validation_fraction=self.validation_fraction,
-            seed=self.random_state,
-        )
+        data = _vectorize_labelled(self, vectorizer, X, y)
         cell = self._fit_cell(vectorizer, *data)
         self.cells_: tuple[FittedCell, ...] = (cell,)
         self.calibration_ = cell.scorer.calibration_
@@ -302,7 +214,12 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         validation: PairSet,
     ) -> FittedCell:
         """Fit the projection, then merge and head on what it makes of the vectors."""
-        projection = self._new_projection()
+        projection = make_projection(
+            self.projection,
+            seed=self.random_state,
+            device=self.device,
+            n_threads=self.n_jobs,
+        )
         projected = vectors
         if projection is not None:
             projection.fit(vectors, train, validation)
@@ -318,14 +235,6 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
             validation,
         )
         return FittedCell(vectorizer, projection, scorer)
-
-    def _new_projection(self) -> Projection | None:
-        return make_projection(
-            self.projection,
-            seed=self.random_state,
-            device=self.device,
-            n_threads=self.n_jobs,
-        )
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return score minus threshold: (n_pairs,) float64, a match at 0 and above."""
@@ -366,17 +275,11 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
 
     def _score(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "cells_")
-        table, vectors = self._vectors(X)
-        return joint_score(self.cells_, vectors, table.left, table.right)
-
-    def _vectors(self, X: ArrayLike) -> tuple[PairTable, list[NDArray[np.float32]]]:
-        """Return the unique images of pairs, and their vectors for each cell."""
         table = pairs_from_paths(X)
-        vectors, failures = vectors_of_cells(
-            self.cells_, table.paths, ids=table.ids, store=self.store
+        vectors, _ = vectors_of_cells(
+            self.cells_, table.paths, ids=table.ids, store=self.store, strict=True
         )
-        raise_first(failures, table)
-        return table, vectors
+        return joint_score(self.cells_, vectors, table.left, table.right)
 
 
 def ensemble(
@@ -543,18 +446,10 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         """
         projection = self._new_projection()
         base = make_vectorizer(self.base, device=self.device)
-        data = vectorize_labelled(
-            base,
-            X,
-            y,
-            store=self.store,
-            n_negatives=self.n_negatives,
-            validation_fraction=self.validation_fraction,
-            seed=self.random_state,
-        )
-        self.projection_ = projection.fit(*data)
+        vectors, train, validation = _vectorize_labelled(self, base, X, y)
+        self.projection_ = projection.fit(vectors, train, validation)
         self.base_ = base
-        self.n_dims_ = self.projection_.transform(data.vectors[:1]).shape[1]
+        self.n_dims_ = self.projection_.transform(vectors[:1]).shape[1]
         return self
 
     def _new_projection(self) -> Projection:
@@ -604,16 +499,10 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         given = _list_of_images(images)
         if any(isinstance(image, Image.Image) for image in given):
             return Vectorizer.transform(self, given, batch_size=batch_size)
-        result = vectorize(
-            self,
-            given,
-            ids=[str(path) for path in given],
-            store=self.store,
-            batch_size=batch_size,
-        )
-        for index, reason in result.failures.items():
-            raise ImageError(given[index], reason)
-        return result.vectors
+        ids = [str(path) for path in given]
+        return vectorize(
+            self, given, ids=ids, store=self.store, batch_size=batch_size, strict=True
+        ).vectors
 
     def __getstate__(self) -> dict[str, Any]:
         # A vectorizer leaves out what it loaded; here it is what was learned.
