@@ -20,7 +20,7 @@ from tllboost.cli.config import as_toml, merge_config
 from tllboost.errors import DataError, UsageError
 from tllboost.grid.cells import Cell, digest, plan_cells
 from tllboost.grid.measure import Bench, Space, best_of_folds, measure
-from tllboost.grid.outputs import RESULT_COLUMNS, claim_folder
+from tllboost.grid.outputs import RESULT_COLUMNS, claim_folder, locked, refuse_taken
 from tllboost.grid.records import read_record, record_path, write_record
 from tllboost.grid.summary import by_validation, comparison, headline, summarise
 from tllboost.merges import PairFeatures
@@ -306,7 +306,9 @@ def claim(out: Path, **changed: Any) -> None:
         "settings": {"seed": 0, "groups": None, "merge": ["dot"]},
         "overwrite": False,
     }
-    claim_folder(out, **(told | changed))
+    with locked(out):
+        refuse_taken(out, resume=True, overwrite=False)
+        claim_folder(out, **(told | changed))
 
 
 def test_a_folder_is_claimed_once_and_again_by_the_same_run(tmp_path: Path) -> None:
@@ -361,7 +363,7 @@ def test_a_damaged_run_toml_is_named(text: str, tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(DataError, match="can't make the folder for the results"):
+    with pytest.raises(DataError, match="can't be written"):
         claim(tmp_path / "out")
 
 

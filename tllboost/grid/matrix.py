@@ -1,17 +1,14 @@
 r"""One metric as a matrix: heads across, vectorizer, projection and merge down.
 
-The matrix as a LaTeX table with booktabs, to ``\input`` into a paper.
-
-The matrix as a table that GitHub and most editors show.
-
-The matrix in each form that it can be written in.
+It is written as CSV, as a table that GitHub shows, and as LaTeX to ``\input`` into a
+paper. :data:`FORMATS` names them.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,25 +78,32 @@ def make_matrix(rows: Sequence[Row]) -> Matrix:
     return Matrix(list(keys), heads, cells)
 
 
-def matrix_csv(rows: Iterable[Row], metric: str) -> str:
+def _lines(
+    rows: Sequence[Row],
+    text: Callable[[str], str],
+    cell: Callable[[Row | None], str],
+) -> Iterator[list[str]]:
+    """Give the fields of the header and of each line, names and cells as text."""
+    matrix = make_matrix(rows)
+    yield ["vectorizer", "projection", "merge", *map(text, matrix.heads)]
+    for key in matrix.keys:
+        cells = (matrix.cells.get((key, head)) for head in matrix.heads)
+        yield [*map(text, key), *map(cell, cells)]
+
+
+def matrix_csv(rows: Sequence[Row], metric: str) -> str:
     """Return the matrix of one metric as CSV.
 
     A failed cell says so, one that was not run or has no figure is empty.
     """
-    matrix = make_matrix(list(rows))
-    lines = [
-        [*key, *(_text(matrix.cells.get((key, head)), metric) for head in matrix.heads)]
-        for key in matrix.keys
-    ]
-    return csv_text(["vectorizer", "projection", "merge", *matrix.heads], lines)
 
+    def cell(row: Row | None) -> str:
+        if row is None or row["status"] != "ok":
+            return "" if row is None else "failed"
+        return f"{row[metric]:.4f}" if math.isfinite(row[metric]) else ""
 
-def _text(row: Row | None, metric: str) -> str:
-    if row is None:
-        return ""
-    if row["status"] != "ok":
-        return "failed"
-    return "" if math.isnan(row[metric]) else f"{row[metric]:.4f}"
+    header, *lines = _lines(rows, str, cell)
+    return csv_text(header, lines)
 
 
 def caption(rows: Sequence[Row], metric: str) -> str:
@@ -172,24 +176,24 @@ _HYPHENS = re.compile("-(?=-)")
 _LETTERS = frozenset(map(chr, range(0xC0, 0x100))) - set("ÐÞðþ×÷")
 
 
-def matrix_latex(rows: Sequence[dict[str, Any]], metric: str) -> str:
+def matrix_latex(rows: Sequence[Row], metric: str) -> str:
     """Return the matrix of one metric: the best is bold, its ties are underlined."""
-    matrix = make_matrix(rows)
-    head = ["vectorizer", "projection", "merge", *map(latex_text, matrix.heads)]
-    lines = [
-        rf"\begin{{tabular}}{{lll{'r' * len(matrix.heads)}}}",
-        r"\toprule",
-        _latex_line(head),
-        r"\midrule",
+
+    def cell(row: Row | None) -> str:
+        text, stands = shown(row, metric, r" $\pm$ ")
+        text = text.replace("–", "--")
+        wrap = {"best": rf"\textbf{{{text}}}", "tie": rf"\underline{{{text}}}"}
+        return wrap.get(stands, text)
+
+    lines = list(_lines(rows, latex_text, cell))
+    head, *body = (rf"{' & '.join(fields)} \\" for fields in lines)
+    table = [
+        rf"\begin{{tabular}}{{lll{'r' * (len(lines[0]) - 3)}}}",
+        *(r"\toprule", head, r"\midrule", *body, r"\bottomrule"),
+        r"\end{tabular}",
     ]
-    for key in matrix.keys:
-        cells = [
-            _latex_cell(matrix.cells.get((key, head)), metric) for head in matrix.heads
-        ]
-        lines.append(_latex_line([*map(latex_text, key), *cells]))
-    lines += [r"\bottomrule", r"\end{tabular}"]
     header = _HEADER.format(caption=caption(rows, metric).replace("±", "+-"))
-    return header + "\n".join(lines) + "\n"
+    return header + "\n".join(table) + "\n"
 
 
 def latex_text(text: str) -> str:
@@ -214,39 +218,23 @@ def _letter(one: str) -> str:
     return rf"\texttt{{U+{ord(one):04X}}}"
 
 
-def _latex_cell(row: dict[str, Any] | None, metric: str) -> str:
-    text, stands = shown(row, metric, r" $\pm$ ")
-    text = text.replace("–", "--")
-    wrap = {"best": rf"\textbf{{{text}}}", "tie": rf"\underline{{{text}}}"}
-    return wrap.get(stands, text)
-
-
-def _latex_line(cells: Iterable[str]) -> str:
-    return rf"{' & '.join(cells)} \\"
-
-
 _MARKUP = re.compile(r"[\\`*_\[\]<>|~&#$!]")
 # What GitHub makes a link of although nobody marked it up.
 _ADDRESS = re.compile(r"(?i)(?<=:)//|(?<=www)\.|@")
 
 
-def matrix_markdown(rows: Sequence[dict[str, Any]], metric: str) -> str:
+def matrix_markdown(rows: Sequence[Row], metric: str) -> str:
     """Return the matrix of one metric: the best is bold, its ties are marked ``=``."""
-    matrix = make_matrix(rows)
-    head = ["vectorizer", "projection", "merge", *map(markdown_text, matrix.heads)]
-    lines = [
-        f"{caption(rows, metric)}; **best**, = tied with it.",
-        "",
-        _markdown_line(head),
-        _markdown_line(["---"] * 3 + ["---:"] * len(matrix.heads)),
-    ]
-    for key in matrix.keys:
-        cells = [
-            _markdown_cell(matrix.cells.get((key, head)), metric)
-            for head in matrix.heads
-        ]
-        lines.append(_markdown_line([*map(markdown_text, key), *cells]))
-    return "\n".join(lines) + "\n"
+
+    def cell(row: Row | None) -> str:
+        text, stands = shown(row, metric, " ± ")
+        return {"best": f"**{text}**", "tie": f"{text} ="}.get(stands, text)
+
+    head, *body = _lines(rows, markdown_text, cell)
+    rule = ["---"] * 3 + ["---:"] * (len(head) - 3)
+    table = [f"| {' | '.join(fields)} |" for fields in (head, rule, *body)]
+    told = f"{caption(rows, metric)}; **best**, = tied with it."
+    return "\n".join([told, "", *table]) + "\n"
 
 
 def markdown_text(text: str) -> str:
@@ -261,15 +249,6 @@ def markdown_text(text: str) -> str:
     return _ADDRESS.sub(lambda found: rf"\{found.group()}", plain)
 
 
-def _markdown_cell(row: dict[str, Any] | None, metric: str) -> str:
-    text, stands = shown(row, metric, " ± ")
-    return {"best": f"**{text}**", "tie": f"{text} ="}.get(stands, text)
-
-
-def _markdown_line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 FORMATS = Registry(
     "format",
     {
@@ -281,7 +260,7 @@ FORMATS = Registry(
 """Functions of the rows of results and a metric to text; ``matrix.NAME`` holds it."""
 
 
-def matrix_text(rows: Sequence[dict[str, Any]], metric: str, form: str) -> str:
+def matrix_text(rows: Sequence[Row], metric: str, form: str) -> str:
     """Return the matrix of one metric as text.
 
     Parameters
@@ -316,7 +295,7 @@ def matrix_text(rows: Sequence[dict[str, Any]], metric: str, form: str) -> str:
     return str(FORMATS.resolve(form)(rows, metric))
 
 
-def write_matrices(out: Path, rows: Sequence[dict[str, Any]], metric: str) -> None:
+def write_matrices(out: Path, rows: Sequence[Row], metric: str) -> None:
     """Write the matrix in each form: ``matrix.csv``, ``matrix.md``, ``matrix.tex``."""
     for form in FORMATS:
         write_text(out / f"matrix.{form}", matrix_text(rows, metric, form))

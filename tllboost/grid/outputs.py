@@ -1,10 +1,7 @@
-"""The files of a run, beside its cells: what was run, split, found and lost.
+"""The folder of a run: held by one grid at a time, claimed by one run, written whole.
 
-One run a folder: ``run.toml`` says whose results lie there.
-
-One grid at a time a folder: a lock that ends with the process that holds it.
-
-What a grid came to.
+``run.toml`` says whose results lie there; a lock that ends with the process that holds
+it keeps other grids out. Beside the cells stand the tables of what was found and lost.
 """
 
 from __future__ import annotations
@@ -101,26 +98,19 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+@functools.cache
 def environment() -> dict[str, Any]:
     """Return the versions and the machine that figures were made with."""
+    versions = {"tllboost": __version__}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return {
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "versions": {**_versions()},
+        "versions": versions,
     }
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    """Look the versions up once: that takes longer than all else about a cell's id."""
-    versions = {"tllboost": __version__}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def _field(value: object) -> object:
@@ -150,7 +140,7 @@ def refuse_taken(out: Path, *, resume: bool, overwrite: bool) -> None:
     if overwrite:
         return
     if not (out / "run.toml").exists():
-        if _own(out):
+        if any(not _LEFT_OVER.fullmatch(path.name) for path in out.iterdir()):
             msg = f"{out} holds files of no run: give an empty or a new folder as --out"
             raise UsageError(msg)
     elif not resume:
@@ -169,7 +159,7 @@ def claim_folder(
     settings: dict[str, Any],
     overwrite: bool,
 ) -> None:
-    """Write ``run.toml``, or refuse a folder that holds something else.
+    """Write ``run.toml`` into a folder that is held, or refuse one of another run.
 
     The same data under the same protocol goes on where it was, with more cells or
     seeds if asked; other data or another protocol needs `overwrite`.
@@ -177,21 +167,18 @@ def claim_folder(
     Raises
     ------
     UsageError
-        If the folder holds another run's results, or no run's files.
-    DataError
-        If the folder can't be written.
+        If the folder holds another run's results.
     """
     import tomli_w
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"{out}: can't make the folder for the results ({error.strerror})"
-        raise DataError(msg) from error
-    _sweep(out)
+    # What killed processes had not finished.
+    for folder in (out, *(out / name for name in _FOLDERS)):
+        for path in folder.glob(".*.part"):
+            if _LEFT_OVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
     if overwrite:
         _clear(out)
-    else:
+    elif (out / "run.toml").exists():
         _refuse_other(out, data, protocol)
     kept = {key: value for key, value in settings.items() if value is not None}
     # What the options came to; reading the file as --config passes over this part.
@@ -201,9 +188,6 @@ def claim_folder(
 
 def _refuse_other(out: Path, data: str, protocol: dict[str, Any]) -> None:
     path = out / "run.toml"
-    if not path.exists():
-        refuse_taken(out, resume=True, overwrite=False)
-        return
     try:
         before = dict(tomllib.loads(path.read_text(encoding="utf-8"))["run"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -219,19 +203,6 @@ def _refuse_other(out: Path, data: str, protocol: dict[str, Any]) -> None:
                 "replace them, or another --out"
             )
             raise UsageError(msg)
-
-
-def _own(out: Path) -> list[Path]:
-    """Return what somebody put into a folder."""
-    return [path for path in out.iterdir() if not _LEFT_OVER.fullmatch(path.name)]
-
-
-def _sweep(out: Path) -> None:
-    """Remove files that a killed process had not finished."""
-    for folder in (out, *(out / name for name in _FOLDERS)):
-        for path in folder.glob(".*.part"):
-            if _LEFT_OVER.fullmatch(path.name):
-                path.unlink(missing_ok=True)
 
 
 def _clear(out: Path) -> None:
