@@ -62,10 +62,11 @@ def measure() -> dict[str, Any]:
     import xgboost
     from bench import machine
 
-    from tllboost.cluster import Cluster, Job
+    from tllboost.cluster import Cluster
     from tllboost.grid.measure import one_thread
     from tllboost.heads.boosting import quantile_matrix
     from tllboost.merges import PairFeatures
+    from tllboost.processes import Job
 
     rng = np.random.default_rng(0)
     n_pairs = 50_000

@@ -203,10 +203,9 @@ def _run(line: str) -> tuple[int, str]:
 
 def _end_warm_processes() -> None:
     """End those that an earlier grid left: they don't see a new environment."""
-    from tllboost import processes
+    from tllboost.processes import end_idle
 
-    while processes._idle:
-        processes._idle.pop().shutdown(kill_workers=True)
+    end_idle()
 
 
 def _command(words: list[str], file: Path | None) -> tuple[int, str]:

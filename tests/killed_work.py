@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tllboost import processes, store
+from tllboost import store
 from tllboost.grid import GridResult, run_grid
 from tllboost.pairs import read_pairs
+from tllboost.processes import Processes, opened
 from tllboost.splits import Protocol
 from tllboost.vectorizing import vectorize
 
@@ -86,7 +87,7 @@ def grid_of(pairs: Path, out: Path, **given: Any) -> GridResult:
         "merges": ["l1"],
         "heads": ["naive-bayes"],
         "protocol": Protocol("kfold", n_folds=2, n_distractors=4),
-        "n_jobs": 2,
+        "backend": Processes(2),
     }
     vectors = [f"vectors:{pairs.parent / 'own.npz'}"]
     store = pairs.parent / "store"
@@ -107,7 +108,20 @@ def make_image_pairs(folder: Path, n_pairs: int = 40) -> Path:
     return folder / "pairs.csv"
 
 
-def image_grid(pairs: Path, folder: Path, *, resume: bool = False) -> GridResult:
+class Here(Processes):
+    """A backend that calls in its own process."""
+
+    def call(self, function: Any, *arguments: Any, **_: Any) -> Any:
+        return function(*opened(arguments))
+
+
+def image_grid(
+    pairs: Path,
+    folder: Path,
+    *,
+    resume: bool = False,
+    backend: Processes | None = None,
+) -> GridResult:
     """Run a small grid on them, from images to tables, in a folder of its own."""
     return run_grid(
         read_pairs(pairs, images=pairs.parent),
@@ -118,7 +132,7 @@ def image_grid(pairs: Path, folder: Path, *, resume: bool = False) -> GridResult
         store=folder / "store",
         protocol=Protocol("kfold", n_folds=2, n_distractors=4),
         seeds=[0, 1],
-        n_jobs=2,
+        backend=backend or Processes(2),
         resume=resume,
     )
 
@@ -131,16 +145,8 @@ def grid(folder: Path) -> None:
 
 def grid_in_one_process(folder: Path) -> None:
     """Run it so that a line of a worker is one of this process, too."""
-
-    def run(self: Any, function: Any, arguments: Any, look: Any) -> str:
-        self.returned = processes._run(os.getcwd(), function, arguments)
-        return ""
-
-    usual, processes.OtherProcess.run = processes.OtherProcess.run, run  # type: ignore
-    try:
-        grid(folder)
-    finally:
-        processes.OtherProcess.run = usual  # type: ignore[method-assign]
+    store.SETTLED_SECONDS = -1
+    image_grid(folder.parent / "pairs.csv", folder, backend=Here(2))
 
 
 def _grid_warm_up(folder: Path) -> None:

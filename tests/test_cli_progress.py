@@ -17,6 +17,7 @@ from tllboost.cli.progress import progress_bar
 from tllboost.demo import make_scenes
 from tllboost.grid import run_grid
 from tllboost.pairs import read_pairs
+from tllboost.processes import Processes
 
 
 def terminal(width: int = 80, term: str = "xterm-256color") -> Console:
@@ -137,7 +138,7 @@ def test_a_grid_tells_which_cells_run(tmp_path: Path) -> None:
         heads=["cosine", "bad_heads:Slow"],
         out=tmp_path / "out",
         store=tmp_path / "store",
-        n_jobs=1,
+        backend=Processes(1),
         progress=progress,
     )
     assert progress.bars == {"classic": (80, 80), "cells": (2, 2)}

@@ -19,6 +19,7 @@ from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UsageError
 from tllboost.grid.cells import Cell
 from tllboost.grid.outputs import write_json
+from tllboost.processes import Processes
 from tllboost.report.compare import Change, compare_runs
 from tllboost.splits import Protocol
 
@@ -292,7 +293,7 @@ def test_two_real_runs_are_paired_and_a_run_is_the_same_as_itself(
             protocol=Protocol(n_negatives=negatives),
             out=tmp_path / name,
             store=tmp_path / "store",
-            n_jobs=1,
+            backend=Processes(1),
         )
         for form in ("csv", "md", "tex"):
             assert (result.out / f"matrix.{form}").stat().st_size > 50

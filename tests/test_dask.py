@@ -23,13 +23,14 @@ from killed_work import (
     make_pairs,
 )
 
-from tllboost.cluster import Cluster, Job
+from tllboost.cluster import Cluster
 from tllboost.cluster.cluster import perform, versions
 from tllboost.cluster.shards import _refuse_other
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 from tllboost.grid import run_grid
 from tllboost.heads.boosting import XGBoostHead
 from tllboost.pairs import read_pairs
+from tllboost.processes import Job, Processes
 from tllboost.splits import Protocol
 from tllboost.store import VectorStore
 from tllboost.vectorizers.weights import sha256_of
@@ -92,13 +93,13 @@ def test_a_grid_that_loses_a_worker_gives_the_tables_of_the_local_one(
     }
     kills = KillsAWorker(cluster, "cells")
     local, far = tmp_path / "local", tmp_path / "far"
-    run_grid(table, **asked, out=local, store=tmp_path / "here", n_jobs=1)
+    run_grid(table, **asked, out=local, store=tmp_path / "here", backend=Processes(1))
     there = run_grid(
         table,
         **asked,
         out=far,
         store=tmp_path / "there",
-        cluster=cluster,
+        backend=cluster,
         progress=kills,
     )
     assert kills.n_killed == 1
@@ -123,7 +124,7 @@ def test_vectorizing_that_loses_a_worker_stores_what_the_local_one_stores(
             paths,
             store=store,
             batch_size=2,
-            cluster=cluster,
+            backend=cluster,
             progress=kills,
         )
         keys = [sha256_of(path) for path in paths[:-1] if path]
@@ -140,7 +141,7 @@ def test_vectorizing_that_loses_a_worker_stores_what_the_local_one_stores(
 def test_what_kills_its_workers_fails_alone(cluster: Cluster, tmp_path: Path) -> None:
     heads = ["naive-bayes", "bad_heads:Dies"]
     pairs = make_pairs(tmp_path)
-    result = grid_of(pairs, tmp_path / "out", heads=heads, cluster=cluster)
+    result = grid_of(pairs, tmp_path / "out", heads=heads, backend=cluster)
     errors = {row["head"]: row["error"] for row in result.rows}
     assert "its process died (each worker that tried it died" in errors.pop(heads[1])
     assert set(errors.values()) == {""}
@@ -177,7 +178,7 @@ def test_all_workers_train_a_large_cell_together_as_well_as_one_does(
     monkeypatch.setattr(cluster, "large", 1)
     # A tree takes as many messages as it has levels: a few will do.
     monkeypatch.setitem(XGBoostHead.__init__.__kwdefaults__, "n_estimators", 30)
-    there = grid_of(pairs, tmp_path / "there", **asked, cluster=cluster)
+    there = grid_of(pairs, tmp_path / "there", **asked, backend=cluster)
     figures = [
         {row["head"]: row["roc_auc"] for row in result.rows}
         for result in (local, there)

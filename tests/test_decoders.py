@@ -11,22 +11,25 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from PIL import Image
 from reliability import count
 
+from tllboost import processes
 from tllboost.errors import DataError, ImageError
 from tllboost.images import decoders, open_image
 from tllboost.images.decoders import Decoders
+from tllboost.processes import WATCHER, ProcessDied
 
 
 @pytest.fixture
 def few() -> Iterator[Decoders]:
     made = Decoders(seconds=0.8)
     yield made
-    made.close()
+    made.pool.close()
 
 
 def encoded(colour: object = "red", size: tuple[int, int] = (40, 30), **how) -> bytes:
@@ -76,7 +79,7 @@ def test_an_image_that_takes_too_much_memory_is_refused() -> None:
         count("bad images tried")
         assert tight.decode(encoded()).size == (40, 30)
     finally:
-        tight.close()
+        tight.pool.close()
 
 
 def test_where_the_system_sets_no_limit_the_memory_is_watched(
@@ -90,7 +93,7 @@ def test_where_the_system_sets_no_limit_the_memory_is_watched(
         with pytest.raises(ImageError, match="took over 0 MiB to decode"):
             watched.decode(jpeg_of_many_scans(40_000))
     finally:
-        watched.close()
+        watched.pool.close()
 
 
 def test_the_largest_image_allowed_fits_the_limits(tmp_path: Path) -> None:
@@ -101,9 +104,8 @@ def test_the_largest_image_allowed_fits_the_limits(tmp_path: Path) -> None:
 
 def test_a_decoder_that_was_ended_from_outside_costs_no_image(few: Decoders) -> None:
     few.decode(encoded())
-    (idle,) = few._idle
-    idle._process.kill()
-    idle._process.wait()
+    with few.pool.worker() as idle:
+        idle.process.kill()
     assert few.decode(encoded("blue")).getpixel((0, 0)) == (0, 0, 255)
     count("kills survived")
 
@@ -111,45 +113,49 @@ def test_a_decoder_that_was_ended_from_outside_costs_no_image(few: Decoders) -> 
 def test_an_image_that_crashes_its_decoder_twice_is_named() -> None:
     patient = Decoders()
     hostile = jpeg_of_many_scans(40_000)
+    before = {child.pid for child in psutil.Process().children()}
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(patient.decode, hostile, path="crash.jpg")
-        killed = set()
+        killed: set[int] = set()
         while len(killed) < 2 and not answer.done():
-            for decoder in list(patient._busy):
-                if decoder._is_ready and decoder not in killed:
-                    decoder._process.kill()
-                    killed.add(decoder)
+            for child in psutil.Process().children():
+                if child.pid not in before | killed and child.cpu_times().user > 0.3:
+                    child.kill()
+                    killed.add(child.pid)
             time.sleep(0.01)
         with pytest.raises(ImageError, match=r"crash\.jpg: crashed its decoder"):
             answer.result(timeout=20)
     count("kills survived", len(killed))
-    assert patient._idle == []
-    patient.close()
+    patient.pool.close()
 
 
 def test_many_threads_get_their_own_images_back() -> None:
     shared = Decoders()
+    before = len(psutil.Process().children())
     colours = [(i, 255 - i, i // 2) for i in range(200)]
     with ThreadPoolExecutor(8) as pool:
         images = list(pool.map(shared.decode, map(encoded, colours)))
     assert [one.getpixel((3, 3)) for one in images] == colours
-    assert len(shared._idle) <= max(2, os.cpu_count() or 1)
-    shared.close()
+    n_workers = len(psutil.Process().children()) - before
+    assert n_workers <= max(2, os.cpu_count() or 1)
+    shared.pool.close()
 
 
 def test_an_interrupt_leaves_no_half_answer_behind(
     few: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few.decode(encoded())
-    (decoder,) = few._idle
+    ask = processes.Worker.ask
 
-    def interrupted(n_bytes: int) -> bytes:
+    def interrupted(worker: processes.Worker, *parts: bytes, **given: Any) -> bytes:
+        with pytest.raises(ProcessDied):
+            ask(worker, *parts, **given | {"most": 3})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(decoder, "_receive", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        few.decode(encoded("blue"))
-    assert few._idle == []
+    with monkeypatch.context() as patched:
+        patched.setattr(processes.Worker, "ask", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            few.decode(encoded("blue"))
     assert few.decode(encoded("lime")).getpixel((0, 0)) == (0, 255, 0)
 
 
@@ -163,12 +169,11 @@ def test_a_python_that_can_not_be_started_is_no_fault_of_the_image(
 
 def test_the_watcher_ends_when_there_is_nothing_to_watch(few: Decoders) -> None:
     few.decode(encoded())
-    watcher = few._watcher
-    if watcher is not None:
-        watcher.join(timeout=5)
-        assert not watcher.is_alive()
+    deadline = time.monotonic() + 5
+    while any(one.name == WATCHER for one in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert few.decode(encoded()).size == (40, 30)
-    assert threading.active_count() < 50
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -176,20 +181,22 @@ def test_decoders_end_with_their_process_and_are_not_shared_with_a_fork() -> Non
     code = """
         import io, os, signal, sys
         from PIL import Image
-        from tllboost.images.decoders import shared_decoders
+        import psutil
+        from tllboost.images.decoders import DECODERS
         file = io.BytesIO()
         Image.new("RGB", (4, 4), "red").save(file, "PNG")
-        shared = shared_decoders()
-        shared.decode(file.getvalue())
-        print(shared._idle[0]._process.pid, flush=True)
+        DECODERS.decode(file.getvalue())
+        (worker,) = psutil.Process().children()
+        print(worker.pid, flush=True)
         import time
         time.sleep(0.5)
         child = os.fork()
         if not child:
-            own = shared_decoders()
-            right = own.decode(file.getvalue()).getpixel((0, 0)) == (255, 0, 0)
-            own.close()
-            os._exit(0 if right and own is not shared else 9)
+            image = DECODERS.decode(file.getvalue())
+            (own,) = psutil.Process().children()
+            right = image.getpixel((0, 0)) == (255, 0, 0) and own.pid != worker.pid
+            DECODERS.pool.close()
+            os._exit(0 if right else 9)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """

@@ -246,9 +246,9 @@ def test_strict_refuses_an_id_that_has_no_vector(run: Run, tmp_path: Path) -> No
 def test_an_image_that_never_ends_takes_no_other_with_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tllboost.images.decoders import shared_decoders
+    from tllboost.images.decoders import DECODERS
 
-    monkeypatch.setattr(shared_decoders(), "seconds", 1.0)
+    monkeypatch.setattr(DECODERS, "seconds", 1.0)
     paths = [folder / "alpha.png", folder / "slow.jpg", folder / "grey.jpg"]
     paths[1].write_bytes(jpeg_of_many_scans(40_000))
     result = vectorize(make_vectorizer("pixels?size=4"), paths)

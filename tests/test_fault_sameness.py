@@ -15,6 +15,7 @@ from tllboost.grid import run_grid
 from tllboost.heads import HEADS
 from tllboost.metrics import METRICS
 from tllboost.pairs import read_pairs
+from tllboost.processes import Processes
 from tllboost.splits import Protocol
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizing import vectorize
@@ -45,7 +46,7 @@ def test_no_figure_of_any_head_depends_on_the_workers_or_the_order_of_the_file(
             heads=heads,
             projections=projections,
             protocol=Protocol("holdout", n_distractors=4),
-            n_jobs=n_jobs,
+            backend=Processes(n_jobs),
         )
         assert result.exit_code == 0
     one, other = results_of(tmp_path / "1"), results_of(tmp_path / "2")
@@ -76,7 +77,7 @@ def test_the_size_of_a_batch_moves_figures_of_a_real_network_by_less_than_a_hund
             out=tmp_path / f"out{size}",
             store=store,
             protocol=Protocol("kfold", n_folds=2, n_distractors=9),
-            n_jobs=1,
+            backend=Processes(1),
         )
         figures = [[row[name] for name in METRICS] for row in result.rows]
         found.append((made.vectors, np.array(figures, float)))

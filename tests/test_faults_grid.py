@@ -18,7 +18,7 @@ from reliability import count
 from tllboost.errors import UsageError
 from tllboost.grid import GridResult
 from tllboost.grid.outputs import LOCK, locked
-from tllboost.processes import elsewhere
+from tllboost.processes import Processes
 from tllboost.splits import Protocol
 
 HAS_KILL = hasattr(signal, "SIGKILL") and hasattr(os, "fork")
@@ -46,8 +46,8 @@ def results_of(out: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("head", "limits", "said"),
     [
-        ("HangsInC", {"cell_timeout": 8.0}, "it took more than 8 s"),
-        ("TakesMemory", {"cell_memory": 600.0}, "it took more than 600 MB"),
+        ("HangsInC", {"seconds": 8.0}, "it took more than 8 s"),
+        ("TakesMemory", {"megabytes": 600.0}, "it took more than 600 MB"),
         ("Dies", {}, "its process died"),
     ],
 )
@@ -61,7 +61,8 @@ def test_a_cell_that_goes_wrong_is_a_failed_row_and_the_rest_goes_on(
     bad = f"bad_heads:{head}"
     heads = ["naive-bayes", bad, "linear-svm"]
     out = tmp_path / "out"
-    result = grid_of(pairs, out, heads=heads, **limits)
+    backend = Processes(2, **limits)
+    result = grid_of(pairs, out, heads=heads, backend=backend)
     errors = errors_of(result)
     assert errors.pop(bad).startswith(said)
     assert errors == {"cosine": "", "naive-bayes": "", "linear-svm": ""}
@@ -77,22 +78,19 @@ def test_what_died_once_is_tried_once_more(
 ) -> None:
     from tllboost import processes
 
-    monkeypatch.setattr(processes, "_idle", [])  # a new process sees the variable
+    processes.end_idle()  # a new process sees the variable
     monkeypatch.setenv("DIED_ONCE", str(tmp_path / "died"))
     bad = "bad_heads:DiesOnce"
-    result = grid_of(pairs, tmp_path / "out", heads=[bad], n_jobs=1)
+    result = grid_of(pairs, tmp_path / "out", heads=[bad], backend=Processes(1))
     assert (tmp_path / "died").exists()
     assert errors_of(result) == {"cosine": "", bad: ""}
 
 
-@pytest.mark.parametrize("name", ["cell_timeout", "cell_memory"])
+@pytest.mark.parametrize("name", ["seconds", "megabytes"])
 @pytest.mark.parametrize("limit", [0, -1, float("nan")])
-def test_a_limit_that_is_none_is_refused(
-    pairs: Path, tmp_path: Path, name: str, limit: float
-) -> None:
+def test_a_limit_that_is_none_is_refused(name: str, limit: float) -> None:
     with pytest.raises(UsageError, match="must be above 0"):
-        grid_of(pairs, tmp_path / "out", **{name: limit})
-    assert not (tmp_path / "out").exists()
+        Processes(**{name: limit})
 
 
 def test_a_projection_over_the_limit_fails_its_cells_only(
@@ -100,7 +98,10 @@ def test_a_projection_over_the_limit_fails_its_cells_only(
 ) -> None:
     endless = "infonce?epochs=1000000&patience=0"
     result = grid_of(
-        pairs, tmp_path / "out", projections=["none", endless], cell_timeout=8
+        pairs,
+        tmp_path / "out",
+        projections=["none", endless],
+        backend=Processes(2, seconds=8),
     )
     for row in result.rows:
         failed = row["projection"] == endless
@@ -252,4 +253,4 @@ def test_a_warm_process_follows_to_another_folder(
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        assert elsewhere(os.getcwd) == str(tmp_path / name)
+        assert Processes().call(os.getcwd) == str(tmp_path / name)

@@ -19,6 +19,7 @@ from tllboost.grid import run_grid
 from tllboost.grid.outputs import RESULT_COLUMNS
 from tllboost.pairs import read_pairs
 from tllboost.pairs.pair_table import PairTable
+from tllboost.processes import Processes
 from tllboost.splits import Protocol
 
 COSTS = {"vectorize_s", "fit_s", "score_s", "peak_memory_mb"}
@@ -169,7 +170,7 @@ def test_figures_do_not_hang_on_the_number_of_workers(
         out=tmp_path / "one",
         store=store,
         seeds=[0, 1],
-        n_jobs=1,
+        backend=Processes(1),
     )
     one = without_costs(tmp_path / "one" / "results.csv")
     assert one == without_costs(finished.out / "results.csv")

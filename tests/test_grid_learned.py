@@ -23,6 +23,7 @@ from tllboost.grid.records import read_record, read_scores
 from tllboost.metrics import METRICS
 from tllboost.pairs import read_pairs
 from tllboost.pairs.pair_table import PairTable
+from tllboost.processes import Processes
 from tllboost.splits import Protocol, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
 
@@ -67,7 +68,12 @@ def planted(folder: Path) -> str:
 
 def grid(table: PairTable, out: Path, **given: Any) -> GridResult:
     """Run a small grid, or go on with it."""
-    small = {"merges": ["dot"], "heads": ["cosine"], "protocol": SMALL, "n_jobs": 1}
+    small = {
+        "merges": ["dot"],
+        "heads": ["cosine"],
+        "protocol": SMALL,
+        "backend": Processes(1),
+    }
     store = out.parent / "store"
     return run_grid(table, out=out, store=store, resume=True, **small | given)
 
@@ -219,7 +225,7 @@ def test_figures_do_not_hang_on_the_number_of_workers(
         projections=[INFONCE],
         heads=["cosine", "logistic"],
         seeds=LEARNED["seeds"],
-        n_jobs=2,
+        backend=Processes(2),
     )
     for row in two.rows:
         names = ("projection", "merge", "head")

@@ -1,362 +1,484 @@
-"""Arrays that other processes map from a file rather than get a copy of.
+"""Work in other processes: killable, under limits, safe from the working folder.
 
-One other process to work in, that may be killed without harm to the rest.
+A `Worker` is one process that answers what it is asked, in plain bytes, until it is
+killed, dies, or its parent ends. Images are decoded in such processes, and `Processes`
+runs the cells of a grid in them, side by side: one that dies costs its cell only.
 
-How much is done, told while other processes do it.
-
-Work in other processes: within limits, and one that dies takes no other with it.
+A worker never imports from the working folder, which may hold a stranger's code.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
+import json
 import os
-import re
+import pickle
+import queue
 import shutil
 import signal
+import struct
+import subprocess
+import sys
 import threading
 import time
-import warnings
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing.util import Finalize
+from importlib import import_module
+from importlib.machinery import PathFinder
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
-import numpy as np
+from tllboost.errors import DataError, UsageError
 
-from tllboost.errors import UsageError
-from tllboost.files import whole_file
+if TYPE_CHECKING:
+    from tllboost.cluster import Cluster
 
 __all__ = [
-    "NO_LIMITS",
-    "Call",
-    "Limits",
+    "Backend",
+    "Job",
+    "Pool",
     "ProcessDied",
+    "Processes",
     "Progress",
+    "Worker",
     "counting",
-    "elsewhere",
+    "end_idle",
+    "opened",
     "release_memory",
-    "run_parallel",
+    "resident",
 ]
 
+Backend: TypeAlias = "Processes | Cluster"
+"""Who works: both have the same methods, and nobody need ask which it is."""
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, what); what has a method ``running`` is also told the
+names of what is being worked at."""
+Look = Callable[[int], str]
+"""Called with the id of a process that is at work, twenty times a second; what it
+returns, unless it is empty, is the reason to kill it."""
+
 SHARED = ".shared"
-_SMALL_BYTES = 2**20
+WATCHER = "tllboost watches its workers"
+_SHARED_FROM_BYTES = 2**20
+_IDLE_SECONDS = 300  # the next grid of a notebook finds its workers warm
+_TICK = 0.05
+_PIPE_BYTES = 2**20
+_ON_LINUX = sys.platform.startswith("linux")
+_WORTH_IT = 32 << 20  # bytes more than after the last cell that was cleaned up behind
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Where an array lies."""
+# The two ends of the pipe: a message is its length and its bytes.
 
-    path: Path
+_LENGTH = struct.Struct("<Q")
 
 
-class Sharing:
-    """Files of arrays, in a folder of the results, as long as the block lasts.
+def _send(pipe: BinaryIO, *parts: bytes) -> None:
+    pipe.write(_LENGTH.pack(sum(map(len, parts))))
+    for part in parts:
+        pipe.write(part)
+    pipe.flush()
+
+
+def _receive(pipe: BinaryIO, most: int = sys.maxsize) -> bytes | None:
+    """Return the next message, or None where the other end is gone."""
+    head = pipe.read(_LENGTH.size)
+    n_bytes = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else most + 1
+    if n_bytes > most:
+        return None
+    message = pipe.read(n_bytes)
+    return message if len(message) == n_bytes else None
+
+
+# In the worker
+
+# All that this needs is Python's own: nothing is imported from elsewhere before the
+# path is that of the parent, less the working folder.
+_START = """
+import json, sys
+from importlib.util import module_from_spec, spec_from_file_location
+package, told = sys.argv[1], json.loads(sys.argv[2])
+sys.path[:] = told["path"]
+spec = spec_from_file_location("tllboost", package)
+sys.modules["tllboost"] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules["tllboost"])
+from tllboost.processes import serve
+serve(**told)
+"""
+
+
+class _Loaded:
+    """Finds in the working folder what the parent had from there, and nothing else."""
+
+    folder = ""
+    names: Sequence[str] = ()
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:
+        return PathFinder.find_spec(name, [cls.folder]) if name in cls.names else None
+
+
+def _importable() -> dict[str, Any]:
+    """Return what a worker may import: the path, and modules of the working folder.
+
+    The working folder is on the path only if PYTHONPATH names it. Of the modules that
+    lie there a worker finds those that are loaded here, as the plug-ins of a script.
+    """
+    folder = os.getcwd()
+    named = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    path = [os.path.abspath(one) for one in sys.path if one]
+    if folder not in map(os.path.realpath, named):
+        path = [one for one in path if os.path.realpath(one) != folder]
+    names = []
+    for name, module in [*sys.modules.items()]:
+        spec = getattr(module, "__spec__", None)
+        places = getattr(spec, "submodule_search_locations", None)
+        for place in places or [getattr(spec, "origin", None) or ""]:
+            if "." not in name and os.path.dirname(place) == folder:
+                names.append(name)
+    return {"path": path, "folder": folder, "names": names}
+
+
+def _import_only(path: list[str], folder: str, names: list[str]) -> None:
+    sys.path[:], _Loaded.folder, _Loaded.names = path, folder, names
+    if _Loaded not in sys.meta_path:
+        sys.meta_path.append(_Loaded)  # type: ignore[arg-type]
+
+
+def serve(answer: str, argument: str, **importable: Any) -> None:
+    """Answer, in a process of its own, until nobody asks any more.
 
     Parameters
     ----------
-    folder : Path
-        The results; what a killed run left in it is removed.
+    answer : str
+        "module:function" of what takes `argument` and returns a function: from the
+        bytes of a request to the parts of its answer.
+    argument : str
+    **importable
+        As :func:`_importable` gave it.
     """
+    # Ctrl-C goes to all processes of a terminal; the one that started this ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The pipes are out of reach of what reads or prints here.
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    _import_only(**importable)
+    module, _, name = answer.partition(":")
+    work = getattr(import_module(module), name)(argument)
+    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / SHARED
-        self._kept: dict[int, tuple[Any, _Kept]] = {}
+    def listen() -> None:
+        while (request := _receive(requests)) is not None:
+            waiting.put(request)
+        os._exit(0)  # the parent is gone, whatever this is at
 
-    def __enter__(self) -> Self:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # Windows removes no file that a process, idle and warm, still maps.
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def share(self, value: Any) -> Any:
-        """Return what stands for a value; large arrays, and lists of them, are kept."""
-        if isinstance(value, list):
-            return [self.share(item) for item in value]
-        if not isinstance(value, np.ndarray) or value.nbytes < _SMALL_BYTES:
-            return value
-        if id(value) not in self._kept:
-            path = self._folder / f"{len(self._kept)}.npy"
-            with whole_file(path) as file:
-                np.save(file, value, allow_pickle=False)
-            # The array is held too, so that its id is not given to another.
-            self._kept[id(value)] = (value, _Kept(path))
-        return self._kept[id(value)][1]
+    threading.Thread(target=listen, daemon=True).start()
+    with suppress(queue.Empty, OSError):
+        _send(replies)
+        while True:
+            _send(replies, *work(waiting.get(timeout=_IDLE_SECONDS)))
+    os._exit(0)
 
 
-def opened(value: Any) -> Any:
-    """Return the value that something stands for, arrays mapped for reading."""
-    if isinstance(value, list):
-        return [opened(item) for item in value]
-    if isinstance(value, _Kept):
-        return np.load(value.path, mmap_mode="r", allow_pickle=False)
-    return value
-
-
-_IDLE_SECONDS = 300  # as joblib's own: the next grid of a notebook finds them warm
-_LOOK_SECONDS = 0.05
-_PARENT_SECONDS = 0.5
-_WORTH_IT = 32 << 20  # bytes more than after the last cell that was cleaned up behind
-# Cells run side by side: libraries that each took all cores would wait for each other.
-_ONE_THREAD = dict.fromkeys(
-    (
-        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
-        *("BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
-        "NUMBA_NUM_THREADS",
-    ),
-    "1",
-)
-# Warm processes of earlier runs in this one; each ends by itself when it is idle.
-_idle: list[Any] = []
-# A fork can't use those of its parent, and must not end them either.
-_of_the_parent: list[Any] = []
-# Whether they end with this process, too, where it is itself one of multiprocessing's.
-_end_with_this: list[bool] = []
-# What this process held when it was last cleaned up.
-_resident_before = 0
-
-
-def _leave_to_the_parent() -> None:
-    _of_the_parent.extend(_idle)
-    _idle.clear()
-    _end_with_this.clear()
-
-
-def _end_idle() -> None:
-    """End the idle processes: the end of this one would wait until they are tired."""
-    while _idle:
-        _idle.pop().shutdown(kill_workers=True)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_the_parent)
+# In the parent
 
 
 class ProcessDied(Exception):
-    """The process that worked is gone; the text says how."""
+    """The process that worked is gone; the text says how.
+
+    ``verdict`` is the reason for which it was killed from here, or empty.
+    """
+
+    def __init__(self, how: str, verdict: str = "") -> None:
+        super().__init__(how)
+        self.verdict = verdict
 
 
-class OtherProcess:
-    """One other process at a time, a new one after each that was killed or died.
+class Worker:
+    """One process that answers what it is asked; one thread at a time may ask.
+
+    Parameters
+    ----------
+    answer, argument : str
+        What it answers with: see :func:`serve`.
+    options : sequence of str
+        Of Python.
+    stderr : int or None
+        As that of a subprocess.
+    environment : mapping of str to str
+        Variables that it has beside those of this process.
 
     Attributes
     ----------
-    is_fresh : bool
-        Whether nothing has run in it yet.
-    returned : object
-        What the last function returned.
+    n_asked : int
+        How many requests it was sent.
+    is_sound : bool
+        Whether it waits for a request.
+
+    Raises
+    ------
+    DataError
+        If it can't be started; also by :meth:`ask`.
     """
 
-    def __init__(self) -> None:
-        self._executor: Any = None
-        self.is_fresh = False
-        self.returned: Any = None
-
-    def run(
+    def __init__(
         self,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        look: Callable[[int], str],
-    ) -> str:
-        """Call a function there.
+        answer: str,
+        argument: str = "",
+        options: Sequence[str] = (),
+        stderr: int | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.n_asked, self.is_sound, self.verdict = 0, True, ""
+        if getattr(sys, "frozen", False):
+            why = "this program is frozen"  # it would start itself again
+            raise _no_start(why)
+        package = os.path.join(
+            os.path.dirname(os.path.abspath(__file__)), "__init__.py"
+        )
+        told = json.dumps({"answer": answer, "argument": argument, **_importable()})
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, *options, "-c", _START, package, told],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                # What it starts itself looks into no working folder either.
+                env={**os.environ, "PYTHONSAFEPATH": "1", **environment},
+            )
+        except (OSError, ValueError) as error:
+            raise _no_start(str(error)) from error
+        self._pipes: list[Any] = [self.process.stdin, self.process.stdout]
+        if _ON_LINUX:  # a usual image fits whole: fewer turns between two processes
+            import fcntl
+
+            for one in self._pipes:
+                with suppress(OSError):
+                    fcntl.fcntl(one, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def ask(self, *parts: bytes, look: Look, most: int = sys.maxsize) -> bytes:
+        """Return the answer to a request.
 
         Parameters
         ----------
-        function : callable
-        arguments : tuple
+        *parts : bytes
+            Of the request.
         look : callable
-            Called with the process id again and again; what it returns, unless it is
-            empty, ends the process.
-
-        Returns
-        -------
-        str
-            What `look` returned; empty where the function came to its end.
+        most : int
+            Bytes of the answer.
 
         Raises
         ------
         ProcessDied
-            If the process ended, and not by `look`.
-        Exception
-            What the function raised.
+            If it ended, or was ended by `look`.
         """
-        from joblib.externals.loky import BrokenProcessPool
+        # Until the answer is there whole, whatever comes between leaves half of one.
+        self.is_sound = False
+        requests, replies = self._pipes
+        with _watched(self, look):
+            if not self.n_asked and _receive(replies, 0) is None:
+                raise _no_start(self.verdict or f"exit code {self.process.wait()}")
+            self.n_asked += 1
+            with suppress(OSError):
+                _send(requests, *parts)
+            answer = _receive(replies, most)
+        if answer is None:
+            self.process.kill()
+            code = self.process.wait()
+            how = f"exit code {code}" + ("; out of memory?" if code == -9 else "")
+            raise ProcessDied(how, self.verdict)
+        self.is_sound = not self.verdict
+        return answer
 
-        if self._executor is None:
-            self._start()
-        try:
-            process = self._executor.submit(_ready, function).result()
-            future = self._executor.submit(_run, os.getcwd(), function, arguments)
-            reason = _watched(future, lambda: look(process))
-            if not reason:
-                self.returned = future.result()
-        except BrokenProcessPool as error:
-            self.kill()
-            raise ProcessDied(_how(error)) from error
-        except BaseException:
-            self.kill()
-            raise
-        if reason:
-            self.kill()
-        else:
-            self.is_fresh = False
-        return reason
-
-    def kill(self) -> None:
-        """End the process, whatever it does; the next call starts another."""
-        if self._executor is not None:
-            executor, self._executor = self._executor, None
-            executor.shutdown(wait=True, kill_workers=True)
-
-    def release(self) -> None:
-        """Leave the process, still warm, to whoever needs one next."""
-        if self._executor is not None:
-            _idle.append(self._executor)
-            self._executor = None
-            if not _end_with_this:
-                # Unlike atexit, this is called in multiprocessing's processes as well.
-                Finalize(None, _end_idle, exitpriority=100)
-                _end_with_this.append(True)
-
-    def _start(self) -> None:
-        from joblib.externals.loky import ProcessPoolExecutor
-
-        self.is_fresh = not _idle
-        self._executor = (
-            _idle.pop()
-            if _idle
-            else ProcessPoolExecutor(
-                1,
-                timeout=_IDLE_SECONDS,
-                env=_ONE_THREAD,
-                initializer=_set_up,
-                initargs=(os.getpid(),),
-            )
-        )
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+        for pipe in self._pipes:
+            with suppress(OSError):
+                pipe.close()
+        self.process.wait()
 
 
-def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what a function returns in another process.
-
-    Raises
-    ------
-    ProcessDied
-        If the process ended.
-    Exception
-        What the function raised.
-    """
-    process = OtherProcess()
-    process.run(function, arguments, lambda _: "")
-    process.release()
-    return process.returned
-
-
-def release_memory() -> None:
-    """Give back what is no longer used, so that the next cell does not add to it.
-
-    XGBoost's iterators are in cycles, and hold features and bins; and the C library
-    keeps what many small pieces were freed of. Where a cell left little, nothing is
-    looked for: with all libraries loaded that takes longer than a small cell does.
-    """
-    global _resident_before
-    import psutil
-
-    process = psutil.Process()
-    if process.memory_info().rss - _resident_before < _WORTH_IT:
-        return
-    gc.collect()
-    trim = (
-        getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+def _no_start(why: str) -> DataError:
+    msg = (
+        f"can't start {sys.executable!r} to work beside this process ({why}): it must "
+        "be a Python that may start processes"
     )
-    if trim is not None:  # of glibc alone
-        trim(0)
-    _resident_before = process.memory_info().rss
+    return DataError(msg)
 
 
-def _watched(future: Future[Any], look: Callable[[], str]) -> str:
-    while not wait([future], timeout=_LOOK_SECONDS).done:
-        reason = look()
-        if reason:
-            return reason
-    return ""
+class Pool:
+    """Workers of one kind, started when needed; those that are idle are used again.
 
-
-def _how(error: Exception) -> str:
-    """Return how a process ended, from what the pool says of it."""
-    found = re.search(r"exit codes of the workers are \{(.*?)\}", str(error))
-    return f"{found[1]}; out of memory?" if found else "out of memory?"
-
-
-def _set_up(parent: int) -> None:
-    from joblib.externals.loky import process_executor
-
-    # loky retires a process that has grown by 300 MB, which importing torch does: each
-    # projection would start a process anew. Memory is watched by our own limits.
-    process_executor._USE_PSUTIL = False
-    # Ctrl-C goes to all processes of a terminal; the one that started these ends them.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent has ended, whatever it is at.
-
-    loky leaves them to a parent that was killed: they would compute on, and whoever
-    reads the parent's output through a pipe would wait for them.
+    Parameters
+    ----------
+    start : callable
+        Returns a new worker.
+    most : int
+        How many may work at once; who asks for more waits.
     """
+
+    def __init__(self, start: Callable[[], Worker], most: int = 2**20) -> None:
+        self._start, self._most = start, most
+        self.reset()
+        _pools.add(self)
+
+    def reset(self) -> None:
+        """Forget all workers, as a fork must: two can't share an answer."""
+        self._idle: list[Worker] = []
+        self._turns = threading.Semaphore(self._most)
+
+    @contextmanager
+    def worker(self) -> Iterator[Worker]:
+        """Lend a worker; it is kept if it is sound at the end."""
+        with self._turns:
+            worker = None
+            with suppress(IndexError):
+                while worker is None or worker.process.poll() is not None:
+                    worker = self._idle.pop()
+            if worker is None or worker.process.poll() is not None:
+                worker = self._start()
+            try:
+                yield worker
+            finally:
+                if worker.is_sound:
+                    self._idle.append(worker)
+                else:
+                    worker.end()
+
+    def close(self) -> None:
+        """End the idle workers; what is asked later starts new ones."""
+        while self._idle:
+            self._idle.pop().end()
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+_of_the_parent: list[Worker] = []
+_busy: dict[Worker, Look] = {}
+_lock = threading.Lock()
+_watcher: threading.Thread | None = None
+
+
+@contextmanager
+def _watched(worker: Worker, look: Look) -> Iterator[None]:
+    global _watcher
+    with _lock:
+        _busy[worker] = look
+        if _watcher is None:
+            _watcher = threading.Thread(target=_watch, name=WATCHER, daemon=True)
+            _watcher.start()
+    try:
+        yield
+    finally:
+        with _lock:
+            del _busy[worker]
+
+
+def _watch() -> None:
+    """Kill the workers that must end, as long as any is at work."""
+    global _watcher
+    while True:
+        time.sleep(_TICK)
+        with _lock:
+            if not _busy:
+                _watcher = None
+                return
+            looks = [*_busy.items()]
+        for worker, look in looks:
+            verdict = look(worker.process.pid)
+            with _lock:
+                if verdict and _busy.get(worker) is look:
+                    worker.verdict = verdict
+                    worker.process.kill()
+
+
+def _start_anew() -> None:
+    """Leave the workers to the parent of this fork, which must not end them."""
+    global _lock, _watcher
+    _lock, _watcher = threading.Lock(), None
+    _of_the_parent.extend(_busy)
+    _busy.clear()
+    for pool in _pools:
+        _of_the_parent.extend(pool._idle)
+        pool.reset()
+
+
+@atexit.register
+def end_idle() -> None:
+    """End the workers that wait for work; what is asked later starts new ones."""
+    for pool in _pools:
+        pool.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
+
+
+def resident(process: int) -> int:
+    """Return the bytes of memory that a process has, 0 where it has just ended."""
     import psutil
 
-    # A process without a parent gets another one; on Windows it keeps the number.
-    while os.getppid() == parent and psutil.pid_exists(parent):
-        time.sleep(_PARENT_SECONDS)
-    os._exit(1)
+    try:
+        return int(psutil.Process(process).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
-def _ready(function: Callable[..., Any]) -> int:
-    """Tell who this is.
+# Jobs, many side by side
 
-    The module of the function is loaded when it arrives, so that the time of the call
-    itself does not have that.
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A function to call in another process, and the files that it writes.
+
+    Attributes
+    ----------
+    function : callable
+        Of a module. It writes its files one after the other, and passes over those
+        that are there: what it does may be done twice. It handles its own errors; one
+        that it raises ends the run.
+    arguments : tuple
+    files : sequence of Path
+        What tells what is finished.
+    names : sequence of str
+        What each file stands for, for people.
+    fail : callable
+        Called with the index of a file and the reason why it was not written; writes
+        it instead.
+    is_large : bool, default=False
+        Whether all workers of a cluster do it together.
     """
-    return os.getpid()
 
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    files: Sequence[Path] = ()
+    names: Sequence[str] = ()
+    fail: Callable[[int, str], None] = lambda index, reason: None
+    is_large: bool = False
 
-def _run(folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    # A warm process may stand where this one did when it was started.
-    os.chdir(folder)
-    return function(*(opened(argument) for argument in arguments))
-
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, what); what has a method ``running`` is also told the
-names of what is being worked at."""
+    @property
+    def n_done(self) -> int:
+        """How many files are there."""
+        return sum(file.exists() for file in self.files)
 
 
 @contextmanager
 def counting(
-    files: Iterable[Path],
+    jobs: Sequence[Job],
     progress: Progress | None,
     what: str,
-    names: Callable[[], Sequence[str]] = tuple,
+    names: Callable[[], Sequence[str]],
     every_s: float = 0.5,
 ) -> Iterator[None]:
-    """Tell how many of the files are there, while they are written, and what runs."""
-    wanted = list(files)
-    if progress is None or not wanted:
+    """Tell how many files of the jobs are there, and what is being worked at."""
+    total = sum(len(job.files) for job in jobs)
+    if progress is None or not total:
         yield
         return
     stop = threading.Event()
@@ -365,7 +487,7 @@ def counting(
     def tell() -> None:
         if running is not None:
             running(names())
-        progress(sum(file.exists() for file in wanted), len(wanted), what)
+        progress(sum(job.n_done for job in jobs), total, what)
 
     def watch() -> None:
         while not stop.wait(every_s):
@@ -381,240 +503,314 @@ def counting(
         tell()
 
 
-_STOPPED = "stopped"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a cell, or the fit of a projection, may take; more makes it a failed one.
+class Processes:
+    """The backend that works on this machine, a process a job.
 
     Parameters
     ----------
+    n_jobs : int or None, default=None
+        Processes side by side; None takes one a core.
     seconds : float or None, default=None
-        Wall time; that of loading xgboost or torch in a new process counts.
+        Wall time that a cell of a grid, or the fit of a projection, may take; that of
+        loading xgboost or torch in a new process counts. More makes it a failed one.
     megabytes : float or None, default=None
-        Resident memory of the process, libraries and mapped vectors included; looked
-        at twenty times a second.
+        Resident memory that its process may have, libraries and mapped vectors
+        included.
 
     Raises
     ------
     UsageError
-        If one is not above zero.
+        If a limit is not above zero.
     """
 
-    seconds: float | None = None
-    megabytes: float | None = None
-
-    def __post_init__(self) -> None:
-        for what, value in (("timeout", self.seconds), ("memory", self.megabytes)):
+    def __init__(
+        self,
+        n_jobs: int | None = None,
+        *,
+        seconds: float | None = None,
+        megabytes: float | None = None,
+    ) -> None:
+        for what, value in (("timeout", seconds), ("memory", megabytes)):
             if value is not None and not value > 0:
                 msg = f"the {what} of a cell must be above 0, not {value!r}"
                 raise UsageError(msg)
+        self.n_jobs = n_jobs or os.cpu_count() or 1
+        self.seconds, self.megabytes = seconds, megabytes
 
+    def is_large(self, head: str, n_pairs: int) -> bool:
+        """Tell whether a cell is one for all workers together: here none is."""
+        return False
 
-NO_LIMITS = Limits()
+    def batches(
+        self, make: Callable[..., Any], vectorizer: Any, images: Any, **settings: Any
+    ) -> Generator[dict[str, Any], None, None]:
+        """Yield the vectors of images, made in this process.
 
+        Parameters
+        ----------
+        make : callable
+            :func:`~tllboost.pipeline.vector_batches`.
+        vectorizer, images, **settings
+            What it takes.
+        """
+        return make(vectorizer, images, **settings)
 
-@dataclass(frozen=True, eq=False)
-class Call:
-    """A function to call in another process.
+    def call(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        is_large: bool = False,
+        look: Callable[[Worker], Look] = lambda _: lambda _: "",
+    ) -> Any:
+        """Return what a function returns in another process.
 
-    Attributes
-    ----------
-    function : callable
-        Writes its files one after the other, and passes over those that are there. It
-        handles its own errors; one that it raises ends the run.
-    arguments : tuple
-    files : sequence of Path
-        What tells what is finished.
-    fail : callable
-        Called with the index of a file and the reason why it was not written; writes
-        it instead.
-    names : sequence of str, default=()
-        What each file stands for, for people.
-    """
+        Parameters
+        ----------
+        function : callable
+        *arguments
+        is_large : bool
+            For a cluster.
+        look : callable
+            Called with the worker once it has loaded what the function needs; returns
+            what looks after it.
 
-    function: Callable[..., None]
-    arguments: tuple[Any, ...]
-    files: Sequence[Path]
-    fail: Callable[[int, str], None]
-    names: Sequence[str] = ()
+        Raises
+        ------
+        ProcessDied
+            If the process ended.
+        Exception
+            What the function raised.
+        """
+        from cloudpickle import dumps  # takes what __main__ defines
 
-    @property
-    def n_done(self) -> int:
-        """How many files are there."""
-        return sum(file.exists() for file in self.files)
+        told = pickle.dumps(_importable())
+        with _callers.worker() as worker:
+            worker.ask(told, dumps((function, None)), look=lambda _: "")
+            answer = worker.ask(told, dumps((function, arguments)), look=look(worker))
+        worked, result = pickle.loads(answer)
+        if worked:
+            return result
+        raise result
 
-    @property
-    def current(self) -> str:
-        """The name of what is being worked at, or nothing."""
-        n_done = self.n_done
-        return self.names[n_done] if n_done < len(self.names) else ""
+    def run(
+        self, jobs: Sequence[Job], out: Path, what: str, progress: Progress | None
+    ) -> None:
+        """Run jobs side by side.
 
+        What is over a limit fails. What a process was at when it died is tried once
+        more when all else is done, alone, and fails if that dies as well.
 
-def run_parallel(
-    calls: Sequence[Call],
-    workers: int,
-    progress: Progress | None,
-    what: str,
-    *,
-    out: Path,
-    limits: Limits = NO_LIMITS,
-) -> None:
-    """Run calls in other processes, side by side.
+        Parameters
+        ----------
+        jobs : sequence of Job
+        out : Path
+            The results; large arrays among the arguments lie there meanwhile.
+        what : str
+            What the jobs are, for `progress`.
+        progress : callable or None
 
-    What is over a limit fails. What a process was at when it died is tried once more
-    when all else is done, alone, and fails if that dies as well.
+        Raises
+        ------
+        Exception
+            What a job raised.
+        """
+        from concurrent.futures import ThreadPoolExecutor, wait
 
-    Parameters
-    ----------
-    calls : sequence of Call
-    workers : int
-        Processes.
-    progress : callable or None
-        Called with (done, total, `what`).
-    what : str
-    out : Path
-        The results; large arrays among the arguments lie there meanwhile.
-    limits : Limits
+        died: deque[Job] = deque()
+        running: list[Job] = []
+        stop = threading.Event()
 
-    Raises
-    ------
-    Exception
-        What a call raised.
-    """
-    files = [file for call in calls for file in call.files]
-    stop = threading.Event()
-    died: deque[Call] = deque()
-    running: list[Call] = []
-    with (
-        Sharing(out) as sharing,
-        counting(files, progress, what, lambda: _names(running)),
-        warnings.catch_warnings(),
-    ):
-        # loky replaces a process whose memory has grown, and says so; nothing is lost.
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs")
-        shared = [
-            replace(call, arguments=tuple(sharing.share([*call.arguments])))
-            for call in calls
-        ]
-        serve = partial(_serve, running=running, limits=limits, stop=stop)
-        _run_threads(
-            partial(serve, deque(shared), died), min(workers, len(calls)), stop
-        )
-        _run_threads(partial(serve, deque(died), None), min(1, len(died)), stop)
+        def names() -> list[str]:
+            at = [(job, job.n_done) for job in [*running]]
+            return [job.names[n] for job, n in at if n < len(job.names)]
 
+        def work_off(waiting: deque[Job], again: deque[Job] | None) -> None:
+            while not stop.is_set():
+                try:
+                    job = waiting.popleft()
+                except IndexError:
+                    return
+                running.append(job)
+                self._finish(job, again, stop)
+                running.remove(job)
 
-def _names(running: list[Call]) -> list[str]:
-    """Return what other threads are waiting for just now."""
-    return [name for name in (call.current for call in [*running]) if name]
+        def side_by_side(n: int, *queues: Any) -> None:
+            """Use `n` threads; an error or Ctrl-C stops all of them."""
+            with ThreadPoolExecutor(max(1, n)) as threads:
+                try:
+                    pending = {threads.submit(work_off, *queues) for _ in range(n)}
+                    while pending:
+                        # With a timeout: else Windows leaves Ctrl-C until the end.
+                        done, pending = wait(pending, timeout=0.2)
+                        for future in done:
+                            future.result()
+                except BaseException:
+                    stop.set()
+                    raise
 
+        with _sharing(out) as share, counting(jobs, progress, what, names):
+            ready = deque(replace(one, arguments=share(one.arguments)) for one in jobs)
+            side_by_side(min(self.n_jobs, len(ready)), ready, died)
+            side_by_side(min(1, len(died)), died, None)
 
-def _run_threads(serve: Callable[[], None], n: int, stop: threading.Event) -> None:
-    """Run a function on `n` threads; an error or Ctrl-C stops all of them."""
-    if n == 0:
-        return
-    with ThreadPoolExecutor(n) as pool:
-        try:
-            pending = {pool.submit(serve) for _ in range(n)}
-            while pending:
-                # With a timeout: else Windows leaves Ctrl-C until the end.
-                done, pending = wait(pending, timeout=0.2)
-                for future in done:
-                    future.result()
-        except BaseException:
-            stop.set()
-            raise
-
-
-def _serve(
-    calls: deque[Call],
-    died: deque[Call] | None,
-    running: list[Call],
-    limits: Limits,
-    stop: threading.Event,
-) -> None:
-    """Work off calls, in one other process at a time, until there are none left."""
-    process = OtherProcess()
-    try:
-        while calls and not stop.is_set():
+    def _finish(
+        self, job: Job, again: deque[Job] | None, stop: threading.Event
+    ) -> None:
+        """Call until all files of a job are there, in a new process after a death."""
+        while (n_before := job.n_done) < len(job.files) and not stop.is_set():
+            watch = _Watch(self, job, stop)
             try:
-                call = calls.popleft()
-            except IndexError:  # another thread took the last
-                break
-            running.append(call)
-            _finish(call, process, died, limits, stop)
-            running.remove(call)
-    except BaseException:
-        process.kill()
-        raise
-    process.release()
-
-
-def _finish(
-    call: Call,
-    process: OtherProcess,
-    died: deque[Call] | None,
-    limits: Limits,
-    stop: threading.Event,
-) -> None:
-    while call.n_done < len(call.files) and not stop.is_set():
-        watch = _Watch(call, limits, stop)
-        try:
-            reason = process.run(call.function, tuple(call.arguments), watch)
-        except ProcessDied as error:
-            if died is not None:
-                died.append(call)
+                self.call(job.function, *job.arguments, look=watch.begin)
                 return
-            reason = f"its process died ({error})"
-        if reason in ("", _STOPPED):
-            return
-        # Memory may be what cells before it left behind: it gets a process of its own.
-        if watch.is_memory and not (
-            process.is_fresh and watch.n_done == watch.n_before
-        ):
-            continue
-        _fail_next(call, reason)
-
-
-def _fail_next(call: Call, reason: str) -> None:
-    for index, file in enumerate(call.files):
-        if not file.exists():
-            call.fail(index, reason)
-            return
+            except ProcessDied as error:
+                if not error.verdict and again is not None:
+                    again.append(job)
+                    return
+                reason = error.verdict or f"its process died ({error})"
+            # Memory may be what cells before it left: it gets a process of its own.
+            is_first = watch.is_fresh and watch.n_done == n_before
+            if not stop.is_set() and not (watch.is_memory and not is_first):
+                there = [file.exists() for file in job.files]
+                if False in there:
+                    job.fail(there.index(False), reason)
 
 
 class _Watch:
-    """What a call takes since its last file, held against the limits."""
+    """What a job takes since its last file, held against the limits."""
 
-    def __init__(self, call: Call, limits: Limits, stop: threading.Event) -> None:
-        self.call, self.limits, self.stop = call, limits, stop
-        self.n_before = self.n_done = call.n_done
-        self.since = time.monotonic()
-        self.is_memory = False
+    def __init__(self, limits: Processes, job: Job, stop: threading.Event) -> None:
+        self.limits, self.job, self.stop = limits, job, stop
+        self.is_memory = self.is_fresh = False
 
-    def __call__(self, process: int) -> str:
+    def begin(self, worker: Worker) -> Look:
+        self.is_fresh = worker.n_asked == 1
+        self.n_done, self.since = self.job.n_done, time.monotonic()
+        return self.look
+
+    def look(self, process: int) -> str:
         """Return why the process must end, or nothing."""
         if self.stop.is_set():
-            return _STOPPED
-        if self.limits == NO_LIMITS:
-            return ""
-        n_done = self.call.n_done
-        if n_done > self.n_done:
-            self.n_done, self.since = n_done, time.monotonic()
+            return "stopped"
         seconds, megabytes = self.limits.seconds, self.limits.megabytes
+        if seconds is None and megabytes is None:
+            return ""
+        if (n_done := self.job.n_done) > self.n_done:
+            self.n_done, self.since = n_done, time.monotonic()
         if seconds is not None and time.monotonic() - self.since > seconds:
             return f"it took more than {seconds:g} s, the limit of a cell"
-        if megabytes is not None and _resident(process) > megabytes * 2**20:
+        if megabytes is not None and resident(process) > megabytes * 2**20:
             self.is_memory = True
             return f"it took more than {megabytes:g} MB, the limit of a cell"
         return ""
 
 
-def _resident(process: int) -> int:
-    import psutil
+# Cells run side by side: libraries that each took all cores would wait for each other.
+_ONE_THREAD = dict.fromkeys(
+    (
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+        *("BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
+        "NUMBA_NUM_THREADS",
+    ),
+    "1",
+)
+_callers = Pool(
+    lambda: Worker("tllboost.processes:_answer_calls", environment=_ONE_THREAD)
+)
 
+
+def _answer_calls(_: str) -> Callable[[bytes], list[bytes]]:
+    """Return what calls, in a worker, the functions that it is sent."""
+    from cloudpickle import dumps
+
+    def answer(request: bytes) -> list[bytes]:
+        import io
+
+        stream = io.BytesIO(request)
+        importable = pickle.load(stream)
+        _import_only(**importable)
+        # A warm process may stand where its parent did when it was started.
+        os.chdir(importable["folder"])
+        try:
+            # What the function needs is loaded here, before it is called.
+            function, arguments = pickle.load(stream)
+            result = None if arguments is None else function(*opened(arguments))
+            return [dumps((True, result))]
+        except Exception as error:
+            return [dumps((False, error))]
+
+    return answer
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Stands for an array that lies in a file."""
+
+    path: Path
+
+
+@contextmanager
+def _sharing(out: Path) -> Iterator[Callable[[Any], Any]]:
+    """Give what puts large arrays, also in lists and tuples, into files to be mapped.
+
+    They lie in a folder of the results, as long as the block lasts; what a killed run
+    left there is removed.
+    """
+    import numpy as np
+
+    from tllboost.files import whole_file
+
+    folder = out / SHARED
+    kept: dict[int, tuple[Any, _Kept]] = {}
+
+    def share(value: Any) -> Any:
+        if type(value) in (list, tuple):
+            return type(value)(map(share, value))
+        if not isinstance(value, np.ndarray) or value.nbytes < _SHARED_FROM_BYTES:
+            return value
+        if id(value) not in kept:
+            path = folder / f"{len(kept)}.npy"
+            with whole_file(path) as file:
+                np.save(file, value, allow_pickle=False)
+            # The array is held too, so that its id is not given to another.
+            kept[id(value)] = value, _Kept(path)
+        return kept[id(value)][1]
+
+    shutil.rmtree(folder, ignore_errors=True)
     try:
-        return int(psutil.Process(process).memory_info().rss)
-    except psutil.Error:  # it has just ended
-        return 0
+        yield share
+    finally:
+        # Windows removes no file that a process, idle and warm, still maps.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def opened(value: Any) -> Any:
+    """Return what a shared value stands for, arrays mapped for reading."""
+    if type(value) in (list, tuple):
+        return type(value)(map(opened, value))
+    if isinstance(value, _Kept):
+        import numpy as np
+
+        return np.load(value.path, mmap_mode="r", allow_pickle=False)
+    return value
+
+
+# What this process held when it was last cleaned up.
+_resident_before = 0
+
+
+def release_memory() -> None:
+    """Give back what is no longer used, so that the next cell does not add to it.
+
+    XGBoost's iterators are in cycles, and hold features and bins; and the C library
+    keeps what many small pieces were freed of. Where a cell left little, nothing is
+    looked for: with all libraries loaded that takes longer than a small cell does.
+    """
+    global _resident_before
+    if resident(os.getpid()) - _resident_before < _WORTH_IT:
+        return
+    gc.collect()
+    if os.name == "posix":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+        if trim is not None:
+            trim(0)
+    _resident_before = resident(os.getpid())

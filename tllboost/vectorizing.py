@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,10 +18,10 @@ import numpy as np
 from tllboost.errors import ImageError, UsageError
 from tllboost.images import DECODING
 from tllboost.pipeline import vector_batches
+from tllboost.processes import Backend, Processes
 from tllboost.store import VectorStore, hash_files
 
 if TYPE_CHECKING:
-    from tllboost.cluster import Cluster
     from tllboost.vectorizers.base import Vectorizer
 
 __all__ = ["Progress", "Vectorized", "space_of", "vectorize", "vectorize_many"]
@@ -62,7 +62,7 @@ def vectorize(
     store: VectorStore | Path | None = None,
     batch_size: int = 32,
     n_workers: int | None = None,
-    cluster: Cluster | None = None,
+    backend: Backend | None = None,
     progress: Progress | None = None,
     strict: bool = False,
 ) -> Vectorized:
@@ -84,8 +84,8 @@ def vectorize(
         Images a forward pass, and the most that a kill can lose.
     n_workers : int, optional
         Threads that decode; by default as many as there are cores, at most eight.
-    cluster : Cluster, optional
-        Whose workers compute, in place of this process.
+    backend : Processes or Cluster, optional
+        Who computes; by default this process.
     progress : callable, optional
         Called with how many images are done, how many there are, and the
         vectorizer's label.
@@ -134,7 +134,7 @@ def vectorize(
         store=store,
         batch_size=batch_size,
         n_workers=n_workers,
-        cluster=cluster,
+        backend=backend,
         progress=progress,
         strict=strict,
     )
@@ -149,7 +149,7 @@ def vectorize_many(
     store: VectorStore | Path | None = None,
     batch_size: int = 32,
     n_workers: int | None = None,
-    cluster: Cluster | None = None,
+    backend: Backend | None = None,
     progress: Progress | None = None,
     strict: bool = False,
 ) -> list[Vectorized]:
@@ -162,7 +162,7 @@ def vectorize_many(
     Parameters
     ----------
     vectorizers : sequence of Vectorizer, length n_vectorizers
-    paths, ids, store, batch_size, n_workers, cluster, progress, strict
+    paths, ids, store, batch_size, n_workers, backend, progress, strict
         As in :func:`vectorize`.
 
     Returns
@@ -187,7 +187,7 @@ def vectorize_many(
     with _opened(store) as opened:
         n_threads = n_workers or _n_workers()
         job = _Job(paths, ids, opened, batch_size, n_threads, progress, strict)
-        job.cluster = cluster
+        job.backend = backend or Processes()
         # One vectorizer shares with none, and need not tell what it is.
         job.done = {} if len(vectorizers) > 1 else None
         for vectorizer in vectorizers:
@@ -220,7 +220,7 @@ class _Job:
     progress: Progress | None
     strict: bool
     done: dict[str, Vectorized] | None = None
-    cluster: Cluster | None = None
+    backend: Backend = field(default_factory=Processes)
 
     @cached_property
     def keys(self) -> list[str | ImageError]:
@@ -325,7 +325,15 @@ def _compute(vectorizer: Vectorizer, job: _Job) -> Vectorized:
     n_reused = len(outcomes)
     missing = [item for item in job.images.items() if item[0] not in outcomes]
     _tell(vectorizer, job, n_reused)
-    batches = _batches(vectorizer, missing, job)
+    if job.store is not None:
+        _keep_networks(vectorizer, job.store)
+    batches = job.backend.batches(
+        vector_batches,
+        vectorizer,
+        missing,
+        batch_size=job.batch_size,
+        n_workers=job.n_workers,
+    )
     with closing(batches):
         for batch in batches:
             _keep(vectorizer, job, batch)
@@ -336,20 +344,6 @@ def _compute(vectorizer: Vectorizer, job: _Job) -> Vectorized:
     n_good = sum(not isinstance(outcome, str) for outcome in outcomes.values())
     result.n_computed, result.n_reused = n_good - n_reused, n_reused
     return result
-
-
-def _batches(
-    vectorizer: Vectorizer, missing: list[tuple[str, Path]], job: _Job
-) -> Generator[dict[str, np.ndarray | str], None, None]:
-    """Yield new vectors, made here or on a cluster."""
-    size = job.batch_size
-    if job.cluster is not None:
-        from tllboost.cluster.shards import shard_batches
-
-        return shard_batches(job.cluster, vectorizer, missing, batch_size=size)
-    if job.store is not None:
-        _keep_networks(vectorizer, job.store)
-    return vector_batches(vectorizer, missing, batch_size=size, n_workers=job.n_workers)
 
 
 def _stored(vectorizer: Vectorizer, job: _Job) -> dict[str, np.ndarray | str]:

@@ -128,15 +128,11 @@ def _measure(
     table: PairTable, options: Options, quiet: bool, say: Message
 ) -> GridResult:
     from tllboost.cli.options import opened
-    from tllboost.cluster import refuse_limits
     from tllboost.grid import run_grid
 
-    names = ("backend", "scheduler", "jobs", "large")
-    cluster = opened(*(options[name] for name in names))
-    limits = options["cell_timeout"] or options["cell_memory"]
-    if options["backend"] == "dask" and limits:
-        refuse_limits()
-    with cluster as workers, progress_bar(quiet=quiet) as progress:
+    names = ("backend", "scheduler", "jobs", "large", "cell_timeout", "cell_memory")
+    backend = opened(*(options[name] for name in names))
+    with backend as who, progress_bar(quiet=quiet) as progress:
         return run_grid(
             table,
             options["vectorizer"],
@@ -151,14 +147,11 @@ def _measure(
             seeds=range(options["seed"], options["seed"] + options["seeds"]),
             metric=options["metric"],
             store=options["store"],
-            n_jobs=options["jobs"],
+            backend=who,
             device=options["device"],
             offline=options["offline"],
             resume=options["resume"],
             overwrite=options["overwrite"],
-            cell_timeout=options["cell_timeout"],
-            cell_memory=options["cell_memory"],
-            cluster=workers,
             strict=options["strict"],
             settings=as_toml(options),
             progress=progress,

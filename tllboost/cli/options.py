@@ -23,8 +23,8 @@ from tllboost.errors import printable
 
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
-    from tllboost.cluster import Cluster
     from tllboost.pairs import PairTable
+    from tllboost.processes import Backend as Works
     from tllboost.vectorizers import Vectorizer
 
 __all__ = [
@@ -345,15 +345,17 @@ Large = Annotated[
 def opened(
     backend: str,
     scheduler: str | None,
-    n_workers: int | None = None,
+    n_jobs: int | None = None,
     large: int | None = None,
-) -> AbstractContextManager[Cluster | None]:
-    """Return the cluster to be opened; one that opens to None for local work.
+    seconds: float | None = None,
+    megabytes: float | None = None,
+) -> AbstractContextManager[Works]:
+    """Return who works, to be opened: processes of this machine, or a Dask cluster.
 
     Raises
     ------
     UsageError
-        If there is no such backend, or what is Dask's is given to another.
+        If there is no such backend, or what is one's is given to the other.
     """
     from tllboost.errors import UsageError
 
@@ -361,11 +363,19 @@ def opened(
         msg = f"unknown backend {backend!r}: known: {', '.join(sorted(BACKENDS))}"
         raise UsageError(msg)
     if backend == "local":
+        from tllboost.processes import Processes
+
         for name, given in (("scheduler", scheduler), ("large", large)):
             if given is not None:
                 msg = f"--{name} needs --backend dask, got {given!r} without it"
                 raise UsageError(msg)
-        return nullcontext()
+        return nullcontext(Processes(n_jobs, seconds=seconds, megabytes=megabytes))
     from tllboost.cluster import Cluster
 
-    return Cluster(scheduler, n_workers=n_workers, large=large)
+    if seconds or megabytes:
+        msg = (
+            "--cell-timeout and --cell-memory are kept by local processes, not by "
+            "Dask: give its workers theirs, as in dask worker --memory-limit"
+        )
+        raise UsageError(msg)
+    return Cluster(scheduler, n_workers=n_jobs, large=large)

@@ -18,7 +18,6 @@ Progress = Callable[[int, int, str], None]
 # What one step of a bar is; the other bars carry a vectorizer's name and count images.
 _UNITS = {
     "cells": "cells",
-    "large cells": "cells",
     "cells logged": "cells",
     "curves": "cells",
     "projections": "projections",

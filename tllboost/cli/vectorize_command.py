@@ -27,7 +27,7 @@ from tllboost.errors import printable
 from tllboost.files import csv_text
 
 if TYPE_CHECKING:
-    from tllboost.cluster import Cluster
+    from tllboost.processes import Backend as Works
     from tllboost.vectorizers import Vectorizer
     from tllboost.vectorizing import Vectorized
 
@@ -102,8 +102,8 @@ def vectorize(
     named = name_images(images)
     folder = default_store() if store is None else store
     try:
-        with opened(backend, scheduler) as cluster:
-            results = _vectorize_all(made, named, folder, cluster, quiet, strict)
+        with opened(backend, scheduler) as who:
+            results = _vectorize_all(made, named, folder, who, quiet, strict)
     except KeyboardInterrupt:
         message_to(quiet=quiet)("interrupted: the same command goes on where it was")
         raise typer.Exit(130) from None
@@ -136,7 +136,7 @@ def _vectorize_all(
     made: list[Vectorizer],
     images: dict[str, Path],
     folder: Path,
-    cluster: Cluster | None,
+    backend: Works,
     quiet: bool,
     strict: bool,
 ) -> list[Vectorized]:
@@ -150,7 +150,7 @@ def _vectorize_all(
                 list(images.values()),
                 ids=list(images),
                 store=store,
-                cluster=cluster,
+                backend=backend,
                 progress=progress,
                 strict=strict,
             )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tllboost.cluster.cluster import Cluster
+if TYPE_CHECKING:
+    from tllboost.cluster.cluster import Cluster
 
 __all__ = ["ClusterGrower"]
 

@@ -1,4 +1,4 @@
-"""The calls of a grid on a Dask cluster: files travel, no folder need be shared."""
+"""The jobs of a grid on a Dask cluster: files travel, no folder need be shared."""
 
 from __future__ import annotations
 
@@ -11,94 +11,89 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tllboost.cluster import Cluster, Died, Job
 from tllboost.files import whole_file
-from tllboost.processes import Progress, counting
+from tllboost.processes import Job, ProcessDied, Progress, counting
 
 if TYPE_CHECKING:
-    from tllboost.processes import Call
+    from tllboost.cluster.cluster import Cluster
 
-__all__ = ["run_clustered"]
+__all__ = ["run_jobs"]
 
 Files = dict[str, bytes]
 
 _LARGE_BYTES = 2**20
-PROJECTIONS = "projections"
+_PROJECTIONS = "projections"
 
 
-def run_clustered(
-    calls: Sequence[Call],
+def run_jobs(
     cluster: Cluster,
-    progress: Progress | None,
-    what: str,
-    *,
+    jobs: Sequence[Job],
     out: Path,
+    what: str,
+    progress: Progress | None,
 ) -> None:
-    """Run calls on a cluster, as :func:`~tllboost.processes.run_parallel` here.
+    """Run jobs on a cluster, as :class:`~tllboost.processes.Processes` does here.
 
     A worker calls in a folder of its own, which holds what the call reads of `out`;
     what it writes there comes back, and is written to `out` from here alone. What
-    took down each worker that tried it fails, and no other with it.
+    took down each worker that tried it fails, and no other with it. Large jobs are
+    called here, one after the other, their trees grown by all workers.
 
     Parameters
     ----------
-    calls : sequence of Call
     cluster : Cluster
-    progress : callable or None
-        Called with (done, total, `what`).
-    what : str
+    jobs : sequence of Job
     out : Path
         The results.
+    what : str
+    progress : callable or None
+        Called with (done, total, `what`).
 
     Raises
     ------
     ClusterError
         If the cluster is lost.
     Exception
-        What a call raised.
+        What a job raised.
     """
-    files = [file for call in calls for file in call.files]
-    jobs: deque[Job] = deque()
-    handed: dict[Job, tuple[Call, list[int]]] = {}
+    waiting: deque[Job] = deque()
+    handed: dict[Job, tuple[Job, list[int]]] = {}
     at: list[str] = []
 
-    def hand_out(call: Call, wanted: list[int]) -> None:
-        job = _job(call, wanted, cluster, out)
-        handed[job] = call, wanted
-        jobs.append(job)
+    def hand_out(job: Job, wanted: list[int]) -> None:
+        given: Files = {}
+        arguments = [_sent(one, out, given, cluster) for one in job.arguments]
+        names = [_name(file, out) for file in job.files]
+        there = [name for index, name in enumerate(names) if index not in wanted]
+        asked = [job.names[index] for index in wanted]
+        one = Job(_call, (job.function, arguments, given, there), names=asked)
+        handed[one] = job, wanted
+        waiting.append(one)
 
-    def running(names: Sequence[str]) -> None:
+    def running(names: list[str]) -> None:
         at[:] = names
 
-    for call in calls:
-        hand_out(call, [*range(len(call.files))])
-    with counting(files, progress, what, lambda: at):
-        for job, outcome in cluster.each(jobs, running if progress else None):
-            call, wanted = handed.pop(job)
-            if not isinstance(outcome, Died):
-                _write(out, outcome, last=call.files)
+    for job in jobs:
+        if not job.is_large:
+            hand_out(job, [*range(len(job.files))])
+    with counting(jobs, progress, what, lambda: at):
+        for one, outcome in cluster.each(waiting, running if progress else None):
+            job, wanted = handed.pop(one)
+            if not isinstance(outcome, ProcessDied):
+                # At last the files that say that it is done.
+                last = [_name(file, out) for file in job.files]
+                for name in sorted(outcome, key=lambda name: name in last):
+                    with whole_file(out / name) as file:
+                        file.write(outcome[name])
             elif len(wanted) == 1:
-                call.fail(wanted[0], f"its process died ({outcome.reason})")
+                job.fail(wanted[0], f"its process died ({outcome})")
             else:  # which of them it was, each will tell
-                for one in wanted:
-                    hand_out(call, [one])
-
-
-@dataclass(frozen=True)
-class _InRun:
-    """A path below the results, wherever they lie."""
-
-    name: str
-
-
-def _job(call: Call, wanted: list[int], cluster: Cluster, out: Path) -> Job:
-    given: Files = {}
-    packed = [_packed(one, out, given) for one in call.arguments]
-    arguments = [_kept(one, cluster) for one in packed]
-    names = [_name(file, out) for file in call.files]
-    there = [name for index, name in enumerate(names) if index not in wanted]
-    first = call.names[wanted[0]] if call.names else ""
-    return Job(_call, (call.function, arguments, given, there), first)
+                for index in wanted:
+                    hand_out(job, [index])
+        for job in jobs:
+            if job.is_large:
+                running([*job.names[:1]])
+                cluster.call(job.function, *job.arguments, is_large=True)
 
 
 def _call(
@@ -110,42 +105,39 @@ def _call(
     with tempfile.TemporaryDirectory(dir=get_worker().local_directory) as name:
         folder = Path(name)
         # What exists counts as done, whatever it holds.
-        for file, content in {**given, **dict.fromkeys(there, b"")}.items():
+        known = {**given, **dict.fromkeys(there, b"")}
+        for file, content in known.items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(content)
         function(*(_unpacked(one, folder) for one in arguments))
-        written = {
+        return {
             _name(file, folder): file.read_bytes()
             for file in sorted(folder.rglob("*"))
-            if file.is_file()
+            if file.is_file() and _name(file, folder) not in known
         }
-    return {
-        name: content
-        for name, content in written.items()
-        if name not in given and name not in there
-    }
 
 
-def _write(out: Path, files: Files, *, last: Sequence[Path]) -> None:
-    """Write what a call wrote elsewhere; at last the files that say that it is done."""
-    final = [_name(file, out) for file in last]
-    for name in sorted(files, key=lambda name: name in final):
-        with whole_file(out / name) as file:
-            file.write(files[name])
+@dataclass(frozen=True)
+class _InRun:
+    """A path below the results, wherever they lie."""
+
+    name: str
 
 
-def _packed(value: Any, out: Path, given: Files) -> Any:
-    """Return a value whose paths below the results lead there on any machine.
+def _sent(value: Any, out: Path, given: Files, cluster: Cluster) -> Any:
+    """Return a value to send: large arrays travel once, paths lead into the results.
 
-    The files that they name are added to `given`.
+    The files of projections that paths name are added to `given`.
     """
     if isinstance(value, Path):
-        if not (value == out or value.is_relative_to(out / PROJECTIONS)):
+        if not (value == out or value.is_relative_to(out / _PROJECTIONS)):
             return value
         if value.is_file():
             given[_name(value, out)] = value.read_bytes()
         return _InRun(_name(value, out))
-    return _mapped(value, lambda item: _packed(item, out, given))
+    if _n_bytes(value) >= _LARGE_BYTES:
+        return cluster.keep(value)
+    return _mapped(value, lambda item: _sent(item, out, given, cluster))
 
 
 def _unpacked(value: Any, folder: Path) -> Any:
@@ -156,23 +148,14 @@ def _unpacked(value: Any, folder: Path) -> Any:
 
 def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:
     """Apply a function to what a list, a tuple or a dataclass holds."""
-    if isinstance(value, list):
-        return [function(item) for item in value]
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return tuple(function(item) for item in value)
+    if type(value) in (list, tuple):
+        return type(value)(map(function, value))
     if is_dataclass(value) and not isinstance(value, type):
         old = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
         new = {name: function(item) for name, item in old.items()}
         changed = {name: item for name, item in new.items() if item is not old[name]}
         return replace(value, **changed) if changed else value
     return value
-
-
-def _kept(value: Any, cluster: Cluster) -> Any:
-    """Return a value, or a list of values, of which the large ones travel once."""
-    if isinstance(value, list):
-        return [_kept(item, cluster) for item in value]
-    return cluster.keep(value) if _n_bytes(value) >= _LARGE_BYTES else value
 
 
 def _n_bytes(value: Any) -> int:

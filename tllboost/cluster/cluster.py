@@ -1,7 +1,4 @@
-"""What is handed to a worker, and how it is done there.
-
-A Dask cluster to hand jobs to: somebody's, or one of this machine alone.
-"""
+"""The backend that works on a Dask cluster, somebody's or one of this machine alone."""
 
 from __future__ import annotations
 
@@ -11,50 +8,25 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, nullcontext
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
+from tllboost.processes import Job, ProcessDied, Processes, Progress
 
-__all__ = ["Cluster", "Died", "Job", "perform", "refuse_limits", "versions"]
+__all__ = ["Cluster", "perform", "versions"]
 
 # Figures depend on these; the fingerprint of a vectorizer speaks for its own library.
 _LIBRARIES = ("tllboost", "numpy", "scikit-learn", "xgboost")
 # A worker with many threads is given many jobs. Numerical libraries count the threads
 # of the whole process, and so would its peak of memory be of them all.
 _ALONE = threading.Lock()
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A function to call on some worker, once or, where one is lost, again.
-
-    Attributes
-    ----------
-    function : callable
-        Of a module that workers can import. What it does must be harmless twice.
-    arguments : tuple
-        What `Cluster.keep` gave stands for the value that it was given, also in lists.
-    name : str, default=""
-        For people.
-    """
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Died:
-    """The outcome of a job that took down every worker that tried it."""
-
-    reason: str
 
 
 @cache
@@ -201,10 +173,48 @@ class Cluster:
             self._kept[id(value)] = (value, self._submit(_as_it_is, value))
         return self._kept[id(value)][1]
 
+    def is_large(self, head: str, n_pairs: int) -> bool:
+        """Tell whether a cell is one for all workers together.
+
+        The lists of a ranking can't be cut: those heads are for one worker.
+        """
+        return self.large is not None and head == "xgboost" and n_pairs >= self.large
+
+    def batches(
+        self, make: Callable[..., Any], vectorizer: Any, images: Any, **settings: Any
+    ) -> Generator[dict[str, Any], None, None]:
+        """Yield the vectors of images as workers make them: see `cluster.shards`."""
+        from tllboost.cluster.shards import shard_batches
+
+        return shard_batches(self, make, vectorizer, images, settings["batch_size"])
+
+    def call(
+        self, function: Callable[..., Any], *arguments: Any, is_large: bool = False
+    ) -> Any:
+        """Return what a function returns, all trees in it grown on the cluster.
+
+        What is not large is called in another process of this machine.
+        """
+        if not is_large:
+            return Processes().call(function, *arguments)
+        from tllboost.cluster.boosting import ClusterGrower
+        from tllboost.heads.boosting import grown_by
+
+        with grown_by(ClusterGrower(self)):
+            return function(*arguments)
+
+    def run(
+        self, jobs: Sequence[Job], out: Path, what: str, progress: Progress | None
+    ) -> None:
+        """Run jobs on the workers: see `cluster.calls`."""
+        from tllboost.cluster.calls import run_jobs
+
+        run_jobs(self, jobs, out, what, progress)
+
     def each(
         self,
         jobs: deque[Job],
-        running: Callable[[Sequence[str]], None] | None = None,
+        running: Callable[[list[str]], None] | None = None,
     ) -> Iterator[tuple[Job, Any]]:
         """Yield every job with its outcome, as they end.
 
@@ -221,8 +231,9 @@ class Cluster:
         Yields
         ------
         (Job, object)
-            What the function returned; :class:`Died` where four workers were lost over
-            one job, the number that Dask allows unless it is told another.
+            What the function returned; a :class:`~tllboost.processes.ProcessDied`
+            where four workers were lost over one job, the number that Dask allows
+            unless it is told another.
 
         Raises
         ------
@@ -288,14 +299,14 @@ class Cluster:
         try:
             return future.result()
         except KilledWorker:
-            return Died("each worker that tried it died; out of memory?")
+            return ProcessDied("each worker that tried it died; out of memory?")
         except CancelledError as error:
             raise ClusterError(self._lost()) from error
 
     def _names(self, out: dict[Any, Job]) -> list[str]:
         """Return the names of what workers are at."""
         at = {key for keys in self.client.processing().values() for key in keys}
-        return [job.name for future, job in out.items() if future.key in at]
+        return [job.names[0] for one, job in out.items() if one.key in at]
 
     def _wait_for_a_worker(self) -> None:
         until = time.monotonic() + self.patience
@@ -352,15 +363,6 @@ class Cluster:
                 "that 'dask scheduler' names, as tcp://10.0.0.1:8786"
             )
             raise UsageError(msg) from error
-
-
-def refuse_limits() -> None:
-    """Raise UsageError: nobody here can stop what a worker is at."""
-    msg = (
-        "--cell-timeout and --cell-memory are kept by local processes, not by Dask: "
-        "give its workers theirs, as in dask worker --memory-limit"
-    )
-    raise UsageError(msg)
 
 
 def _as_it_is(value: Any) -> Any:

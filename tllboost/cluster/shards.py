@@ -6,22 +6,22 @@ import os
 import platform
 import secrets
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tllboost.cluster.cluster import Cluster, Died, Job
 from tllboost.errors import UsageError
-from tllboost.pipeline import vector_batches
+from tllboost.processes import Job, ProcessDied
+from tllboost.vectorizers.base import usable_cores
 
 if TYPE_CHECKING:
+    from tllboost.cluster.cluster import Cluster
     from tllboost.vectorizers.base import Vectorizer
 
 __all__ = ["shard_batches"]
 
 Path = str | os.PathLike[str]
-Vectors = tuple[list[str], np.ndarray | None, dict[str, str]]
 
 # Of batches: the most that the loss of a worker, or of this process, costs.
 _LARGEST = 8
@@ -33,20 +33,21 @@ _LAST: dict[str, Any] = {}
 
 def shard_batches(
     cluster: Cluster,
+    make: Callable[..., Any],
     vectorizer: Vectorizer,
     images: Sequence[tuple[str, Path]],
-    *,
     batch_size: int,
 ) -> Generator[dict[str, np.ndarray | str], None, None]:
     """Yield the vector of each image, or why it has none, a shard at a time.
 
-    As :func:`~tllboost.pipeline.vector_batches` does here; images and weights must
-    lie under the same paths for all workers. An image that takes down each worker
-    that looks at it fails alone.
+    Images and weights must lie under the same paths for all workers. An image that
+    takes down each worker that looks at it fails alone.
 
     Parameters
     ----------
     cluster : Cluster
+    make : callable
+        :func:`~tllboost.pipeline.vector_batches`, which the workers call.
     vectorizer : Vectorizer
     images : sequence of (str, path-like), length n_images
         Content hash of each image, all different, and its file.
@@ -68,19 +69,19 @@ def shard_batches(
 
     def job(shard: Sequence[tuple[str, Path]]) -> Job:
         files = [(key, os.path.abspath(path)) for key, path in shard]
-        return Job(_vectorize, (token, vectorizer, print_, files, batch_size))
+        return Job(_vectorize, (token, vectorizer, print_, files, make, batch_size))
 
     size = batch_size * _n_batches(len(images), cluster.size, batch_size)
     jobs = deque(
         job(images[first : first + size]) for first in range(0, len(images), size)
     )
     for done, outcome in cluster.each(jobs):
-        if not isinstance(outcome, Died):
-            yield _by_key(outcome)
+        if not isinstance(outcome, ProcessDied):
+            yield outcome
             continue
         shard = done.arguments[3]
         if len(shard) == 1:
-            yield {shard[0][0]: f"can't be vectorized ({outcome.reason})"}
+            yield {shard[0][0]: f"can't be vectorized ({outcome})"}
             continue
         middle = len(shard) // 2
         jobs.extend([job(shard[:middle]), job(shard[middle:])])
@@ -103,28 +104,20 @@ def _vectorize(
     vectorizer: Any,
     fingerprint: str,
     images: list[tuple[str, str]],
+    make: Callable[..., Any],
     batch_size: int,
-) -> Vectors:
-    """Vectorize a shard here, on a worker: keys, their vectors, reasons."""
+) -> dict[str, np.ndarray | str]:
+    """Vectorize a shard here, on a worker."""
     if token not in _LAST:
         _LAST.clear()
         _refuse_other(vectorizer, fingerprint)
         _keep_networks(vectorizer)
         _LAST[token] = vectorizer
     vectors: dict[str, np.ndarray | str] = {}
-    for batch in vector_batches(
-        _LAST[token], images, batch_size=batch_size, n_workers=_n_threads()
-    ):
+    n_workers = min(8, usable_cores())
+    for batch in make(_LAST[token], images, batch_size=batch_size, n_workers=n_workers):
         vectors |= batch
-    good = {key: row for key, row in vectors.items() if not isinstance(row, str)}
-    reasons = {key: row for key, row in vectors.items() if isinstance(row, str)}
-    return list(good), np.stack(list(good.values())) if good else None, reasons
-
-
-def _by_key(outcome: Vectors) -> dict[str, np.ndarray | str]:
-    keys, block, reasons = outcome
-    rows = [] if block is None else list(block)
-    return {**dict(zip(keys, rows, strict=True)), **reasons}
+    return vectors
 
 
 def _refuse_other(vectorizer: Any, fingerprint: str) -> None:
@@ -145,9 +138,3 @@ def _keep_networks(vectorizer: Any) -> None:
         from distributed import get_worker
 
         keep(os.path.join(get_worker().local_directory, "networks"))
-
-
-def _n_threads() -> int:
-    from tllboost.vectorizers.base import usable_cores
-
-    return min(8, usable_cores())

@@ -14,20 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration, best_threshold, fit_calibration
-from tllboost.cluster import Cluster
 from tllboost.errors import BundleError, TllboostError, UsageError
 from tllboost.grid.cells import Cell, digest, parts_of
 from tllboost.grid.data import GridData
-from tllboost.grid.learn import Learned, prepared_splits, read_projection, spaces_of
+from tllboost.grid.learn import (
+    AllLearned,
+    prepared_splits,
+    read_projection,
+    spaces_of,
+)
 from tllboost.grid.measure import Bench, ScoredSide, fit_scorer, side_figures
 from tllboost.grid.outputs import GridResult
 from tllboost.grid.records import read_scores, write_record, write_scores
 from tllboost.grid.summary import by_validation, figure
-from tllboost.grid.work import failed, is_large, together
+from tllboost.grid.work import failed
 from tllboost.metrics import METRICS
-from tllboost.processes import ProcessDied, elsewhere
+from tllboost.processes import Backend, ProcessDied
 from tllboost.projections import NONE
-from tllboost.scoring import PairScorer
 from tllboost.splits import PairSet, Protocol
 
 __all__ = [
@@ -196,7 +199,6 @@ def ensemble_record(
 _N_GOLDEN = 8
 
 Golden = tuple[NDArray[np.float32], NDArray[np.float32]]
-Key = tuple[str, str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,27 +207,20 @@ class Packing:
 
     Attributes
     ----------
-    data : GridData
+    every : AllLearned
     made : dict of str to Vectorizer
         By label.
-    protocol : Protocol
     seed : int
         Cells are fitted on this seed's training set, so that the figures of its test
         side stay test figures.
-    learned : dict of (vectorizer, projection, seed) to Learned
-    tuned : dict of (vectorizer, fine-tuning, seed) to lists of Vectorizer and ndarray
-        Fine-tuned networks and their vectors, one a fold.
-    cluster : Cluster or None, default=None
-        Whose workers fit a large cell.
+    backend : Processes or Cluster
+        Fits the cells.
     """
 
-    data: GridData
+    every: AllLearned
     made: Mapping[str, Any]
-    protocol: Protocol
     seed: int
-    learned: Mapping[Key, Learned]
-    tuned: Mapping[Key, tuple[list[Any], list[NDArray[np.float32]]]]
-    cluster: Cluster | None = None
+    backend: Backend
 
 
 def save_best(
@@ -296,36 +291,25 @@ def _fitted(cell: Cell, packing: Packing) -> tuple[Any, Golden]:
     from tllboost.scoring import FittedCell
 
     tuning, rest = parts_of(cell.projection)
-    vectorizer, projection = packing.made[cell.vectorizer], None
-    base = packing.data.vectors[cell.vectorizer].array
+    every, vectorizer, projection = packing.every, packing.made[cell.vectorizer], None
+    key = (cell.vectorizer, cell.projection, packing.seed)
+    base = every.bases(*key)[0]
     if tuning != NONE:
-        networks, arrays = packing.tuned[cell.vectorizer, tuning, packing.seed]
-        vectorizer, base = networks[0], arrays[0]
-    learned = Learned()
+        vectorizer = every.tuned[cell.vectorizer, tuning, packing.seed][0][0]
+    learned = every.of(*key)
     if rest != NONE:
-        learned = packing.learned[cell.vectorizer, cell.projection, packing.seed]
         projection = read_projection(rest, learned.files[0])
-    splits = packing.data.splits(packing.protocol, packing.seed)[:1]
-    splits = prepared_splits(splits, [base], packing.protocol.n_hard)
+    splits = every.data.splits(every.protocol, packing.seed)[:1]
+    splits = prepared_splits(splits, [base], every.protocol.n_hard)
     bench = Bench(spaces_of([base], learned), splits, cell.features, packing.seed)
-    scorer = _fit(bench, cell.head, packing.cluster)
-    return FittedCell(vectorizer, projection, scorer), _golden(bench, base)
-
-
-def _fit(bench: Bench, head: str, cluster: Cluster | None) -> PairScorer:
-    if cluster is None or not is_large(cluster, head, len(bench.splits[0].train)):
-        return _fit_elsewhere(bench, head)
-    with together(cluster):
-        return fit_scorer(bench, head)
-
-
-def _fit_elsewhere(bench: Bench, head: str) -> PairScorer:
-    """Fit in a worker: this process may hold torch, which XGBoost shall not meet."""
+    is_large = packing.backend.is_large(cell.head, len(splits[0].train))
+    # In a worker: this process may hold torch, which XGBoost shall not meet.
     try:
-        return elsewhere(fit_scorer, bench, head)
+        scorer = packing.backend.call(fit_scorer, bench, cell.head, is_large=is_large)
     except ProcessDied as error:
         msg = f"the process that fitted it again died ({error})"
         raise BundleError(msg) from error
+    return FittedCell(vectorizer, projection, scorer), _golden(bench, base)
 
 
 def _golden(bench: Bench, vectors: NDArray[np.float32]) -> Golden:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.cluster import Cluster
 from tllboost.errors import DataError, HubError, ImageError, UsageError
 from tllboost.grid.cells import digest
 from tllboost.pairs.pair_table import PairTable
+from tllboost.processes import Backend
 from tllboost.splits import Protocol, Split, make_splits, match_components
 from tllboost.store import VectorStore, default_store, hash_files
 from tllboost.vectorizing import space_of, vectorize
@@ -102,7 +102,7 @@ def gather(
     *,
     store: VectorStore | str | os.PathLike[str] | None = None,
     batch_size: int = 32,
-    cluster: Cluster | None = None,
+    backend: Backend | None = None,
     progress: Progress | None = None,
     strict: bool = False,
 ) -> GridData:
@@ -115,8 +115,8 @@ def gather(
         By the label that cells know them under.
     store : VectorStore, path-like or None
     batch_size : int, default=32
-    cluster : Cluster or None, default=None
-        Whose workers compute vectors, in place of this process.
+    backend : Processes or Cluster or None, default=None
+        Who computes vectors; None is this process.
     progress : callable or None
     strict : bool, default=False
         Raise the first failure of an image.
@@ -144,7 +144,7 @@ def gather(
                 ids=table.ids,
                 store=store,
                 batch_size=batch_size,
-                cluster=cluster,
+                backend=backend,
                 progress=progress,
                 strict=strict,
             )
@@ -226,7 +226,7 @@ def tuned_vectors(
     *,
     store: Any = None,
     progress: Callable[[int, int, str], None] | None = None,
-    cluster: Cluster | None = None,
+    backend: Backend | None = None,
 ) -> tuple[list[Any], list[NDArray[np.float32]]]:
     """Return the fine-tuned vectorizer of each fold, and the vectors of all images.
 
@@ -240,8 +240,8 @@ def tuned_vectors(
     store : VectorStore, path-like or None
         None takes :func:`~tllboost.store.default_store`.
     progress : callable or None
-    cluster : Cluster or None, default=None
-        Whose workers compute, in place of this process.
+    backend : Processes or Cluster or None, default=None
+        Who computes; None is this process.
     """
     from sklearn.base import clone
 
@@ -252,7 +252,7 @@ def tuned_vectors(
             data.table.paths,
             ids=data.table.ids,
             store=default_store() if store is None else store,
-            cluster=cluster,
+            backend=backend,
             progress=progress,
         ).vectors
         for network in networks

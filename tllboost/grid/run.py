@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tllboost.cluster import Cluster, refuse_limits
 from tllboost.errors import UsageError
 from tllboost.grid.best import (
     Packing,
@@ -30,7 +29,7 @@ from tllboost.grid.cells import (
     suits,
 )
 from tllboost.grid.data import GridData, gather
-from tllboost.grid.learn import learn_all, reason_against
+from tllboost.grid.learn import learn_all
 from tllboost.grid.matrix import write_matrices
 from tllboost.grid.notes import (
     few_notes,
@@ -57,10 +56,10 @@ from tllboost.grid.records import (
     write_sides,
 )
 from tllboost.grid.summary import headline, summarise
-from tllboost.grid.work import failed, make_tasks, run_tasks
+from tllboost.grid.work import cell_jobs, failed
 from tllboost.metrics import check_metric
 from tllboost.pairs.pair_table import PairTable
-from tllboost.processes import Limits, Progress
+from tllboost.processes import Backend, Processes, Progress
 from tllboost.projections import NONE
 from tllboost.splits import Protocol
 from tllboost.store import VectorStore, default_store
@@ -136,14 +135,11 @@ def run_grid(
     seeds: Sequence[int] = (0,),
     metric: str | None = None,
     store: VectorStore | str | os.PathLike[str] | None = None,
-    n_jobs: int | None = None,
+    backend: Backend | None = None,
     device: str = "auto",
     offline: bool = False,
     resume: bool = False,
     overwrite: bool = False,
-    cell_timeout: float | None = None,
-    cell_memory: float | None = None,
-    cluster: Cluster | None = None,
     strict: bool = False,
     settings: dict[str, Any] | None = None,
     progress: Progress | None = None,
@@ -184,8 +180,11 @@ def run_grid(
         under "holidays2017", which has no ranking).
     store : VectorStore, path-like or None, default=None
         None takes :func:`~tllboost.store.default_store`.
-    n_jobs : int or None, default=None
-        Worker processes; None takes one a core.
+    backend : Processes or Cluster or None, default=None
+        Who works: :class:`~tllboost.processes.Processes` of this machine, which may
+        hold each cell to limits of time and memory (one over them is a failed row, and
+        the rest goes on), or a :class:`~tllboost.cluster.Cluster` of Dask workers.
+        None takes a process a core.
     device : str, default="auto"
     offline : bool, default=False
         Never ask a hub for weights.
@@ -193,15 +192,6 @@ def run_grid(
         Go on with the run in `out`, if there is one; more cells or seeds may be asked.
     overwrite : bool, default=False
         Replace the run in `out`.
-    cell_timeout : float or None, default=None
-        Seconds that a cell of one seed, or a projection's fit, may take. One over it
-        is a failed row, and the rest goes on.
-    cell_memory : float or None, default=None
-        Megabytes of resident memory that the process of a cell may have, libraries
-        and mapped vectors included.
-    cluster : Cluster or None, default=None
-        Dask workers that do the work, in place of processes here: see
-        :class:`~tllboost.cluster.Cluster`. They have limits of their own.
     strict : bool, default=False
         Stop at the first image that fails, before anything is measured.
     settings : dict or None, default=None
@@ -267,27 +257,13 @@ def run_grid(
         "head": list(heads),
         "metric": metric,
     }
-    if cluster is not None and (cell_timeout or cell_memory):
-        refuse_limits()
     out = Path(out)
     store = default_store() if store is None else store
-    work: dict[str, Any] = {
-        "out": out,
-        "workers": n_jobs or os.cpu_count() or 1,
-        "limits": Limits(cell_timeout, cell_memory),
-        "progress": progress,
-        "cluster": cluster,
-    }
+    backend = backend or Processes()
+    who: dict[str, Any] = {"backend": backend, "progress": progress}
     with locked(out):
         refuse_taken(out, resume=resume, overwrite=overwrite)
-        data = gather(
-            table,
-            made,
-            store=store,
-            cluster=cluster,
-            progress=progress,
-            strict=strict,
-        )
+        data = gather(table, made, store=store, strict=strict, **who)
         _tell(data, say)
         claim_folder(
             out,
@@ -303,23 +279,20 @@ def run_grid(
         if finished:
             say(f"{len(finished)} of {len(ids)} cells are finished already")
         every = learn_all(
-            cells, seeds, data, protocol, made=made, store=store, device=device, **work
+            *(cells, seeds, data, protocol, out),
+            made=made,
+            store=store,
+            device=device,
+            **who,
         )
         missing = {}
         for (cell, seed), cell_id in ids.items():
-            reason = reason_against(cell, seed, data, every.learned)
+            reason = every.reason_against(cell, seed)
             if reason:
                 write_record(out, failed(cell, seed, cell_id, reason))
             elif (cell, seed) not in finished:
                 missing[cell, seed] = cell_id
-        run_tasks(
-            make_tasks(missing),
-            data,
-            protocol,
-            learned=every.learned,
-            tuned=every.vectors,
-            **work,
-        )
+        backend.run(cell_jobs(missing, every, out, backend), out, "cells", progress)
         records = [
             read_record(out, cell_id)
             or failed(cell, seed, cell_id, "its process died (out of memory?)")
@@ -347,9 +320,7 @@ def run_grid(
             leaks=leak_report(data, protocol, seeds),
         )
         write_outputs(result, records)
-        packing = Packing(
-            data, made, protocol, seeds[0], every.learned, every.tuned, cluster
-        )
+        packing = Packing(every, made, seeds[0], backend)
         save_best(result, records, packing, metric=metric)
         save_ensemble(result, records, packing)
         write_summary(result, records)

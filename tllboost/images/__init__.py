@@ -22,7 +22,7 @@ from pathlib import Path
 from PIL import Image
 
 from tllboost.errors import DataError, ImageError
-from tllboost.images.decoders import shared_decoders
+from tllboost.images.decoders import DECODERS
 from tllboost.images.decoding import FORMATS, MAX_PIXELS
 
 __all__ = [
@@ -185,9 +185,7 @@ def decode_image(
     ImageError
         If the bytes are no image that can be read.
     """
-    return shared_decoders().decode(
-        data, path=path, max_pixels=max_pixels, shrink_to=shrink_to
-    )
+    return DECODERS.decode(data, path=path, max_pixels=max_pixels, shrink_to=shrink_to)
 
 
 def find_images(

@@ -2,40 +2,36 @@
 
 An image that makes a decoder run on, grow or crash ends its process and becomes one
 `ImageError`; the next image gets a new process. They start when first needed and are
-kept: at most one a core.
+kept: at most one a core. They write no file, and what they answer is never unpickled:
+it is numbers of a fixed width, then the pixels or a reason.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
+import struct
 import subprocess
 import sys
-import threading
 import time
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from tllboost.errors import DataError, ImageError, printable
-from tllboost.images.decoder_worker import READY, REPLY, REQUEST
-from tllboost.images.decoding import MAX_PIXELS
+from tllboost.errors import ImageError, printable
+from tllboost.images.decoding import MAX_PIXELS, decode
+from tllboost.processes import Pool, ProcessDied, Worker, resident
 
-__all__ = ["Decoders", "shared_decoders"]
+__all__ = ["DECODERS", "Decoders"]
 
-_SECONDS = 60.0
-_MEMORY = 2 << 30
-_TICK = 0.1
-_PIPE_BYTES = 1 << 20
 _LONGEST_REASON = 10_000
-_START = (
-    "import sys; sys.path[:] = sys.argv[2:]; sys.dont_write_bytecode = True; "
-    "from tllboost.images.decoder_worker import serve; serve(int(sys.argv[1]))"
-)
 # Elsewhere the system does not hold a process to its memory: it is watched.
 _ON_LINUX = sys.platform.startswith("linux")
+_REQUEST = struct.Struct("<QQQ")
+"""Most pixels, Pillow's own limit, short side that is enough; then the image."""
+_REPLY = struct.Struct("<?QQ")
+"""Whether it worked, width and height; then the pixels or the reason."""
 
 
 class Decoders:
@@ -49,14 +45,19 @@ class Decoders:
         Bytes that the process of an image may take.
     """
 
-    def __init__(self, *, seconds: float = _SECONDS, memory: int = _MEMORY) -> None:
+    def __init__(self, *, seconds: float = 60.0, memory: int = 2 << 30) -> None:
         self.seconds = seconds
         self.memory = memory
-        self._lock = threading.Lock()
-        self._turns = threading.Semaphore(max(2, os.cpu_count() or 1))
-        self._idle: list[_Decoder] = []
-        self._busy: set[_Decoder] = set()
-        self._watcher: threading.Thread | None = None
+        self.pool = Pool(self._start, most=max(2, os.cpu_count() or 1))
+
+    def _start(self) -> Worker:
+        return Worker(
+            "tllboost.images.decoders:start",
+            str(self.memory),
+            options=("-I", "-S"),
+            stderr=subprocess.DEVNULL,
+            environment={"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
+        )
 
     def decode(
         self,
@@ -75,196 +76,86 @@ class Decoders:
         DataError
             If no process can be started.
         """
-        with self._turns:
-            for last in (False, True):
-                decoder = self._take()
-                try:
-                    return decoder.decode(data, path, max_pixels, shrink_to)
-                except _DiedError as error:
-                    # Once more: what died may have been ended from outside.
-                    if last or decoder.verdict:
-                        reason = decoder.verdict or f"crashed its decoder ({error})"
-                        raise ImageError(path, reason) from None
-                finally:
-                    self._give_back(decoder)
+        head = _REQUEST.pack(max_pixels, Image.MAX_IMAGE_PIXELS or 0, shrink_to or 0)
+        most = _REPLY.size + max(3 * max_pixels, _LONGEST_REASON)
+        for last in (False, True):
+            deadline = time.monotonic() + self.seconds
+
+            def look(process: int, deadline: float = deadline) -> str:
+                if time.monotonic() > deadline:
+                    return f"took over {self.seconds:g} s to decode"
+                if not _ON_LINUX and resident(process) > self.memory:
+                    return f"took over {self.memory >> 20} MiB to decode"
+                return ""
+
+            try:
+                with self.pool.worker() as worker:
+                    answer = worker.ask(head, data, look=look, most=most)
+                worked, width, height = _REPLY.unpack_from(answer)
+                body = memoryview(answer)[_REPLY.size :]
+                if worked:
+                    return Image.frombytes("RGB", (width, height), body)
+                reason = printable(str(body, "utf-8"))
+            except (ProcessDied, struct.error, ValueError) as error:
+                reason = getattr(error, "verdict", "")
+                # Once more: what died may have been ended from outside.
+                if not (last or reason):
+                    continue
+                reason = reason or f"crashed its decoder ({error})"
+            raise ImageError(path, reason)
         raise AssertionError
 
-    def close(self) -> None:
-        """End the processes; what is asked later starts new ones."""
-        with self._lock:
-            decoders, self._idle = self._idle, []
-        for decoder in decoders:
-            decoder.end()
 
-    def _take(self) -> _Decoder:
-        with self._lock:
-            decoder = self._idle.pop() if self._idle else _Decoder(self.memory)
-            decoder.deadline = time.monotonic() + self.seconds
-            self._busy.add(decoder)
-            if self._watcher is None:
-                self._watcher = threading.Thread(target=self._watch, daemon=True)
-                self._watcher.start()
-        return decoder
-
-    def _give_back(self, decoder: _Decoder) -> None:
-        with self._lock:
-            self._busy.discard(decoder)
-            if decoder.is_sound and not decoder.verdict:
-                self._idle.append(decoder)
-                return
-        decoder.end()
-
-    def _watch(self) -> None:
-        """End the processes that are over a limit, as long as any is at work."""
-        while True:
-            time.sleep(_TICK)
-            with self._lock:
-                if not self._busy:
-                    self._watcher = None
-                    return
-                for decoder in self._busy:
-                    self._judge(decoder)
-
-    def _judge(self, decoder: _Decoder) -> None:
-        if time.monotonic() > decoder.deadline:
-            decoder.condemn(f"took over {self.seconds:g} s to decode")
-        elif not _ON_LINUX and decoder.size() > self.memory:
-            decoder.condemn(f"took over {self.memory >> 20} MiB to decode")
+DECODERS = Decoders()
+"""Those of this process."""
 
 
-class _DiedError(Exception):
-    """The process ended in the middle of an image."""
+def start(max_memory: str) -> Callable[[bytes], list[bytes]]:
+    """Return what answers, in a process of its own: see `tllboost.processes.serve`.
+
+    Parameters
+    ----------
+    max_memory : str
+        Bytes of memory that the process may take, where the system knows such a limit.
+    """
+    warnings.simplefilter("ignore")
+    Image.init()
+    with suppress(ImportError):
+        from PIL import AvifImagePlugin
+
+        # Each thread more would take address space of its own.
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    _limit(int(max_memory))
+    return _answer
 
 
-class _Decoder:
-    """One process; used by one thread at a time."""
-
-    def __init__(self, memory: int) -> None:
-        self.verdict = ""
-        self.deadline = 0.0
-        self.is_sound = False
-        self._is_ready = False
-        if getattr(sys, "frozen", False):
-            why = "this program is frozen"  # it would start itself again
-            raise _no_start(why)
-        package = str(Path(__file__).resolve().parents[2])
-        command = [sys.executable, "-I", "-S", "-c", _START, str(memory)]
-        quiet = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-        try:
-            self._process = subprocess.Popen(
-                [*command, package, *sys.path],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, **quiet},
-            )
-        except (OSError, ValueError) as error:
-            raise _no_start(str(error)) from error
-        _widen(self._process.stdin)
-        _widen(self._process.stdout)
-
-    def decode(
-        self,
-        data: bytes,
-        path: str | os.PathLike[str],
-        max_pixels: int,
-        shrink_to: int | None,
-    ) -> Image.Image:
-        # Until the answer is there whole, whatever comes between leaves half of one.
-        self.is_sound = False
-        self._wait_for_start()
-        limit = Image.MAX_IMAGE_PIXELS or 0
-        self._send(REQUEST.pack(len(data), max_pixels, limit, shrink_to or 0), data)
-        worked, width, height = REPLY.unpack(self._receive(REPLY.size))
-        if not worked:
-            reason = self._receive(min(width, _LONGEST_REASON)).decode("utf-8")
-            self.is_sound = True
-            raise ImageError(path, printable(reason))
-        if width * height > max_pixels:
-            raise _DiedError("answered nonsense")  # noqa: EM101
-        pixels = self._receive(3 * width * height)
-        self.is_sound = True
-        return Image.frombytes("RGB", (width, height), pixels)
-
-    def condemn(self, verdict: str) -> None:
-        self.verdict = verdict
-        self._process.kill()
-
-    def size(self) -> int:
-        """Return the bytes of memory that the process has."""
-        import psutil
-
-        try:
-            return int(psutil.Process(self._process.pid).memory_info().rss)
-        except psutil.Error:
-            return 0
-
-    def end(self) -> None:
-        self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
-        self._process.wait()
-
-    def _wait_for_start(self) -> None:
-        if self._is_ready:
-            return
-        if self._process.stdout.read(1) != READY:  # type: ignore[union-attr]
-            raise _no_start(self.verdict or f"exit code {self._process.wait()}")
-        self._is_ready = True
-
-    def _send(self, *parts: bytes) -> None:
-        pipe = self._process.stdin
-        try:
-            for part in parts:
-                pipe.write(part)  # type: ignore[union-attr]
-            pipe.flush()  # type: ignore[union-attr]
-        except OSError as error:
-            raise _DiedError(self._ending()) from error
-
-    def _receive(self, n_bytes: int) -> bytes:
-        data = self._process.stdout.read(n_bytes)  # type: ignore[union-attr]
-        if len(data) < n_bytes:
-            raise _DiedError(self._ending())
-        return data
-
-    def _ending(self) -> str:
-        return f"exit code {self._process.wait()}"
+def _answer(request: bytes) -> list[bytes]:
+    max_pixels, pillow_limit, shrink_to = _REQUEST.unpack_from(request)
+    Image.MAX_IMAGE_PIXELS = pillow_limit or None
+    try:
+        data = request[_REQUEST.size :]
+        image = decode(data, max_pixels=max_pixels, shrink_to=shrink_to or None)
+        return [_REPLY.pack(True, *image.size), image.tobytes()]
+    except ImageError as error:
+        reason = error.reason
+    except MemoryError:
+        reason = "can't be decoded (it needs more memory than an image may)"
+    text = reason[: _LONGEST_REASON // 4].encode("utf-8", "backslashreplace")
+    return [_REPLY.pack(False, 0, 0), text]
 
 
-def _widen(pipe: Any) -> None:
-    """Let a pipe hold a usual image whole: fewer turns between two processes."""
-    if _ON_LINUX:
-        import fcntl
-
-        with suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-def _no_start(why: str) -> DataError:
-    msg = (
-        f"can't start {sys.executable!r} to decode images ({why}): it must be a "
-        "Python that may start processes"
+def _limit(max_memory: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows: the parent watches
+        return
+    limits = (
+        (resource.RLIMIT_AS, max_memory),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
     )
-    return DataError(msg)
-
-
-_shared = Decoders()
-_of_the_parent: list[Decoders] = []
-
-
-def shared_decoders() -> Decoders:
-    """Return the decoders of this process."""
-    return _shared
-
-
-def _start_anew() -> None:
-    """Leave the parent's processes to the parent: two can't share an answer."""
-    global _shared
-    _of_the_parent.append(_shared)
-    _shared = Decoders()
-
-
-atexit.register(lambda: _shared.close())
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+    for kind, most in limits:
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        with suppress(OSError, ValueError):  # macOS refuses some: the parent watches
+            resource.setrlimit(kind, (most, most))
