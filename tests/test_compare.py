@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,20 +193,44 @@ def test_a_damaged_summary_leaves_the_tables(damage: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("key", ["cell", "seed", "figures", "resampled", "status"])
-@pytest.mark.parametrize("value", [None, {}, {"no": 1}])
+@pytest.mark.parametrize("value", [None, "no table"])
 def test_a_damaged_record_leaves_the_tables(
     key: str, value: Any, tmp_path: Path
 ) -> None:
     one, two = runs(tmp_path, [record(DOT, 0.5)], [record(DOT, 0.7)])
-    (path,) = (two / "cells").iterdir()
-    kept = json.loads(path.read_text())
-    if value is None:
-        del kept[key]
-    else:
-        kept[key] = value
-    path.write_text(json.dumps(kept))
+    edit(two, lambda kept: kept | {key: value})
     found = compare_runs(one, two)
     assert (found.method, found.counts) == ("tables", {"better": 1})
+
+
+def edit(run: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change the one record of a run."""
+    (path,) = (run / "cells").iterdir()
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+@pytest.mark.parametrize("table", ["figures", "resampled"])
+def test_a_metric_that_an_older_record_lacks_has_no_figure(
+    table: str, tmp_path: Path
+) -> None:
+    one, two = runs(tmp_path, [record(DOT, 0.5)], [record(DOT, 0.7)])
+    edit(one, lambda kept: kept | {table: {"mrr": kept[table]["mrr"]}})
+    assert compare_runs(one, two).counts == {"no figure": 1}
+    found = compare_runs(one, two, "mrr")
+    assert (found.method, found.counts) == ("paired", {"better": 1})
+
+
+def test_another_number_of_resamples_is_not_paired_and_still_compared(
+    tmp_path: Path,
+) -> None:
+    one, two = runs(tmp_path, [record(DOT, 0.5)], [record(DOT, 0.7)])
+    (wide,) = compare_runs(one, two).changes
+    edit(
+        two, lambda kept: kept | {"resampled": {"top2": kept["resampled"]["top2"][:99]}}
+    )
+    (change,) = compare_runs(one, two).changes
+    assert change.verdict == "better"
+    assert change.high - change.low > wide.high - wide.low
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tllboost.errors import UsageError
 from tllboost.grid.cells import Cell
 from tllboost.grid.matrix import FORMATS, latex_text, markdown_text, matrix_text
 from tllboost.grid.summary import summarise
-from tllboost.report.run import read_recorded
+from tllboost.report.run import read_run
 
 NASTY = "[x]*--_{}\\%$#&~^`\n<>|\"'?`猫é\x1b[31m www.x.org http://y @z"
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,7 +161,7 @@ def test_latex_sets_the_table_whatever_the_names(tmp_path: Path) -> None:
 def test_the_matrices_of_the_committed_runs_are_what_their_results_say(
     run: Path,
 ) -> None:
-    found = read_recorded(run)
+    found = read_run(run)
     for form in FORMATS:
         text = (run / f"matrix.{form}").read_text(encoding="utf-8")
-        assert text == matrix_text(found.as_rows(), found.metric, form)
+        assert text == matrix_text(found.rows(), found.metric, form)

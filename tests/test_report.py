@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UsageError
@@ -18,7 +20,9 @@ from tllboost.metrics import METRICS, match_ranks
 from tllboost.pairs import read_pairs
 from tllboost.pairs.pair_table import PairTable
 from tllboost.report import Run, read_run, write_report
+from tllboost.report.compare import compare_runs
 from tllboost.report.payload import curves, gallery, payload
+from tllboost.report.terminal import print_matrix
 from tllboost.splits import PairSet, Protocol
 
 MEGABYTE = 1_000_000
@@ -133,11 +137,11 @@ def test_the_old_protocol_is_told_to_leak(tmp_path: Path, finished: Path) -> Non
 
 
 def test_curves_agree_with_the_figures_of_one_seed(run_of: Run) -> None:
-    for records in run_of.cells.values():
+    for cell, records in run_of.records.items():
         record = records[0]
         if record["status"] != "ok":
             continue
-        found = curves(list(run_of.tested(record)))
+        found = curves([one for one in run_of.tested(cell) if one[0] == 0])
         assert found is not None
         figures = record["figures"]
         alarms, hits = found["roc"]
@@ -158,13 +162,13 @@ def test_a_reliability_curve_tells_the_calibration_error() -> None:
     label = (rng.random(n_pairs) < 1 / (1 + np.exp(-log_odds))).astype(np.int8)
     numbers = np.arange(n_pairs)
     pairs = PairSet(numbers, numbers, label, numbers // 20, np.ones(n_pairs), numbers)
-    found = curves([(pairs, log_odds)])
+    found = curves([(0, pairs, log_odds)])
     assert found is not None
     reliability = found["reliability"]
     assert np.allclose(reliability["said"], reliability["seen"], atol=0.08)
     assert sum(reliability["n"]) == n_pairs
     # Twice as sure as it may be: what it says lies further out than what is seen.
-    sure = curves([(pairs, 3 * log_odds)])
+    sure = curves([(0, pairs, 3 * log_odds)])
     assert sure is not None
     gaps = np.abs(np.subtract(sure["reliability"]["said"], sure["reliability"]["seen"]))
     assert gaps.max() > 0.1
@@ -173,7 +177,7 @@ def test_a_reliability_curve_tells_the_calibration_error() -> None:
 def test_one_class_alone_has_no_roc_and_keeps_the_rest() -> None:
     four = np.arange(4)
     pairs = PairSet(four, four, np.ones(4, np.int8), four * 0 - 1, np.ones(4), four)
-    found = curves([(pairs, np.zeros(4))])
+    found = curves([(0, pairs, np.zeros(4))])
     assert found == {"topk": []}
 
 
@@ -182,13 +186,11 @@ def test_the_gallery_ranks_as_the_metrics_do(
 ) -> None:
     assert run_of.chosen is not None
     expected: dict[tuple[int, int], set[int]] = {}
-    for record in run_of.cells[run_of.chosen]:
-        for pairs, scores in run_of.tested(record):
-            codes, ranks, _ = match_ranks(scores, pairs.label, pairs.query)
-            for code, rank in zip(codes, ranks, strict=True):
-                image = int(pairs.left[pairs.query == code][0])
-                place = int(record["seed"]), image
-                expected.setdefault(place, set()).add(int(rank))
+    for seed, pairs, scores in run_of.tested(run_of.chosen):
+        codes, ranks, _ = match_ranks(scores, pairs.label, pairs.query)
+        for code, rank in zip(codes, ranks, strict=True):
+            image = int(pairs.left[pairs.query == code][0])
+            expected.setdefault((seed, image), set()).add(int(rank))
     queries = shown["gallery"]["queries"]
     assert len(queries) == 10
     for query in queries:
@@ -236,14 +238,13 @@ def test_the_surest_mistakes_are_real_mistakes(
 
 def test_a_tie_counts_against_the_match(run_of: Run) -> None:
     tied = read_run(run_of.out)
-    found = dict(tied.cells)
     assert tied.chosen is not None
-    sides = tied.sides
-    tied.tested = lambda record: (  # type: ignore[method-assign]
-        (pairs, np.zeros(len(pairs))) for pairs in sides[record["seed"]].test
+    tied.tested = lambda cell: (  # type: ignore[method-assign]
+        (seed, pairs, np.zeros(len(pairs)))
+        for seed, sides in tied.sides.items()
+        for pairs in sides.test
     )
     shown = gallery(tied, 3)
-    assert found
     assert shown is not None
     assert {query["rank"] for query in shown["queries"]} == {
         query["among"] for query in shown["queries"]
@@ -284,16 +285,66 @@ def test_a_run_without_its_sides_still_has_its_matrix(
     assert cell_of(found, "logistic")["figures"]["top2"]
 
 
-@pytest.mark.parametrize("lost", ["summary.json", "run.toml", "cells"])
-def test_a_folder_that_holds_no_run_is_refused_in_one_line(
+@pytest.mark.parametrize("lost", ["summary.json", "cells", "a record"])
+def test_a_folder_without_its_cells_is_refused_in_one_line(
     finished: Path, tmp_path: Path, lost: str
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished, out)
-    shutil.rmtree(out / lost) if lost == "cells" else (out / lost).unlink()
-    with pytest.raises(DataError, match=r"out: .* lie") as refused:
+    if lost == "a record":
+        next((out / "cells").iterdir()).write_text("no JSON")
+    else:
+        shutil.rmtree(out / lost) if lost == "cells" else (out / lost).unlink()
+    with pytest.raises(DataError, match=r"out: .* lie here, .*--resume") as refused:
         write_report(out)
     assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_holds_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no finished run lies here") as refused:
+        write_report(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("lost", ["run.toml", "environment.json", "results.csv"])
+def test_what_is_lost_of_a_run_shows_as_missing(
+    finished: Path, tmp_path: Path, shown: dict[str, Any], lost: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    (out / lost).unlink()
+    found = payload(read_run(out), gallery_size=0)
+    assert [one["figures"] for one in found["cells"]] == [
+        one["figures"] for one in shown["cells"]
+    ]
+
+
+def test_a_run_of_a_version_with_fewer_metrics_shows_what_it_has(
+    finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    for path in (out / "cells").iterdir():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["status"] != "ok":
+            continue
+        for table in ("figures", "validation", "resampled"):
+            del record[table]["ece"]
+        record["resampled"] = {k: v[:200] for k, v in record["resampled"].items()}
+        path.write_text(json.dumps(record), encoding="utf-8")
+    write_report(out)
+    found = cell_of(payload(read_run(out), gallery_size=0), "logistic")
+    told = cell_of(payload(read_run(finished), gallery_size=0), "logistic")
+    assert found["figures"]["top2"][0] == told["figures"]["top2"][0]
+    assert np.isfinite(found["gain"]["top2"]).all()
+    assert np.isnan([*found["figures"]["ece"], *found["gain"]["ece"]]).all()
+    console = Console(file=io.StringIO(), width=80)
+    print_matrix(read_run(out).rows("ece"), "ece", console=console)
+    assert "–" in console.file.getvalue()  # type: ignore[attr-defined]
+    changes = compare_runs(finished, out).changes
+    assert {one.verdict for one in changes} == {"same", "failed"}
+    changes = compare_runs(finished, out, "ece").changes
+    assert {one.verdict for one in changes} == {"no figure", "failed"}
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones(run_of: Run) -> None:

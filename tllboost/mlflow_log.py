@@ -8,15 +8,13 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tllboost.errors import MissingLibraryError, UsageError, printable
-from tllboost.grid.cells import Cell
-from tllboost.report.run import Recorded, read_recorded
+from tllboost.report.run import Run, part, read_run
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -28,6 +26,7 @@ _ARTIFACTS = (
     *("matrix.csv", "matrix.md", "matrix.tex", "results.csv", "failures.csv"),
     *("run.toml", "environment.json", "summary.json", "report.html"),
 )
+_NO_SETTINGS = {"run", "cell", "alias"}
 # What every server of MLflow takes; newer ones take more.
 _LONGEST_PARAM, _LONGEST_TAG = 500, 5000
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:|databricks$|uc$", re.IGNORECASE)
@@ -71,37 +70,36 @@ def log_run(
     UsageError
         If nothing can be logged to `uri`.
     """
-    run = read_recorded(Path(out))
-    with warnings.catch_warnings():
-        # Of libraries behind MLflow, on what their users can't change.
-        warnings.simplefilter("ignore")
-        make_client = _client_class()
-        try:
-            with _quiet_loggers():
-                tracking, artifacts = _destination(uri)
-                client = make_client(tracking_uri=tracking)
-                return _log(client, _experiment(client, artifacts), run, progress)
-        # Servers, databases and cloud storages fail in as many ways as there are.
-        except Exception as error:
-            msg = (
-                f"--mlflow {uri!r}: nothing can be logged there ({_reason(error)}); "
-                f"the results in {out} are complete: log them with tllboost report "
-                f"{out} --mlflow URI"
-            )
-            raise UsageError(msg) from error
-
-
-def _client_class() -> type[MlflowClient]:
+    run = read_run(Path(out))
     # MLflow reports its use to its makers unless told not to, and asks a server that
     # does not answer seven times, ever more slowly.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    quiet = logging.root.manager.disable
     try:
-        from mlflow.tracking import MlflowClient
+        with warnings.catch_warnings():
+            # Of libraries behind MLflow, on what their users can't change.
+            warnings.simplefilter("ignore")
+            logging.disable(logging.WARNING)
+            from mlflow.tracking import MlflowClient
+
+            tracking, artifacts = _destination(uri)
+            client = MlflowClient(tracking_uri=tracking)
+            return _log(client, _experiment(client, artifacts), run, progress)
     except ImportError as error:
         msg = "MLflow is not installed: pip install 'tllboost[mlflow]'"
         raise MissingLibraryError(msg) from error
-    return MlflowClient
+    # Servers, databases and cloud storages fail in as many ways as there are.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        msg = (
+            f"--mlflow {uri!r}: nothing can be logged there "
+            f"({printable(_cut(reason, 300))}); the results in {out} are complete: log "
+            f"them with tllboost report {out} --mlflow URI"
+        )
+        raise UsageError(msg) from error
+    finally:
+        logging.disable(quiet)
 
 
 def _destination(uri: str) -> tuple[str, str | None]:
@@ -127,66 +125,53 @@ def _experiment(client: MlflowClient, artifacts: str | None) -> str:
 def _log(
     client: MlflowClient,
     experiment: str,
-    run: Recorded,
+    run: Run,
     progress: Callable[[int, int, str], None] | None,
 ) -> str:
-    lines = run.summary.get("lines", [])
+    """Log the grid, and a run below it for each cell; return what MLflow calls it."""
     tags = {f"version.{name}": text for name, text in run.versions.items()}
-    tags["mlflow.note.content"] = "\n".join(map(str, lines))
-    name = run.out.absolute().name
-    parent = client.create_run(experiment, run_name=printable(name)).info.run_id
+    tags["mlflow.note.content"] = "\n".join(map(str, part(run.summary, "lines", list)))
+    settings = {k: v for k, v in run.settings.items() if k not in _NO_SETTINGS}
+    settings |= {"data": run.data or "", "n_cells": len(run.cells)}
+    settings |= {f"protocol.{key}": value for key, value in run.protocol.items()}
+    name = printable(run.out.absolute().name)
+    parent = str(client.create_run(experiment, run_name=name).info.run_id)
     status = "FAILED"
     try:
-        _batch(client, parent, params=_settings(run), tags=tags)
-        for done, (cell, row) in enumerate(run.rows.items(), 1):
-            _log_cell(client, experiment, parent, cell, row)
+        _batch(client, parent, params=settings, tags=tags)
+        for done, (cell, row) in enumerate(zip(run.cells, run.rows(), strict=True), 1):
+            parts = asdict(cell)
+            shown = " × ".join(part for part in parts.values() if part != "none")
+            child = client.create_run(
+                experiment,
+                run_name=printable(row["name"] or shown),
+                tags={"mlflow.parentRunId": parent},
+            ).info.run_id
+            _batch(
+                client,
+                child,
+                params=parts | {"name": row["name"], "protocol": row["protocol"]},
+                metrics={k: v for k, v in row.items() if isinstance(v, int | float)},
+                tags={k: row.get(k, "") for k in ("error", "tied_with_best")},
+            )
+            ended = "FINISHED" if row["status"] == "ok" else "FAILED"
+            client.set_terminated(child, ended)
             if progress is not None:
-                progress(done, len(run.rows), "cells logged")
+                progress(done, len(run.cells), "cells logged")
         for file in _ARTIFACTS:
             if (run.out / file).is_file():
                 client.log_artifact(parent, str(run.out / file))
         status = "FINISHED"
     finally:
         client.set_terminated(parent, status)
-    return str(parent)
-
-
-def _log_cell(
-    client: MlflowClient, experiment: str, parent: str, cell: Cell, row: dict[str, Any]
-) -> None:
-    parts = asdict(cell)
-    shown = " × ".join(part for part in parts.values() if part != "none")
-    child = client.create_run(
-        experiment,
-        run_name=printable(row["name"] or shown),
-        tags={"mlflow.parentRunId": parent},
-    ).info.run_id
-    _batch(
-        client,
-        child,
-        params=parts | {name: row[name] for name in ("name", "protocol")},
-        metrics={key: value for key, value in row.items() if isinstance(value, float)},
-        tags={"error": row["error"], "tied_with_best": row["tied_with_best"]},
-    )
-    client.set_terminated(child, "FINISHED" if row["status"] == "ok" else "FAILED")
-
-
-def _settings(run: Recorded) -> dict[str, str]:
-    """Return ``run.toml`` as flat text: one parameter a setting."""
-    settings = {k: v for k, v in run.run.items() if k not in ("run", "cell", "alias")}
-    settings |= {"data": run.data or "", "n_cells": len(run.rows)}
-    settings |= {f"protocol.{key}": value for key, value in run.protocol.items()}
-    return {
-        key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for key, value in settings.items()
-    }
+    return parent
 
 
 def _batch(
     client: MlflowClient,
     run_id: str,
     *,
-    params: Mapping[str, str],
+    params: Mapping[str, Any],
     tags: Mapping[str, str],
     metrics: Mapping[str, float] | None = None,
 ) -> None:
@@ -194,6 +179,10 @@ def _batch(
     from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
+    told = {
+        key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for key, value in params.items()
+    }
     client.log_batch(
         run_id,
         metrics=[
@@ -201,36 +190,10 @@ def _batch(
             for key, value in (metrics or {}).items()
             if math.isfinite(value)
         ],
-        params=[
-            Param(key, _cut(text, _LONGEST_PARAM))
-            for key, text in params.items()
-            if text
-        ],
-        tags=[
-            RunTag(key, _cut(text, _LONGEST_TAG)) for key, text in tags.items() if text
-        ],
+        params=[Param(k, _cut(v, _LONGEST_PARAM)) for k, v in told.items() if v],
+        tags=[RunTag(k, _cut(v, _LONGEST_TAG)) for k, v in tags.items() if v],
     )
 
 
 def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def _reason(error: Exception) -> str:
-    """Return what is wrong, in one line of a length to read."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return printable(_cut(text, 300))
-
-
-@contextmanager
-def _quiet_loggers() -> Iterator[None]:
-    """Keep what MLflow and its database tell of themselves from the terminal."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

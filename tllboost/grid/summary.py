@@ -19,7 +19,16 @@ from tllboost.grid.cells import COSINE, Cell
 from tllboost.metrics import METRICS, interval
 from tllboost.projections import NONE
 
-__all__ = ["by_validation", "comparison", "draws", "figure", "headline", "summarise"]
+__all__ = [
+    "by_validation",
+    "comparison",
+    "drawn",
+    "draws",
+    "figure",
+    "headline",
+    "standings",
+    "summarise",
+]
 
 Floats = NDArray[np.float64]
 Record = dict[str, Any]
@@ -102,29 +111,51 @@ def summarise(
         cell = Cell(**record["cell"])
         if cell in of_cell:
             of_cell[cell].append(record)
-    measured = {cell: found for cell, found in of_cell.items() if _succeeded(found)}
-    best = _best(measured, metric, "figures")
-    frozen = {c: r for c, r in measured.items() if _is_frozen_cosine(c)}
-    best_frozen = _best(frozen, metric, "validation")
+    told = standings(of_cell, metric)
     rows = []
     for cell, found in of_cell.items():
         row: Row = asdict(cell)
         row |= {"name": (names or {}).get(cell, ""), "status": "failed"}
-        if cell in measured:
-            # Of an ensemble the best one: on validation, as everything that is chosen.
-            cosine = Cell(cell.vectorizer, NONE, NONE, COSINE)
-            baseline = cosine if cosine in of_cell else best_frozen or cell
-            row |= {"status": "ok", **_measured(found)}
-            row |= _compared("gain", found, of_cell[baseline], metric)
-            row |= _compared("to_best", found, of_cell[best], metric) if best else {}
-            row["validation"] = _mean(found, metric, "validation")
-            low, high = (row.get(f"to_best_{end}", np.nan) for end in ("low", "high"))
-            tied = "yes" if low <= 0 <= high else "no"
-            row["tied_with_best"] = "best" if cell == best else tied
+        if cell in told:
+            row |= {"status": "ok", **_measured(found), **told[cell]}
         row |= {"metric": metric, "protocol": protocol, "n_seeds": len(found)}
         row["error"] = "; ".join(sorted({r["error"] for r in found if r.get("error")}))
         rows.append(row)
     return rows
+
+
+def standings(of_cell: Mapping[Cell, Sequence[Record]], metric: str) -> dict[Cell, Row]:
+    """Return what a metric says of each cell that succeeded, beside its figures.
+
+    Parameters
+    ----------
+    of_cell : dict of Cell to sequence of dict
+        The records of each cell.
+    metric : str
+
+    Returns
+    -------
+    dict of Cell to dict
+        Its gain over the cosine, its distance to the best, whether that is a tie, and
+        its figure on the validation set.
+    """
+    measured = {cell: found for cell, found in of_cell.items() if _succeeded(found)}
+    best = _best(measured, metric, "figures")
+    frozen = {c: r for c, r in measured.items() if _is_frozen_cosine(c)}
+    best_frozen = _best(frozen, metric, "validation")
+    told = {}
+    for cell, found in measured.items():
+        # Of an ensemble the best one: on validation, as everything that is chosen.
+        cosine = Cell(cell.vectorizer, NONE, NONE, COSINE)
+        baseline = cosine if cosine in of_cell else best_frozen or cell
+        row = _compared("gain", found, of_cell[baseline], metric)
+        row |= _compared("to_best", found, of_cell[best], metric) if best else {}
+        row["validation"] = _mean(found, metric, "validation")
+        low, high = (row.get(f"to_best_{end}", np.nan) for end in ("low", "high"))
+        tied = "yes" if low <= 0 <= high else "no"
+        row["tied_with_best"] = "best" if cell == best else tied
+        told[cell] = row
+    return told
 
 
 def comparison(
@@ -140,9 +171,9 @@ def comparison(
         return (float("nan"),) * 3
     sign = METRICS[metric].sign
     value = np.mean([figure(a, metric) - figure(b, metric) for a, b in both])
-    drawn = [(draws(a, metric), draws(b, metric)) for a, b in both]
-    alike = len({len(one) for couple in drawn for one in couple}) == 1
-    spread = np.mean([a - b for a, b in drawn], axis=0) if alike else np.empty(0)
+    couples = [(draws(a, metric), draws(b, metric)) for a, b in both]
+    alike = len({len(one) for couple in couples for one in couple}) == 1
+    spread = np.mean([a - b for a, b in couples], axis=0) if alike else np.empty(0)
     return sign * float(value), *interval(sign * spread)
 
 
@@ -199,11 +230,11 @@ def _mean(found: Sequence[Record], metric: str, side: str) -> float:
     return float(np.mean([figure(record, metric, side) for record in found]))
 
 
-def _drawn(found: Sequence[Record], metric: str) -> Floats:
+def drawn(found: Iterable[Record], metric: str) -> Floats:
     """Return the resamples averaged over seeds, empty where not all have as many."""
-    drawn = [draws(record, metric) for record in found]
-    alike = len({len(one) for one in drawn}) == 1
-    return np.mean(drawn, axis=0) if alike else np.empty(0)
+    of_seed = [draws(record, metric) for record in found]
+    alike = len({len(one) for one in of_seed}) == 1
+    return np.mean(of_seed, axis=0) if alike else np.empty(0)
 
 
 def _best(
@@ -218,9 +249,8 @@ def _best(
 
 def _measured(found: Sequence[Record]) -> Row:
     row: Row = {metric: _mean(found, metric, "figures") for metric in METRICS}
-    drawn = {metric: _drawn(found, metric) for metric in METRICS}
-    for metric, values in drawn.items():
-        row[f"{metric}_low"], row[f"{metric}_high"] = interval(values)
+    for metric in METRICS:
+        row[f"{metric}_low"], row[f"{metric}_high"] = interval(drawn(found, metric))
     for name in _MEANS:
         known = [record[name] for record in found if record.get(name) is not None]
         row[name] = float(np.mean(known)) if known else float("nan")

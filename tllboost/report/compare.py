@@ -1,13 +1,10 @@
-"""What two runs differ in besides their figures.
-
-Two runs cell by cell: what changed by more than its interval.
-"""
+"""Two runs cell by cell: what changed by more than its interval, and what else did."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,62 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tllboost.grid.cells import Cell
-from tllboost.grid.summary import comparison
+from tllboost.grid.summary import comparison, drawn, figure
 from tllboost.metrics import METRICS, check_metric, interval
-from tllboost.report.run import Recorded, read_recorded
+from tllboost.report.run import Run, part, read_run
 
 __all__ = ["METHODS", "Change", "Comparison", "compare_runs"]
-
-
-def differences(one: Recorded, two: Recorded, metric: str) -> list[str]:
-    """Return a line for each thing that makes the figures of two runs less alike."""
-    notes = []
-    if not one.rows.keys() & two.rows.keys():
-        notes.append(
-            "no cell is in both runs; cells are told apart by their four names"
-        )
-    for run in (one, two):
-        if run.metric != metric:
-            notes.append(f"{run.out} shows {run.metric}; compared in {metric}")
-    if one.data is None or two.data is None:
-        notes.append("without both run.toml nobody knows whether the data is the same")
-    elif one.data != two.data:
-        notes.append("the data differs: other pairs or images")
-    if one.protocol and two.protocol:
-        notes += _listed("the protocol differs", one.protocol, two.protocol)
-    else:
-        notes += _listed("the protocol differs", _named(one), _named(two))
-    if one.records and two.records and one.seeds != two.seeds:
-        notes.append(_seeds(one.seeds, two.seeds))
-    aliases = [run.run.get("alias", {}) for run in (one, two)]
-    if all(isinstance(alias, dict) for alias in aliases):
-        shared = aliases[0].keys() & aliases[1].keys()
-        notes += _listed(
-            "a short name stands for another vectorizer",
-            *({name: alias[name] for name in sorted(shared)} for alias in aliases),
-        )
-    return notes + _listed("versions differ", one.versions, two.versions)
-
-
-def _named(run: Recorded) -> dict[str, str]:
-    return {"name": next(iter(run.rows.values()))["protocol"]}
-
-
-def _listed(what: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
-    """Return one line on all keys under which two tables differ, or none."""
-    keys = [key for key in {**one, **two} if one.get(key) != two.get(key)]
-    if not keys:
-        return []
-    pairs = (f"{key} {one.get(key, '–')} → {two.get(key, '–')}" for key in keys)
-    return [f"{what}: {', '.join(pairs)}"]
-
-
-def _seeds(one: set[int], two: set[int]) -> str:
-    shared = ", ".join(map(str, sorted(one & two)))
-    return f"the seeds differ: {len(one)} before, {len(two)} after, " + (
-        f"in both seed {shared}" if shared else "none in both"
-    )
-
 
 METHODS = {
     "paired": "paired: the same test pairs and seeds, differences taken resample by "
@@ -83,7 +29,12 @@ METHODS = {
 _CHANCE = 0.05
 # What training draws; the test pairs of a seed are the same whatever these say.
 _OF_TRAINING = {"n_negatives", "n_hard"}
+
 _NONE = (math.nan,) * 3
+
+Row = dict[str, Any]
+Ends = tuple[float, float, float]
+"""A figure, or a difference, and both ends of its interval."""
 
 
 class Change(NamedTuple):
@@ -162,6 +113,14 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON: what is not finite is None."""
+        cells = [
+            {
+                key: None if isinstance(value, float) and math.isnan(value) else value
+                for key, value in (asdict(change.cell) | change._asdict()).items()
+                if key != "cell"
+            }
+            for change in self.changes
+        ]
         return {
             "before": str(self.before),
             "after": str(self.after),
@@ -171,7 +130,7 @@ class Comparison:
             "notes": self.notes,
             "counts": self.counts,
             "expected_by_chance": self.expected_by_chance,
-            "cells": [_plain(change) for change in self.changes],
+            "cells": cells,
         }
 
 
@@ -200,102 +159,89 @@ def compare_runs(before: Path, after: Path, metric: str | None = None) -> Compar
     UsageError
         If the metric is not known.
     DataError
-        If a folder holds no finished run.
+        If a folder holds no run.
     """
     if metric is not None:
         check_metric(metric)
-    one, two = read_recorded(before), read_recorded(after)
+    runs = one, two = read_run(before), read_run(after)
     metric = metric or one.metric
     method = _method(one, two)
-    cells = dict.fromkeys([*one.rows, *two.rows])
-    changes = [_change(cell, one, two, metric, method) for cell in cells]
-    return Comparison(
-        before,
-        after,
-        metric,
-        method,
-        sorted(changes, key=_order),
-        differences(one, two, metric),
-    )
+    rows = [dict(zip(run.cells, run.rows(), strict=True)) for run in runs]
+    changes = [
+        _change(cell, [of.get(cell) for of in rows], runs, metric, method)
+        for cell in dict.fromkeys([*one.cells, *two.cells])
+    ]
+    notes = list(_differences(one, two, metric))
+    return Comparison(before, after, metric, method, sorted(changes, key=_order), notes)
 
 
-def _method(one: Recorded, two: Recorded) -> str:
+def _method(one: Run, two: Run) -> str:
     if not one.records or not two.records:
         return "tables"
-    known = one.data is not None and bool(one.protocol)
-    same = one.data == two.data and _test_side(one) == _test_side(two)
-    return "paired" if known and same and one.seeds & two.seeds else "independent"
-
-
-def _test_side(run: Recorded) -> dict[str, Any]:
-    return {k: v for k, v in run.protocol.items() if k not in _OF_TRAINING}
+    tested = [
+        (run.data, {k: v for k, v in run.protocol.items() if k not in _OF_TRAINING})
+        for run in (one, two)
+    ]
+    same = one.data is not None and tested[0] == tested[1]
+    return "paired" if same and set(one.seeds) & set(two.seeds) else "independent"
 
 
 def _change(
-    cell: Cell, one: Recorded, two: Recorded, metric: str, method: str
+    cell: Cell,
+    rows: Sequence[Row | None],
+    runs: tuple[Run, Run],
+    metric: str,
+    method: str,
 ) -> Change:
-    rows = [run.rows.get(cell) for run in (one, two)]
-    succeeded = all(row is not None and row["status"] == "ok" for row in rows)
-    if succeeded and method == "paired":
-        before, after, difference = _paired(one, two, cell, metric)
-    else:
-        figures = [_figure(row, metric) for row in rows]
-        before, after = figures[0][0], figures[1][0]
-        difference = _NONE
-        if succeeded and method == "independent":
-            difference = _apart(one.records[cell], two.records[cell], metric)
-        elif succeeded:
+    known = [row for row in rows if row is not None]
+    figures = [_figures(row, metric) for row in rows]
+    (before, *_), (after, *_) = figures
+    difference = _NONE
+    if len([row for row in known if row["status"] == "ok"]) == 2:
+        if method == "tables":
             difference = _from_tables(*figures)
+        else:
+            found = runs[0].records[cell], runs[1].records[cell]
+            before, after, difference = _from_records(found, metric, method == "paired")
     return Change(
         cell,
-        next(row["name"] for row in rows if row is not None),
+        known[0]["name"],
         before,
         after,
         *difference,
         verdict=_verdict(rows, difference, metric),
-        why="; ".join({row["error"]: None for row in rows if row and row["error"]}),
+        why="; ".join({row["error"]: None for row in known if row["error"]}),
     )
 
 
-def _figure(row: dict[str, Any] | None, metric: str) -> tuple[float, float, float]:
+def _figures(row: Row | None, metric: str) -> Ends:
     if row is None or row["status"] != "ok":
         return _NONE
     return row[metric], row[f"{metric}_low"], row[f"{metric}_high"]
 
 
-def _paired(
-    one: Recorded, two: Recorded, cell: Cell, metric: str
-) -> tuple[float, float, tuple[float, float, float]]:
-    """Return both figures over the seeds that both have, and their difference."""
-    seeds = sorted(set(one.records[cell]) & set(two.records[cell]))
-    found = [[run.records[cell][seed] for seed in seeds] for run in (one, two)]
-    gain, low, high = comparison(found[1], found[0], metric)
-    if METRICS[metric].lower_is_better:
-        gain, low, high = -gain, -high, -low
-    before, after = (float(np.mean(_values(records, metric))) for records in found)
-    return before, after, (gain, low, high)
+def _from_records(
+    runs: tuple[dict[int, Any], dict[int, Any]], metric: str, paired: bool
+) -> tuple[float, float, Ends]:
+    """Return both figures and their difference; if paired, of the seeds in both."""
+    both = runs[0].keys() & runs[1].keys()
+    found = [[of[s] for s in sorted(of) if s in both or not paired] for of in runs]
+    before, after = (
+        float(np.mean([figure(record, metric) for record in records]))
+        for records in found
+    )
+    low = high = math.nan
+    if paired:
+        _, *ends = comparison(found[1], found[0], metric)
+        low, high = sorted(METRICS[metric].sign * end for end in ends)
+    if math.isnan(low):
+        # Each resample of the one against each of the other: they share nothing.
+        draws = [drawn(records, metric) for records in found]
+        low, high = interval((draws[1][:, None] - draws[0][None, :]).ravel())
+    return before, after, (after - before, low, high)
 
 
-def _apart(
-    one: dict[int, Any], two: dict[int, Any], metric: str
-) -> tuple[float, float, float]:
-    """Return the difference of two cells whose resamples share nothing."""
-    values, draws = [], []
-    for records in (one.values(), two.values()):
-        values.append(float(np.mean(_values(records, metric))))
-        resampled = [
-            np.array(record["resampled"][metric], dtype=np.float64)
-            for record in records
-        ]
-        draws.append(np.mean(resampled, axis=0))
-    # Each resample of the one against each of the other.
-    low, high = interval((draws[1][:, None] - draws[0][None, :]).ravel())
-    return values[1] - values[0], low, high
-
-
-def _from_tables(
-    one: tuple[float, ...], two: tuple[float, ...]
-) -> tuple[float, float, float]:
+def _from_tables(one: Ends, two: Ends) -> Ends:
     """Return the difference of two figures by their intervals alone.
 
     The limits of both are recovered as variances (Zou & Donner, 2008).
@@ -308,23 +254,14 @@ def _from_tables(
     )
 
 
-def _values(records: Iterable[dict[str, Any]], metric: str) -> list[float]:
-    found = [record["figures"][metric] for record in records]
-    return [math.nan if value is None else value for value in found] or [math.nan]
-
-
-def _verdict(
-    rows: Sequence[dict[str, Any] | None],
-    difference: tuple[float, float, float],
-    metric: str,
-) -> str:
-    if rows[0] is None or rows[1] is None:
+def _verdict(rows: Sequence[Row | None], difference: Ends, metric: str) -> str:
+    if None in rows:
         return "only after" if rows[0] is None else "only before"
     failed = [row is not None and row["status"] != "ok" for row in rows]
     if any(failed):
         return "failed" if all(failed) else f"failed {('before', 'after')[failed[1]]}"
     _, low, high = difference
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not all(map(math.isfinite, difference)):
         return "no figure"
     if low <= 0 <= high:
         return "same"
@@ -336,10 +273,40 @@ def _order(change: Change) -> tuple[bool, float, str]:
     return not told, -abs(change.difference) if told else 0.0, change.verdict
 
 
-def _plain(change: Change) -> dict[str, Any]:
-    rest = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in change._asdict().items()
-        if key != "cell"
-    }
-    return asdict(change.cell) | rest
+def _differences(one: Run, two: Run, metric: str) -> Iterator[str]:
+    """Give a line for each thing that makes the figures of two runs less alike."""
+    if not set(one.cells) & set(two.cells):
+        yield "no cell is in both runs; cells are told apart by their four names"
+    for run in (one, two):
+        if run.metric != metric:
+            yield f"{run.out} shows {run.metric}; compared in {metric}"
+    if one.data is None or two.data is None:
+        yield "without both run.toml nobody knows whether the data is the same"
+    elif one.data != two.data:
+        yield "the data differs: other pairs or images"
+    protocols = one.protocol, two.protocol
+    if min(map(len, protocols)) == 1:  # of tables alone the name is known, no more
+        protocols = {"name": one.protocol["name"]}, {"name": two.protocol["name"]}
+    yield from _listed("the protocol differs", *protocols)
+    if one.records and two.records and one.seeds != two.seeds:
+        both = ", ".join(map(str, sorted(set(one.seeds) & set(two.seeds))))
+        yield (
+            f"the seeds differ: {len(one.seeds)} before, {len(two.seeds)} after, "
+            + (f"in both seed {both}" if both else "none in both")
+        )
+    short = [part(run.settings, "alias") for run in (one, two)]
+    shared = sorted(short[0].keys() & short[1].keys())
+    aliases = ({name: alias[name] for name in shared} for alias in short)
+    yield from _listed("a short name stands for another vectorizer", *aliases)
+    yield from _listed("versions differ", one.versions, two.versions)
+
+
+def _listed(what: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[str]:
+    """Give one line on all keys under which two tables differ, or none."""
+    pairs = [
+        f"{key} {one.get(key, '–')} → {two.get(key, '–')}"
+        for key in {**one, **two}
+        if one.get(key) != two.get(key)
+    ]
+    if pairs:
+        yield f"{what}: {', '.join(pairs)}"

@@ -1,14 +1,9 @@
-"""The plots of one cell as points: how good, how sure, how well it ranks.
+"""What report.html shows, as data: cells and their figures, curves, and images.
 
-All seeds and folds count together, as log-odds that each fold's validation set has
-calibrated. Pairs are weighed as the binary metrics weigh them.
-
-The images to look at: where the chosen cell was best, and where it was wrong.
-
-The cell is the one that validation chose; which queries are shown is told by their test
-scores, since they are here to be looked at and choose nothing.
-
-What report.html shows, as data.
+The curves of a cell count all seeds and folds together, as log-odds that each fold's
+validation set has calibrated; pairs are weighed as the binary metrics weigh them. The
+images are test queries of the cell that validation chose: where it was best, and where
+it was wrong. Their test scores tell which are shown, and choose nothing.
 """
 
 from __future__ import annotations
@@ -24,28 +19,30 @@ from tllboost import __version__
 from tllboost.grid.matrix import make_matrix
 from tllboost.images.thumbnails import make_thumbnails
 from tllboost.metrics import METRICS, match_ranks
-from tllboost.report.run import Run
+from tllboost.report.run import Run, part
 from tllboost.splits import PROTOCOLS, PairSet
 
 __all__ = ["curves", "gallery", "payload"]
 
 Floats = NDArray[np.float64]
-Scored = tuple[PairSet, Floats]
+Row = dict[str, Any]
+Progress = Callable[[int, int, str], None]
+Tested = tuple[int, PairSet, Floats]
+"""A seed, the test pairs of a fold, and their log-odds."""
 
-_POINTS = 60
-_BINS = 10
-_BARS = 20
-_CURVE_DIGITS = 4
-_LONGEST = 50
+_POINTS, _BINS, _BARS, _LONGEST = 60, 10, 20, 50
+_MOST_SHOWN, _LEAST_SHOWN = 20, 5
+_MOST_PLACES = 3000
+_DIGITS, _FIGURE_DIGITS = 4, 5
 
 
-def curves(tested: Sequence[Scored]) -> dict[str, Any] | None:
+def curves(tested: Sequence[Tested]) -> dict[str, Any] | None:
     """Return the points of all plots of a cell, or None where nothing was tested.
 
     Parameters
     ----------
-    tested : sequence of (PairSet, ndarray of shape (n_pairs,))
-        Test pairs and their log-odds, a fold each.
+    tested : sequence of (int, PairSet, ndarray of shape (n_pairs,))
+        Seed, test pairs and their log-odds, a fold each.
 
     Returns
     -------
@@ -53,83 +50,62 @@ def curves(tested: Sequence[Scored]) -> dict[str, Any] | None:
         ``roc`` (false and true positive rate), ``pr`` (recall and precision),
         ``reliability`` (mean probability said, share of matches seen and number of
         pairs of each of ten bins), ``histogram`` (edges of 20 bins, and the share of
-        all matches, and of all others, in each), ``topk`` (share of queries whose match
-        ranks k-th or better, k from 1).
+        all matches, and of all non-matches, in each), ``topk`` (share of queries whose
+        match ranks k-th or better, k from 1).
 
     Examples
     --------
     >>> columns = [np.arange(4), np.arange(4), np.array([1, 0, 1, 0])]
     >>> pairs = PairSet(*columns, np.array([0, 0, 1, 1]), np.ones(4), np.arange(4))
-    >>> found = curves([(pairs, np.array([2.0, -2.0, 1.0, -1.0]))])
+    >>> found = curves([(0, pairs, np.array([2.0, -2.0, 1.0, -1.0]))])
     >>> found["topk"], found["roc"]
     ([1.0, 1.0], [[0.0, 0.0, 0.0, 1.0], [0.0, 0.5, 1.0, 1.0]])
     """
     if not tested:
         return None
-    from scipy.special import expit
-
-    label = np.concatenate([pairs.label == 1 for pairs, _ in tested])
-    weight = np.concatenate([pairs.weight for pairs, _ in tested])
-    log_odds = np.concatenate([scores for _, scores in tested])
+    label = np.concatenate([pairs.label == 1 for _, pairs, _ in tested])
+    weight = np.concatenate([pairs.weight for _, pairs, _ in tested])
+    log_odds = np.concatenate([scores for *_, scores in tested])
     told = weight > 0
-    both = np.any(label[told]) and not np.all(label[told])
     found: dict[str, Any] = {"topk": _top_k(tested)}
-    if both:
-        columns = label[told], weight[told], log_odds[told]
-        probability = expit(columns[2])
-        found |= {
-            "roc": _roc(*columns),
-            "pr": _precision_recall(*columns),
-            "reliability": _reliability(*columns[:2], probability),
-            "histogram": _histogram(*columns[:2], probability),
-        }
+    if len(np.unique(label[told])) == 2:
+        from sklearn.metrics import precision_recall_curve, roc_curve
+
+        columns = label[told], log_odds[told]
+        alarms, hits, _ = roc_curve(*columns, sample_weight=weight[told])
+        precision, recall, _ = precision_recall_curve(
+            *columns, sample_weight=weight[told]
+        )
+        found["roc"] = _thinned(alarms, hits)
+        found["pr"] = _thinned(recall[::-1], precision[::-1])
+        found |= _binned(label[told], weight[told], _probability(log_odds[told]))
     return found
 
 
-def _roc(label: NDArray[np.bool_], weight: Floats, score: Floats) -> list[list[float]]:
-    from sklearn.metrics import roc_curve
-
-    alarms, hits, _ = roc_curve(label, score, sample_weight=weight)
-    return _thinned(alarms, hits)
-
-
-def _precision_recall(
-    label: NDArray[np.bool_], weight: Floats, score: Floats
-) -> list[list[float]]:
-    from sklearn.metrics import precision_recall_curve
-
-    precision, recall, _ = precision_recall_curve(label, score, sample_weight=weight)
-    return _thinned(recall[::-1], precision[::-1])
-
-
-def _reliability(
+def _binned(
     label: NDArray[np.bool_], weight: Floats, probability: Floats
-) -> dict[str, list[Any]]:
+) -> dict[str, Any]:
     place = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     total = np.bincount(place, weight, _BINS)
     some = total > 0
-    said = np.bincount(place, weight * probability, _BINS)[some] / total[some]
-    seen = np.bincount(place, weight * label, _BINS)[some] / total[some]
-    n_pairs = np.bincount(place, minlength=_BINS)[some]
-    return {"said": _rounded(said), "seen": _rounded(seen), "n": n_pairs.tolist()}
-
-
-def _histogram(
-    label: NDArray[np.bool_], weight: Floats, probability: Floats
-) -> dict[str, list[float]]:
+    sums = [np.bincount(place, weight * of, _BINS)[some] for of in (probability, label)]
+    said, seen = (_rounded(one / total[some]) for one in sums)
     edges = np.linspace(0, 1, _BARS + 1)
+    counts = [
+        np.histogram(probability[rows], edges, weights=weight[rows])[0]
+        for rows in (label, ~label)
+    ]
+    match, other = (_rounded(one / one.sum()) for one in counts)
+    n_pairs = np.bincount(place, minlength=_BINS)[some].tolist()
+    return {
+        "reliability": {"said": said, "seen": seen, "n": n_pairs},
+        "histogram": {"edges": _rounded(edges), "match": match, "other": other},
+    }
 
-    def share(rows: NDArray[np.bool_]) -> list[float]:
-        counts, _ = np.histogram(probability[rows], edges, weights=weight[rows])
-        return _rounded(counts / counts.sum())
 
-    return {"edges": _rounded(edges), "match": share(label), "other": share(~label)}
-
-
-def _top_k(tested: Sequence[Scored]) -> list[float]:
-    ranked = [match_ranks(scores, p.label, p.query)[1:] for p, scores in tested]
-    ranks = np.concatenate([rank for rank, _ in ranked])
-    sizes = np.concatenate([size for _, size in ranked])
+def _top_k(tested: Sequence[Tested]) -> list[float]:
+    ranked = [match_ranks(scores, p.label, p.query)[1:] for _, p, scores in tested]
+    ranks, sizes = (np.concatenate(of) for of in zip(*ranked, strict=True))
     if not len(ranks):
         return []
     longest = min(int(sizes.max()), _LONGEST)
@@ -144,13 +120,14 @@ def _thinned(x: Floats, y: Floats) -> list[list[float]]:
     return [_rounded(x[kept]), _rounded(y[kept])]
 
 
-def _rounded(values: Floats) -> list[float]:
-    return np.round(values, _CURVE_DIGITS).tolist()  # type: ignore[no-any-return]
+def _probability(log_odds: Any) -> Any:
+    from scipy.special import expit
+
+    return expit(log_odds)
 
 
-_MOST_SHOWN, _LEAST_SHOWN = 20, 5
-_MOST_PLACES = 3000
-_GALLERY_DIGITS = 4
+def _rounded(values: Any, digits: int = _DIGITS) -> Any:
+    return np.round(values, digits).tolist()
 
 
 class _Query(NamedTuple):
@@ -158,7 +135,7 @@ class _Query(NamedTuple):
 
     seed: int
     pairs: PairSet
-    log_odds: NDArray[np.float64]
+    log_odds: Floats
     rows: NDArray[np.int64]
 
     @property
@@ -166,23 +143,41 @@ class _Query(NamedTuple):
         return int(self.pairs.left[self.rows[0]])
 
     @property
-    def rank(self) -> int:
-        """Place of the first match, from 1."""
-        return 1 + int(np.argmax(self.pairs.label[self.rows] == 1))
-
-    @property
     def margin(self) -> float:
-        """By how much the best match beats the best other, in log-odds."""
+        """By how much the best match beats the best distractor, in log-odds."""
         is_match = self.pairs.label[self.rows] == 1
         scores = self.log_odds[self.rows]
         return float(scores[is_match].max() - scores[~is_match].max())
 
+    def shown(self, end: str, n_shown: int) -> dict[str, Any]:
+        """Return its first candidates, its match in any case."""
+        is_match = self.pairs.label[self.rows] == 1
+        right = self.pairs.right[self.rows].tolist()
+        place = int(np.argmax(is_match))
+        places = list(range(min(n_shown, len(right))))
+        if place >= n_shown:
+            places[-1] = place
+        return {
+            "end": end,
+            "query": self.image,
+            "match": right[place],
+            "rank": 1 + place,
+            "among": len(right),
+            "seed": self.seed,
+            "candidates": [
+                {
+                    "image": right[at],
+                    "rank": 1 + at,
+                    "p": _rounded(_probability(self.log_odds[self.rows[at]])),
+                    "match": bool(is_match[at]),
+                }
+                for at in places
+            ],
+        }
+
 
 def gallery(
-    run: Run,
-    n_queries: int,
-    *,
-    progress: Callable[[int, int, str], None] | None = None,
+    run: Run, n_queries: int, *, progress: Progress | None = None
 ) -> dict[str, Any] | None:
     """Return the best and the worst test queries of the cell that validation chose.
 
@@ -202,51 +197,57 @@ def gallery(
     images = run.images
     if n_queries < 1 or run.chosen is None or images is None:
         return None
-    tested = [
-        (int(record["seed"]), *one)
-        for record in run.cells.get(run.chosen, [])
-        for one in run.tested(record)
-    ]
-    queries = _each_image_once(_queries(tested))
-    queries.sort(key=lambda query: (-query.margin, query.image))
+    tested = list(run.tested(run.chosen))
+    once: dict[int, _Query] = {}
+    for query in _queries(tested):
+        once.setdefault(query.image, query)
+    queries = sorted(once.values(), key=lambda query: (-query.margin, query.image))
     n_ends = min(n_queries, (len(queries) + 1) // 2)
-    best, worst = queries[:n_ends], queries[n_ends:][::-1][:n_queries]
-    n_shown = int(
-        np.clip(_MOST_PLACES // max(1, 2 * n_ends), _LEAST_SHOWN, _MOST_SHOWN)
-    )
-    shown = [_shown("best", query, n_shown) for query in best]
-    shown += [_shown("worst", query, n_shown) for query in worst]
+    n_shown = _MOST_PLACES // max(1, 2 * n_ends)
+    n_shown = min(max(n_shown, _LEAST_SHOWN), _MOST_SHOWN)
+    shown = [query.shown("best", n_shown) for query in queries[:n_ends]]
+    worst = queries[n_ends:][::-1][:n_queries]
+    shown += [query.shown("worst", n_shown) for query in worst]
     wrong = {
         "false_matches": _surest(tested, 0, n_queries),
         "missed": _surest(tested, 1, n_queries),
     }
-    used = sorted(_used(shown, wrong))
+    used = {
+        *(query["query"] for query in shown),
+        *(one["image"] for query in shown for one in query["candidates"]),
+        *(pair[side] for of in wrong.values() for pair in of for side in _SIDES),
+    }
     thumbnails = make_thumbnails(
-        {i: path for i in used if (path := images.paths[i]) is not None},
+        {i: path for i in sorted(used) if (path := images.paths[i]) is not None},
         progress=progress,
     )
     if not thumbnails:
         return None
+    seeds = ", ".join(map(str, run.seeds))
     return {
-        "cell": list(run.cells).index(run.chosen),
-        "what": _what(run, n_ends),
+        "cell": run.cells.index(run.chosen),
+        "what": (
+            "Test queries of the cell that validation chose, "
+            f"{'seeds' if len(run.seeds) > 1 else 'seed'} {seeds}: the {n_ends} whose "
+            "match beats its best rival by most, then those where it falls behind by "
+            "most, or beats it by least. Each query image is shown once."
+        ),
         "images": {
-            i: {
-                "id": images.ids[i],
-                "src": thumbnails[i].src if i in thumbnails else None,
-                "w": thumbnails[i].width if i in thumbnails else 0,
-                "h": thumbnails[i].height if i in thumbnails else 0,
-            }
-            for i in used
+            i: dict(
+                zip(("src", "w", "h"), thumbnails.get(i, (None, 0, 0)), strict=True)
+            )
+            | {"id": images.ids[i]}
+            for i in sorted(used)
         },
         "queries": shown,
         **wrong,
     }
 
 
-def _queries(
-    tested: Sequence[tuple[int, PairSet, NDArray[np.float64]]],
-) -> Iterator[_Query]:
+_SIDES = ("left", "right")
+
+
+def _queries(tested: Sequence[Tested]) -> Iterator[_Query]:
     for seed, pairs, log_odds in tested:
         # The match last among equals: a tie counts against it.
         order = np.lexsort((pairs.label, -log_odds, pairs.query))
@@ -258,42 +259,7 @@ def _queries(
                 yield _Query(seed, pairs, log_odds, rows)
 
 
-def _each_image_once(queries: Iterator[_Query]) -> list[_Query]:
-    """Keep the first seed's query of each image."""
-    found: dict[int, _Query] = {}
-    for query in queries:
-        found.setdefault(query.image, query)
-    return list(found.values())
-
-
-def _shown(end: str, query: _Query, n_shown: int) -> dict[str, Any]:
-    """Return the first candidates of a query, its match in any case."""
-    place = query.rank - 1
-    rows = query.rows[:n_shown]
-    if place >= n_shown:
-        rows = np.append(rows[:-1], query.rows[place])
-    return {
-        "end": end,
-        "query": query.image,
-        "match": int(query.pairs.right[query.rows[place]]),
-        "rank": query.rank,
-        "among": len(query.rows),
-        "seed": query.seed,
-        "candidates": [
-            {
-                "image": int(query.pairs.right[row]),
-                "rank": 1 + int(np.flatnonzero(query.rows == row)[0]),
-                "p": _probability(query.log_odds[row]),
-                "match": bool(query.pairs.label[row] == 1),
-            }
-            for row in rows
-        ],
-    }
-
-
-def _surest(
-    tested: Sequence[tuple[int, PairSet, NDArray[np.float64]]], label: int, n_pairs: int
-) -> list[dict[str, Any]]:
+def _surest(tested: Sequence[Tested], label: int, n_pairs: int) -> list[dict[str, Any]]:
     """Return the pairs of a label that were most surely taken for the other one."""
     sign = -1.0 if label == 0 else 1.0
     found = []
@@ -303,51 +269,16 @@ def _surest(
             couple = int(pairs.left[row]), int(pairs.right[row])
             found.append((sign * float(log_odds[row]), couple, seed))
     once: dict[frozenset[int], dict[str, Any]] = {}
-    for score, (left, right), seed in sorted(found):
-        one = {
-            "left": left,
-            "right": right,
-            "p": _probability(sign * score),
-            "seed": seed,
-        }
-        once.setdefault(frozenset((left, right)), one)
+    for score, couple, seed in sorted(found):
+        chance = _rounded(_probability(sign * score))
+        pair = dict(zip(_SIDES, couple, strict=True)) | {"p": chance, "seed": seed}
+        once.setdefault(frozenset(couple), pair)
     return list(once.values())[:n_pairs]
 
 
-def _used(shown: list[dict[str, Any]], wrong: dict[str, Any]) -> set[int]:
-    return {
-        *(query["query"] for query in shown),
-        *(one["image"] for query in shown for one in query["candidates"]),
-        *(pair[side] for of in wrong.values() for pair in of for side in _SIDES),
-    }
-
-
-_SIDES = ("left", "right")
-
-
-def _probability(log_odds: float) -> float:
-    from scipy.special import expit
-
-    return round(float(expit(log_odds)), _GALLERY_DIGITS)
-
-
-def _what(run: Run, n_ends: int) -> str:
-    seeds = ", ".join(str(seed) for seed in run.seeds)
-    word = "seeds" if len(run.seeds) > 1 else "seed"
-    return (
-        f"Test queries of the cell that validation chose, {word} {seeds}: the {n_ends} "
-        "whose match beats its best rival by most, then those where it falls behind "
-        "by most, or beats it by least. Each query image is shown once."
-    )
-
-
-Row = dict[str, Any]
-Progress = Callable[[int, int, str], None]
-
-_COSTS = ("vectorize_s", "project_s", "fit_s", "score_s", "peak_memory_mb")
 _PARTS = ("vectorizer", "projection", "merge", "head")
+_COSTS = ("vectorize_s", "project_s", "fit_s", "score_s", "peak_memory_mb")
 _SIZES = ("n_features", "n_seeds", "n_train_pairs", "n_test_queries", "n_candidates")
-_DIGITS = 5
 _NO_SETTINGS = {"run", "cell", "alias", "out", "metric"}
 
 
@@ -365,7 +296,8 @@ def payload(
         Called with (done, total, what).
     """
     rows = run.rows()
-    cells = list(run.cells)
+    matrix = make_matrix(rows)
+    place = {id(row): i for i, row in enumerate(rows)}
     return {
         "title": run.out.name or str(run.out),
         "version": __version__,
@@ -380,114 +312,74 @@ def payload(
             for name, metric in METRICS.items()
         ],
         "metric": run.metric,
-        "cells": _cells(run, rows, progress),
-        "matrix": _matrix(rows),
-        "chosen": cells.index(run.chosen) if run.chosen in cells else None,
-        "notes": list(run.summary.get("lines", [])),
+        "cells": _cells(run, progress),
+        "matrix": {
+            "rows": [list(key) for key in matrix.keys],
+            "heads": matrix.heads,
+            "places": [
+                [place.get(id(matrix.cells.get((key, head)))) for head in matrix.heads]
+                for key in matrix.keys
+            ],
+        },
+        "chosen": run.cells.index(run.chosen) if run.chosen else None,
+        "notes": part(run.summary, "lines", list),
         "failures": run.failures(),
-        "leaks": run.summary.get("leaks", []),
+        "leaks": part(run.summary, "leaks", list),
         "gallery": gallery(run, gallery_size, progress=progress),
     }
 
 
 def _about(run: Run) -> dict[str, Any]:
-    protocol = run.settings.get("run", {}).get("protocol", {})
-    name = str(run.summary["protocol"])
-    sizes = ", ".join(f"{key} {value}" for key, value in protocol.items())
-    environment = run.environment
-    versions = environment.get("versions", {})
-    machine = [
-        (key, str(environment.get(key, ""))) for key in ("python", "platform", "cores")
-    ]
+    name = run.protocol["name"]
+    machine = [(k, run.environment.get(k, "")) for k in ("python", "platform", "cores")]
+    rest = {k: v for k, v in run.settings.items() if k not in _NO_SETTINGS}
+    again = f"tllboost grid --config {shlex.quote(str(run.out / 'run.toml'))} --resume"
     return {
-        "command": _command(run),
+        # A run from Python has no file of pairs, and no command that repeats it.
+        "command": again if "pairs" in run.settings else None,
         "protocol": {
             "name": name,
             "text": PROTOCOLS[name].description if name in PROTOCOLS else "",
-            "sizes": sizes,
+            "sizes": ", ".join(f"{key} {value}" for key, value in run.protocol.items()),
         },
         "seeds": run.seeds,
-        "data": [
-            (key, str(value)) for key, value in run.summary.get("data", {}).items()
-        ],
-        "environment": [*machine, *((key, str(versions[key])) for key in versions)],
-        "aliases": list(run.settings.get("alias", {}).items()),
-        "settings": [
-            (key, _said(value))
-            for key, value in run.settings.items()
-            if key not in _NO_SETTINGS
-        ],
+        "data": _told(part(run.summary, "data").items()),
+        "environment": _told([*machine, *run.versions.items()]),
+        "aliases": _told(part(run.settings, "alias").items()),
+        "settings": _told(rest.items()),
     }
 
 
-def _command(run: Run) -> str | None:
-    """Return the command that runs it again; None for a run from Python."""
-    if "pairs" not in run.settings:
-        return None
-    return f"tllboost grid --config {shlex.quote(str(run.out / 'run.toml'))} --resume"
+def _told(items: Any) -> list[tuple[str, str]]:
+    return [
+        (key, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for key, value in items
+    ]
 
 
-def _said(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _cells(run: Run, rows: Sequence[Row], progress: Progress | None) -> list[Row]:
+def _cells(run: Run, progress: Progress | None) -> list[Row]:
     in_metric = {metric: run.rows(metric) for metric in METRICS}
     found = []
-    for i, (row, records) in enumerate(zip(rows, run.cells.values(), strict=True)):
-        of = {metric: others[i] for metric, others in in_metric.items()}
-        tested = [one for record in records for one in run.tested(record)]
+    for i, (cell, row) in enumerate(zip(run.cells, run.rows(), strict=True)):
         measured = row["status"] == "ok"
+        of = {m: rows[i] for m, rows in in_metric.items()} if measured else {}
         found.append(
             {
                 **{name: row[name] for name in (*_PARTS, "name", "status", "error")},
-                "figures": _figures(row) if measured else {},
-                "gain": {m: _interval(of[m], "gain") for m in of} if measured else {},
-                "tied": {m: of[m]["tied_with_best"] for m in of} if measured else {},
-                "validation": {m: of[m]["validation"] for m in of} if measured else {},
+                "figures": {m: _ends(row, m) for m in of},
+                "gain": {m: _ends(of[m], "gain") for m in of},
+                "tied": {m: of[m]["tied_with_best"] for m in of},
+                "validation": {m: of[m]["validation"] for m in of},
                 "costs": {name: row.get(name) for name in _COSTS},
-                **{name: row.get(name) for name in _SIZES},
-                "threshold": row.get("threshold"),
-                "curves": curves(tested),
+                **{name: row.get(name) for name in (*_SIZES, "threshold")},
+                "curves": curves(list(run.tested(cell))),
             }
         )
         if progress is not None:
-            progress(i + 1, len(rows), "curves")
+            progress(i + 1, len(run.cells), "curves")
     return found
 
 
-def _figures(row: Row) -> dict[str, list[float]]:
-    return {
-        metric: [
-            _round(row[metric]),
-            _round(row[f"{metric}_low"]),
-            _round(row[f"{metric}_high"]),
-        ]
-        for metric in METRICS
-    }
-
-
-def _interval(row: Row, name: str) -> list[float]:
-    return [_round(row[key]) for key in (name, f"{name}_low", f"{name}_high")]
-
-
-def _round(value: float) -> float:
-    return round(float(value), _DIGITS)
-
-
-def _matrix(rows: list[Row]) -> dict[str, Any]:
-    matrix = make_matrix(rows)
-    place = {id(row): i for i, row in enumerate(rows)}
-    return {
-        "rows": [list(key) for key in matrix.keys],
-        "heads": matrix.heads,
-        "places": [
-            [
-                place[id(matrix.cells[key, head])]
-                if (key, head) in matrix.cells
-                else None
-                for head in matrix.heads
-            ]
-            for key in matrix.keys
-        ],
-    }
+def _ends(row: Row, name: str) -> list[float]:
+    ends = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
+    return [float(one) for one in _rounded(ends, _FIGURE_DIGITS)]

@@ -1,6 +1,8 @@
-"""A finished run, read back from its folder.
+"""A run, read back from its folder: the one reader that all others use.
 
-What a run's folder says of its cells, with their resamples or without.
+The folder may hold a whole run, or only the tables that are left of it; it may have
+been written by another version, or edited. What can't be read is missing, and shows as
+missing.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,13 +31,15 @@ from tllboost.grid.records import (
     read_scores,
     read_sides,
 )
-from tllboost.grid.summary import summarise
+from tllboost.grid.summary import draws, standings, summarise
 from tllboost.metrics import METRICS, check_metric
 from tllboost.splits import PairSet
 
-__all__ = ["Recorded", "Run", "read_recorded", "read_run"]
+__all__ = ["Run", "part", "read_run"]
 
 _PARTS = ("vectorizer", "projection", "merge", "head")
+_TEXTS = ("name", "status", "metric", "protocol", "tied_with_best", "error")
+_NUMBERS = tuple(name for name in RESULT_COLUMNS if name not in {*_PARTS, *_TEXTS})
 
 Record = dict[str, Any]
 Row = dict[str, Any]
@@ -43,46 +47,67 @@ Row = dict[str, Any]
 
 @dataclass(eq=False)
 class Run:
-    """What lies in the folder of a finished grid.
+    """What lies in the folder of a run.
 
     Attributes
     ----------
     out : Path
-    records : list of dict
-        One a cell and seed.
+    table : dict of Cell to dict
+        Its ``results.csv``; empty where that can't be read.
+    records : dict of Cell to dict of int to dict
+        What each cell came to, by seed, its resamples as arrays; empty where the folder
+        holds tables alone, or not every record can be read.
     summary, settings, environment : dict
-        ``summary.json``, ``run.toml`` and ``environment.json``.
+        ``summary.json``, ``run.toml`` and ``environment.json``; empty where there is
+        none.
     """
 
     out: Path
-    records: list[Record]
+    table: dict[Cell, Row]
+    records: dict[Cell, dict[int, Record]]
     summary: dict[str, Any]
     settings: dict[str, Any]
     environment: dict[str, Any]
 
-    @property
-    def metric(self) -> str:
-        """What the run chose by."""
-        return str(self.summary["metric"])
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Its cells, in their order."""
+        return list(self.records or self.table)
 
     @cached_property
-    def cells(self) -> dict[Cell, list[Record]]:
-        """Records of each cell, in the order of the run."""
-        found: dict[Cell, list[Record]] = {}
-        for record in self.records:
-            found.setdefault(Cell(**record["cell"]), []).append(record)
-        return found
+    def metric(self) -> str:
+        """What the run chose by."""
+        told = str(self.summary.get("metric") or self._first("metric"))
+        return told if told in METRICS else next(iter(METRICS))
+
+    @property
+    def data(self) -> str | None:
+        """A hash of the pairs and the images; None where nobody knows it."""
+        return part(self.settings, "run").get("data")
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """The settings of the protocol, its name first; the name alone may be known."""
+        known = part(part(self.settings, "run"), "protocol")
+        told = self.summary.get("protocol") or self._first("protocol")
+        return {"name": str(told), **known}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The libraries that it was made with."""
+        return part(self.environment, "versions")
 
     @cached_property
     def seeds(self) -> list[int]:
-        """All seeds of the run."""
-        return sorted({int(record["seed"]) for record in self.records})
+        """All seeds of the records."""
+        return sorted({seed for found in self.records.values() for seed in found})
 
     @cached_property
     def chosen(self) -> Cell | None:
         """The cell that validation chose."""
-        row = self.summary.get("chosen_on_validation")
-        return Cell(*(row[part] for part in _PARTS)) if row else None
+        row = part(self.summary, "chosen_on_validation")
+        cell = Cell(*(str(row.get(part)) for part in _PARTS))
+        return cell if cell in self.cells else None
 
     @cached_property
     def images(self) -> RunImages | None:
@@ -98,6 +123,8 @@ class Run:
     def rows(self, metric: str | None = None) -> list[Row]:
         """Return a row a cell, gains and ties told in a metric (None: the run's).
 
+        Where tables alone are left, they are told in the run's metric only.
+
         Raises
         ------
         UsageError
@@ -105,246 +132,114 @@ class Run:
         """
         if metric is not None:
             check_metric(metric)
+        if metric in (None, self.metric):
+            return self._rows
+        told = standings(self._found, metric)
+        return [
+            {**row, "tied_with_best": "", "metric": metric, **told.get(cell, {})}
+            for cell, row in zip(self.cells, self._rows, strict=True)
+        ]
+
+    @cached_property
+    def _found(self) -> dict[Cell, list[Record]]:
+        return {cell: list(found.values()) for cell, found in self.records.items()}
+
+    @cached_property
+    def _rows(self) -> list[Row]:
+        """The rows in the run's metric: its one summary."""
+        if not self.records:
+            return [asdict(cell) | row for cell, row in self.table.items()]
         return summarise(
-            list(self.cells),
-            self.records,
-            metric=metric or self.metric,
-            protocol=str(self.summary["protocol"]),
-            names=self._names,
+            self.cells,
+            [record for found in self._found.values() for record in found],
+            metric=self.metric,
+            protocol=self.protocol["name"],
+            names={cell: row["name"] for cell, row in self.table.items()},
         )
 
     def failures(self) -> list[dict[str, str]]:
         """Return the rows of ``failures.csv``: what, where and why."""
-        return _csv(self.out / "failures.csv")
+        try:
+            return _csv(self.out / "failures.csv")
+        except (OSError, csv.Error):
+            return []
 
-    def tested(self, record: Record) -> Iterator[tuple[PairSet, NDArray[np.float64]]]:
-        """Give the test pairs of a cell and seed and their log-odds, fold by fold."""
-        sides = self.sides.get(int(record["seed"]))
-        scores = read_scores(self.out, record["id"])
-        if record["status"] != "ok" or sides is None or scores is None:
-            return
-        for pairs, log_odds in zip(sides.test, scores["test"], strict=False):
-            if len(pairs) == len(log_odds):
-                yield pairs, log_odds
+    def tested(self, cell: Cell) -> Iterator[tuple[int, PairSet, NDArray[np.float64]]]:
+        """Give a cell's seeds, test pairs and their log-odds, fold by fold."""
+        for seed, record in self.records.get(cell, {}).items():
+            sides = self.sides.get(seed)
+            scores = read_scores(self.out, record["id"])
+            if record["status"] != "ok" or sides is None or scores is None:
+                continue
+            for pairs, log_odds in zip(sides.test, scores["test"], strict=False):
+                if len(pairs) == len(log_odds):
+                    yield seed, pairs, log_odds
 
-    @cached_property
-    def _names(self) -> dict[Cell, str]:
-        """What the run's recipe calls some of its cells."""
-        return {
-            Cell(*(row[part] for part in _PARTS)): row["name"]
-            for row in _csv(self.out / "results.csv")
-            if row.get("name")
-        }
+    def _first(self, column: str) -> str:
+        return str(next(iter(self.table.values()), {}).get(column, ""))
 
 
 def read_run(out: Path) -> Run:
-    """Read the folder of a finished run.
+    """Read the folder of a run, or the tables that are left of it.
 
     Raises
     ------
     DataError
-        If the folder holds none.
+        If the folder holds neither.
     """
+    summary = _read(out / "summary.json", json.loads)
+    records = _read_records(out, summary.get("cells"))
+    table: dict[Cell, Row] = {}
+    reason = "holds no cell"
     try:
-        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-        settings = tomllib.loads((out / "run.toml").read_text(encoding="utf-8"))
-        environment = dict(json.loads((out / "environment.json").read_text("utf-8")))
-        ids = [str(cell_id) for cell_id in summary["cells"]]
-        _check(summary, settings, environment)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        msg = f"{out}: no finished run lies here; run tllboost grid … --out {out}"
-        raise DataError(msg) from error
-    records = [
-        _with_arrays(record)
-        for cell_id in ids
-        if (record := read_record(out, cell_id)) is not None
-    ]
-    if not records:
+        for row in _csv(out / "results.csv"):
+            numbers = {name: float(row.get(name) or "nan") for name in _NUMBERS}
+            texts = {name: row.get(name, "") for name in _TEXTS}
+            table[Cell(*(row[part] for part in _PARTS))] = texts | numbers
+    except OSError as error:
+        reason = str(error.strerror)
+    except (ValueError, KeyError, csv.Error) as error:
+        table, reason = {}, f"not the results of a grid: {error}"
+    if not table and not records:
         msg = (
-            f"{out}: the tables of a run lie here, but not its cells/: run it again "
-            f"with tllboost grid --config {out / 'run.toml'} --overwrite"
+            f"{out}: no finished run lies here (results.csv: {reason}); run tllboost "
+            f"grid … --out {out}"
         )
         raise DataError(msg)
-    return Run(out, records, summary, settings, environment)
-
-
-def _check(
-    summary: dict[str, Any], settings: dict[str, Any], environment: dict[str, Any]
-) -> None:
-    """Raise ValueError where a part of what was read is not of its kind."""
-    recorded = settings.get("run", {})
-    chosen = summary.get("chosen_on_validation") or {}
-    kinds: tuple[tuple[Any, type], ...] = (
-        (summary.get("protocol"), str),
-        (summary.get("data", {}), dict),
-        (summary.get("lines", []), list),
-        (summary.get("leaks", []), list),
-        (recorded.get("protocol", {}), dict),
-        (environment.get("versions", {}), dict),
-        *((chosen[part], str) for part in _PARTS if chosen),
+    return Run(
+        out,
+        table,
+        records,
+        summary,
+        _read(out / "run.toml", tomllib.loads),
+        _read(out / "environment.json", json.loads),
     )
-    right = all(isinstance(value, kind) for value, kind in kinds)
-    if not right or summary.get("metric") not in METRICS:
-        msg = "edited by hand"
-        raise ValueError(msg)
 
 
-def _with_arrays(record: Record) -> Record:
-    """Turn the resamples to arrays, once for all metrics."""
-    resampled = {
-        name: np.array(values, dtype=np.float64)
-        for name, values in record.get("resampled", {}).items()
-    }
-    return {**record, "resampled": resampled}
+def _read_records(out: Path, ids: Any) -> dict[Cell, dict[int, Record]]:
+    """Return the records of all cells, or of none: half of a run is no run."""
+    found: dict[Cell, dict[int, Record]] = {}
+    for cell_id in ids if isinstance(ids, list) else ():
+        record = read_record(out, str(cell_id))
+        if record is None:
+            return {}
+        resampled = record.get("resampled", {})
+        # Arrays once, for all metrics.
+        record["resampled"] = {name: draws(record, name) for name in resampled}
+        found.setdefault(Cell(**record["cell"]), {})[record["seed"]] = record
+    return found
 
 
 def _csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a table that a grid wrote; none where it can't be read."""
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return [
-                {name: plain_cell(text or "") for name, text in row.items() if name}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, csv.Error):
-        return []
+    """Return the rows of a table that a grid wrote."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return [
+            {name: plain_cell(text or "") for name, text in row.items() if name}
+            for row in csv.DictReader(file)
+        ]
 
 
-_TEXTS = ("status", "metric", "protocol", "tied_with_best")
-# What tables of earlier versions may lack.
-_LATER = ("name", "error")
-_NUMBERS = tuple(
-    name for name in RESULT_COLUMNS if name not in {*_TEXTS, *_LATER, *_PARTS}
-)
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """The cells of one run.
-
-    Attributes
-    ----------
-    out : Path
-        Folder of the run.
-    rows : dict of Cell to dict
-        Its ``results.csv``.
-    records : dict of Cell to dict of int to dict
-        What each cell came to, by seed; empty where the folder holds tables alone.
-    run, summary : dict
-        Its ``run.toml`` and ``summary.json``; empty where there is none.
-    versions : dict of str to str
-        The libraries that it was made with.
-    """
-
-    out: Path
-    rows: dict[Cell, dict[str, Any]]
-    records: dict[Cell, dict[int, Record]]
-    run: dict[str, Any]
-    summary: dict[str, Any]
-    versions: dict[str, str]
-
-    def as_rows(self) -> list[dict[str, Any]]:
-        """Return the rows as a grid has them, ties told in its own metric."""
-        return [asdict(cell) | row for cell, row in self.rows.items()]
-
-    @property
-    def metric(self) -> str:
-        """The metric that the run was told to show."""
-        return next(iter(self.rows.values()))["metric"]
-
-    @property
-    def data(self) -> str | None:
-        """A hash of the pairs and the images; None where nobody knows it."""
-        return _table(self.run, "run").get("data")
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """The settings of the protocol; empty where nobody knows them."""
-        return _table(_table(self.run, "run"), "protocol")
-
-    @property
-    def seeds(self) -> set[int]:
-        """The seeds of the records."""
-        return {seed for found in self.records.values() for seed in found}
-
-
-def read_recorded(out: Path) -> Recorded:
-    """Read a run, or the tables that are left of it.
-
-    Raises
-    ------
-    DataError
-        If the folder holds no ``results.csv`` that can be read.
-    """
-    rows = _read_rows(out / "results.csv")
-    summary = _read(out / "summary.json", json.loads)
-    return Recorded(
-        out,
-        rows,
-        _read_records(out, rows, summary),
-        _read(out / "run.toml", tomllib.loads),
-        summary,
-        _table(_read(out / "environment.json", json.loads), "versions"),
-    )
-
-
-def _read_rows(path: Path) -> dict[Cell, dict[str, Any]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = {_cell_of(row): _typed(row) for row in csv.DictReader(file)}
-    except FileNotFoundError as error:
-        msg = (
-            f"{path.parent}: no finished run lies here; run tllboost grid … --out "
-            f"{path.parent}"
-        )
-        raise DataError(msg) from error
-    except OSError as error:
-        msg = f"{path}: can't be read ({error.strerror})"
-        raise DataError(msg) from error
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        msg = f"{path}: not the results of a grid ({error}); run the grid anew"
-        raise DataError(msg) from error
-    if not rows:
-        msg = f"{path}: holds no cell; run the grid anew"
-        raise DataError(msg)
-    return rows
-
-
-def _cell_of(row: dict[str, str]) -> Cell:
-    return Cell(*(plain_cell(row[part]) for part in _PARTS))
-
-
-def _typed(row: dict[str, str]) -> dict[str, Any]:
-    texts = {name: plain_cell(row[name]) for name in _TEXTS}
-    texts |= {name: plain_cell(row.get(name) or "") for name in _LATER}
-    return texts | {name: float(row.get(name) or "nan") for name in _NUMBERS}
-
-
-def _read_records(
-    out: Path, rows: dict[Cell, Any], summary: dict[str, Any]
-) -> dict[Cell, dict[int, Record]]:
-    """Return the records of all cells, or of none: half of a run is no run."""
-    found: dict[Cell, dict[int, Record]] = {}
-    try:
-        for cell_id in summary["cells"]:
-            record = read_record(out, str(cell_id))
-            if record is None or not _is_measured(record):
-                return {}
-            found.setdefault(Cell(**record["cell"]), {})[record["seed"]] = record
-    except (KeyError, TypeError):
-        return {}
-    return found if set(found) == set(rows) else {}
-
-
-def _is_measured(record: Record) -> bool:
-    """Tell whether a record holds every metric, or failed."""
-    if record["status"] == "failed":
-        return True
-    tables = record["figures"], record["resampled"]
-    return record["status"] == "ok" and all(set(METRICS) <= set(t) for t in tables)
-
-
-def _read(path: Path, parse: Any) -> dict[str, Any]:
+def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     """Return what a file holds, nothing where it can't be read."""
     try:
         found = parse(path.read_text(encoding="utf-8"))
@@ -353,6 +248,13 @@ def _read(path: Path, parse: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _table(values: dict[str, Any], key: str) -> dict[str, Any]:
+def part(values: dict[str, Any], key: str, kind: type = dict) -> Any:
+    """Return a value of a kind, an empty one where there is none or another.
+
+    Examples
+    --------
+    >>> part({"lines": 3}, "lines", list), part({"data": {"pairs": 3}}, "data")
+    ([], {'pairs': 3})
+    """
     found = values.get(key)
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, kind) else kind()

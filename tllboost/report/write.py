@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tllboost.errors import DataError
 from tllboost.files import write_text
 from tllboost.page import render
-from tllboost.report.payload import payload
+from tllboost.report.payload import Progress, payload
 from tllboost.report.run import Run, read_run
 
 __all__ = ["report_page", "write_report"]
@@ -26,7 +26,7 @@ def write_report(
     run: Run | str | os.PathLike[str],
     *,
     gallery: int = 20,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write ``report.html`` into the folder of a finished run.
 
@@ -50,7 +50,7 @@ def write_report(
     Raises
     ------
     DataError
-        If the folder holds no finished run, or can't be written.
+        If the folder holds no run, or tables alone, or can't be written.
 
     Examples
     --------
@@ -67,6 +67,12 @@ def write_report(
     """
     if not isinstance(run, Run):
         run = read_run(Path(run))
+    if not run.records:
+        msg = (
+            f"{run.out}: the tables of a run lie here, but not all of its cells/: "
+            f"tllboost grid --config {run.out / 'run.toml'} --resume makes them again"
+        )
+        raise DataError(msg)
     path = run.out / "report.html"
     shown = payload(run, gallery_size=gallery, progress=progress)
     write_text(path, report_page(shown))
