@@ -9,7 +9,6 @@ import inspect
 import re
 import sys
 import textwrap
-import types
 import typing
 from collections.abc import Iterator
 from enum import Enum
@@ -100,7 +99,9 @@ def usage(name: str, command: Any) -> str:
 
 def options(command: Any) -> list[str]:
     """Return the table of arguments and options."""
-    kinds = _kinds(command)
+    from tllboost.cli.options import kinds_of
+
+    kinds = kinds_of(command)
     rows = [_row(one, kinds.get(one.name, bool)) for one in command.params]
     return ["| option | what |", "|---|---|", *rows]
 
@@ -136,24 +137,10 @@ def _argument(one: Any) -> str:
 
 def _value(kind: Any) -> str:
     """Return the word for what an option takes."""
+    kind = (*typing.get_args(kind), kind)[0]  # what a list is of
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "NAME"
     return _VALUES.get(getattr(kind, "__name__", ""), "VALUE")
-
-
-def _kinds(command: Any) -> dict[str, Any]:
-    """Return what each parameter of a command is, less None and list."""
-    function = inspect.unwrap(command.callback)
-    hints = typing.get_type_hints(function)
-    return {name: _bare(hint) for name, hint in hints.items()}
-
-
-def _bare(hint: Any) -> Any:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next(one for one in typing.get_args(hint) if one is not type(None))
-    if typing.get_origin(hint) is list:
-        hint = typing.get_args(hint)[0]
-    return hint
 
 
 def _fenced(text: str) -> list[str]:

@@ -91,6 +91,9 @@ def parse_command(line: str) -> None:
     from tllboost.cli.app import app
 
     words = shlex.split(line.partition(" > ")[0])[1:]
+    if "--config" in words:  # reads its file at once, and only the reader has that
+        at = words.index("--config")
+        del words[at : at + 2]
     command, context = typer.main.get_command(app), None
     name = "tllboost"
     while hasattr(command, "commands"):

@@ -386,10 +386,10 @@ def test_demo_runs_the_whole_path_and_then_reuses_it(run: Run, tmp_path: Path) -
 
 
 def test_demo_leaves_other_files_alone(run: Run, tmp_path: Path) -> None:
-    mine = tmp_path / "images" / "mine.jpg"
+    mine = tmp_path / "demo-images" / "mine.jpg"
     mine.parent.mkdir()
     mine.write_bytes(b"mine")
-    done = run("demo", "--out", tmp_path / "demo", "--images", mine.parent)
+    done = run("demo", "--out", tmp_path / "demo")
     assert done.returncode == 2
     assert "holds other files" in done.stderr
     assert mine.read_bytes() == b"mine"

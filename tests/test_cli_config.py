@@ -12,7 +12,6 @@ from conftest import Run
 
 from tllboost.cli.app import app
 from tllboost.cli.config import NOT_IN_FILE
-from tllboost.cli.grid_command import resolved
 from tllboost.demo import make_scenes
 
 GRID = typer.main.get_command(app).commands["grid"]  # type: ignore[attr-defined]
@@ -27,8 +26,6 @@ VALUES: dict[str, tuple[list[str], str]] = {
     "anywhere": (["--anywhere"], "true"),
     "vectorizer": (["-v", "classic", "-v", "pixels"], '["classic", "pixels"]'),
     "projection": (["-p", "infonce?depth=2"], '["infonce?depth=2"]'),
-    "components": (["--components", "12"], "12"),
-    "depth": (["--depth", "2"], "2"),
     "merge": (["-m", "l1"], '"l1"'),
     "head": (["-c", "logistic"], '["logistic"]'),
     "out": (["--out", "o"], '"o"'),
@@ -39,7 +36,7 @@ VALUES: dict[str, tuple[list[str], str]] = {
     "negatives": (["--negatives", "4"], "4"),
     "hard_negatives": (["--hard-negatives", "1"], "1"),
     "ensemble": (["--ensemble", "5"], "5"),
-    "others": (["--distractors", "9"], "9"),
+    "distractors": (["--distractors", "9"], "9"),
     "folds": (["--folds", "3"], "3"),
     "store": (["--store", "s"], '"s"'),
     "jobs": (["--jobs", "1"], "1"),
@@ -90,21 +87,72 @@ def test_print_config_tells_the_defaults_and_runs_nothing(
     assert printed["vectorizer"] == ["classic", "pocket"]
     assert printed["merge"] == ["dot", "cosdot", "l1", "l2"]
     assert printed["head"] == ["mlp"]
-    sizes = printed["others"], printed["metric"], printed["gallery"]
+    sizes = printed["distractors"], printed["metric"], printed["gallery"]
     assert sizes == (19, "top2", 20)
     assert "protocol" in done.stdout.partition("# not set: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ('vectorizers = ["classic"]', "unknown key 'vectorizers': did you mean"),
+        ("overwrite = true", "unknown key 'overwrite': known: alias, anywhere"),
+        ("vectorizer = 3", "vectorizer = 3 must be text, or a list of text"),
+        ('merge = ["dot", 1]', "must be text, or a list of text"),
+        ('seed = "0"', "seed = '0' must be a whole number"),
+        ("seed = true", "seed = True must be a whole number"),
+        ("seeds = 0", "seeds = 0: "),
+        ("jobs = -1", "jobs = -1: "),
+        ("folds = 1.5", "folds = 1.5 must be a whole number"),
+        ('cell_timeout = "9"', "cell_timeout = '9' must be a number"),
+        ("offline = 1", "offline = 1 must be true or false"),
+        ("out = 1", "out = 1 must be text"),
+        ("alias = 1", "alias = 1 must be a table [alias]"),
+        ("cell = 1", "cell must be tables: write [[cell]] above each"),
+        ('[[cell]]\nname = "a"\nvectorizer = "b"', "number 1: it has no head: known"),
+        ('[[cell]]\nhaed = "a"', "cell number 1: unknown key 'haed': known: name, "),
+        ('[[cell]]\nname = ""', "cell number 1: name = '' must be text"),
+    ],
+)
+def test_a_wrong_line_of_a_file_is_named(
+    run: Run, tmp_path: Path, lines: str, told: str
+) -> None:
+    file = tmp_path / "grid.toml"
+    file.write_text(lines)
+    done = run("grid", "--config", file, "--print-config")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"tllboost: {file}: ")
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_two_cells_of_one_name_are_refused(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "grid.toml"
+    file.write_text('[[cell]]\nname = "a"\nvectorizer = "b"\nhead = "cosine"\n' * 2)
+    done = run("grid", "--config", file, "--print-config")
+    assert done.returncode == 2
+    assert "cell number 2: another has the name 'a'" in done.stderr
+
+
+@pytest.mark.parametrize("data", [b"seed = ", b"\xff\xfe", b'a = "\x00"'])
+def test_a_file_that_is_no_toml_is_named(run: Run, tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "grid.toml"
+    file.write_bytes(data)
+    done = run("grid", "--config", file)
+    assert done.returncode == 3
+    assert f"{file}: not TOML" in done.stderr
 
 
 def test_flags_beat_the_file_and_the_file_beats_the_defaults(
     run: Run, tmp_path: Path
 ) -> None:
     file = tmp_path / "grid.toml"
-    file.write_text('head = ["mlp"]\nseeds = 4\nothers = 7\n')
+    file.write_text('head = ["mlp"]\nseeds = 4\ndistractors = 7\n')
     flags = ("-c", "xgboost", "--seeds", "1")
     done = run("grid", "--config", file, *flags, "--print-config")
     printed = tomllib.loads(done.stdout)
     assert (printed["head"], printed["seeds"]) == (["xgboost"], 1)
-    assert (printed["others"], printed["negatives"]) == (7, 5)
+    assert (printed["distractors"], printed["negatives"]) == (7, 5)
 
 
 def test_cells_and_short_names_are_printed_too(run: Run, tmp_path: Path) -> None:
@@ -134,8 +182,17 @@ def test_a_run_is_repeated_by_its_file_to_the_same_numbers(
     pairs = make_scenes(tmp_path / "images", n_scenes=60, n_views=2)
     first, again = tmp_path / "first", tmp_path / "again"
     asked = (
-        *("grid", pairs, "--images", pairs.parent, "-p", "none", "-p", "infonce"),
-        *("--components", 16, "-m", "l1", "-c", "cosine", "-c", "naive-bayes"),
+        *(
+            "grid",
+            pairs,
+            "--images",
+            pairs.parent,
+            "-p",
+            "none",
+            "-p",
+            "infonce?components=16",
+        ),
+        *("-m", "l1", "-c", "cosine", "-c", "naive-bayes"),
         *("--seed", 3, "--distractors", 9, "--negatives", 3, "--hard-negatives", 1),
         *("--ensemble", 2, "--metric", "mrr", "--no-report", "--jobs", 1),
         *("--store", tmp_path / "store"),
@@ -166,10 +223,3 @@ def figures(out: Path) -> list[dict[str, str]]:
         {name: text for name, text in row.items() if not name.endswith(("_s", "_mb"))}
         for row in rows
     ]
-
-
-def test_resolving_twice_changes_nothing() -> None:
-    options = dict.fromkeys([*OPTIONS, "cell", "alias"])
-    options |= {"projection": ["infonce"], "components": 8, "weights": None}
-    once = resolved(options)
-    assert resolved(once) == once

@@ -58,7 +58,7 @@ def test_our_bug_is_one_line_and_a_variable_shows_the_rest(
     monkeypatch.setattr("tllboost.merges.MERGES", None)
     done = run("list", "merges")
     assert done.returncode == 1
-    assert done.stderr.startswith("tllboost: a bug of ours: TypeError: ")
+    assert done.stderr.startswith("tllboost: a bug of ours: AttributeError: ")
     assert "TLLBOOST_TRACEBACK=1" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     monkeypatch.setenv("TLLBOOST_TRACEBACK", "1")
@@ -81,8 +81,7 @@ def images(tmp_path: Path) -> Path:
         "grid {pairs} --images {images} -c cosine --store {store} --out {place}",
         "vectorize {images} -v classic --store {place}",
         "vectorize {images} -v classic --store {store} --out {place}/v.npz",
-        "vectorize {images} -v classic --store {store} --failures {place}/f.csv",
-        "demo --scenes 60 --images {place}",
+        "demo --scenes 60 --out {place}/x",
         "check {pairs} --images {place}",
         "store verify --store {place}",
         "report {place}",

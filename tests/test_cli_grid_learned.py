@@ -96,26 +96,6 @@ def test_projections_are_rows_of_the_printed_matrix(
     ]
 
 
-def test_components_and_depth_are_those_of_projections_that_name_none(
-    run: Run, base: tuple[object, ...], tmp_path: Path
-) -> None:
-    done = run(
-        *(*base, "-p", "none", "-p", "infonce?epochs=2", "-p", "triplet?components=5"),
-        *("--components", 7, "--depth", 2, "-m", "dot", "-c", "logistic", *QUIET),
-    )
-    assert done.returncode == 0, done.stderr
-    widths = {
-        row["projection"]: row["n_features"]
-        for row in results(tmp_path / "out")
-        if row["head"] == "logistic"
-    }
-    assert widths == {
-        "none": "20",
-        "infonce?epochs=2&components=7&depth=2": "7",
-        "triplet?components=5&depth=2": "5",
-    }
-
-
 def test_the_second_run_says_what_is_finished(
     run: Run, base: tuple[object, ...]
 ) -> None:

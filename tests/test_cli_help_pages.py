@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import Run
@@ -41,7 +42,11 @@ def test_help_fits_80_columns_and_keeps_every_example_on_its_line(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_example_is_a_command_that_parses(name: str) -> None:
+def test_every_example_is_a_command_that_parses(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("grid.toml").touch()  # parsing reads the file of --config
     for line in commands(examples(name)):
         line = re.sub(r" > \S+$", "", line)
         words = shlex.split(line)

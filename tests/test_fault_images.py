@@ -150,12 +150,10 @@ def test_every_kind_of_image_is_read_or_reported_once(
     run: Run, folder: Path, tmp_path: Path
 ) -> None:
     said = {name: reason for name, (_, reason) in BAD.items()} | add_oddities(folder)
-    file = tmp_path / "failures.csv"
     store = ("--store", tmp_path / "store")
-    done = run("vectorize", folder, "-v", "pixels?size=4", *store, "--failures", file)
+    done = run("vectorize", folder, "-v", "pixels?size=4", *store, "--json")
     assert done.returncode == 4, done.stderr
-    text = file.read_bytes().decode("utf-8", "surrogateescape")
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    rows = done.json["failures"]
     assert sorted(row["where"] for row in rows) == sorted(
         str(folder / name) for name in said
     )
@@ -166,9 +164,8 @@ def test_every_kind_of_image_is_read_or_reported_once(
     told = [line for line in done.stderr.splitlines() if line.startswith("tllboost:")]
     assert len(told) == len(said)
     assert all(line.isprintable() for line in told)
-    n_good = len(GOOD) + 1
-    assert f"{n_good} computed" in done.stdout
-    assert f"{len(said)} failed" in done.stdout
+    (made,) = done.json["vectorizers"]
+    assert (made["n_computed"], made["n_failed"]) == (len(GOOD) + 1, len(said))
     count("bad images tried", len(said))
 
 

@@ -14,10 +14,10 @@ from tuning import ARCH, SIZE, pairs_of_images, random_network
 
 from tllboost.bundle import load_bundle
 from tllboost.bundle.scoring import score_pairs
-from tllboost.errors import UnknownNameError, UsageError
+from tllboost.errors import UsageError
 from tllboost.grid import GridResult, run_grid
 from tllboost.grid.best import members_of
-from tllboost.grid.cells import Cell, plan_cells, suits, with_options
+from tllboost.grid.cells import Cell, plan_cells, suits
 from tllboost.grid.learn import Learned, spaces_of
 from tllboost.grid.records import read_record, read_scores
 from tllboost.metrics import METRICS
@@ -361,18 +361,6 @@ def test_a_wrong_projection_is_refused_before_anything_is_written(
     with pytest.raises(UsageError, match=said):
         grid(table, tmp_path / "o", vectorizers=[planted], projections=[projection])
     assert not (tmp_path / "o").exists()
-
-
-def test_options_are_added_where_a_projection_takes_and_lacks_them() -> None:
-    both = {"components": 8, "depth": 2}
-    assert with_options("triplet", **both) == "triplet?components=8&depth=2"
-    assert with_options("siamese-cnn", **both) == "siamese-cnn?components=8"
-    for same in ("none", "finetune", "triplet/contrastive", "infonce?depth=0"):
-        assert with_options(same, depth=2) == same
-    with pytest.raises(UsageError, match="0, 1 or 2"):
-        with_options("infonce", depth=7)
-    with pytest.raises(UnknownNameError, match="did you mean"):
-        with_options("tripplet", depth=1)
 
 
 # --- named cells and aliases

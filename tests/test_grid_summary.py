@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tomli_w
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from makers import fit, plant, record
 
-from tllboost.cli.config import as_toml, merge_config
+from tllboost.cli.app import app
+from tllboost.cli.config import plain
 from tllboost.errors import DataError, UsageError
 from tllboost.grid.cells import Cell, digest, plan_cells
 from tllboost.grid.measure import Bench, Space, best_of_folds, measure
@@ -367,7 +368,11 @@ def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
         claim(tmp_path / "out")
 
 
-text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+text = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
+    min_size=1,
+    max_size=12,
+)
 OPTIONS = {
     "pairs": text.map(Path),
     "images": st.none() | text.map(Path),
@@ -381,17 +386,6 @@ OPTIONS = {
     "folds": st.none() | st.integers(2, 9),
     "offline": st.booleans(),
 }
-DEFAULTS = dict.fromkeys(OPTIONS) | {
-    "seed": 0,
-    "seeds": 1,
-    "offline": False,
-    "store": None,
-    "weights": None,
-    "jobs": None,
-    "config": None,
-    "quiet": False,
-    "overwrite": False,
-}
 
 
 @given(st.fixed_dictionaries(OPTIONS))
@@ -399,67 +393,9 @@ def test_options_come_back_from_run_toml(
     tmp_path_factory: pytest.TempPathFactory, options: dict[str, Any]
 ) -> None:
     out = tmp_path_factory.mktemp("run")
-    claim(out, settings=as_toml(DEFAULTS | options))
-    assert merge_config(out / "run.toml", DEFAULTS, set()) == DEFAULTS | options
-
-
-def read(tmp_path: Path, values: dict[str, Any], *explicit: str, **given: Any) -> Any:
-    path = tmp_path / "grid.toml"
-    path.write_text(tomli_w.dumps(values))
-    return merge_config(path, DEFAULTS | given, set(explicit))
-
-
-def test_flags_beat_the_file_and_the_file_beats_the_defaults(tmp_path: Path) -> None:
-    values = {"seed": 5, "seeds": 3, "head": "mlp", "store": "there"}
-    found = read(tmp_path, values, "seed", seed=7, head=None)
-    assert (found["seed"], found["seeds"], found["head"]) == (7, 3, ["mlp"])
-    assert found["store"] == Path("there")
-
-
-def test_what_belongs_to_the_machine_is_not_written() -> None:
-    told = {"store": Path("s"), "jobs": 2, "quiet": True, "overwrite": True, "seed": 1}
-    assert as_toml(told) == {"seed": 1}
-
-
-def test_weights_stand_in_the_vectorizers_alone_once_a_run_wrote_them() -> None:
-    written = as_toml(
-        {"vectorizer": ["timm:resnet50@net.pt"], "weights": Path("net.pt")}
-    )
-    assert written == {"vectorizer": ["timm:resnet50@net.pt"]}
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"vectorizers": ["classic"]}, "unknown key 'vectorizers': did you mean"),
-        ({"overwrite": True}, "unknown key 'overwrite': .*known: "),
-        ({"vectorizer": 3}, "vectorizer = 3 must be text, or a list of text"),
-        ({"merge": ["dot", 1]}, "must be text, or a list of text"),
-        ({"seed": "0"}, "seed = '0' must be a whole number"),
-        ({"seed": True}, "seed = True must be a whole number"),
-        ({"seeds": 0}, "seeds = 0 must be a whole number of at least 1"),
-        ({"jobs": -1}, "jobs = -1 must be a whole number of at least 1"),
-        ({"offline": 1}, "offline = 1 must be true or false"),
-        ({"out": 1}, "out = 1 must be text"),
-    ],
-)
-def test_a_wrong_line_in_the_file_is_named(
-    values: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match=message) as caught:
-        read(tmp_path, values)
-    assert str(caught.value).startswith(str(tmp_path / "grid.toml"))
-
-
-@pytest.mark.parametrize("data", [b"seed = ", b"\xff\xfe", b'a = "\x00"'])
-def test_a_file_that_is_no_toml_is_named(data: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "grid.toml"
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=r"grid\.toml: not TOML"):
-        merge_config(path, DEFAULTS, set())
-    with pytest.raises(DataError, match="can't be read"):
-        merge_config(tmp_path / "none.toml", DEFAULTS, set())
-
-
-def test_without_a_file_options_are_as_given() -> None:
-    assert merge_config(None, DEFAULTS, set()) == DEFAULTS
+    claim(out, settings=plain(options))
+    command = typer.main.get_command(app).commands["grid"]  # type: ignore[attr-defined]
+    read = command.make_context("grid", ["--config", str(out / "run.toml")]).params
+    usual = command.make_context("grid", []).params
+    given = {key: value for key, value in options.items() if value is not None}
+    assert {**read, "config": None} == usual | given

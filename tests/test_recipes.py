@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
-from tllboost.cli.config import merge_config
+from tllboost.cli.app import app
 from tllboost.grid.cells import DEFAULT_HEADS, DEFAULT_MERGES, Cell, plan_cells, suits
 from tllboost.vectorizers import Vectorizer, make_vectorizer
 from tllboost.vectorizers.clip import recipe_of
@@ -29,17 +30,10 @@ of_every_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path
 
 def options_of(path: Path) -> dict[str, Any]:
     """Read a recipe as the command does."""
-    from click import Option
-    from typer.main import get_command
-
-    from tllboost.cli.app import app
-
     command = get_command(app).commands["grid"]  # type: ignore[attr-defined]
-    given = {
-        one.name: one.default if isinstance(one, Option) else None
-        for one in command.params
-    }
-    return merge_config(path, {**given, "cell": None, "alias": None}, set())
+    context = command.make_context("grid", ["--config", str(path)])
+    tables = {key: context.default_map.get(key) for key in ("cell", "alias")}
+    return {**context.params, **tables}
 
 
 def cells_of(options: dict[str, Any]) -> list[dict[str, str]]:

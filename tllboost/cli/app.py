@@ -1,94 +1,25 @@
-"""Commands that are imported when they are run, so that help comes at once.
+"""All commands, each imported when it is run, so that help comes at once.
 
-The commands, put together.
-
-Examples at the end of every ``--help``, each on a line of its own.
+The command NAME lives in ``tllboost.cli.NAME_command``, whose ``COMMANDS`` says which
+function does what; several make a group, as ``store info`` and ``store prune``.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from tllboost import __version__
 
-__all__ = ["app"]
+__all__ = ["SUMMARIES", "app"]
 
-
-class Home(NamedTuple):
-    """Where a command lives, and what it does, in a line."""
-
-    module: str
-    summary: str
-
-
-class LazyGroup(TyperGroup):
-    """A group that knows the names of its commands and imports each when it is asked.
-
-    A subclass says in `homes` where they are: each module has ``add_to(app)``. The
-    help of the group itself is plain text and imports none of them, nor what draws
-    the boxes of their own.
-    """
-
-    homes: ClassVar[Mapping[str, Home]] = {}
-
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        self.commands: Any = _Commands(self.homes)
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take the words of the command line; without any, show the help."""
-        if not args and not ctx.resilient_parsing:
-            typer.echo(ctx.get_help())
-            raise typer.Exit(2)
-        words: list[str] = super().parse_args(ctx, args)
-        return words
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names, in the order of `homes`."""
-        return list(self.homes)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the list of commands into the help."""
-        with formatter.section("Commands"):
-            formatter.write_dl(
-                [(name, home.summary) for name, home in self.homes.items()]
-            )
-
-
-class _Commands(Mapping[str, Any]):
-    """The commands by name, each made when it is looked at."""
-
-    def __init__(self, homes: Mapping[str, Home]) -> None:
-        self.homes = homes
-        self.made: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self.made:
-            self.made[name] = _make(name, self.homes[name].module)
-        return self.made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.homes)
-
-    def __len__(self) -> int:
-        return len(self.homes)
-
-
-def _make(name: str, module: str) -> Any:
-    """Import a command and build what parses its options."""
-    app = typer.Typer(rich_markup_mode="markdown")
-    import_module(module).add_to(app)
-    examples_last(app)
-    return typer.main.get_group(app).commands[name]
-
-
-_SUMMARIES = {
+SUMMARIES = {
     "demo": "Run a small grid on made images, and score a new pair.",
     "check": "Look for what would spoil the figures: copies, a leaking split.",
     "vectorize": "Vectorize images; what the store holds is not computed again.",
@@ -105,13 +36,69 @@ _SUMMARIES = {
 }
 
 
-class Root(LazyGroup):
-    """All commands."""
+class _Lazy(Mapping[str, Any]):
+    """The commands by name, each imported when it is looked at."""
 
-    homes: ClassVar[Mapping[str, Home]] = {
-        name: Home(f"tllboost.cli.{name}_command", summary)
-        for name, summary in _SUMMARIES.items()
-    }
+    def __getitem__(self, name: str) -> Any:
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SUMMARIES)
+
+    def __len__(self) -> int:
+        return len(SUMMARIES)
+
+
+@functools.cache
+def _command(name: str) -> Any:
+    """Import a command and build what parses its options."""
+    if name not in SUMMARIES:
+        raise KeyError(name)
+    from tllboost.cli.options import spread
+
+    made = typer.Typer(
+        name=name,
+        add_completion=False,
+        no_args_is_help=True,
+        help=SUMMARIES[name],
+        rich_markup_mode="markdown",
+    )
+    for word, function in import_module(
+        f"tllboost.cli.{name}_command"
+    ).COMMANDS.items():
+        # The examples go below the options, where they are seen; the empty line before
+        # them keeps their indent.
+        told, mark, examples = (inspect.getdoc(function) or "").partition(
+            "**Examples**"
+        )
+        epilog = f"\n{mark}{examples}".rstrip()
+        made.command(word, help=told.strip(), epilog=epilog)(spread(function))
+    return typer.main.get_command(made)
+
+
+class Root(TyperGroup):
+    """The group of all commands; its help is plain text and imports none of them."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands: Any = _Lazy()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the words of the command line; without any, show the help."""
+        if not args and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help())
+            raise typer.Exit(2)
+        words: list[str] = super().parse_args(ctx, args)
+        return words
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands, in the order of their use."""
+        return list(SUMMARIES)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands into the help."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
 
 
 app = typer.Typer(
@@ -139,38 +126,3 @@ def root(
     ] = False,
 ) -> None:
     """Strong, honest baselines for image-pair similarity."""
-
-
-_MARK = "**Examples**"
-
-
-def examples_last(app: typer.Typer) -> None:
-    r"""Move the examples of all docstrings below the options.
-
-    There they are seen, and some versions of Typer would join their lines elsewhere.
-
-    Examples
-    --------
-    >>> app = typer.Typer()
-    >>> @app.command()
-    ... def greet() -> None:
-    ...     '''Say hello.
-    ...
-    ...     **Examples**
-    ...
-    ...         greet
-    ...     '''
-    >>> examples_last(app)
-    >>> app.registered_commands[0].help, app.registered_commands[0].epilog
-    ('Say hello.', '\n**Examples**\n\n    greet')
-    """
-    for command in app.registered_commands:
-        text = inspect.getdoc(command.callback) or ""
-        told, mark, examples = text.partition(_MARK)
-        if mark:
-            command.help = told.strip()
-            # An empty line first: Typer takes the indent off what follows the first.
-            command.epilog = f"\n{mark}{examples}".rstrip()
-    for group in app.registered_groups:
-        if group.typer_instance is not None:
-            examples_last(group.typer_instance)

@@ -1,117 +1,81 @@
-"""What a shell offers for the value of an option; no model library is imported."""
+"""The names that options take, as shells complete and ``tllboost list`` shows them.
+
+No model library is imported.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 
-__all__ = [
-    "complete_backend",
-    "complete_device",
-    "complete_format",
-    "complete_groups",
-    "complete_head",
-    "complete_merge",
-    "complete_metric",
-    "complete_projection",
-    "complete_protocol",
-    "complete_vectorizer",
-]
+from tllboost.registry import import_path
 
-Offers = list[tuple[str, str]]
+__all__ = ["complete", "names_of"]
+
+_REGISTRIES = {
+    "vectorizers": "tllboost.vectorizers:VECTORIZERS",
+    "projections": "tllboost.projections:PROJECTIONS",
+    "merges": "tllboost.merges:MERGES",
+    "heads": "tllboost.heads:HEADS",
+    "protocols": "tllboost.splits:PROTOCOLS",
+    "metrics": "tllboost.metrics:METRICS",
+    "formats": "tllboost.grid.matrix:FORMATS",
+}
+_ELSEWHERE = {
+    "backends": {"local": "processes of this machine", "dask": "a Dask cluster"},
+    "devices": {
+        "auto": "a graphics card where there is one, else the processor",
+        "cpu": "the processor",
+        "cuda": "a graphics card",
+    },
+    "groups": {"folder": "each subfolder is a group"},
+    "none": {"none": "vectors as the vectorizer gives them"},
+    "finetune": {"finetune": "the last stages of a timm: or clip: network, trained"},
+}
 
 
-def complete_vectorizer(incomplete: str) -> Offers:
-    """Offer kinds of vectorizers and the usual networks, behind a ``+`` as well."""
-    from tllboost.vectorizers import VECTORIZERS
+def names_of(kind: str) -> Mapping[str, str]:
+    """Return the names of a kind, with a line of description each."""
+    if kind in _ELSEWHERE:
+        return _ELSEWHERE[kind]
+    registry = import_path(_REGISTRIES[kind])
+    names = {name: registry[name].description for name in registry}
+    if kind == "projections":
+        return _ELSEWHERE["none"] | names | _ELSEWHERE["finetune"]
+    return names
+
+
+def _spelled(kind: str) -> Mapping[str, str]:
+    """Return the names of a kind as they are typed."""
+    if kind != "vectorizers":
+        return names_of(kind)
     from tllboost.vectorizers.networks import NETWORKS
 
     alone = {"classic", "pixels", "pocket"}
-    kinds = {
-        kind if kind in alone else f"{kind}:": VECTORIZERS[kind].description
-        for kind in VECTORIZERS
+    return {
+        **{k if k in alone else f"{k}:": text for k, text in names_of(kind).items()},
+        **{name: network.description for name, network in NETWORKS.items()},
     }
-    networks = {name: network.description for name, network in NETWORKS.items()}
-    return _offers(kinds | networks, incomplete, joint="+")
 
 
-def complete_projection(incomplete: str) -> Offers:
-    """Offer projections, behind a ``/`` as well."""
-    from tllboost.projections import NONE, PROJECTIONS
+def complete(kind: str, *, joint: str = "") -> Callable[[str], list[tuple[str, str]]]:
+    """Return what offers a shell the names of a kind, also behind a `joint`.
 
-    names = {name: PROJECTIONS[name].description for name in PROJECTIONS}
-    names["finetune"] = "the last stages of a timm: or clip: network, trained"
-    if "/" not in incomplete:
-        names[NONE] = "vectors as the vectorizer gives them"
-    return _offers(names, incomplete, joint="/")
+    Examples
+    --------
+    >>> [name for name, _ in complete("merges", joint="+")("dot+l")]
+    ['dot+l1', 'dot+l2']
+    """
 
+    def offer(incomplete: str) -> list[tuple[str, str]]:
+        before, last = "", incomplete
+        if joint and joint in incomplete:
+            start, _, last = incomplete.rpartition(joint)
+            before = start + joint
+        return [
+            (before + name, text)
+            for name, text in _spelled(kind).items()
+            # Nothing but a chain of learned projections stands behind a slash.
+            if name.startswith(last) and not (before and name == "none")
+        ]
 
-def complete_merge(incomplete: str) -> Offers:
-    """Offer merges, behind a ``+`` as well."""
-    from tllboost.merges import MERGES
-
-    names = {name: MERGES[name].description for name in MERGES}
-    return _offers(names, incomplete, joint="+")
-
-
-def complete_head(incomplete: str) -> Offers:
-    """Offer heads."""
-    from tllboost.heads import HEADS
-
-    return _offers({name: HEADS[name].description for name in HEADS}, incomplete)
-
-
-def complete_protocol(incomplete: str) -> Offers:
-    """Offer protocols."""
-    from tllboost.splits import PROTOCOLS
-
-    names = {name: PROTOCOLS[name].description for name in PROTOCOLS}
-    return _offers(names, incomplete)
-
-
-def complete_metric(incomplete: str) -> Offers:
-    """Offer metrics."""
-    from tllboost.metrics import METRICS
-
-    return _offers({name: METRICS[name].description for name in METRICS}, incomplete)
-
-
-def complete_format(incomplete: str) -> Offers:
-    """Offer what a matrix can be printed as."""
-    from tllboost.grid.matrix import FORMATS
-
-    names = {name: FORMATS[name].description for name in FORMATS}
-    return _offers(names | {"json": "the rows of results"}, incomplete)
-
-
-def complete_backend(incomplete: str) -> Offers:
-    """Offer who may do the work."""
-    backends = {"local": "processes of this machine", "dask": "a Dask cluster"}
-    return _offers(backends, incomplete)
-
-
-def complete_device(incomplete: str) -> Offers:
-    """Offer the places where networks run."""
-    devices = {
-        "auto": "what there is",
-        "cpu": "the processor",
-        "cuda": "a graphics card",
-    }
-    return _offers(devices, incomplete)
-
-
-def complete_groups(incomplete: str) -> Offers:
-    """Offer the one rule that is no pattern."""
-    return _offers({"folder": "a subfolder is a group"}, incomplete)
-
-
-def _offers(names: Mapping[str, str], incomplete: str, *, joint: str = "") -> Offers:
-    """Return the names that go on from what was typed, or from its last part."""
-    before, last = "", incomplete
-    if joint and joint in incomplete:
-        start, _, last = incomplete.rpartition(joint)
-        before = start + joint
-    return [(before + name, names[name]) for name in _starting(names, last)]
-
-
-def _starting(names: Iterable[str], text: str) -> list[str]:
-    return [name for name in names if name.startswith(text)]
+    return offer

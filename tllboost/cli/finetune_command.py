@@ -2,119 +2,108 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
-from tllboost.cli.completion import complete_protocol, complete_vectorizer
+from tllboost.cli.completion import complete
 from tllboost.cli.options import (
-    Anywhere,
-    Device,
-    Groups,
-    Images,
-    Left,
-    Offline,
+    GroupFolders,
+    LocalWeights,
+    Networks,
+    Pairs,
     Quiet,
-    Right,
     Seed,
+    refuse_if,
 )
+from tllboost.cli.progress import message_to, progress_bar
 
 if TYPE_CHECKING:
     from tllboost.pairs.pair_table import PairTable
     from tllboost.splits import PairSet
 
-__all__ = []
+__all__ = ["COMMANDS"]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Give `app` the command ``finetune``."""
-    app.command("finetune")(finetune)
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the network is trained; None leaves it to `FineTuneSettings`."""
+
+    panel = "How it is trained"
+    n_stages: Annotated[
+        int | None, Option("--stages", help="Number of last stages to train [2].")
+    ] = None
+    n_epochs: Annotated[
+        int | None, Option("--epochs", help="Passes over the training matches [6].")
+    ] = None
+    batch_size: Annotated[
+        int | None, Option("--batch", help="Matches in each training step [32].")
+    ] = None
+    learning_rate: Annotated[
+        float | None, Option("--lr", help="Highest learning rate [3e-4].")
+    ] = None
+    n_views: Annotated[
+        int | None,
+        Option(
+            "--views",
+            help="Augmented views kept of each image, 0 for new ones at every pass "
+            "[6 on a CPU, 0 on a GPU].",
+        ),
+    ] = None
 
 
 def finetune(
-    pairs: Annotated[
-        Path,
-        typer.Argument(help="Pair table, or with --groups the folder of images."),
-    ],
+    pairs: Pairs,
+    *,
     vectorizer: Annotated[
         str,
-        typer.Option(
+        Option(
             "--vectorizer",
             "-v",
-            autocompletion=complete_vectorizer,
+            autocompletion=complete("vectorizers"),
             help="The network to train: timm:NAME@FILE or clip:ARCH:TAG@FILE.",
         ),
     ],
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Weights to write, a .safetensors file."),
+        Path, Option("--out", "-o", help="Weights to write, a .safetensors file.")
     ],
-    images: Images = None,
-    left: Left = None,
-    right: Right = None,
-    groups: Groups = None,
-    anywhere: Anywhere = False,
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", help="Local weights of the network, as in @FILE."),
-    ] = None,
+    folders: GroupFolders,
+    weights: LocalWeights = None,
     protocol: Annotated[
         str | None,
-        typer.Option(
-            "--protocol",
-            autocompletion=complete_protocol,
+        Option(
+            autocompletion=complete("protocols"),
             help="Whose training set to learn from: holdout, or given where the "
             "table has a split column.",
         ),
     ] = None,
     everything: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--all",
-            help="Learn from all pairs but a validation part: no pair is left to "
-            "measure on.",
+            help="Train on all pairs but a validation set: no test set remains.",
         ),
     ] = False,
     seed: Seed = 0,
-    stages: Annotated[
-        int | None,
-        typer.Option("--stages", help="How many of the last stages to train [2]."),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", help="Passes over the training matches [6]."),
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch", help="Matches a training step [32].")
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option("--lr", help="Highest learning rate [3e-4].")
-    ] = None,
-    views: Annotated[
-        int | None,
-        typer.Option(
-            "--views",
-            help="Augmented views kept of each image, 0 for new ones at every pass "
-            "[6 on a CPU, 0 on a GPU].",
-        ),
-    ] = None,
-    device: Device = "auto",
-    offline: Offline = False,
+    training: Training,
+    networks: Networks,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace other weights in --out.")
+        bool, Option("--overwrite", help="Replace other weights in --out.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
     r"""Train the last stages of a network on the training set of your pairs.
 
     The pairs are split as `tllboost grid` splits them with the same protocol and seed,
-    and the test set is left alone: a grid of that seed measures the new network
-    honestly. The epoch that ranks the validation set best is kept; a network that
-    does not gain stays as it was. A training that was stopped goes on when the same
+    and the test set is not used: a grid with that seed measures the new network
+    honestly. The epoch that ranks the validation set best is kept; a network that no
+    epoch improves stays as it was. A training that was stopped goes on when the same
     command is given again.
 
-    What is printed is the name of the new vectorizer.
+    The name of the new vectorizer is printed.
 
     **Examples**
 
@@ -125,26 +114,13 @@ def finetune(
         tllboost finetune pairs.csv --images photos -v clip:RN50:openai --all \
             --out clip.safetensors
     """
-    from tllboost.cli.options import make_vectorizers, read_input
-    from tllboost.cli.progress import message_to, progress_bar
     from tllboost.finetune import FineTuneSettings
     from tllboost.finetune import finetune as train_network
 
-    asked = {
-        "n_stages": stages,
-        "n_epochs": epochs,
-        "batch_size": batch,
-        "learning_rate": rate,
-        "n_views": views,
-    }
-    given: dict[str, Any] = {k: v for k, v in asked.items() if v is not None}
+    given: dict[str, Any] = {k: v for k, v in vars(training).items() if v is not None}
     settings = FineTuneSettings(**given)
-    (made,) = make_vectorizers(
-        [vectorizer], weights=weights, device=device, offline=offline
-    )
-    folders = {"images": images, "left": left, "right": right}
-    table = read_input(pairs, **folders, groups=groups, anywhere=anywhere)
-    table, train, validation = _sides(table, protocol, seed, everything)
+    (made,) = networks.make([vectorizer], weights)
+    table, train, validation = _sets(folders.read(pairs), protocol, seed, everything)
     with progress_bar(quiet=quiet) as progress:
         tuned = train_network(
             made,
@@ -154,7 +130,7 @@ def finetune(
             out,
             settings=settings,
             seed=seed,
-            device=device,
+            device=networks.device,
             overwrite=overwrite,
             progress=progress,
             message=message_to(quiet=quiet),
@@ -162,35 +138,30 @@ def finetune(
     typer.echo(tuned.spec)
 
 
-def _sides(
+def _sets(
     table: PairTable, protocol: str | None, seed: int, everything: bool
 ) -> tuple[PairTable, PairSet, PairSet]:
-    """Return the table as the grid orders it, and the sides to learn from."""
-    from tllboost.errors import UsageError
+    """Return the table as the grid orders it, its training and its validation set."""
     from tllboost.grid.data import gather
     from tllboost.splits import Protocol, training_sets
 
-    if everything and protocol is not None:
-        msg = f"--all leaves no test set, so --protocol {protocol!r} says nothing"
-        raise UsageError(msg)
     data = gather(table, {})
     table = data.table
     if everything:
-        train, validation = training_sets(
-            table.left,
-            table.right,
-            table.label,
-            data.component,
-            protocol=Protocol(),
-            seed=seed,
+        refuse_if(
+            protocol is not None,
+            f"--all leaves no test set: leave --protocol {protocol!r} out",
         )
-        return table, train, validation
+        columns = (table.left, table.right, table.label, data.component)
+        return table, *training_sets(*columns, protocol=Protocol(), seed=seed)
     rule = Protocol(protocol or ("holdout" if table.split is None else "given"))
     splits = data.splits(rule, seed)
-    if len(splits) != 1:
-        msg = (
-            f"--protocol {rule.name!r} trains on {len(splits)} sides, and one network "
-            "comes out: take holdout or given"
-        )
-        raise UsageError(msg)
+    refuse_if(
+        len(splits) != 1,
+        f"--protocol {rule.name!r} has {len(splits)} training sets, and one network "
+        "is trained: take holdout or given",
+    )
     return table, splits[0].train, splits[0].validation
+
+
+COMMANDS = {"finetune": finetune}

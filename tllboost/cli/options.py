@@ -1,381 +1,425 @@
-"""Options that several commands share, spelled and explained once.
+"""Options that several commands share, each declared once.
 
-What the commands that use a bundle share: options, opening it, telling failures.
-
-Names of vectorizers from the command line, with ``--weights`` put in its place.
-
-What the commands take as pairs: a table, or a folder whose images form groups.
-
-Where the work is done: processes of this machine, or the workers of a cluster.
+Options that belong together are the fields of a dataclass, a *group*, which can also do
+what they are for: `Folders` reads a table, `Opening` opens a bundle. A command takes a
+group as one keyword parameter, and :func:`spread` shows its fields to Typer as options.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import get_type_hints as hints_of
 
-import typer
+from typer import Argument, Option
 
-from tllboost.cli.completion import complete_backend, complete_device, complete_groups
-from tllboost.errors import printable
+from tllboost.cli.completion import complete
+from tllboost.errors import UsageError
 
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
     from tllboost.pairs import PairTable
-    from tllboost.processes import Backend as Works
+    from tllboost.processes import Backend
     from tllboost.vectorizers import Vectorizer
 
 __all__ = [
+    "LEFT",
     "MACHINE",
-    "Anywhere",
-    "Backend",
+    "RIGHT",
     "Bundle",
+    "BundleWeights",
     "Csv",
-    "Device",
-    "Groups",
-    "Images",
+    "Folders",
+    "Gallery",
+    "GroupFolders",
     "Json",
-    "Large",
-    "Left",
-    "Offline",
+    "LocalWeights",
+    "Metric",
+    "Mlflow",
+    "Networks",
+    "Opening",
+    "Pairs",
     "Quiet",
-    "Right",
-    "Scheduler",
     "Seed",
     "Store",
     "Strict",
     "TrustCode",
-    "Weights",
-    "make_vectorizers",
-    "open_bundle",
-    "opened",
-    "read_input",
-    "tell_failures",
+    "VectorizerNames",
+    "Workers",
+    "kinds_of",
+    "refuse_if",
+    "spread",
     "with_weights",
-    "write_out",
 ]
 
 IMAGES = "Images and pairs"
 MACHINE = "Where it runs"
 """Headings of --help; what is of one command alone stands above them."""
 
-Anywhere = Annotated[
-    bool,
-    typer.Option(
-        "--anywhere",
-        rich_help_panel=IMAGES,
-        help="Let the table name files outside of the folders: absolute paths, '..'.",
-    ),
+Bundle = Annotated[
+    Path, Argument(metavar="BUNDLE", help="Bundle (.tllb) that a grid wrote.")
 ]
-Images = Annotated[
-    Path | None,
-    typer.Option("--images", rich_help_panel=IMAGES, help="Folder of all images."),
+Pairs = Annotated[
+    Path, Argument(help="Pair table, or with --groups the folder of images.")
 ]
-Left = Annotated[
-    Path | None,
-    typer.Option("--left", rich_help_panel=IMAGES, help="Folder of the left images."),
-]
-Right = Annotated[
-    Path | None,
-    typer.Option("--right", rich_help_panel=IMAGES, help="Folder of the right images."),
-]
-Groups = Annotated[
-    str | None,
-    typer.Option(
-        "--groups",
-        rich_help_panel=IMAGES,
-        autocompletion=complete_groups,
-        help="Images of one group match, PAIRS being their folder: 'folder' for a "
-        "subfolder a group, or a pattern of the file names with one part in "
-        "parentheses.",
-    ),
-]
-Store = Annotated[
-    Path | None,
-    typer.Option(
-        "--store",
-        rich_help_panel=MACHINE,
-        envvar="TLLBOOST_STORE",
-        help="Folder of the vector store; by default the user's cache.",
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        rich_help_panel=MACHINE,
-        autocompletion=complete_device,
-        help="Where networks run: auto, cpu or cuda.",
-    ),
-]
-Offline = Annotated[
-    bool,
-    typer.Option(
-        "--offline",
-        envvar="TLLBOOST_OFFLINE",
-        rich_help_panel=MACHINE,
-        help="Never ask a hub for weights.",
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no messages.")]
+LEFT = Argument(metavar="LEFT", help="The left image.")
+RIGHT = Argument(metavar="RIGHT", help="The right image.")
+Json = Annotated[bool, Option("--json", help="Write JSON.")]
+Csv = Annotated[bool, Option("--csv", help="Write CSV.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress, no messages.")]
+Seed = Annotated[int, Option(min=0, help="Seed of every random choice.")]
 Strict = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--strict",
         rich_help_panel=IMAGES,
         help="Stop at the first image that fails: exit code 3.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
-
-
-Bundle = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="Bundle (.tllb) that a grid wrote.")
+Store = Annotated[
+    Path | None,
+    Option(
+        envvar="TLLBOOST_STORE",
+        help="Folder of the vector store; by default one in the user's cache.",
+    ),
 ]
-Csv = Annotated[bool, typer.Option("--csv", help="Write CSV.")]
-Weights = Annotated[
+VectorizerNames = Annotated[
+    list[str] | None,
+    Option(
+        "--vectorizer",
+        "-v",
+        autocompletion=complete("vectorizers", joint="+"),
+        help="Vectorizer, repeatable; names: `tllboost list vectorizers` "
+        "[classic pocket].",
+    ),
+]
+LocalWeights = Annotated[
+    Path | None, Option(help="Local weights of the network, as in NAME@FILE.")
+]
+Metric = Annotated[
+    str | None,
+    Option(
+        autocompletion=complete("metrics"), help="Metric to show [that of the run]."
+    ),
+]
+BundleWeights = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--weights",
-        help="Where a network lies that the bundle names and does not hold; may be "
-        "repeated.",
+    Option(
+        help="Weights of a network that the bundle names but does not contain; "
+        "repeatable."
     ),
 ]
 TrustCode = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--trust-code",
         help="Import the modules that the bundle names, which runs their code.",
     ),
 ]
+Gallery = Annotated[
+    int,
+    Option(
+        min=0,
+        help="Number of best and of worst queries shown with their images in "
+        "report.html; 0 leaves all images out.",
+    ),
+]
+Mlflow = Annotated[
+    str | None,
+    Option(metavar="URI", help="Also log the run to this MLflow server or folder."),
+]
 
 
-def open_bundle(
-    bundle: Path,
-    *,
-    weights: list[Path] | None,
-    store: Path | None,
-    device: str,
-    offline: bool,
-    trust_code: bool,
-) -> PairClassifier:
-    """Return the classifier in a bundle, its vectors kept in the user's store."""
-    from tllboost.bundle import load_bundle
-    from tllboost.store import default_store
-
-    return load_bundle(
-        bundle,
-        weights=weights,
-        device=device,
-        store=default_store() if store is None else store,
-        offline=offline,
-        trust_code=trust_code,
-    )
+def refuse_if(wrong: object, message: str) -> None:
+    """Raise UsageError if options contradict each other."""
+    if wrong:
+        raise UsageError(message)
 
 
-def write_out(text: str) -> None:
-    """Write data to standard output; names that are no valid text stay as they are."""
-    typer.echo(text.encode("utf-8", "surrogateescape"), nl=False)
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Where the images lie that a table names."""
+
+    panel = IMAGES
+    images: Annotated[Path | None, Option(help="Folder of all images.")] = None
+    left: Annotated[Path | None, Option(help="Folder of the left images.")] = None
+    right: Annotated[Path | None, Option(help="Folder of the right images.")] = None
+    anywhere: Annotated[
+        bool,
+        Option(
+            "--anywhere",
+            help="Allow names that lead out of the folders: absolute paths and '..'.",
+        ),
+    ] = False
 
 
-def tell_failures(failures: Mapping[str, str]) -> int:
-    """Name each image that failed on standard error; return the exit code."""
-    for name, reason in failures.items():
-        typer.echo(f"tllboost: {printable(name)}: {reason}", err=True)
-    return 4 if failures else 0
+@dataclass(frozen=True, kw_only=True)
+class GroupFolders(Folders):
+    """Where the pairs come from: a table, or a folder whose images form groups."""
+
+    groups: Annotated[
+        str | None,
+        Option(
+            autocompletion=complete("groups"),
+            help="PAIRS is a folder of images, and those of one group match: 'folder' "
+            "makes each subfolder a group; a pattern with one part in parentheses "
+            "takes the group from the file name.",
+        ),
+    ] = None
+
+    def read(self, pairs: Path) -> PairTable:
+        """Return the pair table.
+
+        Raises
+        ------
+        UsageError
+            If the options contradict each other.
+        DataError
+            If the table or the images can't be used.
+        """
+        from tllboost.pairs import read_pairs
+        from tllboost.pairs.groups import read_groups
+
+        folders: Any = {
+            name: getattr(self, name) for name in ("images", "left", "right")
+        }
+        if self.groups is None:
+            refuse_if(
+                pairs.is_dir(),
+                f"{str(pairs)!r} is a folder, not a pair table: say how its images "
+                "form groups, by --groups folder or a pattern like --groups "
+                r"'^(\d{4})'",
+            )
+            return read_pairs(pairs, **folders, anywhere=self.anywhere)
+        for name, folder in folders.items():
+            refuse_if(
+                folder is not None,
+                f"--{name} {str(folder)!r} does not go with --groups: the images are "
+                f"those of {str(pairs)!r}",
+            )
+        return read_groups(pairs, self.groups)
 
 
-_TAKES_WEIGHTS = ("clip", "clip-grid", "timm", "timm-grid")
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Where networks run, and whether a hub may be asked for their weights."""
+
+    panel = MACHINE
+    device: Annotated[
+        str,
+        Option(
+            autocompletion=complete("devices"),
+            help="Where networks run: auto, cpu or cuda.",
+        ),
+    ] = "auto"
+    offline: Annotated[
+        bool,
+        Option(
+            "--offline", envvar="TLLBOOST_OFFLINE", help="Never ask a hub for weights."
+        ),
+    ] = False
+
+    def make(
+        self, names: Sequence[str], weights: Path | None = None
+    ) -> list[Vectorizer]:
+        """Return the vectorizers of these names; nothing is loaded yet."""
+        from tllboost.vectorizers import make_vectorizer
+
+        return [
+            make_vectorizer(name, device=self.device, offline=self.offline)
+            for name in with_weights(names, weights)
+        ]
 
 
-def make_vectorizers(
-    names: Sequence[str],
-    *,
-    weights: Path | None = None,
-    device: str = "auto",
-    offline: bool = False,
-) -> list[Vectorizer]:
-    """Return the vectorizers that were asked for; nothing is loaded yet.
+@dataclass(frozen=True, kw_only=True)
+class Opening(Networks):
+    """What opening a bundle may need."""
+
+    panel = "How the bundle is opened"
+
+    store: Store = None
+    weights: BundleWeights = None
+    trust_code: TrustCode = False
+
+    def open(self, bundle: Path) -> PairClassifier:
+        """Return the classifier in a bundle, its vectors kept in the user's store."""
+        from tllboost.bundle import load_bundle
+        from tllboost.store import default_store
+
+        return load_bundle(
+            bundle, **vars(self) | {"store": self.store or default_store()}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Who does the work: processes of this machine, or the workers of a cluster."""
+
+    panel = MACHINE
+    backend: Annotated[
+        str,
+        Option(
+            autocompletion=complete("backends"),
+            help="What runs the work: local (processes of this machine) or dask (the "
+            "workers of a Dask cluster).",
+        ),
+    ] = "local"
+    scheduler: Annotated[
+        str | None,
+        Option(
+            metavar="ADDRESS",
+            help="Address of the Dask cluster, such as tcp://10.0.0.1:8786 [a cluster "
+            "on this machine].",
+        ),
+    ] = None
+
+    def open(
+        self,
+        n_jobs: int | None = None,
+        *,
+        large: int | None = None,
+        seconds: float | None = None,
+        megabytes: float | None = None,
+    ) -> AbstractContextManager[Backend]:
+        """Return who works, to be opened.
+
+        Raises
+        ------
+        UsageError
+            If there is no such backend, or what is one's is given to the other.
+        """
+        if self.backend == "dask":
+            refuse_if(
+                seconds or megabytes,
+                "--cell-timeout and --cell-memory are kept by local processes, not by "
+                "Dask: give its workers theirs, as in dask worker --memory-limit",
+            )
+            from tllboost.cluster import Cluster
+
+            return Cluster(self.scheduler, n_workers=n_jobs, large=large)
+        refuse_if(
+            self.backend != "local",
+            f"unknown backend {self.backend!r}: known: dask, local",
+        )
+        for name, given in (("scheduler", self.scheduler), ("large", large)):
+            refuse_if(
+                given is not None,
+                f"--{name} needs --backend dask, got {given!r} without it",
+            )
+        from tllboost.processes import Processes
+
+        return nullcontext(Processes(n_jobs, seconds=seconds, megabytes=megabytes))
+
+
+def with_weights(names: Sequence[str], weights: Path | None) -> list[str]:
+    """Put ``@FILE`` behind the one network that can take it.
 
     Raises
     ------
     UsageError
-        If a name is wrong, or it is not clear whose the weights are.
-    """
-    from tllboost.vectorizers import make_vectorizer
-
-    if weights is not None:
-        names = with_weights(names, weights)
-    return [make_vectorizer(name, device=device, offline=offline) for name in names]
-
-
-def with_weights(names: Sequence[str], weights: Path) -> list[str]:
-    """Put ``@FILE`` behind the one network that can take it.
+        If a name is wrong, or it is not clear which network the weights are for.
 
     Examples
     --------
     >>> with_weights(["classic+timm:resnet50?size=160"], Path("net.safetensors"))
     ['classic+timm:resnet50@net.safetensors?size=160']
     """
-    from tllboost.errors import UsageError
+    if weights is None:
+        return list(names)
     from tllboost.vectorizers import VECTORIZERS
     from tllboost.vectorizers.spec import split_fusion
 
     split = [split_fusion(name, VECTORIZERS) for name in names]
-    takers = [part for parts in split for part in parts if _takes(part)]
-    if len(takers) != 1:
-        found = ", ".join(takers) or "none"
-        msg = (
-            f"--weights {str(weights)!r} is for one clip: or timm: network without a "
-            f"file, found {found}: write NAME@FILE in -v instead"
-        )
-        raise UsageError(msg)
-    return [
-        "+".join(_placed(part, weights) if _takes(part) else part for part in parts)
+    kinds = ("clip:", "clip-grid:", "timm:", "timm-grid:")
+    takers = [
+        part
         for parts in split
+        for part in parts
+        if part.startswith(kinds) and "@" not in part.partition("?")[0]
     ]
+    refuse_if(
+        len(takers) != 1,
+        f"--weights {str(weights)!r} is for one clip: or timm: network without a "
+        f"file, found {', '.join(takers) or 'none'}: write NAME@FILE in -v instead",
+    )
+    name, mark, options = takers[0].partition("?")
+    placed = {takers[0]: f"{name}@{weights}{mark}{options}"}
+    return ["+".join(placed.get(part, part) for part in parts) for parts in split]
 
 
-def _takes(part: str) -> bool:
-    name = part.partition("?")[0]
-    return name.partition(":")[0] in _TAKES_WEIGHTS and "@" not in name
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose groups of options are options of their own.
 
-
-def _placed(part: str, weights: Path) -> str:
-    name, mark, options = part.partition("?")
-    return f"{name}@{weights}{mark}{options}"
-
-
-def read_input(
-    pairs: Path,
-    *,
-    images: Path | None = None,
-    left: Path | None = None,
-    right: Path | None = None,
-    groups: str | None = None,
-    anywhere: bool = False,
-) -> PairTable:
-    """Return the pair table that a command was given.
-
-    Parameters
-    ----------
-    pairs : Path
-        A table, or the folder of the images where `groups` is given.
-    images, left, right : Path, optional
-        Folders of the images.
-    groups : str, optional
-        ``"folder"`` or a pattern, as in `tllboost.pairs.groups.read_groups`.
-    anywhere : bool, default=False
-        Whether the table may name files outside of the folders.
-
-    Raises
-    ------
-    UsageError
-        If the options contradict each other.
-    DataError
-        If the table or the images can't be used.
+    Examples
+    --------
+    >>> def show(name: str, *, networks: Networks) -> None:
+    ...     print(name, networks.device)
+    >>> list(inspect.signature(spread(show)).parameters)
+    ['name', 'device', 'offline']
+    >>> spread(show)(name="a", device="cpu", offline=True)
+    a cpu
     """
-    if groups is None:
-        _refuse_folder(pairs)
-        from tllboost.pairs import read_pairs
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {
+        name: one.annotation
+        for name, one in signature.parameters.items()
+        if is_dataclass(one.annotation)
+    }
 
-        return read_pairs(
-            pairs, images=images, left=left, right=right, anywhere=anywhere
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for name, group in groups.items():
+            options = {field.name: given.pop(field.name) for field in fields(group)}
+            given[name] = group(**options)
+        command(**given)
+
+    shown: list[inspect.Parameter] = []
+    for name, one in signature.parameters.items():
+        if name in groups:
+            shown += _options_of(groups[name])
+        else:
+            shown.append(one.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    run.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+    return run
+
+
+def _options_of(group: Any) -> list[inspect.Parameter]:
+    """Return the fields of a group as parameters, each under its class's heading."""
+    hints = hints_of(group, include_extras=True)
+    found = []
+    for field in fields(group):
+        kind, told = get_args(hints[field.name])
+        home = next(
+            one for one in group.__mro__ if field.name in inspect.get_annotations(one)
         )
-    from tllboost.errors import UsageError
-    from tllboost.pairs.groups import read_groups
-
-    for option, value in (("--images", images), ("--left", left), ("--right", right)):
-        if value is not None:
-            msg = (
-                f"{option} {str(value)!r} does not go with --groups: the images are "
-                f"those of {str(pairs)!r}"
+        told = copy.copy(told)
+        told.rich_help_panel = told.rich_help_panel or home.panel or None
+        found.append(
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=Annotated[kind, told],
             )
-            raise UsageError(msg)
-    return read_groups(pairs, groups)
-
-
-def _refuse_folder(pairs: Path) -> None:
-    if pairs.is_dir():
-        from tllboost.errors import UsageError
-
-        msg = (
-            f"{str(pairs)!r} is a folder, not a pair table: say how its images form "
-            r"groups, by --groups folder or a pattern like --groups '^(\d{4})'"
         )
-        raise UsageError(msg)
+    return found
 
 
-BACKENDS = ("local", "dask")
-
-Backend = Annotated[
-    str,
-    typer.Option(
-        "--backend",
-        autocompletion=complete_backend,
-        help="Who works: local processes, or the workers of a Dask cluster: dask.",
-        rich_help_panel=MACHINE,
-    ),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="Of the Dask cluster, as tcp://10.0.0.1:8786 [workers on this machine].",
-        rich_help_panel=MACHINE,
-    ),
-]
-
-Large = Annotated[
-    int | None,
-    typer.Option(
-        "--large",
-        min=1,
-        help="Training pairs from which all Dask workers train an xgboost cell "
-        "together [never].",
-        rich_help_panel=MACHINE,
-    ),
-]
-
-
-def opened(
-    backend: str,
-    scheduler: str | None,
-    n_jobs: int | None = None,
-    large: int | None = None,
-    seconds: float | None = None,
-    megabytes: float | None = None,
-) -> AbstractContextManager[Works]:
-    """Return who works, to be opened: processes of this machine, or a Dask cluster.
-
-    Raises
-    ------
-    UsageError
-        If there is no such backend, or what is one's is given to the other.
-    """
-    from tllboost.errors import UsageError
-
-    if backend not in BACKENDS:
-        msg = f"unknown backend {backend!r}: known: {', '.join(sorted(BACKENDS))}"
-        raise UsageError(msg)
-    if backend == "local":
-        from tllboost.processes import Processes
-
-        for name, given in (("scheduler", scheduler), ("large", large)):
-            if given is not None:
-                msg = f"--{name} needs --backend dask, got {given!r} without it"
-                raise UsageError(msg)
-        return nullcontext(Processes(n_jobs, seconds=seconds, megabytes=megabytes))
-    from tllboost.cluster import Cluster
-
-    if seconds or megabytes:
-        msg = (
-            "--cell-timeout and --cell-memory are kept by local processes, not by "
-            "Dask: give its workers theirs, as in dask worker --memory-limit"
-        )
-        raise UsageError(msg)
-    return Cluster(scheduler, n_workers=n_jobs, large=large)
+def kinds_of(command: Any) -> dict[str, Any]:
+    """Return what each option of a Typer command takes: a type, or a list of one."""
+    kinds = {}
+    for name, one in inspect.signature(command.callback).parameters.items():
+        kind = one.annotation
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+        if get_origin(kind) in (Union, UnionType):
+            kind = next(part for part in get_args(kind) if part is not type(None))
+        kinds[name] = kind
+    return kinds

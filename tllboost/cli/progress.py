@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tllboost.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,16 +17,6 @@ __all__ = ["Message", "message_to", "progress_bar"]
 Message = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
 
-# What one step of a bar is; the other bars carry a vectorizer's name and count images.
-_UNITS = {
-    "cells": "cells",
-    "cells logged": "cells",
-    "curves": "cells",
-    "projections": "projections",
-    "images read": "images",
-    "augmented views": "views",
-    "thumbnails": "images",
-}
 _MOST_RUNNING = 8
 _WIDE = 64
 
@@ -82,13 +74,13 @@ class _Tell:
         if what not in self.tasks:
             # What was there before counts as done, and not as fast.
             self.tasks[what] = self.bars.add_task(
-                _shown(what), total=total, completed=done, before=done, unit=_unit(what)
+                printable(what), total=total, completed=done, before=done
             )
         self.bars.update(self.tasks[what], completed=done, total=total)
 
     def running(self, names: Sequence[str]) -> None:
         """Show the names of what is being worked at."""
-        self.bars.names = [_shown(name) for name in names]
+        self.bars.names = [printable(name) for name in names]
 
 
 def _bars(console: Console) -> Any:
@@ -113,7 +105,7 @@ def _bars(console: Console) -> Any:
             seconds = task.finished_time or task.elapsed
             if not speed and seconds:  # one step so far
                 speed = (task.completed - task.fields["before"]) / seconds
-            return Text(_rate(speed, task.fields["unit"]))
+            return Text(_rate(speed))
 
     class Left(TimeRemainingColumn):
         """The time that is left, then the time that it took."""
@@ -148,26 +140,16 @@ def _bars(console: Console) -> Any:
     return Named(*columns, console=console, expand=True)
 
 
-def _unit(what: str) -> str:
-    return "steps" if what.startswith("epoch ") else _UNITS.get(what, "images")
-
-
-def _rate(speed: float | None, unit: str) -> str:
+def _rate(speed: float | None) -> str:
     """Return a speed as people say it.
 
     Examples
     --------
-    >>> _rate(41.6, "images"), _rate(0.25, "cells"), _rate(None, "cells")
-    ('42 images/s', '15 cells/min', '')
+    >>> _rate(41.6), _rate(4.16), _rate(0.25), _rate(None)
+    ('42/s', '4.2/s', '15/min', '')
     """
     if not speed:
         return ""
     if speed >= 1:
-        return f"{speed:.0f} {unit}/s" if speed >= 10 else f"{speed:.1f} {unit}/s"
-    return f"{speed * 60:.2g} {unit}/min"
-
-
-def _shown(name: str) -> str:
-    from tllboost.errors import printable
-
-    return printable(name)
+        return f"{speed:.0f}/s" if speed >= 10 else f"{speed:.1f}/s"
+    return f"{speed * 60:.2g}/min"

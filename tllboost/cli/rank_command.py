@@ -2,112 +2,79 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from tllboost.cli.options import (
-    Anywhere,
     Bundle,
     Csv,
-    Device,
-    Images,
+    Folders,
     Json,
-    Left,
-    Offline,
+    Opening,
     Quiet,
-    Right,
-    Store,
     Strict,
-    TrustCode,
-    Weights,
-    open_bundle,
-    tell_failures,
-    write_out,
+    refuse_if,
 )
 from tllboost.cli.progress import progress_bar
+from tllboost.cli.streams import tell_failures, write_csv, write_json, write_out
 from tllboost.errors import printable
-from tllboost.files import csv_text
 
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
-    from tllboost.pairs.candidates import CandidateTable
 
-__all__ = []
-
-_COLUMNS = ("rank", "image", "probability", "decision", "score")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Give `app` the command ``rank``."""
-    app.command("rank")(rank)
+__all__ = ["COMMANDS"]
 
 
 def rank(
     bundle: Bundle,
     query: Annotated[
-        Path | None, typer.Argument(metavar="QUERY", help="The image to look for.")
+        Path | None, Argument(metavar="QUERY", help="The image to look for.")
     ] = None,
-    among: Annotated[
-        Path | None, typer.Option("--among", help="Folder of images to rank.")
-    ] = None,
-    top: Annotated[
-        int, typer.Option("--top", min=1, help="How many of the best to show.")
-    ] = 10,
+    *,
+    among: Annotated[Path | None, Option(help="Folder of images to rank.")] = None,
+    top: Annotated[int, Option(min=1, help="How many of the best to show.")] = 10,
     shortlist: Annotated[
         int,
-        typer.Option(
-            "--shortlist",
+        Option(
             min=1,
-            help="How many images of --among a head that is not linear scores, the "
-            "best by cosine.",
+            help="How many images of --among a head that is not linear scores: those "
+            "nearest to the query by cosine.",
         ),
     ] = 2000,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Score all of --among, whatever the head.")
+        bool, Option("--exact", help="Score all of --among, whatever the head.")
     ] = False,
     candidates: Annotated[
-        Path | None,
-        typer.Option(
-            "--candidates", help="Candidate table: columns left, c0, c1, … of ids."
-        ),
+        Path | None, Option(help="Candidate table: columns left, c0, c1, … of ids.")
     ] = None,
-    images: Images = None,
-    left: Left = None,
-    right: Right = None,
+    folders: Folders,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", help="With --candidates, write here, not to standard output."
-        ),
+        Option(help="With --candidates: file to write instead of standard output."),
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
-    weights: Weights = None,
-    store: Store = None,
-    device: Device = "auto",
-    offline: Offline = False,
-    trust_code: TrustCode = False,
-    anywhere: Anywhere = False,
+    opening: Opening,
     strict: Strict = False,
     quiet: Quiet = False,
 ) -> None:
     r"""Order images by how much they look like a query, the best first.
 
-    A linear head scores every image of --among at once. Any other scores those
-    that stand on a shortlist, which the cosine of the vectors makes, unless --exact
-    is given; up to --shortlist images all are scored in any case.
+    A linear head scores every image of --among at once. Any other head scores a
+    shortlist: the --shortlist images nearest to the query by the cosine of their
+    vectors. With --exact every head scores all images.
 
-    With --candidates every row of a table is a query and its candidates, and the
-    output has the form of the challenge's submission: left, c0, c1, … with a score in
-    the place of each candidate, larger for a likelier match. The queries are looked up
-    in --left and the candidates in --right, or all in --images.
+    With --candidates each row of the table holds a query and its candidates. The
+    output has the form of the challenge's submission: left, c0, c1, … with the score
+    of each candidate in its place, larger for a likelier match. Queries are looked up
+    in --left and candidates in --right, or all in --images.
 
     An image that can't be read is named on standard error and left out (its score
     in a submission is empty); the exit code is then 4. With --strict nothing is
-    written, and it is 3.
+    written, and the exit code is 3.
 
     **Examples**
 
@@ -117,84 +84,57 @@ def rank(
         tllboost rank best.tllb --candidates candidates.csv \
             --left left --right right --out submission.csv
     """
-    given = {"--images": images, "--left": left, "--right": right, "--out": out}
-    _check_options(query, among, candidates, given, as_json, as_csv)
-    classifier = open_bundle(
-        bundle,
-        weights=weights,
-        store=store,
-        device=device,
-        offline=offline,
-        trust_code=trust_code,
-    )
-    if candidates is not None:
+    refuse_if(as_json and as_csv, "--json and --csv: give one of the two")
+    if candidates is None:
+        refuse_if(
+            query is None or among is None,
+            "give QUERY and --among DIR, or --candidates FILE",
+        )
+        for name, value in (vars(folders) | {"out": out}).items():
+            refuse_if(
+                value, f"--{name} {str(value)!r} goes with --candidates, not with QUERY"
+            )
+        rows, failures = _rank(
+            opening.open(bundle),
+            query,
+            among,
+            shortlist=None if exact else max(shortlist, top),
+            quiet=quiet,
+            strict=strict,
+        )
+        _write(rows[:top], as_json, as_csv)
+    else:
+        refuse_if(
+            query or among,
+            f"{str(query or among)!r} and --candidates {str(candidates)!r}: give one "
+            "of the two",
+        )
+        refuse_if(
+            as_json, "--candidates writes a submission, which is CSV: leave --json out"
+        )
+        from tllboost.bundle.scoring import score_candidates
+        from tllboost.files import csv_text, write_text
         from tllboost.pairs.candidates import read_candidates
 
-        folders = {"images": images, "left": left, "right": right}
-        table = read_candidates(candidates, **folders, anywhere=anywhere)
-        text, failures = _submission(classifier, table, quiet, strict)
+        classifier = opening.open(bundle)
+        table = read_candidates(candidates, **vars(folders))
+        with progress_bar(quiet=quiet) as progress:
+            (header, *scored), failures = score_candidates(
+                classifier, table, progress=progress, strict=strict
+            )
+        text = csv_text(header, scored)
         if out is None:
             write_out(text)
         else:
-            _write(out, text)
-    else:
-        most = None if exact else max(shortlist, top)
-        rows, failures = _rank(classifier, query, among, most, quiet, strict)
-        write_out(_shown(rows[:top], as_json, as_csv))
+            write_text(out, text)
     raise typer.Exit(tell_failures(failures))
-
-
-def _check_options(
-    query: Path | None,
-    among: Path | None,
-    candidates: Path | None,
-    given: dict[str, Path | None],
-    as_json: bool,
-    as_csv: bool,
-) -> None:
-    from tllboost.errors import UsageError
-
-    if as_json and as_csv:
-        msg = "--json and --csv: give one of the two"
-        raise UsageError(msg)
-    if candidates is None:
-        if query is None or among is None:
-            msg = "give QUERY and --among DIR, or --candidates FILE"
-            raise UsageError(msg)
-        for option, value in given.items():
-            if value is not None:
-                msg = f"{option} {str(value)!r} goes with --candidates, not with QUERY"
-                raise UsageError(msg)
-    elif query is not None or among is not None:
-        other = query if query is not None else among
-        msg = (
-            f"{str(other)!r} and --candidates {str(candidates)!r}: give one of the two"
-        )
-        raise UsageError(msg)
-    elif as_json:
-        msg = "--candidates writes a submission, which is CSV: leave --json out"
-        raise UsageError(msg)
-
-
-def _submission(
-    classifier: PairClassifier,
-    table: CandidateTable,
-    quiet: bool,
-    strict: bool,
-) -> tuple[str, dict[str, str]]:
-    from tllboost.bundle.scoring import score_candidates
-
-    with progress_bar(quiet=quiet) as progress:
-        rows, failures = score_candidates(
-            classifier, table, progress=progress, strict=strict
-        )
-    return csv_text(rows[0], rows[1:]), failures
 
 
 def _rank(
     classifier: PairClassifier,
     query: Any,
     among: Any,
+    *,
     shortlist: int | None,
     quiet: bool,
     strict: bool,
@@ -230,26 +170,18 @@ def _rank(
     return rows, failures
 
 
-def _shown(rows: list[dict[str, Any]], as_json: bool, as_csv: bool) -> str:
+def _write(rows: list[dict[str, Any]], as_json: bool, as_csv: bool) -> None:
     if as_json:
-        return f"{json.dumps(rows, indent=1)}\n"
-    if as_csv:
-        return csv_text(_COLUMNS, ([row[name] for name in _COLUMNS] for row in rows))
-    lines = ["rank  probability  decision  image"]
-    lines += [
-        f"{row['rank']:>4}  {row['probability']:>11.4f}  {row['decision']:<8}  "
-        f"{printable(row['image'])}"
-        for row in rows
-    ]
-    return "".join(f"{line}\n" for line in lines)
+        write_json(rows)
+    elif as_csv:
+        write_csv(("rank", "image", "probability", "decision", "score"), rows)
+    else:
+        typer.echo("rank  probability  decision  image")
+        for row in rows:
+            typer.echo(
+                f"{row['rank']:>4}  {row['probability']:>11.4f}  {row['decision']:<8}  "
+                f"{printable(row['image'])}"
+            )
 
 
-def _write(out: Path, text: str) -> None:
-    from tllboost.errors import DataError
-    from tllboost.files import write_text
-
-    try:
-        write_text(out, text)
-    except OSError as error:
-        msg = f"can't write {str(out)!r} ({error.strerror or error})"
-        raise DataError(msg) from error
+COMMANDS = {"rank": rank}

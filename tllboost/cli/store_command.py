@@ -8,23 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from tllboost.cli.options import Json, Store
-from tllboost.cli.streams import json_text
+from tllboost.cli.streams import write_json
 
-__all__ = []
-
-
-def add_to(app: typer.Typer) -> None:
-    """Give `app` the commands ``store info``, ``store verify`` and ``store prune``."""
-    store = typer.Typer(
-        no_args_is_help=True, help="Look at, verify and prune the vector store."
-    )
-    for command in (info, verify, prune):
-        store.command()(command)
-    app.add_typer(store, name="store")
+__all__ = ["COMMANDS"]
 
 
-def info(store: Store = None, as_json: Json = False) -> None:
-    """Show what is stored, one line a vectorizer.
+def info(*, store: Store = None, as_json: Json = False) -> None:
+    """Show what is stored, one line for each vectorizer.
 
     **Examples**
 
@@ -39,7 +29,7 @@ def info(store: Store = None, as_json: Json = False) -> None:
         with VectorStore(folder) as opened:
             entries = opened.info()
     if as_json:
-        typer.echo(json_text({"folder": str(folder), "stored": entries}))
+        write_json({"folder": str(folder), "stored": entries})
         return
     typer.echo(f"{folder}: {len(entries) or 'nothing is'} stored")
     for entry in entries:
@@ -50,7 +40,7 @@ def info(store: Store = None, as_json: Json = False) -> None:
         )
 
 
-def verify(store: Store = None, as_json: Json = False) -> None:
+def verify(*, store: Store = None, as_json: Json = False) -> None:
     """Read every stored vector back; exit code 5 if any is damaged.
 
     **Examples**
@@ -64,8 +54,7 @@ def verify(store: Store = None, as_json: Json = False) -> None:
         n_rows = sum(entry["n_rows"] for entry in opened.info())
         problems = opened.verify()
     if as_json:
-        told = {"folder": str(folder), "n_vectors": n_rows, "problems": problems}
-        typer.echo(json_text(told))
+        write_json({"folder": str(folder), "n_vectors": n_rows, "problems": problems})
     elif not problems:
         typer.echo(f"{folder}: all {n_rows} vectors are as they were stored")
     else:
@@ -80,13 +69,13 @@ def verify(store: Store = None, as_json: Json = False) -> None:
 
 
 def prune(
+    *,
     store: Store = None,
     fingerprint: Annotated[
         str | None,
         typer.Option(
-            "--fingerprint",
-            help="Drop all vectors of it, as `store info` spells it; else of all "
-            "that begin so.",
+            help="Drop all vectors of this fingerprint, as `store info` shows it, or "
+            "of all that begin with it."
         ),
     ] = None,
 ) -> None:
@@ -116,3 +105,6 @@ def _existing(store: Path | None) -> Path:
         msg = f"{folder}: no vector store there; give --store, or vectorize something"
         raise DataError(msg)
     return folder
+
+
+COMMANDS = {"info": info, "verify": verify, "prune": prune}

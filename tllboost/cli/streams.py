@@ -1,6 +1,7 @@
-"""Standard output and error that take any file name and outlive their reader.
+"""What is printed: data for any program, on streams that outlive their reader.
 
-What ``--json`` prints: one document, any program can read it.
+File names need not be valid text, and whoever reads our output through a pipe may stop
+early, as ``head`` does: what is being computed is finished all the same.
 """
 
 from __future__ import annotations
@@ -10,58 +11,83 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["drop_output", "json_text", "prepare_streams"]
+import typer
+
+__all__ = [
+    "drop_output",
+    "json_text",
+    "prepare_streams",
+    "tell_failures",
+    "write_csv",
+    "write_json",
+    "write_out",
+]
 
 
 def prepare_streams() -> None:
-    """Make printing what must not fail.
-
-    A file name may be no valid text, and whoever reads our output through a pipe may
-    have seen enough, as ``head`` has: what is being computed shall be finished.
-    """
+    """Let printing never fail on a name or on a closed pipe."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if not isinstance(stream, io.TextIOWrapper):
             continue
         stream.reconfigure(errors="backslashreplace")
         if stream is getattr(sys, f"__{name}__") and not stream.isatty():
-            setattr(sys, name, _lasting(stream))
+            stream.flush()
+            lasting = io.TextIOWrapper(
+                io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False)),
+                encoding=stream.encoding,
+                errors="backslashreplace",
+                line_buffering=True,
+            )
+            setattr(sys, name, lasting)
 
 
-def drop_output() -> None:
+def drop_output(number: int | None = None) -> None:
     """Send what is not written yet to nowhere: else Python tries again at the end."""
-    _drop(sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno() if number is None else number)
+    os.close(nowhere)
 
 
 class _Pipe(io.FileIO):
-    """A file that goes on as if nothing were the matter when nobody reads it."""
+    """A file that accepts all that is written, also when nobody reads it any more."""
 
-    def write(self, data: object) -> int:
+    def write(self, data: Any) -> int:
         """Write, to nowhere once the reader is gone."""
         try:
-            return super().write(data)  # type: ignore[arg-type]
+            return super().write(data)
         except BrokenPipeError:
-            _drop(self.fileno())
-            return super().write(data)  # type: ignore[arg-type]
+            drop_output(self.fileno())
+            return super().write(data)
 
 
-def _lasting(stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    stream.flush()
-    return io.TextIOWrapper(
-        io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False)),
-        encoding=stream.encoding,
-        errors="backslashreplace",
-        line_buffering=True,
-    )
+def write_out(text: str) -> None:
+    """Write data to standard output; names that are no valid text stay as they are."""
+    typer.echo(text.encode("utf-8", "surrogateescape"), nl=False)
 
 
-def _drop(number: int) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
+def write_json(value: Any) -> None:
+    """Write one JSON document to standard output."""
+    write_out(f"{json_text(value)}\n")
+
+
+def write_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write these columns of rows to standard output."""
+    from tllboost.files import csv_text
+
+    write_out(csv_text(columns, ([row[name] for name in columns] for row in rows)))
+
+
+def tell_failures(failures: Mapping[str, str]) -> int:
+    """Name each image that failed on standard error; return the exit code."""
+    from tllboost.errors import printable
+
+    for name, reason in failures.items():
+        typer.echo(f"tllboost: {printable(name)}: {reason}", err=True)
+    return 4 if failures else 0
 
 
 def json_text(value: Any) -> str:

@@ -2,86 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
-from tllboost.cli.completion import complete_vectorizer
 from tllboost.cli.options import (
-    Backend,
-    Device,
     Json,
-    Offline,
+    LocalWeights,
+    Networks,
     Quiet,
-    Scheduler,
     Store,
     Strict,
-    make_vectorizers,
-    opened,
+    VectorizerNames,
+    Workers,
+    refuse_if,
 )
 from tllboost.cli.progress import message_to, progress_bar
-from tllboost.cli.streams import json_text
-from tllboost.errors import printable
-from tllboost.files import csv_text
+from tllboost.cli.streams import tell_failures, write_json
 
 if TYPE_CHECKING:
-    from tllboost.processes import Backend as Works
-    from tllboost.vectorizers import Vectorizer
     from tllboost.vectorizing import Vectorized
 
-__all__ = []
-
-
-def add_to(app: typer.Typer) -> None:
-    """Give `app` the command ``vectorize``."""
-    app.command("vectorize")(vectorize)
+__all__ = ["COMMANDS"]
 
 
 def vectorize(
     images: Annotated[
-        list[Path], typer.Argument(help="Images, and folders with their subfolders.")
+        list[Path], Argument(help="Images, and folders with their subfolders.")
     ],
-    vectorizer: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--vectorizer",
-            "-v",
-            autocompletion=complete_vectorizer,
-            help="Name, as `tllboost list vectorizers` shows them; may be repeated "
-            "[classic pocket].",
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--weights", help="File of the network's weights, as in NAME@FILE."
-        ),
-    ] = None,
+    *,
+    vectorizer: VectorizerNames = None,
+    weights: LocalWeights = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Also write ids and vectors to this .npz file."),
+        Path | None, Option(help="Also write ids and vectors to this .npz file.")
     ] = None,
     store: Store = None,
-    failures: Annotated[
-        Path | None,
-        typer.Option(
-            "--failures", help="Write the images that failed, and why, to this CSV."
-        ),
-    ] = None,
     strict: Strict = False,
-    backend: Backend = "local",
-    scheduler: Scheduler = None,
-    device: Device = "auto",
-    offline: Offline = False,
+    workers: Workers,
+    networks: Networks,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Vectorize images once; what the store holds already is not computed again.
 
-    An image that fails is named with its reason and takes no other with it. Exit
-    code 4 if some failed, 3 if all did, or at the first with --strict.
+    An image that fails is named with its reason, and the others go on. The exit code
+    is 4 if some failed, 3 if all did, or at the first with --strict.
 
     **Examples**
 
@@ -93,143 +60,81 @@ def vectorize(
         tllboost vectorize pics -v classic --backend dask --scheduler tcp://a:8786
     """
     from tllboost.images.folders import name_images
-    from tllboost.store import default_store
+    from tllboost.store import VectorStore, default_store
     from tllboost.vectorizers import DEFAULT_VECTORIZERS
+    from tllboost.vectorizing import vectorize as vectorize_images
 
     names = vectorizer or DEFAULT_VECTORIZERS
-    _check_out(out, names)
-    made = make_vectorizers(names, weights=weights, device=device, offline=offline)
+    refuse_if(
+        out is not None and len(names) > 1,
+        f"--out {str(out)!r} holds the vectors of one vectorizer, got {len(names)}: "
+        "give one -v, or join them by '+'",
+    )
+    made = networks.make(names, weights)
     named = name_images(images)
-    folder = default_store() if store is None else store
     try:
-        with opened(backend, scheduler) as who:
-            results = _vectorize_all(made, named, folder, who, quiet, strict)
+        with (
+            workers.open() as backend,
+            VectorStore(store or default_store()) as opened,
+            progress_bar(quiet=quiet) as progress,
+        ):
+            results = [
+                vectorize_images(
+                    one,
+                    list(named.values()),
+                    ids=list(named),
+                    store=opened,
+                    backend=backend,
+                    progress=progress,
+                    strict=strict,
+                )
+                for one in made
+            ]
     except KeyboardInterrupt:
         message_to(quiet=quiet)("interrupted: the same command goes on where it was")
         raise typer.Exit(130) from None
-    n_written = 0 if out is None else _write(out, list(named), results[0])
-    reasons = _reasons(named, results)
-    if failures is not None:
-        _write_failures(failures, reasons)
+    paths = list(map(str, named.values()))
+    failures = {
+        paths[index]: why
+        for result in results
+        for index, why in result.failures.items()
+    }
+    good = [index for index in range(len(paths)) if index not in results[0].failures]
+    if out is not None and good:
+        from tllboost.files import write_vectors
+
+        ids = list(named)
+        write_vectors(out, [ids[index] for index in good], results[0].vectors[good])
+    told = [_told(one.label, result) for one, result in zip(made, results, strict=True)]
     if as_json:
-        typer.echo(json_text(_as_dict(made, results, reasons, len(named))))
+        missing = [{"what": "image", "where": p, "why": w} for p, w in failures.items()]
+        write_json({"n_images": len(paths), "vectorizers": told, "failures": missing})
     else:
-        for one, result in zip(made, results, strict=True):
-            typer.echo(_summary(one.label, len(named), result))
-        if n_written:
-            typer.echo(f"{out}: {n_written} vectors")
-    raise typer.Exit(_tell(reasons, len(named), results))
+        for one in told:
+            typer.echo(_LINE.format(n_images=len(paths), **one))
+        if out is not None and good:
+            typer.echo(f"{out}: {len(good)} vectors")
+    code = tell_failures(failures)
+    all_failed = all(len(one.failures) == len(paths) for one in results)
+    raise typer.Exit(3 if all_failed else code)
 
 
-def _check_out(out: Path | None, names: Sequence[str]) -> None:
-    if out is not None and len(names) > 1:
-        from tllboost.errors import UsageError
-
-        msg = (
-            f"--out {str(out)!r} holds the vectors of one vectorizer, got "
-            f"{len(names)}: give one -v, or join them by '+'"
-        )
-        raise UsageError(msg)
+_LINE = (
+    "{vectorizer}: {n_images} images, {n_dims} numbers each; {n_computed} computed, "
+    "{n_reused} reused, {n_failed} failed, {seconds:.1f} s"
+)
 
 
-def _vectorize_all(
-    made: list[Vectorizer],
-    images: dict[str, Path],
-    folder: Path,
-    backend: Works,
-    quiet: bool,
-    strict: bool,
-) -> list[Vectorized]:
-    from tllboost.store import VectorStore
-    from tllboost.vectorizing import vectorize as vectorize_images
-
-    with VectorStore(folder) as store, progress_bar(quiet=quiet) as progress:
-        return [
-            vectorize_images(
-                one,
-                list(images.values()),
-                ids=list(images),
-                store=store,
-                backend=backend,
-                progress=progress,
-                strict=strict,
-            )
-            for one in made
-        ]
-
-
-def _summary(label: str, n_images: int, result: Vectorized) -> str:
-    return (
-        f"{label}: {n_images} images, {result.vectors.shape[1]} numbers each; "
-        f"{result.n_computed} computed, {result.n_reused} reused, "
-        f"{len(result.failures)} failed, {result.seconds:.1f} s"
-    )
-
-
-def _as_dict(
-    made: list[Vectorizer],
-    results: list[Vectorized],
-    reasons: list[tuple[str, str]],
-    n_images: int,
-) -> dict[str, Any]:
-    """Return what a program wants to know."""
-    vectorizers = [
-        {
-            "vectorizer": one.label,
-            "n_dims": result.vectors.shape[1],
-            "n_computed": result.n_computed,
-            "n_reused": result.n_reused,
-            "n_failed": len(result.failures),
-            "seconds": result.seconds,
-        }
-        for one, result in zip(made, results, strict=True)
-    ]
-    failures = [{"what": "image", "where": path, "why": why} for path, why in reasons]
+def _told(label: str, result: Vectorized) -> dict[str, Any]:
+    """Return what vectorizing all images by one vectorizer came to."""
     return {
-        "n_images": n_images,
-        "vectorizers": vectorizers,
-        "failures": failures,
+        "vectorizer": label,
+        "n_dims": result.vectors.shape[1],
+        "n_computed": result.n_computed,
+        "n_reused": result.n_reused,
+        "n_failed": len(result.failures),
+        "seconds": result.seconds,
     }
 
 
-def _write(out: Path, ids: list[str], result: Vectorized) -> int:
-    """Write the vectors of the images that did not fail; return how many."""
-    good = [index for index in range(len(ids)) if index not in result.failures]
-    if not good:
-        return 0
-    from tllboost.files import write_vectors
-
-    write_vectors(out, [ids[index] for index in good], result.vectors[good])
-    return len(good)
-
-
-def _reasons(
-    images: dict[str, Path], results: list[Vectorized]
-) -> list[tuple[str, str]]:
-    """Return each failed image once a reason."""
-    paths = list(images.values())
-    return list(
-        dict.fromkeys(
-            (str(paths[index]), reason)
-            for result in results
-            for index, reason in result.failures.items()
-        )
-    )
-
-
-def _write_failures(file: Path, reasons: list[tuple[str, str]]) -> None:
-    from tllboost.files import write_text
-
-    rows = [("image", path, why) for path, why in reasons]
-    write_text(file, csv_text(("what", "where", "why"), rows))
-
-
-def _tell(
-    reasons: list[tuple[str, str]], n_images: int, results: list[Vectorized]
-) -> int:
-    """Name what failed; return the exit code."""
-    for path, why in reasons:
-        typer.echo(f"tllboost: {printable(path)}: {why}", err=True)
-    if all(len(result.failures) == n_images for result in results):
-        return 3
-    return 4 if reasons else 0
+COMMANDS = {"vectorize": vectorize}

@@ -33,7 +33,6 @@ __all__ = [
     "plan_cells",
     "suits",
     "tuning_settings",
-    "with_options",
 ]
 
 FINETUNE = "finetune"
@@ -140,37 +139,6 @@ def check_projection(projection: str) -> None:
     if tuning != NONE:
         tuning_settings(tuning)
     make_projection(rest)
-
-
-def with_options(projection: str, **options: int | None) -> str:
-    """Return a projection's name with options added where it takes and lacks them.
-
-    Chains and fine-tuning stay as they are: it is not clear whose the options were.
-
-    Raises
-    ------
-    UnknownNameError
-        If nothing has that name.
-    UsageError
-        If an option is wrong.
-
-    Examples
-    --------
-    >>> with_options("infonce?depth=2", depth=1, components=64)
-    'infonce?depth=2&components=64'
-    >>> with_options("none", components=64)
-    'none'
-    """
-    if "/" in projection or parse_spec(projection).kind in (NONE, FINETUNE):
-        return projection
-    taken = getattr(make_projection(projection), "OPTIONS", {})
-    for key, value in options.items():
-        if value is None or key not in taken or key in parse_spec(projection).options:
-            continue
-        mark = "&" if "?" in projection else "?"
-        projection = f"{projection}{mark}{key}={value}"
-    make_projection(projection)
-    return projection
 
 
 COSINE = "cosine"
