@@ -25,8 +25,8 @@ def report(
             "--format",
             metavar="NAME",
             autocompletion=complete("formats"),
-            help="Print the matrix as csv, md (Markdown), tex (LaTeX) or json; write no "
-            "page.",
+            help="Print the matrix as csv, md (Markdown), tex (LaTeX) or json, and "
+            "write no page.",
         ),
     ] = None,
     gallery: Gallery = 20,
