@@ -69,6 +69,7 @@ _SCHEMA = (
 _N_DIMS = "ifnull((SELECT length(vector) / 4 FROM vectors WHERE space = id), 0)"
 _EVERYTHING = f"""SELECT vectors.rowid, {_N_DIMS}, fingerprint, key, checksum, vector
     FROM vectors LEFT JOIN spaces ON id = space"""
+_KEYS_A_QUERY = 500  # one at a time takes 1.5 times as long
 _REMEDIES = {
     sqlite3.SQLITE_READONLY: "fix the permissions",
     sqlite3.SQLITE_CANTOPEN: "fix the permissions",
@@ -204,26 +205,27 @@ class VectorStore:
         StoreError
             If a stored vector is damaged; it names the image.
         """
-        wanted = [_key_bytes(key) for key in keys]
-        found = np.zeros(len(wanted), dtype=bool)
-        query = "SELECT checksum, vector FROM vectors WHERE space = ? AND key = ?"
+        places = {_key_bytes(key): index for index, key in enumerate(keys)}
+        wanted = sorted(places)  # as they stand in the index
+        found = np.zeros(len(keys), dtype=bool)
         with self._opened() as connection:
             space, n_dims = _space(connection, fingerprint)
-            vectors = np.zeros((len(wanted), n_dims), dtype=np.float32)
-            for index, key in enumerate(wanted):
-                row = connection.execute(query, (space, key)).fetchone()
-                if row is None:
-                    continue
-                if not _is_sound(n_dims, fingerprint, key, *row):
-                    msg = (
-                        f"the store {os.fspath(self.folder)!r} is damaged: the vector "
-                        f"of {_image_name(connection, key)} under {fingerprint!r} does "
-                        "not match its checksum; run `tllboost store prune` to drop "
-                        "what is damaged, it is then computed again"
-                    )
-                    raise StoreError(msg)
-                vectors[index] = np.frombuffer(row[1], dtype="<f4")
-                found[index] = True
+            vectors = np.zeros((len(keys), n_dims), dtype=np.float32)
+            for first in range(0, len(wanted), _KEYS_A_QUERY):
+                some = wanted[first : first + _KEYS_A_QUERY]
+                query = (
+                    "SELECT key, checksum, vector FROM vectors WHERE space = ?"
+                    f" AND key IN ({', '.join('?' * len(some))})"
+                )
+                for row in connection.execute(query, (space, *some)):
+                    if not _is_sound(n_dims, fingerprint, *row):
+                        raise StoreError(self._damage(connection, fingerprint, row[0]))
+                    index = places[row[0]]
+                    vectors[index] = np.frombuffer(row[2], dtype="<f4")
+                    found[index] = True
+        if len(places) < len(keys):  # some are asked for several times
+            again = [places[_key_bytes(key)] for key in keys]
+            return vectors[again], found[again]
         return vectors, found
 
     def get_all(self, fingerprint: str) -> tuple[list[str], np.ndarray]:
@@ -396,6 +398,16 @@ class VectorStore:
         with self._opened() as connection:
             connection.execute("VACUUM")
         return n_dropped
+
+    def _damage(
+        self, connection: sqlite3.Connection, fingerprint: str, key: bytes
+    ) -> str:
+        return (
+            f"the store {os.fspath(self.folder)!r} is damaged: the vector of "
+            f"{_image_name(connection, key)} under {fingerprint!r} does not match its "
+            "checksum; run `tllboost store prune` to drop what is damaged, it is then "
+            "computed again"
+        )
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
