@@ -6,13 +6,15 @@ published ones stand below, as EXPERIMENTS.md tells them.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
+from typing import Any
 
 from results_page import between
 
+from tllboost.report import read_run
+
 ROOT = Path(__file__).resolve().parents[1]
-Row = dict[str, str]
+Row = dict[str, Any]
 
 # What the write-ups quote: top-2 accuracy among 20 candidates (2023), CLIP RN50x4.
 CHALLENGE = {
@@ -38,9 +40,7 @@ HOLIDAYS = {
 
 def rows_of(name: str) -> list[Row]:
     """Return the rows of a committed run."""
-    path = ROOT / "results" / name / "results.csv"
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_run(ROOT / "results" / name).rows()
 
 
 def challenge(rows: list[Row]) -> list[str]:
@@ -88,13 +88,14 @@ def holidays(ours: list[Row], old: list[Row]) -> list[str]:
             accuracy = best = "–"
             if then is not None and then["status"] == "ok":
                 accuracy = between(then, "accuracy")
-                best = then["best_of_folds"] and f"{float(then['best_of_folds']):.3f}"
+                if then["best_of_folds"] == then["best_of_folds"]:
+                    best = f"{then['best_of_folds']:.3f}"
             cell = row["name"].removeprefix(key).strip(", ") or " ".join(
                 (row["vectorizer"], row["merge"], row["head"])
             )
             lines.append(
                 f"| {key} | {how} | {published} | {cell} | "
-                f"{between(row, 'accuracy')} | {accuracy} | {best or '–'} |"
+                f"{between(row, 'accuracy')} | {accuracy} | {best} |"
             )
     return lines
 

@@ -6,15 +6,15 @@ Run it as ``python benchmarks/results_page.py results/tll``.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import tomllib
+import math
 from pathlib import Path
 from typing import Any
 
+from tllboost.report import read_run
+
 MARKS = {"best": "**{}**", "yes": "{} =", "no": "{}"}
 
-Row = dict[str, str]
+Row = dict[str, Any]
 
 
 def matrix(rows: list[Row], metric: str) -> list[str]:
@@ -71,25 +71,23 @@ def failures(rows: list[Row]) -> list[str]:
 
 def between(row: Row, column: str, *, signed: bool = False) -> str:
     """Return a figure with its interval."""
-    if not row[column]:
+    ends = [float(row[column + end]) for end in ("", "_low", "_high")]
+    if math.isnan(ends[0]):
         return "–"
-    form = "{:+.3f}" if signed else "{:.3f}"
-    value, low, high = (
-        form.format(float(row[column + end])) for end in ("", "_low", "_high")
-    )
+    value, low, high = (f"{one:{'+' if signed else ''}.3f}" for one in ends)
     return f"{value} [{low}, {high}]"
 
 
-def cell(row: dict[str, str] | None, metric: str) -> str:
+def cell(row: Row | None, metric: str) -> str:
     """Return one figure, marked."""
     if row is None:
         return ""
     if row["status"] != "ok":
         return "failed"
-    return MARKS[row["tied_with_best"]].format(f"{float(row[metric]):.3f}")
+    return MARKS[row["tied_with_best"]].format(f"{row[metric]:.3f}")
 
 
-def cosines(rows: list[dict[str, str]]) -> list[str]:
+def cosines(rows: list[Row]) -> list[str]:
     """Return the baselines with their intervals."""
     lines = ["| vectorizer | top-1 | top-2 | MRR | ROC AUC |", "|---|---|---|---|---|"]
     for row in rows:
@@ -100,19 +98,20 @@ def cosines(rows: list[dict[str, str]]) -> list[str]:
     return lines
 
 
-def boosted(rows: list[dict[str, str]]) -> str:
+def boosted(rows: list[Row]) -> str:
     """Say how the boosted cells stand against their own cosine."""
-    found = [row for row in rows if row["head"] == "xgboost" and row["gain"]]
+    found = [
+        row for row in rows if row["head"] == "xgboost" and row["gain"] == row["gain"]
+    ]
     if not found:
         return "No boosted cell was run."
-    below = [row for row in found if float(row["gain_high"]) < 0]
-    above = [row for row in found if float(row["gain_low"]) > 0]
-    lowest = min(found, key=lambda row: float(row["gain"]))
+    below = [row for row in found if row["gain_high"] < 0]
+    above = [row for row in found if row["gain_low"] > 0]
+    lowest = min(found, key=lambda row: row["gain"])
     return (
         f"Of {len(found)} `xgboost` cells {len(below)} lie below their own cosine with "
         f"an interval that excludes zero, {len(above)} above it. The lowest gain is "
-        f"{float(lowest['gain']):+.3f} [{float(lowest['gain_low']):+.3f}, "
-        f"{float(lowest['gain_high']):+.3f}] ({lowest['vectorizer']}, "
+        f"{between(lowest, 'gain', signed=True)} ({lowest['vectorizer']}, "
         f"{lowest['merge']})."
     )
 
@@ -141,14 +140,10 @@ def report(out: Path) -> list[str]:
 
 def page(out: Path) -> str:
     """Return the whole page."""
-    run = tomllib.loads((out / "run.toml").read_text(encoding="utf-8"))
-    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    machine = json.loads((out / "environment.json").read_text(encoding="utf-8"))
-    with (out / "results.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    metric = summary["metric"]
+    run = read_run(out)
+    rows, metric, machine = run.rows(), run.metric, run.environment
     first = next(row for row in rows if row["status"] == "ok")
-    versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+    versions = ", ".join(f"{k} {v}" for k, v in run.versions.items())
     failed = sum(row["status"] != "ok" for row in rows)
     return "\n".join(
         [
@@ -158,9 +153,9 @@ def page(out: Path) -> str:
             command(out),
             "```",
             "",
-            f"Protocol {first['protocol']}, {first['n_seeds']} seeds, "
-            f"{float(first['n_test_queries']):.0f} test queries a seed, each ranked "
-            f"among {float(first['n_candidates']):.1f} candidates. {len(rows)} cells, "
+            f"Protocol {first['protocol']}, {first['n_seeds']:.0f} seeds, "
+            f"{first['n_test_queries']:.0f} test queries a seed, each ranked "
+            f"among {first['n_candidates']:.1f} candidates. {len(rows)} cells, "
             f"{failed} failed. Intervals are 95 %, by bootstrap over components.",
             *report(out),
             f"## Matrix: {metric}",
@@ -176,11 +171,11 @@ def page(out: Path) -> str:
             "",
             *learned(rows, metric),
             "",
-            *short_names(run),
+            *short_names(run.settings),
             *failures(rows),
             "## What validation chose",
             "",
-            *(f"- {line}" for line in summary["lines"]),
+            *(f"- {line}" for line in run.summary["lines"]),
             "",
             "## Baselines: the cosine of the vectors as they are",
             "",
