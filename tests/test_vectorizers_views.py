@@ -373,7 +373,7 @@ def test_squares_of_a_vision_transformer_are_its_patches(files: Files) -> None:
     import torch
 
     grid = make_vectorizer(f"clip-grid:{ARCH}@{files.clip}?cells=4")
-    visual = grid.network.source.network  # type: ignore[attr-defined]
+    visual = grid.network.visual  # type: ignore[attr-defined]
     batch = np.stack([grid.prepare(one) for one in IMAGES])
     with torch.inference_mode():
         (maps,) = visual.forward_intermediates(

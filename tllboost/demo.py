@@ -1,12 +1,10 @@
-"""The bundled demo set: scenes cut from photographs that other packages ship.
+"""The demo set: scenes cut from photographs that other packages ship, and their pairs.
 
 scikit-image and scikit-learn bring a few photographs inside their wheels. A scene is
 one square region of one of them, no two regions overlap, and a view is the region
 seen anew: another crop, perspective, light, focus and compression. Views of one scene
 match. Nothing is downloaded and the photographs stay where they are; ``china.jpg`` and
 ``flower.jpg`` are under CC BY 2.0, credited in scikit-learn's own folder.
-
-The demo: scenes with their pair table, and a few images kept out of it.
 """
 
 from __future__ import annotations
@@ -18,6 +16,8 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -107,22 +107,35 @@ def make_scenes(
     _check("seed", seed, 0, 2**63 - 1)
     regions = _draw_regions(n_scenes, seed)
     folder = Path(folder)
-    try:
-        _clear(folder)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # The table goes first and comes last: where it stands, all images do.
+        (folder / "pairs.csv").unlink(missing_ok=True)
+        for path in folder.iterdir():  # those of an earlier run
+            if re.fullmatch(r"scene_\d{4}_\d\.jpg", path.name):
+                path.unlink()
         photographs = {path: _open(path) for path in {r.photograph for r in regions}}
         rows = []
         for scene, region in enumerate(regions, start=1):
             tile = photographs[region.photograph].crop(
                 (region.x, region.y, region.x + _SIDE, region.y + _SIDE)
             )
-            names = [f"scene_{scene:04d}_{view}" for view in range(n_views)]
-            for view, name in enumerate(names):
+            for view in range(n_views):
                 rng = np.random.default_rng([seed, scene, view])
-                (folder / f"{name}.jpg").write_bytes(_view(tile, size, rng))
-            rows += [(names[0], name) for name in names[1:]]
-        return _write_pairs(folder / "pairs.csv", rows)
+                path = folder / _view_name(scene, view)
+                path.write_bytes(_view(tile, size, rng))
+                if view > 0:
+                    rows.append(f"scene_{scene:04d}_0,{path.stem}\n")
+        write_text(folder / "pairs.csv", "left,right\n" + "".join(rows))
+    return folder / "pairs.csv"
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        msg = f"{folder}: can't write the demo set: {error.strerror or error}"
+        msg = f"{folder}: can't write the demo set ({error.strerror or error})"
         raise DataError(msg) from error
 
 
@@ -130,22 +143,6 @@ def _check(name: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
         msg = f"{name}={value!r} is out of range; it must be {least} to {most}"
         raise UsageError(msg)
-
-
-def _clear(folder: Path) -> None:
-    """Make the folder, without what an earlier run left there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pairs.csv").unlink(missing_ok=True)
-    for path in folder.iterdir():
-        if re.fullmatch(r"scene_\d{4}_\d\.jpg", path.name):
-            path.unlink()
-
-
-def _write_pairs(path: Path, rows: list[tuple[str, str]]) -> Path:
-    """Write the table last and at once: where it stands, all images do."""
-    lines = ["left,right", *(f"{left},{right}" for left, right in rows)]
-    write_text(path, "\n".join(lines) + "\n")
-    return path
 
 
 def _photographs() -> list[Path]:
@@ -288,22 +285,17 @@ def make_demo_set(
     ('scene_0002_0,scene_0002_1', 'scene_0003_0.jpg')
     """
     root = Path(folder)
-    demo = DemoSet(
-        root / "pairs.csv",
-        root / "new" / _view_name(n_scenes + 1, 0),
-        root / "new" / _view_name(n_scenes + 1, 1),
-        root / "new" / _view_name(n_scenes + 2, 0),
+    kept_out = (
+        _view_name(n_scenes + one, view) for one, view in ((1, 0), (1, 1), (2, 0))
     )
+    demo = DemoSet(root / "pairs.csv", *(root / "new" / name for name in kept_out))
     if all(path.is_file() for path in demo):
         return demo
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         msg = f"{root} holds other files than this demo's: give a new folder"
         raise UsageError(msg)
-    try:
+    with _writing(root):
         _make(root, n_scenes, n_views)
-    except OSError as error:
-        msg = f"{root}: can't write the demo's images ({error.strerror or error})"
-        raise DataError(msg) from error
     return demo
 
 

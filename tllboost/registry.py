@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +82,7 @@ def lies_here(module: str) -> bool:
     return Path(f"{root}.py").is_file() or Path(root, "__init__.py").is_file()
 
 
-class Registry(Mapping[str, Entry]):
+class Registry(dict[str, Entry]):
     """Named things of one kind, imported when asked for.
 
     Parameters
@@ -105,23 +104,11 @@ class Registry(Mapping[str, Entry]):
     """
 
     def __init__(self, kind: str, entries: dict[str, Entry]) -> None:
+        super().__init__(entries)
         self.kind = kind
-        self._entries = entries
 
-    def __getitem__(self, name: str) -> Entry:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise self.unknown(name) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
+    def __missing__(self, name: str) -> Entry:
+        raise self.unknown(name)
 
     def resolve(self, choice: Any) -> Any:
         """Return the thing that `choice` names, or `choice` itself if no string.
@@ -133,15 +120,15 @@ class Registry(Mapping[str, Entry]):
         """
         if not isinstance(choice, str):
             return choice
-        if choice not in self._entries and ":" in choice:
+        if choice not in self and ":" in choice:
             return import_path(choice, kind=self.kind)
         return import_path(self[choice].path, kind=self.kind)
 
     def unknown(self, name: str) -> UnknownNameError:
         """Return the error for a name that is not known, with the nearest one."""
-        near = difflib.get_close_matches(str(name), list(self._entries), n=1)
+        near = difflib.get_close_matches(str(name), list(self), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        known = ", ".join(self._entries)
+        known = ", ".join(self)
         msg = (
             f"unknown {self.kind} {name!r}: {hint}known: {known}; "
             "or package.module:Name for your own"

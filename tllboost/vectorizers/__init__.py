@@ -5,6 +5,7 @@ Importing this package imports none of the libraries behind the names.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tllboost.registry import Entry, Registry
@@ -98,16 +99,12 @@ def make_vectorizer(
     >>> make_vectorizer("classic+onnx:net.onnx").label
     'classic+onnx:net'
     """
-    if not isinstance(spec, str):
-        return make_one(spec, VECTORIZERS, device=device, offline=offline)
-    names = split_fusion(spec, VECTORIZERS)
-    if len(names) == 1:
-        return make_one(spec, VECTORIZERS, device=device, offline=offline)
+    make = partial(make_one, registry=VECTORIZERS, device=device, offline=offline)
+    if not isinstance(spec, str) or len(split_fusion(spec, VECTORIZERS)) == 1:
+        return make(spec)
     from tllboost.vectorizers.fusion import FusionVectorizer
 
-    split = [split_weight(name) for name in names]
-    parts = tuple(
-        make_one(name, VECTORIZERS, device=device, offline=offline) for name, _ in split
-    )
+    split = [split_weight(name) for name in split_fusion(spec, VECTORIZERS)]
+    parts = tuple(make(name) for name, _ in split)
     weights = tuple(1.0 if weight is None else weight for _, weight in split)
     return FusionVectorizer(parts, None if set(weights) == {1.0} else weights)

@@ -23,7 +23,7 @@ __all__ = ["CustomVectorizer", "make_one"]
 
 
 def make_one(
-    choice: Any, registry: Registry, *, device: str, offline: bool
+    choice: Any, *, registry: Registry, device: str, offline: bool
 ) -> Vectorizer:
     """Return the vectorizer for one part of a name, or for an object.
 

@@ -323,6 +323,8 @@ def tap(network: Any, layer: str) -> Any:
 def timm_maps(network: Any, layer: str | None, *, what: str) -> Any:
     """Return a module from pixels to maps (n_images, n_channels, n_rows, n_columns).
 
+    Tokens in front of those of the patches are left out: the class token and registers.
+
     Parameters
     ----------
     network : torch.nn.Module
@@ -338,18 +340,34 @@ def timm_maps(network: Any, layer: str | None, *, what: str) -> Any:
     AttributeError
         If there is no such layer.
     """
-    if layer is None:
-        source = module(lambda own, x: own.network.forward_features(x), network=network)
-    else:
-        source = tap(network, layer)
+    n_before = getattr(network, "num_prefix_tokens", 0)
     grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
-    return _to_maps(
-        source,
-        n_before=getattr(network, "num_prefix_tokens", 0),
-        grid=tuple(grid) if grid else None,
-        channels_last=getattr(network, "output_fmt", "NCHW") == "NHWC",
-        what=what,
-    )
+    channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
+
+    def forward(own: Any, pixels: Any) -> Any:
+        inner = own.source
+        output = inner(pixels) if layer else inner.forward_features(pixels)
+        n_axes = getattr(output, "ndim", None)
+        if n_axes == 3:
+            patches = output[:, n_before:].transpose(1, 2)
+            n_patches = patches.shape[2]
+            shape = (math.isqrt(n_patches),) * 2
+            if grid and math.prod(grid) == n_patches:
+                shape = tuple(grid)
+            elif math.prod(shape) != n_patches:
+                msg = f"{what}: its {n_patches} patches lie on no grid that is known"
+                raise UsageError(msg)
+            return patches.unflatten(2, shape)
+        if n_axes != 4:
+            found = f"{n_axes} axes" if n_axes else "several parts"
+            msg = (
+                f"{what}: its features have {found} and are no map; take the kind "
+                "without -grid, or another ?layer=NAME"
+            )
+            raise UsageError(msg)
+        return output.permute(0, 3, 1, 2) if channels_last else output
+
+    return module(forward, source=tap(network, layer) if layer else network)
 
 
 def clip_maps(visual: Any, *, what: str) -> Any:
@@ -366,65 +384,25 @@ def clip_maps(visual: Any, *, what: str) -> Any:
     """
     if hasattr(visual, "trunk"):
         return timm_maps(visual.trunk, None, what=what)
-    if hasattr(visual, "layer4"):
-        return tap(visual, "layer4")
-    if not hasattr(visual, "transformer") or not hasattr(visual, "grid_size"):
+    if not hasattr(visual, "forward_intermediates"):
         msg = f"{what}: a {type(visual).__name__} has no feature map that is known here"
         raise UsageError(msg)
-    source = tap(visual, "transformer")
     # With a pooling by attention, the normalisation belongs to what it pools.
-    if getattr(visual, "attn_pool", None) is None:
-        source = module(
-            lambda own, x: own.ln_post(own.source(x)),
-            source=source,
-            ln_post=visual.ln_post,
-        )
-    return _to_maps(source, n_before=1, grid=tuple(visual.grid_size), what=what)
-
-
-def _to_maps(
-    source: Any,
-    *,
-    n_before: int,
-    grid: tuple[int, ...] | None,
-    what: str,
-    channels_last: bool = False,
-) -> Any:
-    """Return a module that brings what `source` gives to the shape of maps.
-
-    Parameters
-    ----------
-    source : torch.nn.Module
-    n_before : int
-        Tokens in front of those of the patches: the class token and registers.
-    grid : tuple of 2 ints, optional
-        How many patches lie below and beside each other; square if not known.
-    channels_last : bool
-        Whether maps of four axes have their channels in the last.
-    """
+    norm = getattr(visual, "attn_pool", None) is None
+    grid = getattr(visual, "grid_size", None)
 
     def forward(own: Any, pixels: Any) -> Any:
-        output = own.source(pixels)
-        n_axes = getattr(output, "ndim", None)
-        if n_axes == 3:
-            patches = output[:, n_before:].transpose(1, 2)
-            n_patches = patches.shape[2]
-            side = math.isqrt(n_patches)
-            shape = grid if grid and math.prod(grid) == n_patches else (side, side)
-            if math.prod(shape) != n_patches:
-                msg = f"{what}: its {n_patches} patches lie on no grid that is known"
-                raise UsageError(msg)
-            return patches.unflatten(2, shape)
-        if n_axes != 4:
-            found = f"{n_axes} axes" if n_axes else "several parts"
-            msg = (
-                f"{what}: its features have {found} and are no map; take the kind "
-                "without -grid, or another ?layer=NAME"
-            )
-            raise UsageError(msg)
-        return output.permute(0, 3, 1, 2) if channels_last else output
+        found = own.visual.forward_intermediates(
+            pixels,
+            indices=1,
+            normalize_intermediates=norm,
+            intermediates_only=True,
+            output_fmt="NLC" if grid else "NCHW",
+        )
+        (last,) = found["image_intermediates"]
+        return last.transpose(1, 2).unflatten(2, tuple(grid)) if grid else last
 
-    return module(forward, source=source)
+    return module(forward, visual=visual)
 
 
 _LARGEST = 1_800_000_000  # bytes of weights: a file of ONNX holds 2 GiB
