@@ -17,8 +17,9 @@ from tllboost.errors import DataError, ImageError, UsageError, WeightsError
 from tllboost.finetune import Augmentation, FineTuneSettings, finetune, trained_on
 from tllboost.finetune.network import cut, stage_names
 from tllboost.finetune.settings import read_record, short_hash
-from tllboost.finetune.train import are_alike, info_nce, ranking_loss
+from tllboost.finetune.train import are_alike, ranking_loss
 from tllboost.images import content_hash
+from tllboost.projections.losses import info_nce
 from tllboost.splits import PairSet, Protocol, make_splits
 from tllboost.vectorizers import make_vectorizer
 

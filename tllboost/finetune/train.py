@@ -26,44 +26,14 @@ from tllboost.finetune.network import CutNetwork
 from tllboost.finetune.settings import FineTuneSettings
 from tllboost.merges import unit_rows
 from tllboost.projections.base import Matches, find_loss
+from tllboost.projections.losses import info_nce
 from tllboost.splits import PairSet
 
-__all__ = ["Learner", "State", "Trainer", "are_alike", "info_nce", "ranking_loss"]
+__all__ = ["Learner", "State", "Trainer", "are_alike", "ranking_loss"]
 
 _TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 _ALIKE = 1e-3
 _MOST = 1_000  # validation matches that are looked up among each other
-
-
-def info_nce(left: Any, right: Any, component: Any, temperature: float) -> Any:
-    """Return InfoNCE in both directions, each match told from the rest of its batch.
-
-    Parameters
-    ----------
-    left, right : torch.Tensor of shape (n_matches, n_components)
-    component : torch.Tensor of shape (n_matches,)
-        Two matches of one component are no non-matches of each other.
-    temperature : float
-        What cosines are divided by.
-
-    Returns
-    -------
-    torch.Tensor of shape ()
-
-    References
-    ----------
-    van den Oord, Li & Vinyals (2018), Representation Learning with Contrastive
-    Predictive Coding.
-    """
-    import torch
-    from torch.nn.functional import cross_entropy, normalize
-
-    score = normalize(left.float()) @ normalize(right.float()).T / temperature
-    own = torch.arange(len(score), device=score.device)
-    same = component[:, None] == component[None, :]
-    same[own, own] = False
-    score = score.masked_fill(same, float("-inf"))
-    return (cross_entropy(score, own) + cross_entropy(score.T, own)) / 2
 
 
 def ranking_loss(vectors: NDArray[np.float32], pairs: PairSet) -> float:

@@ -1,10 +1,7 @@
-"""Cut an epoch into steps.
+"""The losses that a Siamese map is trained by: InfoNCE, triplet and contrastive.
 
-InfoNCE: each image must find its match among those of the batch.
-
-Triplet loss: a match lies closer than a non-match, by a margin.
-
-Contrastive loss on labelled pairs, with a classification network joined to it.
+Each is a :class:`~tllboost.projections.siamese.SiameseMap` that yields the loss of
+every step of an epoch.
 """
 
 from __future__ import annotations
@@ -16,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.projections.base import Matches, above_zero, find_loss
-from tllboost.projections.siamese import COMMON_OPTIONS, SiameseMap
-from tllboost.splits import PairSet
+from tllboost.projections.siamese import COMMON_OPTIONS, Epoch, SiameseMap
 from tllboost.splits.negatives import draw_negatives
 from tllboost.vectorizers.spec import one_of, positive, truth
 
-__all__ = ["ContrastiveProjection", "InfoNCEProjection", "TripletProjection"]
+__all__ = [
+    "ContrastiveProjection",
+    "InfoNCEProjection",
+    "TripletProjection",
+    "info_nce",
+]
 
 
 def batches(n: int, size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
@@ -33,6 +34,37 @@ def batches(n: int, size: int, rng: np.random.Generator) -> list[NDArray[np.int6
     [5, 5]
     """
     return np.array_split(rng.permutation(n), max(1, round(n / size)))
+
+
+def info_nce(left: Any, right: Any, component: Any, temperature: float) -> Any:
+    """Return InfoNCE in both directions, each match told from the rest of its batch.
+
+    Parameters
+    ----------
+    left, right : torch.Tensor of shape (n_matches, n_components)
+    component : torch.Tensor of shape (n_matches,)
+        Two matches of one component are no non-matches of each other.
+    temperature : float
+        What cosines are divided by.
+
+    Returns
+    -------
+    torch.Tensor of shape ()
+
+    References
+    ----------
+    van den Oord, Li & Vinyals (2018), Representation Learning with Contrastive
+    Predictive Coding.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy, normalize
+
+    score = normalize(left.float()) @ normalize(right.float()).T / temperature
+    own = torch.arange(len(score), device=score.device)
+    same = component[:, None] == component[None, :]
+    same[own, own] = False
+    score = score.masked_fill(same, float("-inf"))
+    return (cross_entropy(score, own) + cross_entropy(score.T, own)) / 2
 
 
 class InfoNCEProjection(SiameseMap):
@@ -59,28 +91,18 @@ class InfoNCEProjection(SiameseMap):
         "temperature": above_zero,
     }
 
-    def losses(
-        self,
-        body: Any,
-        rows: Any,
-        train: PairSet,
-        matches: Matches,
-        rng: np.random.Generator,
-        joined: Any = None,
-    ) -> Iterator[Any]:
+    def losses(self, now: Epoch) -> Iterator[Any]:
         """Yield the loss of each step of one epoch."""
         import torch
-        from torch.nn.functional import cross_entropy, normalize
 
+        body, _, rows, _, matches, rng = now
         for batch in batches(len(matches), self.batch, rng):
-            left = normalize(body(rows[matches.left[batch]]), dim=1)
-            right = normalize(body(rows[matches.right[batch]]), dim=1)
-            component = torch.from_numpy(matches.component[batch]).to(rows.device)
-            own = torch.arange(len(batch), device=rows.device)
-            tied = component[:, None] == component[None, :]
-            tied[own, own] = False
-            logits = (left @ right.T / self.temperature).masked_fill(tied, -torch.inf)
-            yield (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+            yield info_nce(
+                body(rows[matches.left[batch]]),
+                body(rows[matches.right[batch]]),
+                torch.from_numpy(matches.component[batch]).to(rows.device),
+                self.temperature,
+            )
 
 
 class TripletProjection(SiameseMap):
@@ -112,25 +134,18 @@ class TripletProjection(SiameseMap):
     }
 
     @property
-    def nothing_to_learn(self) -> str:
+    def nothing_to_learn(self) -> str:  # type: ignore[override]
         """What to say when the first epoch has not a single triplet."""
         return (
             f"no triplet of {self.negatives} negatives violates the margin "
             f"{self._margin:g}: give a larger margin, or other negatives"
         )
 
-    def losses(
-        self,
-        body: Any,
-        rows: Any,
-        train: PairSet,
-        matches: Matches,
-        rng: np.random.Generator,
-        joined: Any = None,
-    ) -> Iterator[Any]:
+    def losses(self, now: Epoch) -> Iterator[Any]:
         """Yield the loss of each step of one epoch; a step without triplet has none."""
         import torch
 
+        body, _, rows, _, matches, rng = now
         sides = (matches.left, matches.right), (matches.right, matches.left)
         for anchor, positives in sides:
             others = self._draw(positives, matches.component, rng)
@@ -223,24 +238,17 @@ class ContrastiveProjection(SiameseMap):
 
         if not self.joined:
             return None
-        n_outputs = self.n_outputs(self.n_dims_in_, n_axes)
+        n_outputs = self.n_outputs(n_axes)
         return nn.Sequential(
             nn.Linear(2 * n_outputs, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 1)
         )
 
-    def losses(
-        self,
-        body: Any,
-        rows: Any,
-        train: PairSet,
-        matches: Matches,
-        rng: np.random.Generator,
-        joined: Any = None,
-    ) -> Iterator[Any]:
+    def losses(self, now: Epoch) -> Iterator[Any]:
         """Yield the loss of each step of one epoch."""
         import torch
         from torch.nn.functional import binary_cross_entropy_with_logits
 
+        body, joined, rows, train, _, rng = now
         weight = train.weight / train.weight.mean()
         for batch in batches(len(train), self.batch, rng):
             left = self.torch_unit(body(rows[train.left[batch]]))

@@ -1,17 +1,11 @@
-"""Where a projection starts: centred, on the principal axes, half-way to whitened.
+"""The Siamese map: one map for both images of a pair, so that matches lie close.
 
-Few images and many columns make a free linear map learn the noise. On its first few
-hundred principal axes the same map has a tenth of the weights, and an orthogonal start
-keeps all angles: before the first step it is the cosine of centred vectors, which on
-Totally-Looks-Like already beats the plain one.
-
-The Siamese network: one map for both images, trained on pairs.
-
-The torch side of a Siamese map: a body, and a network joined to its outputs.
-
-Torch's threads and chances, changed for one training and put back after it.
-
-Train one Siamese map in torch; the epoch that validation likes best is kept.
+Few images and many columns make a free linear map learn the noise. So vectors are first
+laid on their principal axes, centred and half-way to whitened: on its first few hundred
+axes the same map has a tenth of the weights, and an orthogonal start keeps all angles.
+Before the first step it is the cosine of centred vectors, which on Totally-Looks-Like
+already beats the plain one. The map is then trained in torch, and the epoch that
+validation likes best is kept; at the end axes and map are folded into plain layers.
 """
 
 from __future__ import annotations
@@ -41,45 +35,26 @@ from tllboost.projections.base import (
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import positive
 
-__all__ = ["COMMON_OPTIONS", "SiameseMap", "own_chance", "threads"]
+__all__ = [
+    "COMMON_OPTIONS",
+    "Epoch",
+    "SiameseMap",
+    "keep_best",
+    "own_chance",
+    "run_layers",
+    "threads",
+]
+
+Floats = NDArray[np.float32]
+Layers = list[tuple[Floats, Floats]]
+"""Weight (n_in, n_out) and bias (n_out,) of each layer, float32."""
 
 _MAX_ROWS = 20_000
 
-Floats = NDArray[np.float32]
 
-
-class Axes(NamedTuple):
-    """A linear map z = unit(x) @ weight + bias onto principal axes.
-
-    ``weight`` is (n_dims, n_axes), ``bias`` (n_axes,), both float32.
-    """
-
-    weight: Floats
-    bias: Floats
-
-    def transform(self, vectors: Floats) -> Floats:
-        """Return coordinates on the axes: (n_images, n_axes) float32."""
-        return unit_rows(vectors).astype(np.float32) @ self.weight + self.bias
-
-
-def need_finite(vectors: Floats) -> None:
-    """Refuse vectors that hold something else than finite numbers.
-
-    Raises
-    ------
-    DataError
-        It says how many.
-    """
-    n_bad = int((~np.isfinite(vectors).all(axis=1)).sum())
-    if n_bad:
-        msg = (
-            f"{n_bad} of {len(vectors)} vectors hold numbers that are not finite: a "
-            "projection can't learn from them"
-        )
-        raise DataError(msg)
-
-
-def principal_axes(vectors: Floats, n_axes: int, whiten: float, seed: int) -> Axes:
+def principal_axes(
+    vectors: Floats, n_axes: int, whiten: float, seed: int
+) -> tuple[Floats, Floats]:
     """Return the axes of largest variance of unit vectors.
 
     Parameters
@@ -97,8 +72,10 @@ def principal_axes(vectors: Floats, n_axes: int, whiten: float, seed: int) -> Ax
 
     Returns
     -------
-    Axes
-        Scaled so that the mean squared length of a row is 1.
+    weight : ndarray of shape (n_dims, n_axes), float32
+    bias : ndarray of shape (n_axes,), float32
+        Of the linear map of unit vectors onto the axes, scaled so that the mean
+        squared length of a row is 1.
 
     Raises
     ------
@@ -109,31 +86,24 @@ def principal_axes(vectors: Floats, n_axes: int, whiten: float, seed: int) -> Ax
     --------
     >>> rng = np.random.default_rng(0)
     >>> vectors = rng.normal(size=(50, 8)).astype(np.float32)
-    >>> principal_axes(vectors, 4, 0.25, 0).transform(vectors).shape
-    (50, 4)
+    >>> weight, bias = principal_axes(vectors, 4, 0.25, 0)
+    >>> weight.shape, bias.shape
+    ((8, 4), (4,))
     """
+    from scipy.linalg import eigh
+
     if len(vectors) > _MAX_ROWS:
         rows = np.random.default_rng(seed).choice(len(vectors), _MAX_ROWS, False)
         vectors = vectors[np.sort(rows)]
     unit = unit_rows(vectors).astype(np.float64)
     mean = unit.mean(axis=0)
-    axes, spread = _spectrum(unit - mean, n_axes)
-    factor = (spread / spread[0]) ** -whiten
-    weight = axes * factor / np.linalg.norm(spread * factor)
-    return Axes(weight.astype(np.float32), (-mean @ weight).astype(np.float32))
-
-
-def _spectrum(
-    centred: NDArray[np.float64], n_axes: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return axes (n_dims, n_axes) and spreads, largest first, by the smaller Gram."""
-    from scipy.linalg import eigh
-
+    centred = unit - mean
+    # By the smaller Gram matrix: that of images, or that of columns.
     wide = centred.shape[0] < centred.shape[1]
     gram = centred @ centred.T if wide else centred.T @ centred
     first = max(0, len(gram) - n_axes)
-    values, vectors = eigh(gram, subset_by_index=[first, len(gram) - 1])
-    values, vectors = values[::-1], vectors[:, ::-1]
+    values, axes = eigh(gram, subset_by_index=[first, len(gram) - 1])
+    values, axes = values[::-1], axes[:, ::-1]
     # A mean square of 1e-12 is what float32 rounds off vectors of length 1.
     real = values > max(1e-9 * values[0], 1e-12 * len(centred))
     if not real.any():
@@ -142,12 +112,39 @@ def _spectrum(
             "projection can't learn to tell them apart"
         )
         raise DataError(msg)
-    values, vectors = values[real], vectors[:, real]
-    axes = centred.T @ vectors / np.sqrt(values) if wide else vectors
-    return axes, np.sqrt(values / len(centred))
+    values, axes = values[real], axes[:, real]
+    if wide:
+        axes = centred.T @ axes / np.sqrt(values)
+    spread = np.sqrt(values / len(centred))
+    factor = (spread / spread[0]) ** -whiten
+    weight = axes * factor / np.linalg.norm(spread * factor)
+    return weight.astype(np.float32), (-mean @ weight).astype(np.float32)
 
 
-Layers = list[tuple[Floats, Floats]]
+class Epoch(NamedTuple):
+    """What the losses of one epoch are computed from.
+
+    Attributes
+    ----------
+    body : torch.nn.Module
+        The map of coordinates.
+    joined : torch.nn.Module or None
+        What is trained along on pairs of outputs.
+    rows : torch.Tensor of shape (n_images, n_axes)
+        The coordinates.
+    train : PairSet
+    matches : Matches
+        The matches in `train`.
+    rng : numpy.random.Generator
+    """
+
+    body: Any
+    joined: Any
+    rows: Any
+    train: PairSet
+    matches: Matches
+    rng: np.random.Generator
+
 
 COMMON_OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "components": positive,
@@ -165,6 +162,7 @@ _MOST_COMPONENTS = 512
 _NOT_IN_NAMES = ("random_state", "device", "n_threads")
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SiameseMap(Projection):
     """A shared map of frozen vectors, trained so that matches come to lie close.
 
@@ -226,50 +224,28 @@ class SiameseMap(Projection):
     """
 
     default_margin: ClassVar[float] = 0.0
+    nothing_to_learn: ClassVar[str] = "no training pair gives anything to learn"
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = COMMON_OPTIONS
 
-    def __init__(
-        self,
-        *,
-        components: int | None = None,
-        depth: int = 1,
-        axes: int = 512,
-        whiten: float = 0.25,
-        members: int = 1,
-        epochs: int = 40,
-        patience: int = 5,
-        batch: int = 256,
-        rate: float = 1e-3,
-        dropout: float = 0.3,
-        temperature: float = 0.05,
-        margin: float | None = None,
-        distance: str = "cosine",
-        negatives: str = "random",
-        n_negatives: int = 19,
-        joined: bool = True,
-        random_state: int = 0,
-        device: str = "auto",
-        n_threads: int | None = None,
-    ) -> None:
-        self.components = components
-        self.depth = depth
-        self.axes = axes
-        self.whiten = whiten
-        self.members = members
-        self.epochs = epochs
-        self.patience = patience
-        self.batch = batch
-        self.rate = rate
-        self.dropout = dropout
-        self.temperature = temperature
-        self.margin = margin
-        self.distance = distance
-        self.negatives = negatives
-        self.n_negatives = n_negatives
-        self.joined = joined
-        self.random_state = random_state
-        self.device = device
-        self.n_threads = n_threads
+    components: int | None = None
+    depth: int = 1
+    axes: int = 512
+    whiten: float = 0.25
+    members: int = 1
+    epochs: int = 40
+    patience: int = 5
+    batch: int = 256
+    rate: float = 1e-3
+    dropout: float = 0.3
+    temperature: float = 0.05
+    margin: float | None = None
+    distance: str = "cosine"
+    negatives: str = "random"
+    n_negatives: int = 19
+    joined: bool = True
+    random_state: int = 0
+    device: str = "auto"
+    n_threads: int | None = None
 
     def check_options(self) -> None:
         """Refuse options that are unknown to this kind, or out of their range.
@@ -312,30 +288,124 @@ class SiameseMap(Projection):
         held_out = matches_of(validation, "validation")
         images = np.unique(np.concatenate([train.left, train.right]))
         seen = np.unique(np.concatenate([images, held_out.left, held_out.right]))
-        need_finite(vectors[seen])
-        axes = principal_axes(
-            vectors[images], self._n_axes, self.whiten, self.random_state
-        )
-        coordinates = np.zeros((len(vectors), axes.weight.shape[1]), dtype=np.float32)
-        coordinates[seen] = axes.transform(vectors[seen])
+        finite = np.isfinite(vectors[seen]).all(axis=1)
+        if not finite.all():
+            msg = (
+                f"{np.count_nonzero(~finite)} of {len(seen)} vectors hold numbers that "
+                "are not finite: a projection can't learn from them"
+            )
+            raise DataError(msg)
+        # Without a layer the outputs are the axes: fewer outputs are fewer axes.
+        n_axes = min(self.axes, (self.depth == 0 and self.components) or self.axes)
+        axes = principal_axes(vectors[images], n_axes, self.whiten, self.random_state)
+        coordinates = np.zeros((len(vectors), len(axes[1])), dtype=np.float32)
+        coordinates[seen] = _unit(vectors[seen]) @ axes[0] + axes[1]
         self.n_dims_in_ = vectors.shape[1]
         sides = (train, matches, held_out)
         trained = [
-            train_map(self, coordinates, sides, member=i) for i in range(self.members)
+            self._train(coordinates, sides, seed=self.random_state + 1_000 * member)
+            for member in range(self.members)
         ]
-        self.maps_ = [_folded(axes, one.layers) for one in trained]
+        self.maps_ = [_folded(axes, networks["body"]) for networks, _ in trained]
         # Several maps have several such networks, which no head can tell apart.
-        self.joined_ = trained[0].joined if self.members == 1 else []
-        self.history_ = [one.losses for one in trained]
+        self.joined_ = trained[0][0].get("joined", []) if self.members == 1 else []
+        self.history_ = [losses for _, losses in trained]
         self._refuse_collapse(vectors[images])
         return self
+
+    def _train(
+        self,
+        coordinates: Floats,
+        sides: tuple[PairSet, Matches, Matches],
+        *,
+        seed: int,
+    ) -> tuple[dict[str, Layers], list[float]]:
+        """Train one map; return its layers and the validation losses.
+
+        Parameters
+        ----------
+        coordinates : ndarray of shape (n_images, n_axes), float32
+            Rows of images that are in no training or validation pair are zero.
+        sides : tuple of (PairSet, Matches, Matches)
+            The training pairs, and the matches of training and of validation.
+        seed : int
+            Of the start and of the order.
+        """
+        import torch
+
+        from tllboost.vectorizers.torch import choose_device
+
+        device = choose_device(self.device)
+        train, matches, held_out = sides
+        with threads(self.n_threads), own_chance(seed, device):
+            network = self._new_network(coordinates.shape[1]).to(device)
+            body, joined = network["body"], dict(network.items()).get("joined")
+            rows = torch.from_numpy(coordinates).to(device)
+            optimiser = torch.optim.Adam(network.parameters(), self.rate)
+            now = Epoch(body, joined, rows, train, matches, np.random.default_rng(seed))
+            layers: dict[str, Layers] = {}
+
+            def train_epoch(epoch: int) -> bool:
+                network.train()
+                n_steps = 0
+                for loss in self.losses(now):
+                    optimiser.zero_grad()
+                    loss.backward()
+                    optimiser.step()
+                    n_steps += 1
+                if n_steps == 0 and epoch == 1:
+                    msg = f"{self.spec}: {self.nothing_to_learn}"
+                    raise DataError(msg)
+                return n_steps > 0  # else every margin is kept
+
+            def validate(epoch: int) -> float:
+                network.eval()
+                with torch.no_grad():
+                    projected = body(rows).cpu().numpy()
+                if np.isfinite(projected).all():
+                    return self.validation_loss(projected, held_out, joined)
+                if self.patience:  # an earlier epoch is kept
+                    return float(np.inf)
+                msg = (
+                    f"projection {self.spec!r} diverged in epoch {epoch}: give a "
+                    "lower rate, or a smaller margin or higher temperature"
+                )
+                raise DataError(msg)
+
+            def keep() -> None:
+                layers.update({k: _dense_layers(one) for k, one in network.items()})
+
+            losses = keep_best(self, train_epoch, validate, keep)
+        return layers, losses
+
+    def _new_network(self, n_axes: int) -> Any:
+        """Return the map at its start, which keeps angles, and what is trained along.
+
+        A torch.nn.ModuleDict of ``body`` and, if there is one, ``joined``.
+        """
+        from torch import nn
+
+        joined = self.joined_network(n_axes)
+        n_outputs = self.n_outputs(n_axes)
+        layers: list[Any] = [nn.Dropout(self.dropout)]
+        if self.depth == 0:
+            layers.append(_scale(n_axes))
+        for n_in, n_out in pairwise([n_axes] + [n_outputs] * self.depth):
+            layer = nn.Linear(n_in, n_out)
+            # Rotated, not aligned with the axes: Adam then steps alike in every
+            # output, which gained three points of top-2 over a start at the identity.
+            nn.init.orthogonal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+            layers += [layer, nn.ReLU()]
+        body = nn.Sequential(*layers[: -1 if self.depth else None])
+        return nn.ModuleDict({"body": body} | ({"joined": joined} if joined else {}))
 
     def transform(self, vectors: Floats) -> Floats:
         """Return projected vectors: (n_images, n_components) float32.
 
         Of length 1 where the loss compares cosines.
         """
-        rows = unit_rows(vectors).astype(np.float32, copy=False)
+        rows = _unit(vectors)
         outputs = [run_layers(layers, rows) for layers in self.maps_]
         if self.distance == "cosine":
             outputs = [unit_rows(block) for block in outputs]
@@ -362,39 +432,13 @@ class SiameseMap(Projection):
             similarity = -np.sqrt(np.maximum(squares - 2 * left @ right.T, 0))
         return find_loss(similarity, matches.component)
 
-    def losses(
-        self,
-        body: Any,
-        rows: Any,
-        train: PairSet,
-        matches: Matches,
-        rng: np.random.Generator,
-        joined: Any = None,
-    ) -> Iterator[Any]:
-        """Yield the loss of each step of one epoch, as torch scalars.
-
-        Parameters
-        ----------
-        body : torch.nn.Module
-            The map of coordinates.
-        rows : torch.Tensor of shape (n_images, n_axes)
-        train : PairSet
-        matches : Matches
-            The matches in `train`.
-        rng : numpy.random.Generator
-        joined : torch.nn.Module or None
-            What :meth:`joined_network` returned.
-        """
+    def losses(self, now: Epoch) -> Iterator[Any]:
+        """Yield the loss of each step of one epoch, as torch scalars."""
         raise NotImplementedError
 
     def joined_network(self, n_axes: int) -> Any:
         """Return a torch network that is trained along on pairs of outputs, or None."""
         return None
-
-    @property
-    def nothing_to_learn(self) -> str:
-        """What to say when the first epoch has not a single step."""
-        return "no training pair gives anything to learn"
 
     @property
     def _margin(self) -> float:
@@ -453,24 +497,21 @@ class SiameseMap(Projection):
         if arrays:
             msg = f"{sorted(arrays)[0]!r} has no place in a projection {self.spec!r}"
             raise ValueError(msg)
-        self.n_dims_in_, n_outputs = _common_widths(self.maps_)
+        widths = {_widths(layers) for layers in self.maps_}
+        if len(widths) != 1:
+            msg = "its maps are of different widths"
+            raise ValueError(msg)
+        self.n_dims_in_, n_outputs = widths.pop()
         if self.joined_ and _widths(self.joined_) != (2 * n_outputs, 1):
             msg = f"its joined network is not one for pairs of {n_outputs} outputs"
             raise ValueError(msg)
         return self
 
-    @property
-    def _n_axes(self) -> int:
-        # Without a layer the outputs are the axes: fewer outputs are fewer axes.
-        if self.depth == 0 and self.components:
-            return min(self.axes, self.components)
-        return self.axes
-
-    def n_outputs(self, n_dims: int, n_axes: int) -> int:
+    def n_outputs(self, n_axes: int) -> int:
         """Return the width of one member's output."""
         if self.depth == 0:
             return n_axes
-        return self.components or max(1, min(n_dims // 2, _MOST_COMPONENTS))
+        return self.components or max(1, min(self.n_dims_in_ // 2, _MOST_COMPONENTS))
 
     def _refuse_collapse(self, vectors: Floats) -> None:
         projected = unit_rows(self.transform(vectors[:: max(1, len(vectors) // 500)]))
@@ -490,10 +531,14 @@ def run_layers(layers: Layers, rows: Floats) -> Floats:
     return rows @ weight + bias
 
 
-def _folded(axes: Axes, layers: Layers) -> Layers:
+def _unit(vectors: Floats) -> Floats:
+    return unit_rows(vectors).astype(np.float32, copy=False)
+
+
+def _folded(axes: tuple[Floats, Floats], layers: Layers) -> Layers:
     """Put the principal axes into the first layer."""
     (weight, bias), *rest = layers
-    return [(axes.weight @ weight, axes.bias @ weight + bias), *rest]
+    return [(axes[0] @ weight, axes[1] @ weight + bias), *rest]
 
 
 def _read_layers(arrays: dict[str, Any], name: str) -> Layers:
@@ -518,78 +563,6 @@ def _widths(layers: Layers) -> tuple[int, int]:
     return layers[0][0].shape[0], layers[-1][0].shape[1]
 
 
-def _common_widths(maps: list[Layers]) -> tuple[int, int]:
-    widths = {_widths(layers) for layers in maps}
-    if len(widths) != 1:
-        msg = "its maps are of different widths"
-        raise ValueError(msg)
-    return widths.pop()
-
-
-Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """Torch modules: the map of one image, and what joins two, if anything does."""
-
-    body: Any
-    joined: Any = None
-
-    def parameters(self) -> Iterator[Any]:
-        """Give all that is trained."""
-        for module in self._modules:
-            yield from module.parameters()
-
-    def train(self, mode: bool) -> None:
-        """Switch dropout on or off."""
-        for module in self._modules:
-            module.train(mode)
-
-    def to(self, device: Any) -> Network:
-        """Move to a device; return self."""
-        for module in self._modules:
-            module.to(device)
-        return self
-
-    @property
-    def _modules(self) -> list[Any]:
-        return [module for module in (self.body, self.joined) if module is not None]
-
-
-def siamese_network(
-    n_axes: int, n_outputs: int, *, depth: int, dropout: float, joined: Any = None
-) -> Network:
-    """Return the map of coordinates at its start, which keeps angles.
-
-    Parameters
-    ----------
-    n_axes, n_outputs : int
-        Width of what comes in and goes out; equal at depth 0.
-    depth : int
-        Fully connected layers; 0 has one weight an axis.
-    dropout : float
-        Of the coordinates.
-    joined : torch.nn.Module, optional
-        Trained along.
-    """
-    from torch import nn
-
-    layers: list[Any] = [nn.Dropout(dropout)]
-    if depth == 0:
-        layers.append(_scale(n_axes))
-    for n_in, n_out in pairwise([n_axes] + [n_outputs] * depth):
-        layer = nn.Linear(n_in, n_out)
-        # Rotated, not aligned with the axes: Adam then steps alike in every output,
-        # which gained three points of top-2 over a start at the identity.
-        nn.init.orthogonal_(layer.weight)
-        nn.init.zeros_(layer.bias)
-        layers += [layer, nn.ReLU()]
-    if depth > 0:
-        layers.pop()
-    return Network(nn.Sequential(*layers), joined)
-
-
 def _scale(n_axes: int) -> Any:
     """Return a layer of one weight an axis, and no other."""
     import torch
@@ -608,8 +581,8 @@ def _scale(n_axes: int) -> Any:
     return Scale()
 
 
-def dense_layers(module: Any) -> list[Layer]:
-    """Copy the layers as (weight (n_in, n_out), bias (n_out,)), float32."""
+def _dense_layers(module: Any) -> Layers:
+    """Copy the layers of a torch network."""
     layers = []
     for layer in module:
         if hasattr(layer, "scale"):
@@ -619,6 +592,41 @@ def dense_layers(module: Any) -> list[Layer]:
             weight, bias = layer.weight.detach().cpu(), layer.bias.detach().cpu()
             layers.append((weight.numpy().T.copy(), bias.numpy().copy()))
     return layers
+
+
+def keep_best(
+    projection: Any,
+    train: Callable[[int], bool],
+    validate: Callable[[int], float],
+    keep: Callable[[], None],
+) -> list[float]:
+    """Train epoch by epoch until validation gains no more; return its losses.
+
+    Parameters
+    ----------
+    projection : Projection
+        Of its ``epochs`` and ``patience``; without patience the last epoch is kept.
+    train : callable
+        Trains the epoch of a number, from 1; False if there was nothing to learn.
+    validate : callable
+        Gives the loss after the epoch of a number, 0 for the start.
+    keep : callable
+        Keeps the weights as they are now.
+    """
+    losses: list[float] = []
+    best, since = np.inf, 0
+    for epoch in range(projection.epochs + 1):
+        if epoch > 0 and not train(epoch):
+            break
+        losses.append(validate(epoch))
+        since += 1
+        # Not <=: a map that gains nothing stays at its start.
+        if losses[-1] < best or not projection.patience:
+            best, since = losses[-1], 0
+            keep()
+        if projection.patience and since >= projection.patience:
+            break
+    return losses
 
 
 @contextmanager
@@ -655,116 +663,3 @@ def own_chance(seed: int, device: Any) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-class Trained:
-    """What one training came to.
-
-    Attributes
-    ----------
-    layers, joined : list of (ndarray, ndarray)
-        Of the body and of the joined network, if there is one, at the best epoch.
-    losses : list of float
-        Validation loss before the first epoch and after each.
-    """
-
-    def __init__(self) -> None:
-        self.layers: list[Layer] = []
-        self.joined: list[Layer] = []
-        self.losses: list[float] = []
-
-    def keep(self, network: Network) -> None:
-        """Copy the weights as they are now."""
-        self.layers = dense_layers(network.body)
-        self.joined = dense_layers(network.joined) if network.joined else []
-
-
-def train_map(
-    projection: SiameseMap,
-    coordinates: NDArray[np.float32],
-    sides: tuple[PairSet, Matches, Matches],
-    *,
-    member: int = 0,
-) -> Trained:
-    """Train one map.
-
-    Parameters
-    ----------
-    projection : SiameseMap
-        Its parameters and its loss.
-    coordinates : ndarray of shape (n_images, n_axes), float32
-        Rows of images that are in no training or validation pair are zero.
-    sides : tuple of (PairSet, Matches, Matches)
-        The training pairs, and the matches of training and of validation.
-    member : int, default=0
-        Which of several maps: another start and another order.
-    """
-    import torch
-
-    from tllboost.vectorizers.torch import choose_device
-
-    device = choose_device(projection.device)
-    seed = projection.random_state + 1_000 * member
-    n_axes = coordinates.shape[1]
-    with threads(projection.n_threads), own_chance(seed, device):
-        network = siamese_network(
-            n_axes,
-            projection.n_outputs(projection.n_dims_in_, n_axes),
-            depth=projection.depth,
-            dropout=projection.dropout,
-            joined=projection.joined_network(n_axes),
-        ).to(device)
-        rows = torch.from_numpy(coordinates).to(device)
-        rng = np.random.default_rng(seed)
-        return _best_epoch(projection, network, rows, sides, rng)
-
-
-def _best_epoch(
-    projection: SiameseMap,
-    network: Network,
-    rows: Any,
-    sides: tuple[PairSet, Matches, Matches],
-    rng: np.random.Generator,
-) -> Trained:
-    import torch
-
-    train, matches, held_out = sides
-    optimiser = torch.optim.Adam(network.parameters(), projection.rate)
-    result, best, since = Trained(), np.inf, 0
-    for epoch in range(projection.epochs + 1):
-        if epoch > 0:
-            network.train(True)
-            n_steps = 0
-            for loss in projection.losses(
-                network.body, rows, train, matches, rng, network.joined
-            ):
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                n_steps += 1
-            if n_steps == 0 and epoch == 1:
-                msg = f"{projection.spec}: {projection.nothing_to_learn}"
-                raise DataError(msg)
-            if n_steps == 0:  # every margin is kept
-                break
-        network.train(False)
-        with torch.no_grad():
-            projected = network.body(rows).cpu().numpy()
-        loss_now = np.inf
-        if np.isfinite(projected).all():
-            loss_now = projection.validation_loss(projected, held_out, network.joined)
-        elif not projection.patience:  # else an earlier epoch is kept
-            msg = (
-                f"projection {projection.spec!r} diverged in epoch {epoch}: give a "
-                "lower rate, or a smaller margin or higher temperature"
-            )
-            raise DataError(msg)
-        result.losses.append(loss_now)
-        since += 1
-        # Not <=: a map that gains nothing stays at its start.
-        if loss_now < best or not projection.patience:
-            best, since = loss_now, 0
-            result.keep(network)
-        if projection.patience and since >= projection.patience:
-            break
-    return result

@@ -1,12 +1,10 @@
-"""The layers of the LeNet-like network, and what it learns from a pair.
-
-``siamese-cnn``: a small convolutional network from scratch, as the honest floor.
-"""
+"""``siamese-cnn``: a small convolutional network from scratch, as the honest floor."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from tllboost.errors import DataError, UsageError
 from tllboost.merges import unit_rows
 from tllboost.projections.base import Projection, above_zero, whole
-from tllboost.projections.siamese import own_chance, threads
+from tllboost.projections.siamese import keep_best, own_chance, threads
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import positive
 
@@ -113,6 +111,7 @@ def mean_loss(weights: dict[str, Any], images: Floats, pairs: PairSet) -> float:
 _JOINED = ("joined", "joined_bias")  # trained along; what is kept maps one image
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SiameseCNNProjection(Projection):
     """The LeNet-like Siamese network of the 2017 Holidays experiments, on ``pixels``.
 
@@ -162,26 +161,14 @@ class SiameseCNNProjection(Projection):
         "rate": above_zero,
     }
 
-    def __init__(
-        self,
-        *,
-        components: int = 500,
-        epochs: int = 10,
-        patience: int = 3,
-        batch: int = 32,
-        rate: float = 1e-3,
-        random_state: int = 0,
-        device: str = "auto",
-        n_threads: int | None = None,
-    ) -> None:
-        self.components = components
-        self.epochs = epochs
-        self.patience = patience
-        self.batch = batch
-        self.rate = rate
-        self.random_state = random_state
-        self.device = device
-        self.n_threads = n_threads
+    components: int = 500
+    epochs: int = 10
+    patience: int = 3
+    batch: int = 32
+    rate: float = 1e-3
+    random_state: int = 0
+    device: str = "auto"
+    n_threads: int | None = None
 
     def fit(
         self, vectors: Floats, train: PairSet, validation: PairSet
@@ -214,7 +201,6 @@ class SiameseCNNProjection(Projection):
             weights = random_layers(side, self.components)
             weights = {name: one.to(device) for name, one in weights.items()}
             weights = {name: one.requires_grad_() for name, one in weights.items()}
-            self.history_: list[float] = []
             with torch.enable_grad():
                 self._train(weights, as_images(vectors), train, validation)
         self._refuse_collapse(vectors, train)
@@ -232,28 +218,26 @@ class SiameseCNNProjection(Projection):
 
         optimiser = torch.optim.Adam(weights.values(), lr=self.rate)
         rng = np.random.default_rng(self.random_state)
-        best, since = math.inf, 0
-        for epoch in range(self.epochs + 1):
-            if epoch > 0:
-                order = rng.permutation(len(train))
-                for rows in np.array_split(order, math.ceil(len(order) / self.batch)):
-                    pairs = train.take(rows)
-                    loss = pair_loss(weights, images, pairs) / len(rows)
-                    optimiser.zero_grad()
-                    loss.backward()
-                    optimiser.step()
-            loss_now = mean_loss(weights, images, validation)
-            self.history_.append(loss_now)
-            since += 1
-            if loss_now < best or not self.patience:
-                best, since = loss_now, 0
-                self.arrays_ = {
-                    name: one.detach().cpu().numpy().copy()
-                    for name, one in weights.items()
-                    if name not in _JOINED
-                }
-            if self.patience and since >= self.patience:
-                break
+
+        def train_epoch(epoch: int) -> bool:
+            order = rng.permutation(len(train))
+            for rows in np.array_split(order, math.ceil(len(order) / self.batch)):
+                loss = pair_loss(weights, images, train.take(rows)) / len(rows)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+            return True
+
+        def keep() -> None:
+            self.arrays_ = {
+                name: one.detach().cpu().numpy().copy()
+                for name, one in weights.items()
+                if name not in _JOINED
+            }
+
+        self.history_ = keep_best(
+            self, train_epoch, lambda _: mean_loss(weights, images, validation), keep
+        )
 
     def transform(self, vectors: Floats) -> Floats:
         """Return the dense layer's outputs: (n_images, n_components) float32."""
