@@ -1,6 +1,4 @@
-"""The network behind a vectorizer: a copy to train, and the file that holds it.
-
-A network cut in two: the stages that stay as they are, and the last ones.
+"""The network behind a vectorizer, cut in two: the stages that stay, and the last ones.
 
 Both halves are the network's own forward pass. The frozen half stops where the first
 trained stage would begin, and hands out the map that arrives there. In the trained half
@@ -30,6 +28,10 @@ __all__ = [
 ]
 
 
+# What of a vectorizer counts for the global vector of an image as it is.
+_GLOBAL = ("arch", "tag", "file", "size", "fit", "trim", "offline")
+
+
 def global_vectorizer(
     vectorizer: Vectorizer, device: str
 ) -> TimmVectorizer | ClipVectorizer:
@@ -49,26 +51,11 @@ def global_vectorizer(
             "leave layer= out"
         )
         raise UsageError(msg)
-    if isinstance(vectorizer, TimmVectorizer):
-        return TimmVectorizer(
-            vectorizer.arch,
-            vectorizer.file,
-            size=vectorizer.size,
-            fit=vectorizer.fit,
-            trim=vectorizer.trim,
-            device=device,
-            offline=vectorizer.offline,
-        )
-    if isinstance(vectorizer, ClipVectorizer):
-        return ClipVectorizer(
-            vectorizer.arch,
-            vectorizer.tag,
-            vectorizer.file,
-            fit=vectorizer.fit,
-            trim=vectorizer.trim,
-            device=device,
-            offline=vectorizer.offline,
-        )
+    for kind in (TimmVectorizer, ClipVectorizer):
+        if isinstance(vectorizer, kind):
+            given = vectorizer.get_params()
+            kept = {name: given[name] for name in _GLOBAL if name in given}
+            return kind(**kept, device=device)
     msg = (
         f"{vectorizer.label!r} can't be fine-tuned: give one network, timm:NAME@FILE "
         "or clip:ARCH:TAG@FILE"

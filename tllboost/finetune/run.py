@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,8 @@ from tllboost.finetune.network import (
     with_file,
 )
 from tllboost.finetune.settings import FineTuneSettings, header, read_record
-from tllboost.finetune.train import Learner, State, Trainer
+from tllboost.finetune.train import Trainer, best_epoch
+from tllboost.projections.siamese import threads
 from tllboost.splits import PairSet
 from tllboost.store import hash_files
 from tllboost.vectorizers import Vectorizer
@@ -115,10 +115,14 @@ def finetune(
     DataError
         If there are too few matches to learn from.
     """
+    from safetensors.torch import save
+
     file = Path(out)
     settings = settings or FineTuneSettings()
     tell = message or (lambda line: None)
-    _check_name(file)
+    if file.suffix != ".safetensors":
+        msg = f"out={str(file)!r}: give a name that ends in .safetensors"
+        raise UsageError(msg)
     base = global_vectorizer(vectorizer, device)
     hashes = _hashes(paths, train, validation)
     key = _key(base, hashes, train, validation, settings, seed)
@@ -126,7 +130,7 @@ def finetune(
         tell(f"{file} is the result of this very training: nothing to do")
         return with_file(vectorizer, file)
     work = file.with_name(f"{file.name}.work") / key[:12]
-    with _threads(n_threads):
+    with threads(n_threads):
         network = cut(
             base.network,
             settings.n_stages,
@@ -144,29 +148,33 @@ def finetune(
         maps, n_views = _maps(
             network, images, train, validation, settings, work, progress
         )
-        state = Trainer(
-            Learner(network, settings, seed),
+        history = Trainer(
+            network,
             maps,
             train,
             validation,
+            settings,
             seed=seed,
             n_views=n_views,
-            file=work / "checkpoint.safetensors",
+            file=work / "checkpoint.pt",
             key=key,
             progress=progress,
             message=tell,
         ).run()
-        _write(file, base, network, state, key, seed, hashes)
+        record = header(
+            key=key,
+            seed=seed,
+            base=base.fingerprint,
+            seen=hashes.values(),
+            history=history,
+        )
+        data = save(all_tensors(base, network.whole), record)
+    with whole_file(file) as opened:
+        opened.write(data)
     del maps
     shutil.rmtree(work.parent, ignore_errors=True)
-    tell(_summary(file, state))
+    tell(_summary(file, history))
     return with_file(vectorizer, file)
-
-
-def _check_name(file: Path) -> None:
-    if file.suffix != ".safetensors":
-        msg = f"out={str(file)!r}: give a name that ends in .safetensors"
-        raise UsageError(msg)
 
 
 def _is_free(file: Path, key: str, *, overwrite: bool) -> bool:
@@ -257,48 +265,11 @@ def _maps(
     return KeptMaps(network, images, jobs, work, progress=progress), n_views
 
 
-def _write(
-    file: Path,
-    base: Any,
-    network: CutNetwork,
-    state: State,
-    key: str,
-    seed: int,
-    hashes: dict[int, str],
-) -> None:
-    from safetensors.torch import save
-
-    record = header(
-        key=key,
-        seed=seed,
-        base=base.fingerprint,
-        seen=hashes.values(),
-        history=state.history,
-    )
-    data = save(all_tensors(base, network.whole), record)
-    with whole_file(file) as opened:
-        opened.write(data)
-
-
-def _summary(file: Path, state: State) -> str:
-    first, best = state.history[0], state.history[state.best]
-    if state.best == 0:
+def _summary(file: Path, history: list[dict[str, Any]]) -> str:
+    best = best_epoch(history)
+    if best == 0:
         return f"{file}: no epoch gained on validation; the network is as it was"
     return (
-        f"{file}: epoch {state.best} of {state.epoch}, validation "
-        f"{first['validation']:.3f} before, {best['validation']:.3f} now"
+        f"{file}: epoch {best} of {len(history) - 1}, validation "
+        f"{history[0]['validation']:.3f} before, {history[best]['validation']:.3f} now"
     )
-
-
-@contextmanager
-def _threads(n_threads: int | None) -> Iterator[None]:
-    """Give torch a number of threads, and what it had back."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        if n_threads is not None:
-            torch.set_num_threads(n_threads)
-        yield
-    finally:
-        torch.set_num_threads(before)
