@@ -549,7 +549,7 @@ class Processes:
         Parameters
         ----------
         make : callable
-            :func:`~tllboost.pipeline.vector_batches`.
+            :func:`~tllboost.vectorizing.vector_batches`.
         vectorizer, images, **settings
             What it takes.
         """

@@ -1,25 +1,30 @@
 """Images to vectors: each content once, and through a store never again.
 
-Every finished batch goes to the store at once, so that a kill loses at most one.
+The cores decode and prepare the next batch while the network works on this one, a
+bounded number of images ahead. Every finished batch goes to the store at once, so that
+a kill loses at most one. An image that fails takes no other with it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tllboost.errors import ImageError, UsageError
-from tllboost.images import DECODING
-from tllboost.pipeline import vector_batches
+from tllboost.errors import ImageError, TllboostError, UsageError
+from tllboost.images import DECODING, decode_image, read_image_bytes
 from tllboost.processes import Backend, Processes
 from tllboost.store import VectorStore, hash_files
+from tllboost.vectorizers.base import one_blas_thread, usable_cores
 
 if TYPE_CHECKING:
     from tllboost.vectorizers.base import Vectorizer
@@ -28,6 +33,8 @@ __all__ = ["Progress", "Vectorized", "space_of", "vectorize", "vectorize_many"]
 
 Path = str | os.PathLike[str]
 Progress = Callable[[int, int, str], None]
+Batch = dict[str, np.ndarray | str]
+"""The vector of each image, or why it has none, by content hash."""
 
 
 @dataclass(eq=False)
@@ -142,16 +149,7 @@ def vectorize(
 
 
 def vectorize_many(
-    vectorizers: Sequence[Vectorizer],
-    paths: Sequence[Path | None],
-    *,
-    ids: Sequence[str] | None = None,
-    store: VectorStore | Path | None = None,
-    batch_size: int = 32,
-    n_workers: int | None = None,
-    backend: Backend | None = None,
-    progress: Progress | None = None,
-    strict: bool = False,
+    vectorizers: Sequence[Vectorizer], paths: Sequence[Path | None], **options: Any
 ) -> list[Vectorized]:
     """Return the vectors of the same images by several vectorizers.
 
@@ -162,39 +160,27 @@ def vectorize_many(
     Parameters
     ----------
     vectorizers : sequence of Vectorizer, length n_vectorizers
-    paths, ids, store, batch_size, n_workers, backend, progress, strict
-        As in :func:`vectorize`.
+    paths, **options
+        As in :func:`vectorize`, which says what is raised too.
 
     Returns
     -------
     list of Vectorized, length n_vectorizers
         What is shared counts as computed in the first and as reused in the others;
         ``seconds`` is the time since the one before.
-
-    Raises
-    ------
-    ImageError
-        If an image fails and `strict` is set.
-    UsageError
-        If images or ids are needed and not given.
-    StoreError
-        If the store is damaged or not one.
     """
-    if batch_size < 1:
-        msg = f"batch_size={batch_size!r} must be at least 1"
+    job = _Job(paths, **options)
+    if job.batch_size < 1:
+        msg = f"batch_size={job.batch_size!r} must be at least 1"
         raise UsageError(msg)
+    # One vectorizer shares with none, and need not tell what it is.
+    job.done = {} if len(vectorizers) > 1 else None
     results = []
-    with _opened(store) as opened:
-        n_threads = n_workers or _n_workers()
-        job = _Job(paths, ids, opened, batch_size, n_threads, progress, strict)
-        job.backend = backend or Processes()
-        # One vectorizer shares with none, and need not tell what it is.
-        job.done = {} if len(vectorizers) > 1 else None
+    with job.opened():
         for vectorizer in vectorizers:
             started = time.perf_counter()
-            result = _vectorize(vectorizer, job)
-            result.seconds = time.perf_counter() - started
-            results.append(result)
+            results.append(job.vectorize(vectorizer))
+            results[-1].seconds = time.perf_counter() - started
     return results
 
 
@@ -213,14 +199,22 @@ class _Job:
     """What one call was asked, and what it has so far that others may share."""
 
     paths: Sequence[Path | None]
-    ids: Sequence[str] | None
-    store: VectorStore | None
-    batch_size: int
-    n_workers: int
-    progress: Progress | None
-    strict: bool
+    ids: Sequence[str] | None = None
+    store: VectorStore | Path | None = None
+    batch_size: int = 32
+    n_workers: int | None = None
+    backend: Backend | None = None
+    progress: Progress | None = None
+    strict: bool = False
     done: dict[str, Vectorized] | None = None
-    backend: Backend = field(default_factory=Processes)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Open a store that is not open, for as long as the block lasts."""
+        if self.store is not None and not isinstance(self.store, VectorStore):
+            self.store = VectorStore(self.store)
+        with nullcontext() if not self.store or self.store.is_open else self.store:
+            yield
 
     @cached_property
     def keys(self) -> list[str | ImageError]:
@@ -232,10 +226,9 @@ class _Job:
                 "the folder of the images"
             )
             raise UsageError(msg)
-        if self.store is not None:
-            keys = self.store.hashes_of(paths, n_workers=self.n_workers)
-        else:
-            keys = hash_files(paths, n_workers=self.n_workers)
+        store = self.store
+        hashes_of = store.hashes_of if isinstance(store, VectorStore) else hash_files
+        keys = hashes_of(paths, n_workers=self.n_workers)
         for key in keys:
             if self.strict and isinstance(key, ImageError):
                 raise key
@@ -250,159 +243,217 @@ class _Job:
                 images.setdefault(key, path)
         return images
 
-    def refuse_failures(self, batch: dict[str, np.ndarray | str]) -> None:
-        """Raise the first failure among new vectors, if that was asked for."""
+    def vectorize(self, vectorizer: Any) -> Vectorized:
+        """Return the vectors of a vectorizer, or those that it shares."""
+        if self.done is None:
+            return self.anew(vectorizer)
+        space = space_of(vectorizer)
+        if (known := self.done.get(space)) is not None:
+            n_known = known.n_computed + known.n_reused
+            return replace(known, n_computed=0, n_reused=n_known)
+        self.done[space] = self.anew(vectorizer)
+        return self.done[space]
+
+    def anew(self, vectorizer: Any) -> Vectorized:
+        """Return the vectors of a vectorizer: of its parts, its source, or its own."""
+        parts = getattr(vectorizer, "parts", None)
+        source = getattr(vectorizer, "source", None)
+        if parts is not None:
+            results = [self.vectorize(part) for part in parts]
+            failures: dict[int, str] = {}
+            for result in results:
+                failures = result.failures | failures
+            vectors = vectorizer.fuse([result.vectors for result in results])
+            vectors[list(failures)] = 0
+            return Vectorized(
+                vectors,
+                dict(sorted(failures.items())),
+                sum(result.n_computed for result in results),
+                sum(result.n_reused for result in results),
+            )
+        if source is not None:
+            result = self.vectorize(source)
+            shape = (len(result.vectors), vectorizer.n_dims)
+            vectors = np.zeros(shape, dtype=np.float32)
+            good = np.setdiff1d(np.arange(len(vectors)), list(result.failures))
+            vectors[good] = vectorizer.map_vectors(result.vectors[good])
+            return replace(result, vectors=vectors)
+        if getattr(vectorizer, "needs_images", True):
+            return self.compute(vectorizer)
+        return self.look_up(vectorizer)
+
+    def look_up(self, vectorizer: Any) -> Vectorized:
+        """Return the vectors that stand under the ids."""
+        if self.ids is None:
+            msg = f"{vectorizer.label!r} looks vectors up by id: give ids"
+            raise UsageError(msg)
+        vectors, found = vectorizer.lookup(self.ids)
+        failures = {
+            index: f"{vectorizer.label} has no vector under the id {self.ids[index]!r}"
+            for index in np.flatnonzero(~found).tolist()
+        }
+        for index, reason in failures.items():
+            if self.strict:
+                raise ImageError(self.ids[index], reason)
+        return Vectorized(vectors, failures, n_reused=int(found.sum()))
+
+    def compute(self, vectorizer: Any) -> Vectorized:
+        """Vectorize what the store lacks, each content once, and index back."""
+        outcomes: Batch = {}
+        if isinstance(self.store, VectorStore):
+            keys = list(self.images)
+            vectors, found = self.store.get(space_of(vectorizer), keys)
+            outcomes = {keys[i]: vectors[i] for i in np.flatnonzero(found)}
+            if hasattr(vectorizer, "keep_networks_in"):
+                # What a network is exported to lies beside the vectors that it makes.
+                vectorizer.keep_networks_in(os.path.join(self.store.folder, "networks"))
+        n_reused = len(outcomes)
+        missing = [item for item in self.images.items() if item[0] not in outcomes]
+        self.tell(vectorizer, n_reused)
+        batches = (self.backend or Processes()).batches(
+            vector_batches,
+            vectorizer,
+            missing,
+            batch_size=self.batch_size,
+            n_workers=self.n_workers or min(8, usable_cores()),
+        )
+        with closing(batches):
+            for batch in batches:
+                self.keep(vectorizer, batch)
+                outcomes |= batch
+                self.tell(vectorizer, len(outcomes))
+        good = [one for one in outcomes.values() if not isinstance(one, str)]
+        n_dims = len(good[0]) if good else vectorizer.n_dims
+        result = Vectorized(np.zeros((len(self.keys), n_dims), dtype=np.float32))
+        result.n_computed, result.n_reused = len(good) - n_reused, n_reused
+        for index, key in enumerate(self.keys):
+            outcome = key.reason if isinstance(key, ImageError) else outcomes[key]
+            if isinstance(outcome, str):
+                result.failures[index] = outcome
+            else:
+                result.vectors[index] = outcome
+        return result
+
+    def keep(self, vectorizer: Any, batch: Batch) -> None:
+        """Store the vectors of a batch, then raise its first failure if asked to."""
+        good = {key: row for key, row in batch.items() if not isinstance(row, str)}
+        if good and isinstance(self.store, VectorStore):
+            block = np.stack(list(good.values()))
+            self.store.add(space_of(vectorizer), list(good), block)
         for key, outcome in batch.items():
             if self.strict and isinstance(outcome, str):
                 raise ImageError(self.images[key], outcome)
 
-
-def _vectorize(vectorizer: Vectorizer, job: _Job) -> Vectorized:
-    if job.done is None:
-        return _anew(vectorizer, job)
-    space = space_of(vectorizer)
-    if (known := job.done.get(space)) is not None:
-        n_known = known.n_computed + known.n_reused
-        return replace(known, n_computed=0, n_reused=n_known)
-    job.done[space] = _anew(vectorizer, job)
-    return job.done[space]
+    def tell(self, vectorizer: Any, n_done: int) -> None:
+        """Report progress."""
+        if self.progress is not None:
+            self.progress(n_done, len(self.images), vectorizer.label)
 
 
-def _anew(vectorizer: Vectorizer, job: _Job) -> Vectorized:
-    parts = getattr(vectorizer, "parts", None)
-    if parts is not None:
-        results = [_vectorize(part, job) for part in parts]
-        blocks = [result.vectors for result in results]
-        return _fused(vectorizer.fuse(blocks), results)  # type: ignore[attr-defined]
-    source = getattr(vectorizer, "source", None)
-    if source is not None:
-        return _mapped(vectorizer, _vectorize(source, job))
-    if not getattr(vectorizer, "needs_images", True):
-        return _look_up(vectorizer, job)
-    return _compute(vectorizer, job)
+def vector_batches(
+    vectorizer: Vectorizer,
+    images: Sequence[tuple[str, Path]],
+    *,
+    batch_size: int,
+    n_workers: int,
+) -> Generator[Batch, None, None]:
+    """Yield the vector of each image, or why it has none, a batch at a time.
 
+    Parameters
+    ----------
+    vectorizer : Vectorizer
+        Its ``prepare`` is called on other threads, its ``forward`` on this one.
+    images : sequence of (str, path-like), length n_images
+        Content hash of each image, all different, and its file.
+    batch_size : int
+        Images a forward pass.
+    n_workers : int
+        Threads that decode and prepare.
 
-def _fused(vectors: np.ndarray, results: list[Vectorized]) -> Vectorized:
-    """Return the vectors of a fusion; an image that failed in one part has none."""
-    failures: dict[int, str] = {}
-    for result in results:
-        failures = result.failures | failures
-    vectors[list(failures)] = 0
-    return Vectorized(
-        vectors,
-        dict(sorted(failures.items())),
-        sum(result.n_computed for result in results),
-        sum(result.n_reused for result in results),
-    )
-
-
-def _mapped(vectorizer: Vectorizer, result: Vectorized) -> Vectorized:
-    """Return what a vectorizer makes of the vectors of the one that it stands on."""
-    vectors = np.zeros((len(result.vectors), vectorizer.n_dims), dtype=np.float32)
-    good = np.setdiff1d(np.arange(len(vectors)), list(result.failures))
-    vectors[good] = vectorizer.map_vectors(result.vectors[good])
-    return replace(result, vectors=vectors)
-
-
-def _look_up(vectorizer: Vectorizer, job: _Job) -> Vectorized:
-    if job.ids is None:
-        msg = f"{vectorizer.label!r} looks vectors up by id: give ids"
-        raise UsageError(msg)
-    vectors, found = vectorizer.lookup(job.ids)  # type: ignore[attr-defined]
-    failures = {
-        index: f"{vectorizer.label} has no vector under the id {job.ids[index]!r}"
-        for index in np.flatnonzero(~found).tolist()
-    }
-    for index in failures:
-        if job.strict:
-            raise ImageError(job.ids[index], failures[index])
-    return Vectorized(vectors, failures, n_reused=int(found.sum()))
-
-
-def _compute(vectorizer: Vectorizer, job: _Job) -> Vectorized:
-    """Vectorize what the store lacks, each content once, and index back."""
-    outcomes = _stored(vectorizer, job)
-    n_reused = len(outcomes)
-    missing = [item for item in job.images.items() if item[0] not in outcomes]
-    _tell(vectorizer, job, n_reused)
-    if job.store is not None:
-        _keep_networks(vectorizer, job.store)
-    batches = job.backend.batches(
-        vector_batches,
-        vectorizer,
-        missing,
-        batch_size=job.batch_size,
-        n_workers=job.n_workers,
-    )
-    with closing(batches):
-        for batch in batches:
-            _keep(vectorizer, job, batch)
-            job.refuse_failures(batch)
-            outcomes |= batch
-            _tell(vectorizer, job, len(outcomes))
-    result = _index_back(vectorizer, job, outcomes)
-    n_good = sum(not isinstance(outcome, str) for outcome in outcomes.values())
-    result.n_computed, result.n_reused = n_good - n_reused, n_reused
-    return result
-
-
-def _stored(vectorizer: Vectorizer, job: _Job) -> dict[str, np.ndarray | str]:
-    if job.store is None:
-        return {}
-    keys = list(job.images)
-    vectors, found = job.store.get(space_of(vectorizer), keys)
-    return {keys[index]: vectors[index] for index in np.flatnonzero(found)}
-
-
-def _keep(
-    vectorizer: Vectorizer, job: _Job, batch: dict[str, np.ndarray | str]
-) -> None:
-    good = {key: row for key, row in batch.items() if not isinstance(row, str)}
-    if good and job.store is not None:
-        block = np.stack(list(good.values()))
-        job.store.add(space_of(vectorizer), list(good), block)
-
-
-def _keep_networks(vectorizer: Vectorizer, store: VectorStore) -> None:
-    """Let what a network is exported to lie beside the vectors that it makes."""
-    keep = getattr(vectorizer, "keep_networks_in", None)
-    if keep is not None:
-        keep(os.path.join(store.folder, "networks"))
-
-
-def _index_back(
-    vectorizer: Vectorizer, job: _Job, outcomes: dict[str, np.ndarray | str]
-) -> Vectorized:
-    """Return one row an image from one vector, or reason, a content."""
-    widths = (len(row) for row in outcomes.values() if not isinstance(row, str))
-    n_dims = next(widths, None) or vectorizer.n_dims
-    vectors = np.zeros((len(job.keys), n_dims), dtype=np.float32)
-    failures = {}
-    for index, key in enumerate(job.keys):
-        outcome = key.reason if isinstance(key, ImageError) else outcomes[key]
-        if isinstance(outcome, str):
-            failures[index] = outcome
+    Yields
+    ------
+    dict of str to (ndarray of shape (n_dims,), float32, or str)
+        Vector or reason of at most ``2 * batch_size`` images, by content hash.
+    """
+    prepared: dict[str, np.ndarray] = {}
+    done: Batch = {}
+    for key, image in _prepare_all(vectorizer, images, batch_size, n_workers):
+        if isinstance(image, ImageError):
+            done[key] = image.reason
         else:
-            vectors[index] = outcome
-    return Vectorized(vectors, failures)
+            prepared[key] = image
+        if len(prepared) == batch_size:
+            done |= _forward(vectorizer, prepared)
+            prepared = {}
+        if len(done) >= batch_size:
+            yield done
+            done = {}
+    if prepared:
+        done |= _forward(vectorizer, prepared)
+    if done:
+        yield done
 
 
-def _tell(vectorizer: Vectorizer, job: _Job, n_done: int) -> None:
-    if job.progress is not None:
-        job.progress(n_done, len(job.images), vectorizer.label)
+def _prepare_all(
+    vectorizer: Vectorizer,
+    images: Sequence[tuple[str, Path]],
+    n_ahead: int,
+    n_workers: int,
+) -> Iterator[tuple[str, np.ndarray | ImageError]]:
+    pending: deque[tuple[str, Future[np.ndarray | ImageError]]] = deque()
+    executor = ThreadPoolExecutor(n_workers)
+    try:
+        with one_blas_thread():
+            for key, path in images:
+                pending.append((key, executor.submit(_prepare, vectorizer, path, key)))
+                if len(pending) > n_ahead:
+                    first, future = pending.popleft()
+                    yield first, future.result()
+            while pending:
+                first, future = pending.popleft()
+                yield first, future.result()
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _opened(store: VectorStore | Path | None) -> Iterator[VectorStore | None]:
-    """Open a store that is not open, for as long as the block lasts."""
-    if store is None or (isinstance(store, VectorStore) and store.is_open):
-        yield store
-        return
-    with store if isinstance(store, VectorStore) else VectorStore(store) as opened:
-        yield opened
+def _prepare(vectorizer: Vectorizer, path: Path, key: str) -> np.ndarray | ImageError:
+    try:
+        data = read_image_bytes(path)
+        if hashlib.sha256(data).hexdigest() != key:
+            return ImageError(path, "changed while it was read: run again")
+        image = decode_image(data, path=path, shrink_to=vectorizer.input_size)
+        return vectorizer.prepare(image)
+    except ImageError as error:
+        return error
+    except TllboostError:  # weights or options, not this image
+        raise
+    except Exception as error:
+        return ImageError(path, f"can't be prepared ({type(error).__name__}: {error})")
 
 
-def _n_workers() -> int:
-    from tllboost.vectorizers.base import usable_cores
-
-    return min(8, usable_cores())
+def _forward(vectorizer: Vectorizer, prepared: dict[str, np.ndarray]) -> Batch:
+    """Run the network; where a batch fails, halve it until the culprit is alone."""
+    try:
+        batch = np.stack(list(prepared.values()))
+        vectors = np.asarray(vectorizer.forward(batch), dtype=np.float32)
+    except TllboostError:
+        raise
+    except Exception as error:
+        if len(prepared) == 1:
+            reason = f"can't be vectorized ({type(error).__name__}: {error})"
+            return dict.fromkeys(prepared, reason)
+        items = list(prepared.items())
+        middle = len(items) // 2
+        left, right = dict(items[:middle]), dict(items[middle:])
+        return _forward(vectorizer, left) | _forward(vectorizer, right)
+    if vectors.ndim != 2 or len(vectors) != len(prepared):
+        msg = (
+            f"vectorizer {vectorizer.label!r} gave vectors of shape {vectors.shape} "
+            f"for {len(prepared)} images: forward must return (n_images, n_dims)"
+        )
+        raise UsageError(msg)
+    bad = set(np.argwhere(~np.isfinite(vectors))[:, 0].tolist())
+    return {
+        key: "its vector holds NaN or infinity" if row in bad else vectors[row]
+        for row, key in enumerate(prepared)
+    }

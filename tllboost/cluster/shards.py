@@ -47,7 +47,7 @@ def shard_batches(
     ----------
     cluster : Cluster
     make : callable
-        :func:`~tllboost.pipeline.vector_batches`, which the workers call.
+        :func:`~tllboost.vectorizing.vector_batches`, which the workers call.
     vectorizer : Vectorizer
     images : sequence of (str, path-like), length n_images
         Content hash of each image, all different, and its file.

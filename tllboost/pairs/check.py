@@ -1,7 +1,4 @@
-"""What a look over a pair table found, as values and as lines for a terminal.
-
-Look a pair table over before anything is computed from it.
-"""
+"""Look a pair table over before anything is computed from it."""
 
 from __future__ import annotations
 
@@ -28,7 +25,11 @@ from tllboost.splits import match_components
 
 __all__ = ["check_pairs"]
 
+Progress = Callable[[int, int, str], None]
+
 _MOST_EXAMPLES = 5
+_MOST_COMPARED = 100_000
+_ENOUGH_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,11 @@ class CheckReport:
 
     def lines(self) -> list[str]:
         """Return the report for a terminal."""
-        n_distractors = self.n_pairs - self.n_matches
         share = self.n_matches / self.n_pairs if self.n_pairs else 0.0
         lines = [
             f"{self.source}: {self.n_pairs} pairs of {self.n_images} images",
-            f"  matches: {self.n_matches} ({share:.0%}), non-matches: {n_distractors}",
+            f"  matches: {self.n_matches} ({share:.0%}), "
+            f"non-matches: {self.n_pairs - self.n_matches}",
             f"  images in more than one pair: {self.n_shared}",
             f"  components: {self.n_components}, the largest of "
             f"{self.largest_component} images",
@@ -114,57 +115,47 @@ class CheckReport:
                 f"{counts['n_images']} images"
             )
         if self.n_read:
-            lines.append(f"  unreadable images: {len(self.unreadable)}")
-            lines += _examples(f"{name}: {why}" for name, why in self.unreadable)
-            lines.append(f"  groups of byte-identical images: {len(self.identical)}")
-            lines += _examples(" = ".join(group) for group in self.identical)
-            lines += self._image_lines()
-        lines += self._leak_lines()
+            near = [f"{a} ~ {b} (distance {d:g})" for a, b, d in self.near_duplicates]
+            where = " across the split" if self.sides else " that no match ties"
+            lines += _listed("unreadable images", map(": ".join, self.unreadable))
+            lines += _listed(
+                "groups of byte-identical images", map(" = ".join, self.identical)
+            )
+            for what, found in (
+                ("matches", self.trivial),
+                ("non-matches", self.contradictions),
+            ):
+                if found:
+                    title = f"{what} of an image with its copy"
+                    lines += _listed(title, map(" = ".join, found))
+            lines += _listed(f"near-duplicates{where}", near)
+        if self.sides and not self.leaks:
+            lines.append("  the given split does not leak")
+        if self.leaks:
+            lines.append(
+                "  THE GIVEN SPLIT LEAKS: the same image stands on several sides"
+            )
+            lines += _listed(
+                "images on more than one side",
+                (f"{image}: {', '.join(on)}" for image, on in self.leaking_images),
+            )
+            lines += _listed(
+                "components on more than one side",
+                (
+                    ", ".join(f"{image} in {side}" for side, image in one.items())
+                    for one in self.leaking_components
+                ),
+            )
         lines += [f"  note: {note}" for note in self.notes]
         return [printable(line) for line in lines]  # they hold names of files
 
-    def _image_lines(self) -> list[str]:
-        lines = []
-        if self.trivial:
-            lines.append(f"  matches of an image with its copy: {len(self.trivial)}")
-            lines += _examples(" = ".join(pair) for pair in self.trivial)
-        if self.contradictions:
-            n_found = len(self.contradictions)
-            lines.append(f"  non-matches of an image with its copy: {n_found}")
-            lines += _examples(" = ".join(pair) for pair in self.contradictions)
-        where = " across the split" if self.sides else " that no match ties"
-        lines.append(f"  near-duplicates{where}: {len(self.near_duplicates)}")
-        found = self.near_duplicates
-        return lines + _examples(f"{a} ~ {b} (distance {d:g})" for a, b, d in found)
 
-    def _leak_lines(self) -> list[str]:
-        if not self.sides:
-            return []
-        if not self.leaks:
-            return ["  the given split does not leak"]
-        lines = ["  THE GIVEN SPLIT LEAKS: the same image stands on several sides"]
-        lines.append(f"  images on more than one side: {len(self.leaking_images)}")
-        lines += _examples(f"{i}: {', '.join(s)}" for i, s in self.leaking_images)
-        n_found = len(self.leaking_components)
-        lines.append(f"  components on more than one side: {n_found}")
-        return lines + _examples(
-            ", ".join(f"{image} in {side}" for side, image in component.items())
-            for component in self.leaking_components
-        )
-
-
-def _examples(found: Iterable[str]) -> list[str]:
-    shown = list(found)
-    lines = [f"    {text}" for text in shown[:_MOST_EXAMPLES]]
-    if len(shown) > _MOST_EXAMPLES:
-        lines.append(f"    and {len(shown) - _MOST_EXAMPLES} more")
-    return lines
-
-
-Progress = Callable[[int, int, str], None]
-
-_MOST_COMPARED = 100_000
-_ENOUGH_PIXELS = 64
+def _listed(title: str, found: Iterable[str]) -> list[str]:
+    """Return how many were found, and the first few."""
+    shown = [f"    {text}" for text in found]
+    n_more = len(shown) - _MOST_EXAMPLES
+    more = [f"    and {n_more} more"] if n_more > 0 else []
+    return [f"  {title}: {len(shown)}", *shown[:_MOST_EXAMPLES], *more]
 
 
 def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckReport:
@@ -194,189 +185,123 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
     >>> report.leaks, report.leaking_images
     (True, (('b', ('train', 'test')),))
     """
-    looked = _look(table, progress)
-    identical = _identical(looked.digests)
-    matches = table.label == 1
-    component = match_components(
-        table.n_images,
-        table.left[matches],
-        table.right[matches],
-        [(group[0], other) for group in identical for other in group[1:]],
-    )
+    n_read, digests, hashes, reasons = _look(table, progress)
+    matches, left, right, ids = table.label == 1, table.left, table.right, table.ids
+    # Of each image, the first one with the same bytes.
+    seen: dict[str, int] = {}
+    same = np.arange(table.n_images)
+    for image, digest in digests.items():
+        same[image] = seen.setdefault(digest, image)
+    copies = (same[left] == same[right]) & (left != right)
+    ties = [(first, i) for i, first in enumerate(same.tolist()) if first != i]
+    groups: dict[int, list[int]] = {}
+    for first, image in ties:
+        groups.setdefault(first, [first]).append(image)
+    component = match_components(table.n_images, left[matches], right[matches], ties)
     sizes = np.bincount(component, minlength=1)
-    sides = _image_sides(table)
-    near, notes = _near(looked, component, sides)
-    copies = _copies(table, looked.digests)
-    name = table.ids.__getitem__
+    sides = {
+        side: rows
+        for side in ("train", "validation", "test")
+        if table.split is not None and (rows := table.split == side).any()
+    }
+    # Which images stand on which side.
+    on = np.zeros((len(sides), table.n_images), dtype=bool)
+    for images, rows in zip(on, sides.values(), strict=True):
+        images[left[rows]] = images[right[rows]] = True
+    # Of each component, its first image on each side.
+    found: dict[int, dict[str, int]] = defaultdict(dict)
+    for side, images in zip(sides, on, strict=True):
+        for image in np.flatnonzero(images).tolist():
+            found[component[image]].setdefault(side, image)
+    near, notes = _near_duplicates(n_read, hashes, component, on)
+    in_pairs = np.bincount(
+        np.concatenate([left, right[left != right]]), minlength=table.n_images
+    )
     return CheckReport(
         source=table.source,
         n_pairs=table.n_pairs,
         n_matches=int(matches.sum()),
         n_images=table.n_images,
-        n_read=looked.n_read,
-        unreadable=tuple((name(i), looked.reasons[i]) for i in sorted(looked.reasons)),
-        identical=tuple(tuple(map(name, group)) for group in identical),
-        trivial=_named_pairs(table, copies & matches),
-        contradictions=_named_pairs(table, copies & ~matches),
-        near_duplicates=tuple((name(i), name(j), d) for i, j, d in near),
-        n_shared=int((_n_pairs_of_image(table) > 1).sum()),
+        n_read=n_read,
+        unreadable=tuple((ids[image], why) for image, why in reasons.items()),
+        identical=tuple(
+            tuple(ids[image] for image in group) for _, group in sorted(groups.items())
+        ),
+        trivial=_names(table, copies & matches),
+        contradictions=_names(table, copies & ~matches),
+        near_duplicates=tuple((ids[i], ids[j], d) for i, j, d in near),
+        n_shared=int((in_pairs > 1).sum()),
         n_components=len(sizes),
         largest_component=int(sizes.max()),
-        sides=_side_counts(table, sides),
-        leaking_images=tuple((name(i), s) for i, s in _leaking_images(sides)),
+        sides={
+            side: {
+                "n_pairs": int(rows.sum()),
+                "n_matches": int(table.label[rows].sum()),
+                "n_images": int(images.sum()),
+            }
+            for (side, rows), images in zip(sides.items(), on, strict=True)
+        },
+        leaking_images=tuple(
+            (ids[image], tuple(np.array(list(sides))[on[:, image]].tolist()))
+            for image in np.flatnonzero(on.sum(axis=0) > 1)
+        ),
         leaking_components=tuple(
-            {side: name(image) for side, image in images.items()}
-            for images in _leaking_components(component, sides)
+            {side: ids[image] for side, image in found[code].items()}
+            for code in sorted(found)
+            if len(found[code]) > 1
         ),
         notes=table.notes + notes,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Looked:
-    """What reading the files told."""
+def _look(
+    table: PairTable, progress: Progress | None
+) -> tuple[int, dict[int, str], np.ndarray, dict[int, str]]:
+    """Read, hash and decode every image once, a few at a time.
 
-    n_read: int
-    digests: dict[int, str]
-    hashes: np.ndarray
-    reasons: dict[int, str]
-
-
-def _look(table: PairTable, progress: Progress | None) -> _Looked:
-    """Read, hash and decode every image once, a few at a time."""
-    files = [(i, path) for i, path in enumerate(table.paths) if path is not None]
+    Returns how many were read, the digest of each that could be, the difference
+    hashes of all, and why an image could not be read or decoded.
+    """
+    files = [(image, path) for image, path in enumerate(table.paths) if path]
     digests: dict[int, str] = {}
     reasons: dict[int, str] = {}
     hashes = np.zeros((table.n_images, HASH_BITS), dtype=bool)
+
+    def look_at(file: tuple[int, Path]) -> None:
+        image, path = file
+        try:
+            data = read_image_bytes(path)
+            digests[image] = hashlib.sha256(data).hexdigest()
+            decoded = decode_image(data, path=path, shrink_to=_ENOUGH_PIXELS)
+            hashes[image] = difference_hash(decoded)
+        except ImageError as error:
+            reasons[image] = error.reason
+
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        seen = pool.map(_look_at, [path for _, path in files])
-        for done, ((image, _), (digest, bits, reason)) in enumerate(
-            zip(files, seen, strict=True), start=1
-        ):
-            if digest is not None:
-                digests[image] = digest
-            if bits is not None:
-                hashes[image] = bits
-            if reason is not None:
-                reasons[image] = reason
+        for done, _ in enumerate(pool.map(look_at, files), start=1):
             if progress is not None:
                 progress(done, len(files), "images read")
-    return _Looked(len(files), digests, hashes, reasons)
+    reasons = dict(sorted(reasons.items()))
+    return len(files), dict(sorted(digests.items())), hashes, reasons
 
 
-def _look_at(path: Path) -> tuple[str | None, np.ndarray | None, str | None]:
-    """Return the digest and difference hash of a file, or why there is none."""
-    digest = None
-    try:
-        data = read_image_bytes(path)
-        digest = hashlib.sha256(data).hexdigest()
-        image = decode_image(data, path=path, shrink_to=_ENOUGH_PIXELS)
-        return digest, difference_hash(image), None
-    except ImageError as error:
-        return digest, None, error.reason
+def _names(table: PairTable, rows: np.ndarray) -> tuple[tuple[str, str], ...]:
+    pairs = zip(table.left[rows], table.right[rows], strict=True)
+    return tuple((table.ids[i], table.ids[j]) for i, j in pairs)
 
 
-def _identical(digests: dict[int, str]) -> list[list[int]]:
-    groups: dict[str, list[int]] = defaultdict(list)
-    for image, digest in sorted(digests.items()):
-        groups[digest].append(image)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _copies(table: PairTable, digests: dict[int, str]) -> np.ndarray:
-    """Return which pairs are of two images with the same bytes."""
-    code = {digest: i for i, digest in enumerate(sorted(set(digests.values())))}
-    codes = np.array(
-        [code[digests[i]] if i in digests else -1 - i for i in range(table.n_images)],
-        dtype=np.int64,
-    )
-    return (codes[table.left] == codes[table.right]) & (table.left != table.right)
-
-
-def _named_pairs(table: PairTable, rows: np.ndarray) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (table.ids[i], table.ids[j])
-        for i, j in zip(table.left[rows], table.right[rows], strict=True)
-    )
-
-
-def _n_pairs_of_image(table: PairTable) -> np.ndarray:
-    count = np.bincount(table.left, minlength=table.n_images)
-    other = table.right[table.left != table.right]
-    return count + np.bincount(other, minlength=table.n_images)
-
-
-def _image_sides(table: PairTable) -> dict[str, np.ndarray]:
-    """Return which images stand on each side of the given split."""
-    if table.split is None:
-        return {}
-    sides = {}
-    for side in ("train", "validation", "test"):
-        rows = table.split == side
-        if rows.any():
-            sides[side] = np.zeros(table.n_images, dtype=bool)
-            sides[side][table.left[rows]] = sides[side][table.right[rows]] = True
-    return sides
-
-
-def _side_counts(
-    table: PairTable, sides: dict[str, np.ndarray]
-) -> dict[str, dict[str, int]]:
-    counts = {}
-    for side, images in sides.items():
-        rows = np.asarray(table.split == side)
-        counts[side] = {
-            "n_pairs": int(rows.sum()),
-            "n_matches": int(table.label[rows].sum()),
-            "n_images": int(images.sum()),
-        }
-    return counts
-
-
-def _leaking_images(
-    sides: dict[str, np.ndarray],
-) -> list[tuple[int, tuple[str, ...]]]:
-    """Return the images that stand on several sides, and which."""
-    if not sides:
-        return []
-    several = np.flatnonzero(np.sum(list(sides.values()), axis=0) > 1).tolist()
-    return [(i, tuple(side for side in sides if sides[side][i])) for i in several]
-
-
-def _leaking_components(
-    component: np.ndarray, sides: dict[str, np.ndarray]
-) -> list[dict[str, int]]:
-    """Return one image a side of each component that stands on several sides."""
-    first: dict[int, dict[str, int]] = defaultdict(dict)
-    for side, images in sides.items():
-        codes, places = np.unique(component[images], return_index=True)
-        members = np.flatnonzero(images)[places]
-        for code, image in zip(codes.tolist(), members.tolist(), strict=True):
-            first[code][side] = image
-    return [first[code] for code in sorted(first) if len(first[code]) > 1]
-
-
-def _near(
-    looked: _Looked, component: np.ndarray, sides: dict[str, np.ndarray]
+def _near_duplicates(
+    n_read: int, hashes: np.ndarray, component: np.ndarray, on: np.ndarray
 ) -> tuple[list[tuple[int, int, float]], tuple[str, ...]]:
     """Return the near-duplicates that matter: no match or equal bytes tie them."""
-    if not looked.n_read:
+    if not n_read:
         return [], ("no folder of images was given: only the table was looked at",)
-    if looked.n_read > _MOST_COMPARED:
-        n_read, most = looked.n_read, _MOST_COMPARED
-        return [], (f"near-duplicates not looked for: {n_read} images, over {most}",)
-    untied = [
+    if n_read > _MOST_COMPARED:
+        note = f"{n_read} images, over {_MOST_COMPARED}"
+        return [], (f"near-duplicates not looked for: {note}",)
+    return [
         (i, j, distance)
-        for i, j, distance in find_near_duplicates(looked.hashes)
+        for i, j, distance in find_near_duplicates(hashes)
         if component[i] != component[j]
-    ]
-    if sides:
-        untied = [(i, j, d) for i, j, d in untied if _apart(i, j, sides)]
-    return untied, ()
-
-
-def _apart(i: int, j: int, sides: dict[str, np.ndarray]) -> bool:
-    """Return whether two images stand on different sides."""
-    return {s for s, images in sides.items() if images[i]} != {
-        s for s, images in sides.items() if images[j]
-    }
+        and (not len(on) or (on[:, i] != on[:, j]).any())
+    ], ()
