@@ -36,9 +36,9 @@ from tllboost.merges import MERGES
 from tllboost.registry import import_path
 from tllboost.vectorizers import VECTORIZERS, make_vectorizer
 from tllboost.vectorizers.base import Vectorizer, is_on, loaded
+from tllboost.vectorizers.custom import CustomVectorizer
 from tllboost.vectorizers.exported import find_exported
 from tllboost.vectorizers.fusion import FusionVectorizer
-from tllboost.vectorizers.make import CustomVectorizer
 from tllboost.vectorizers.spec import Spec, parse_spec, with_weights
 from tllboost.vectorizers.torch import TorchVectorizer, is_for_cpu
 from tllboost.vectorizers.weights import local_file, sha256_of

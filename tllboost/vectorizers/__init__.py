@@ -5,13 +5,13 @@ Importing this package imports none of the libraries behind the names.
 
 from __future__ import annotations
 
-from functools import partial
+import importlib.util
 from typing import Any
 
-from tllboost.registry import Entry, Registry
+from tllboost.errors import UsageError
+from tllboost.registry import Entry, Registry, import_path, lies_here
 from tllboost.vectorizers.base import Vectorizer
-from tllboost.vectorizers.make import make_one
-from tllboost.vectorizers.spec import split_fusion, split_weight
+from tllboost.vectorizers.spec import Spec, parse_spec, split_fusion, take_weight
 
 __all__ = ["DEFAULT_VECTORIZERS", "VECTORIZERS", "Vectorizer", "make_vectorizer"]
 
@@ -99,12 +99,48 @@ def make_vectorizer(
     >>> make_vectorizer("classic+onnx:net.onnx").label
     'classic+onnx:net'
     """
-    make = partial(make_one, registry=VECTORIZERS, device=device, offline=offline)
-    if not isinstance(spec, str) or len(split_fusion(spec, VECTORIZERS)) == 1:
-        return make(spec)
+    if not isinstance(spec, str):
+        return _wrapped(spec)
+    specs = [parse_spec(part) for part in split_fusion(spec, VECTORIZERS)]
+    if len(specs) == 1:
+        return _make(specs[0], device, offline)
     from tllboost.vectorizers.fusion import FusionVectorizer
 
-    split = [split_weight(name) for name in split_fusion(spec, VECTORIZERS)]
-    parts = tuple(make(name) for name, _ in split)
-    weights = tuple(1.0 if weight is None else weight for _, weight in split)
+    weights = tuple(map(take_weight, specs))
+    parts = tuple(_make(one, device, offline) for one in specs)
     return FusionVectorizer(parts, None if set(weights) == {1.0} else weights)
+
+
+def _make(spec: Spec, device: str, offline: bool) -> Vectorizer:
+    """Return the vectorizer for one part of a name."""
+    if spec.kind in VECTORIZERS:
+        kind: type[Vectorizer] = VECTORIZERS.resolve(spec.kind)
+        return kind.from_spec(spec, device=device, offline=offline)
+    # Told from a misspelled kind without importing it.
+    module = spec.kind
+    is_module = "." in module or (
+        module.isidentifier()
+        and (importlib.util.find_spec(module) or lies_here(module))
+    )
+    if not spec.rest or not is_module:
+        raise VECTORIZERS.unknown(spec.kind)
+    spec.without_options()
+    path = f"{spec.kind}:{spec.rest}"
+    return _wrapped(import_path(path, kind="vectorizer"), path)
+
+
+def _wrapped(target: Any, path: str | None = None) -> Vectorizer:
+    """Return an object, or what an import path led to, as a vectorizer."""
+    if isinstance(target, Vectorizer):
+        return target
+    if path and isinstance(target, type) and issubclass(target, Vectorizer):
+        return target()
+    if not path and not hasattr(target, "transform"):
+        msg = (
+            f"{target!r} is no vectorizer: give a name, or an object with "
+            "transform(images) -> (n_images, n_dims)"
+        )
+        raise UsageError(msg)
+    from tllboost.vectorizers.custom import CustomVectorizer
+
+    return CustomVectorizer(path or target)

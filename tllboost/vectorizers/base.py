@@ -28,6 +28,7 @@ __all__ = [
     "FileVectorizer",
     "Vectorizer",
     "is_on",
+    "library",
     "loaded",
     "one_blas_thread",
     "usable_cores",
@@ -73,6 +74,19 @@ def one_blas_thread() -> Iterator[None]:
     of_numpy = ThreadpoolController().select(prefix="libscipy_openblas")
     with of_numpy.limit(limits=1):
         yield
+
+
+def library(name: str, *, package: str | None = None) -> str:
+    """Return a library and its major version, as fingerprints have them.
+
+    Examples
+    --------
+    >>> library("numpy").split()[0]
+    'numpy'
+    """
+    from importlib.metadata import version
+
+    return f"{name} {version(package or name).split('.')[0]}"
 
 
 T = TypeVar("T")

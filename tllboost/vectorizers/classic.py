@@ -22,6 +22,7 @@ from itertools import product
 import numpy as np
 from PIL import Image
 
+from tllboost.vectorizers.base import library
 from tllboost.vectorizers.fusion import fuse
 from tllboost.vectorizers.looks import LooksVectorizer
 
@@ -339,12 +340,8 @@ class ClassicVectorizer(LooksVectorizer):
     @property
     def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
-        from importlib.metadata import version
-
-        skimage = version("scikit-image").split(".")[0]
-        return (
-            f"classic|descriptors {_VERSION}|float32|scikit-image {skimage}{self.looks}"
-        )
+        skimage = library("scikit-image")
+        return f"classic|descriptors {_VERSION}|float32|{skimage}{self.looks}"
 
     @property
     def n_dims(self) -> int:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from tllboost.errors import UnknownNameError, UsageError, WeightsError
-from tllboost.vectorizers.base import loaded
-from tllboost.vectorizers.preprocess import FITS, Preprocessing
-from tllboost.vectorizers.spec import Options, one_of, positive, truth
+from tllboost.vectorizers.base import library, loaded
+from tllboost.vectorizers.looks import LOOK_OPTIONS
+from tllboost.vectorizers.network import options
+from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.torch import (
-    TORCH_OPTIONS,
     TorchVectorizer,
     clip_maps,
     module,
@@ -75,11 +75,7 @@ class ClipVectorizer(TorchVectorizer):
 
     KIND = "clip"
     FORM = ("ARCH", "TAG")
-    OPTIONS: ClassVar[Options] = {
-        "fit": one_of(*FITS),
-        "normalize": truth,
-        **TORCH_OPTIONS,
-    }
+    OPTIONS = options("fit", "normalize", *LOOK_OPTIONS, "precision")
 
     arch: str
     tag: str | None = None
@@ -99,14 +95,12 @@ class ClipVectorizer(TorchVectorizer):
     @loaded
     def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
-        from importlib.metadata import version
-
         activation = "quickgelu" if self._recipe.quick_gelu else "as configured"
         cells = f"|cells={self.cells}" if self.cells else ""
         return (
             f"{self.KIND}|{self.arch}|sha256:{sha256_of(self.weights_file)}|{self.preprocessing}"
             f"|activation={activation}|unit={self.normalize}|{self.precision}"
-            f"|open_clip {version('open_clip_torch').split('.')[0]}{self.looks}{cells}"
+            f"|{library('open_clip', package='open_clip_torch')}{self.looks}{cells}"
         )
 
     @loaded
@@ -165,11 +159,7 @@ class ClipGridVectorizer(ClipVectorizer):
     """
 
     KIND = "clip-grid"
-    OPTIONS: ClassVar[Options] = {
-        "cells": positive,
-        "fit": one_of(*FITS),
-        **TORCH_OPTIONS,
-    }
+    OPTIONS = options("cells", "fit", *LOOK_OPTIONS, "precision")
     normalize: ClassVar[bool] = False  # type: ignore[misc] # positions have length 1
 
     _: KW_ONLY

@@ -16,11 +16,33 @@ from tllboost.errors import TllboostError, UsageError, WeightsError
 from tllboost.merges import unit_rows
 from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.fusion import fuse
-from tllboost.vectorizers.looks import LooksVectorizer
-from tllboost.vectorizers.preprocess import Preprocessing
+from tllboost.vectorizers.looks import LOOK_OPTIONS, LooksVectorizer
+from tllboost.vectorizers.preprocess import FITS, Preprocessing
+from tllboost.vectorizers.spec import Options, one_of, positive, three_numbers, truth
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["NetworkVectorizer", "grid_means"]
+__all__ = ["PRECISIONS", "NetworkVectorizer", "grid_means", "options"]
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+_OPTIONS: Options = {
+    "size": positive,
+    "mean": three_numbers,
+    "std": three_numbers,
+    "fit": one_of(*FITS),
+    "layer": str,
+    "output": str,
+    "layout": one_of("nchw", "nhwc"),
+    "normalize": truth,
+    "cells": positive,
+    **LOOK_OPTIONS,
+    "precision": one_of(*PRECISIONS),
+    "n_threads": positive,
+}
+
+
+def options(*names: str) -> Options:
+    """Return those options of networks that a kind takes, in this order."""
+    return {name: _OPTIONS[name] for name in names}
 
 
 def grid_means(maps: np.ndarray, cells: int, *, what: str) -> np.ndarray:

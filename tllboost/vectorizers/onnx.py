@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from tllboost.errors import UsageError, WeightsError
-from tllboost.vectorizers.base import FileVectorizer, loaded, usable_cores
+from tllboost.vectorizers.base import FileVectorizer, library, loaded, usable_cores
 from tllboost.vectorizers.looks import LOOK_OPTIONS
-from tllboost.vectorizers.network import NetworkVectorizer
+from tllboost.vectorizers.network import NetworkVectorizer, options
 from tllboost.vectorizers.onnx_files import (
     CPU_BLOCK,
     MAX_SIDE,
@@ -22,12 +22,10 @@ from tllboost.vectorizers.onnx_files import (
     stated_numbers,
 )
 from tllboost.vectorizers.preprocess import (
-    FITS,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Preprocessing,
 )
-from tllboost.vectorizers.spec import Options, one_of, positive, three_numbers, truth
 from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
 __all__ = ["OnnxVectorizer"]
@@ -75,18 +73,10 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
     """
 
     KIND = "onnx"
-    OPTIONS: ClassVar[Options] = {
-        "size": positive,
-        "mean": three_numbers,
-        "std": three_numbers,
-        "fit": one_of(*FITS),
-        "output": str,
-        "layout": one_of("nchw", "nhwc"),
-        "normalize": truth,
-        "cells": positive,
-        **LOOK_OPTIONS,
-        "n_threads": positive,
-    }
+    OPTIONS = options(
+        *("size", "mean", "std", "fit", "output", "layout", "normalize", "cells"),
+        *(*LOOK_OPTIONS, "n_threads"),
+    )
 
     file: str | Path
     _: KW_ONLY
@@ -104,14 +94,12 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
     @loaded
     def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
-        from importlib.metadata import version
-
         weights = "+".join(map(sha256_of, [self._file, *self._data_files]))
         cells = f"|cells={self.cells}" if self.cells else ""
         return (
             f"onnx|sha256:{weights}|{self.preprocessing}|{self._layout}"
             f"|output={self._output}|unit={self.normalize}|float32"
-            f"|onnxruntime {version('onnxruntime').split('.')[0]}{cells}{self.looks}"
+            f"|{library('onnxruntime')}{cells}{self.looks}"
         )
 
     def run(self, batch: np.ndarray) -> np.ndarray:

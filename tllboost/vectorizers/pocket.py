@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tllboost.errors import WeightsError
-from tllboost.vectorizers.base import loaded
+from tllboost.vectorizers.base import library, loaded
 from tllboost.vectorizers.exported import ExportedNetwork
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
@@ -49,12 +49,9 @@ class PocketVectorizer(NetworkVectorizer):
     @property
     def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
-        from importlib.metadata import version
-
-        runtime = version("onnxruntime").split(".")[0]
         return (
             f"pocket|sha256:{SHA256}|{self.preprocessing}|float32"
-            f"|onnxruntime {runtime}{self.looks}"
+            f"|{library('onnxruntime')}{self.looks}"
         )
 
     @property

@@ -32,7 +32,7 @@ __all__ = [
     "parse_spec",
     "positive",
     "split_fusion",
-    "split_weight",
+    "take_weight",
     "three_numbers",
     "truth",
     "with_weights",
@@ -145,35 +145,32 @@ def parse_spec(text: str) -> Spec:
     return Spec(text=text, kind=kind, rest=rest, options=options)
 
 
-def split_weight(text: str) -> tuple[str, float | None]:
-    """Return a part of a fusion without its weight, and the weight if it says one.
+def take_weight(spec: Spec) -> float:
+    """Return the weight of a part of a fusion, no longer among its options.
 
     Raises
     ------
     UsageError
-        If that is no number from 1e-6 to 1e6, or options are not of the right form.
+        If that is no number from 1e-6 to 1e6.
 
     Examples
     --------
-    >>> split_weight("classic?weight=0.3&flip=true"), split_weight("pocket")
-    (('classic?flip=true', 0.3), ('pocket', None))
+    >>> spec = parse_spec("classic?weight=0.3&flip=true")
+    >>> take_weight(spec), spec.options
+    (0.3, {'flip': 'true'})
     """
-    stated = parse_spec(text).options.get(_WEIGHT)
-    if stated is None:
-        return text, None
-    head, _, tail = text.partition("?")
-    others = [one for one in tail.split("&") if not one.startswith(f"{_WEIGHT}=")]
+    stated = spec.options.pop(_WEIGHT, "1")
     try:
         weight = float(stated)
     except ValueError:
         weight = math.nan
     if not is_weight(weight):
         msg = (
-            f"option {_WEIGHT}={stated!r} in {text!r}: write a number above zero, "
+            f"option {_WEIGHT}={stated!r} in {spec.text!r}: write a number above zero, "
             "from 1e-6 to 1e6"
         )
         raise UsageError(msg)
-    return "?".join(filter(None, [head, "&".join(others)])), weight
+    return weight
 
 
 def is_weight(number: float) -> bool:

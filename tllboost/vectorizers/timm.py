@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tllboost.errors import UnknownNameError, WeightsError
-from tllboost.vectorizers.base import loaded
-from tllboost.vectorizers.preprocess import FITS, Preprocessing
-from tllboost.vectorizers.spec import Options, one_of, positive, truth
+from tllboost.vectorizers.base import library, loaded
+from tllboost.vectorizers.looks import LOOK_OPTIONS
+from tllboost.vectorizers.network import options
+from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.torch import (
-    TORCH_OPTIONS,
     TorchVectorizer,
     on_device,
     tap,
@@ -81,13 +81,7 @@ class TimmVectorizer(TorchVectorizer):
     """
 
     KIND = "timm"
-    OPTIONS: ClassVar[Options] = {
-        "size": positive,
-        "fit": one_of(*FITS),
-        "layer": str,
-        "normalize": truth,
-        **TORCH_OPTIONS,
-    }
+    OPTIONS = options("size", "fit", "layer", "normalize", *LOOK_OPTIONS, "precision")
     LAST: ClassVar[str] = "penultimate"  # the layer taken where none is named
 
     arch: str
@@ -109,14 +103,12 @@ class TimmVectorizer(TorchVectorizer):
     @loaded
     def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
-        from importlib.metadata import version
-
         cells = f"|cells={self.cells}" if self.cells else ""
         return (
             f"{self.KIND}|{self._catalogue_name}|sha256:{sha256_of(self.weights_file)}"
             f"|{self.preprocessing}|layer={self.layer or self.LAST}"
             f"|unit={self.normalize}|{self.precision}"
-            f"|timm {version('timm').split('.')[0]}{self.looks}{cells}"
+            f"|{library('timm')}{self.looks}{cells}"
         )
 
     @loaded
@@ -189,13 +181,7 @@ class TimmGridVectorizer(TimmVectorizer):
     """
 
     KIND = "timm-grid"
-    OPTIONS: ClassVar[Options] = {
-        "cells": positive,
-        "size": positive,
-        "fit": one_of(*FITS),
-        "layer": str,
-        **TORCH_OPTIONS,
-    }
+    OPTIONS = options("cells", "size", "fit", "layer", *LOOK_OPTIONS, "precision")
     LAST = "last map"
     normalize: ClassVar[bool] = False  # type: ignore[misc] # positions have length 1
 

@@ -34,13 +34,11 @@ from tllboost.vectorizers.exported import (
     keep_record,
     read_record,
 )
-from tllboost.vectorizers.looks import LOOK_OPTIONS
-from tllboost.vectorizers.network import NetworkVectorizer
-from tllboost.vectorizers.spec import Options, Spec, one_of
+from tllboost.vectorizers.network import PRECISIONS, NetworkVectorizer
+from tllboost.vectorizers.spec import Spec
 from tllboost.vectorizers.weights import first_line, local_file
 
 __all__ = [
-    "TORCH_OPTIONS",
     "TorchVectorizer",
     "choose_device",
     "clip_maps",
@@ -53,9 +51,6 @@ __all__ = [
     "tap",
     "timm_maps",
 ]
-
-_PRECISIONS = ("float32", "bfloat16", "float16")
-TORCH_OPTIONS: Options = {**LOOK_OPTIONS, "precision": one_of(*_PRECISIONS)}
 
 _TOLERANCE = 1e-4
 # What a driver leaves where torch could find a GPU; asking torch itself takes seconds.
@@ -172,8 +167,8 @@ class TorchVectorizer(NetworkVectorizer):
         return network
 
     def _run_torch(self, batch: np.ndarray) -> np.ndarray:
-        if self.precision not in _PRECISIONS:
-            legal = ", ".join(_PRECISIONS)
+        if self.precision not in PRECISIONS:
+            legal = ", ".join(PRECISIONS)
             msg = f"{self.name}: precision={self.precision!r} must be one of {legal}"
             raise UsageError(msg)
         return run(self.network, batch, self._output, precision=self.precision)

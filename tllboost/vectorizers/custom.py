@@ -1,12 +1,8 @@
-"""One part of a vectorizer's name, or an object, to the vectorizer.
-
-Among them ``package.module:Class``, a vectorizer of the user's own.
-"""
+"""``package.module:Class``, or an object: a vectorizer of the user's own."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -15,54 +11,10 @@ import numpy as np
 from PIL import Image
 
 from tllboost.errors import DataError, UsageError
-from tllboost.registry import Registry, import_path, lies_here
+from tllboost.registry import import_path
 from tllboost.vectorizers.base import Vectorizer, loaded
-from tllboost.vectorizers.spec import parse_spec
 
-__all__ = ["CustomVectorizer", "make_one"]
-
-
-def make_one(
-    choice: Any, *, registry: Registry, device: str, offline: bool
-) -> Vectorizer:
-    """Return the vectorizer for one part of a name, or for an object.
-
-    Raises
-    ------
-    UnknownNameError
-        If the name is of no known kind and no module.
-    UsageError
-        If an object can't be a vectorizer, or options are wrong.
-    """
-    target = choice
-    if isinstance(choice, str):
-        spec = parse_spec(choice)
-        if spec.kind in registry:
-            kind = registry.resolve(spec.kind)
-            made: Vectorizer = kind.from_spec(spec, device=device, offline=offline)
-            return made
-        if not spec.rest or not _may_be_module(spec.kind):
-            raise registry.unknown(spec.kind)
-        spec.without_options()
-        target = import_path(choice, kind="vectorizer")
-        if isinstance(target, type) and issubclass(target, Vectorizer):
-            return target()
-    if isinstance(target, Vectorizer):
-        return target
-    if not isinstance(choice, str) and not hasattr(target, "transform"):
-        msg = (
-            f"{target!r} is no vectorizer: give a name, or an object with "
-            "transform(images) -> (n_images, n_dims)"
-        )
-        raise UsageError(msg)
-    return CustomVectorizer(choice)
-
-
-def _may_be_module(name: str) -> bool:
-    """Tell a module's name from a misspelled kind, without importing it."""
-    if "." in name or not name.isidentifier():
-        return "." in name
-    return importlib.util.find_spec(name) is not None or lies_here(name)
+__all__ = ["CustomVectorizer"]
 
 
 @dataclass(eq=False, repr=False)
