@@ -1,9 +1,7 @@
-"""Find the image that a name means, in a folder that is listed once.
+"""What images are called: find one by its name, and name those in files and folders.
 
 A name is a file's with or without its extension. Names that are absolute or climb out
 of their folder are refused, unless their user asked for them.
-
-Name the images of a command: files, and all images below folders.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from typing import NamedTuple
 from tllboost.errors import DataError
 from tllboost.images import IMAGE_SUFFIXES, find_images
 
-__all__ = ["Folder", "Names", "image_stems", "name_images"]
+__all__ = ["Folder", "find_names", "image_stems", "name_images"]
 
 _MOST_HINTS = 20
 _MOST_NAMES_FOR_A_HINT = 20_000
@@ -68,12 +66,11 @@ class Folder:
         self._listings: dict[str, _Listing] = {}
         self._n_hints = 0
 
-    def find(self, written: str) -> tuple[str, str]:
-        """Return the id and the file of the image that `written` means.
+    def find(self, written: str) -> tuple[str, Path | None]:
+        """Return the id and the path of the image that `written` means.
 
-        Both are below the folder, or absolute where that is allowed. The id is the
-        file's name without extension, or with it where two images differ by that
-        alone.
+        The id is below the folder, or absolute where that is allowed: the file's name
+        without extension, or with it where two images differ by that alone.
 
         Raises
         ------
@@ -81,17 +78,13 @@ class Folder:
             With the reason, if there is no such image or more than one.
         """
         place, name = posixpath.split(self._located(written))
-        listing = self._listing(place)
-        meaning = listing.meanings.get(name)
+        if place not in self._listings:
+            self._listings[place] = _list_files(self.path / place)
+        meaning = self._listings[place].meanings.get(name)
         if meaning is None:
             raise LookupError(self._reason(written, place, name))
-        if not place:
-            return meaning
-        return posixpath.join(place, meaning[0]), posixpath.join(place, meaning[1])
-
-    def path_of(self, file: str) -> Path | None:
-        """Return the path of a file that `find` found."""
-        return Path(self.path, file)
+        image_id, file = meaning
+        return posixpath.join(place, image_id), Path(self.path, place, file)
 
     def _located(self, written: str) -> str:
         """Return an id relative to the folder, or absolute if it leads out of it."""
@@ -105,15 +98,9 @@ class Folder:
             below = False
         return Path(os.path.relpath(there, root) if below else there).as_posix()
 
-    def _listing(self, place: str) -> _Listing:
-        """Return the files of a subfolder by name, and its images by stem."""
-        if place not in self._listings:
-            self._listings[place] = _list_files(self.path / place)
-        return self._listings[place]
-
     def _reason(self, written: str, place: str, name: str) -> str:
         folder = self.path / place
-        meanings, unclear = self._listing(place)
+        meanings, unclear = self._listings[place]
         if name in unclear:
             names = ", ".join(repr(other) for other in sorted(unclear[name]))
             return f"{written!r} may be any of {names} in {folder}; add the extension"
@@ -125,8 +112,10 @@ class Folder:
         return msg
 
 
-class Names:
-    """Ids without folders: what is written is the id.
+def find_names(
+    written: Iterable[str], *, anywhere: bool = False
+) -> Callable[[str], tuple[str, Path | None]]:
+    """Return what finds ids without folders: what is written is the id.
 
     ``a`` and ``a.jpg`` are one image, unless there is an ``a.png`` too.
 
@@ -137,23 +126,17 @@ class Names:
     anywhere : bool, default=False
         Whether an id may be absolute or climb: it is kept as it is then.
     """
+    suffixed: dict[str, set[str]] = {}
+    for one in written:
+        if (stem := _stem(one)) != one:
+            suffixed.setdefault(stem, set()).add(one)
 
-    def __init__(self, written: Iterable[str], *, anywhere: bool = False) -> None:
-        self.anywhere = anywhere
-        self._suffixed: dict[str, set[str]] = {}
-        for name in written:
-            if (stem := _stem(name)) != name:
-                self._suffixed.setdefault(stem, set()).add(name)
+    def find(written: str) -> tuple[str, Path | None]:
+        name = _composed(written) if anywhere and written else _inside(written)
+        full = suffixed.get(name, ())
+        return (next(iter(full)) if len(full) == 1 else name), None
 
-    def find(self, written: str) -> tuple[str, str]:
-        """Return the id that `written` means, and no file."""
-        name = _composed(written) if self.anywhere and written else _inside(written)
-        full = self._suffixed.get(name, ())
-        return (next(iter(full)) if len(full) == 1 else name), ""
-
-    def path_of(self, file: str) -> Path | None:
-        """Return no path: there is no folder."""
-        return None
+    return find
 
 
 def _inside(written: str) -> str:

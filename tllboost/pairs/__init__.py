@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from tllboost.pairs.pair_table import PairTable, pairs_from_paths
-from tllboost.pairs.roots import Roots
-from tllboost.pairs.tables import Column, TextTable, read_table
+from tllboost.pairs.tables import TextTable, find_images, read_table
 
 __all__ = ["PairTable", "pairs_from_paths", "read_pairs"]
 
@@ -81,23 +80,23 @@ def read_pairs(
     >>> table.ids, table.left.tolist(), table.right.tolist(), table.label.tolist()
     (('a', 'b', 'c'), [0, 0], [1, 2], [1, 0])
     """
-    roots = Roots(images, left, right, anywhere=anywhere)
     table = read_table(path, required=_REQUIRED, optional=_OPTIONAL)
-    found = roots.find_images(table, {"left": "left", "right": "right"})
+    sides = {"left": "left", "right": "right"}
+    found = find_images(table, sides, images, left, right, anywhere=anywhere)
+    label = _translated(table, "label", LABELS, "1 (match) or 0 (no match)")
     pairs = PairTable(
         source=table.source,
         ids=found.ids,
         paths=found.paths,
         left=found.codes["left"],
         right=found.codes["right"],
-        label=_labels(table),
+        label=np.ones(len(table.lines), dtype=np.int8) if label is None else label,
         query=_queries(table),
-        split=_splits(table),
+        split=_translated(table, "split", SPLITS, "train, validation or test"),
         lines=table.lines,
         notes=_notes(table),
     )
     if not allow_repeats:
-        _find_self_pairs(pairs, table)
         _find_repeats(pairs, table)
     table.raise_problems()
     return pairs
@@ -115,23 +114,6 @@ def _notes(table: TextTable) -> tuple[str, ...]:
     return (note,)
 
 
-def _labels(table: TextTable) -> np.ndarray:
-    column = table.columns.get("label")
-    if column is None:
-        return np.ones(len(table.lines), dtype=np.int8)
-    return _translate(table, column, LABELS, "1 (match) or 0 (no match)").astype(
-        np.int8
-    )
-
-
-def _splits(table: TextTable) -> np.ndarray | None:
-    column = table.columns.get("split")
-    if column is None:
-        return None
-    legal = "train, validation or test"
-    return _translate(table, column, SPLITS, legal).astype(str)
-
-
 def _queries(table: TextTable) -> np.ndarray | None:
     column = table.columns.get("query")
     if column is None:
@@ -143,30 +125,29 @@ def _queries(table: TextTable) -> np.ndarray | None:
     return np.array([rank[value] for value in column.values], np.int64)[column.codes]
 
 
-def _translate(
-    table: TextTable, column: Column, meanings: dict[str, Any], legal: str
-) -> np.ndarray:
+def _translated(
+    table: TextTable, name: str, meanings: dict[str, Any], legal: str
+) -> np.ndarray | None:
     """Return the meaning of each row; a value without one joins the problems."""
-    lines = table.first_lines(column)
-    found = []
-    for value, line in zip(column.values, lines.tolist(), strict=True):
-        meaning = meanings.get(value.lower())
+    column = table.columns.get(name)
+    if column is None:
+        return None
+    lines = table.first_lines(column).tolist()
+    found = [meanings.get(value.lower()) for value in column.values]
+    for value, meaning, line in zip(column.values, found, lines, strict=True):
         if meaning is None:
-            text = f"{column.name} {value!r} is not legal; it must be {legal}"
+            text = f"{name} {value!r} is not legal; it must be {legal}"
             table.problems.append((line, text))
-            meaning = next(iter(meanings.values()))
-        found.append(meaning)
-    return np.array(found)[column.codes]
-
-
-def _find_self_pairs(pairs: PairTable, table: TextTable) -> None:
-    for row in np.flatnonzero((pairs.left == pairs.right) & (pairs.left >= 0)):
-        text = f"{pairs.ids[pairs.left[row]]!r} is paired with itself; drop the row"
-        table.problems.append((int(pairs.lines[row]), text))
+    some = next(iter(meanings.values()))
+    kind = np.int8 if isinstance(some, int) else str
+    return np.array([some if m is None else m for m in found], kind)[column.codes]
 
 
 def _find_repeats(pairs: PairTable, table: TextTable) -> None:
-    """Find rows that say again, or deny, what an earlier row says."""
+    """Find rows that pair an image with itself, or repeat or deny an earlier row."""
+    for row in np.flatnonzero((pairs.left == pairs.right) & (pairs.left >= 0)):
+        text = f"{pairs.ids[pairs.left[row]]!r} is paired with itself; drop the row"
+        table.problems.append((int(pairs.lines[row]), text))
     found = np.flatnonzero(
         (pairs.left >= 0) & (pairs.right >= 0) & (pairs.left != pairs.right)
     )

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tllboost.pairs.roots import Roots
-from tllboost.pairs.tables import read_table
+from tllboost.pairs.tables import find_images, read_table
 
 __all__ = ["CandidateTable", "read_candidates"]
 
@@ -104,11 +103,10 @@ def read_candidates(
     >>> table.ids, table.query.tolist(), table.candidates.tolist()
     (('a', 'b', 'x', 'y'), [0, 1], [[2, 3], [3, 2]])
     """
-    roots = Roots(images, left, right, anywhere=anywhere)
     table = read_table(path, required=("left",), numbered="c")
     header = tuple(table.columns)
     sides = {name: "left" if name == "left" else "right" for name in header}
-    found = roots.find_images(table, sides)
+    found = find_images(table, sides, images, left, right, anywhere=anywhere)
     table.raise_problems()
     written = (
         [column.values[code] for code in column.codes]

@@ -1,10 +1,8 @@
-"""Read delimited text, whatever its delimiter, encoding and line ends.
-
-Read a delimited text table into coded columns, remembering where each row stood.
+"""Read a table of text into coded columns, and look up the images that it names.
 
 A column is an integer a row and the distinct values behind the integers, so that a
 table of a million rows costs a million small integers and each distinct id is looked
-at once.
+at once. Problems are collected with their lines, and raised together.
 """
 
 from __future__ import annotations
@@ -15,60 +13,121 @@ import io
 import itertools
 import re
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from tllboost.errors import DataError, TableError
+from tllboost.errors import DataError, TableError, UsageError
 from tllboost.files import plain_cell
+from tllboost.images.folders import Folder, find_names
 
-__all__ = ["Column", "TextTable", "read_table"]
+__all__ = ["Column", "TextTable", "find_images", "read_table"]
 
 _DELIMITERS = ",;\t"
 _MOST_BYTES = 1_000_000_000
 
+Problem = tuple[int | None, str]
+"""A line number (1 is the first line) or None, and what is wrong there."""
 
-def read_rows(
-    path: str | PathLike[str], known: Sequence[str]
-) -> Iterator[tuple[int, list[str] | str]]:
-    r"""Yield the line and the cells of each row that is not empty, the header first.
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column: ``values[codes[i]]`` is what row i holds, without outer blanks.
+
+    The apostrophe that keeps a spreadsheet from running a cell is not part of it.
+    """
+
+    name: str
+    codes: np.ndarray
+    values: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class TextTable:
+    """The known columns of a table, the line of each row, and what was wrong.
+
+    `ignored` holds the names of the columns that were not read.
+    """
+
+    source: str
+    columns: dict[str, Column]
+    lines: np.ndarray
+    problems: list[Problem] = field(default_factory=list)
+    ignored: tuple[str, ...] = ()
+
+    def first_lines(self, column: Column) -> np.ndarray:
+        """Return the line on which each value of `column` stands first."""
+        first = np.zeros(len(column.values), dtype=np.int64)
+        codes, rows = np.unique(column.codes, return_index=True)
+        first[codes] = self.lines[rows]
+        return first
+
+    def raise_problems(self) -> None:
+        """Raise TableError if anything was wrong, in the order of the lines."""
+        if self.problems:
+            problems = sorted(self.problems, key=lambda problem: problem[0] or 0)
+            raise TableError(self.source, problems)
+
+
+def read_table(
+    path: str | PathLike[str],
+    *,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    numbered: str | None = None,
+) -> TextTable:
+    r"""Read the known columns of a comma, semicolon or tab separated table.
+
+    The delimiter is the one under which the header names most known columns. A byte
+    order mark and blank lines are skipped; further columns are left alone, unless
+    their name looks like a slip for an optional one.
 
     Parameters
     ----------
     path : path-like
-        The table, in UTF-8, or in UTF-16 with a byte order mark. A mark is dropped.
-    known : sequence of str
-        Names of columns: of comma, semicolon and tab, the delimiter is the one under
-        which the header holds most of them.
-
-    Yields
-    ------
-    line : int
-        The last line of the row, where a quoted cell spans several.
-    cells : list of str, or str
-        Its cells; once, as the last, what stopped the reading.
+        The table; its first line names the columns, in upper or lower case.
+    required, optional : sequence of str
+        Columns that must, or may, be there.
+    numbered : str, optional
+        A prefix: with ``"c"`` the columns ``c0, c1, …`` are read too.
 
     Raises
     ------
     DataError
         If there is no such file or it can't be read.
     TableError
-        If it is not text.
+        If the header does not fit, or there is no row. Problems of single rows are
+        collected in `TextTable.problems`, for the caller to add its own.
 
     Examples
     --------
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "pairs.csv")
-    ...     _ = path.write_text("left;right\n\na;b,c\n")
-    ...     list(read_rows(path, ["left", "right"]))
-    [(1, ['left', 'right']), (3, ['a', 'b,c'])]
+    ...     _ = path.write_text("left;right\na;b\na;c\n")
+    ...     table = read_table(path, required=["left", "right"])
+    >>> table.columns["left"].values, table.columns["right"].codes.tolist()
+    (('a',), [0, 1])
     """
+    source = str(path)
     text = _read_text(Path(path))
-    return _rows(text, _sniff(text, known))
+    rows = _rows(text, _sniff(text, (*required, *optional)))
+    line, header = next(rows, (None, []))
+    if not header:
+        raise TableError(source, [(None, "the table is empty")])
+    if isinstance(header, str):
+        raise TableError(source, [(line, header)])
+    names = [name.strip().lower() for name in header]
+    wanted = _wanted(source, line, names, required, optional, numbered)
+    table = _read_rows(source, rows, wanted, len(names))
+    if not len(table.lines) and not table.problems:
+        raise TableError(source, [(None, "the table has a header and no row")])
+    table.ignored = tuple(name for name in names if name and name not in wanted)
+    return table
 
 
 def _read_text(path: Path) -> str:
@@ -125,106 +184,6 @@ def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
         yield line + 1, f"{reason}; nothing after this line was read"
 
 
-Problem = tuple[int | None, str]
-"""A line number (1 is the first line) or None, and what is wrong there."""
-
-_BLOCK = 200
-
-
-@dataclass(frozen=True, eq=False)
-class Column:
-    """One column: ``values[codes[i]]`` is what row i holds, without outer blanks.
-
-    The apostrophe that keeps a spreadsheet from running a cell is not part of it.
-    """
-
-    name: str
-    codes: np.ndarray
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class TextTable:
-    """The known columns of a table, the line of each row, and what was wrong.
-
-    `ignored` holds the names of the columns that were not read.
-    """
-
-    source: str
-    columns: dict[str, Column]
-    lines: np.ndarray
-    problems: list[Problem] = field(default_factory=list)
-    ignored: tuple[str, ...] = ()
-
-    def first_lines(self, column: Column) -> np.ndarray:
-        """Return the line on which each value of `column` stands first."""
-        first = np.zeros(len(column.values), dtype=np.int64)
-        codes, rows = np.unique(column.codes, return_index=True)
-        first[codes] = self.lines[rows]
-        return first
-
-    def raise_problems(self) -> None:
-        """Raise TableError if anything was wrong, in the order of the lines."""
-        if self.problems:
-            raise TableError(self.source, sorted(self.problems, key=_by_line))
-
-
-def read_table(
-    path: str | PathLike[str],
-    *,
-    required: Sequence[str],
-    optional: Sequence[str] = (),
-    numbered: str | None = None,
-) -> TextTable:
-    r"""Read the known columns of a comma, semicolon or tab separated table.
-
-    The delimiter is the one under which the header names most known columns. A byte
-    order mark and blank lines are skipped; further columns are left alone, unless
-    their name looks like a slip for an optional one.
-
-    Parameters
-    ----------
-    path : path-like
-        The table; its first line names the columns, in upper or lower case.
-    required, optional : sequence of str
-        Columns that must, or may, be there.
-    numbered : str, optional
-        A prefix: with ``"c"`` the columns ``c0, c1, …`` are read too.
-
-    Raises
-    ------
-    DataError
-        If there is no such file or it can't be read.
-    TableError
-        If the header does not fit, or there is no row. Problems of single rows are
-        collected in `TextTable.problems`, for the caller to add its own.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder, "pairs.csv")
-    ...     _ = path.write_text("left;right\na;b\na;c\n")
-    ...     table = read_table(path, required=["left", "right"])
-    >>> table.columns["left"].values, table.columns["right"].codes.tolist()
-    (('a',), [0, 1])
-    """
-    source = str(path)
-    rows = read_rows(path, (*required, *optional))
-    line, header = next(rows, (None, None))
-    if header is None:
-        raise TableError(source, [(None, "the table is empty")])
-    if isinstance(header, str):
-        raise TableError(source, [(line, header)])
-    names = [name.strip().lower() for name in header]
-    wanted = _wanted(source, line, names, required, optional, numbered)
-    table = _read_rows(source, rows, wanted, len(names))
-    if not len(table.lines) and not table.problems:
-        raise TableError(source, [(None, "the table has a header and no row")])
-    ignored = tuple(name for name in names if name and name not in wanted)
-    return replace(table, ignored=ignored)
-
-
 def _wanted(
     source: str,
     line: int | None,
@@ -274,50 +233,26 @@ def _read_rows(
     """Code the wanted columns of all rows that have as many cells as the header."""
     problems: list[Problem] = []
     lines = array("q")
-    known = {name: _Codes() for name in wanted}
+    known: dict[str, dict[str, int]] = {name: {} for name in wanted}
     coded = {name: array("q") for name in wanted}
-    good = _fitting_rows(rows, width, problems)
-    while block := list(itertools.islice(good, _BLOCK)):
-        lines.extend([line for line, _ in block])
-        cells = list(zip(*(row for _, row in block), strict=True))
-        for name, place in wanted.items():
-            coded[name].extend(map(known[name].__getitem__, cells[place]))
-    columns = {name: _column(name, coded[name], list(known[name])) for name in wanted}
-    return TextTable(source, columns, np.frombuffer(lines, dtype=np.int64), problems)
-
-
-class _Codes(dict[str, int]):
-    """Number values as they come: looking one up numbers it."""
-
-    def __missing__(self, value: str) -> int:
-        code = self[value] = len(self)
-        return code
-
-
-def _fitting_rows(
-    rows: Iterator[tuple[int, list[str] | str]], width: int, problems: list[Problem]
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows with as many cells as the header; note the others' lines."""
     for line, row in rows:
         if isinstance(row, str):
             problems.append((line, row))
             continue
-        if len(row) != width or not row[0].strip():
-            row = _fit(row, width)
-        if len(row) == width:
-            yield line, row
-        elif row:
+        if not row[0].strip() and not any(cell.strip() for cell in row):
+            continue
+        while len(row) > width and not row[-1].strip():
+            row.pop()
+        if len(row) != width:
             text = f"{len(row)} cells where the header has {width}: {row!r}"
             problems.append((line, text))
-
-
-def _fit(row: list[str], width: int) -> list[str]:
-    """Drop blank cells beyond the header's width; nothing is left of a blank line."""
-    if not any(cell.strip() for cell in row):
-        return []
-    while len(row) > width and not row[-1].strip():
-        row = row[:-1]
-    return row
+            continue
+        lines.append(line)
+        for name, place in wanted.items():
+            codes = known[name]
+            coded[name].append(codes.setdefault(row[place], len(codes)))
+    columns = {name: _column(name, coded[name], list(known[name])) for name in wanted}
+    return TextTable(source, columns, np.frombuffer(lines, dtype=np.int64), problems)
 
 
 def _column(name: str, codes: array[int], raw: list[str]) -> Column:
@@ -330,5 +265,103 @@ def _column(name: str, codes: array[int], raw: list[str]) -> Column:
     return Column(name, moved, tuple(stripped))
 
 
-def _by_line(problem: Problem) -> int:
-    return problem[0] or 0
+class FoundImages(NamedTuple):
+    """The images of a table, sorted by id, and each column as indices into them.
+
+    An index of -1 stands where no image was found.
+    """
+
+    ids: tuple[str, ...]
+    paths: tuple[Path | None, ...]
+    codes: dict[str, np.ndarray]
+
+
+def find_images(
+    table: TextTable,
+    sides: dict[str, str],
+    images: str | PathLike[str] | None,
+    left: str | PathLike[str] | None,
+    right: str | PathLike[str] | None,
+    *,
+    anywhere: bool,
+) -> FoundImages:
+    """Look up every id of a table once; what is not found joins its problems.
+
+    Parameters
+    ----------
+    table : TextTable
+        The table.
+    sides : dict of str to str
+        The columns that hold ids, and the side (``"left"`` or ``"right"``) of each.
+    images : path-like or None
+        One folder for both sides.
+    left, right : path-like or None
+        A folder for each side. Ids get the prefix ``left/`` or ``right/``, unless
+        both name the same folder.
+    anywhere : bool
+        Whether ids may be absolute or climb out of their folder.
+
+    Raises
+    ------
+    UsageError
+        If one side has a folder and the other has not, or `images` is given as well.
+    DataError
+        If a folder is not there.
+    """
+    columns = {name: table.columns[name] for name in sides}
+    finders = _finders(columns, images, left, right, anywhere)
+    paths: dict[str, Path | None] = {}
+    ids: dict[str, list[str | None]] = {name: [] for name in columns}
+    for name, column in columns.items():
+        find, prefix = finders[sides[name]]
+        lines = table.first_lines(column).tolist()
+        for value, line in zip(column.values, lines, strict=True):
+            try:
+                found, path = find(value)
+            except LookupError as error:
+                table.problems.append((line, f"{name}: {error.args[0]}"))
+                ids[name].append(None)
+            else:
+                ids[name].append(prefix + found)
+                paths[prefix + found] = path
+    order = sorted(paths)
+    number: dict[str | None, int] = {image_id: i for i, image_id in enumerate(order)}
+    codes = {
+        name: np.array([number.get(i, -1) for i in ids[name]], np.int64)[column.codes]
+        for name, column in columns.items()
+    }
+    return FoundImages(tuple(order), tuple(paths[i] for i in order), codes)
+
+
+def _finders(
+    columns: dict[str, Column],
+    images: str | PathLike[str] | None,
+    left: str | PathLike[str] | None,
+    right: str | PathLike[str] | None,
+    anywhere: bool,
+) -> dict[str, tuple[Callable[[str], tuple[str, Path | None]], str]]:
+    """Return what finds the ids of each side, and what they begin with then."""
+    if images is not None and (left is not None or right is not None):
+        msg = (
+            f"images={str(images)!r} is one folder for both sides: "
+            "give it alone, or give left and right"
+        )
+        raise UsageError(msg)
+    if (left is None) != (right is None):
+        given, other = ("left", "right") if right is None else ("right", "left")
+        msg = f"{given} has a folder and {other} has none: give both, or images"
+        raise UsageError(msg)
+    if images is not None:
+        one = Folder(images, "images", anywhere=anywhere).find
+        return dict.fromkeys(("left", "right"), (one, ""))
+    if left is None or right is None:
+        values = itertools.chain(*(column.values for column in columns.values()))
+        names = find_names(values, anywhere=anywhere)
+        return dict.fromkeys(("left", "right"), (names, ""))
+    folders = {
+        "left": Folder(left, "left", anywhere=anywhere),
+        "right": Folder(right, "right", anywhere=anywhere),
+    }
+    if folders["left"].path.resolve() == folders["right"].path.resolve():
+        return dict.fromkeys(folders, (folders["left"].find, ""))
+    return {side: (folder.find, f"{side}/") for side, folder in folders.items()}
