@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    from tllboost.errors import TllboostError
+    from tllboost.errors import TllboostError, printable
 
     try:
         from tllboost.cli.app import app
@@ -36,37 +36,27 @@ def _run() -> int:
         code = app(prog_name="tllboost", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
+        return code if isinstance(code, int) else 0
     except TllboostError as error:
-        return _fail(str(error), error.exit_code)
-    except OSError as error:
-        return _fail_to_write(error)
+        line, code = str(error), error.exit_code
     except Exception as error:
+        line, code = _bug(error), 1
+        if isinstance(error, OSError) and error.filename is not None:
+            reason = error.strerror or type(error).__name__
+            line, code = f"{printable(error.filename)}: {reason}", 3
+        elif isinstance(error, OSError) and error.errno in _FULL:  # of a stream
+            drop_output()
+            line, code = f"can't write the output ({error.strerror})", 3
         # Of the command line's library, whose name differs between its versions.
-        if hasattr(error, "format_message"):
-            return _fail(_usage(error), 2)
-        if type(error).__name__ == "Abort":
-            return _fail("interrupted", 130)
-        return _fail(_bug(error), 1)
-    return code if isinstance(code, int) else 0
-
-
-def _fail(line: str, code: int) -> int:
+        elif hasattr(error, "format_message"):
+            line, code = _usage(error), 2
+        elif type(error).__name__ == "Abort":
+            line, code = "interrupted", 130
+        elif os.environ.get(_TRACEBACK):
+            traceback.print_exc()
     if line:
         sys.stderr.write(f"tllboost: {line}\n")
     return code
-
-
-def _fail_to_write(error: OSError) -> int:
-    """Tell of a disk that is full, or a file that can't be had."""
-    from tllboost.errors import printable
-
-    if error.filename is not None:
-        reason = error.strerror or type(error).__name__
-        return _fail(f"{printable(error.filename)}: {reason}", 3)
-    if error.errno in _FULL:  # streams have no name
-        drop_output()
-        return _fail(f"can't write the output ({error.strerror})", 3)
-    return _fail(_bug(error), 1)
 
 
 def _usage(error: Any) -> str:
@@ -83,8 +73,6 @@ def _usage(error: Any) -> str:
 
 def _bug(error: Exception) -> str:
     """Return in one line what we did wrong, for whoever reports it."""
-    if os.environ.get(_TRACEBACK):
-        traceback.print_exc()
     where = traceback.extract_tb(error.__traceback__)[-1]
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return (

@@ -7,13 +7,13 @@ from typing import Any
 
 import typer
 
-from tllboost.cli.options import Bundle, BundleWeights, Json, TrustCode
+from tllboost.cli import options
 from tllboost.cli.streams import write_json
 
 __all__ = ["COMMANDS"]
 
 
-def show(bundle: Bundle, *, as_json: Json = False) -> None:
+def show(bundle: options.Bundle, *, as_json: options.Json = False) -> None:
     """Show what a bundle holds: its cells, figures, threshold, networks and versions.
 
     The sha256 of every member is checked; nothing is loaded or run.
@@ -33,9 +33,7 @@ def show(bundle: Bundle, *, as_json: Json = False) -> None:
         typer.echo(f"{name:<12} {text}")
 
 
-def verify(
-    bundle: Bundle, *, weights: BundleWeights = None, trust_code: TrustCode = False
-) -> None:
+def verify(bundle: options.Bundle, *, beside: options.Unbundled) -> None:
     """Load a bundle, score its golden pairs again, and open the networks it holds.
 
     Exit code 5 if anything is not as it was saved.
@@ -47,9 +45,7 @@ def verify(
     """
     from tllboost.bundle import load_bundle
 
-    classifier = load_bundle(
-        bundle, weights=weights, offline=True, trust_code=trust_code
-    )
+    classifier = load_bundle(bundle, offline=True, **vars(beside))
     vectorizers = [cell.vectorizer for cell in classifier.cells_]
     parts = [part for one in vectorizers for part in getattr(one, "parts", [one])]
     for part in {id(part): part for part in parts}.values():

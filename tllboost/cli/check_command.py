@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tllboost.cli.options import GroupFolders, Json, Pairs, Quiet
+from tllboost.cli import options
 from tllboost.cli.progress import message_to, progress_bar
 from tllboost.cli.streams import write_json
 
@@ -12,11 +12,11 @@ __all__ = ["COMMANDS"]
 
 
 def check(
-    pairs: Pairs,
+    pairs: options.Pairs,
     *,
-    folders: GroupFolders,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    folders: options.GroupFolders,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     r"""Look for what would spoil the figures: bad images, copies, a leaking split.
 

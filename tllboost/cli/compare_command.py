@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from tllboost.cli.options import Json, Metric
+from tllboost.cli import options
 from tllboost.cli.streams import write_json
 from tllboost.errors import printable
 
@@ -28,14 +28,14 @@ def compare(
         Path, Argument(metavar="AFTER", help="Results folder of another grid.")
     ],
     *,
-    metric: Metric = None,
+    metric: options.Metric = None,
     every: Annotated[
         bool,
         Option(
             "--all", help="Also show the cells that are unchanged or in one run only."
         ),
     ] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Say which cells changed between two runs by more than their 95 % intervals.
 
@@ -78,21 +78,13 @@ def _print(changes: list[Change]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-        collapse_padding=True,
-        show_edge=False,
-        pad_edge=False,
-    )
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("cell", overflow="fold")
-    for name in ("before", "after"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("difference", ""):
+    for name in ("before", "after", "difference", ""):
         table.add_column(name, no_wrap=True)
     for one in changes:
         low, high = _signed(one.low), _signed(one.high)
-        difference = f"{_signed(one.difference)} [{low}, {high}]" if low else ""
+        difference = _signed(one.difference) + (f" [{low}, {high}]" if low else "")
         figures = [
             f"{x:.3f}" if math.isfinite(x) else "" for x in (one.before, one.after)
         ]

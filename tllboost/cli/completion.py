@@ -57,14 +57,16 @@ def _spelled(kind: str) -> Mapping[str, str]:
     }
 
 
-def complete(kind: str, *, joint: str = "") -> Callable[[str], list[tuple[str, str]]]:
-    """Return what offers a shell the names of a kind, also behind a `joint`.
+def complete(kind: str) -> Callable[[str], list[tuple[str, str]]]:
+    """Return what offers a shell the names of a kind, and what may join them.
 
     Examples
     --------
-    >>> [name for name, _ in complete("merges", joint="+")("dot+l")]
+    >>> [name for name, _ in complete("merges+")("dot+l")]
     ['dot+l1', 'dot+l2']
     """
+    joint = kind[-1] if kind[-1] in "+/" else ""
+    kind = kind.removesuffix(joint)
 
     def offer(incomplete: str) -> list[tuple[str, str]]:
         before, last = "", incomplete

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -16,19 +18,9 @@ import typer
 from tllboost.cli.options import kinds_of
 from tllboost.errors import DataError, UsageError
 
-__all__ = ["NOT_IN_FILE", "config_text", "plain", "read_config"]
+__all__ = ["config_of", "config_text", "plain"]
 
-NOT_IN_FILE = {
-    "config": "names the file itself",
-    "print_config": "prints what the file says",
-    "quiet": "is of one call, and no result depends on it",
-    "as_json": "is of one call, and no result depends on it",
-    "resume": "a file that said so would go on with whatever lies there",
-    "overwrite": "a file that said so would replace whatever lies there",
-}
-"""The options that only the command line takes, and why."""
-
-_CELL_NEEDS, _CELL_MAY = ("name", "vectorizer", "head"), ("projection", "merge")
+_CELL_NEEDS, _CELL_MAY = {"name", "vectorizer", "head"}, {"projection", "merge"}
 # How TOML may spell the kinds of options, and what to ask for where it does not.
 _SPELLED: dict[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
@@ -38,11 +30,12 @@ _SPELLED: dict[Any, tuple[tuple[type, ...], str]] = {
 }
 
 
-def read_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Make the values of a file the defaults of the options of a command.
+def config_of(group: Any) -> Callable[..., Path | None]:
+    """Return what ``--config`` calls: a file may give each option of a group.
 
-    The tables ``[alias]`` and ``[[cell]]`` are kept beside them, and ``[run]``, which a
-    run writes into its ``run.toml``, is passed over.
+    Its values become the defaults of the command. The tables ``[alias]`` and
+    ``[[cell]]`` are kept beside them; ``[run]``, which a run writes into its
+    ``run.toml``, is passed over.
 
     Raises
     ------
@@ -51,8 +44,37 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
     DataError
         If the file can't be read.
     """
-    if path is None:
-        return None
+    known = sorted({"alias", "cell", *(one.name for one in fields(group))})
+
+    def read(context: typer.Context, path: Path | None) -> Path | None:
+        if path is None:
+            return None
+        values, kinds = _values(path), kinds_of(context.command)
+        options = {one.name: one for one in context.command.params}
+        for key, value in values.items():
+            if key == "alias":
+                fits = isinstance(value, dict) and all(map(_is_text, value.values()))
+                problem = "" if fits else f"alias = {value!r} must be a table [alias]"
+            elif key == "cell":
+                problem = _problem_of_cells(value)
+            elif key in known:
+                if get_origin(kinds[key]) is list and isinstance(value, str):
+                    values[key] = value = [value]
+                problem = _problem_of(value, context, options[key], kinds[key])
+            else:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                problem = f"unknown key {key!r}: {hint}known: {', '.join(known)}"
+            if problem:
+                msg = f"{path}: {problem}"
+                raise UsageError(msg)
+        context.default_map = values
+        return path
+
+    return read
+
+
+def _values(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -62,34 +84,14 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
         msg = f"{path}: not TOML ({error})"
         raise DataError(msg) from error
     values.pop("run", None)
-    options = {one.name: one for one in context.command.params}
-    kinds = kinds_of(context.command)
-    known = sorted({"alias", "cell", *kinds} - {"context", *NOT_IN_FILE})
-    for key, value in values.items():
-        if key == "alias":
-            problem = _problem_of_aliases(value)
-        elif key == "cell":
-            problem = _problem_of_cells(value)
-        elif key in known:
-            if get_origin(kinds[key]) is list and isinstance(value, str):
-                values[key] = value = [value]
-            problem = _problem_of_value(context, options[key], kinds[key], value)
-        else:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            problem = f"unknown key {key!r}: {hint}known: {', '.join(known)}"
-        if problem:
-            msg = f"{path}: {problem}"
-            raise UsageError(msg)
-    context.default_map = values
-    return path
+    return values
 
 
-def _problem_of_value(context: Any, option: Any, kind: Any, value: Any) -> str:
+def _problem_of(value: Any, context: Any, option: Any, kind: Any) -> str:
     """Return what is wrong with the value of an option, or nothing."""
     types, wanted = _SPELLED.get(get_origin(kind) or kind, ((str,), "text"))
-    is_list = get_origin(kind) is list and isinstance(value, list)
-    if not all(type(one) in types for one in (value if is_list else [value])):
+    each = value if isinstance(value, list) and get_origin(kind) is list else [value]
+    if not all(type(one) in types for one in each):
         return f"{option.name} = {value!r} must be {wanted}"
     try:
         option.process_value(context, value)
@@ -102,28 +104,25 @@ def _problem_of_value(context: Any, option: Any, kind: Any, value: Any) -> str:
     return ""
 
 
-def _problem_of_aliases(value: Any) -> str:
-    if isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
-        return ""
-    return f"alias = {value!r} must be a table [alias] of vectorizers by short names"
-
-
 def _problem_of_cells(cells: Any) -> str:
     """Return what is wrong with the first cell that is none, or nothing."""
-    known = (*_CELL_NEEDS, *_CELL_MAY)
-    if not isinstance(cells, list) or not all(isinstance(one, dict) for one in cells):
+    if not isinstance(cells, list):
         return "cell must be tables: write [[cell]] above each"
-    names = [cell.get("name") for cell in cells]
-    for number, cell in enumerate(cells):
-        wrong = [
-            *(f"unknown key {key!r}" for key in cell if key not in known),
-            *(f"{k} = {v!r} must be text" for k, v in cell.items() if not _is_text(v)),
-            *(f"it has no {key}" for key in _CELL_NEEDS if key not in cell),
-        ]
-        if wrong:
-            return f"cell number {number + 1}: {wrong[0]}: known: {', '.join(known)}"
-        if cell["name"] in names[:number]:
-            return f"cell number {number + 1}: another has the name {cell['name']!r}"
+    names: set[str] = set()
+    for number, cell in enumerate(cells, 1):
+        problem = ""
+        if not isinstance(cell, dict) or not all(map(_is_text, cell.values())):
+            problem = f"{cell!r} must be a table of text"
+        elif unknown := cell.keys() - {*_CELL_NEEDS, *_CELL_MAY}:
+            problem = f"unknown key {min(unknown)!r}"
+        elif missing := _CELL_NEEDS - cell.keys():
+            problem = f"it has no {min(missing)}"
+        elif cell["name"] in names:
+            problem = f"another has the name {cell['name']!r}"
+        if problem:
+            known = ", ".join(sorted({*_CELL_NEEDS, *_CELL_MAY}))
+            return f"cell number {number}: {problem}; known: {known}"
+        names.add(cell["name"])
     return ""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from tllboost.cli.options import Quiet, Store
+from tllboost.cli import options
 from tllboost.cli.progress import message_to, progress_bar
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ def demo(
     scenes: Annotated[
         int, Option(min=60, max=360, help="How many scenes to make.")
     ] = 240,
-    store: Store = None,
+    store: options.Store = None,
     overwrite: Annotated[
         bool, Option("--overwrite", help="Replace another run's results in --out.")
     ] = False,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run a small grid on made images, show its matrix and score a new pair.
 

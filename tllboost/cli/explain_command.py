@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from tllboost.cli.options import LEFT, RIGHT, Bundle, Json, Opening, Quiet
+from tllboost.cli import options
 from tllboost.cli.progress import message_to, progress_bar
 from tllboost.cli.streams import write_json, write_out
 
@@ -15,9 +15,9 @@ __all__ = ["COMMANDS"]
 
 
 def explain(
-    bundle: Bundle,
-    left_image: Annotated[Path, LEFT],
-    right_image: Annotated[Path, RIGHT],
+    bundle: options.Bundle,
+    left_image: Annotated[Path, options.LEFT],
+    right_image: Annotated[Path, options.RIGHT],
     *,
     out: Annotated[Path, Option(help="Page to write.")] = Path("pair.html"),
     grid: Annotated[
@@ -32,9 +32,9 @@ def explain(
             "vectors are in the store."
         ),
     ] = None,
-    as_json: Json = False,
-    opening: Opening,
-    quiet: Quiet = False,
+    as_json: options.Json = False,
+    opening: options.Opening,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show which parts of two images carry their score, and what else does.
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from typer import Option
 
-from tllboost.cli.completion import complete
-from tllboost.cli.options import (
-    GroupFolders,
-    LocalWeights,
-    Networks,
-    Pairs,
-    Quiet,
-    Seed,
-    refuse_if,
-)
+from tllboost.cli import options
+from tllboost.cli.options import option, refuse_if
 from tllboost.cli.progress import message_to, progress_bar
 
 if TYPE_CHECKING:
@@ -33,67 +24,58 @@ class Training:
     """How the network is trained; None leaves it to `FineTuneSettings`."""
 
     panel = "How it is trained"
-    n_stages: Annotated[
-        int | None, Option("--stages", help="Number of last stages to train [2].")
-    ] = None
-    n_epochs: Annotated[
-        int | None, Option("--epochs", help="Passes over the training matches [6].")
-    ] = None
-    batch_size: Annotated[
-        int | None, Option("--batch", help="Matches in each training step [32].")
-    ] = None
-    learning_rate: Annotated[
-        float | None, Option("--lr", help="Highest learning rate [3e-4].")
-    ] = None
-    n_views: Annotated[
-        int | None,
-        Option(
-            "--views",
-            help="Augmented views kept of each image, 0 for new ones at every pass "
-            "[6 on a CPU, 0 on a GPU].",
-        ),
-    ] = None
+    n_stages: int | None = option(
+        None, "Number of last stages to train [2].", "--stages"
+    )
+    n_epochs: int | None = option(
+        None, "Passes over the training matches [6].", "--epochs"
+    )
+    batch_size: int | None = option(
+        None, "Matches in each training step [32].", "--batch"
+    )
+    learning_rate: float | None = option(None, "Highest learning rate [3e-4].", "--lr")
+    n_views: int | None = option(
+        None,
+        "Augmented views kept of each image, 0 for new ones at every pass [6 on a CPU, "
+        "0 on a GPU].",
+        "--views",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What is trained, on which pairs, and where it goes."""
+
+    panel = ""
+    vectorizer: str = option(
+        MISSING,
+        "The network to train: timm:NAME@FILE or clip:ARCH:TAG@FILE.",
+        "-v",
+        names="vectorizers",
+    )
+    weights: options.LocalWeights = None
+    out: Path = option(MISSING, "Weights to write, a .safetensors file.", "-o")
+    overwrite: bool = option(False, "Replace other weights in --out.")
+    protocol: str | None = option(
+        None,
+        "Whose training set to learn from: holdout, or given where the table has a "
+        "split column.",
+        names="protocols",
+    )
+    everything: bool = option(
+        False, "Train on all pairs but a validation set: no test set remains.", "--all"
+    )
+    seed: options.Seed = 0
 
 
 def finetune(
-    pairs: Pairs,
+    pairs: options.Pairs,
     *,
-    vectorizer: Annotated[
-        str,
-        Option(
-            "--vectorizer",
-            "-v",
-            autocompletion=complete("vectorizers"),
-            help="The network to train: timm:NAME@FILE or clip:ARCH:TAG@FILE.",
-        ),
-    ],
-    out: Annotated[
-        Path, Option("--out", "-o", help="Weights to write, a .safetensors file.")
-    ],
-    folders: GroupFolders,
-    weights: LocalWeights = None,
-    protocol: Annotated[
-        str | None,
-        Option(
-            autocompletion=complete("protocols"),
-            help="Whose training set to learn from: holdout, or given where the "
-            "table has a split column.",
-        ),
-    ] = None,
-    everything: Annotated[
-        bool,
-        Option(
-            "--all",
-            help="Train on all pairs but a validation set: no test set remains.",
-        ),
-    ] = False,
-    seed: Seed = 0,
+    network: Network,
+    folders: options.GroupFolders,
     training: Training,
-    networks: Networks,
-    overwrite: Annotated[
-        bool, Option("--overwrite", help="Replace other weights in --out.")
-    ] = False,
-    quiet: Quiet = False,
+    networks: options.Networks,
+    quiet: options.Quiet = False,
 ) -> None:
     r"""Train the last stages of a network on the training set of your pairs.
 
@@ -119,35 +101,34 @@ def finetune(
 
     given: dict[str, Any] = {k: v for k, v in vars(training).items() if v is not None}
     settings = FineTuneSettings(**given)
-    (made,) = networks.make([vectorizer], weights)
-    table, train, validation = _sets(folders.read(pairs), protocol, seed, everything)
+    (made,) = networks.make([network.vectorizer], network.weights)
+    table, train, validation = _sets(folders.read(pairs), network)
     with progress_bar(quiet=quiet) as progress:
         tuned = train_network(
             made,
             table.paths,
             train,
             validation,
-            out,
+            network.out,
             settings=settings,
-            seed=seed,
+            seed=network.seed,
             device=networks.device,
-            overwrite=overwrite,
+            overwrite=network.overwrite,
             progress=progress,
             message=message_to(quiet=quiet),
         )
     typer.echo(tuned.spec)
 
 
-def _sets(
-    table: PairTable, protocol: str | None, seed: int, everything: bool
-) -> tuple[PairTable, PairSet, PairSet]:
+def _sets(table: PairTable, network: Network) -> tuple[PairTable, PairSet, PairSet]:
     """Return the table as the grid orders it, its training and its validation set."""
     from tllboost.grid.data import gather
     from tllboost.splits import Protocol, training_sets
 
     data = gather(table, {})
     table = data.table
-    if everything:
+    protocol, seed = network.protocol, network.seed
+    if network.everything:
         refuse_if(
             protocol is not None,
             f"--all leaves no test set: leave --protocol {protocol!r} out",

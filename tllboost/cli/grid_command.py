@@ -8,26 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Argument, Option
+from typer import Argument
 
-from tllboost.cli.completion import complete
-from tllboost.cli.config import config_text, plain, read_config
-from tllboost.cli.options import (
-    Gallery,
-    GroupFolders,
-    Json,
-    LocalWeights,
-    Mlflow,
-    Networks,
-    Quiet,
-    Seed,
-    Store,
-    Strict,
-    VectorizerNames,
-    Workers,
-    refuse_if,
-    with_weights,
-)
+from tllboost.cli import options
+from tllboost.cli.config import config_of, config_text, plain
+from tllboost.cli.options import option, refuse_if
 from tllboost.cli.progress import message_to, progress_bar
 from tllboost.cli.streams import write_json
 from tllboost.errors import MissingLibraryError, printable
@@ -51,9 +36,7 @@ class Files:
             "of images with --groups."
         ),
     ] = None
-    out: Annotated[
-        Path | None, Option("--out", "-o", help="Folder for the results.")
-    ] = None
+    out: Path | None = option(None, "Folder for the results.", "-o")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,44 +44,26 @@ class Tried:
     """The names whose product is the grid."""
 
     panel = "What is tried"
-    vectorizer: VectorizerNames = None
-    weights: LocalWeights = None
-    projection: Annotated[
-        list[str] | None,
-        Option(
-            "--projection",
-            "-p",
-            autocompletion=complete("projections", joint="/"),
-            help="Learned map of the vectors, repeatable: none, infonce, triplet, "
-            "contrastive, finetune, siamese-cnn [none].",
-        ),
-    ] = None
-    merge: Annotated[
-        list[str] | None,
-        Option(
-            "--merge",
-            "-m",
-            autocompletion=complete("merges", joint="+"),
-            help="Merge, repeatable [dot cosdot l1 l2].",
-        ),
-    ] = None
-    head: Annotated[
-        list[str] | None,
-        Option(
-            "--head",
-            "-c",
-            autocompletion=complete("heads"),
-            help="Head, repeatable [all].",
-        ),
-    ] = None
-    ensemble: Annotated[
-        int,
-        Option(
-            min=0,
-            help="Add a row that averages this many cells, the best on validation; 0 "
-            "adds none.",
-        ),
-    ] = 0
+    vectorizer: options.VectorizerNames = None
+    weights: options.LocalWeights = None
+    projection: list[str] | None = option(
+        None,
+        "Learned map of the vectors, repeatable: none, infonce, triplet, contrastive, "
+        "finetune, siamese-cnn [none].",
+        "-p",
+        names="projections/",
+    )
+    merge: list[str] | None = option(
+        None, "Merge, repeatable [dot cosdot l1 l2].", "-m", names="merges+"
+    )
+    head: list[str] | None = option(
+        None, "Head, repeatable [all].", "-c", names="heads"
+    )
+    ensemble: int = option(
+        0,
+        "Add a row that averages this many cells, the best on validation; 0 adds none.",
+        min=0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,45 +71,34 @@ class Measured:
     """How each cell is measured."""
 
     panel = "How it is measured"
-    protocol: Annotated[
-        str | None,
-        Option(
-            autocompletion=complete("protocols"),
-            help="holdout, kfold, given or holidays2017; by default holdout, or given "
-            "where the table has a split column.",
-        ),
-    ] = None
-    metric: Annotated[
-        str | None,
-        Option(
-            autocompletion=complete("metrics"),
-            help="Metric of the matrix, and of the choice on validation [top2].",
-        ),
-    ] = None
-    seed: Seed = 0
-    seeds: Annotated[
-        int, Option(min=1, help="Number of seeds, counted up from --seed.")
-    ] = 1
-    negatives: Annotated[
-        int, Option(min=0, help="Number of non-matches drawn for each training match.")
-    ] = 5
-    hard_negatives: Annotated[
-        int,
-        Option(
-            min=0,
-            help="How many of --negatives are hard: the most similar images that do "
-            "not match.",
-        ),
-    ] = 0
-    distractors: Annotated[
-        int,
-        Option(
-            min=1,
-            help="Number of non-matching candidates that each test query is ranked "
-            "against, beside its match.",
-        ),
-    ] = 19
-    folds: Annotated[int, Option(min=2, help="Folds of --protocol kfold.")] = 5
+    protocol: str | None = option(
+        None,
+        "holdout, kfold, given or holidays2017; by default holdout, or given where the "
+        "table has a split column.",
+        names="protocols",
+    )
+    metric: str | None = option(
+        None,
+        "Metric of the matrix, and of the choice on validation [top2].",
+        names="metrics",
+    )
+    seed: options.Seed = 0
+    seeds: int = option(1, "Number of seeds, counted up from --seed.", min=1)
+    negatives: int = option(
+        5, "Number of non-matches drawn for each training match.", min=0
+    )
+    hard_negatives: int = option(
+        0,
+        "How many of --negatives are hard: the most similar images that do not match.",
+        min=0,
+    )
+    distractors: int = option(
+        19,
+        "Number of non-matching candidates that each test query is ranked against, "
+        "beside its match.",
+        min=1,
+    )
+    folds: int = option(5, "Folds of --protocol kfold.", min=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,56 +106,43 @@ class Page:
     """What is made of the results, beside the tables."""
 
     panel = "What is written"
-    report: Annotated[
-        bool, Option("--report/--no-report", help="Write report.html to --out.")
-    ] = True
-    gallery: Gallery = 20
+    report: bool = option(True, "Write report.html to --out.", "--report/--no-report")
+    gallery: options.Gallery = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine(Workers):
+class Machine(options.Workers):
     """What is true of a machine, not of a run: ``run.toml`` leaves it out."""
 
-    store: Store = None
-    jobs: Annotated[
-        int | None,
-        Option(
-            "--jobs",
-            "-j",
-            min=1,
-            help="Worker processes on this machine [one for each core].",
-        ),
-    ] = None
-    large: Annotated[
-        int | None,
-        Option(
-            min=1,
-            help="Number of training pairs from which one xgboost cell is trained by "
-            "all Dask workers together [never].",
-        ),
-    ] = None
-    strict: Strict = False
-    cell_timeout: Annotated[
-        float | None,
-        Option(
-            metavar="SECONDS",
-            help="A cell that takes longer fails, and the others go on [no limit].",
-        ),
-    ] = None
-    cell_memory: Annotated[
-        float | None,
-        Option(
-            metavar="MB",
-            help="A cell whose process takes more memory, libraries included, fails "
-            "[no limit].",
-        ),
-    ] = None
-    mlflow: Mlflow = None
+    store: options.Store = None
+    jobs: int | None = option(
+        None, "Worker processes on this machine [one for each core].", "-j", min=1
+    )
+    large: int | None = option(
+        None,
+        "Number of training pairs from which one xgboost cell is trained by all Dask "
+        "workers together [never].",
+        min=1,
+    )
+    strict: options.Strict = False
+    cell_timeout: float | None = option(
+        None,
+        "A cell that takes longer fails, and the others go on [no limit].",
+        metavar="SECONDS",
+    )
+    cell_memory: float | None = option(
+        None,
+        "A cell whose process takes more memory, libraries included, fails [no limit].",
+        metavar="MB",
+    )
+    mlflow: options.Mlflow = None
 
 
 # Fields come in the order of the bases from the last to the first.
 @dataclass(frozen=True, kw_only=True)
-class GridOptions(Machine, Networks, Page, Measured, Tried, GroupFolders, Files):
+class GridOptions(
+    Machine, options.Networks, Page, Measured, Tried, options.GroupFolders, Files
+):
     """All that flags and a file can say of a run."""
 
     def resolved(self, *, has_cells: bool) -> GridOptions:
@@ -221,7 +162,7 @@ class GridOptions(Machine, Networks, Page, Measured, Tried, GroupFolders, Files)
         vectorizers = self.vectorizer or ([] if has_cells else DEFAULT_VECTORIZERS)
         return replace(
             self,
-            vectorizer=with_weights(vectorizers, self.weights),
+            vectorizer=options.with_weights(vectorizers, self.weights),
             weights=None,
             projection=self.projection or ["none"],
             merge=self.merge or list(DEFAULT_MERGES),
@@ -230,33 +171,31 @@ class GridOptions(Machine, Networks, Page, Measured, Tried, GroupFolders, Files)
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What is said of one call, and in no file."""
+
+    panel = ""
+    resume: bool = option(False, "Go on with the run in --out, if there is one.")
+    overwrite: bool = option(False, "Replace the run in --out.")
+    config: Path | None = option(
+        None,
+        "TOML file with any of these asked; flags win.",
+        callback=config_of(GridOptions),
+        is_eager=True,
+    )
+    print_config: bool = option(
+        False, "Print what would be run as TOML for --config, and run nothing."
+    )
+    as_json: options.Json = False
+    quiet: options.Quiet = False
+
+
 def grid(
     context: typer.Context,
     *,
-    options: GridOptions,
-    resume: Annotated[
-        bool, Option("--resume", help="Go on with the run in --out, if there is one.")
-    ] = False,
-    overwrite: Annotated[
-        bool, Option("--overwrite", help="Replace the run in --out.")
-    ] = False,
-    config: Annotated[
-        Path | None,
-        Option(
-            callback=read_config,
-            is_eager=True,
-            help="TOML file with any of these options; flags win.",
-        ),
-    ] = None,
-    print_config: Annotated[
-        bool,
-        Option(
-            "--print-config",
-            help="Print what would be run as TOML for --config, and run nothing.",
-        ),
-    ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    asked: GridOptions,
+    call: Call,
 ) -> None:
     r"""Measure every (vectorizer, projection, merge, head): a results matrix.
 
@@ -278,47 +217,40 @@ def grid(
     """
     said = context.default_map or {}
     tables = {key: said[key] for key in ("alias", "cell") if key in said}
-    options = options.resolved(has_cells="cell" in tables)
-    if print_config:
-        known = {k: v for k, v in vars(options).items() if k != "weights"}
+    asked = asked.resolved(has_cells="cell" in tables)
+    if call.print_config:
+        known = {k: v for k, v in vars(asked).items() if k != "weights"}
         typer.echo(config_text(known, tables), nl=False)
         return
     refuse_if(
-        options.pairs is None or options.out is None,
+        asked.pairs is None or asked.out is None,
         "grid needs a pair table and --out FOLDER: see tllboost grid --help",
     )
     try:
-        code = _run(options, tables, resume, overwrite, as_json, quiet)
+        code = _run(asked, tables, call)
     except KeyboardInterrupt:
         line = "interrupted: the same command with --resume goes on where it was"
-        message_to(quiet=quiet)(line)
+        message_to(quiet=call.quiet)(line)
         code = 130
     raise typer.Exit(code)
 
 
-def _run(
-    options: Any,
-    tables: dict[str, Any],
-    resume: bool,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-) -> int:
+def _run(asked: Any, tables: dict[str, Any], call: Call) -> int:
     """Read the table, run the grid, print the matrix, write the page."""
-    if options.mlflow is not None and importlib.util.find_spec("mlflow") is None:
+    if asked.mlflow is not None and importlib.util.find_spec("mlflow") is None:
         msg = "--mlflow: MLflow is not installed: pip install 'tllboost[mlflow]'"
         raise MissingLibraryError(msg)
     from tllboost.report import write_report
     from tllboost.report.terminal import print_matrix
 
-    say = message_to(quiet=quiet)
-    table = options.read(options.pairs)
+    quiet, say = call.quiet, message_to(quiet=call.quiet)
+    table = asked.read(asked.pairs)
     own_split = "holdout" if table.split is None else "given"
-    options = replace(options, protocol=options.protocol or own_split)
+    asked = replace(asked, protocol=asked.protocol or own_split)
     for note in table.notes:
         say(note)
-    result = _measure(table, options, tables, resume, overwrite, quiet)
-    if not as_json:
+    result = _measure(table, asked, tables, call)
+    if not call.as_json:
         print_matrix(result.rows, result.metric)
     failures = _failures(result)
     for line in result.notes:
@@ -328,23 +260,23 @@ def _run(
         say(f"{state}: {printable(one['where'])}: {one['why']}")
     say(f"results in {printable(result.out)}")
     page = None
-    if options.report:
+    if asked.report:
         with progress_bar(quiet=quiet) as progress:
-            page = write_report(result.out, gallery=options.gallery, progress=progress)
+            page = write_report(result.out, gallery=asked.gallery, progress=progress)
         say(f"report: {printable(page)}")
-    if options.mlflow is not None:
+    if asked.mlflow is not None:
         from tllboost.mlflow_log import log_run
 
         with progress_bar(quiet=quiet) as progress:
-            log_run(result.out, options.mlflow, progress=progress)
-        say(f"logged to MLflow: {options.mlflow}")
-    if as_json:
+            log_run(result.out, asked.mlflow, progress=progress)
+        say(f"logged to MLflow: {asked.mlflow}")
+    if call.as_json:
         told = {key: getattr(result, key) for key in _TOLD}
         write_json(
             {
                 "out": str(result.out),
                 "report": None if page is None else str(page),
-                "protocol": options.protocol,
+                "protocol": asked.protocol,
                 **told,
                 "failures": failures,
                 "cells": result.rows,
@@ -357,54 +289,49 @@ _TOLD = ("metric", "data", "n_run", "n_reused", "chosen", "notes", "exit_code")
 
 
 def _measure(
-    table: PairTable,
-    options: Any,
-    tables: dict[str, Any],
-    resume: bool,
-    overwrite: bool,
-    quiet: bool,
+    table: PairTable, asked: Any, tables: dict[str, Any], call: Call
 ) -> GridResult:
     from tllboost.grid import run_grid
     from tllboost.splits import Protocol
 
     own = {"weights", *(field.name for field in fields(Machine))}
-    settings = {key: value for key, value in vars(options).items() if key not in own}
-    backend = options.open(
-        options.jobs,
-        large=options.large,
-        seconds=options.cell_timeout,
-        megabytes=options.cell_memory,
+    settings = {key: value for key, value in vars(asked).items() if key not in own}
+    backend = asked.open(
+        asked.jobs,
+        large=asked.large,
+        seconds=asked.cell_timeout,
+        megabytes=asked.cell_memory,
     )
-    with backend as opened, progress_bar(quiet=quiet) as progress:
+    with backend as opened, progress_bar(quiet=call.quiet) as progress:
         return run_grid(
             table,
-            options.vectorizer,
-            options.merge,
-            options.head,
-            options.projection,
+            asked.vectorizer,
+            asked.merge,
+            asked.head,
+            asked.projection,
             named=tables.get("cell", []),
             aliases=tables.get("alias"),
-            ensemble=options.ensemble,
-            out=options.out,
+            ensemble=asked.ensemble,
+            out=asked.out,
             protocol=Protocol(
-                options.protocol,
-                n_negatives=options.negatives,
-                n_hard=options.hard_negatives,
-                n_distractors=options.distractors,
-                n_folds=options.folds,
+                asked.protocol,
+                n_negatives=asked.negatives,
+                n_hard=asked.hard_negatives,
+                n_distractors=asked.distractors,
+                n_folds=asked.folds,
             ),
-            seeds=range(options.seed, options.seed + options.seeds),
-            metric=options.metric,
-            store=options.store,
+            seeds=range(asked.seed, asked.seed + asked.seeds),
+            metric=asked.metric,
+            store=asked.store,
             backend=opened,
-            device=options.device,
-            offline=options.offline,
-            resume=resume,
-            overwrite=overwrite,
-            strict=options.strict,
+            device=asked.device,
+            offline=asked.offline,
+            resume=call.resume,
+            overwrite=call.overwrite,
+            strict=asked.strict,
             settings=plain(settings) | tables,
             progress=progress,
-            message=message_to(quiet=quiet),
+            message=message_to(quiet=call.quiet),
         )
 
 

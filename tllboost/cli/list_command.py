@@ -10,24 +10,16 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from tllboost.cli import options
 from tllboost.cli.completion import names_of
-from tllboost.cli.options import Json
 from tllboost.cli.streams import write_json
 
 __all__ = ["COMMANDS"]
 
 
-class Kind(StrEnum):
-    """What can be listed."""
-
-    vectorizers = "vectorizers"
-    networks = "networks"
-    projections = "projections"
-    merges = "merges"
-    heads = "heads"
-    protocols = "protocols"
-    metrics = "metrics"
-    formats = "formats"
+Kind = StrEnum(
+    "Kind", "vectorizers networks projections merges heads protocols metrics formats"
+)
 
 
 class Row(NamedTuple):
@@ -43,7 +35,7 @@ _WEIGHTS = {"classic": "none needed", "pixels": "none needed", "pocket": "built 
 _WEIGHTS |= {"onnx": "your file", "vectors": "your file"}
 # What can be written beside the names of a kind.
 _MORE = {
-    Kind.vectorizers: {
+    "vectorizers": {
         "KIND?trim=true": "cut off borders of one colour first",
         "KIND?flip=true": "mean of the image and its mirror image",
         "KIND?views=whole,centre,grey": "a vector for each view, side by side",
@@ -52,13 +44,13 @@ _MORE = {
         "a+b": "fusion: each part scaled to length 1, then side by side",
         "package.module:Class": "your own, with transform(images) -> vectors",
     },
-    Kind.networks: {
+    "networks": {
         "timm:NAME": "any other of timm: timm.list_pretrained()",
         "clip:ARCH:TAG": "any other of open_clip: open_clip.list_pretrained()",
     },
-    Kind.projections: {"a/b": "one after the other, for example triplet/contrastive"},
-    Kind.merges: {"a+b": "several merges side by side, for example dot+l1"},
-    Kind.heads: {"package.module:Class": "any scikit-learn classifier"},
+    "projections": {"a/b": "one after the other, for example triplet/contrastive"},
+    "merges": {"a+b": "several merges side by side, for example dot+l1"},
+    "heads": {"package.module:Class": "any scikit-learn classifier"},
 }
 
 
@@ -67,7 +59,7 @@ def list_names(
         Kind | None, typer.Argument(help="What to list; all of them by default.")
     ] = None,
     *,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """List the names that `-v`, `-p`, `-m`, `-c`, `--protocol` and others take.
 
@@ -81,24 +73,25 @@ def list_names(
         tllboost list heads
         tllboost list networks --json
     """
-    found = {one: _rows(one) for one in ([kind] if kind else Kind)}
+    kinds = list(Kind) if kind is None else [kind]
+    found = {one.value: _rows(one.value) for one in kinds}
     if as_json:
         write_json(
-            {one.value: [_as_dict(row) for row in rows] for one, rows in found.items()}
+            {one: [_as_dict(row) for row in rows] for one, rows in found.items()}
         )
         return
-    for number, (one, rows) in enumerate(found.items()):
+    for one, rows in found.items():
         if kind is None:
-            typer.echo(f"{'' if number == 0 else chr(10)}{one.value}")
+            typer.echo(one if one == kinds[0] else f"\n{one}")
         _print(rows, indent=2 if kind is None else 0)
 
 
-def _rows(kind: Kind) -> list[Row]:
+def _rows(kind: str) -> list[Row]:
     """Return names and descriptions, importing no library behind a name."""
     more = [Row(name, text) for name, text in _MORE.get(kind, {}).items()]
-    if kind is Kind.networks:
+    if kind == "networks":
         return _networks() + more
-    if kind is Kind.vectorizers:
+    if kind == "vectorizers":
         return _vectorizers() + more
     return [Row(name, text) for name, text in names_of(kind).items()] + more
 

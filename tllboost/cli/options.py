@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
@@ -21,7 +21,9 @@ from typing import get_type_hints as hints_of
 from typer import Argument, Option
 
 from tllboost.cli.completion import complete
+from tllboost.cli.streams import write_json, write_out
 from tllboost.errors import UsageError
+from tllboost.files import csv_text
 
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
@@ -30,33 +32,10 @@ if TYPE_CHECKING:
     from tllboost.vectorizers import Vectorizer
 
 __all__ = [
-    "LEFT",
-    "MACHINE",
-    "RIGHT",
-    "Bundle",
-    "BundleWeights",
-    "Csv",
-    "Folders",
-    "Gallery",
-    "GroupFolders",
-    "Json",
-    "LocalWeights",
-    "Metric",
-    "Mlflow",
-    "Networks",
-    "Opening",
-    "Pairs",
-    "Quiet",
-    "Seed",
-    "Store",
-    "Strict",
-    "TrustCode",
-    "VectorizerNames",
-    "Workers",
-    "kinds_of",
-    "refuse_if",
-    "spread",
-    "with_weights",
+    *("LEFT", "RIGHT", "Bundle", "Folders", "Form", "Gallery", "GroupFolders", "Json"),
+    *("LocalWeights", "Metric", "Mlflow", "Networks", "Opening", "Pairs", "Quiet"),
+    *("Seed", "Store", "Strict", "Unbundled", "VectorizerNames", "Workers"),
+    *("kinds_of", "option", "refuse_if", "spread", "with_weights"),
 ]
 
 IMAGES = "Images and pairs"
@@ -72,14 +51,12 @@ Pairs = Annotated[
 LEFT = Argument(metavar="LEFT", help="The left image.")
 RIGHT = Argument(metavar="RIGHT", help="The right image.")
 Json = Annotated[bool, Option("--json", help="Write JSON.")]
-Csv = Annotated[bool, Option("--csv", help="Write CSV.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress, no messages.")]
 Seed = Annotated[int, Option(min=0, help="Seed of every random choice.")]
 Strict = Annotated[
     bool,
     Option(
         "--strict",
-        rich_help_panel=IMAGES,
         help="Stop at the first image that fails: exit code 3.",
     ),
 ]
@@ -95,7 +72,7 @@ VectorizerNames = Annotated[
     Option(
         "--vectorizer",
         "-v",
-        autocompletion=complete("vectorizers", joint="+"),
+        autocompletion=complete("vectorizers+"),
         help="Vectorizer, repeatable; names: `tllboost list vectorizers` "
         "[classic pocket].",
     ),
@@ -107,20 +84,6 @@ Metric = Annotated[
     str | None,
     Option(
         autocompletion=complete("metrics"), help="Metric to show [that of the run]."
-    ),
-]
-BundleWeights = Annotated[
-    list[Path] | None,
-    Option(
-        help="Weights of a network that the bundle names but does not contain; "
-        "repeatable."
-    ),
-]
-TrustCode = Annotated[
-    bool,
-    Option(
-        "--trust-code",
-        help="Import the modules that the bundle names, which runs their code.",
     ),
 ]
 Gallery = Annotated[
@@ -143,36 +106,78 @@ def refuse_if(wrong: object, message: str) -> None:
         raise UsageError(message)
 
 
+def option(
+    default: Any, told: str, *flags: str, names: str = "", **settings: Any
+) -> Any:
+    """Declare an option as a field of a group.
+
+    Parameters
+    ----------
+    default : object
+        Its value where neither flag nor file gives one.
+    told : str
+        Its line of help.
+    *flags : str
+        Short ways to spell it, as ``"-v"``, or all ways.
+    names : str
+        Kind of names that it takes, for completion: see
+        :func:`~tllboost.cli.completion.complete`.
+    **settings
+        More for ``typer.Option``.
+    """
+    if names:
+        settings["autocompletion"] = complete(names)
+    settings["help"] = told
+    return field(default=default, metadata={"flags": flags, "settings": settings})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How data is written: as text for people, as JSON or as CSV."""
+
+    panel = ""
+    as_json: bool = option(False, "Write JSON.", "--json")
+    as_csv: bool = option(False, "Write CSV.", "--csv")
+
+    def __post_init__(self) -> None:
+        refuse_if(self.as_json and self.as_csv, "--json and --csv: give one of the two")
+
+    def write(self, value: Any, columns: Sequence[str], text: str) -> None:
+        """Write a value: a row by column names, or a list of rows."""
+        if self.as_json:
+            write_json(value)
+        elif self.as_csv:
+            rows = value if isinstance(value, list) else [value]
+            cells = ([row[name] for name in columns] for row in rows)
+            write_out(csv_text(columns, cells))
+        else:
+            write_out(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Folders:
     """Where the images lie that a table names."""
 
     panel = IMAGES
-    images: Annotated[Path | None, Option(help="Folder of all images.")] = None
-    left: Annotated[Path | None, Option(help="Folder of the left images.")] = None
-    right: Annotated[Path | None, Option(help="Folder of the right images.")] = None
-    anywhere: Annotated[
-        bool,
-        Option(
-            "--anywhere",
-            help="Allow names that lead out of the folders: absolute paths and '..'.",
-        ),
-    ] = False
+    images: Path | None = option(None, "Folder of all images.")
+    left: Path | None = option(None, "Folder of the left images.")
+    right: Path | None = option(None, "Folder of the right images.")
+    anywhere: bool = option(
+        False, "Allow names that lead out of the folders: absolute paths and '..'."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupFolders(Folders):
     """Where the pairs come from: a table, or a folder whose images form groups."""
 
-    groups: Annotated[
-        str | None,
-        Option(
-            autocompletion=complete("groups"),
-            help="PAIRS is a folder of images, and those of one group match: 'folder' "
-            "makes each subfolder a group; a pattern with one part in parentheses "
-            "takes the group from the file name.",
-        ),
-    ] = None
+    groups: str | None = option(
+        None,
+        "PAIRS is a folder of images, and those of one group match: 'folder' makes "
+        "each subfolder a group; a pattern with one part in parentheses takes the "
+        "group from the file name.",
+        names="groups",
+    )
 
     def read(self, pairs: Path) -> PairTable:
         """Return the pair table.
@@ -212,19 +217,12 @@ class Networks:
     """Where networks run, and whether a hub may be asked for their weights."""
 
     panel = MACHINE
-    device: Annotated[
-        str,
-        Option(
-            autocompletion=complete("devices"),
-            help="Where networks run: auto, cpu or cuda.",
-        ),
-    ] = "auto"
-    offline: Annotated[
-        bool,
-        Option(
-            "--offline", envvar="TLLBOOST_OFFLINE", help="Never ask a hub for weights."
-        ),
-    ] = False
+    device: str = option(
+        "auto", "Where networks run: auto, cpu or cuda.", names="devices"
+    )
+    offline: bool = option(
+        False, "Never ask a hub for weights.", envvar="TLLBOOST_OFFLINE"
+    )
 
     def make(
         self, names: Sequence[str], weights: Path | None = None
@@ -239,14 +237,25 @@ class Networks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening(Networks):
-    """What opening a bundle may need."""
+class Unbundled:
+    """What a bundle may need beside itself."""
 
     panel = "How the bundle is opened"
+    weights: list[Path] | None = option(
+        None,
+        "Weights of a network that the bundle names but does not contain; repeatable.",
+    )
+    trust_code: bool = option(
+        False, "Import the modules that the bundle names, which runs their code."
+    )
 
+
+@dataclass(frozen=True, kw_only=True)
+class Opening(Unbundled, Networks):
+    """What scoring with a bundle may need."""
+
+    panel = "How the bundle is opened"
     store: Store = None
-    weights: BundleWeights = None
-    trust_code: TrustCode = False
 
     def open(self, bundle: Path) -> PairClassifier:
         """Return the classifier in a bundle, its vectors kept in the user's store."""
@@ -263,22 +272,18 @@ class Workers:
     """Who does the work: processes of this machine, or the workers of a cluster."""
 
     panel = MACHINE
-    backend: Annotated[
-        str,
-        Option(
-            autocompletion=complete("backends"),
-            help="What runs the work: local (processes of this machine) or dask (the "
-            "workers of a Dask cluster).",
-        ),
-    ] = "local"
-    scheduler: Annotated[
-        str | None,
-        Option(
-            metavar="ADDRESS",
-            help="Address of the Dask cluster, such as tcp://10.0.0.1:8786 [a cluster "
-            "on this machine].",
-        ),
-    ] = None
+    backend: str = option(
+        "local",
+        "What runs the work: local (processes of this machine) or dask (the workers of "
+        "a Dask cluster).",
+        names="backends",
+    )
+    scheduler: str | None = option(
+        None,
+        "Address of the Dask cluster, such as tcp://10.0.0.1:8786 [a cluster on this "
+        "machine].",
+        metavar="ADDRESS",
+    )
 
     def open(
         self,
@@ -376,7 +381,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(**given: Any) -> None:
         for name, group in groups.items():
-            options = {field.name: given.pop(field.name) for field in fields(group)}
+            options = {one.name: given.pop(one.name) for one in fields(group)}
             given[name] = group(**options)
         command(**given)
 
@@ -394,18 +399,26 @@ def _options_of(group: Any) -> list[inspect.Parameter]:
     """Return the fields of a group as parameters, each under its class's heading."""
     hints = hints_of(group, include_extras=True)
     found = []
-    for field in fields(group):
-        kind, told = get_args(hints[field.name])
+    for one in fields(group):
         home = next(
-            one for one in group.__mro__ if field.name in inspect.get_annotations(one)
+            base for base in group.__mro__ if one.name in inspect.get_annotations(base)
         )
-        told = copy.copy(told)
-        told.rich_help_panel = told.rich_help_panel or home.panel or None
+        kind, flags = hints[one.name], one.metadata.get("flags", ())
+        if one.metadata:
+            if not any(flag.startswith("--") for flag in flags):
+                flags = (f"--{one.name.replace('_', '-')}", *flags)
+            told = Option(*flags, **one.metadata["settings"])
+        else:
+            kind, told = get_args(kind)
+            told = copy.copy(told)
+        told.rich_help_panel = home.panel or None
         found.append(
             inspect.Parameter(
-                field.name,
+                one.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
+                default=inspect.Parameter.empty
+                if one.default is MISSING
+                else one.default,
                 annotation=Annotated[kind, told],
             )
         )

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Argument, Option
+from typer import Argument
 
-from tllboost.cli.options import (
-    Bundle,
-    Csv,
-    Folders,
-    Json,
-    Opening,
-    Quiet,
-    Strict,
-    refuse_if,
-)
+from tllboost.cli import options
+from tllboost.cli.options import option, refuse_if
 from tllboost.cli.progress import progress_bar
-from tllboost.cli.streams import tell_failures, write_csv, write_json, write_out
+from tllboost.cli.streams import tell_failures, write_out
 from tllboost.errors import printable
 
 if TYPE_CHECKING:
@@ -28,38 +21,44 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 
+_HEADER = "rank  probability  decision  image\n"
+_LINE = "{rank:>4}  {probability:>11.4f}  {decision:<8}  {shown}\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Which images are ranked, and how many of them are shown."""
+
+    panel = ""
+    among: Path | None = option(None, "Folder of images to rank.")
+    top: int = option(10, "How many of the best to show.", min=1)
+    shortlist: int = option(
+        2000,
+        "How many images of --among a head that is not linear scores: those nearest to "
+        "the query by cosine.",
+        min=1,
+    )
+    exact: bool = option(False, "Score all of --among, whatever the head.")
+    candidates: Path | None = option(
+        None, "Candidate table: columns left, c0, c1, … of ids."
+    )
+    out: Path | None = option(
+        None, "With --candidates: file to write instead of standard output."
+    )
+
+
 def rank(
-    bundle: Bundle,
+    bundle: options.Bundle,
     query: Annotated[
         Path | None, Argument(metavar="QUERY", help="The image to look for.")
     ] = None,
     *,
-    among: Annotated[Path | None, Option(help="Folder of images to rank.")] = None,
-    top: Annotated[int, Option(min=1, help="How many of the best to show.")] = 10,
-    shortlist: Annotated[
-        int,
-        Option(
-            min=1,
-            help="How many images of --among a head that is not linear scores: those "
-            "nearest to the query by cosine.",
-        ),
-    ] = 2000,
-    exact: Annotated[
-        bool, Option("--exact", help="Score all of --among, whatever the head.")
-    ] = False,
-    candidates: Annotated[
-        Path | None, Option(help="Candidate table: columns left, c0, c1, … of ids.")
-    ] = None,
-    folders: Folders,
-    out: Annotated[
-        Path | None,
-        Option(help="With --candidates: file to write instead of standard output."),
-    ] = None,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    opening: Opening,
-    strict: Strict = False,
-    quiet: Quiet = False,
+    search: Search,
+    folders: options.Folders,
+    opening: options.Opening,
+    form: options.Form,
+    strict: options.Strict = False,
+    quiet: options.Quiet = False,
 ) -> None:
     r"""Order images by how much they look like a query, the best first.
 
@@ -84,25 +83,23 @@ def rank(
         tllboost rank best.tllb --candidates candidates.csv \
             --left left --right right --out submission.csv
     """
-    refuse_if(as_json and as_csv, "--json and --csv: give one of the two")
+    among, candidates = search.among, search.candidates
     if candidates is None:
         refuse_if(
             query is None or among is None,
             "give QUERY and --among DIR, or --candidates FILE",
         )
-        for name, value in (vars(folders) | {"out": out}).items():
+        for name, value in (vars(folders) | {"out": search.out}).items():
             refuse_if(
                 value, f"--{name} {str(value)!r} goes with --candidates, not with QUERY"
             )
-        rows, failures = _rank(
-            opening.open(bundle),
-            query,
-            among,
-            shortlist=None if exact else max(shortlist, top),
-            quiet=quiet,
-            strict=strict,
-        )
-        _write(rows[:top], as_json, as_csv)
+        rows, failures = _rank(opening.open(bundle), query, search, quiet, strict)
+        lines = [
+            _HEADER,
+            *(_LINE.format(**row, shown=printable(row["image"])) for row in rows),
+        ]
+        columns = ("rank", "image", "probability", "decision", "score")
+        form.write(rows, columns, "".join(lines))
     else:
         refuse_if(
             query or among,
@@ -110,7 +107,8 @@ def rank(
             "of the two",
         )
         refuse_if(
-            as_json, "--candidates writes a submission, which is CSV: leave --json out"
+            form.as_json,
+            "--candidates writes a submission, which is CSV: leave --json out",
         )
         from tllboost.bundle.scoring import score_candidates
         from tllboost.files import csv_text, write_text
@@ -123,37 +121,31 @@ def rank(
                 classifier, table, progress=progress, strict=strict
             )
         text = csv_text(header, scored)
-        if out is None:
+        if search.out is None:
             write_out(text)
         else:
-            write_text(out, text)
+            write_text(search.out, text)
     raise typer.Exit(tell_failures(failures))
 
 
 def _rank(
-    classifier: PairClassifier,
-    query: Any,
-    among: Any,
-    *,
-    shortlist: int | None,
-    quiet: bool,
-    strict: bool,
+    classifier: PairClassifier, query: Any, search: Any, quiet: bool, strict: bool
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     from tllboost.errors import DataError
     from tllboost.images import find_images
     from tllboost.rank import rank_images
 
     own = query.resolve()
-    images = [one for one in find_images(among) if one.resolve() != own]
+    images = [one for one in find_images(search.among) if one.resolve() != own]
     if not images:
-        msg = f"no images in {str(among)!r}, the query itself aside"
+        msg = f"no images in {str(search.among)!r}, the query itself aside"
         raise DataError(msg)
     with progress_bar(quiet=quiet) as progress:
         hits, failures = rank_images(
             classifier,
             query,
             images,
-            shortlist=shortlist,
+            shortlist=None if search.exact else max(search.shortlist, search.top),
             progress=progress,
             strict=strict,
         )
@@ -165,23 +157,9 @@ def _rank(
             "decision": "match" if hit.score >= classifier.threshold_ else "no match",
             "score": hit.score,
         }
-        for rank, hit in enumerate(hits, start=1)
+        for rank, hit in enumerate(hits[: search.top], start=1)
     ]
     return rows, failures
-
-
-def _write(rows: list[dict[str, Any]], as_json: bool, as_csv: bool) -> None:
-    if as_json:
-        write_json(rows)
-    elif as_csv:
-        write_csv(("rank", "image", "probability", "decision", "score"), rows)
-    else:
-        typer.echo("rank  probability  decision  image")
-        for row in rows:
-            typer.echo(
-                f"{row['rank']:>4}  {row['probability']:>11.4f}  {row['decision']:<8}  "
-                f"{printable(row['image'])}"
-            )
 
 
 COMMANDS = {"rank": rank}

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tllboost.cli import options
 from tllboost.cli.completion import complete
-from tllboost.cli.options import Gallery, Metric, Mlflow, Quiet
 from tllboost.cli.progress import message_to, progress_bar
 from tllboost.cli.streams import write_json, write_out
 
@@ -18,7 +18,7 @@ __all__ = ["COMMANDS"]
 def report(
     run: Annotated[Path, typer.Argument(help="Results folder of a grid.")],
     *,
-    metric: Metric = None,
+    metric: options.Metric = None,
     form: Annotated[
         str | None,
         typer.Option(
@@ -29,9 +29,9 @@ def report(
             "write no page.",
         ),
     ] = None,
-    gallery: Gallery = 20,
-    mlflow: Mlflow = None,
-    quiet: Quiet = False,
+    gallery: options.Gallery = 20,
+    mlflow: options.Mlflow = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Write report.html of a finished grid, and show its matrix in any metric.
 

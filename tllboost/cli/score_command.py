@@ -2,57 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Option
 
-from tllboost.cli.options import (
-    LEFT,
-    RIGHT,
-    Bundle,
-    Csv,
-    Folders,
-    Json,
-    Opening,
-    Quiet,
-    Strict,
-    refuse_if,
-)
+from tllboost.cli import options
+from tllboost.cli.options import option, refuse_if
 from tllboost.cli.progress import progress_bar
-from tllboost.cli.streams import tell_failures, write_csv, write_json, write_out
+from tllboost.cli.streams import tell_failures
 
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
 
 __all__ = ["COMMANDS"]
 
+_TEXT = """\
+probability  {probability:.4f}
+decision     {decision}
+threshold    {threshold:.4f}
+score        {score:.6g}
+"""
 _COLUMNS = ("left", "right", "probability", "decision", "score")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What is scored, beside two images, and what is told of it."""
+
+    panel = ""
+    pairs: Path | None = option(None, "Pair table: score all its rows, not two images.")
+    with_reasons: bool = option(
+        False,
+        "For two images: also say which of their patches and which vectorizers carry "
+        "the score.",
+        "--explain",
+    )
+
+
 def score(
-    bundle: Bundle,
-    left_image: Annotated[Path | None, LEFT] = None,
-    right_image: Annotated[Path | None, RIGHT] = None,
+    bundle: options.Bundle,
+    left_image: Annotated[Path | None, options.LEFT] = None,
+    right_image: Annotated[Path | None, options.RIGHT] = None,
     *,
-    pairs: Annotated[
-        Path | None, Option(help="Pair table: score all its rows, not two images.")
-    ] = None,
-    folders: Folders,
-    as_json: Json = False,
-    as_csv: Csv = False,
-    with_reasons: Annotated[
-        bool,
-        Option(
-            "--explain",
-            help="For two images: also say which of their patches and which "
-            "vectorizers carry the score.",
-        ),
-    ] = False,
-    opening: Opening,
-    strict: Strict = False,
-    quiet: Quiet = False,
+    scored: Scored,
+    folders: options.Folders,
+    opening: options.Opening,
+    form: options.Form,
+    strict: options.Strict = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Say how likely two images match, and whether the bundle calls them a match.
 
@@ -76,85 +75,63 @@ def score(
         tllboost score best.tllb --pairs new.csv --left left --right right --json
         tllboost score best.tllb cat.jpg dog.jpg --weights resnet50.safetensors
     """
-    refuse_if(as_json and as_csv, "--json and --csv: give one of the two")
-    if pairs is None:
-        refuse_if(
-            left_image is None or right_image is None,
-            "give two images, LEFT and RIGHT, or --pairs FILE",
-        )
-        for name, value in vars(folders).items():
-            refuse_if(
-                value,
-                f"--{name} {str(value)!r} goes with --pairs; two images need none",
-            )
-        refuse_if(
-            with_reasons and as_csv,
-            "--explain tells of two images, as text or --json: leave --csv out",
-        )
-        classifier = opening.open(bundle)
-        if with_reasons:
-            _explain_two(classifier, left_image, right_image, as_json, quiet)
-        else:
-            _score_two(classifier, left_image, right_image, as_json, as_csv)
-        return
+    pairs, with_reasons = scored.pairs, scored.with_reasons
     refuse_if(
-        left_image,
+        pairs is None and (left_image is None or right_image is None),
+        "give two images, LEFT and RIGHT, or --pairs FILE",
+    )
+    refuse_if(
+        pairs and left_image,
         f"{str(left_image)!r} and --pairs {str(pairs)!r}: give one of the two",
     )
     refuse_if(
-        with_reasons,
-        f"--explain tells of two images: leave --pairs {str(pairs)!r} out",
+        with_reasons and (pairs or form.as_csv),
+        "--explain tells of two images, as text or --json: leave --pairs and --csv out",
     )
+    for name, folder in vars(folders).items():
+        refuse_if(
+            pairs is None and folder,
+            f"--{name} {str(folder)!r} goes with --pairs; two images need none",
+        )
+    classifier = opening.open(bundle)
+    if pairs is not None:
+        raise typer.Exit(_score_table(classifier, pairs, folders, form, strict, quiet))
+    value: dict[str, Any]
+    if with_reasons:
+        from tllboost.explain import explain, short_form
+
+        two: Any = (left_image, right_image)
+        with progress_bar(quiet=quiet) as progress:
+            found = explain(classifier, *two, progress=progress)
+        value, text = found.as_dict(), short_form(found)
+    else:
+        from tllboost.bundle.scoring import score_pair
+
+        value = score_pair(classifier, str(left_image), str(right_image))
+        text = _TEXT.format(**value)
+    form.write(value, _COLUMNS, text)
+
+
+def _score_table(
+    classifier: PairClassifier,
+    pairs: Path,
+    folders: options.Folders,
+    form: options.Form,
+    strict: bool,
+    quiet: bool,
+) -> int:
     from tllboost.bundle.scoring import pair_rows, read_pairs_to_score, score_pairs
 
-    classifier = opening.open(bundle)
     table, written = read_pairs_to_score(pairs, **vars(folders))
+    sides = (table.left, table.right)
     with progress_bar(quiet=quiet) as progress:
         scores = score_pairs(
-            classifier,
-            table,
-            table.left,
-            table.right,
-            progress=progress,
-            strict=strict,
+            classifier, table, *sides, progress=progress, strict=strict
         )
-    rows = pair_rows(scores, written)
-    if as_json:
-        write_json(rows)
-    else:
-        write_csv(_COLUMNS, rows)
-    raise typer.Exit(tell_failures(scores.failures))
-
-
-def _explain_two(
-    classifier: PairClassifier, left: Any, right: Any, as_json: bool, quiet: bool
-) -> None:
-    """Print the short form of what ``tllboost explain`` shows on a page."""
-    from tllboost.explain import explain, short_form
-
-    with progress_bar(quiet=quiet) as progress:
-        found = explain(classifier, left, right, progress=progress)
-    if as_json:
-        write_json(found.as_dict())
-    else:
-        write_out(short_form(found))
-
-
-def _score_two(
-    classifier: PairClassifier, left: Any, right: Any, as_json: bool, as_csv: bool
-) -> None:
-    from tllboost.bundle.scoring import score_pair
-
-    found = score_pair(classifier, left, right)
-    if as_json:
-        write_json(found)
-    elif as_csv:
-        write_csv(_COLUMNS, [found])
-    else:
-        typer.echo(f"probability  {found['probability']:.4f}")
-        typer.echo(f"decision     {found['decision']}")
-        typer.echo(f"threshold    {found['threshold']:.4f}")
-        typer.echo(f"score        {found['score']:.6g}")
+    if not form.as_json:
+        form = replace(form, as_csv=True)
+    form.write(pair_rows(scores, written), _COLUMNS, "")
+    return tell_failures(scores.failures)
 
 
 COMMANDS = {"score": score}

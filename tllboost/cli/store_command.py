@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from tllboost.cli.options import Json, Store
+from tllboost.cli import options
 from tllboost.cli.streams import write_json
 
 __all__ = ["COMMANDS"]
 
 
-def info(*, store: Store = None, as_json: Json = False) -> None:
+def info(*, store: options.Store = None, as_json: options.Json = False) -> None:
     """Show what is stored, one line for each vectorizer.
 
     **Examples**
@@ -40,7 +40,7 @@ def info(*, store: Store = None, as_json: Json = False) -> None:
         )
 
 
-def verify(*, store: Store = None, as_json: Json = False) -> None:
+def verify(*, store: options.Store = None, as_json: options.Json = False) -> None:
     """Read every stored vector back; exit code 5 if any is damaged.
 
     **Examples**
@@ -70,7 +70,7 @@ def verify(*, store: Store = None, as_json: Json = False) -> None:
 
 def prune(
     *,
-    store: Store = None,
+    store: options.Store = None,
     fingerprint: Annotated[
         str | None,
         typer.Option(

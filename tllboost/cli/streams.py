@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -21,7 +21,6 @@ __all__ = [
     "json_text",
     "prepare_streams",
     "tell_failures",
-    "write_csv",
     "write_json",
     "write_out",
 ]
@@ -72,13 +71,6 @@ def write_out(text: str) -> None:
 def write_json(value: Any) -> None:
     """Write one JSON document to standard output."""
     write_out(f"{json_text(value)}\n")
-
-
-def write_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write these columns of rows to standard output."""
-    from tllboost.files import csv_text
-
-    write_out(csv_text(columns, ([row[name] for name in columns] for row in rows)))
 
 
 def tell_failures(failures: Mapping[str, str]) -> int:

@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from tllboost.cli.options import (
-    Json,
-    LocalWeights,
-    Networks,
-    Quiet,
-    Store,
-    Strict,
-    VectorizerNames,
-    Workers,
-    refuse_if,
-)
+from tllboost.cli import options
+from tllboost.cli.options import refuse_if
 from tllboost.cli.progress import message_to, progress_bar
 from tllboost.cli.streams import tell_failures, write_json
 
@@ -33,17 +24,17 @@ def vectorize(
         list[Path], Argument(help="Images, and folders with their subfolders.")
     ],
     *,
-    vectorizer: VectorizerNames = None,
-    weights: LocalWeights = None,
+    vectorizer: options.VectorizerNames = None,
+    weights: options.LocalWeights = None,
     out: Annotated[
         Path | None, Option(help="Also write ids and vectors to this .npz file.")
     ] = None,
-    store: Store = None,
-    strict: Strict = False,
-    workers: Workers,
-    networks: Networks,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    store: options.Store = None,
+    strict: options.Strict = False,
+    workers: options.Workers,
+    networks: options.Networks,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Vectorize images once; what the store holds already is not computed again.
 
