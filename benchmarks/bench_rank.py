@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,12 @@ def all_against_all(said: Any) -> None:
         cell = made_cell(LogisticHead(), merge, both)
         head = cell.scorer.head_
         # The same weights: the cosine, which is a sum of cosdot, is left out.
-        head.cosine_coef_ = 0.0
+        head.fitted_ = replace(head.fitted_, slope=np.float32(0))
+        coef, _, intercept = head.fitted_.linear_form()
         peer_head = LogisticRegression()
         peer_head.classes_ = np.array([0, 1])
-        peer_head.coef_ = head.coef_[None].astype(np.float64)
-        peer_head.intercept_ = np.array([head.intercept_])
+        peer_head.coef_ = coef[None].astype(np.float64)
+        peer_head.intercept_ = np.array([intercept])
 
         def peer(lines: np.ndarray, merged: Any = merged, head: Any = peer_head) -> Any:
             first, second = np.indices((len(lines), len(right))).reshape(2, -1)

@@ -9,8 +9,8 @@ import pytest
 
 from tllboost.bilinear import bilinear, lengths_of
 from tllboost.calibration import Calibration
-from tllboost.heads.base import LinearForm, head_score
 from tllboost.heads.cosine import CosineHead
+from tllboost.heads.fitted import LinearForm, head_score
 from tllboost.heads.linear import LinearSVMHead, LogisticHead
 from tllboost.merges import PairFeatures
 from tllboost.rank import VectorIndex, best

@@ -84,26 +84,21 @@ def _tree() -> Any:
 def _boosted(manifest: dict[str, Any], members: Members) -> None:
     """Put a boosted head in, whose first tree leads far beyond its last node."""
     trees = XGBoostHead(start="none", n_estimators=20, max_depth=3)
-    made = make_cell("classic", trees).scorer.head_.to_members()
-    data = bytearray(made["head.ubj"])
-    column = b"left_children[$l#L"
-    start = data.index(column) + len(column) + 8
-    data[start : start + 4] = (10**6).to_bytes(4, "big")
-    del members[HEAD]
-    members |= {f"0/{name}": one for name, one in made.items()}
-    members["0/head.ubj"] = bytes(data)
-    manifest["cells"][0]["head"]["name"] = "xgboost"
+    arrays = make_cell("classic", trees).scorer.fitted.tensors()
+    arrays["left"][0] = 10**6
+    members[HEAD] = save_tensors(arrays)
+    manifest["cells"][0]["head"] = {"name": "xgboost", "format": "trees"}
 
 
 ATTACKS: dict[str, tuple[Attack, str]] = {
     "zip-slip": (with_member("../../evil.py", b"x"), "has no place in a bundle"),
     "absolute path": (with_member("/tmp/evil", b"x"), "has no place in a bundle"),
     "zip bomb": (
-        with_member("0/head.json", bytes(500_000_001), zipfile.ZIP_DEFLATED),
+        with_member("0/head.skops", bytes(500_000_001), zipfile.ZIP_DEFLATED),
         "at most 500,000,000 are allowed",
     ),
     "unknown member": (with_member("setup.py", b"x"), "has no place in a bundle"),
-    "unlisted member": (with_member("1/head.json", b"{}"), "is not in the manifest"),
+    "unlisted member": (with_member("1/head.skops", b"{}"), "is not in the manifest"),
     "tampered member": (unsealed, "was changed: its sha256 is another"),
     "wrong golden scores": (edited(_scores), "and scored"),
     "newer format": (
@@ -111,12 +106,12 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
         "format version 99",
     ),
     "older format": (
-        edited(lambda manifest, _: manifest.update(version=1)),
-        "format version 1,",
+        edited(lambda manifest, _: manifest.update(version=2)),
+        "format version 2,",
     ),
     "skops outside the list": (edited(_skops(_tree())), "not safe to load"),
     "skops of a function": (edited(_skops(os.system)), "not safe to load"),
-    "child out of range": (edited(_boosted), "a child is out of range"),
+    "child out of range": (edited(_boosted), "indices out of range"),
     "NaN weights": (
         edited(_weights("coef", lambda one: one * np.float32("nan"))),
         "not a finite number",

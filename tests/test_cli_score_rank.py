@@ -347,7 +347,7 @@ def test_bundle_show_and_verify(run: Run, bundle: Path) -> None:
     assert shown.returncode == 0
     for text in (
         "onnx:net, 3 numbers",
-        "cosine (built-in)",
+        "head         cosine",
         "net.onnx",
         "in the bundle",
     ):

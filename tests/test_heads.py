@@ -8,18 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 from makers import Planted, auc, features_of, fit, plant, sides_of
+from safetensors.numpy import load, save
 from sklearn.base import clone
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 
-from tllboost.errors import BundleError, DataError, UnknownNameError, UsageError
+from tllboost.errors import DataError, UnknownNameError, UsageError
 from tllboost.heads import HEADS, make_head
 from tllboost.heads.base import Validation
-from tllboost.heads.boosting import XGBoostHead, XGBoostRankHead, choose_bins
+from tllboost.heads.boosting import (
+    XGBoostHead,
+    XGBoostRankHead,
+    choose_bins,
+    trees_of,
+)
 from tllboost.heads.cosine import CosineHead
-from tllboost.heads.forest import NaiveBayesHead, RandomForestHead, Trees
+from tllboost.heads.fitted import FittedHead, Trees
+from tllboost.heads.forest import NaiveBayesHead, RandomForestHead
 from tllboost.heads.linear import LinearSVMHead, LogisticHead, SquaredHinge
 from tllboost.heads.mlp import MLPHead
 from tllboost.merges import PairFeatures
@@ -116,13 +123,12 @@ def test_no_pair_gives_no_score(head: str) -> None:
 
 
 @EVERY_HEAD
-def test_a_head_comes_back_whole_from_its_members(head: str) -> None:
-    kept = fitted(head).head_.to_members()
-    assert all(isinstance(data, bytes) for data in kept.values())
-    again = make_head(head).from_members(kept)
+def test_a_head_comes_back_whole_from_its_numbers(head: str) -> None:
+    numbers = fitted(head).fitted
+    again = FittedHead.of(numbers.kind, load(save(numbers.tensors())))
     features = features_of(planted())
     np.testing.assert_array_equal(again.decision_function(features), scores(head))
-    assert again.to_members() == kept
+    assert save(again.tensors()) == save(numbers.tensors())
 
 
 @EVERY_HEAD
@@ -306,7 +312,8 @@ def test_a_linear_head_is_its_weights_on_the_features(kind: type) -> None:
     head = fitted("logistic" if kind is LogisticHead else "linear-svm").head_
     features = features_of(planted())
     X = np.asarray(features)
-    by_hand = X @ head.coef_ + head.cosine_coef_ * features.cosine() + head.intercept_
+    coef, cosine_coef, intercept = head.fitted_.linear_form()
+    by_hand = X @ coef + cosine_coef * features.cosine() + intercept
     np.testing.assert_allclose(head.decision_function(features), by_hand, rtol=1e-5)
     np.testing.assert_array_equal(
         head.predict(features), head.decision_function(features) > 0
@@ -405,7 +412,7 @@ def test_boosting_starts_where_it_is_told() -> None:
     for start in ("cosine", "frozen", "none"):
         head = XGBoostHead(start=start, n_estimators=3).fit(features, train.label)
         assert head.start_ == start
-        assert (head.baseline_ is None) == (start == "none")
+        assert (head.fitted_.slope == 0) == (start == "none")
     assert XGBoostHead(n_estimators=3).fit(*arrays()[:2]).start_ == "none"
 
 
@@ -443,10 +450,10 @@ def test_boosting_starts_from_the_cosine_that_validation_likes(
     score = learner.decision_function(test)
     cosine = test.cosine() if start == "cosine" else test.frozen_cosine()
     assert auc(score, data.split.test) > auc(cosine, data.split.test) - 0.05
-    again = head().from_members(learner.to_members())
-    assert again.start_ == start
+    again = FittedHead.of("trees", learner.fitted_.tensors())
+    assert again.is_frozen == (start == "frozen")
     np.testing.assert_array_equal(again.decision_function(test), score)
-    if learner.booster_ is None:
+    if not learner.fitted_.part:
         assert (np.diff(score[np.argsort(cosine, kind="stable")]) >= 0).all()
 
 
@@ -458,17 +465,10 @@ def test_a_start_that_is_told_is_kept(start: str) -> None:
     head = XGBoostHead(start=start, n_estimators=0).fit(features, label)
     cosine = features.cosine() if start == "cosine" else features.frozen_cosine()
     np.testing.assert_allclose(
-        head.decision_function(features), head.baseline_.log_odds(cosine), atol=1e-6
+        head.decision_function(features),
+        head.fitted_.slope * cosine + head.fitted_.intercept,
+        atol=1e-6,
     )
-
-
-def test_a_stored_start_that_is_unknown_is_refused() -> None:
-    train = planted().split.train
-    head = XGBoostHead(n_estimators=1).fit(features_of(planted(), "train"), train.label)
-    kept = head.to_members()
-    kept["head.json"] = kept["head.json"].replace(b'"cosine"', b'"sine"')
-    with pytest.raises(ValueError, match="start 'sine' is none of"):
-        XGBoostHead().from_members(kept)
 
 
 def test_trees_add_what_their_start_has_missed() -> None:
@@ -479,7 +479,7 @@ def test_trees_add_what_their_start_has_missed() -> None:
         head.fit(features, train.label, sample_weight=train.weight)
         margin = head.decision_function(features)
         if start == "cosine":
-            margin -= head.baseline_.log_odds(features.cosine())
+            margin -= head.fitted_.slope * features.cosine() + head.fitted_.intercept
         added[start] = margin
     # What the cosine knows already is not learned again.
     cosine = features.cosine()
@@ -494,7 +494,7 @@ def test_boosting_grows_no_tree_that_says_less_than_the_cosine(head: str) -> Non
     score = scorer.score(features_of(data, merge=noise_of_pairs))
     assert scorer.head_.start_ == "cosine"
     cosine = auc(scores("cosine"), data.split.test)
-    if scorer.head_.booster_ is None:
+    if not scorer.fitted.part:
         order = np.argsort(scores("cosine"), kind="stable")
         assert (np.diff(score[order]) >= 0).all()
     assert auc(score, data.split.test) > cosine - 0.05
@@ -505,10 +505,10 @@ def test_a_start_alone_ranks_as_the_cosine_and_is_kept(head: type) -> None:
     data = planted()
     scorer = fit(data, head(start="cosine", n_estimators=0))
     features = features_of(data)
-    assert scorer.head_.booster_ is None
+    assert not scorer.fitted.part
     order = np.argsort(features.cosine(), kind="stable")
     assert (np.diff(scorer.score(features)[order]) >= 0).all()
-    again = head().from_members(scorer.head_.to_members())
+    again = FittedHead.of("trees", scorer.fitted.tensors())
     np.testing.assert_array_equal(
         again.decision_function(features), scorer.score(features)
     )
@@ -523,9 +523,33 @@ def test_no_more_trees_grow_than_asked(n_estimators: int, validated: bool) -> No
         data.split.train.label,
         validation=validation_of(data) if validated else None,
     )
-    if head.booster_ is not None:
-        assert 1 <= head.booster_.num_boosted_rounds() <= n_estimators
-    assert validated or head.booster_.num_boosted_rounds() == n_estimators
+    n_trees = len(head.fitted_.part)
+    assert n_trees <= n_estimators
+    assert validated or n_trees == n_estimators
+
+
+@pytest.mark.parametrize("objective", ["binary:logistic", "rank:pairwise"])
+@pytest.mark.parametrize("max_depth", [1, 2, 6])
+@pytest.mark.parametrize("seed", range(3))
+def test_trees_add_up_to_the_last_bit_as_xgboosts_own(
+    objective: str, max_depth: int, seed: int
+) -> None:
+    import xgboost
+
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(600, 12)).astype(np.float32)
+    X[:, :3] = np.round(X[:, :3])  # many values stand on a threshold
+    X[rng.random(X.shape) < 0.1] = np.nan
+    y = (np.nan_to_num(X[:, 0]) + rng.normal(size=600) > 0).astype(int)
+    matrix = xgboost.DMatrix(X, y, group=[20] * 30)
+    base_score = 0.5 if objective == "binary:logistic" else 0.0
+    parameters = {"objective": objective, "base_score": base_score, "seed": seed}
+    booster = xgboost.train({**parameters, "max_depth": max_depth}, matrix, 60)
+    trees = Trees.of(trees_of(booster, None, 12).tensors())
+    for rows in (X, np.nextafter(X, np.float32(np.inf)), X[:1], X[:0]):
+        margin = booster.inplace_predict(rows, predict_type="margin")
+        np.testing.assert_array_equal(trees(rows), margin)
+    assert trees.depth <= max_depth
 
 
 def test_an_array_changed_in_place_is_read_again() -> None:
@@ -595,7 +619,7 @@ def test_the_dense_head_before_any_epoch_is_the_cosine() -> None:
 def test_the_dense_head_learns_from_every_merge(merge: str) -> None:
     data = planted()
     scorer = fit(data, "mlp", merge)
-    assert [len(bias) for _, bias in scorer.head_.layers_] == [512, 128, 1]
+    assert [len(bias) for _, bias in scorer.fitted.part.layers] == [512, 128, 1]
     found = auc(scorer.score(features_of(data, merge=merge)), data.split.test)
     assert found > auc(scores("cosine"), data.split.test) - 0.03
 
@@ -629,27 +653,27 @@ def test_calibration_compares_scores_on_any_scale() -> None:
     assert validation.loss(-score) > losses[0]
 
 
-GOOD = Trees(
-    roots=np.array([0, 3], np.int32),
-    left=np.array([1, 1, 2, 3], np.int32),
-    right=np.array([2, 1, 2, 3], np.int32),
-    feature=np.array([1, 0, 0, 0], np.int32),
-    threshold=np.array([0.5, 0, 0, 0]),
-    vote=np.array([0.5, 0.0, 1.0, 0.5]),
-    n_features=np.array([2], np.int32),
-)
+GOOD = {
+    "roots": np.array([0, 3], np.int32),
+    "left": np.array([1, 1, 2, 3], np.int32),
+    "right": np.array([2, 1, 2, 3], np.int32),
+    "feature": np.array([1, 0, 0, 0], np.int32),
+    "threshold": np.array([0.5, 0, 0, 0], np.float32),
+    "nan_left": np.array([1, 0, 0, 0], np.uint8),
+    "value": np.array([0.5, 0.0, 1.0, 0.5], np.float32),
+    "width": np.array([2], np.int32),
+}
 
 
 def test_good_trees_are_taken_and_walked() -> None:
-    rows = np.float32([[9, 0.4], [9, 0.5], [9, 0.6]])
-    assert GOOD.checked() is GOOD
-    assert GOOD.votes(rows).tolist() == [0.25, 0.25, 0.75]
+    rows = np.float32([[9, 0.4], [9, 0.5], [9, 0.6], [9, np.nan]])
+    assert Trees.of(GOOD)(rows).tolist() == [0.5, 1.5, 1.5, 0.5]
 
 
-def changed(name: str, place: int, value: float) -> Trees:
-    column = getattr(GOOD, name).copy()
+def changed(name: str, place: int, value: float) -> dict[str, Any]:
+    column = GOOD[name].copy()
     column[place] = value
-    return GOOD._replace(**{name: column})
+    return {name: column}
 
 
 @pytest.mark.parametrize(
@@ -658,42 +682,57 @@ def changed(name: str, place: int, value: float) -> Trees:
         changed("left", 0, 4),
         changed("left", 0, -1),
         changed("left", 0, 0),
+        changed("left", 0, 2),
         changed("right", 0, 2**30),
         changed("right", 2, 0),
         changed("left", 3, 1),
         changed("roots", 0, 4),
         changed("roots", 1, -1),
+        changed("roots", 1, 0),
         changed("feature", 0, 2),
         changed("feature", 2, -1),
-        changed("threshold", 0, np.nan),
-        changed("threshold", 1, np.inf),
-        changed("vote", 0, np.nan),
-        changed("n_features", 0, 0),
-        GOOD._replace(roots=np.array([], np.int32)),
-        GOOD._replace(roots=GOOD.roots[:, None]),
-        GOOD._replace(roots=GOOD.roots.astype(np.float64)),
-        GOOD._replace(left=GOOD.left.astype(np.float32)),
-        GOOD._replace(left=GOOD.left.astype(np.uint32)),
-        GOOD._replace(left=GOOD.left[:3]),
-        GOOD._replace(right=GOOD.right[:3]),
-        GOOD._replace(feature=GOOD.feature[:3]),
-        GOOD._replace(vote=GOOD.vote[:3]),
-        GOOD._replace(threshold=GOOD.threshold[:, None]),
-        GOOD._replace(n_features=np.array([2, 2], np.int32)),
-        GOOD._replace(n_features=np.int32(2)),
-        Trees(*(column[:0] for column in GOOD[:6]), GOOD.n_features),
+        changed("width", 0, 0),
+        {"roots": GOOD["roots"][:, None]},
+        {"roots": GOOD["roots"].astype(np.float64)},
+        {"left": GOOD["left"].astype(np.float32)},
+        {"left": GOOD["left"].astype(np.uint32)},
+        {"left": GOOD["left"][:3]},
+        {"right": GOOD["right"][:3]},
+        {"feature": GOOD["feature"][:3]},
+        {"value": GOOD["value"][:3]},
+        {"value": GOOD["value"].astype(np.int32)},
+        {"threshold": GOOD["threshold"][:, None]},
+        {"threshold": GOOD["threshold"].astype(np.float64)},
+        {"width": np.array([2, 2], np.int32)},
+        {"width": np.int32(2)},
+        {name: GOOD[name][:0] for name in GOOD if name not in ("roots", "width")},
+        # Trees that come back to their root, by one node or by many.
+        {"left": np.array([1, 0, 2, 3], np.int32)},
+        {"right": np.array([2, 1, 0, 3], np.int32), "left": GOOD["left"]},
     ],
 )
-def test_tampered_trees_are_refused(tampered: Trees) -> None:
-    with pytest.raises(BundleError, match="not to be used"):
-        tampered.checked()
+def test_tampered_trees_are_refused(tampered: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, IndexError)):
+        Trees.of(GOOD | tampered)
 
 
-def test_a_forest_checks_the_trees_it_takes_back() -> None:
-    head = RandomForestHead(n_estimators=2).fit(*arrays()[:2])
-    head.trees_.left[0] = 10**6
-    with pytest.raises(BundleError, match="out of range"):
-        RandomForestHead().from_members(head.to_members())
+def test_trees_too_deep_to_be_a_models_are_refused() -> None:
+    nodes = np.arange(5_001)
+    inner = nodes % 2 == 0
+    left = np.where(inner & (nodes < 5_000), nodes + 1, nodes)
+    right = np.where(inner & (nodes < 5_000), nodes + 2, nodes)
+    chain = {
+        "roots": np.array([0], np.int32),
+        "left": left.astype(np.int32),
+        "right": right.astype(np.int32),
+        "feature": np.zeros(5_001, np.int32),
+        "threshold": np.zeros(5_001, np.float32),
+        "nan_left": np.zeros(5_001, np.uint8),
+        "value": np.zeros(5_001, np.float32),
+        "width": np.array([1], np.int32),
+    }
+    with pytest.raises(ValueError, match=r"deeper than 1,000 splits"):
+        Trees.of(chain)
 
 
 def test_more_matches_than_one_a_query_are_no_problem_for_the_ranking_head() -> None:

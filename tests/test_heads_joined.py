@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from makers import Planted, auc, plant
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from tllboost.errors import UsageError
-from tllboost.heads.mlp import JoinedHead, layer_arrays, read_layers, run_layers
+from tllboost.heads.fitted import Dense, FittedHead
+from tllboost.heads.mlp import JoinedHead
 from tllboost.merges import PairFeatures
 from tllboost.projections import make_projection
 from tllboost.scoring import PairScorer
@@ -77,14 +78,12 @@ def test_the_joined_head_scores_as_the_network_did_in_training(spec: str) -> Non
 
 
 def test_the_joined_head_keeps_its_network_in_members() -> None:
-    head = fit("contrastive").head_
-    kept = head.to_members()
-    again = JoinedHead().from_members(kept)
+    head = fit("contrastive").fitted
+    again = FittedHead.of(head.kind, load(save(head.tensors())))
     test = features("contrastive", "test")
     np.testing.assert_array_equal(
         again.decision_function(test), head.decision_function(test)
     )
-    assert again.to_members() == kept
     assert again.n_features_in_ == test.shape[1]
 
 
@@ -121,7 +120,7 @@ def test_the_joined_head_reads_no_other_merge(merge: Any) -> None:
 
 
 def test_the_spelling_of_a_sum_does_not_matter() -> None:
-    assert fit("contrastive", "dot + l1").head_.n_features_in_ > 0
+    assert fit("contrastive", "dot + l1").fitted.n_features_in_ > 0
 
 
 def test_chosen_pairs_keep_the_joined_network() -> None:
@@ -137,7 +136,9 @@ def layers(*widths: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def without(name: str) -> dict[str, np.ndarray]:
-    return {key: a for key, a in layer_arrays(layers(4, 3, 1)).items() if key != name}
+    return {
+        key: a for key, a in Dense(layers(4, 3, 1)).tensors().items() if key != name
+    }
 
 
 @pytest.mark.parametrize(
@@ -146,18 +147,18 @@ def without(name: str) -> dict[str, np.ndarray]:
         {},
         without("bias1"),
         without("weight0"),
-        layer_arrays(layers(4, 3, 2)),
-        layer_arrays([*layers(4, 3), *layers(2, 1)]),
-        layer_arrays(layers(4, 3, 1)) | {"bias0": np.zeros(4, np.float32)},
-        layer_arrays(layers(4, 1)) | {"weight0": np.zeros(4, np.float32)},
+        Dense(layers(4, 3, 2)).tensors(),
+        Dense([*layers(4, 3), *layers(2, 1)]).tensors(),
+        Dense(layers(4, 3, 1)).tensors() | {"bias0": np.zeros(4, np.float32)},
+        Dense(layers(4, 1)).tensors() | {"weight0": np.zeros(4, np.float32)},
     ],
 )
 def test_layers_that_do_not_fit_are_refused(arrays: dict[str, np.ndarray]) -> None:
     with pytest.raises((ValueError, KeyError)):
-        JoinedHead().from_members({"head.safetensors": save(arrays)})
+        Dense.of(arrays)
 
 
 def test_layers_come_back_as_they_were() -> None:
     X = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    again = read_layers(layer_arrays(layers(4, 3, 1)))
-    np.testing.assert_array_equal(run_layers(again, X), run_layers(layers(4, 3, 1), X))
+    network = Dense(layers(4, 3, 1))
+    np.testing.assert_array_equal(Dense.of(network.tensors())(X), network(X))

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from tllboost.heads import HEADS, make_head
 from tllboost.heads import base as sampling
-from tllboost.heads import forest as trees
+from tllboost.heads import fitted as trees
 from tllboost.heads.base import Validation
 from tllboost.merges import PairFeatures
 
@@ -34,11 +34,10 @@ def test_a_forest_of_more_pairs_than_fit_has_all_its_trees(
     monkeypatch.setattr(sampling, "MOST_BYTES", 4 * 16 * 700)
     head = make_head("random-forest").set_params(n_estimators=25)
     head.fit(X, label, sample_weight=np.ones(len(label)))
-    assert len(head.trees_.roots) == 25
-    assert head.trees_.checked() is head.trees_
+    assert len(head.fitted_.part) == 25
     score = head.decision_function(X)
     assert roc_auc_score(label, score) > 0.9
-    again = make_head("random-forest").from_members(head.to_members())
+    again = trees.FittedHead.of("forest", head.fitted_.tensors())
     assert np.array_equal(again.decision_function(X), score)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import numpy as np
 import pytest
 
 from tllboost.heads.boosting import XGBoostHead, XGBoostRankHead, best_columns
+from tllboost.heads.fitted import FittedHead
 from tllboost.merges import PairFeatures
 
 N_COLUMNS = 2_048
@@ -23,20 +21,11 @@ def wide(merge: str = "l1") -> tuple[PairFeatures, np.ndarray]:
     return PairFeatures(vectors, left, right, merge), label
 
 
-def trees_of(head: XGBoostHead) -> list[dict[str, Any]]:
-    saved = json.loads(head.booster_.save_raw("json"))
-    trees: list[dict[str, Any]]
-    trees = saved["learner"]["gradient_booster"]["model"]["trees"]
-    return trees
-
-
 def split_on(head: XGBoostHead) -> set[int]:
     """Return the columns that the trees of a head look at."""
-    used: set[int] = set()
-    for tree in trees_of(head):
-        inner = np.array(tree["left_children"]) >= 0
-        used |= set(np.array(tree["split_indices"])[inner].tolist())
-    return used
+    trees = head.fitted_.tensors()
+    inner = trees["left"] != np.arange(len(trees["left"]))
+    return set(trees["feature"][inner].tolist())
 
 
 def test_columns_are_ranked_by_the_weighted_correlation_with_what_is_left() -> None:
@@ -66,9 +55,8 @@ def test_heads_of_wide_features_learn_and_come_back_from_a_bundle(head: type) ->
     used = split_on(fitted)
     assert 0 in used
     assert max(used) > 300  # of all columns, by their own numbers
-    widths = {tree["tree_param"]["num_feature"] for tree in trees_of(fitted)}
-    assert widths == {str(N_COLUMNS)}
-    again = head().from_members(fitted.to_members())
+    assert fitted.fitted_.n_features_in_ == N_COLUMNS
+    again = FittedHead.of("trees", fitted.fitted_.tensors())
     np.testing.assert_array_equal(again.decision_function(features), score)
 
 

@@ -68,7 +68,7 @@ def test_every_merge_feeds_a_head(merge: str) -> None:
     data = planted()
     scorer = fit(data, "logistic", merge)
     features = features_of(data, merge=merge)
-    assert scorer.head_.n_features_in_ == features.shape[1]
+    assert scorer.fitted.n_features_in_ == features.shape[1]
     assert auc(scorer.score(features), data.split.test) > 0.7
 
 

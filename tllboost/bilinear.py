@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.heads.base import LinearForm
+from tllboost.heads.fitted import LinearForm
 from tllboost.merges import unit_rows
 
 __all__ = ["Bilinear", "bilinear", "lengths_of"]

@@ -29,9 +29,8 @@ class Calibration(NamedTuple):
 
     def probability(self, score: NDArray[np.floating]) -> Floats:
         """Return the probability of a match: (n_pairs,) float64 in [0, 1]."""
-        from scipy.special import expit
-
-        return expit(self.log_odds(score))
+        with np.errstate(over="ignore"):  # of exp: the probability is 0 then
+            return 1 / (1 + np.exp(-self.log_odds(score)))
 
 
 def fit_calibration(

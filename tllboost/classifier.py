@@ -29,6 +29,7 @@ from tllboost.rank import rank_images
 from tllboost.scoring import (
     FittedCell,
     PairScorer,
+    Scorer,
     joint_score,
     vectors_of_cells,
 )
@@ -92,7 +93,7 @@ def _identical(vectors: NDArray[np.float32]) -> list[tuple[int, int]]:
 ImagePath = str | PathLike[str]
 
 
-class PairClassifier(ClassifierMixin, BaseEstimator):
+class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     """Tell whether two images look alike.
 
     Each image is vectorized once, a projection may map the vectors to better ones,
@@ -200,9 +201,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator):
         vectorizer = make_vectorizer(self.vectorizer, device=self.device)
         data = _vectorize_labelled(self, vectorizer, X, y)
         cell = self._fit_cell(vectorizer, *data)
-        self.cells_: tuple[FittedCell, ...] = (cell,)
-        self.calibration_ = cell.scorer.calibration_
-        self.threshold_ = cell.scorer.threshold_
+        Scorer.__init__(self, [cell], store=self.store)
         self.classes_ = np.array([0, 1])
         return self
 
@@ -321,23 +320,16 @@ def ensemble(
         msg = "cells is empty: give at least one fitted cell"
         raise UsageError(msg)
     first = cells[0]
-    scorer = first.scorer
-    alone = len(cells) == 1
-    if calibration is None:
-        calibration = scorer.calibration_ if alone else Calibration(1.0, 0.0)
-    if threshold is None:
-        threshold = scorer.threshold_ if alone else 0.0
     classifier = PairClassifier(
         first.vectorizer,
         projection=first.projection_spec,
-        merge=scorer.merge,
-        head=scorer.head,
-        store=store,
+        merge=first.scorer.merge,
+        head=first.scorer.head,
         device=device,
     )
-    classifier.cells_ = tuple(cells)
-    classifier.calibration_ = calibration
-    classifier.threshold_ = float(threshold)
+    Scorer.__init__(
+        classifier, cells, calibration=calibration, threshold=threshold, store=store
+    )
     classifier.classes_ = np.array([0, 1])
     return classifier
 
@@ -462,7 +454,7 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
             msg = f"loss is an object: set {', '.join(given)} on it"
             raise UsageError(msg)
         loss = self.loss
-        if given:
+        if given and isinstance(loss, str):
             mark = "&" if "?" in loss.rpartition("/")[2] else "?"
             loss += mark + "&".join(f"{name}={value}" for name, value in given.items())
         projection = make_projection(

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,13 +21,16 @@ from numpy.typing import ArrayLike, NDArray
 from tllboost.bilinear import Bilinear, lengths_of
 from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.pairs import pairs_from_paths
-from tllboost.scoring import FittedCell, combined_score, joint_score, vectors_of_cells
+from tllboost.scoring import (
+    FittedCell,
+    Scorer,
+    combined_score,
+    joint_score,
+    vectors_of_cells,
+)
 from tllboost.store import VectorStore, is_store
 from tllboost.vectorizers.weights import first_line
 from tllboost.vectorizing import Progress
-
-if TYPE_CHECKING:
-    from tllboost.classifier import PairClassifier
 
 __all__ = ["Hit", "VectorIndex", "best", "best_rows", "rank_images", "search"]
 
@@ -341,7 +344,7 @@ class Hit(NamedTuple):
 
 
 def _hits(
-    classifier: PairClassifier, rows: Rows, scores: Scores, ids: Callable[[int], str]
+    classifier: Scorer, rows: Rows, scores: Scores, ids: Callable[[int], str]
 ) -> list[Hit]:
     probability = classifier.calibration_.probability(scores)
     columns = zip(rows.tolist(), probability.tolist(), scores.tolist(), strict=True)
@@ -349,7 +352,7 @@ def _hits(
 
 
 def search(
-    classifier: PairClassifier,
+    classifier: Scorer,
     index: VectorIndex,
     query: ArrayLike,
     *,
@@ -365,7 +368,7 @@ def search(
 
     Parameters
     ----------
-    classifier : PairClassifier
+    classifier : PairClassifier or Scorer
         Fitted; its cells share a vectorizer.
     index : VectorIndex
         Vectors by that vectorizer: the right images.
@@ -431,7 +434,7 @@ def search(
 
 
 def rank_images(
-    classifier: PairClassifier,
+    classifier: Scorer,
     query: str | PathLike[str],
     candidates: Sequence[str | PathLike[str]],
     *,
@@ -443,7 +446,7 @@ def rank_images(
 
     Parameters
     ----------
-    classifier : PairClassifier
+    classifier : PairClassifier or Scorer
     query : path-like
         The left image.
     candidates : sequence of path-like, length n_candidates

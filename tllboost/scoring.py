@@ -1,6 +1,12 @@
-"""A merge and a head over vectors: fitted on one side, calibrated on another.
+"""Two vectors, a merge, a head, a calibrated probability: the whole idea.
 
-A fitted cell: vectorizer, projection and scorer, from images to scores.
+An image is a vector, by a vectorizer, and perhaps another, by a learned projection. A
+merge makes one feature row of two vectors, a head gives the row a score, larger for a
+likelier match, and a curve that was fitted on validation pairs turns the score into a
+probability. A cell is one choice of all these, fitted; several cells together agree on
+the mean of their log-odds.
+
+Scoring needs numpy alone. Fitting imports what the head learns with.
 """
 
 from __future__ import annotations
@@ -15,22 +21,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.bilinear import Bilinear, bilinear
-from tllboost.calibration import best_threshold, fit_calibration
+from tllboost.calibration import Calibration, best_threshold, fit_calibration
 from tllboost.errors import DataError, UsageError
 from tllboost.heads import make_head
-from tllboost.heads.base import PairHead, Validation, head_score
+from tllboost.heads.fitted import head_score
 from tllboost.merges import Layer, MergeFunction, PairFeatures
 from tllboost.projections import NONE
-from tllboost.projections.base import Projection
 from tllboost.splits import PairSet
 from tllboost.vectorizing import Progress, vectorize_many
 
 if TYPE_CHECKING:
+    from tllboost.projections.base import Projection
     from tllboost.vectorizers import Vectorizer
 
 __all__ = [
     "FittedCell",
     "PairScorer",
+    "Scorer",
     "combined_score",
     "joint_score",
     "vectors_of_cells",
@@ -51,8 +58,8 @@ class PairScorer:
 
     Attributes
     ----------
-    head_ : estimator
-        The fitted head.
+    head_ : PairHead or FittedHead or estimator
+        The head, fitted; of a bundle, what it had learned.
     calibration_ : Calibration
         Curve from score to probability, fitted on validation.
     threshold_ : float
@@ -142,6 +149,8 @@ class PairScorer:
                     "vectors of some images are not, or are far too large"
                 )
                 raise DataError(msg)
+        from tllboost.heads.base import PairHead, Validation
+
         counted = validation.weight > 0
         chooser = Validation(
             validation_features.take(counted),
@@ -149,12 +158,32 @@ class PairScorer:
             validation.weight[counted],
             validation.query[counted],
         )
-        self.head_ = make_head(self.head, seed=self.seed, n_threads=self.n_threads)
-        _fit_head(self.head_, features, train, chooser)
+        self.head_ = head = make_head(
+            self.head, seed=self.seed, n_threads=self.n_threads
+        )
+        # A head of somebody else's gets features and labels as they are, so that it
+        # runs at its own defaults; a ranker also gets the lists.
+        if isinstance(head, PairHead):
+            head.fit(
+                features,
+                train.label,
+                sample_weight=train.weight,
+                query=train.query,
+                validation=chooser,
+            )
+        elif "qid" in inspect.signature(head.fit).parameters:
+            head.fit(np.asarray(features), train.label, qid=train.query)
+        else:
+            head.fit(np.asarray(features), train.label)
         score = self.score(chooser.features)
         self.calibration_ = fit_calibration(score, chooser.label, chooser.weight)
         self.threshold_ = best_threshold(score, chooser.label, chooser.weight)
         return self
+
+    @property
+    def fitted(self) -> Any:
+        """What the head learned; a head of somebody else's, itself."""
+        return getattr(self.head_, "fitted_", self.head_)
 
     def score(self, features: PairFeatures) -> NDArray[np.float64]:
         """Return the head's score of each pair: (n_pairs,) float64.
@@ -164,7 +193,7 @@ class PairScorer:
         DataError
             If a score is not a finite number.
         """
-        score = head_score(self.head_, features)
+        score = head_score(self.fitted, features)
         if not np.isfinite(score).all():
             n_bad = int((~np.isfinite(score)).sum())
             msg = f"head {self.head!r} gave {n_bad} scores that are not finite numbers"
@@ -177,28 +206,6 @@ class PairScorer:
         Of a match among as many matches as non-matches, as on the validation set.
         """
         return self.calibration_.probability(score)
-
-
-def _fit_head(
-    head: Any, features: PairFeatures, train: PairSet, validation: Validation
-) -> None:
-    """Fit any head with what its ``fit`` takes.
-
-    A head of somebody else's gets the features and labels as they are, so that it runs
-    at its own defaults; a ranker also gets the lists.
-    """
-    if isinstance(head, PairHead):
-        head.fit(
-            features,
-            train.label,
-            sample_weight=train.weight,
-            query=train.query,
-            validation=validation,
-        )
-    elif "qid" in inspect.signature(head.fit).parameters:
-        head.fit(np.asarray(features), train.label, qid=train.query)
-    else:
-        head.fit(np.asarray(features), train.label)
 
 
 Indices = NDArray[np.int64]
@@ -252,8 +259,22 @@ class FittedCell:
         UsageError
             If the vectors are not as wide as those that the cell was fitted on.
         """
-        features = self._features(vectors, left, right)
-        n_features = getattr(self.scorer.head_, "n_features_in_", features.shape[1])
+        frozen = None
+        if self.projection is not None:
+            n_dims = getattr(self.projection, "n_dims_in_", vectors.shape[1])
+            if n_dims != vectors.shape[1]:
+                msg = (
+                    f"projection {self.projection_spec!r} wants vectors of {n_dims} "
+                    f"numbers, these have {vectors.shape[1]}"
+                )
+                raise UsageError(msg)
+            pairs = np.stack([left, right])
+            rows, codes = np.unique(pairs, return_inverse=True)
+            left, right = codes.reshape(pairs.shape)
+            frozen = vectors[rows]
+            vectors = self.projection.transform(frozen)
+        features = PairFeatures(vectors, left, right, self.scorer.merge, frozen=frozen)
+        n_features = getattr(self.scorer.fitted, "n_features_in_", features.shape[1])
         if n_features != features.shape[1]:
             msg = (
                 f"the head wants {n_features} features, pairs have "
@@ -261,30 +282,6 @@ class FittedCell:
             )
             raise UsageError(msg)
         return features
-
-    def _features(
-        self, vectors: Vectors, left: Indices, right: Indices
-    ) -> PairFeatures:
-        merge = self.scorer.merge
-        if self.projection is None:
-            return PairFeatures(vectors, left, right, merge)
-        n_dims = getattr(self.projection, "n_dims_in_", vectors.shape[1])
-        if n_dims != vectors.shape[1]:
-            msg = (
-                f"projection {self.projection_spec!r} wants vectors of {n_dims} "
-                f"numbers, these have {vectors.shape[1]}"
-            )
-            raise UsageError(msg)
-        rows, codes = np.unique(np.concatenate([left, right]), return_inverse=True)
-        frozen = vectors[rows]
-        n_pairs = len(left)
-        return PairFeatures(
-            self.projection.transform(frozen),
-            codes[:n_pairs],
-            codes[n_pairs:],
-            merge,
-            frozen=frozen,
-        )
 
     def score(
         self, vectors: Vectors, left: Indices, right: Indices
@@ -310,7 +307,7 @@ class FittedCell:
 
         Of vectors of `n_dims` numbers; a head of somebody else's is none.
         """
-        form = getattr(self.scorer.head_, "linear_form", lambda: None)()
+        form = getattr(self.scorer.fitted, "linear_form", lambda: None)()
         return bilinear(self.scorer.merge, form, n_dims=n_dims)
 
     def log_odds(
@@ -403,3 +400,42 @@ def vectors_of_cells(
     for result in results:
         failures = result.failures | failures
     return [result.vectors for result in results], dict(sorted(failures.items()))
+
+
+class Scorer:
+    """Fitted cells that score pairs together: one alone, or an ensemble.
+
+    What a bundle holds; :class:`~tllboost.classifier.PairClassifier` is the same for
+    scikit-learn.
+
+    Parameters
+    ----------
+    cells : sequence of FittedCell
+        At least one.
+    calibration : Calibration or None, default=None
+        Curve from score to probability. None takes that of a single cell, and the mean
+        log-odds of several as they are.
+    threshold : float or None, default=None
+        Score at and above which a pair is called a match. None takes that of a single
+        cell, and even odds for several.
+    store : path-like or None, default=None
+        Folder of the vector store.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[FittedCell],
+        *,
+        calibration: Calibration | None = None,
+        threshold: float | None = None,
+        store: str | PathLike[str] | None = None,
+    ) -> None:
+        scorer, alone = cells[0].scorer, len(cells) == 1
+        if calibration is None:
+            calibration = scorer.calibration_ if alone else Calibration(1.0, 0.0)
+        if threshold is None:
+            threshold = scorer.threshold_ if alone else 0.0
+        self.cells_: tuple[FittedCell, ...] = tuple(cells)
+        self.calibration_ = calibration
+        self.threshold_ = float(threshold)
+        self.store = store

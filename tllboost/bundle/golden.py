@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load, save
 
 from tllboost.errors import UsageError
-from tllboost.heads.base import head_score
+from tllboost.heads.fitted import head_score
 from tllboost.scoring import FittedCell, combined_score
 from tllboost.vectorizers.weights import first_line
 
@@ -162,4 +162,4 @@ def _score(
     index = np.arange(len(left))
     vectors = np.vstack([left, right]).astype(np.float32, copy=False)
     features = cell.features(vectors, index, index + len(left))
-    return head_score(cell.scorer.head_, features)
+    return head_score(cell.scorer.fitted, features)

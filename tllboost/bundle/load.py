@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from tllboost.bundle.archive import Archive
-from tllboost.bundle.cells import cell_members, restore_cell
+from tllboost.bundle.cells import restore_cell
 from tllboost.bundle.golden import check_golden
 from tllboost.bundle.manifest import GOLDEN
 from tllboost.bundle.vectorizers import (
@@ -17,9 +17,8 @@ from tllboost.bundle.vectorizers import (
     network_files,
 )
 from tllboost.calibration import Calibration
-from tllboost.classifier import ensemble
 from tllboost.errors import BundleError, UsageError
-from tllboost.scoring import FittedCell
+from tllboost.scoring import FittedCell, Scorer
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizers.fusion import FusionVectorizer
 from tllboost.vectorizing import space_of
@@ -27,7 +26,7 @@ from tllboost.vectorizing import space_of
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
 
-__all__ = ["load_bundle", "read_manifest"]
+__all__ = ["load_bundle", "read_manifest", "read_scorer"]
 
 FilePath = str | PathLike[str]
 
@@ -107,10 +106,46 @@ def load_bundle(
     WeightsError
         If a file of `weights` is none that the bundle names.
 
+    See Also
+    --------
+    read_scorer : The same without scikit-learn.
+
     Examples
     --------
     >>> load_bundle("best.tllb").predict_proba([["a.jpg", "b.jpg"]])  # doctest: +SKIP
     array([[0.12, 0.88]])
+    """
+    from tllboost.classifier import ensemble
+
+    scorer = read_scorer(
+        path,
+        weights=weights,
+        device=device,
+        store=store,
+        offline=offline,
+        trust_code=trust_code,
+    )
+    return ensemble(
+        scorer.cells_,
+        calibration=scorer.calibration_,
+        threshold=scorer.threshold_,
+        store=store,
+        device=device,
+    )
+
+
+def read_scorer(
+    path: FilePath,
+    *,
+    weights: FilePath | Iterable[FilePath] | None = None,
+    device: str = "auto",
+    store: FilePath | None = None,
+    offline: bool = False,
+    trust_code: bool = False,
+) -> Scorer:
+    """Return what is in a bundle as :func:`load_bundle` does, importing numpy alone.
+
+    scikit-learn, half a second to import, is not needed to score.
     """
     with Archive(path) as archive:
         archive.verify()
@@ -132,12 +167,11 @@ def load_bundle(
         files = network_files(archive, records.values(), weights)
     for part, file in zip(parts.values(), files, strict=True):
         part.file = file
-    return ensemble(
+    return Scorer(
         cells,
         calibration=Calibration(**manifest["calibration"]),
         threshold=float(manifest["threshold"]),
         store=store,
-        device=device,
     )
 
 
@@ -163,8 +197,12 @@ def _cells(archive: Archive, vectorizers: list[Vectorizer]) -> list[FittedCell]:
     which = [record["vectorizer"] for record in manifest["cells"]]
     cells = []
     for index, record in enumerate(manifest["cells"]):
-        names = cell_members(members, index)
-        data = {own: archive.read(name) for own, name in names.items()}
+        own = f"{index}/"
+        data = {
+            name.removeprefix(own): archive.read(name)
+            for name in members
+            if name.startswith(own)
+        }
         cells.append(restore_cell(record, data, vectorizers[which[index]]))
     n_dims = [vectorizer.n_dims for vectorizer in vectorizers]
     check_golden(archive.read(GOLDEN), cells, which, n_dims=n_dims)

@@ -41,7 +41,7 @@ MAX_LEARNED_BYTES = 1_000_000_000
 _CELL_FOLDER = r"(?:[1-5]?[0-9]|6[0-3])/"
 _LIMITS = (
     (re.compile(r"golden\.safetensors"), 64_000_000),
-    (re.compile(rf"{_CELL_FOLDER}head\.(json|ubj|safetensors|skops)"), 500_000_000),
+    (re.compile(rf"{_CELL_FOLDER}head\.(safetensors|skops)"), 500_000_000),
     (re.compile(rf"{_CELL_FOLDER}projection\.safetensors"), 500_000_000),
     # No pickle: a network in a .pt or .pth file is named, never carried.
     (re.compile(r"network/\w[\w.-]*\.(onnx|safetensors|npz)", re.A), MAX_NETWORK_BYTES),
@@ -204,7 +204,7 @@ def check_shape(value: Any, shape: Any = MANIFEST_SHAPE, where: str = "") -> Non
 
 
 FORMAT = "tllboost bundle"
-VERSION = 2
+VERSION = 3
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
@@ -234,7 +234,7 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
     >>> parse_manifest(b'{"format": "tllboost bundle", "version": 7}', what="a.tllb")
     Traceback (most recent call last):
       ...
-    tllboost.errors.BundleError: a.tllb: format version 7, this tllboost reads 2: ...
+    tllboost.errors.BundleError: a.tllb: format version 7, this tllboost reads 3: ...
     """
     try:
         manifest = json.loads(

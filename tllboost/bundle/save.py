@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tllboost import __version__
 from tllboost.bundle.archive import write_archive
-from tllboost.bundle.cells import calibration_record, describe_cell, restore_cell
+from tllboost.bundle.cells import describe_cell, restore_cell
 from tllboost.bundle.golden import Block, check_golden, golden_member
 from tllboost.bundle.manifest import FORMAT, GOLDEN, MAX_CELLS, VERSION
 from tllboost.bundle.vectorizers import describe_vectorizers, parts_of
@@ -99,7 +99,10 @@ def save_bundle(
         "metrics": _record(metrics, spellings),
         "vectorizers": records,
         "cells": [record for record, _ in described],
-        "calibration": calibration_record(classifier.calibration_),
+        "calibration": {
+            name: float(value)
+            for name, value in classifier.calibration_._asdict().items()
+        },
         "threshold": float(classifier.threshold_),
         "versions": _versions(),
     }

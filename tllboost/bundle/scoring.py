@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration
-from tllboost.classifier import PairClassifier
 from tllboost.errors import ImageError
 from tllboost.pairs import PairTable, pairs_from_paths, read_pairs
 from tllboost.pairs.candidates import CandidateTable
 from tllboost.pairs.tables import read_table
-from tllboost.scoring import joint_score, vectors_of_cells
+from tllboost.scoring import Scorer, joint_score, vectors_of_cells
 
 __all__ = [
     "pair_rows",
@@ -57,7 +56,7 @@ class Scores:
 
 
 def score_pairs(
-    classifier: PairClassifier,
+    classifier: Scorer,
     table: PairTable | CandidateTable,
     left: NDArray[np.int64],
     right: NDArray[np.int64],
@@ -69,7 +68,7 @@ def score_pairs(
 
     Parameters
     ----------
-    classifier : PairClassifier
+    classifier : PairClassifier or Scorer
         Fitted, or loaded from a bundle.
     table : PairTable or CandidateTable
         Knows the images.
@@ -117,9 +116,7 @@ def score_pairs(
     )
 
 
-def score_pair(
-    classifier: PairClassifier, left: FilePath, right: FilePath
-) -> dict[str, Any]:
+def score_pair(classifier: Scorer, left: FilePath, right: FilePath) -> dict[str, Any]:
     """Score two images.
 
     Returns
@@ -145,7 +142,7 @@ def score_pair(
 
 
 def score_candidates(
-    classifier: PairClassifier,
+    classifier: Scorer,
     table: CandidateTable,
     *,
     progress: Progress | None = None,

@@ -66,7 +66,7 @@ def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "vectorizer", f"{vectorizer['label']}, {vectorizer['n_dims']} numbers"
         yield "projection", cell["projection"]
         yield "merge", cell["merge"]
-        yield "head", f"{cell['head']['name']} ({cell['head']['format']})"
+        yield "head", cell["head"]["name"]
     yield "threshold", f"{threshold_of(manifest):.4f} (a probability)"
     yield "created", manifest["created"]
     files = [part["file"] for one in manifest["vectorizers"] for part in one["parts"]]

@@ -26,9 +26,9 @@ from tllboost.errors import UsageError
 from tllboost.files import csv_text
 
 if TYPE_CHECKING:
-    from tllboost.classifier import PairClassifier
     from tllboost.pairs import PairTable
     from tllboost.processes import Backend
+    from tllboost.scoring import Scorer
     from tllboost.vectorizers import Vectorizer
 
 __all__ = [
@@ -257,12 +257,12 @@ class Opening(Unbundled, Networks):
     panel = "How the bundle is opened"
     store: Store = None
 
-    def open(self, bundle: Path) -> PairClassifier:
-        """Return the classifier in a bundle, its vectors kept in the user's store."""
-        from tllboost.bundle import load_bundle
+    def open(self, bundle: Path) -> Scorer:
+        """Return what is in a bundle, its vectors kept in the user's store."""
+        from tllboost.bundle import read_scorer
         from tllboost.store import default_store
 
-        return load_bundle(
+        return read_scorer(
             bundle, **vars(self) | {"store": self.store or default_store()}
         )
 

@@ -16,7 +16,7 @@ from tllboost.cli.streams import tell_failures, write_out
 from tllboost.errors import printable
 
 if TYPE_CHECKING:
-    from tllboost.classifier import PairClassifier
+    from tllboost.scoring import Scorer
 
 __all__ = ["COMMANDS"]
 
@@ -129,7 +129,7 @@ def rank(
 
 
 def _rank(
-    classifier: PairClassifier, query: Any, search: Any, quiet: bool, strict: bool
+    classifier: Scorer, query: Any, search: Any, quiet: bool, strict: bool
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     from tllboost.errors import DataError
     from tllboost.images import find_images

@@ -14,7 +14,7 @@ from tllboost.cli.progress import progress_bar
 from tllboost.cli.streams import tell_failures
 
 if TYPE_CHECKING:
-    from tllboost.classifier import PairClassifier
+    from tllboost.scoring import Scorer
 
 __all__ = ["COMMANDS"]
 
@@ -113,7 +113,7 @@ def score(
 
 
 def _score_table(
-    classifier: PairClassifier,
+    classifier: Scorer,
     pairs: Path,
     folders: options.Folders,
     form: options.Form,

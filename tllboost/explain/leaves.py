@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.classifier import PairClassifier
 from tllboost.errors import UsageError
-from tllboost.scoring import FittedCell, joint_score
+from tllboost.scoring import FittedCell, Scorer, joint_score
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizing import Progress, space_of, vectorize_many
 
@@ -80,7 +79,7 @@ def leaf_blocks(
 
 
 def scores(
-    classifier: PairClassifier, blocks: Blocks, left: Indices, right: Indices
+    classifier: Scorer, blocks: Blocks, left: Indices, right: Indices
 ) -> NDArray[np.float64]:
     """Return the score of pairs of rows, before calibration: (n_pairs,) float64."""
     vectors = [cell_vectors(cell, blocks) for cell in classifier.cells_]
@@ -88,7 +87,7 @@ def scores(
 
 
 def log_odds(
-    classifier: PairClassifier, blocks: Blocks, left: Indices, right: Indices
+    classifier: Scorer, blocks: Blocks, left: Indices, right: Indices
 ) -> NDArray[np.float64]:
     """Return the calibrated log-odds of pairs of rows: (n_pairs,) float64."""
     return classifier.calibration_.log_odds(scores(classifier, blocks, left, right))
@@ -130,7 +129,7 @@ class Member(NamedTuple):
 
 
 def shapley_shares(
-    classifier: PairClassifier, leaves: Leaves, blocks: Blocks
+    classifier: Scorer, leaves: Leaves, blocks: Blocks
 ) -> tuple[list[Share], float]:
     """Return what each vectorizer adds, and the log-odds with none of them.
 
@@ -141,7 +140,7 @@ def shapley_shares(
 
     Parameters
     ----------
-    classifier : PairClassifier
+    classifier : PairClassifier or Scorer
     leaves : mapping of str to Vectorizer, of at most `MOST_PARTS`
     blocks : mapping of str to ndarray of shape (2, n_dims of the leaf), float32
         The vectors of the left and of the right image.
@@ -195,7 +194,7 @@ def _shapley(
     return float(np.dot(orders, gain) / factorial(n_parts))
 
 
-def member_opinions(classifier: PairClassifier, blocks: Blocks) -> list[Member]:
+def member_opinions(classifier: Scorer, blocks: Blocks) -> list[Member]:
     """Return what each cell of an ensemble says; of one cell alone nothing.
 
     The log-odds of the ensemble are the sum of what they add, plus the intercept of

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from tllboost.classifier import PairClassifier
 from tllboost.errors import ImageError
 from tllboost.explain.leaves import Blocks, Leaves, log_odds
 from tllboost.images import open_image
+from tllboost.scoring import Scorer
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizers.base import usable_cores
 from tllboost.vectorizing import Progress
@@ -90,7 +90,7 @@ ImagePath = str | PathLike[str]
 
 
 def occlusion_maps(
-    classifier: PairClassifier,
+    classifier: Scorer,
     leaves: Leaves,
     pair: tuple[ImagePath, ImagePath],
     blocks: Blocks,
@@ -106,7 +106,7 @@ def occlusion_maps(
 
     Parameters
     ----------
-    classifier : PairClassifier
+    classifier : PairClassifier or Scorer
         Fitted.
     leaves : mapping of str to Vectorizer
         What it looks through.

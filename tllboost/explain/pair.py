@@ -6,9 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
-from tllboost.classifier import PairClassifier
 from tllboost.errors import ImageError, UsageError
 from tllboost.explain.explanation import Explanation
 from tllboost.explain.leaves import (
@@ -30,6 +28,7 @@ from tllboost.explain.training import (
     stored_matches,
     training_matches,
 )
+from tllboost.scoring import Scorer
 from tllboost.vectorizing import Progress
 
 __all__ = ["explain"]
@@ -43,7 +42,7 @@ _N_NEAREST = 5
 
 
 def explain(
-    classifier: PairClassifier,
+    classifier: Scorer,
     left: str | PathLike[str],
     right: str | PathLike[str],
     *,
@@ -56,7 +55,7 @@ def explain(
 
     Parameters
     ----------
-    classifier : PairClassifier
+    classifier : PairClassifier or Scorer
         Fitted, or loaded from a bundle.
     left, right : path-like
         The images.
@@ -88,6 +87,7 @@ def explain(
     Examples
     --------
     >>> import tempfile
+    >>> from tllboost.classifier import PairClassifier
     >>> from tllboost.demo import make_scenes
     >>> folder = make_scenes(tempfile.mkdtemp(), n_scenes=12, n_views=2).parent
     >>> X = [[folder / f"scene_{i:04d}_{v}.jpg" for v in (0, 1)] for i in range(1, 13)]
@@ -96,7 +96,11 @@ def explain(
     >>> found.left_map.shape, bool(found.left_map.any())
     ((4, 4), True)
     """
-    check_is_fitted(classifier, "cells_")
+    if not hasattr(classifier, "cells_"):
+        from sklearn.exceptions import NotFittedError
+
+        msg = f"{classifier!r} is not fitted: fit it, or load a bundle"
+        raise NotFittedError(msg)
     if not 2 <= grid <= _MOST_GRID:
         msg = f"grid={grid!r} is out of range; it must be 2 to {_MOST_GRID}"
         raise UsageError(msg)
@@ -144,7 +148,7 @@ def explain(
 
 
 def _shares(
-    classifier: PairClassifier, leaves: Leaves, blocks: Blocks, notes: list[str]
+    classifier: Scorer, leaves: Leaves, blocks: Blocks, notes: list[str]
 ) -> tuple[list[Share], float | None]:
     if len(leaves) == 1:
         return [], None
@@ -184,7 +188,7 @@ def _stored(
 
 
 def _neighbours(
-    classifier: PairClassifier,
+    classifier: Scorer,
     leaves: Leaves,
     blocks: Blocks,
     pair: tuple[str | PathLike[str], str | PathLike[str]],

@@ -1,10 +1,8 @@
-"""What the built-in heads share: the validation set, scores, and how they are kept.
+"""What the built-in heads share: the sets that they learn and choose on.
 
-Training pairs within a fixed memory: of more, as many are drawn as fit.
-
-So what a head holds does not grow with the number of pairs times features. What more
-pairs would add by then is little: a quarter of a gigabyte is 130,000 pairs of 512
-numbers.
+Of more training pairs than a fixed memory holds the features of, as many are drawn as
+fit, so that what a head holds does not grow with pairs times features. What more pairs
+would add by then is little: a quarter of a gigabyte is 130,000 pairs of 512 numbers.
 """
 
 from __future__ import annotations
@@ -16,19 +14,17 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from tllboost.calibration import Calibration, fit_calibration, log_loss
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import DataError
+from tllboost.heads.fitted import cosine_of
 
 __all__ = [
     "MOST_BYTES",
-    "LinearForm",
     "PairHead",
     "Training",
     "Validation",
     "clearly_better",
     "cosine_curve",
-    "cosine_of",
     "fits_memory",
-    "head_score",
     "refuse_lost",
     "within_memory",
 ]
@@ -122,24 +118,6 @@ def _lists(
     return rows, starts, starts
 
 
-def cosine_of(X: Any, *, frozen: bool = False) -> NDArray[np.float32]:
-    """Return the cosine of each pair, before the projection if `frozen`.
-
-    Raises
-    ------
-    UsageError
-        If `X` is a plain array, which doesn't know the vectors.
-    """
-    if not hasattr(X, "cosine"):
-        msg = (
-            "the cosine of the pairs needs PairFeatures, which know the vectors; got "
-            f"{type(X).__name__} of shape {np.shape(X)}: give PairFeatures"
-        )
-        raise UsageError(msg)
-    cosine: NDArray[np.float32] = X.frozen_cosine() if frozen else X.cosine()
-    return cosine
-
-
 def cosine_curve(
     X: Any,
     y: NDArray[np.integer],
@@ -171,70 +149,28 @@ def refuse_lost(head: Any, loss: float) -> None:
         raise DataError(msg)
 
 
-class LinearForm(NamedTuple):
-    """A score that is coef · features + cosine_coef · cosine + intercept.
-
-    ``coef`` is (n_features,) float32, or None where no feature is read.
-    """
-
-    coef: NDArray[np.float32] | None
-    cosine_coef: float
-    intercept: float
-
-
 class PairHead(ClassifierMixin, BaseEstimator):
     """Base of the built-in heads: two classes, one score.
 
-    A subclass fits in ``fit(X, y, *, sample_weight, query, validation)`` and scores in
-    ``decision_function(X)``; `X` is an array or a
-    :class:`~tllboost.merges.PairFeatures`. What it learned goes in and out of a bundle
-    by ``to_members`` and ``from_members``, as named bytes that hold no code.
+    A subclass fits in ``fit(X, y, *, sample_weight, query, validation)``, where `X` is
+    an array or a :class:`~tllboost.merges.PairFeatures`, and keeps what it learned as
+    numbers that score without it.
+
+    Attributes
+    ----------
+    fitted_ : FittedHead
+        What was learned.
     """
 
     classes_ = np.array([0, 1])
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return a score a pair: (n_pairs,), larger for a likelier match."""
-        raise NotImplementedError
-
-    def linear_form(self) -> LinearForm | None:
-        """Return the score as a linear form of features and cosine, if it is one."""
-        return None
+        return self.fitted_.decision_function(X)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return 1 where the score is positive: (n_pairs,) int64."""
         return (self.decision_function(X) > 0).astype(np.int64)
-
-    def to_members(self) -> dict[str, bytes]:
-        """Return what was learned, as named bytes."""
-        raise NotImplementedError
-
-    def from_members(self, members: dict[str, bytes]) -> PairHead:
-        """Take back what :meth:`to_members` gave; return self."""
-        raise NotImplementedError
-
-
-def head_score(head: Any, features: Any) -> NDArray[np.float64]:
-    """Return the score of each pair by any fitted classifier or ranker.
-
-    ``decision_function`` where there is one, else the probability of class 1, else
-    ``predict`` (a ranker).
-
-    Returns
-    -------
-    ndarray of shape (n_pairs,), float64
-    """
-    if hasattr(head, "decision_function"):
-        score = head.decision_function(features)
-    elif hasattr(head, "predict_proba"):
-        score = np.asarray(head.predict_proba(np.asarray(features)))[:, -1]
-    else:
-        score = head.predict(np.asarray(features))
-    score = np.asarray(score, dtype=np.float64)
-    if score.shape != (len(features),):
-        msg = f"{head!r} gave scores of shape {score.shape} for {len(features)} pairs"
-        raise UsageError(msg)
-    return score
 
 
 MOST_BYTES = 2**28

@@ -19,13 +19,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.calibration import Calibration
 from tllboost.errors import UsageError
 from tllboost.heads.base import (
     MOST_BYTES,
@@ -34,9 +34,9 @@ from tllboost.heads.base import (
     Validation,
     clearly_better,
     cosine_curve,
-    cosine_of,
     within_memory,
 )
+from tllboost.heads.fitted import FittedHead, Trees, blocks_of
 
 __all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins", "grown_by"]
 
@@ -98,7 +98,7 @@ def best_columns(
 def _blocks(
     X: Any, columns: NDArray[np.int64] | None = None
 ) -> Iterator[NDArray[np.float32]]:
-    for block in X.blocks() if hasattr(X, "blocks") else [np.asarray(X, np.float32)]:
+    for block in blocks_of(X):
         # Indexing leaves columns side by side in memory; XGBoost reads by row.
         yield block if columns is None else np.ascontiguousarray(block[:, columns])
 
@@ -219,12 +219,11 @@ class XGBoostHead(PairHead):
 
     Attributes
     ----------
-    booster_ : xgboost.Booster or None
-        None where no tree did better than the start alone.
+    fitted_ : FittedHead
+        The trees, none where no tree did better than the start alone, and the curve
+        from cosine to the margin that they start from.
     start_ : str
         "cosine", "frozen" or "none".
-    baseline_ : Calibration or None
-        Curve from cosine to margin, where boosting starts from it.
 
     Examples
     --------
@@ -310,7 +309,9 @@ class XGBoostHead(PairHead):
             if start in _COSINES:
                 is_frozen = start == "frozen"
                 curve = cosine_curve(X, y, weight, validation, frozen=is_frozen)
-            margin = _start_margin(X, start, curve)
+            slope, intercept = map(np.float64, curve or (0, 0))
+            head = FittedHead(None, slope, intercept, start == "frozen")
+            margin = head.decision_function(X)
             if is_wide:
                 columns = best_columns(X, y - expit(margin), weight, _N_BEST)
             n_columns = _N_BEST if is_wide else X.shape[1]
@@ -324,18 +325,15 @@ class XGBoostHead(PairHead):
                 for tree in range(n_trees):
                     booster.update(matrix, tree)
             else:
-                margin = _start_margin(validation.features, start, curve)
+                margin = head.decision_function(validation.features)
                 n_trees, losses = self._grow(
                     booster, matrix, validation, margin, columns, best
                 )
             if best is None or clearly_better(losses, best):
-                best, self.start_, self.baseline_ = losses, start, curve
-                self.booster_ = booster[:n_trees] if n_trees else None
-                if n_trees and columns is not None:
-                    whole = _on_all(self.booster_, columns, X.shape[1])
-                    whole.set_param({"nthread": self.n_jobs or 0})
-                    self.booster_ = whole
-        self.n_features_in_ = X.shape[1]
+                best, self.start_ = losses, start
+                grown = booster[:n_trees] if n_trees else None
+                trees = trees_of(grown, columns, X.shape[1])
+                self.fitted_ = replace(head, part=trees)
         return self
 
     def _parameters(self, bins: int) -> dict[str, Any]:
@@ -381,7 +379,7 @@ class XGBoostHead(PairHead):
         booster: Any,
         matrix: Any,
         validation: Validation,
-        margin: NDArray[np.float64],
+        margin: NDArray[np.floating],
         columns: NDArray[np.int64] | None,
         rival: NDArray[np.float64] | None,
     ) -> tuple[int, NDArray[np.float64]]:
@@ -411,43 +409,6 @@ class XGBoostHead(PairHead):
             if rival is not None and end >= _FAIR and clearly_better(rival, best):
                 break
         return (kept, best) if clearly_better(best, untouched) else (0, untouched)
-
-    def decision_function(self, X: Any) -> NDArray[np.floating]:
-        """Return the margin (log-odds, uncalibrated): (n_pairs,) float64."""
-        margin = _start_margin(X, self.start_, self.baseline_)
-        if self.booster_ is not None:
-            margin += _margins(self.booster_, _blocks(X))
-        return margin
-
-    def to_members(self) -> dict[str, bytes]:
-        """Return the trees as UBJSON and the start as JSON."""
-        curve = None if self.baseline_ is None else list(self.baseline_)
-        state = {"start": self.start_, "baseline": curve, "n": self.n_features_in_}
-        return {
-            "head.json": json.dumps(state).encode(),
-            **(
-                {"head.ubj": bytes(self.booster_.save_raw("ubj"))}
-                if self.booster_
-                else {}
-            ),
-        }
-
-    def from_members(self, members: dict[str, bytes]) -> XGBoostHead:
-        """Take them back."""
-        import xgboost
-
-        self.booster_ = None
-        if "head.ubj" in members:
-            self.booster_ = xgboost.Booster()
-            self.booster_.load_model(bytearray(members["head.ubj"]))
-        state = json.loads(members["head.json"])
-        self.start_, self.n_features_in_ = state["start"], state["n"]
-        if self.start_ not in _STARTS[1:]:
-            msg = f"start {self.start_!r} is none of {', '.join(_STARTS[1:])}"
-            raise ValueError(msg)
-        curve = state["baseline"]
-        self.baseline_ = None if curve is None else Calibration(*curve)
-        return self
 
 
 class XGBoostRankHead(XGBoostHead):
@@ -480,13 +441,6 @@ class XGBoostRankHead(XGBoostHead):
         matrix.set_info(weight=np.ones(len(edges) - 1))
 
 
-def _start_margin(X: Any, start: str, curve: Calibration | None) -> NDArray[np.float64]:
-    """Return each pair's margin before any tree: (n_pairs,) float64."""
-    if curve is None:
-        return np.zeros(len(X))
-    return curve.log_odds(cosine_of(X, frozen=start == "frozen"))
-
-
 def _margins(
     booster: Any, blocks: Iterator[NDArray[np.float32]]
 ) -> NDArray[np.float32]:
@@ -497,15 +451,31 @@ def _margins(
     return np.concatenate(margins or [np.zeros(0, np.float32)])
 
 
-def _on_all(booster: Any, columns: NDArray[np.int64], n_features: int) -> Any:
-    """Return a booster of some columns as one that reads whole rows."""
-    import xgboost
+def trees_of(booster: Any, columns: NDArray[np.int64] | None, n_features: int) -> Trees:
+    """Return the trees of a booster, None for no tree, as ones that read whole rows.
 
-    form = json.loads(booster.save_raw("json"))
-    form["learner"]["learner_model_param"]["num_feature"] = str(n_features)
-    for tree in form["learner"]["gradient_booster"]["model"]["trees"]:
-        tree["split_indices"] = columns[tree["split_indices"]].tolist()
-        tree["tree_param"]["num_feature"] = str(n_features)
-    whole = xgboost.Booster()
-    whole.load_model(bytearray(json.dumps(form).encode()))
-    return whole
+    Its margin is their sum: the base scores of the heads are those of margin 0.
+
+    Parameters
+    ----------
+    booster : xgboost.Booster or None
+    columns : ndarray of int64 or None
+        Which columns it was grown on, None for all `n_features`.
+    """
+    trees: list[dict[str, NDArray[Any]]] = []
+    if booster is not None:
+        learner = json.loads(booster.save_raw("json"))["learner"]
+        for tree in learner["gradient_booster"]["model"]["trees"]:
+            split = np.array(tree["split_indices"], np.int32)
+            value = np.array(tree["split_conditions"], np.float32)
+            trees.append(
+                {
+                    "left": np.array(tree["left_children"], np.int32),
+                    "right": np.array(tree["right_children"], np.int32),
+                    "feature": split if columns is None else columns[split],
+                    "threshold": value,
+                    "value": value,  # of a leaf XGBoost keeps it in the same place
+                    "nan_left": np.array(tree["default_left"], np.uint8),
+                }
+            )
+    return Trees.stacked(trees, n_features)

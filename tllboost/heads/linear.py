@@ -1,6 +1,4 @@
-"""A linear support vector machine in float32, started where the last one ended.
-
-Linear heads that choose their scaling and regularisation on validation.
+"""Linear heads that choose their scaling and regularisation on validation.
 
 The scale of the features and the strength of the regularisation decide a linear head on
 few pairs and many columns: on TLL that choice alone moved top-2 between 0.47 and 0.56.
@@ -14,22 +12,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from tllboost.heads.base import (
-    LinearForm,
     PairHead,
     Training,
     Validation,
-    cosine_of,
     fits_memory,
     refuse_lost,
     within_memory,
 )
+from tllboost.heads.fitted import FittedHead, Linear, blocks_of, cosine_of
 
 __all__ = ["LinearSVMHead", "LogisticHead", "SquaredHinge"]
 
@@ -143,11 +139,9 @@ class LinearHead(PairHead):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_features,), float32
-        Weights on the features as they come, scaling folded in.
-    cosine_coef_ : float
-        Weight on the cosine; 0 where the features don't know it.
-    intercept_ : float
+    fitted_ : FittedHead
+        Weights on the features as they come, scaling folded in; that on the cosine, 0
+        where the features don't know it; and the intercept.
     scaling_, strength_ : str, float
         What was chosen: the scaling, and C (smaller is stronger); "none" and 0 for the
         cosine alone.
@@ -210,10 +204,9 @@ class LinearHead(PairHead):
         return self
 
     def _keep(self, X: Any, coef: NDArray[np.float64], intercept: float) -> None:
-        self.n_features_in_ = X.shape[1]
-        self.coef_ = coef[: self.n_features_in_].astype(np.float32)
-        self.cosine_coef_ = float(coef[-1]) if hasattr(X, "cosine") else 0.0
-        self.intercept_ = intercept
+        weights = Linear(coef[: X.shape[1]].astype(np.float32))
+        slope = np.float32(coef[-1] if hasattr(X, "cosine") else 0)
+        self.fitted_ = FittedHead(weights, slope, np.float32(intercept))
 
     def _path(
         self,
@@ -232,31 +225,6 @@ class LinearHead(PairHead):
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(features, y, sample_weight=sample_weight)
             yield strength, model
-
-    def decision_function(self, X: Any) -> NDArray[np.floating]:
-        """Return w · features + v · cosine + b: (n_pairs,) float64."""
-        blocks = X.blocks() if hasattr(X, "blocks") else [np.asarray(X, np.float32)]
-        score = np.concatenate([block @ self.coef_ for block in blocks] or [[]])
-        if self.cosine_coef_:
-            score = score + self.cosine_coef_ * cosine_of(X)
-        return score + self.intercept_
-
-    def linear_form(self) -> LinearForm:
-        """Return what `decision_function` adds up."""
-        return LinearForm(self.coef_, self.cosine_coef_, self.intercept_)
-
-    def to_members(self) -> dict[str, bytes]:
-        """Return the weights as safetensors."""
-        scalars = np.array([self.cosine_coef_, self.intercept_], dtype=np.float64)
-        return {"head.safetensors": save({"coef": self.coef_, "scalars": scalars})}
-
-    def from_members(self, members: dict[str, bytes]) -> LinearHead:
-        """Take the weights back."""
-        arrays = load(members["head.safetensors"])
-        self.coef_ = arrays["coef"]
-        self.cosine_coef_, self.intercept_ = arrays["scalars"].tolist()
-        self.n_features_in_ = len(self.coef_)
-        return self
 
 
 class LogisticHead(LinearHead):
@@ -299,8 +267,7 @@ def _scored(
 
     def by_blocks(coef: NDArray[np.float64]) -> NDArray[np.float64]:
         weights = coef[: X.shape[1]]
-        blocks = X.blocks() if hasattr(X, "blocks") else [X]
-        score = np.concatenate([block @ weights for block in blocks])
+        score = np.concatenate([block @ weights for block in blocks_of(X)])
         return score if cosine is None else score + coef[-1] * cosine
 
     return by_blocks

@@ -1,104 +1,32 @@
-"""Dense layers as plain arrays: run in numpy, kept as safetensors.
+"""Heads that are dense networks.
 
-The fully connected head of the 2017 Holidays experiments, in torch.
-
-The classification network that the contrastive projection trained along.
+One is trained here, in torch: the fully connected head of the 2017 Holidays
+experiments. The other was trained along with the contrastive projection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
 
-from tllboost.calibration import Calibration
 from tllboost.errors import UsageError
 from tllboost.heads.base import (
     PairHead,
     Training,
     Validation,
     cosine_curve,
-    cosine_of,
     refuse_lost,
     within_memory,
 )
+from tllboost.heads.fitted import Dense, FittedHead
 from tllboost.merges import Layer
 
-__all__ = ["JoinedHead", "MLPHead", "layer_arrays", "read_layers", "run_layers"]
-
-
-def run_layers(layers: list[Layer], X: Any) -> NDArray[np.float32]:
-    """Run a network of one output, ReLU between its layers, a block at a time.
-
-    Parameters
-    ----------
-    layers : list of (ndarray, ndarray)
-        Weight (n_in, n_out) and bias (n_out,) of each; the last has one output.
-    X : array-like or PairFeatures of shape (n_pairs, n_features)
-
-    Returns
-    -------
-    ndarray of shape (n_pairs,), float32
-
-    Examples
-    --------
-    >>> layers = [(np.eye(2), np.zeros(2)), (np.ones((2, 1)), np.ones(1))]
-    >>> run_layers(layers, np.float32([[1, -1], [1, 2]])).tolist()
-    [2.0, 4.0]
-    """
-    scores = []
-    for block in X.blocks() if hasattr(X, "blocks") else [np.asarray(X, np.float32)]:
-        hidden = block
-        for weight, bias in layers[:-1]:
-            hidden = np.maximum(hidden @ weight + bias, 0)
-        weight, bias = layers[-1]
-        scores.append((hidden @ weight + bias)[:, 0])
-    return np.concatenate(scores or [np.zeros(0, np.float32)])
-
-
-def layer_arrays(layers: list[Layer]) -> dict[str, NDArray[np.float32]]:
-    """Name the arrays of the layers, as safetensors keeps them.
-
-    Examples
-    --------
-    >>> sorted(layer_arrays([(np.ones((2, 1)), np.ones(1))]))
-    ['bias0', 'weight0']
-    """
-    arrays = {}
-    for i, (weight, bias) in enumerate(layers):
-        arrays[f"weight{i}"] = np.ascontiguousarray(weight)
-        arrays[f"bias{i}"] = np.ascontiguousarray(bias)
-    return arrays
-
-
-def read_layers(arrays: dict[str, Any]) -> list[Layer]:
-    """Take the layers back, once their shapes are known to fit each other.
-
-    Raises
-    ------
-    ValueError
-        If a layer is missing, or one does not take what the one before gives.
-    """
-    layers = [
-        (arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(len(arrays) // 2)
-    ]
-    shapes = [weight.shape for weight, _ in layers]
-    fits = (
-        bool(layers)
-        and len(arrays) == 2 * len(layers)
-        and all(len(shape) == 2 for shape in shapes)
-        and all(bias.shape == weight.shape[1:] for weight, bias in layers)
-        and all(before[1] == after[0] for before, after in pairwise(shapes))
-        and shapes[-1][1] == 1
-    )
-    if not fits:
-        msg = f"dense layers of shapes {shapes} do not fit each other"
-        raise ValueError(msg)
-    return layers
+__all__ = ["JoinedHead", "MLPHead"]
 
 
 class MLPHead(PairHead):
@@ -126,11 +54,9 @@ class MLPHead(PairHead):
 
     Attributes
     ----------
-    layers_ : list of (ndarray, ndarray)
-        Weight (n_in, n_out) and bias (n_out,) of each layer, float32.
-    baseline_ : Calibration
-        Curve from cosine to the log-odds that the network adds to; slope 0 where the
-        features don't know the cosine.
+    fitted_ : FittedHead
+        The layers, and the curve from cosine to the log-odds that they add to; slope 0
+        where the features don't know the cosine.
 
     Examples
     --------
@@ -183,9 +109,10 @@ class MLPHead(PairHead):
         shift, scale = features.mean(axis=0), features.std(axis=0)
         scale[scale < 1e-9] = 1.0
         weight = np.ones(len(features)) if sample_weight is None else sample_weight
-        self.baseline_ = Calibration(0.0, 0.0)
+        slope, intercept = np.float64(0), np.float64(0)
         if hasattr(X, "cosine"):
-            self.baseline_ = cosine_curve(X, y, weight, validation)
+            slope, intercept = map(np.float64, cosine_curve(X, y, weight, validation))
+        start = FittedHead(None, slope, intercept)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             network = self._network(features.shape[1])
@@ -195,29 +122,25 @@ class MLPHead(PairHead):
                 features,
                 np.asarray(y),
                 weight / weight.mean(),
-                _offset(self.baseline_, X),
+                start.decision_function(X),
             )
             tensors = [
                 torch.from_numpy(c.astype(np.float32, copy=False)) for c in columns
             ]
             best, since = np.inf, 0
             for _epoch in self._epochs(network, *tensors):
-                layers = _layers(network, shift, scale)
+                now = replace(start, part=Dense(_layers(network, shift, scale)))
                 if validation is None:
-                    self.layers_ = layers
+                    self.fitted_ = now
                     continue
-                held_out = validation.features
-                margin = run_layers(layers, held_out) + _offset(
-                    self.baseline_, held_out
-                )
+                margin = now.decision_function(validation.features)
                 loss, since = validation.loss(margin), since + 1
                 if loss < best:
-                    best, since, self.layers_ = loss, 0, layers
+                    best, since, self.fitted_ = loss, 0, now
                 if since >= self.patience:
                     break
         if validation is not None:
             refuse_lost(self, best)
-        self.n_features_in_ = features.shape[1]
         return self
 
     def _network(self, n_features: int) -> Any:
@@ -251,31 +174,6 @@ class MLPHead(PairHead):
                 optimiser.step()
             yield epoch
 
-    def decision_function(self, X: Any) -> NDArray[np.floating]:
-        """Return the log-odds, uncalibrated: (n_pairs,) float64."""
-        return run_layers(self.layers_, X) + _offset(self.baseline_, X)
-
-    def to_members(self) -> dict[str, bytes]:
-        """Return the layers as safetensors."""
-        arrays = layer_arrays(self.layers_)
-        arrays["baseline"] = np.array(self.baseline_, dtype=np.float64)
-        return {"head.safetensors": save(arrays)}
-
-    def from_members(self, members: dict[str, bytes]) -> MLPHead:
-        """Take the layers back."""
-        arrays = load(members["head.safetensors"])
-        self.baseline_ = Calibration(*arrays.pop("baseline").tolist())
-        self.layers_ = read_layers(arrays)
-        self.n_features_in_ = len(self.layers_[0][0])
-        return self
-
-
-def _offset(baseline: Calibration, X: Any) -> NDArray[np.float64]:
-    """Return the log-odds that the network adds to: (n_pairs,) float64."""
-    if not baseline.slope:
-        return np.full(len(X), baseline.intercept)
-    return baseline.log_odds(cosine_of(X))
-
 
 def _layers(
     network: Any, shift: NDArray[np.float32], scale: NDArray[np.float32]
@@ -305,8 +203,8 @@ class JoinedHead(PairHead):
 
     Attributes
     ----------
-    layers_ : list of (ndarray, ndarray)
-        Weight (n_in, n_out) and bias (n_out,) of each layer, float32.
+    fitted_ : FittedHead
+        The network's layers.
 
     Examples
     --------
@@ -347,22 +245,8 @@ class JoinedHead(PairHead):
                 f"got {X.shape[1]} of {X.merge!r}: give merge {MERGE!r}"
             )
             raise UsageError(msg)
-        self.layers_ = layers
-        self.n_features_in_ = n_features
-        return self
-
-    def decision_function(self, X: Any) -> NDArray[np.floating]:
-        """Return the network's log-odds of a match: (n_pairs,) float32."""
-        return run_layers(self.layers_, X)
-
-    def to_members(self) -> dict[str, bytes]:
-        """Return the layers as safetensors."""
-        return {"head.safetensors": save(layer_arrays(self.layers_))}
-
-    def from_members(self, members: dict[str, bytes]) -> JoinedHead:
-        """Take the layers back."""
-        self.layers_ = read_layers(load(members["head.safetensors"]))
-        self.n_features_in_ = len(self.layers_[0][0])
+        zero = np.float32(0)  # the score stays float32
+        self.fitted_ = FittedHead(Dense(layers), zero, zero)
         return self
 
 

@@ -7,15 +7,15 @@ What says when a projection has learned enough: the validation matches.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 
-from tllboost.errors import DataError
+from tllboost.errors import DataError, UsageError
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import parse_spec
 
@@ -32,16 +32,45 @@ __all__ = [
 ]
 
 
-class Projection(BaseEstimator):
+class Projection:
     """Base of the projections.
 
     A subclass stores its arguments, fits in ``fit``, maps in ``transform`` and keeps
     what it learned as named bytes that hold no code. One of your own may call itself
     ``package.module:Class``, the name that it is given by, or leave ``name`` out.
+    ``sklearn.base.clone`` accepts it although it does not inherit from scikit-learn,
+    which takes half a second to import and is not needed to map vectors.
     """
 
     name: ClassVar[str] = ""
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the arguments that this projection was made with."""
+        return {
+            name: getattr(self, name)
+            for name in inspect.signature(type(self)).parameters
+        }
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments.
+
+        Raises
+        ------
+        UsageError
+            If one is unknown.
+        """
+        if unknown := sorted(set(params) - set(self.get_params())):
+            msg = (
+                f"unknown parameter {unknown[0]!r} of {type(self).__name__}; known: "
+                f"{', '.join(self.get_params()) or 'none'}"
+            )
+            raise UsageError(msg)
+        self.__dict__.update(params)
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.spec!r})"
 
     @property
     def spec(self) -> str:

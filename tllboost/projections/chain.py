@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from tllboost.errors import DataError, UsageError
 from tllboost.projections.base import Projection
@@ -71,6 +71,8 @@ class ChainProjection(Projection):
         self, vectors: Floats, train: PairSet, validation: PairSet
     ) -> ChainProjection:
         """Fit one part after the other, all on the same pairs."""
+        from sklearn.base import clone
+
         self.check_options()
         # No part may look at the images of another side: they are not even mapped.
         seen = np.unique(
@@ -121,7 +123,7 @@ class ChainProjection(Projection):
                 raise ValueError(msg)
             own[int(index)][rest] = array
         self.parts_ = tuple(
-            clone(part).from_members({_MEMBER: save(arrays)})
+            copy.copy(part).from_members({_MEMBER: save(arrays)})
             for part, arrays in zip(self.parts, own, strict=True)
         )
         return self
@@ -179,6 +181,8 @@ class CustomProjection(Projection):
         self, vectors: NDArray[np.float32], train: PairSet, validation: PairSet
     ) -> CustomProjection:
         """Fit a copy of the object."""
+        from sklearn.base import clone
+
         self.check_options()
         self.target_ = clone(self.target, safe=False)
         self.target_.fit(vectors, train, validation)
@@ -220,6 +224,8 @@ class CustomProjection(Projection):
         UsageError
             If it can't take it.
         """
+        from sklearn.base import clone
+
         self.target_ = clone(self.target, safe=False)
         self._method(self.target_, "from_members")(members)
         return self
