@@ -31,6 +31,7 @@ from tllboost.finetune.network import (
 )
 from tllboost.finetune.settings import FineTuneSettings, header, read_record
 from tllboost.finetune.train import Trainer, best_epoch
+from tllboost.projections.base import matches_in
 from tllboost.projections.siamese import threads
 from tllboost.splits import PairSet
 from tllboost.store import hash_files
@@ -204,7 +205,7 @@ def _hashes(
     paths: Sequence[ImagePath | None], train: PairSet, validation: PairSet
 ) -> dict[int, str]:
     """Return the content of every image that will be looked at."""
-    used = _images(_matches(train), validation)
+    used = _images(matches_in(train), validation)
     if missing := [image for image in used if paths[image] is None]:
         msg = f"fine-tuning looks at images, and {len(missing)} have no file"
         raise UsageError(msg)
@@ -215,10 +216,6 @@ def _hashes(
             raise one
         hashes[image] = one
     return hashes
-
-
-def _matches(side: PairSet) -> PairSet:
-    return side.take(np.flatnonzero(side.label == 1))
 
 
 def _key(
@@ -234,7 +231,7 @@ def _key(
     # An image's number decides its augmentation, so numbers count with contents.
     texts = (_VERSION, base.fingerprint, asdict(settings), seed, sorted(hashes.items()))
     digest.update(repr(texts).encode())
-    for side in (_matches(train), validation):
+    for side in (matches_in(train), validation):
         for column in (side.left, side.right, side.label, side.query, side.component):
             digest.update(np.ascontiguousarray(column).tobytes() + b"|")
     return digest.hexdigest()
@@ -250,7 +247,7 @@ def _maps(
     progress: Progress | None,
 ) -> tuple[Maps, int]:
     """Return where maps come from, and how many views of an image are kept."""
-    trained, held_out = _images(_matches(train)), _images(validation)
+    trained, held_out = _images(matches_in(train)), _images(validation)
     n_bytes = 2 * int(np.prod(map_shape(network, images)))
     on_cpu = next(network.whole.parameters()).device.type == "cpu"
     n_views = settings.n_views

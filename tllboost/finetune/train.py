@@ -20,7 +20,7 @@ from tllboost.finetune.images import Job, Maps
 from tllboost.finetune.network import CutNetwork
 from tllboost.finetune.settings import FineTuneSettings
 from tllboost.merges import unit_rows
-from tllboost.projections.base import Matches, find_loss
+from tllboost.projections.base import find_loss, matches_in
 from tllboost.projections.losses import info_nce
 from tllboost.splits import PairSet
 
@@ -58,7 +58,7 @@ def ranking_loss(vectors: NDArray[np.float32], pairs: PairSet) -> float:
     unit = unit_rows(vectors)
     if not len(listed):
         # The old protocol of 2017 has pairs and no lists: matches among each other.
-        matches = Matches(pairs, _MOST)
+        matches = matches_in(pairs, _MOST)
         similarity = unit[matches.left] @ unit[matches.right].T
         return find_loss(similarity, matches.component)
     order = listed[np.argsort(pairs.query[listed], kind="stable")]
@@ -148,7 +148,7 @@ class Trainer:
 
         self.network = network
         self.maps = maps
-        self.matches = train.take(np.flatnonzero(train.label == 1))
+        self.matches = matches_in(train)
         self.validation = validation
         self.held_out = np.unique(np.append(validation.left, validation.right))
         self.settings = settings

@@ -1,8 +1,7 @@
-"""What every projection is: fitted on one side's pairs, then a map of vectors.
+"""What every projection is: fitted on the training pairs, then a map of vectors.
 
-What an option of a projection may be: text in, value out, ValueError if it isn't.
-
-What says when a projection has learned enough: the validation matches.
+Beside the base class: how options are read, and how badly the validation matches find
+each other, which says when a projection has learned enough.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import parse_spec
 
 __all__ = [
-    "Matches",
     "Projection",
     "above_zero",
     "below_one",
     "depth_012",
     "find_loss",
+    "matches_in",
     "matches_of",
     "share",
     "whole",
@@ -132,104 +131,63 @@ def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-_MOST = 1_000_000
+def _number(
+    words: str, is_legal: Callable[[Any], bool], kind: Callable[[str], Any] = float
+) -> Callable[[str], Any]:
+    """Return what reads an option: a number for which `is_legal` holds."""
+
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan  # in no range
+        if not is_legal(value):
+            msg = f"write {words}"
+            raise ValueError(msg)
+        return value
+
+    return read
 
 
-def whole(text: str) -> int:
-    """Return a whole number, 0 or more."""
-    if not text.isdecimal():
-        msg = "write a whole number, 0 or more"
-        raise ValueError(msg)
-    return int(text)
+_MOST = 1_000_000  # not beyond what float32 can be multiplied by
 
-
-def depth_012(text: str) -> int:
-    """Return a number of layers."""
-    if text not in ("0", "1", "2"):
-        msg = "write 0, 1 or 2"
-        raise ValueError(msg)
-    return int(text)
-
-
-def above_zero(text: str) -> float:
-    """Return a number above zero, and not beyond what float32 can be multiplied by.
-
-    Examples
-    --------
-    >>> above_zero("1e-3")
-    0.001
-    """
-    value = _number(text)
-    if not 0 < value <= _MOST:
-        msg = f"write a number above zero, {_MOST:,} at most"
-        raise ValueError(msg)
-    return value
-
-
-def share(text: str) -> float:
-    """Return a number from 0 to 1."""
-    value = _number(text)
-    if not 0 <= value <= 1:
-        msg = "write a number from 0 to 1"
-        raise ValueError(msg)
-    return value
-
-
-def below_one(text: str) -> float:
-    """Return a number from 0 to below 1."""
-    value = _number(text)
-    if not 0 <= value < 1:
-        msg = "write a number from 0 to below 1"
-        raise ValueError(msg)
-    return value
-
-
-def _number(text: str) -> float:
-    """Return a number, NaN for what is none: it is in no range."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+whole = _number("a whole number, 0 or more", lambda n: n >= 0, int)
+depth_012 = _number("0, 1 or 2", lambda n: n in (0, 1, 2), int)
+above_zero = _number(
+    f"a number above zero, {_MOST:,} at most", lambda x: 0 < x <= _MOST
+)
+share = _number("a number from 0 to 1", lambda x: 0 <= x <= 1)
+below_one = _number("a number from 0 to below 1", lambda x: 0 <= x < 1)
 
 
 _MOST_MATCHES = 1_000
 _SCALES = np.geomspace(0.5, 100, 24)
 
 
-class Matches:
-    """The matches of one side: left and right images, and the component of each.
-
-    Parameters
-    ----------
-    pairs : PairSet
-    most : int or None, default=None
-        Keep an even sample of that many.
-    """
-
-    def __init__(self, pairs: PairSet, most: int | None = None) -> None:
-        rows = np.flatnonzero(pairs.label == 1)
-        if most is not None and len(rows) > most:
-            rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
-        self.left, self.right = pairs.left[rows], pairs.right[rows]
-        self.component = pairs.component[rows]
-
-    def __len__(self) -> int:
-        return len(self.left)
+def matches_in(pairs: PairSet, most: int | None = None) -> PairSet:
+    """Return the matches of a set, or an even sample of `most` of them."""
+    rows = np.flatnonzero(pairs.label == 1)
+    if most is not None and len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+    return pairs.take(rows)
 
 
-def matches_of(pairs: PairSet, side: str) -> Matches:
-    """Return the matches of a side, of two components at least.
+def matches_of(pairs: PairSet, side: str) -> PairSet:
+    """Return the matches to learn from, of two components at least.
+
+    Of a validation set, a thousand of them.
 
     Raises
     ------
     DataError
         If there are none to learn from, or to be told apart.
     """
-    matches = Matches(pairs, _MOST_MATCHES if side == "validation" else None)
-    if len(np.unique(matches.component)) < 2:
+    matches = matches_in(pairs, _MOST_MATCHES if side == "validation" else None)
+    n_components = len(np.unique(matches.component))
+    if n_components < 2:
         msg = (
-            f"the {side} side has matches of {len(np.unique(matches.component))} "
-            "component: a projection needs two at least to tell them apart"
+            f"the {side} set has matches of {n_components} component: a projection "
+            "needs two at least to tell them apart"
         )
         raise DataError(msg)
     return matches

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.projections.base import Matches, above_zero, find_loss
+from tllboost.projections.base import above_zero, find_loss
 from tllboost.projections.siamese import COMMON_OPTIONS, Epoch, SiameseMap
+from tllboost.splits import PairSet
 from tllboost.splits.negatives import draw_negatives
 from tllboost.vectorizers.spec import one_of, positive, truth
 
@@ -269,7 +270,7 @@ class ContrastiveProjection(SiameseMap):
             yield loss
 
     def validation_loss(
-        self, projected: Floats, matches: Matches, joined: Any = None
+        self, projected: Floats, matches: PairSet, joined: Any = None
     ) -> float:
         """Return the loss of the map, and that of the joined network if there is one.
 

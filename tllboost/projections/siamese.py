@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from tllboost.errors import DataError, UsageError
 from tllboost.merges import unit_rows
 from tllboost.projections.base import (
-    Matches,
     Projection,
     above_zero,
     below_one,
@@ -133,7 +132,7 @@ class Epoch(NamedTuple):
     rows : torch.Tensor of shape (n_images, n_axes)
         The coordinates.
     train : PairSet
-    matches : Matches
+    matches : PairSet
         The matches in `train`.
     rng : numpy.random.Generator
     """
@@ -142,7 +141,7 @@ class Epoch(NamedTuple):
     joined: Any
     rows: Any
     train: PairSet
-    matches: Matches
+    matches: PairSet
     rng: np.random.Generator
 
 
@@ -316,7 +315,7 @@ class SiameseMap(Projection):
     def _train(
         self,
         coordinates: Floats,
-        sides: tuple[PairSet, Matches, Matches],
+        sides: tuple[PairSet, PairSet, PairSet],
         *,
         seed: int,
     ) -> tuple[dict[str, Layers], list[float]]:
@@ -326,7 +325,7 @@ class SiameseMap(Projection):
         ----------
         coordinates : ndarray of shape (n_images, n_axes), float32
             Rows of images that are in no training or validation pair are zero.
-        sides : tuple of (PairSet, Matches, Matches)
+        sides : tuple of PairSet
             The training pairs, and the matches of training and of validation.
         seed : int
             Of the start and of the order.
@@ -413,14 +412,14 @@ class SiameseMap(Projection):
         return np.hstack([block * scale for block in outputs]).astype(np.float32)
 
     def validation_loss(
-        self, projected: Floats, matches: Matches, joined: Any = None
+        self, projected: Floats, matches: PairSet, joined: Any = None
     ) -> float:
         """Return how badly validation matches find each other, see `find_loss`.
 
         Parameters
         ----------
         projected : ndarray of shape (n_images, n_components), float32
-        matches : Matches
+        matches : PairSet
         joined : torch.nn.Module or None
             What was trained along.
         """
