@@ -38,33 +38,31 @@ def side_of(n_dims: int) -> int:
     return side
 
 
-def layer_shapes(side: int, components: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every array."""
+def shared_layers(side: int, components: int) -> Any:
+    """Return the layers that both images go through, a torch.nn.Sequential."""
+    from torch import nn
+
     pooled = ((side - 4) // 2 - 4) // 2
-    return {
-        "conv1": (20, 3, 5, 5),
-        "conv1_bias": (20,),
-        "conv2": (50, 20, 5, 5),
-        "conv2_bias": (50,),
-        "dense": (components, 50 * pooled**2),
-        "dense_bias": (components,),
-    }
+    return nn.Sequential(
+        *(nn.Conv2d(3, 20, 5), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(50 * pooled**2, components), nn.ReLU()),
+    )
 
 
-def random_layers(side: int, components: int) -> dict[str, Any]:
-    """Return random weights, and those of the layer that joins two images."""
+def set_random(layers: Any) -> None:
+    """Give layers random weights, and no bias.
+
+    As wide as keeps the spread through ReLU (He et al., 2015): in the product of two
+    shrunken outputs there would be nothing left to learn from.
+    """
     import torch
 
-    shapes = layer_shapes(side, components)
-    shapes |= {"joined": (1, components), "joined_bias": (1,)}
-    weights = {}
-    for name, shape in shapes.items():
-        fan_in = math.prod(shapes[name.removesuffix("_bias")][1:])
-        # As wide as keeps the spread through ReLU (He et al., 2015): in the product of
-        # two shrunken outputs there would be nothing left to learn from.
-        width = 0.0 if name.endswith("bias") else math.sqrt(6 / fan_in)
-        weights[name] = width * (2 * torch.rand(shape) - 1)
-    return weights
+    with torch.no_grad():
+        for layer in layers:
+            width = math.sqrt(6 / math.prod(layer.weight.shape[1:]))
+            layer.weight.copy_(width * (2 * torch.rand(layer.weight.shape) - 1))
+            layer.bias.copy_(0.0 * (2 * torch.rand(layer.bias.shape) - 1))
 
 
 def as_images(vectors: Floats) -> Floats:
@@ -73,42 +71,34 @@ def as_images(vectors: Floats) -> Floats:
     return (vectors.reshape(-1, 3, side, side) - 0.5).astype(np.float32)
 
 
-def run_layers(weights: dict[str, Any], images: Any) -> Any:
-    """Run the shared layers: (n_images, components)."""
-    from torch.nn.functional import conv2d, linear, max_pool2d, relu
-
-    maps = max_pool2d(relu(conv2d(images, weights["conv1"], weights["conv1_bias"])), 2)
-    maps = max_pool2d(relu(conv2d(maps, weights["conv2"], weights["conv2_bias"])), 2)
-    return relu(linear(maps.flatten(1), weights["dense"], weights["dense_bias"]))
-
-
-def pair_loss(weights: dict[str, Any], images: Floats, pairs: PairSet) -> Any:
+def pair_loss(network: Any, images: Floats, pairs: PairSet) -> Any:
     """Return the weighted cross-entropy of some pairs, each image run once."""
     import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits, linear
+    from torch.nn.functional import binary_cross_entropy_with_logits
 
-    device = weights["joined"].device
+    shared, joined = network
+    device = joined.weight.device
     used, place = np.unique(np.append(pairs.left, pairs.right), return_inverse=True)
     rows = torch.from_numpy(images[used]).to(device)
-    outputs = run_layers(weights, rows)[torch.from_numpy(place).to(device)]
+    outputs = shared(rows)[torch.from_numpy(place).to(device)]
     left, right = outputs.chunk(2)
-    logits = linear(left * right, weights["joined"], weights["joined_bias"])[:, 0]
-    label = torch.from_numpy(pairs.label.astype(np.float32)).to(device)
-    weight = torch.from_numpy(pairs.weight.astype(np.float32)).to(device)
-    return binary_cross_entropy_with_logits(logits, label, weight, reduction="sum")
+    label, weight = (
+        torch.from_numpy(column.astype(np.float32)).to(device)
+        for column in (pairs.label, pairs.weight)
+    )
+    return binary_cross_entropy_with_logits(
+        joined(left * right)[:, 0], label, weight, reduction="sum"
+    )
 
 
-def mean_loss(weights: dict[str, Any], images: Floats, pairs: PairSet) -> float:
-    """Return the weighted mean cross-entropy over a side."""
+def mean_loss(network: Any, images: Floats, pairs: PairSet) -> float:
+    """Return the weighted mean cross-entropy over a set."""
     import torch
 
     blocks = np.array_split(np.arange(len(pairs)), math.ceil(len(pairs) / _ROWS))
     with torch.no_grad():
-        total = sum(float(pair_loss(weights, images, pairs.take(b))) for b in blocks)
+        total = sum(float(pair_loss(network, images, pairs.take(b))) for b in blocks)
     return total / float(pairs.weight.sum())
-
-
-_JOINED = ("joined", "joined_bias")  # trained along; what is kept maps one image
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -197,46 +187,40 @@ class SiameseCNNProjection(Projection):
             raise DataError(msg)
         self.n_dims_in_ = vectors.shape[1]
         device = choose_device(self.device)
+        shared = shared_layers(side, self.components)
+        joined = torch.nn.Linear(self.components, 1)  # trained along
+        network = torch.nn.ModuleList([shared, joined])
         with threads(self.n_threads), own_chance(self.random_state, device):
-            weights = random_layers(side, self.components)
-            weights = {name: one.to(device) for name, one in weights.items()}
-            weights = {name: one.requires_grad_() for name, one in weights.items()}
+            set_random([*(one for one in shared if hasattr(one, "weight")), joined])
             with torch.enable_grad():
-                self._train(weights, as_images(vectors), train, validation)
+                self._train(network.to(device), as_images(vectors), train, validation)
         self._refuse_collapse(vectors, train)
         return self
 
     def _train(
-        self,
-        weights: dict[str, Any],
-        images: Floats,
-        train: PairSet,
-        validation: PairSet,
+        self, network: Any, images: Floats, train: PairSet, validation: PairSet
     ) -> None:
         """Train epoch by epoch; keep the best arrays."""
         import torch
 
-        optimiser = torch.optim.Adam(weights.values(), lr=self.rate)
+        optimiser = torch.optim.Adam(network.parameters(), lr=self.rate)
         rng = np.random.default_rng(self.random_state)
 
         def train_epoch(epoch: int) -> bool:
             order = rng.permutation(len(train))
             for rows in np.array_split(order, math.ceil(len(order) / self.batch)):
-                loss = pair_loss(weights, images, train.take(rows)) / len(rows)
+                loss = pair_loss(network, images, train.take(rows)) / len(rows)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
             return True
 
         def keep() -> None:
-            self.arrays_ = {
-                name: one.detach().cpu().numpy().copy()
-                for name, one in weights.items()
-                if name not in _JOINED
-            }
+            state = network[0].state_dict()
+            self.arrays_ = {k: one.cpu().numpy().copy() for k, one in state.items()}
 
         self.history_ = keep_best(
-            self, train_epoch, lambda _: mean_loss(weights, images, validation), keep
+            self, train_epoch, lambda _: mean_loss(network, images, validation), keep
         )
 
     def transform(self, vectors: Floats) -> Floats:
@@ -246,13 +230,16 @@ class SiameseCNNProjection(Projection):
         from tllboost.vectorizers.torch import choose_device
 
         device = choose_device(self.device)
-        weights = {k: torch.from_numpy(v).to(device) for k, v in self.arrays_.items()}
+        shared = shared_layers(side_of(self.n_dims_in_), self.components)
+        tensors = {name: torch.from_numpy(one) for name, one in self.arrays_.items()}
+        shared.load_state_dict(tensors)
         images = as_images(vectors)
-        blocks = [np.zeros((0, len(self.arrays_["dense_bias"])), np.float32)]
+        blocks = [np.zeros((0, self.components), np.float32)]
         with threads(self.n_threads), torch.inference_mode():
+            shared.to(device)
             for start in range(0, len(images), _ROWS):
                 block = torch.from_numpy(images[start : start + _ROWS]).to(device)
-                blocks.append(run_layers(weights, block).cpu().numpy())
+                blocks.append(shared(block).cpu().numpy())
         return np.concatenate(blocks)
 
     def to_members(self) -> dict[str, bytes]:
@@ -270,11 +257,16 @@ class SiameseCNNProjection(Projection):
         ValueError
             If they are not those of this network.
         """
+        import torch
         from safetensors.numpy import load
 
         arrays = load(members["projection.safetensors"])
         side = int(arrays.pop("side", np.zeros(1)).item())
-        wanted = layer_shapes(side, self.components) if side in SIDES else {}
+        wanted = {}
+        if side in SIDES:
+            with torch.device("meta"):  # shapes alone: of any number of components
+                state = shared_layers(side, self.components).state_dict()
+            wanted = {name: tuple(one.shape) for name, one in state.items()}
         shapes = {name: one.shape for name, one in arrays.items()}
         if shapes != wanted:
             msg = f"its layers are not those of {self.spec!r}: {shapes}"
