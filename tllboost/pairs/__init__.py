@@ -83,14 +83,13 @@ def read_pairs(
     table = read_table(path, required=_REQUIRED, optional=_OPTIONAL)
     sides = {"left": "left", "right": "right"}
     found = find_images(table, sides, images, left, right, anywhere=anywhere)
-    label = _translated(table, "label", LABELS, "1 (match) or 0 (no match)")
     pairs = PairTable(
         source=table.source,
         ids=found.ids,
         paths=found.paths,
         left=found.codes["left"],
         right=found.codes["right"],
-        label=np.ones(len(table.lines), dtype=np.int8) if label is None else label,
+        label=_translated(table, "label", LABELS, "1 (match) or 0 (no match)"),
         query=_queries(table),
         split=_translated(table, "split", SPLITS, "train, validation or test"),
         lines=table.lines,
@@ -127,8 +126,8 @@ def _queries(table: TextTable) -> np.ndarray | None:
 
 def _translated(
     table: TextTable, name: str, meanings: dict[str, Any], legal: str
-) -> np.ndarray | None:
-    """Return the meaning of each row; a value without one joins the problems."""
+) -> Any:
+    """Return what a column means, if it is there; unknown values are problems."""
     column = table.columns.get(name)
     if column is None:
         return None

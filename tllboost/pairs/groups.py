@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
@@ -61,28 +60,55 @@ def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTab
     """
     root = Path(folder)
     by_folder = pattern == "folder"
-    group_of = (lambda path: _subfolder(path, root)) if by_folder else _matcher(pattern)
+    compiled = None if by_folder else _compiled(pattern)
     paths = find_images(root, recursive=by_folder)
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        groups.setdefault(group_of(path) or "", []).append(path)
+        if compiled is None:
+            name = path.parent.relative_to(root).as_posix()
+            name = "" if name == "." else name  # the root itself is no group
+        else:
+            found = compiled.search(path.name)
+            name = (found[1] or "") if found else ""
+        groups.setdefault(name, []).append(path)
     outside = groups.pop("", [])
     alone = [members for members in groups.values() if len(members) == 1]
     groups = {name: groups[name] for name in sorted(groups) if len(groups[name]) > 1}
     if not groups:
-        raise DataError(_no_groups(root, pattern, len(paths)))
-    _check_size(root, pattern, groups)
-    return _table(root, groups, _notes(by_folder, outside, alone))
+        msg = f"{root}: no images there to group by {pattern!r}"
+        if paths:
+            msg = (
+                f"{root}: none of the {len(paths)} images there shares a group with "
+                f"another by {pattern!r}; give 'folder' for a folder a group, or a "
+                "pattern of the names"
+            )
+        raise DataError(msg)
+    # The pairs of a group grow with its square: refuse what can't be meant.
+    n_pairs = sum(len(g) * (len(g) - 1) // 2 for g in groups.values())
+    if n_pairs > _MOST_PAIRS:
+        name = max(groups, key=lambda group: len(groups[group]))
+        msg = (
+            f"{root}: grouping by {pattern!r} makes {n_pairs} matches, over the limit "
+            f"of {_MOST_PAIRS}; group {name!r} alone has {len(groups[name])} images"
+        )
+        raise DataError(msg)
+    notes = []
+    if outside:
+        where = (
+            "in no subfolder" if by_folder else "with a name that the pattern misses"
+        )
+        first = outside[0].name
+        notes.append(f"left out {len(outside)} images {where}, {first!r} first")
+    if alone:
+        notes.append(
+            f"left out {len(alone)} groups of one image, {alone[0][0].name!r} first: "
+            "a match needs two"
+        )
+    return _table(root, groups, tuple(notes))
 
 
-def _subfolder(path: Path, root: Path) -> str:
-    """Return the folder of an image below the root, empty for the root itself."""
-    name = path.parent.relative_to(root).as_posix()
-    return "" if name == "." else name
-
-
-def _matcher(pattern: str) -> Callable[[Path], str | None]:
-    """Return the function from an image's path to what the pattern finds in it."""
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Return a pattern that finds what the names of one group share."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -97,51 +123,7 @@ def _matcher(pattern: str) -> Callable[[Path], str | None]:
             r"it must have one, like '^(\d{4})', or be 'folder'"
         )
         raise UsageError(msg)
-
-    def find(path: Path) -> str | None:
-        found = compiled.search(path.name)
-        return found[1] if found else None
-
-    return find
-
-
-def _no_groups(root: Path, pattern: str, n_images: int) -> str:
-    if not n_images:
-        return f"{root}: no images there to group by {pattern!r}"
-    return (
-        f"{root}: none of the {n_images} images there shares a group with another "
-        f"by {pattern!r}; give 'folder' for a folder a group, or a pattern of the names"
-    )
-
-
-def _check_size(root: Path, pattern: str, groups: dict[str, list[Path]]) -> None:
-    """Refuse what can't be meant: the pairs of a group grow with its square."""
-    n_pairs = sum(len(g) * (len(g) - 1) // 2 for g in groups.values())
-    if n_pairs > _MOST_PAIRS:
-        name = max(groups, key=lambda group: len(groups[group]))
-        msg = (
-            f"{root}: grouping by {pattern!r} makes {n_pairs} matches, over the limit "
-            f"of {_MOST_PAIRS}; group {name!r} alone has {len(groups[name])} images"
-        )
-        raise DataError(msg)
-
-
-def _notes(
-    by_folder: bool, outside: list[Path], alone: list[list[Path]]
-) -> tuple[str, ...]:
-    """Say what was left out, with one example each."""
-    reason = "in no subfolder" if by_folder else "with a name that the pattern misses"
-    notes = []
-    if outside:
-        example = outside[0].name
-        notes.append(f"left out {len(outside)} images {reason}, {example!r} first")
-    if alone:
-        example = alone[0][0].name
-        notes.append(
-            f"left out {len(alone)} groups of one image, {example!r} first: "
-            "a match needs two"
-        )
-    return tuple(notes)
+    return compiled
 
 
 def _table(
@@ -152,22 +134,10 @@ def _table(
     )
     ids = sorted(named)
     number = {named[image_id]: i for i, image_id in enumerate(ids)}
-    left, right = [], []
+    pairs = []
     for members in groups.values():
         codes = np.array(sorted(number[path] for path in members), dtype=np.int64)
-        first, second = np.triu_indices(len(codes), k=1)
-        left.append(codes[first])
-        right.append(codes[second])
-    n_pairs = sum(len(codes) for codes in left)
-    return PairTable(
-        source=str(root),
-        ids=tuple(ids),
-        paths=tuple(named[image_id] for image_id in ids),
-        left=np.concatenate(left),
-        right=np.concatenate(right),
-        label=np.ones(n_pairs, dtype=np.int8),
-        query=None,
-        split=None,
-        lines=np.zeros(n_pairs, dtype=np.int64),
-        notes=notes,
-    )
+        pairs.append(codes[np.array(np.triu_indices(len(codes), k=1))])
+    left, right = np.concatenate(pairs, axis=1)
+    paths = tuple(named[image_id] for image_id in ids)
+    return PairTable(str(root), tuple(ids), paths, left, right, notes=notes)

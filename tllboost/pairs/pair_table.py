@@ -31,13 +31,13 @@ class PairTable:
         Their files; None where no folder was given.
     left, right : ndarray of shape (n_pairs,), int64
         Indices into `ids`.
-    label : ndarray of shape (n_pairs,), int8
-        1 for a match, 0 for no match.
-    query : ndarray of shape (n_pairs,), int64, or None
+    label : ndarray of shape (n_pairs,), int8, optional
+        1 for a match, 0 for no match; by default every pair is a match.
+    query : ndarray of shape (n_pairs,), int64, optional
         Rows of one query share a number.
-    split : ndarray of shape (n_pairs,), str, or None
+    split : ndarray of shape (n_pairs,), str, optional
         ``"train"``, ``"validation"`` or ``"test"``.
-    lines : ndarray of shape (n_pairs,), int64
+    lines : ndarray of shape (n_pairs,), int64, optional
         The line of each row in `source`, 0 where it has none.
     notes : tuple of str
         What was left out on reading and its user should know.
@@ -48,11 +48,17 @@ class PairTable:
     paths: tuple[Path | None, ...]
     left: np.ndarray
     right: np.ndarray
-    label: np.ndarray
-    query: np.ndarray | None
-    split: np.ndarray | None
-    lines: np.ndarray
+    label: np.ndarray = None  # type: ignore[assignment]
+    query: np.ndarray | None = None
+    split: np.ndarray | None = None
+    lines: np.ndarray = None  # type: ignore[assignment]
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.label is None:
+            object.__setattr__(self, "label", np.ones(self.n_pairs, dtype=np.int8))
+        if self.lines is None:
+            object.__setattr__(self, "lines", np.zeros(self.n_pairs, dtype=np.int64))
 
     @property
     def n_pairs(self) -> int:
@@ -104,25 +110,6 @@ def pairs_from_paths(X: Any, y: Any = None) -> PairTable:
     >>> table.ids, table.left.tolist(), table.right.tolist()
     (('a.jpg', 'b.jpg', 'c.jpg'), [0, 1], [1, 2])
     """
-    names = _path_names(X)
-    unique = sorted(set(names))
-    number = {name: i for i, name in enumerate(unique)}
-    codes = np.array([number[name] for name in names], dtype=np.int64).reshape(-1, 2)
-    return PairTable(
-        source="X",
-        ids=tuple(unique),
-        paths=tuple(Path(name) for name in unique),
-        left=codes[:, 0],
-        right=codes[:, 1],
-        label=_given_labels(y, len(codes)),
-        query=None,
-        split=None,
-        lines=np.zeros(len(codes), dtype=np.int64),
-    )
-
-
-def _path_names(X: Any) -> list[str]:
-    """Return the paths of X as text, row after row."""
     cells = np.asarray(X, dtype=object)
     if cells.ndim != 2 or cells.shape[1] != 2:
         msg = (
@@ -134,18 +121,18 @@ def _path_names(X: Any) -> list[str]:
         if not isinstance(cell, str | PathLike):
             msg = f"X[{row // 2}, {row % 2}] is {cell!r}; it must be a path"
             raise UsageError(msg)
-    return [str(os.fspath(cell)) for cell in cells.ravel()]
-
-
-def _given_labels(y: Any, n_pairs: int) -> np.ndarray:
-    if y is None:
-        return np.ones(n_pairs, dtype=np.int8)
-    label = np.asarray(y)
-    if label.shape != (n_pairs,):
-        msg = f"y has shape {label.shape}; it must be ({n_pairs},), a label a pair"
-        raise UsageError(msg)
-    wrong = [value for value in np.unique(label).tolist() if value not in (0, 1)]
-    if wrong:
-        msg = f"y holds {wrong[0]!r}; a label is 1 (match) or 0 (no match)"
-        raise UsageError(msg)
-    return label.astype(np.int8)
+    names = [str(os.fspath(cell)) for cell in cells.ravel()]
+    unique = sorted(set(names))
+    number = {name: i for i, name in enumerate(unique)}
+    codes = np.array([number[name] for name in names], dtype=np.int64).reshape(-1, 2)
+    if y is not None:
+        y = np.asarray(y)
+        if y.shape != (len(codes),):
+            msg = f"y has shape {y.shape}; it must be ({len(codes)},), a label a pair"
+            raise UsageError(msg)
+        wrong = [value for value in np.unique(y).tolist() if value not in (0, 1)]
+        if wrong:
+            msg = f"y holds {wrong[0]!r}; a label is 1 (match) or 0 (no match)"
+            raise UsageError(msg)
+        y = y.astype(np.int8)
+    return PairTable("X", tuple(unique), tuple(map(Path, unique)), *codes.T, y)
