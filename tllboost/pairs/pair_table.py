@@ -135,4 +135,5 @@ def pairs_from_paths(X: Any, y: Any = None) -> PairTable:
             msg = f"y holds {wrong[0]!r}; a label is 1 (match) or 0 (no match)"
             raise UsageError(msg)
         y = y.astype(np.int8)
-    return PairTable("X", tuple(unique), tuple(map(Path, unique)), *codes.T, y)
+    left, right = codes.T
+    return PairTable("X", tuple(unique), tuple(map(Path, unique)), left, right, y)
