@@ -25,7 +25,7 @@ OWN = '''
 import html
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier
-from tllboost.splits.make import holdout
+from tllboost.splits.sets import holdout
 
 def top3(rank):
     """Share of queries whose match is among the first three."""
@@ -61,7 +61,7 @@ LINES = {
         '    "top3": Metric("top-3 accuracy", "own", "queries", "own:top3"),\n'
         '    "f1": Metric("F1 score", "own", "pairs", "own:f1"),\n',
     ),
-    "splits/sides.py": (
+    "splits/sets.py": (
         '    "protocol",\n    {\n',
         '        "twice": Entry("own:twice", "own: two splits"),\n',
     ),

@@ -1,8 +1,7 @@
-"""Which projections go with which vectorizers and heads.
+"""Which cells a grid has: vectorizers, projections, merges and heads that go together.
 
-Which cells a grid has, and the name under which each is remembered.
-
-Vectorizers and cells by the names that a run knows them under.
+A cell is one configuration, and a row of the results. All of a grid's are planned, and
+every name is checked, before anything is computed.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tllboost.errors import UsageError
 from tllboost.heads import HEADS
@@ -25,37 +24,55 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COSINE",
-    "Called",
     "Cell",
-    "cell_names",
+    "Plan",
     "digest",
+    "make_plan",
     "parts_of",
     "plan_cells",
     "suits",
     "tuning_settings",
 ]
 
+COSINE = "cosine"
+JOINED = "joined"
+NO_MERGE = {COSINE: "dot", JOINED: "dot+l1"}
+"""Heads that are one cell whatever the merges, and the features that they read."""
+DEFAULT_MERGES = tuple(name for name in MERGES if name != "concat")
+DEFAULT_HEADS = tuple(name for name in HEADS if name != JOINED)
+
 FINETUNE = "finetune"
 _SIAMESE_CNN = "siamese-cnn"
-_TUNING_OPTIONS: Mapping[str, Callable[[str], Any]] = {
-    "stages": positive,
-    "epochs": positive,
-    "patience": positive,
-    "batch": positive,
-    "rate": float,
-    "temperature": float,
-    "components": int,
-    "views": int,
+_TUNING: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "stages": ("n_stages", positive),
+    "epochs": ("n_epochs", positive),
+    "patience": ("patience", positive),
+    "batch": ("batch_size", positive),
+    "rate": ("learning_rate", float),
+    "temperature": ("temperature", float),
+    "components": ("n_components", int),
+    "views": ("n_views", int),
 }
-_TUNING_NAMES = {
-    "stages": "n_stages",
-    "epochs": "n_epochs",
-    "batch": "batch_size",
-    "rate": "learning_rate",
-    "components": "n_components",
-    "views": "n_views",
-}
-_NETWORKS = ("timm", "clip")
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One (vectorizer, projection, merge, head): a row of the results."""
+
+    vectorizer: str
+    projection: str
+    merge: str
+    head: str
+
+    @property
+    def name(self) -> str:
+        """All four in one line."""
+        return " × ".join((self.vectorizer, self.projection, self.merge, self.head))
+
+    @property
+    def features(self) -> str:
+        """The merge that the head's features come from."""
+        return NO_MERGE.get(self.head, self.merge)
 
 
 def parts_of(projection: str) -> tuple[str, str]:
@@ -67,7 +84,7 @@ def parts_of(projection: str) -> tuple[str, str]:
     (('finetune?stages=1', 'infonce'), ('none', 'triplet/contrastive'))
     """
     first, _, rest = projection.partition("/")
-    if parse_spec(first).kind == FINETUNE:
+    if first.partition("?")[0] == FINETUNE:
         return first, rest or NONE
     return NONE, projection
 
@@ -90,7 +107,7 @@ def suits(vectorizer: Any, projection: str) -> bool:
     tuning, rest = parts_of(projection)
     first, *others = (parse_spec(one).kind for one in rest.split("/"))
     if tuning != NONE:
-        return kind in _NETWORKS and _SIAMESE_CNN not in (first, *others)
+        return kind in ("timm", "clip") and _SIAMESE_CNN not in (first, *others)
     return _SIAMESE_CNN not in others and (kind == "pixels" or first != _SIAMESE_CNN)
 
 
@@ -109,8 +126,9 @@ def tuning_settings(projection: str) -> FineTuneSettings:
     """
     from tllboost.finetune import FineTuneSettings
 
-    options = parse_spec(projection).typed_options(_TUNING_OPTIONS)
-    return FineTuneSettings(**{_TUNING_NAMES.get(k, k): v for k, v in options.items()})
+    types = {name: convert for name, (_, convert) in _TUNING.items()}
+    options = parse_spec(projection).typed_options(types)
+    return FineTuneSettings(**{_TUNING[key][0]: one for key, one in options.items()})
 
 
 def has_joined_network(projection: str) -> bool:
@@ -125,46 +143,73 @@ def has_joined_network(projection: str) -> bool:
     return last.kind == "contrastive" and truth(last.options.get("joined", "true"))
 
 
-def check_projection(projection: str) -> None:
-    """Refuse a name or an option that is not known.
+class Plan(NamedTuple):
+    """What is to be measured.
 
-    Raises
-    ------
-    UnknownNameError
-        If nothing has that name.
-    UsageError
-        If an option is wrong.
+    Attributes
+    ----------
+    cells : list of Cell
+    names : dict of Cell to str
+        What a recipe calls some of them.
+    made : dict of str to Vectorizer
+        By the label that cells know them under.
     """
-    tuning, rest = parts_of(projection)
-    if tuning != NONE:
-        tuning_settings(tuning)
-    make_projection(rest)
+
+    cells: list[Cell]
+    names: dict[Cell, str]
+    made: dict[str, Any]
 
 
-COSINE = "cosine"
-JOINED = "joined"
-NO_MERGE = {COSINE: "dot", JOINED: "dot+l1"}
-"""Heads that are one cell whatever the merges, and the features that they read."""
+def make_plan(
+    vectorizers: Sequence[Any],
+    merges: Sequence[str],
+    heads: Sequence[str],
+    projections: Sequence[str],
+    *,
+    named: Sequence[Mapping[str, str]],
+    aliases: Mapping[str, str],
+    device: str,
+    offline: bool,
+) -> Plan:
+    """Make each vectorizer once, and plan the cells; see :func:`~tllboost.run_grid`."""
+    made: dict[str, Any] = {}
+    labels: dict[Any, str] = {}
 
+    def label(choice: Any) -> str:
+        """Return a vectorizer's alias, else its own label."""
+        known = choice if isinstance(choice, str) else id(choice)
+        if known not in labels:
+            spec = aliases.get(known, choice)
+            vectorizer = make_vectorizer(spec, device=device, offline=offline)
+            label = choice if known in aliases else vectorizer.label
+            if label in made:
+                msg = f"two vectorizers are both called {label!r}: give one an alias"
+                raise UsageError(msg)
+            made[label], labels[known] = vectorizer, label
+        return labels[known]
 
-@dataclass(frozen=True, order=True)
-class Cell:
-    """One (vectorizer, projection, merge, head): a row of the results."""
-
-    vectorizer: str
-    projection: str
-    merge: str
-    head: str
-
-    @property
-    def name(self) -> str:
-        """All four in one line."""
-        return " × ".join((self.vectorizer, self.projection, self.merge, self.head))
-
-    @property
-    def features(self) -> str:
-        """The merge that the head's features come from."""
-        return NO_MERGE.get(self.head, self.merge)
+    asked = [label(choice) for choice in vectorizers]
+    names: dict[Cell, str] = {}
+    for one in named:
+        cell = Cell(
+            label(one["vectorizer"]),
+            one.get("projection", NONE),
+            one.get("merge", NONE),
+            one["head"],
+        )
+        if cell in names:
+            msg = f"cells {names[cell]!r} and {one['name']!r} are one: {cell.name}"
+            raise UsageError(msg)
+        names[cell] = one["name"]
+    cells = plan_cells(
+        asked,
+        merges,
+        heads,
+        projections,
+        suits=lambda label, projection: suits(made[label], projection),
+        named=names,
+    )
+    return Plan(cells, names, made)
 
 
 def plan_cells(
@@ -204,31 +249,24 @@ def plan_cells(
     ['classic × none × none × cosine', 'classic × none × dot × logistic']
     """
     named = list(named)
-    for kind, names in (
-        ("vectorizer", vectorizers),
-        ("projection", projections),
-        ("merge", merges),
-        ("head", heads),
-    ):
-        twice = {name for name in names if list(names).count(name) > 1}
-        if twice:
-            msg = f"{kind} {', '.join(sorted(twice))} is given twice"
-            raise UsageError(msg)
-    _check_names(merges, heads, named)
-    for projection in [*projections, *(cell.projection for cell in named)]:
-        check_projection(projection)
     merged = [head for head in heads if head not in NO_MERGE]
+    _check_names(vectorizers, merges, heads, projections, named)
     if not (vectorizers or named) or (merged and not merges):
         msg = "a grid needs at least one vectorizer, and one merge for learned heads"
         raise UsageError(msg)
-    cells: dict[Cell, None] = {}
+    cells: list[Cell] = []
     for vectorizer in dict.fromkeys([*vectorizers, *(c.vectorizer for c in named)]):
-        cells[Cell(vectorizer, NONE, NONE, COSINE)] = None
-        if vectorizer not in vectorizers:
-            continue
-        for projection in projections:
+        cells.append(Cell(vectorizer, NONE, NONE, COSINE))
+        for projection in projections if vectorizer in vectorizers else ():
             if suits(vectorizer, projection):
-                cells |= dict.fromkeys(_product(vectorizer, projection, merges, heads))
+                cells.append(Cell(vectorizer, projection, NONE, COSINE))
+                if JOINED in heads and has_joined_network(projection):
+                    cells.append(Cell(vectorizer, projection, NONE, JOINED))
+                cells += [
+                    Cell(vectorizer, projection, merge, head)
+                    for merge in merges
+                    for head in merged
+                ]
     for cell in named:
         if not suits(cell.vectorizer, cell.projection):
             msg = (
@@ -236,7 +274,7 @@ def plan_cells(
                 "that vectorizer"
             )
             raise UsageError(msg)
-        cells[cell] = None
+        cells.append(cell)
     for projection in projections:
         if not any(cell.projection == projection for cell in cells):
             msg = f"projection {projection!r} goes with none of the vectorizers"
@@ -244,26 +282,27 @@ def plan_cells(
     if JOINED in heads and not any(cell.head == JOINED for cell in cells):
         msg = "head 'joined' is the network of a contrastive projection: -p contrastive"
         raise UsageError(msg)
-    return list(cells)
-
-
-def _product(
-    vectorizer: str, projection: str, merges: Sequence[str], heads: Sequence[str]
-) -> list[Cell]:
-    cells = [Cell(vectorizer, projection, NONE, COSINE)]
-    if JOINED in heads and has_joined_network(projection):
-        cells.append(Cell(vectorizer, projection, NONE, JOINED))
-    return cells + [
-        Cell(vectorizer, projection, merge, head)
-        for merge in merges
-        for head in heads
-        if head not in NO_MERGE
-    ]
+    return list(dict.fromkeys(cells))
 
 
 def _check_names(
-    merges: Sequence[str], heads: Sequence[str], named: Iterable[Cell]
+    vectorizers: Sequence[str],
+    merges: Sequence[str],
+    heads: Sequence[str],
+    projections: Sequence[str],
+    named: Sequence[Cell],
 ) -> None:
+    """Refuse what nothing is called, what is given twice, and named cells of none."""
+    for kind, names in (
+        ("vectorizer", vectorizers),
+        ("merge", merges),
+        ("head", heads),
+        ("projection", projections),
+    ):
+        twice = {name for name in names if list(names).count(name) > 1}
+        if twice:
+            msg = f"{kind} {', '.join(sorted(twice))} is given twice"
+            raise UsageError(msg)
     for cell in named:
         if (cell.merge == NONE) != (cell.head in NO_MERGE):
             msg = f"cell {cell.name}: {', '.join(NO_MERGE)} take no merge, others one"
@@ -275,6 +314,11 @@ def _check_names(
         resolve_merge(merge)
     for head in [*heads, *(cell.head for cell in named)]:
         HEADS.resolve(head)
+    for projection in [*projections, *(cell.projection for cell in named)]:
+        tuning, rest = parts_of(projection)
+        if tuning != NONE:
+            tuning_settings(tuning)
+        make_projection(rest)
 
 
 def digest(*parts: Any) -> str:
@@ -292,58 +336,4 @@ def digest(*parts: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
-    if isinstance(value, Iterable):
-        return list(value)
-    return asdict(value)
-
-
-DEFAULT_MERGES = tuple(name for name in MERGES if name != "concat")
-DEFAULT_HEADS = tuple(name for name in HEADS if name != JOINED)
-
-
-class Called:
-    """Vectorizers by the label that cells know them under, each made once."""
-
-    def __init__(
-        self, aliases: Mapping[str, str], *, device: str, offline: bool
-    ) -> None:
-        self.aliases = aliases
-        self.options: dict[str, Any] = {"device": device, "offline": offline}
-        self.made: dict[str, Any] = {}
-        self._asked: dict[Any, str] = {}
-
-    def label(self, choice: Any) -> str:
-        """Return the label of a vectorizer: its alias, else its own."""
-        known = choice if isinstance(choice, str) else id(choice)
-        if known in self._asked:
-            return self._asked[known]
-        spec = self.aliases.get(choice, choice) if isinstance(choice, str) else choice
-        vectorizer = make_vectorizer(spec, **self.options)
-        label = choice if known in self.aliases else vectorizer.label
-        if label in self.made:
-            msg = f"two vectorizers are both called {label!r}: give one, or an alias"
-            raise UsageError(msg)
-        self.made[label] = vectorizer
-        self._asked[known] = label
-        return label
-
-    def cell(self, named: Mapping[str, str]) -> Cell:
-        """Return the cell that a named one stands for."""
-        return Cell(
-            self.label(named["vectorizer"]),
-            named.get("projection", NONE),
-            named.get("merge", NONE),
-            named["head"],
-        )
-
-
-def cell_names(called: Called, named: Sequence[Mapping[str, str]]) -> dict[Cell, str]:
-    """Return the cells that have a name, and their names."""
-    names: dict[Cell, str] = {}
-    for one in named:
-        cell = called.cell(one)
-        if cell in names:
-            msg = f"cells {names[cell]!r} and {one['name']!r} are one: {cell.name}"
-            raise UsageError(msg)
-        names[cell] = one["name"]
-    return names
+    return list(value) if isinstance(value, Iterable) else asdict(value)
