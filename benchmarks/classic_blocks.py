@@ -98,7 +98,10 @@ def measure(data: Path, store: Path | None) -> Iterator[list[object]]:
             figures = []
             for name, (gathered, found) in sets.items():
                 classic = fuse([found[one] for one in used], list(used.values()))
-                all_parts = [classic, *(gathered.vectors[one].array for one in beside)]
+                all_parts = [
+                    classic,
+                    *(gathered.vectors[one].vectors for one in beside),
+                ]
                 vectors = unit_rows(fuse(all_parts))
                 figures.append(top2_on_validation(vectors, gathered, name))
             row += [*figures, np.mean(figures)]

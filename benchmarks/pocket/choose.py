@@ -68,7 +68,7 @@ def measure(network: Path, data: Path, store: Path | None) -> dict[Key, list[flo
     found: dict[Key, list[float]] = {}
     for name in SETS:
         gathered = gather(read_set(data, name), vectorizers, store=store)
-        vectors = {key: one.array for key, one in gathered.vectors.items()}
+        vectors = {key: one.vectors for key, one in gathered.vectors.items()}
         for key, one in tried(vectors):
             reached = top2_on_validation(one, gathered, name)
             found.setdefault(key, []).append(reached)

@@ -115,8 +115,8 @@ def validation(
     for name in SETS:
         gathered = gather(read_set(data, name), vectorizers, store=store)
         found[name] = {
-            label: top2_on_validation(_unit(vectors.array), gathered, name)
-            for label, vectors in gathered.vectors.items()
+            label: top2_on_validation(_unit(one.vectors), gathered, name)
+            for label, one in gathered.vectors.items()
         }
     return found
 

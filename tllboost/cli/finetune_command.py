@@ -125,7 +125,8 @@ def _sets(table: PairTable, network: Network) -> tuple[PairTable, PairSet, PairS
     from tllboost.grid.data import gather
     from tllboost.splits import Protocol, training_sets
 
-    data = gather(table, {})
+    rule = Protocol(protocol or ("holdout" if table.split is None else "given"))
+    data = gather(table, {}, rule)
     table = data.table
     protocol, seed = network.protocol, network.seed
     if network.everything:
@@ -135,8 +136,7 @@ def _sets(table: PairTable, network: Network) -> tuple[PairTable, PairSet, PairS
         )
         columns = (table.left, table.right, table.label, data.component)
         return table, *training_sets(*columns, protocol=Protocol(), seed=seed)
-    rule = Protocol(protocol or ("holdout" if table.split is None else "given"))
-    splits = data.splits(rule, seed)
+    splits = data.splits(seed)
     refuse_if(
         len(splits) != 1,
         f"--protocol {rule.name!r} has {len(splits)} training sets, and one network "

@@ -1,13 +1,13 @@
-"""``--ensemble K``: the mean of the K best cells, as one more row.
+"""The ensemble of the best cells as one more row, and fitted cells as bundles.
 
-Fitted cells to bundles: the one that validation chose, and the ensemble.
+What is best is told by the validation set alone. ``best.tllb`` holds the cell that it
+chose, ``ensemble.tllb`` the mean of the K best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,35 +16,29 @@ from numpy.typing import NDArray
 from tllboost.calibration import Calibration, best_threshold, fit_calibration
 from tllboost.errors import BundleError, TllboostError, UsageError
 from tllboost.grid.cells import Cell, digest, parts_of
-from tllboost.grid.data import GridData
+from tllboost.grid.data import Grid
 from tllboost.grid.learn import (
     AllLearned,
     prepared_splits,
     read_projection,
     spaces_of,
 )
-from tllboost.grid.measure import Bench, ScoredSide, fit_scorer, side_figures
+from tllboost.grid.measure import Bench, ScoredSet, figures_of, fit_scorer
 from tllboost.grid.outputs import GridResult
 from tllboost.grid.records import read_scores, write_record, write_scores
 from tllboost.grid.summary import by_validation, figure
 from tllboost.grid.work import failed
 from tllboost.metrics import METRICS
-from tllboost.processes import Backend, ProcessDied
+from tllboost.processes import ProcessDied
 from tllboost.projections import NONE
-from tllboost.splits import PairSet, Protocol
 
-__all__ = [
-    "Packing",
-    "add_ensemble",
-    "ensemble_cell",
-    "members_of",
-    "save_best",
-    "save_ensemble",
-]
+__all__ = ["add_ensemble", "ensemble_cell", "members_of", "save_bundles"]
 
 ENSEMBLE = "ensemble"
+_N_GOLDEN = 8
 
 Record = dict[str, Any]
+Golden = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def ensemble_cell(n_members: int) -> Cell:
@@ -52,40 +46,22 @@ def ensemble_cell(n_members: int) -> Cell:
     return Cell(ENSEMBLE, NONE, NONE, f"best-{n_members}")
 
 
-def add_ensemble(
-    records: Sequence[Record],
-    n_members: int,
-    metric: str,
-    data: GridData,
-    protocol: Protocol,
-    out: Path,
-) -> list[Record]:
-    """Return a record of the ensemble for each seed that there are records of.
+def add_ensemble(records: Sequence[Record], n_members: int, grid: Grid) -> list[Record]:
+    """Return a record of the ensemble for each seed, and write it.
 
     Where too few cells succeeded it has failed, as any cell: the others keep theirs.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Of all cells and seeds.
-    n_members : int
-    metric : str
-        What validation chooses by.
-    data : GridData
-    protocol : Protocol
-    out : Path
     """
     made = []
-    for seed in dict.fromkeys(record["seed"] for record in records):
+    for seed in grid.seeds:
         own = [record for record in records if record["seed"] == seed]
         try:
-            members = members_of(own, n_members, metric)
+            members = members_of(own, n_members, grid.metric)
         except UsageError as error:
             cell, cell_id = ensemble_cell(n_members), digest("ensemble", [], seed)
             made.append(failed(cell, seed, cell_id, str(error)))
-            write_record(out, made[-1])
-            continue
-        made.append(ensemble_record(members, data, protocol, seed, out))
+        else:
+            made.append(_ensemble_record(members, seed, grid))
+        write_record(grid.out, made[-1])
     return made
 
 
@@ -124,61 +100,38 @@ def members_of(records: Sequence[Record], n_members: int, metric: str) -> list[R
     return order[:n_members]
 
 
-def ensemble_record(
-    members: Sequence[Record],
-    data: GridData,
-    protocol: Protocol,
-    seed: int,
-    out: Path,
-) -> Record:
-    """Average the log-odds of some cells, and measure and write that as a cell.
+def _ensemble_record(members: Sequence[Record], seed: int, grid: Grid) -> Record:
+    """Average the log-odds of cells of one seed, and measure that as a cell.
 
-    Parameters
-    ----------
-    members : sequence of dict
-        Records of one seed.
-    data : GridData
-    protocol : Protocol
-    seed : int
-    out : Path
-
-    Returns
-    -------
-    dict
-        The record; ``members`` holds the ids, ``calibration`` a curve a fold and
-        ``thresholds`` a score a fold.
+    ``members`` of the record holds their ids, ``calibration`` a curve a fold and
+    ``thresholds`` a score a fold.
     """
-    cell = ensemble_cell(len(members))
     ids = [record["id"] for record in members]
-    scores = [read_scores(out, cell_id) for cell_id in ids]
+    scores = [read_scores(grid.out, cell_id) for cell_id in ids]
     known = [one for one in scores if one is not None]
-    test, validation = ScoredSide(), ScoredSide()
+    test, validation = ScoredSet(), ScoredSet()
     curves, thresholds, chances = [], [], []
-    for fold, split in enumerate(data.splits(protocol, seed)):
-        score = {
-            side: np.mean([one[side][fold] for one in known], axis=0)
-            for side in ("test", "validation")
-        }
+    for fold, split in enumerate(grid.data.splits(seed)):
+        of_test, chosen = (
+            np.mean([one[name][fold] for one in known], axis=0)
+            for name in ("test", "validation")
+        )
         counted = split.validation.weight > 0
         labels = split.validation.label[counted], split.validation.weight[counted]
-        curve = fit_calibration(score["validation"][counted], *labels)
-        threshold = best_threshold(score["validation"][counted], *labels)
-        sides: Mapping[str, tuple[ScoredSide, PairSet]] = {
-            "test": (test, split.test),
-            "validation": (validation, split.validation),
-        }
-        for name, (side, pairs) in sides.items():
-            side.add(pairs, score[name], curve.log_odds(score[name]), threshold)
+        curve = fit_calibration(chosen[counted], *labels)
+        threshold = best_threshold(chosen[counted], *labels)
+        test.add(split.test, of_test, curve.log_odds(of_test), threshold)
+        validation.add(split.validation, chosen, curve.log_odds(chosen), threshold)
         curves.append(list(curve))
         thresholds.append(threshold)
         chances.append(float(curve.probability(np.array([threshold]))[0]))
     record: Record = {
         "id": digest("ensemble", ids, seed),
-        "cell": asdict(cell),
+        "cell": asdict(ensemble_cell(len(members))),
         "seed": seed,
         "status": "ok",
         "error": "",
-        **side_figures(test, validation),
+        **figures_of(test, validation),
         "members": ids,
         "calibration": curves,
         "thresholds": thresholds,
@@ -191,64 +144,29 @@ def ensemble_record(
         },
         "peak_memory_mb": max(member["peak_memory_mb"] for member in members),
     }
-    write_scores(out, record["id"], test, validation)
-    write_record(out, record)
+    write_scores(grid.out, record["id"], test, validation)
     return record
 
 
-_N_GOLDEN = 8
-
-Golden = tuple[NDArray[np.float32], NDArray[np.float32]]
-
-
-@dataclass(frozen=True, eq=False)
-class Packing:
-    """What fitted cells are made of.
-
-    Attributes
-    ----------
-    every : AllLearned
-    made : dict of str to Vectorizer
-        By label.
-    seed : int
-        Cells are fitted on this seed's training set, so that the figures of its test
-        side stay test figures.
-    backend : Processes or Cluster
-        Fits the cells.
-    """
-
-    every: AllLearned
-    made: Mapping[str, Any]
-    seed: int
-    backend: Backend
-
-
-def save_best(
-    result: GridResult,
-    records: Sequence[dict[str, Any]],
-    packing: Packing,
-    *,
-    metric: str,
+def save_bundles(
+    result: GridResult, records: Sequence[Record], every: AllLearned
 ) -> None:
-    """Save the best row on validation that a bundle can hold, and name it."""
-    for row in by_validation(result.rows, metric):
+    """Save the best row on validation that a bundle can hold, and the ensemble.
+
+    Names the one in `result`, and notes what a bundle could not hold.
+    """
+    for row in by_validation(result.rows, result.metric):
         try:
-            _save(result, "best.tllb", row, records, packing)
+            _save(result, "best.tllb", row, records, every)
         except TllboostError as error:  # such as weights that no hub gives any more
             result.notes.append(f"best.tllb passes over a cell: {error}")
             continue
         result.chosen = row
-        return
-
-
-def save_ensemble(
-    result: GridResult, records: Sequence[dict[str, Any]], packing: Packing
-) -> None:
-    """Save the ensemble, where there is one and a bundle can hold it."""
+        break
     for row in result.rows:
         if row["vectorizer"] == ENSEMBLE and row["status"] == "ok":
             try:
-                _save(result, "ensemble.tllb", row, records, packing)
+                _save(result, "ensemble.tllb", row, records, every)
             except TllboostError as error:
                 result.notes.append(f"no ensemble.tllb: {error}")
 
@@ -257,63 +175,58 @@ def _save(
     result: GridResult,
     name: str,
     row: Mapping[str, Any],
-    records: Sequence[dict[str, Any]],
-    packing: Packing,
+    records: Sequence[Record],
+    every: AllLearned,
 ) -> None:
+    """Fit a row again on the first seed, whose test figures it keeps, and save it."""
     from tllboost.bundle import save_bundle
     from tllboost.classifier import ensemble
 
-    cell = Cell(row["vectorizer"], row["projection"], row["merge"], row["head"])
-    (own,) = [
-        record
-        for record in records
-        if Cell(**record["cell"]) == cell and record["seed"] == packing.seed
-    ]
+    cell = {part: row[part] for part in ("vectorizer", "projection", "merge", "head")}
+    seed = every.grid.seeds[0]
+    (own,) = (one for one in records if (one["cell"], one["seed"]) == (cell, seed))
     by_id = {record["id"]: record for record in records}
     members = [Cell(**by_id[one]["cell"]) for one in own.get("members", [own["id"]])]
-    fitted, golden = zip(*(_fitted(one, packing) for one in members), strict=True)
+    fitted, golden = zip(*(_fitted(one, seed, every) for one in members), strict=True)
     combined: dict[str, Any] = {}
     if len(members) > 1:
         combined["calibration"] = Calibration(*own["calibration"][0])
         combined["threshold"] = own["thresholds"][0]
-    names = ("vectorizer", "projection", "merge", "head")
     save_bundle(
         result.out / name,
         ensemble(fitted, **combined),
-        cell={name: row[name] for name in names},
+        cell=cell,
         metrics={name: row[name] for name in METRICS if np.isfinite(row[name])},
         golden=golden[0] if len(members) == 1 else list(golden),
     )
 
 
-def _fitted(cell: Cell, packing: Packing) -> tuple[Any, Golden]:
+def _fitted(cell: Cell, seed: int, every: AllLearned) -> tuple[Any, Golden]:
     """Fit a cell on the first fold; return it, and the vectors of its golden pairs."""
     from tllboost.scoring import FittedCell
 
+    grid = every.grid
+    vectorizer, projection = grid.plan.made[cell.vectorizer], None
     tuning, rest = parts_of(cell.projection)
-    every, vectorizer, projection = packing.every, packing.made[cell.vectorizer], None
-    key = (cell.vectorizer, cell.projection, packing.seed)
-    base = every.bases(*key)[0]
+    key = (cell.vectorizer, cell.projection, seed)
+    base, learned = every.bases(*key)[0], every.of(*key)
     if tuning != NONE:
-        vectorizer = every.tuned[cell.vectorizer, tuning, packing.seed][0][0]
-    learned = every.of(*key)
+        vectorizer = every.tuned[cell.vectorizer, tuning, seed][0][0]
     if rest != NONE:
         projection = read_projection(rest, learned.files[0])
-    splits = every.data.splits(every.protocol, packing.seed)[:1]
-    splits = prepared_splits(splits, [base], every.protocol.n_hard)
-    bench = Bench(spaces_of([base], learned), splits, cell.features, packing.seed)
-    is_large = packing.backend.is_large(cell.head, len(splits[0].train))
+    splits = prepared_splits(
+        grid.data.splits(seed)[:1], [base], grid.data.protocol.n_hard
+    )
+    bench = Bench(spaces_of([base], learned), splits, cell.features, seed)
+    is_large = grid.backend.is_large(cell.head, len(splits[0].train))
     # In a worker: this process may hold torch, which XGBoost shall not meet.
     try:
-        scorer = packing.backend.call(fit_scorer, bench, cell.head, is_large=is_large)
+        scorer = grid.backend.call(fit_scorer, bench, cell.head, is_large=is_large)
     except ProcessDied as error:
         msg = f"the process that fitted it again died ({error})"
         raise BundleError(msg) from error
-    return FittedCell(vectorizer, projection, scorer), _golden(bench, base)
-
-
-def _golden(bench: Bench, vectors: NDArray[np.float32]) -> Golden:
-    """Return the vectors of a few test pairs, matches and non-matches."""
-    test = bench.splits[0].test
+    # Vectors of a few test pairs, matches and non-matches.
+    test = splits[0].test
     rows = np.linspace(0, len(test) - 1, min(_N_GOLDEN, len(test))).astype(int)
-    return vectors[test.left[rows]], vectors[test.right[rows]]
+    golden = base[test.left[rows]], base[test.right[rows]]
+    return FittedCell(vectorizer, projection, scorer), golden

@@ -177,9 +177,9 @@ def make_plan(
 
     def label(choice: Any) -> str:
         """Return a vectorizer's alias, else its own label."""
-        known = choice if isinstance(choice, str) else id(choice)
+        known: Any = choice if isinstance(choice, str) else id(choice)
         if known not in labels:
-            spec = aliases.get(known, choice)
+            spec = aliases.get(choice, choice) if choice is known else choice
             vectorizer = make_vectorizer(spec, device=device, offline=offline)
             label = choice if known in aliases else vectorizer.label
             if label in made:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from tllboost.errors import TllboostError
 from tllboost.files import whole_file, write_text
 from tllboost.grid.cells import Cell, digest, parts_of, tuning_settings
-from tllboost.grid.data import GridData, tuned_vectors
+from tllboost.grid.data import Grid, GridData
 from tllboost.grid.measure import Space, one_thread
 from tllboost.grid.records import known
-from tllboost.processes import Backend, Job, Progress
+from tllboost.processes import Job
 from tllboost.projections import NONE, make_projection
-from tllboost.splits import Protocol, Split
+from tllboost.splits import Split
 from tllboost.splits.negatives import harden
+from tllboost.vectorizing import vectorize
 
 __all__ = [
     "AllLearned",
@@ -71,16 +72,14 @@ class AllLearned:
 
     Attributes
     ----------
-    data : GridData
-    protocol : Protocol
+    grid : Grid
     learned : dict of (vectorizer, projection, seed) to Learned
         Fine-tunings, and projections under their whole names.
     tuned : dict of (vectorizer, fine-tuning, seed) to (list, list)
         Fine-tuned networks and their vectors, one a fold.
     """
 
-    data: GridData
-    protocol: Protocol
+    grid: Grid
     learned: dict[Key, Learned] = field(default_factory=dict)
     tuned: dict[Key, tuple[list[Any], list[Floats]]] = field(default_factory=dict)
 
@@ -89,8 +88,8 @@ class AllLearned:
         tuning, _ = parts_of(projection)
         if tuning != NONE:
             return self.tuned[vectorizer, tuning, seed][1]
-        n_folds = len(self.data.splits(self.protocol, seed))
-        return [self.data.vectors[vectorizer].array] * n_folds
+        data = self.grid.data
+        return [data.vectors[vectorizer].vectors] * len(data.splits(seed))
 
     def of(self, vectorizer: str, projection: str, seed: int) -> Learned:
         """Return what maps those vectors, its time with that of the fine-tuning."""
@@ -103,8 +102,8 @@ class AllLearned:
 
     def reason_against(self, cell: Cell, seed: int) -> str:
         """Return why a cell can't be run, or nothing."""
-        if cell.vectorizer in self.data.unavailable:
-            return self.data.unavailable[cell.vectorizer]
+        if cell.vectorizer in self.grid.data.unavailable:
+            return self.grid.data.unavailable[cell.vectorizer]
         for projection in (parts_of(cell.projection)[0], cell.projection):
             found = self.learned.get((cell.vectorizer, projection, seed))
             if found is not None and found.error:
@@ -112,52 +111,25 @@ class AllLearned:
         return ""
 
 
-def learn_all(
-    cells: Sequence[Cell],
-    seeds: Sequence[int],
-    data: GridData,
-    protocol: Protocol,
-    out: Path,
-    *,
-    made: Mapping[str, Any],
-    store: Any,
-    device: str,
-    backend: Backend,
-    progress: Progress | None,
-) -> AllLearned:
-    """Fit what no earlier run has fitted; a failure is told, never a lost run.
-
-    Parameters
-    ----------
-    cells : sequence of Cell
-    seeds : sequence of int
-    data : GridData
-    protocol : Protocol
-    out : Path
-        The results.
-    made : dict of str to Vectorizer
-        By label; fine-tuning starts from them.
-    store : VectorStore, path-like or None
-    device : str
-    backend : Processes or Cluster
-    progress : callable or None
-    """
-    every = AllLearned(data, protocol)
-    folder = out / "projections"
+def learn_all(grid: Grid) -> AllLearned:
+    """Fit what no earlier run has fitted; a failure is told, never a lost run."""
+    every, data = AllLearned(grid), grid.data
+    folder = grid.out / "projections"
     folder.mkdir(exist_ok=True)
     wanted: dict[tuple[str, str], None] = {}
-    for cell in cells:
+    for cell in grid.plan.cells:
         tuning, rest = parts_of(cell.projection)
         if cell.vectorizer in data.vectors:
             if tuning != NONE:
                 wanted[cell.vectorizer, tuning] = None
             if rest != NONE:
                 wanted[cell.vectorizer, cell.projection] = None
-    keys = [(*one, seed) for one in wanted for seed in seeds]
-    names = {key: _name(key, data, protocol) for key in keys}
+    keys = [(*one, seed) for one in wanted for seed in grid.seeds]
+    splits_of = {seed: data.split_digest(seed) for seed in grid.seeds if wanted}
+    names = {key: _name(key, data, splits_of[key[2]]) for key in keys}
 
     def outcome(key: Key) -> Learned:
-        n_folds = len(data.splits(protocol, key[2]))
+        n_folds = len(data.splits(key[2]))
         return _outcome(folder / f"{names[key]}.json", key[1], n_folds)
 
     def job(key: Key) -> Job:
@@ -165,13 +137,13 @@ def learn_all(
         tuning, rest = parts_of(projection)
         record = folder / f"{names[key]}.json"
         record.unlink(missing_ok=True)  # of a failure, which is tried again
-        arguments = (folder, names[key], tuning if rest == NONE else rest, seed, device)
-        network = (made[vectorizer], data.table.paths) if rest == NONE else ()
+        arguments = (folder, names[key], tuning if rest == NONE else rest, seed)
+        network = (grid.plan.made[vectorizer], data.table.paths) if rest == NONE else ()
         bases = every.bases(vectorizer, NONE if network else projection, seed)
-        splits = data.splits(protocol, seed)
+        splits = data.splits(seed)
         return Job(
             _learn,
-            (*arguments, bases, splits, protocol.n_hard, *network),
+            (*arguments, grid.device, bases, splits, data.protocol.n_hard, *network),
             [record],
             [f"{vectorizer} × {projection}, seed {seed}"],
             partial(_fail, record),
@@ -181,21 +153,14 @@ def learn_all(
         # Vectorizers of two names may be the same: what is learned of them is, too.
         distinct = {names[key]: key for key in some}.values()
         jobs = [job(key) for key in distinct if outcome(key).error]
-        backend.run(jobs, out, "projections", progress)
+        grid.backend.run(jobs, grid.out, "projections", grid.progress)
         every.learned.update({key: outcome(key) for key in some})
 
     tunings = [key for key in keys if parts_of(key[1])[1] == NONE]
     fit(tunings)
     for key in tunings:
         if not every.learned[key].error:
-            every.tuned[key] = tuned_vectors(
-                made[key[0]],
-                every.learned[key].files,
-                data,
-                store=store,
-                backend=backend,
-                progress=progress,
-            )
+            every.tuned[key] = _tuned(grid, key[0], every.learned[key].files)
     stands_on = {key: (key[0], parts_of(key[1])[0], key[2]) for key in keys}
     fit(
         [
@@ -207,12 +172,29 @@ def learn_all(
     return every
 
 
-def _name(key: Key, data: GridData, protocol: Protocol) -> str:
+def _tuned(
+    grid: Grid, label: str, files: Sequence[Path]
+) -> tuple[list[Any], list[Floats]]:
+    """Return the fine-tuned vectorizer of each fold, and the vectors of all images."""
+    from sklearn.base import clone
+
+    table = grid.data.table
+    how: dict[str, Any] = {
+        "store": grid.store,
+        "backend": grid.backend,
+        "progress": grid.progress,
+    }
+    before = grid.plan.made[label]
+    networks = [clone(before).set_params(file=str(file)) for file in files]
+    found = [vectorize(one, table.paths, ids=table.ids, **how) for one in networks]
+    return networks, [one.vectors for one in found]
+
+
+def _name(key: Key, data: GridData, split: str) -> str:
     """Return the hash of all that a fit depends on."""
     vectorizer, projection, seed = key
-    split = data.split_digest(protocol, seed)
     one, *below = [part for part in parts_of(projection)[::-1] if part != NONE]
-    return digest(*known(data, vectorizer, protocol, split), one, seed, *below)
+    return digest(*known(data, vectorizer, split), one, seed, *below)
 
 
 def _outcome(record: Path, projection: str, n_folds: int) -> Learned:

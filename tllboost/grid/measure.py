@@ -1,7 +1,4 @@
-"""Scores of the pairs of one side, and what they come to.
-
-Fit one cell on the sides of its splits and measure it on the test sets.
-"""
+"""Fit one cell on its splits, and measure it on the test sets."""
 
 from __future__ import annotations
 
@@ -28,20 +25,20 @@ from tllboost.splits import PairSet, Split
 
 __all__ = [
     "Bench",
-    "ScoredSide",
+    "ScoredSet",
     "Space",
     "best_of_folds",
+    "figures_of",
     "fit_scorer",
     "measure",
-    "side_figures",
 ]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(eq=False)
-class ScoredSide:
-    """Scores of one side, folds one behind the other.
+class ScoredSet:
+    """Scores of the validation or test sets, folds one behind the other.
 
     Attributes
     ----------
@@ -64,6 +61,12 @@ class ScoredSide:
         self.score.append(score)
         self.log_odds.append(log_odds)
         self.decision.append(score >= threshold)
+
+    def score_with(self, scorer: PairScorer, features: Any, pairs: PairSet) -> None:
+        """Add a fold that a fitted scorer scores."""
+        score = scorer.score(features)
+        log_odds = scorer.calibration_.log_odds(score)
+        self.add(pairs, score, log_odds, scorer.threshold_)
 
     def figures(self, *, resample: bool = True) -> tuple[dict[str, Figure], list[int]]:
         """Return all metrics, and the list size of each query."""
@@ -127,14 +130,12 @@ class Bench:
     @cached_property
     def features(self) -> list[tuple[Any, Any, Any]]:
         """Features of train, validation and test, for each split."""
-        return [
-            (
-                space.features(split.train, self.merge),
-                space.features(split.validation, self.merge),
-                space.features(split.test, self.merge),
-            )
-            for space, split in zip(self.spaces, self.splits, strict=True)
-        ]
+        found = []
+        for space, split in zip(self.spaces, self.splits, strict=True):
+            sets = (split.train, split.validation, split.test)
+            train, validation, test = (space.features(s, self.merge) for s in sets)
+            found.append((train, validation, test))
+        return found
 
 
 def fit_scorer(bench: Bench, head: str, fold: int = 0) -> PairScorer:
@@ -148,7 +149,7 @@ def fit_scorer(bench: Bench, head: str, fold: int = 0) -> PairScorer:
 
 def measure(
     bench: Bench, head: str
-) -> tuple[dict[str, Any], tuple[ScoredSide, ScoredSide]]:
+) -> tuple[dict[str, Any], tuple[ScoredSet, ScoredSet]]:
     """Fit and measure a head over all splits; test pairs of all folds count together.
 
     Returns
@@ -156,10 +157,10 @@ def measure(
     figures : dict
         ``figures`` and ``validation`` {metric: value}, ``resampled`` {metric: list},
         sizes, ``threshold`` (as a probability) and costs.
-    sides : tuple of ScoredSide
+    sets : tuple of ScoredSet
         Test and validation.
     """
-    test, validation = ScoredSide(), ScoredSide()
+    test, validation = ScoredSet(), ScoredSet()
     fit_s = score_s = 0.0
     thresholds = []
     with one_thread(), _peak_memory() as peak:
@@ -168,13 +169,13 @@ def measure(
             scorer = fit_scorer(bench, head, fold)
             fitted = time.perf_counter()
             _, validation_features, test_features = bench.features[fold]
-            _add(test, scorer, test_features, split.test)
+            test.score_with(scorer, test_features, split.test)
             score_s += time.perf_counter() - fitted
             fit_s += fitted - started
-            _add(validation, scorer, validation_features, split.validation)
+            validation.score_with(scorer, validation_features, split.validation)
             cut = scorer.probability(np.array([scorer.threshold_]))
             thresholds.append(float(cut[0]))
-    figures = side_figures(test, validation) | {
+    figures = figures_of(test, validation) | {
         "threshold": float(np.mean(thresholds)),
         "n_train_pairs": len(bench.splits[0].train),
         "n_features": bench.features[0][0].shape[1],
@@ -185,14 +186,8 @@ def measure(
     return figures, (test, validation)
 
 
-def _add(side: ScoredSide, scorer: PairScorer, features: Any, pairs: PairSet) -> None:
-    score = scorer.score(features)
-    log_odds = scorer.calibration_.log_odds(score)
-    side.add(pairs, score, log_odds, scorer.threshold_)
-
-
-def side_figures(test: ScoredSide, validation: ScoredSide) -> dict[str, Any]:
-    """Return what a record says of the scores of both sides."""
+def figures_of(test: ScoredSet, validation: ScoredSet) -> dict[str, Any]:
+    """Return what a record says of the scores of both sets."""
     figures, sizes = test.figures()
     chosen, _ = validation.figures(resample=False)
     return {
@@ -217,12 +212,8 @@ def best_of_folds(bench: Bench, head: str, n_folds: int = 10) -> float:
     accuracies = []
     for held_out in np.array_split(order, n_folds):
         rest = np.setdiff1d(order, held_out)
-        fold = Split(
-            split.train.take(rest),
-            split.validation,
-            split.train.take(held_out),
-            split.names,
-        )
+        train, test = split.train.take(rest), split.train.take(held_out)
+        fold = Split(train, split.validation, test, split.names)
         one = Bench(bench.spaces, [fold], bench.merge, bench.seed)
         scorer = fit_scorer(one, head)
         said = scorer.score(one.features[0][2]) >= scorer.threshold_
@@ -233,8 +224,8 @@ def best_of_folds(bench: Bench, head: str, n_folds: int = 10) -> float:
 def one_thread() -> Any:
     """Keep numerical libraries to one thread.
 
-    Cells run side by side instead, and sums in another order would make figures hang
-    on the number of cores.
+    Cells run side by side instead, and sums in another order would make figures
+    depend on the number of cores.
     """
     from threadpoolctl import threadpool_limits
 

@@ -1,6 +1,7 @@
-"""What a test set shares with training: nothing, or a note that says so.
+"""What a reader of figures should be told of a run, before trusting them.
 
-Say where so few groups are tested that the figures tell little.
+What test sets share with training, weights that were trained on test images, metrics
+that some records lack, and sets of so few groups that figures tell little.
 """
 
 from __future__ import annotations
@@ -10,23 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from tllboost.grid.data import GridData
+from tllboost.grid.data import Grid
 from tllboost.metrics import METRICS
 from tllboost.splits import PairSet, Protocol, Split
 from tllboost.splits.sets import Integers
 
-__all__ = [
-    "few_notes",
-    "leak_notes",
-    "leak_report",
-    "missing_notes",
-    "tuning_notes",
-]
+__all__ = ["few_notes", "leak_report", "notes_on"]
 
 _DIGITS = 16
+_FEW_TESTED = 10
+_FEW_CHOOSING = 5
 
 
-def leak_notes(splits: list[Split], protocol: Protocol) -> list[str]:
+def notes_on(grid: Grid, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return all notes on a run, one line each."""
+    splits, protocol = grid.data.splits(grid.seeds[0]), grid.data.protocol
+    return [
+        *few_notes(splits, protocol),
+        *_leak_notes(splits, protocol),
+        *_tuning_notes(grid),
+        *_missing_notes(records),
+    ]
+
+
+def _leak_notes(splits: list[Split], protocol: Protocol) -> list[str]:
     """Say how much of a test set training has seen; ours never has."""
     seen = total = 0
     for split in splits:
@@ -42,21 +50,13 @@ def leak_notes(splits: list[Split], protocol: Protocol) -> list[str]:
     ]
 
 
-def leak_report(
-    data: GridData, protocol: Protocol, seeds: Sequence[int]
-) -> list[tuple[str, str]]:
-    """Return what training and test share over all splits: what, and how many.
-
-    Parameters
-    ----------
-    data : GridData
-    protocol : Protocol
-    seeds : sequence of int
-    """
+def leak_report(grid: Grid) -> list[tuple[str, str]]:
+    """Return what training and test share over all splits: what, and how many."""
+    data = grid.data
     shared = tested = tied = components = 0
-    for seed in seeds:
-        for split in data.splits(protocol, seed):
-            seen = [_images(side) for side in (split.train, split.validation)]
+    for seed in grid.seeds:
+        for split in data.splits(seed):
+            seen = [_images(pairs) for pairs in (split.train, split.validation)]
             test = _images(split.test)
             known = np.union1d(*seen)
             shared += len(np.intersect1d(test, known))
@@ -73,35 +73,30 @@ def leak_report(
     ]
 
 
-def _images(side: PairSet) -> Integers:
-    return np.union1d(side.left, side.right)
+def _images(pairs: PairSet) -> Integers:
+    return np.union1d(pairs.left, pairs.right)
 
 
-def tuning_notes(
-    made: Mapping[str, Any], data: GridData, protocol: Protocol, seeds: Sequence[int]
-) -> list[str]:
+def _tuning_notes(grid: Grid) -> list[str]:
     """Say which weights were fine-tuned on images that are tested here.
 
     Weights that ``tllboost finetune`` wrote name the images that they have seen.
-
-    Parameters
-    ----------
-    made : mapping of str to Vectorizer
-        By label.
-    data : GridData
-    protocol : Protocol
-    seeds : sequence of int
     """
-    notes = []
-    for label, vectorizer in made.items():
-        known = _trained_on(vectorizer)
+    from tllboost.finetune.settings import trained_on
+
+    data, notes = grid.data, []
+    for label, vectorizer in grid.plan.made.items():
+        parts = getattr(vectorizer, "parts", None) or [vectorizer]
+        files = [str(getattr(part, "file", None)) for part in parts]
+        tuned = [file for file in files if file.endswith(".safetensors")]
+        known = frozenset().union(*map(trained_on, tuned))
         if not known:
             continue
         seen = np.array([content[:_DIGITS] in known for content in data.contents])
         tested = np.zeros(len(seen), dtype=bool)
-        for seed in seeds:
-            for split in data.splits(protocol, seed):
-                tested[np.union1d(split.test.left, split.test.right)] = True
+        for seed in grid.seeds:
+            for split in data.splits(seed):
+                tested[_images(split.test)] = True
         shared = int(np.count_nonzero(seen & tested))
         if shared:
             notes.append(
@@ -111,19 +106,7 @@ def tuning_notes(
     return notes
 
 
-def _trained_on(vectorizer: Any) -> frozenset[str]:
-    """Return the images that any part of a vectorizer was fine-tuned on."""
-    from tllboost.finetune.settings import trained_on
-
-    known: frozenset[str] = frozenset()
-    for part in getattr(vectorizer, "parts", None) or [vectorizer]:
-        file = getattr(part, "file", None)
-        if file is not None and str(file).endswith(".safetensors"):
-            known |= trained_on(file)
-    return known
-
-
-def missing_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def _missing_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say which metrics some records lack: those of cells that are older than they."""
     figures = [record["figures"] for record in records if record["status"] == "ok"]
     lacking = {name: sum(name not in one for one in figures) for name in METRICS}
@@ -133,10 +116,6 @@ def missing_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
         for name, count in lacking.items()
         if count
     ]
-
-
-_FEW_TESTED = 10
-_FEW_CHOOSING = 5
 
 
 def few_notes(splits: Sequence[Split], protocol: Protocol) -> list[str]:
@@ -151,14 +130,12 @@ def few_notes(splits: Sequence[Split], protocol: Protocol) -> list[str]:
         The folds of one seed.
     protocol : Protocol
     """
-    tested = len(_distinct([split.test.component for split in splits]))
-    choosing = min(len(_distinct([one.validation.component])) for one in splits)
+    tested = len(np.unique(np.concatenate([one.test.component for one in splits])))
+    choosing = min(len(np.unique(one.validation.component)) for one in splits)
     if tested >= _FEW_TESTED and choosing >= _FEW_CHOOSING:
         return []
     query = np.concatenate([split.test.query for split in splits])
-    n_lists = sum(
-        len(_distinct([one.test.query[one.test.query >= 0]])) for one in splits
-    )
+    n_lists = sum(len(np.unique(q[q >= 0])) for q in (s.test.query for s in splits))
     met = (
         f", a query meets {np.sum(query >= 0) / n_lists:.1f} candidates"
         if n_lists
@@ -169,7 +146,3 @@ def few_notes(splits: Sequence[Split], protocol: Protocol) -> list[str]:
         f"few groups: {tested} components are tested, {choosing} choose threshold and "
         f"cell{met}: the figures tell little; give more groups{remedy}"
     ]
-
-
-def _distinct(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.unique(np.concatenate(list(parts)))

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,10 @@ from numpy.typing import NDArray
 from tllboost import __version__
 from tllboost.files import whole_file, write_text
 from tllboost.grid.cells import Cell, digest
-from tllboost.grid.data import GridData
-from tllboost.grid.measure import ScoredSide
+from tllboost.grid.data import Grid, GridData
+from tllboost.grid.measure import ScoredSet
 from tllboost.grid.outputs import environment
-from tllboost.splits import PairSet, Protocol
+from tllboost.splits import PairSet
 
 __all__ = [
     "RunImages",
@@ -128,7 +127,7 @@ def scores_path(out: Path, cell_id: str) -> Path:
 
 
 def write_scores(
-    out: Path, cell_id: str, test: ScoredSide, validation: ScoredSide
+    out: Path, cell_id: str, test: ScoredSet, validation: ScoredSet
 ) -> None:
     """Write the calibrated log-odds of the pairs of each fold, float32."""
     arrays = {
@@ -245,11 +244,9 @@ class Sides:
     training_matches: list[NDArray[np.int64]]
 
 
-def write_sides(
-    out: Path, data: GridData, protocol: Protocol, seeds: Sequence[int]
-) -> None:
+def write_sides(grid: Grid) -> None:
     """Write what every seed tested, and the names and places of all images."""
-    table = data.table
+    out, table = grid.out, grid.data.table
     write_text(
         out / _IMAGES,
         json.dumps(
@@ -259,9 +256,9 @@ def write_sides(
             }
         ),
     )
-    for seed in seeds:
+    for seed in grid.seeds:
         arrays: dict[str, Any] = {}
-        for fold, split in enumerate(data.splits(protocol, seed)):
+        for fold, split in enumerate(grid.data.splits(seed)):
             for name in _COLUMNS:
                 arrays[f"test_{name}{fold}"] = getattr(split.test, name)
             train = split.train
@@ -311,38 +308,28 @@ def _place(path: Path | None, out: Path) -> str | None:
         return str(path.absolute())
 
 
-def cell_ids(
-    cells: Sequence[Cell], seeds: Sequence[int], data: GridData, protocol: Protocol
-) -> dict[tuple[Cell, int], str]:
-    """Return the id of each cell and seed, cells first."""
-    splits = {seed: data.split_digest(protocol, seed) for seed in seeds}
+def cell_ids(grid: Grid) -> dict[tuple[Cell, int], str]:
+    """Return the id of each cell and seed, cells first: all that its figures are of."""
+    data, protocol = grid.data, asdict(grid.data.protocol)
+    splits = {seed: data.split_digest(seed) for seed in grid.seeds}
     return {
-        (cell, seed): _cell_id(cell, seed, data, protocol, splits[seed])
-        for cell in cells
-        for seed in seeds
+        (cell, seed): digest(asdict(cell), protocol, seed, data.digest, splits[seed])
+        if cell.vectorizer in data.unavailable
+        else digest(*known(data, cell.vectorizer, splits[seed]), asdict(cell), seed)
+        for cell in grid.plan.cells
+        for seed in grid.seeds
     }
 
 
-def _cell_id(
-    cell: Cell, seed: int, data: GridData, protocol: Protocol, split: str
-) -> str:
-    """Hash all that could change a cell's figures."""
-    if cell.vectorizer in data.unavailable:
-        return digest(asdict(cell), asdict(protocol), seed, data.digest, split)
-    return digest(*known(data, cell.vectorizer, protocol, split), asdict(cell), seed)
-
-
-def known(
-    data: GridData, vectorizer: str, protocol: Protocol, split: str
-) -> tuple[Any, ...]:
-    """Return what all cells of a vectorizer depend on."""
+def known(data: GridData, vectorizer: str, split: str) -> tuple[Any, ...]:
+    """Return what all cells of a vectorizer depend on, given the hash of a split."""
     versions = environment()["versions"]
     used = ("numpy", "scikit-learn", "xgboost", "torch")
     return (
         __version__,
         {name: versions.get(name) for name in used},
-        asdict(protocol),
-        data.vectors[vectorizer].space,
+        asdict(data.protocol),
+        data.spaces[vectorizer],
         data.digest,
         split,
     )

@@ -1,7 +1,4 @@
-"""The files of a finished run, written together.
-
-run_grid: the product of names on one table, resumable, a record a cell.
-"""
+"""run_grid: the product of names on one table, resumable, a record a cell."""
 
 from __future__ import annotations
 
@@ -12,32 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tllboost.errors import UsageError
-from tllboost.grid.best import (
-    Packing,
-    add_ensemble,
-    ensemble_cell,
-    save_best,
-    save_ensemble,
-)
-from tllboost.grid.cells import (
-    DEFAULT_HEADS,
-    DEFAULT_MERGES,
-    Called,
-    Cell,
-    cell_names,
-    plan_cells,
-    suits,
-)
-from tllboost.grid.data import GridData, gather
-from tllboost.grid.learn import learn_all
+from tllboost.grid.best import add_ensemble, ensemble_cell, save_bundles
+from tllboost.grid.cells import DEFAULT_HEADS, DEFAULT_MERGES, make_plan
+from tllboost.grid.data import Grid, GridData, gather
+from tllboost.grid.learn import AllLearned, learn_all
 from tllboost.grid.matrix import write_matrices
-from tllboost.grid.notes import (
-    few_notes,
-    leak_notes,
-    leak_report,
-    missing_notes,
-    tuning_notes,
-)
+from tllboost.grid.notes import leak_report, notes_on
 from tllboost.grid.outputs import (
     GridResult,
     claim_folder,
@@ -65,59 +42,10 @@ from tllboost.splits import Protocol
 from tllboost.store import VectorStore, default_store
 from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
-__all__ = ["run_grid"]
-
-
-def write_splits(
-    out: Path, data: GridData, protocol: Protocol, seeds: Sequence[int]
-) -> None:
-    """Write where each pair went, as a pair table that protocol "given" reads."""
-    table = data.table
-    rows = [
-        (table.ids[a], table.ids[b], int(label), side, seed, fold)
-        for seed in seeds
-        for fold, split in enumerate(data.splits(protocol, seed))
-        for a, b, label, side in zip(
-            table.left, table.right, table.label, split.names, strict=True
-        )
-    ]
-    header = ("left", "right", "label", "split", "seed", "fold")
-    write_csv(out / "splits.csv", header, rows)
-
-
-def write_outputs(result: GridResult, records: list[dict[str, Any]]) -> None:
-    """Write the tables: results, matrix, failures and the environment."""
-    out = result.out
-    write_results(out / "results.csv", result.rows)
-    write_matrices(out, result.rows, result.metric)
-    write_json(out / "environment.json", environment())
-    cells = [
-        ("cell", Cell(**r["cell"]).name + f", seed {r['seed']}", r["error"])
-        for r in records
-        if r["status"] != "ok"
-    ]
-    images = [("image", path, why) for path, why in result.failures.items()]
-    write_csv(out / "failures.csv", ("what", "where", "why"), [*images, *cells])
-
-
-def write_summary(result: GridResult, records: list[dict[str, Any]]) -> None:
-    """Add the headline to the notes and write them, with what was chosen."""
-    result.notes += headline(result.rows, records, result.chosen, result.metric)
-    write_json(
-        result.out / "summary.json",
-        {
-            "metric": result.metric,
-            "protocol": result.rows[0]["protocol"],
-            "chosen_on_validation": result.chosen,
-            "lines": result.notes,
-            "data": result.data,
-            "leaks": result.leaks,
-            "cells": [record["id"] for record in records],
-        },
-    )
-
+__all__ = ["GridResult", "run_grid"]
 
 Message = Callable[[str], None]
+Record = dict[str, Any]
 
 
 def run_grid(
@@ -231,24 +159,23 @@ def run_grid(
     """
     say = message or (lambda _line: None)
     protocol = protocol or Protocol("holdout" if table.split is None else "given")
-    metric = _metric(metric, protocol)
+    metric = metric or ("accuracy" if protocol.name == "holidays2017" else "top2")
+    check_metric(metric)
     if not seeds:
         msg = "seeds is empty: a grid needs at least one"
         raise UsageError(msg)
-    called = Called(aliases or {}, device=device, offline=offline)
-    labels = [called.label(choice) for choice in vectorizers]
-    names = cell_names(called, named)
-    made = called.made
-    cells = plan_cells(
-        labels,
-        list(merges),
-        list(heads),
-        list(projections),
-        suits=lambda label, projection: suits(made[label], projection),
-        named=names,
+    plan = make_plan(
+        *(vectorizers, merges, heads, projections),
+        named=named,
+        aliases=aliases or {},
+        device=device,
+        offline=offline,
     )
-    if not 0 <= ensemble <= len(cells):
-        msg = f"ensemble={ensemble} must be from 0 to {len(cells)}, the number of cells"
+    if not 0 <= ensemble <= len(plan.cells):
+        msg = (
+            f"ensemble={ensemble} must be from 0 to {len(plan.cells)}, the number of "
+            "cells"
+        )
         raise UsageError(msg)
     asked = {
         "vectorizer": [v if isinstance(v, str) else v.spec for v in vectorizers],
@@ -260,10 +187,10 @@ def run_grid(
     out = Path(out)
     store = default_store() if store is None else store
     backend = backend or Processes()
-    who: dict[str, Any] = {"backend": backend, "progress": progress}
+    who: dict[str, Any] = {"store": store, "backend": backend, "progress": progress}
     with locked(out):
         refuse_taken(out, resume=resume, overwrite=overwrite)
-        data = gather(table, made, store=store, strict=strict, **who)
+        data = gather(table, plan.made, protocol, strict=strict, **who)
         _tell(data, say)
         claim_folder(
             out,
@@ -272,83 +199,127 @@ def run_grid(
             settings={**(settings or {}), **asked},
             overwrite=overwrite,
         )
-        write_splits(out, data, protocol, seeds)
-        write_sides(out, data, protocol, seeds)
-        ids = cell_ids(cells, seeds, data, protocol)
-        finished = {key for key, one in ids.items() if is_finished(out, one, metric)}
-        if finished:
-            say(f"{len(finished)} of {len(ids)} cells are finished already")
-        every = learn_all(
-            *(cells, seeds, data, protocol, out),
-            made=made,
-            store=store,
-            device=device,
-            **who,
-        )
-        missing = {}
-        for (cell, seed), cell_id in ids.items():
-            reason = every.reason_against(cell, seed)
-            if reason:
-                write_record(out, failed(cell, seed, cell_id, reason))
-            elif (cell, seed) not in finished:
-                missing[cell, seed] = cell_id
-        backend.run(cell_jobs(missing, every, out, backend), out, "cells", progress)
-        records = [
-            read_record(out, cell_id)
-            or failed(cell, seed, cell_id, "its process died (out of memory?)")
-            for (cell, seed), cell_id in ids.items()
-        ]
+        grid = Grid(out, plan, seeds, metric, data, device=device, **who)
+        _write_splits(grid)
+        write_sides(grid)
+        every, records, counts = _measure(grid, say)
         if ensemble:
-            cells = [*cells, ensemble_cell(ensemble)]
-            records += add_ensemble(records, ensemble, metric, data, protocol, out)
-        result = GridResult(
-            out,
-            summarise(
-                cells, records, metric=metric, protocol=protocol.name, names=names
-            ),
-            metric,
-            failures=_left_out(data),
-            n_run=len(missing),
-            n_reused=len(finished),
-            notes=[
-                *few_notes(data.splits(protocol, seeds[0]), protocol),
-                *leak_notes(data.splits(protocol, seeds[0]), protocol),
-                *tuning_notes(made, data, protocol, seeds),
-                *missing_notes(records),
-            ],
-            data=data.sizes(),
-            leaks=leak_report(data, protocol, seeds),
-        )
-        write_outputs(result, records)
-        packing = Packing(every, made, seeds[0], backend)
-        save_best(result, records, packing, metric=metric)
-        save_ensemble(result, records, packing)
-        write_summary(result, records)
+            plan.cells.append(ensemble_cell(ensemble))
+            records += add_ensemble(records, ensemble, grid)
+        result = _result(grid, records, *counts)
+        _write_tables(result, records)
+        save_bundles(result, records, every)
+        _write_summary(result, records)
         return result
 
 
 def _tell(data: GridData, say: Message) -> None:
     """Say what vectorizing took, and what could not be had."""
-    for vectors in data.vectors.values():
+    for label, one in data.vectors.items():
         say(
-            f"{vectors.label}: {vectors.n_computed} vectors computed, "
-            f"{vectors.n_reused} reused, {vectors.seconds:.1f} s"
+            f"{label}: {one.n_computed} vectors computed, {one.n_reused} reused, "
+            f"{one.seconds:.1f} s"
         )
     for label, reason in data.unavailable.items():
         say(f"{label}: left out: {reason}")
 
 
-def _left_out(data: GridData) -> dict[str, str]:
-    """Return the images left out, and why."""
-    table = data.table
-    return {
-        str(table.paths[i] or table.ids[i]): why
-        for i, why in sorted(data.failures.items())
-    }
+def _write_splits(grid: Grid) -> None:
+    """Write where each pair went, as a pair table that protocol "given" reads."""
+    table = grid.data.table
+    rows = [
+        (table.ids[a], table.ids[b], int(label), name, seed, fold)
+        for seed in grid.seeds
+        for fold, split in enumerate(grid.data.splits(seed))
+        for a, b, label, name in zip(
+            table.left, table.right, table.label, split.names, strict=True
+        )
+    ]
+    header = ("left", "right", "label", "split", "seed", "fold")
+    write_csv(grid.out / "splits.csv", header, rows)
 
 
-def _metric(metric: str | None, protocol: Protocol) -> str:
-    if metric is None:
-        return "accuracy" if protocol.name == "holidays2017" else "top2"
-    check_metric(metric)
-    return metric
+def _measure(
+    grid: Grid, say: Message
+) -> tuple[AllLearned, list[Record], tuple[int, int]]:
+    """Run the cells that no earlier run has finished.
+
+    Returns what was fitted before the cells, the records of all, and how many were run
+    and found finished.
+    """
+    out, ids = grid.out, cell_ids(grid)
+    finished = {key for key, one in ids.items() if is_finished(out, one, grid.metric)}
+    if finished:
+        say(f"{len(finished)} of {len(ids)} cells are finished already")
+    every = learn_all(grid)
+    missing = {}
+    for (cell, seed), cell_id in ids.items():
+        reason = every.reason_against(cell, seed)
+        if reason:
+            write_record(out, failed(cell, seed, cell_id, reason))
+        elif (cell, seed) not in finished:
+            missing[cell, seed] = cell_id
+    grid.backend.run(cell_jobs(missing, every), out, "cells", grid.progress)
+    records = [
+        read_record(out, cell_id)
+        or failed(cell, seed, cell_id, "its process died (out of memory?)")
+        for (cell, seed), cell_id in ids.items()
+    ]
+    return every, records, (len(missing), len(finished))
+
+
+def _result(grid: Grid, records: list[Record], n_run: int, n_reused: int) -> GridResult:
+    """Return what records come to."""
+    data, table = grid.data, grid.data.table
+    return GridResult(
+        grid.out,
+        summarise(
+            grid.plan.cells,
+            records,
+            metric=grid.metric,
+            protocol=data.protocol.name,
+            names=grid.plan.names,
+        ),
+        grid.metric,
+        failures={
+            str(table.paths[i] or table.ids[i]): why
+            for i, why in sorted(data.failures.items())
+        },
+        n_run=n_run,
+        n_reused=n_reused,
+        notes=notes_on(grid, records),
+        data=data.sizes(),
+        leaks=leak_report(grid),
+    )
+
+
+def _write_tables(result: GridResult, records: list[Record]) -> None:
+    """Write results, matrix, failures and the environment."""
+    out = result.out
+    write_results(out / "results.csv", result.rows)
+    write_matrices(out, result.rows, result.metric)
+    write_json(out / "environment.json", environment())
+    cells = [
+        ("cell", " × ".join(r["cell"].values()) + f", seed {r['seed']}", r["error"])
+        for r in records
+        if r["status"] != "ok"
+    ]
+    images = [("image", path, why) for path, why in result.failures.items()]
+    write_csv(out / "failures.csv", ("what", "where", "why"), [*images, *cells])
+
+
+def _write_summary(result: GridResult, records: list[Record]) -> None:
+    """Add the headline to the notes and write them, with what was chosen."""
+    result.notes += headline(result.rows, records, result.chosen, result.metric)
+    write_json(
+        result.out / "summary.json",
+        {
+            "metric": result.metric,
+            "protocol": result.rows[0]["protocol"],
+            "chosen_on_validation": result.chosen,
+            "lines": result.notes,
+            "data": result.data,
+            "leaks": result.leaks,
+            "cells": [record["id"] for record in records],
+        },
+    )

@@ -18,7 +18,7 @@ from tllboost.grid.learn import (
 )
 from tllboost.grid.measure import Bench, best_of_folds, measure
 from tllboost.grid.records import record_path, write_record, write_scores
-from tllboost.processes import Backend, Job, release_memory
+from tllboost.processes import Job, release_memory
 from tllboost.projections import NONE
 from tllboost.splits import Protocol, Split
 
@@ -38,12 +38,7 @@ def failed(cell: Cell, seed: int, cell_id: str, error: str) -> dict[str, Any]:
     }
 
 
-def cell_jobs(
-    missing: Mapping[tuple[Cell, int], str],
-    every: AllLearned,
-    out: Path,
-    backend: Backend,
-) -> list[Job]:
+def cell_jobs(missing: Mapping[tuple[Cell, int], str], every: AllLearned) -> list[Job]:
     """Return jobs, each of cells that share features; the boosted ones share a matrix.
 
     Heads that take long are jobs of their own and come first: what is left for the
@@ -54,16 +49,14 @@ def cell_jobs(
     missing : mapping of (Cell, int) to str
         The id of each cell and seed.
     every : AllLearned
-    out : Path
-    backend : Processes or Cluster
-        Says which cells are for all its workers together.
+        What is done before them.
     """
-    data, protocol = every.data, every.protocol
+    grid, data, out = every.grid, every.grid.data, every.grid.out
     groups: dict[tuple[Any, ...], list[tuple[str, Cell]]] = {}
     for (cell, seed), cell_id in missing.items():
         slow = next((n for n, s in enumerate(_SLOW) if cell.head.startswith(s)), 9)
-        n_pairs = len(data.splits(protocol, seed)[0].train)
-        is_large = backend.is_large(cell.head, n_pairs)
+        n_pairs = len(data.splits(seed)[0].train)
+        is_large = grid.backend.is_large(cell.head, n_pairs)
         shared = (seed, cell.vectorizer, cell.projection, cell.features)
         groups.setdefault((slow, is_large, *shared), []).append((cell_id, cell))
     jobs = []
@@ -75,11 +68,11 @@ def cell_jobs(
             file.unlink(missing_ok=True)
         learned = every.of(vectorizer, projection, seed)
         bases = every.bases(vectorizer, projection, seed)
-        splits, seconds = data.splits(protocol, seed), data.vectors[vectorizer].seconds
+        splits, seconds = data.splits(seed), data.vectors[vectorizer].seconds
         jobs.append(
             Job(
                 _run_cells,
-                (out, cells, seed, protocol, learned, seconds, splits, bases),
+                (out, cells, seed, data.protocol, learned, seconds, splits, bases),
                 files,
                 [f"{cell.name}, seed {seed}" for _, cell in cells],
                 partial(_fail, out, cells, seed),
