@@ -125,10 +125,10 @@ def _sets(table: PairTable, network: Network) -> tuple[PairTable, PairSet, PairS
     from tllboost.grid.data import gather
     from tllboost.splits import Protocol, training_sets
 
+    protocol, seed = network.protocol, network.seed
     rule = Protocol(protocol or ("holdout" if table.split is None else "given"))
     data = gather(table, {}, rule)
     table = data.table
-    protocol, seed = network.protocol, network.seed
     if network.everything:
         refuse_if(
             protocol is not None,
