@@ -20,10 +20,10 @@ from tllboost.classifier import PairClassifier, ensemble
 from tllboost.demo import make_scenes
 from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.explain import Explanation, explain, run_beside, short_form, write_page
+from tllboost.explain.explanation import telling_patches
 from tllboost.explain.leaves import leaf_blocks, leaves_of
 from tllboost.explain.occlusion import covered
 from tllboost.explain.training import nearest_matches, stored_matches, training_matches
-from tllboost.explain.words import telling_patches
 from tllboost.grid import run_grid
 from tllboost.images import open_image
 from tllboost.pairs import read_pairs
@@ -276,7 +276,7 @@ def test_more_vectorizers_than_can_be_combined_are_told(pair: Any) -> None:
 
 def test_the_nearest_of_a_training_pair_is_itself(run_folder: Path) -> None:
     matches = training_matches(run_folder)
-    pair = matches.paths[matches.left[0]], matches.paths[matches.right[0]]
+    pair = matches.paths[matches.pairs[0, 0]], matches.paths[matches.pairs[0, 1]]
     classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
     for order in (pair, pair[::-1]):
         found = explain(classifier, *order, grid=2, run=run_folder)
@@ -299,8 +299,7 @@ def test_neighbours_come_from_the_training_side_alone(run_folder: Path) -> None:
     rows = (run_folder / "splits.csv").read_text(encoding="utf-8").splitlines()
     trained = {frozenset(row.split(",")[:2]) for row in rows if ",1,train," in row}
     named = np.array(matches.ids, dtype=object)
-    pairs = zip(named[matches.left], named[matches.right], strict=True)
-    assert {frozenset(pair) for pair in pairs} == trained
+    assert {frozenset(pair) for pair in named[matches.pairs].tolist()} == trained
 
 
 def test_images_that_are_gone_are_left_out(
@@ -310,13 +309,13 @@ def test_images_that_are_gone_are_left_out(
     classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
     leaves = leaves_of(classifier.cells_)
     blocks, _ = leaf_blocks(leaves, pair, store=None)
-    lost = matches.left[0]
+    lost = matches.pairs[0, 0]
     matches.paths[lost] = tmp_path / "gone.jpg"
     near, n_lost = nearest_matches(
         matches, pair, leaves, blocks, n_nearest=99, store=run_folder.parent / "store"
     )
     assert n_lost == 1
-    assert len(near) == len(matches.left) - 1
+    assert len(near) == len(matches.pairs) - 1
     assert matches.ids[lost] not in [name for one in near for name in one.ids]
 
 
@@ -338,15 +337,14 @@ def test_only_stored_vectors_are_compared_where_that_is_asked(
     # One image is there, its partner is not: the match is out.
     matches = training_matches(run_folder)
     some = stored_matches(matches, leaves_of(classifier.cells_), tmp_path / "empty")
-    assert (some.ids, len(some.left)) == ([], 0)
-    kept = np.arange(len(matches.ids)) != matches.left[0]
-    fewer = matches.with_images(kept)
-    assert len(fewer.left) == len(matches.left) - 1
-    pairs = zip(fewer.left, fewer.right, strict=True)
-    there = zip(matches.left[1:], matches.right[1:], strict=True)
-    assert [(fewer.ids[a], fewer.ids[b]) for a, b in pairs] == [
-        (matches.ids[a], matches.ids[b]) for a, b in there
-    ]
+    assert (some.ids, len(some.pairs)) == ([], 0)
+    first, second = (matches.paths[one] for one in matches.pairs[0])
+    explain(classifier, first, pair[1], grid=2)
+    some = stored_matches(matches, leaves_of(classifier.cells_), tmp_path / "empty")
+    assert len(some.pairs) == 0
+    explain(classifier, second, pair[1], grid=2)
+    some = stored_matches(matches, leaves_of(classifier.cells_), tmp_path / "empty")
+    assert [some.paths[one] for one in some.pairs.ravel()] == [first, second]
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path, pair: Any) -> None:
@@ -482,7 +480,7 @@ def test_a_bundle_beside_its_run_shows_the_nearest(
 ) -> None:
     matches = training_matches(run_folder)
     page = tmp_path / "pair.html"
-    pair = matches.paths[matches.left[1]], matches.paths[matches.right[1]]
+    pair = matches.paths[matches.pairs[1, 0]], matches.paths[matches.pairs[1, 1]]
     given = [*pair, "--out", page, "--grid", 2, "--json", "--store"]
     given.append(run_folder.parent / "store")
     done = run("explain", run_folder / "best.tllb", *given)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tllboost.explain.explanation import Explanation
+from tllboost.explain.explanation import Explanation, short_form
 from tllboost.explain.page import write_page
 from tllboost.explain.pair import explain
 from tllboost.explain.training import run_beside
-from tllboost.explain.words import short_form
 
 __all__ = ["Explanation", "explain", "run_beside", "short_form", "write_page"]

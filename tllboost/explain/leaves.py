@@ -1,12 +1,13 @@
-"""The single vectorizers that a classifier looks through, each once.
+"""The single vectorizers that a classifier looks through, and what each of them says.
 
-How much each vectorizer of a fusion, and each member of an ensemble, says.
+A fusion has several, the members of an ensemble may share some; each looks at an image
+once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import factorial
+from math import comb
 from os import PathLike
 from typing import NamedTuple
 
@@ -26,7 +27,6 @@ __all__ = [
     "Share",
     "leaf_blocks",
     "leaves_of",
-    "log_odds",
     "member_opinions",
     "scores",
     "shapley_shares",
@@ -47,9 +47,8 @@ def leaves_of(cells: Sequence[FittedCell]) -> dict[str, Vectorizer]:
         If one of them never looks at an image.
     """
     leaves: dict[str, Vectorizer] = {}
-    for cell in cells:
-        for leaf in _parts(cell.vectorizer):
-            leaves.setdefault(space_of(leaf), leaf)
+    for leaf in (leaf for cell in cells for leaf in _parts(cell.vectorizer)):
+        leaves.setdefault(space_of(leaf), leaf)
     for leaf in leaves.values():
         if not leaf.needs_images:
             msg = (
@@ -68,32 +67,24 @@ def leaf_blocks(
     progress: Progress | None = None,
 ) -> tuple[dict[str, NDArray[np.float32]], dict[int, str]]:
     """Vectorize images with every leaf; return what failed by index, too."""
-    results = vectorize_many(
-        list(leaves.values()), paths, store=store, progress=progress
-    )
+    parts = list(leaves.values())
+    results = vectorize_many(parts, paths, store=store, progress=progress)
     failures: dict[int, str] = {}
     for result in results:
         failures = result.failures | failures
-    vectors = [result.vectors for result in results]
-    return dict(zip(leaves, vectors, strict=True)), failures
+    blocks = [result.vectors for result in results]
+    return dict(zip(leaves, blocks, strict=True)), failures
 
 
 def scores(
     classifier: Scorer, blocks: Blocks, left: Indices, right: Indices
 ) -> NDArray[np.float64]:
     """Return the score of pairs of rows, before calibration: (n_pairs,) float64."""
-    vectors = [cell_vectors(cell, blocks) for cell in classifier.cells_]
+    vectors = [_cell_vectors(cell, blocks) for cell in classifier.cells_]
     return joint_score(classifier.cells_, vectors, left, right)
 
 
-def log_odds(
-    classifier: Scorer, blocks: Blocks, left: Indices, right: Indices
-) -> NDArray[np.float64]:
-    """Return the calibrated log-odds of pairs of rows: (n_pairs,) float64."""
-    return classifier.calibration_.log_odds(scores(classifier, blocks, left, right))
-
-
-def cell_vectors(cell: FittedCell, blocks: Blocks) -> NDArray[np.float32]:
+def _cell_vectors(cell: FittedCell, blocks: Blocks) -> NDArray[np.float32]:
     """Return the vectors that a cell sees, put together from those of the leaves."""
     own = [blocks[space_of(leaf)] for leaf in _parts(cell.vectorizer)]
     fuse = getattr(cell.vectorizer, "fuse", None)
@@ -101,8 +92,7 @@ def cell_vectors(cell: FittedCell, blocks: Blocks) -> NDArray[np.float32]:
 
 
 def _parts(vectorizer: Vectorizer) -> Sequence[Vectorizer]:
-    parts: Sequence[Vectorizer] | None = getattr(vectorizer, "parts", None)
-    return [vectorizer] if parts is None else parts
+    return getattr(vectorizer, "parts", None) or [vectorizer]
 
 
 MOST_PARTS = 8
@@ -153,45 +143,19 @@ def shapley_shares(
     n_parts = len(leaves)
     subsets = np.arange(2**n_parts)
     present = subsets[:, None] >> np.arange(n_parts) & 1
+    # The two vectors once a subset, zeros where the part is absent.
     some = {
-        space: _kept(blocks[space], present[:, part])
-        for part, space in enumerate(leaves)
+        space: np.concatenate([blocks[space] * np.float32(here) for here in column])
+        for space, column in zip(leaves, present.T, strict=True)
     }
-    value = log_odds(classifier, some, 2 * subsets, 2 * subsets + 1)
-    shares = [
-        Share(leaf.label, _shapley(value, present, part))
-        for part, leaf in enumerate(leaves.values())
-    ]
-    return shares, float(value[0])
-
-
-def _kept(
-    block: NDArray[np.float32], present: NDArray[np.integer]
-) -> NDArray[np.float32]:
-    """Return the two vectors once a subset, zeros where the part is absent."""
-    return np.concatenate([block * np.float32(here) for here in present])
-
-
-def _shapley(
-    value: NDArray[np.float64], present: NDArray[np.integer], part: int
-) -> float:
-    """Return the mean of what a part adds, over all orders.
-
-    Examples
-    --------
-    >>> present = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
-    >>> value = np.array([0.0, 1.0, 2.0, 5.0])
-    >>> [_shapley(value, present, part) for part in (0, 1)]
-    [2.0, 3.0]
-    """
-    n_parts = present.shape[1]
-    without = np.flatnonzero(present[:, part] == 0)
-    gain = value[without + 2**part] - value[without]
-    orders = [
-        factorial(size) * factorial(n_parts - size - 1)
-        for size in present[without].sum(axis=1).tolist()
-    ]
-    return float(np.dot(orders, gain) / factorial(n_parts))
+    score = scores(classifier, some, 2 * subsets, 2 * subsets + 1)
+    value = classifier.calibration_.log_odds(score)
+    # Of all orders, the share in which just these parts come before, or after, a part.
+    weight = [1 / (n_parts * comb(n_parts - 1, size)) for size in range(n_parts)]
+    before, size = np.array([*weight, 0.0]), present.sum(axis=1, keepdims=True)
+    adds = value @ np.where(present, before[size - 1], -before[size])
+    labels = [leaf.label for leaf in leaves.values()]
+    return list(map(Share, labels, adds.tolist())), float(value[0])
 
 
 def member_opinions(classifier: Scorer, blocks: Blocks) -> list[Member]:
@@ -207,14 +171,10 @@ def member_opinions(classifier: Scorer, blocks: Blocks) -> list[Member]:
     pair = np.array([0]), np.array([1])
     members = []
     for cell in cells:
-        odds = float(cell.log_odds(cell_vectors(cell, blocks), *pair)[0])
-        members.append(Member(_name(cell), odds, weight, weight * odds))
+        scorer = cell.scorer
+        merge = getattr(scorer.merge, "__name__", scorer.merge)
+        parts = cell.vectorizer.label, cell.projection_spec, merge, scorer.head
+        odds = float(cell.log_odds(_cell_vectors(cell, blocks), *pair)[0])
+        name = " × ".join(map(str, parts))  # as the results name it
+        members.append(Member(name, odds, weight, weight * odds))
     return members
-
-
-def _name(cell: FittedCell) -> str:
-    """Name a cell as the results do."""
-    scorer = cell.scorer
-    merge = getattr(scorer.merge, "__name__", scorer.merge)
-    parts = cell.vectorizer.label, cell.projection_spec, merge, scorer.head
-    return " × ".join(map(str, parts))

@@ -1,12 +1,9 @@
-"""An image with one patch of a grid covered, each patch in its turn.
-
-How the score changes when a part of one of the images is covered.
-"""
+"""How the score changes when a patch of one of the images is covered."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from os import PathLike
 
@@ -15,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from tllboost.errors import ImageError
-from tllboost.explain.leaves import Blocks, Leaves, log_odds
+from tllboost.explain.leaves import Blocks, Leaves, scores
 from tllboost.images import open_image
 from tllboost.scoring import Scorer
 from tllboost.vectorizers import Vectorizer
@@ -134,7 +131,8 @@ def occlusion_maps(
     # The pair as it is, then the left image covered, then the right one.
     left = np.concatenate([[0], rows, np.zeros(n_patches, dtype=np.int64)])
     right = np.concatenate([[1], np.ones(n_patches, dtype=np.int64), rows + n_patches])
-    odds = log_odds(classifier, together, left, right)
+    score = scores(classifier, together, left, right)
+    odds = classifier.calibration_.log_odds(score)
     change = (odds[1:] - odds[0]).reshape(2, grid, grid)
     return change[0], change[1]
 
@@ -154,7 +152,9 @@ def _covered_blocks(
             image = open_image(path, shrink_to=leaf.input_size)
             size = max(1, min(_BATCH, _MOST_PIXELS // (image.width * image.height)))
             versions = covered(image, grid)
-            for block in _vector_blocks(leaf, versions, threads, size):
+            while some := list(islice(versions, size)):
+                prepared = np.stack(list(threads.map(leaf.prepare, some)))
+                block = np.asarray(leaf.forward(prepared), dtype=np.float32)
                 if not np.isfinite(block).all():
                     raise ImageError(
                         path, f"covered, its vector by {leaf.label} is not finite"
@@ -164,12 +164,3 @@ def _covered_blocks(
                 if progress is not None:
                     progress(n_done, 2 * grid * grid, f"covering, {leaf.label}")
     return blocks
-
-
-def _vector_blocks(
-    leaf: Vectorizer, versions: Iterator[Image.Image], threads: Executor, size: int
-) -> Iterator[NDArray[np.float32]]:
-    """Vectorize images, `size` of them at a time."""
-    while some := list(islice(versions, size)):
-        prepared = list(threads.map(leaf.prepare, some))
-        yield np.asarray(leaf.forward(np.stack(prepared)), dtype=np.float32)

@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost import __version__
-from tllboost.errors import ImageError
-from tllboost.explain.explanation import Explanation
+from tllboost.explain.explanation import Explanation, signed, telling_patches
 from tllboost.explain.occlusion import patches
-from tllboost.explain.words import signed, telling_patches
 from tllboost.files import write_text
-from tllboost.images.thumbnails import Thumbnail, thumbnail
+from tllboost.images.thumbnails import thumbnail, thumbnail_if_there
 from tllboost.page import render
 
 __all__ = ["write_page"]
@@ -53,7 +51,6 @@ def write_page(
         If the page can't be written.
     """
     one = explanation
-    maps = (("left", one.left, one.left_map), ("right", one.right, one.right_map))
     page = render(
         "explain/pair.html",
         title=f"{Path(one.left).name} and {Path(one.right).name}: {one.decision}",
@@ -64,10 +61,13 @@ def write_page(
         version=__version__,
         signed=partial(signed, minus="−"),
         sure=_sure(one.probability),
-        sides=[_side(*given) for given in maps],
+        sides=[_side(*side) for side in one.sides],
         most=max(float(np.abs([one.left_map, one.right_map]).max()), 1e-12),
         members=[(member.name, member.log_odds) for member in one.members],
-        thumbnails=[list(map(_small, near.paths)) for near in one.neighbours],
+        thumbnails=[
+            [thumbnail_if_there(path, _THUMBNAIL_SIZE) for path in near.paths]
+            for near in one.neighbours
+        ],
     )
     write_text(Path(path), page)
     return Path(path)
@@ -93,13 +93,6 @@ def _side(name: str, path: str, changes: NDArray[np.float64]) -> dict[str, Any]:
             for at, change, box in zip(places, changes.flat, boxes, strict=True)
         ],
     }
-
-
-def _small(path: Path) -> Thumbnail | None:
-    try:
-        return thumbnail(path, _THUMBNAIL_SIZE)
-    except ImageError:
-        return None
 
 
 def _sure(probability: float) -> str:

@@ -11,8 +11,6 @@ from tllboost.errors import ImageError, UsageError
 from tllboost.explain.explanation import Explanation
 from tllboost.explain.leaves import (
     MOST_PARTS,
-    Blocks,
-    Leaves,
     Share,
     leaf_blocks,
     leaves_of,
@@ -38,7 +36,6 @@ GRID = 8
 about one position of their last map of 7 x 7, the finest that they tell apart."""
 
 _MOST_GRID = 32
-_N_NEAREST = 5
 
 
 def explain(
@@ -107,20 +104,45 @@ def explain(
     pair = left, right
     leaves = leaves_of(classifier.cells_)
     notes: list[str] = []
-    matches = None if run is None else training_matches(run)
-    trained_on = [] if matches is None else _trained_on(matches, pair)
-    if matches is not None and not vectorize_run:
-        matches = _stored(matches, leaves, classifier.store, notes)
     blocks, failures = leaf_blocks(
         leaves, pair, store=classifier.store, progress=progress
     )
     for index, reason in failures.items():
         raise ImageError(pair[index], reason)
+    neighbours: list[Neighbour] = []
+    trained_on: list[str] = []
+    if run is not None:
+        matches = training_matches(run)
+        known = {path.resolve() for path in matches.paths}
+        sides = zip(("left", "right"), pair, strict=True)
+        trained_on = [side for side, path in sides if Path(path).resolve() in known]
+        if not vectorize_run:
+            stored = stored_matches(matches, leaves, classifier.store)
+            notes += _left_out(
+                matches,
+                len(matches.pairs) - len(stored.pairs),
+                "vectors of theirs are not in the store; --run DIR computes them",
+            )
+            matches = stored
+        if len(matches.pairs):
+            given = matches, pair, leaves, blocks
+            neighbours, n_lost = nearest_matches(
+                *given, store=classifier.store, progress=progress
+            )
+            why = "an image of theirs can't be read any more"
+            notes += _left_out(matches, n_lost, why)
     left_map, right_map = occlusion_maps(
         classifier, leaves, pair, blocks, grid=grid, progress=progress
     )
-    shares, empty = _shares(classifier, leaves, blocks, notes)
-    neighbours = _neighbours(classifier, leaves, blocks, pair, matches, notes, progress)
+    shares: list[Share] = []
+    empty = None
+    if len(leaves) > MOST_PARTS:
+        notes.append(
+            f"what each of the {len(leaves)} vectorizers adds is not computed: it "
+            f"takes all 2ⁿ combinations, done for {MOST_PARTS} at most"
+        )
+    elif len(leaves) > 1:
+        shares, empty = shapley_shares(classifier, leaves, blocks)
     score = scores(classifier, blocks, np.array([0]), np.array([1]))
     curve, threshold = classifier.calibration_, classifier.threshold_
     if curve.slope == 0:
@@ -147,70 +169,7 @@ def explain(
     )
 
 
-def _shares(
-    classifier: Scorer, leaves: Leaves, blocks: Blocks, notes: list[str]
-) -> tuple[list[Share], float | None]:
-    if len(leaves) == 1:
-        return [], None
-    if len(leaves) > MOST_PARTS:
-        notes.append(
-            f"what each of the {len(leaves)} vectorizers adds is not computed: it "
-            f"takes all 2ⁿ combinations, done for {MOST_PARTS} at most"
-        )
-        return [], None
-    return shapley_shares(classifier, leaves, blocks)
-
-
-def _trained_on(
-    matches: TrainingMatches, pair: tuple[str | PathLike[str], str | PathLike[str]]
-) -> list[str]:
-    """Return the sides whose image stood in training, by the place of its file."""
-    known = {path.resolve() for path in matches.paths}
-    sides = zip(("left", "right"), pair, strict=True)
-    return [side for side, path in sides if Path(path).resolve() in known]
-
-
-def _stored(
-    matches: TrainingMatches,
-    leaves: Leaves,
-    store: str | PathLike[str] | None,
-    notes: list[str],
-) -> TrainingMatches:
-    """Return the matches that need no vectorizing, and note how many do."""
-    stored = stored_matches(matches, leaves, store)
-    n_absent = len(matches.left) - len(stored.left)
-    if n_absent:
-        notes.append(
-            f"{n_absent:,} of {len(matches.left):,} training matches are left out: "
-            "vectors of theirs are not in the store; --run DIR computes them"
-        )
-    return stored
-
-
-def _neighbours(
-    classifier: Scorer,
-    leaves: Leaves,
-    blocks: Blocks,
-    pair: tuple[str | PathLike[str], str | PathLike[str]],
-    matches: TrainingMatches | None,
-    notes: list[str],
-    progress: Progress | None,
-) -> list[Neighbour]:
-    """Return the nearest training matches, and note what is left out."""
-    if matches is None or not len(matches.left):
-        return []
-    neighbours, n_lost = nearest_matches(
-        matches,
-        pair,
-        leaves,
-        blocks,
-        n_nearest=_N_NEAREST,
-        store=classifier.store,
-        progress=progress,
-    )
-    if n_lost:
-        notes.append(
-            f"{n_lost:,} of {len(matches.left):,} training matches are left out: a "
-            "image of theirs can't be read any more"
-        )
-    return neighbours
+def _left_out(matches: TrainingMatches, n_lost: int, why: str) -> list[str]:
+    n_all = len(matches.pairs)
+    told = f"{n_lost:,} of {n_all:,} training matches are left out: {why}"
+    return [told] if n_lost else []

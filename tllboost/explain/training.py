@@ -1,14 +1,11 @@
-"""The matches that the bundle of a run was trained on.
-
-The training matches whose images are most like the two of a pair.
-"""
+"""What a bundle was trained on, and which of it is most like a new pair."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,30 +28,18 @@ __all__ = [
     "training_matches",
 ]
 
+Pair = tuple[str | PathLike[str], str | PathLike[str]]
 
-@dataclass(frozen=True, eq=False)
-class TrainingMatches:
-    """The matches that a run's bundle was trained on.
 
-    ``left`` and ``right`` of shape (n_matches,), int64, index ``ids`` and ``paths``.
+class TrainingMatches(NamedTuple):
+    """Matches that a run's bundle was trained on, and their images.
+
+    ``pairs`` of shape (n_matches, 2), int64, index ``ids`` and ``paths``.
     """
 
     ids: list[str]
     paths: list[Path]
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-
-    def with_images(self, kept: NDArray[np.bool_]) -> TrainingMatches:
-        """Return the matches whose two images are kept: ``kept`` is (n_images,)."""
-        number = np.cumsum(kept) - 1
-        both = kept[self.left] & kept[self.right]
-        rows = np.flatnonzero(kept).tolist()
-        return TrainingMatches(
-            [self.ids[one] for one in rows],
-            [self.paths[one] for one in rows],
-            number[self.left[both]],
-            number[self.right[both]],
-        )
+    pairs: NDArray[np.int64]
 
 
 def run_beside(bundle: str | PathLike[str]) -> Path | None:
@@ -79,55 +64,36 @@ def training_matches(run: str | PathLike[str]) -> TrainingMatches:
         If the folder does not tell its images and its training matches.
     """
     folder = Path(run)
-    images, matches = read_images(folder), _matches(folder)
-    if images is None or matches is None:
-        msg = (
-            f"{folder}: no images.json and sides/ of a run that tell its training "
-            "matches: name the run's folder by --run DIR"
-        )
-        raise DataError(msg)
-    n_images = len(images.ids)
-    if matches.size and not 0 <= matches.min() <= matches.max() < n_images:
-        msg = f"{folder}: its training matches are of other images than it names"
-        raise DataError(msg)
-    rows = [
-        (left, right)
-        for left, right in matches.tolist()
-        if images.paths[left] is not None and images.paths[right] is not None
-    ]
-    if not rows:
-        msg = f"{folder}: it has no training match with two images"
-        raise DataError(msg)
-    # Only what is needed: the other sides' images are not looked at.
-    used, codes = np.unique(np.array(rows), return_inverse=True)
-    codes = codes.reshape(-1, 2)
-    return TrainingMatches(
-        [images.ids[one] for one in used],
-        [Path(images.paths[one] or "") for one in used],
-        codes[:, 0],
-        codes[:, 1],
-    )
-
-
-def _matches(folder: Path) -> NDArray[np.int64] | None:
-    """Return the training matches, (n_matches, 2), that a run's bundle has seen."""
-    seeds = [
-        int(path.stem.removeprefix("seed-"))
-        for path in (folder / "sides").glob("seed-*.npz")
-        if path.stem.removeprefix("seed-").isdecimal()
-    ]
+    names = [path.stem.removeprefix("seed-") for path in folder.glob("sides/*.npz")]
+    seeds = [int(name) for name in names if name.isdecimal()]
+    images = read_images(folder)
     sides = read_sides(folder, min(seeds)) if seeds else None
-    if sides is None or not sides.training_matches:
-        return None
-    matches = sides.training_matches[0]
-    legal = matches.ndim == 2 and matches.shape[1] == 2 and matches.dtype.kind == "i"
-    return matches if legal else None
+    if images is not None and sides is not None and sides.training_matches:
+        pairs = sides.training_matches[0]
+        there = np.array([path is not None for path in images.paths], dtype=bool)
+        is_table = pairs.ndim == 2 and pairs.shape[1] == 2 and pairs.dtype.kind == "i"
+        if is_table and np.isin(pairs, np.arange(len(there))).all():
+            paths = [Path(path or "") for path in images.paths]
+            found = _between(TrainingMatches(images.ids, paths, pairs), there)
+            if len(found.pairs):
+                return found
+    msg = (
+        f"{folder}: its images.json and sides/ tell no training match of two images: "
+        "name the folder of a run by --run DIR"
+    )
+    raise DataError(msg)
+
+
+def _between(matches: TrainingMatches, kept: NDArray[np.bool_]) -> TrainingMatches:
+    """Return the matches of two images that are kept, and no other images."""
+    pairs = matches.pairs[kept[matches.pairs].all(axis=1)]
+    used, codes = np.unique(pairs, return_inverse=True)
+    ids, paths = ([of[one] for one in used.tolist()] for of in matches[:2])
+    return TrainingMatches(ids, paths, codes.reshape(-1, 2))  # type: ignore[arg-type]
 
 
 def stored_matches(
-    matches: TrainingMatches,
-    leaves: Leaves,
-    store: str | PathLike[str] | None,
+    matches: TrainingMatches, leaves: Leaves, store: str | PathLike[str] | None
 ) -> TrainingMatches:
     """Return the matches whose images have all their vectors in the store."""
     kept = np.zeros(len(matches.ids), dtype=bool)
@@ -139,7 +105,7 @@ def stored_matches(
             kept[read] = True
             for space in {one for leaf in leaves.values() for one in _spaces(leaf)}:
                 kept[read] &= opened.get(space, known)[1]
-    return matches.with_images(kept)
+    return _between(matches, kept)
 
 
 def _spaces(vectorizer: Vectorizer) -> Iterator[str]:
@@ -151,11 +117,7 @@ def _spaces(vectorizer: Vectorizer) -> Iterator[str]:
         yield from _spaces(one)
 
 
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Neighbour:
+class Neighbour(NamedTuple):
     """A training match, the image like the left one first.
 
     Attributes
@@ -168,9 +130,9 @@ class Neighbour:
         Whether they are the very files of the pair.
     """
 
-    ids: tuple[str, str]
-    paths: tuple[Path, Path]
-    cosines: tuple[float, float]
+    ids: Sequence[str]
+    paths: Sequence[Path]
+    cosines: Sequence[float]
     is_same: bool
 
     @property
@@ -181,7 +143,7 @@ class Neighbour:
 
 def nearest_matches(
     matches: TrainingMatches,
-    pair: tuple[str | PathLike[str], str | PathLike[str]],
+    pair: Pair,
     leaves: Leaves,
     blocks: Blocks,
     *,
@@ -213,40 +175,28 @@ def nearest_matches(
         Training matches left out because an image can't be read any more.
     """
     known, failures = leaf_blocks(leaves, matches.paths, store=store, progress=progress)
-    lost = np.zeros(len(matches.ids), dtype=bool)
-    lost[list(failures)] = True
-    there = np.flatnonzero(~lost[matches.left] & ~lost[matches.right])
-    wanted = _side_by_side(leaves, blocks)
-    cosine = _side_by_side(leaves, known) @ wanted.T
-    first, second = matches.left[there], matches.right[there]
+    kept = np.ones(len(matches.ids), dtype=bool)
+    kept[list(failures)] = False
+    there = matches.pairs[kept[matches.pairs].all(axis=1)]
+    ours, theirs = (
+        unit_rows(fuse([of[space] for space in leaves])) for of in (blocks, known)
+    )
+    cosine = theirs @ ours.T
     # Both orders, a row each; of one match the better stays.
-    pairs = np.stack([np.stack([first, second]), np.stack([second, first])])
+    pairs = np.stack([there.T, there[:, ::-1].T])
     likeness = (cosine[pairs[:, 0], 0] + cosine[pairs[:, 1], 1]) / 2
     order = likeness.argmax(axis=0)
-    best = np.argsort(-likeness.max(axis=0), kind="stable")[:n_nearest]
-    neighbours = [
-        _neighbour(matches, pairs[order[one], :, one].tolist(), cosine, pair)
-        for one in best
-    ]
-    return neighbours, len(matches.left) - len(there)
-
-
-def _side_by_side(leaves: Leaves, blocks: Blocks) -> Floats:
-    return unit_rows(fuse([blocks[space] for space in leaves]))
-
-
-def _neighbour(
-    matches: TrainingMatches,
-    rows: Sequence[int],
-    cosine: Floats,
-    pair: tuple[str | PathLike[str], str | PathLike[str]],
-) -> Neighbour:
-    first, second = rows
-    paths = matches.paths[first], matches.paths[second]
     own = {Path(one).resolve() for one in pair}
-    return Neighbour(
-        (matches.ids[first], matches.ids[second]),
-        paths,
-        (float(cosine[first, 0]), float(cosine[second, 1])),
-        {path.resolve() for path in paths} == own,
-    )
+    neighbours = []
+    for row in np.argsort(-likeness.max(axis=0), kind="stable")[:n_nearest]:
+        both = pairs[order[row], :, row].tolist()
+        paths = [matches.paths[one] for one in both]
+        neighbours.append(
+            Neighbour(
+                [matches.ids[one] for one in both],
+                paths,
+                [float(cosine[one, side]) for side, one in enumerate(both)],
+                {path.resolve() for path in paths} == own,
+            )
+        )
+    return neighbours, len(matches.pairs) - len(there)

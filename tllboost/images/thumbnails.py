@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -14,12 +15,11 @@ from PIL import Image
 from tllboost.errors import ImageError
 from tllboost.images import open_image
 
-__all__ = ["make_thumbnails", "thumbnail"]
+__all__ = ["Thumbnail", "make_thumbnails", "thumbnail", "thumbnail_if_there"]
 
-SIZES = (224, 160, 128, 96, 64)
-"""Longest sides, in pixels, from the most to the least that a page can afford."""
-BUDGET = 9_000_000
-"""Bytes of all thumbnails of a page, as text."""
+# Longest sides, in pixels, from the most to the least that a page can afford.
+_SIZES = (224, 160, 128, 96, 64)
+_BUDGET = 9_000_000  # bytes of all thumbnails of a page, as text
 _QUALITY = 72
 
 
@@ -31,37 +31,33 @@ class Thumbnail(NamedTuple):
     height: int
 
 
-def thumbnail(image: Image.Image | str | os.PathLike[str], size: int) -> Thumbnail:
+def thumbnail(path: str | os.PathLike[str], size: int) -> Thumbnail:
     """Return an image as a JPEG whose longest side is at most `size` pixels.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image or path-like
-        A path is decoded as every image from strangers is.
-    size : int
 
     Raises
     ------
     ImageError
         If the file is no image that can be read.
-
-    Examples
-    --------
-    >>> small = thumbnail(Image.new("RGB", (400, 200)), 100)
-    >>> small.src[:23], small.width, small.height
-    ('data:image/jpeg;base64,', 100, 50)
     """
-    if not isinstance(image, Image.Image):
-        image = open_image(image, shrink_to=size)
-    small = image.convert("RGB")
+    small = open_image(path, shrink_to=size).convert("RGB")
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
-    return Thumbnail(_jpeg(small), *small.size)
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=_QUALITY, optimize=True)
+    text = base64.b64encode(data.getvalue()).decode("ascii")
+    return Thumbnail(f"data:image/jpeg;base64,{text}", *small.size)
+
+
+def thumbnail_if_there(path: str | os.PathLike[str], size: int) -> Thumbnail | None:
+    """Return a thumbnail, or None of an image that can't be read."""
+    try:
+        return thumbnail(path, size)
+    except ImageError:
+        return None
 
 
 def make_thumbnails(
     paths: Mapping[Any, str | os.PathLike[str]],
     *,
-    budget: int = BUDGET,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[Any, Thumbnail]:
     """Return a thumbnail of each image, as large as all together can be.
@@ -70,8 +66,6 @@ def make_thumbnails(
     ----------
     paths : mapping of key to path-like
         An image that can't be read has no thumbnail.
-    budget : int, default=9_000_000
-        Bytes that all may take together.
     progress : callable or None
         Called with (done, total, what).
 
@@ -80,39 +74,15 @@ def make_thumbnails(
     >>> make_thumbnails({0: "no such file"})
     {}
     """
-    images = dict(_decoded(paths, progress))
-    for size in SIZES:
-        made = {key: thumbnail(image, size) for key, image in images.items()}
-        if sum(len(one.src) for one in made.values()) <= budget:
+    for size in _SIZES:
+        made = {}
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            small = pool.map(partial(thumbnail_if_there, size=size), paths.values())
+            for done, (key, one) in enumerate(zip(paths, small, strict=True), 1):
+                if one is not None:
+                    made[key] = one
+                if progress is not None:
+                    progress(done, len(paths), "thumbnails")
+        if sum(len(one.src) for one in made.values()) <= _BUDGET:
             break
     return made
-
-
-def _decoded(
-    paths: Mapping[Any, str | os.PathLike[str]],
-    progress: Callable[[int, int, str], None] | None,
-) -> Iterable[tuple[Any, Image.Image]]:
-    """Decode all images, no larger than the largest thumbnail."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for done, (key, image) in enumerate(
-            zip(paths, pool.map(_shrunk, paths.values()), strict=True), 1
-        ):
-            if progress is not None:
-                progress(done, len(paths), "thumbnails")
-            if image is not None:
-                yield key, image
-
-
-def _shrunk(path: str | os.PathLike[str]) -> Image.Image | None:
-    try:
-        image = open_image(path, shrink_to=SIZES[0])
-    except ImageError:
-        return None
-    image.thumbnail((SIZES[0], SIZES[0]), Image.Resampling.LANCZOS)
-    return image
-
-
-def _jpeg(image: Image.Image) -> str:
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")

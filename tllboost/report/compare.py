@@ -121,13 +121,11 @@ class Comparison:
             }
             for change in self.changes
         ]
-        return {
+        told = {key: value for key, value in vars(self).items() if key != "changes"}
+        return told | {
             "before": str(self.before),
             "after": str(self.after),
-            "metric": self.metric,
             "lower_is_better": METRICS[self.metric].lower_is_better,
-            "method": self.method,
-            "notes": self.notes,
             "counts": self.counts,
             "expected_by_chance": self.expected_by_chance,
             "cells": cells,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tllboost import __version__
 from tllboost.grid.matrix import make_matrix
+from tllboost.grid.records import read_images
 from tllboost.images.thumbnails import make_thumbnails
 from tllboost.metrics import METRICS, match_ranks
 from tllboost.report.run import Run, part
@@ -131,45 +132,40 @@ def _rounded(values: Any, digits: int = _DIGITS) -> Any:
 
 
 class _Query(NamedTuple):
-    """One ranking list: its rows in ranked order, the match behind its ties."""
+    """One ranking list, the match behind its ties; arrays in ranked order."""
 
     seed: int
-    pairs: PairSet
+    image: int
+    right: list[int]
+    is_match: NDArray[np.bool_]
     log_odds: Floats
-    rows: NDArray[np.int64]
-
-    @property
-    def image(self) -> int:
-        return int(self.pairs.left[self.rows[0]])
 
     @property
     def margin(self) -> float:
         """By how much the best match beats the best distractor, in log-odds."""
-        is_match = self.pairs.label[self.rows] == 1
-        scores = self.log_odds[self.rows]
-        return float(scores[is_match].max() - scores[~is_match].max())
+        return float(
+            self.log_odds[self.is_match].max() - self.log_odds[~self.is_match].max()
+        )
 
     def shown(self, end: str, n_shown: int) -> dict[str, Any]:
         """Return its first candidates, its match in any case."""
-        is_match = self.pairs.label[self.rows] == 1
-        right = self.pairs.right[self.rows].tolist()
-        place = int(np.argmax(is_match))
-        places = list(range(min(n_shown, len(right))))
+        place = int(np.argmax(self.is_match))
+        places = list(range(min(n_shown, len(self.right))))
         if place >= n_shown:
             places[-1] = place
         return {
             "end": end,
             "query": self.image,
-            "match": right[place],
+            "match": self.right[place],
             "rank": 1 + place,
-            "among": len(right),
+            "among": len(self.right),
             "seed": self.seed,
             "candidates": [
                 {
-                    "image": right[at],
+                    "image": self.right[at],
                     "rank": 1 + at,
-                    "p": _rounded(_probability(self.log_odds[self.rows[at]])),
-                    "match": bool(is_match[at]),
+                    "p": _rounded(_probability(self.log_odds[at])),
+                    "match": bool(self.is_match[at]),
                 }
                 for at in places
             ],
@@ -194,7 +190,7 @@ def gallery(
     dict or None
         The gallery of the page's data; None where there is nothing to show.
     """
-    images = run.images
+    images = read_images(run.out)
     if n_queries < 1 or run.chosen is None or images is None:
         return None
     tested = list(run.tested(run.chosen))
@@ -254,9 +250,10 @@ def _queries(tested: Sequence[Tested]) -> Iterator[_Query]:
         order = order[pairs.query[order] >= 0]
         starts = np.flatnonzero(np.diff(pairs.query[order])) + 1
         for rows in np.split(order, starts):
-            labels = pairs.label[rows] == 1
-            if labels.any() and not labels.all():
-                yield _Query(seed, pairs, log_odds, rows)
+            is_match = pairs.label[rows] == 1
+            if is_match.any() and not is_match.all():
+                image, right = int(pairs.left[rows[0]]), pairs.right[rows].tolist()
+                yield _Query(seed, image, right, is_match, log_odds[rows])
 
 
 def _surest(tested: Sequence[Tested], label: int, n_pairs: int) -> list[dict[str, Any]]:

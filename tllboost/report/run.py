@@ -23,14 +23,7 @@ from tllboost.errors import DataError
 from tllboost.files import plain_cell
 from tllboost.grid.cells import Cell
 from tllboost.grid.outputs import RESULT_COLUMNS
-from tllboost.grid.records import (
-    RunImages,
-    Sides,
-    read_images,
-    read_record,
-    read_scores,
-    read_sides,
-)
+from tllboost.grid.records import Sides, read_record, read_scores, read_sides
 from tllboost.grid.summary import draws, standings, summarise
 from tllboost.metrics import METRICS, check_metric
 from tllboost.splits import PairSet
@@ -110,11 +103,6 @@ class Run:
         return cell if cell in self.cells else None
 
     @cached_property
-    def images(self) -> RunImages | None:
-        """Names and places of the images, where the run tells them."""
-        return read_images(self.out)
-
-    @cached_property
     def sides(self) -> dict[int, Sides]:
         """What each seed tested, where the run tells it."""
         found = {seed: read_sides(self.out, seed) for seed in self.seeds}
@@ -159,10 +147,7 @@ class Run:
 
     def failures(self) -> list[dict[str, str]]:
         """Return the rows of ``failures.csv``: what, where and why."""
-        try:
-            return _csv(self.out / "failures.csv")
-        except (OSError, csv.Error):
-            return []
+        return _csv(self.out / "failures.csv")
 
     def tested(self, cell: Cell) -> Iterator[tuple[int, PairSet, NDArray[np.float64]]]:
         """Give a cell's seeds, test pairs and their log-odds, fold by fold."""
@@ -190,15 +175,13 @@ def read_run(out: Path) -> Run:
     summary = _read(out / "summary.json", json.loads)
     records = _read_records(out, summary.get("cells"))
     table: dict[Cell, Row] = {}
-    reason = "holds no cell"
+    reason = "there is none, or it holds no cell"
     try:
         for row in _csv(out / "results.csv"):
             numbers = {name: float(row.get(name) or "nan") for name in _NUMBERS}
             texts = {name: row.get(name, "") for name in _TEXTS}
             table[Cell(*(row[part] for part in _PARTS))] = texts | numbers
-    except OSError as error:
-        reason = str(error.strerror)
-    except (ValueError, KeyError, csv.Error) as error:
+    except (ValueError, KeyError) as error:
         table, reason = {}, f"not the results of a grid: {error}"
     if not table and not records:
         msg = (
@@ -231,12 +214,15 @@ def _read_records(out: Path, ids: Any) -> dict[Cell, dict[int, Record]]:
 
 
 def _csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a table that a grid wrote."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return [
-            {name: plain_cell(text or "") for name, text in row.items() if name}
-            for row in csv.DictReader(file)
-        ]
+    """Return the rows of a table that a grid wrote; none where it can't be read."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return [
+                {name: plain_cell(text or "") for name, text in row.items() if name}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, csv.Error):
+        return []
 
 
 def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

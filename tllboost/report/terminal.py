@@ -113,15 +113,12 @@ def _blocks(
     """Yield which heads stand beside each other, and how wide their labels are."""
     longest = max(map(cell_len, [*labels, _LABEL]))
     room = width - 1 - sum(widths) - len(widths)
-    if room >= min(longest, _NARROWEST_LABEL):
-        yield range(len(widths)), min(longest, room)
-        return
-    label = min(longest, _WIDEST_LABEL, width // 2)
-    starts, used = [0], 0
+    is_one = room >= min(longest, _NARROWEST_LABEL)
+    label = min(longest, room if is_one else min(_WIDEST_LABEL, width // 2))
+    start, used = 0, 0
     for index, one in enumerate(widths):
         if used and used + one + 1 > width - 1 - label:
-            starts.append(index)
-            used = 0
+            yield range(start, index), label
+            start, used = index, 0
         used += one + 1
-    for start, end in zip(starts, [*starts[1:], len(widths)], strict=True):
-        yield range(start, end), label
+    yield range(start, len(widths)), label
