@@ -14,8 +14,7 @@ from tllboost.demo import make_scenes
 from tllboost.grid import run_grid
 from tllboost.metrics import METRICS
 from tllboost.pairs import read_pairs
-from tllboost.report import read_run, write_report
-from tllboost.report.write import report_page
+from tllboost.report import read_run, report_page, write_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

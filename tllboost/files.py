@@ -11,13 +11,14 @@ Write vectors to a file that ``vectors:FILE.npz`` reads back.
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from tllboost.errors import DataError
 
 __all__ = [
     "csv_text",
+    "finite",
     "inert_cell",
     "plain_cell",
     "whole_file",
@@ -86,6 +88,23 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 _INERT = re.compile(r"'+[=+\-@\t\r\n]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+
+
+def finite(value: Any) -> Any:
+    """Return a value as JSON has it: numbers that are not finite are None.
+
+    Examples
+    --------
+    >>> finite({"top2": 0.5, "mrr": float("nan"), 3: (1, 2)})
+    {'top2': 0.5, 'mrr': None, '3': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import sys
 from collections.abc import Mapping
@@ -94,14 +93,6 @@ def json_text(value: Any) -> str:
      "name": "d\udcffg"
     }
     """
-    return json.dumps(_plain(value), indent=1, allow_nan=False)
+    from tllboost.files import finite
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return json.dumps(finite(value), indent=1, allow_nan=False)

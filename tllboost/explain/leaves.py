@@ -150,10 +150,10 @@ def shapley_shares(
     }
     score = scores(classifier, some, 2 * subsets, 2 * subsets + 1)
     value = classifier.calibration_.log_odds(score)
-    # Of all orders, the share in which just these parts come before, or after, a part.
+    # Of all orders, the share in which just some `size` parts come before another one.
     weight = [1 / (n_parts * comb(n_parts - 1, size)) for size in range(n_parts)]
-    before, size = np.array([*weight, 0.0]), present.sum(axis=1, keepdims=True)
-    adds = value @ np.where(present, before[size - 1], -before[size])
+    of_size, size = np.array([*weight, 0.0]), present.sum(axis=1, keepdims=True)
+    adds = value @ np.where(present, of_size[size - 1], -of_size[size])
     labels = [leaf.label for leaf in leaves.values()]
     return list(map(Share, labels, adds.tolist())), float(value[0])
 

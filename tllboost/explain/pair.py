@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,11 +32,9 @@ from tllboost.vectorizing import Progress
 
 __all__ = ["explain"]
 
-GRID = 8
-"""Patches a side. At the 224 pixels that most networks see a patch is then 28 pixels:
-about one position of their last map of 7 x 7, the finest that they tell apart."""
-
-_MOST_GRID = 32
+# Patches a side. At the 224 pixels that most networks see a patch is then 28 pixels:
+# about one position of their last map of 7 x 7, the finest that they tell apart.
+_GRID, _MOST_GRID = 8, 32
 
 
 def explain(
@@ -43,7 +42,7 @@ def explain(
     left: str | PathLike[str],
     right: str | PathLike[str],
     *,
-    grid: int = GRID,
+    grid: int = _GRID,
     run: str | PathLike[str] | None = None,
     vectorize_run: bool = True,
     progress: Progress | None = None,
@@ -125,10 +124,8 @@ def explain(
             )
             matches = stored
         if len(matches.pairs):
-            given = matches, pair, leaves, blocks
-            neighbours, n_lost = nearest_matches(
-                *given, store=classifier.store, progress=progress
-            )
+            how: Any = {"store": classifier.store, "progress": progress}
+            neighbours, n_lost = nearest_matches(matches, pair, leaves, blocks, **how)
             why = "an image of theirs can't be read any more"
             notes += _left_out(matches, n_lost, why)
     left_map, right_map = occlusion_maps(

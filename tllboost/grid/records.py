@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost import __version__
-from tllboost.files import whole_file, write_text
+from tllboost.files import finite, whole_file, write_text
 from tllboost.grid.cells import Cell, digest
 from tllboost.grid.data import Grid, GridData
 from tllboost.grid.measure import ScoredSet
@@ -167,7 +167,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
 def write_record(out: Path, record: dict[str, Any]) -> None:
     """Write a record under its ``id``."""
     path = record_path(out, record["id"])
-    write_text(path, json.dumps(_without_nan(record), indent=None))
+    write_text(path, json.dumps(finite(record)))
 
 
 def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
@@ -195,17 +195,6 @@ def is_finished(out: Path, cell_id: str, metric: str) -> bool:
     if record is None or record["status"] != "ok" or metric not in record["figures"]:
         return False
     return read_scores(out, cell_id) is not None
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace NaN, which JSON has not, by null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 _IMAGES = "images.json"

@@ -9,7 +9,6 @@ one that was put in here.
 from __future__ import annotations
 
 import functools
-import math
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
@@ -17,6 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from tllboost.errors import printable
+from tllboost.files import finite
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -72,7 +72,7 @@ def render(
             style=Markup(style),
             script=Markup(script),
             digest=b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii"),
-            data=_plain(data),
+            data=finite(data),
             **shown,
         )
     )
@@ -100,16 +100,3 @@ def _environment() -> Environment:
     # Of what is in the data `tojson` escapes < > & ', so nothing there ends a script.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON and UTF-8 can hold."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    return value

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tllboost.files import finite
 from tllboost.grid.cells import Cell
 from tllboost.grid.summary import comparison, drawn, figure
 from tllboost.metrics import METRICS, check_metric, interval
@@ -113,23 +114,18 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON: what is not finite is None."""
-        cells = [
-            {
-                key: None if isinstance(value, float) and math.isnan(value) else value
-                for key, value in (asdict(change.cell) | change._asdict()).items()
-                if key != "cell"
-            }
-            for change in self.changes
-        ]
         told = {key: value for key, value in vars(self).items() if key != "changes"}
-        return told | {
+        told |= {
             "before": str(self.before),
             "after": str(self.after),
             "lower_is_better": METRICS[self.metric].lower_is_better,
             "counts": self.counts,
             "expected_by_chance": self.expected_by_chance,
-            "cells": cells,
+            "cells": [asdict(one.cell) | one._asdict() for one in self.changes],
         }
+        for cell in told["cells"]:
+            del cell["cell"]
+        return dict(finite(told))
 
 
 def compare_runs(before: Path, after: Path, metric: str | None = None) -> Comparison:
