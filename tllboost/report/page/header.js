@@ -77,7 +77,7 @@ function drawHeadline() {
     tile(
       "Best on the test images",
       decimals(value(best)),
-      `${cellName(best)} · the ${lower ? "least" : "most"} of ${plural(all.length, "cell")}, so too kind; ${plural(ties, "cell ties", "cells tie")} with it`,
+      `${cellName(best)} · the ${lower ? "lowest" : "highest"} of ${plural(all.length, "cell")}, so optimistic; ${plural(ties, "cell ties", "cells tie")} with it`,
       all[0],
     ),
   );

@@ -56,10 +56,6 @@ function parts(...names) {
   return names.filter((name) => name && name !== "none");
 }
 
-function rowName([vectorizer, projection, merge]) {
-  return [vectorizer, ...parts(projection, merge)].join(" · ");
-}
-
 /* Long names of options may break after their signs, and nowhere else look odd. */
 function breakable(text) {
   return text
