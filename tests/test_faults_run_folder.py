@@ -16,13 +16,14 @@ from killed_work import grid_of, make_pairs
 from reliability import count
 
 from tllboost.errors import TllboostError
+from tllboost.processes import Processes
 from tllboost.report import write_report
 
 COSTS = {"vectorize_s", "project_s", "fit_s", "score_s", "peak_memory_mb"}
 GRID: dict[str, Any] = {
     "heads": ["naive-bayes"],
     "projections": ["none", "infonce?epochs=1"],
-    "n_jobs": 1,
+    "backend": Processes(1),
 }
 DAMAGE: tuple[Callable[[bytes], bytes], ...] = (
     lambda content: content[: len(content) // 2],
