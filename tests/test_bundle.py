@@ -699,7 +699,7 @@ FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
     ),
     "threads are set": (
         _set(*PART, "spec", to="onnx:net.npz?n_threads=9999"),
-        "not a bundle's to say",
+        "unknown option 'n_threads'",
     ),
     "vectorizer needs no file": (_set(*PART, "spec", to="classic"), "don't fit"),
     "file is elsewhere": (_set(*PART, "file", to=None), "don't fit"),

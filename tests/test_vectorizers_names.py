@@ -61,7 +61,7 @@ def test_clones_pickles_and_copies_are_equal_and_load_nothing(name: str) -> None
     ("name", "label"),
     [
         ("onnx:some/where/net.onnx", "onnx:net"),
-        ("onnx:net.onnx?fit=squash&n_threads=2", "onnx:net?fit=squash"),
+        ("onnx:net.onnx?fit=squash", "onnx:net?fit=squash"),
         ("timm:resnet50@some/file.pth", "timm:resnet50"),
         ("clip:RN50x4:openai@file.pt", "clip:RN50x4:openai"),
         ("onnx:a.onnx+classic", "onnx:a+classic"),

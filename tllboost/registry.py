@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tllboost.errors import MissingLibraryError, UnknownNameError
 
-__all__ = ["Entry", "Registry", "import_path", "lies_here"]
+__all__ = ["Entry", "Registry", "did_you_mean", "import_path", "lies_here"]
 
 
 class Entry(NamedTuple):
@@ -65,6 +66,18 @@ def import_path(path: str, *, kind: str = "object") -> Any:
     except AttributeError as error:
         msg = f"unknown {kind} {path!r}: module {module_name!r} has no {attribute!r}"
         raise UnknownNameError(msg) from error
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question about the nearest of the known names, empty if none is near.
+
+    Examples
+    --------
+    >>> did_you_mean("resnet5", ["resnet50", "vgg16"])
+    "did you mean 'resnet50'? "
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def lies_here(module: str) -> bool:
@@ -126,11 +139,8 @@ class Registry(dict[str, Entry]):
 
     def unknown(self, name: str) -> UnknownNameError:
         """Return the error for a name that is not known, with the nearest one."""
-        near = difflib.get_close_matches(str(name), list(self), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        known = ", ".join(self)
         msg = (
-            f"unknown {self.kind} {name!r}: {hint}known: {known}; "
-            "or package.module:Name for your own"
+            f"unknown {self.kind} {name!r}: {did_you_mean(str(name), self)}known: "
+            f"{', '.join(self)}; or package.module:Name for your own"
         )
         return UnknownNameError(msg)

@@ -205,16 +205,11 @@ def build_part(
     ------
     UsageError
         If the spec or an option is wrong.
-    BundleError
-        If it sets what is the user's to set.
     """
     parsed = parse_spec(spec)
     if parsed.kind not in VECTORIZERS:
         return make_vectorizer(spec, device=device, offline=offline)
     kind = VECTORIZERS.resolve(parsed.kind)
-    if unseen := sorted(kind.UNSEEN & set(parsed.options)):
-        msg = f"{spec!r} sets {unseen[0]!r}, which is not a bundle's to say"
-        raise BundleError(msg)
     rest = parsed.rest
     if file is not None:
         named, at, _ = rest.partition("@")
@@ -398,7 +393,7 @@ def _spec_of(part: Vectorizer, name: str) -> str:
     if name:
         alone = part.name == f"{kinds[path]}:{part.file}"  # type: ignore[attr-defined]
         spec = f"{kinds[path]}:{name}" if alone else f"{part.short_name}@{name}"
-    spec += part._options_text(skip=part.UNSEEN)
+    spec += part._options_text()
     if _differs(build_part(spec, None, device="cpu", offline=True), part):
         msg = f"vectorizer {part.label!r} can't go into a bundle: {spec!r} is another"
         raise UsageError(msg)
@@ -424,15 +419,12 @@ def _import_spec(part: Vectorizer, path: str) -> str:
 
 
 def _differs(one: Vectorizer, other: Vectorizer) -> bool:
-    """Tell whether two vectorizers differ in more than where their file lies."""
-    skip = {*one.UNSEEN, "file"}
-    first, second = _seen(one, skip), _seen(other, skip)
-    return first != second
-
-
-def _seen(vectorizer: Vectorizer, skip: set[str]) -> Mapping[str, Any]:
-    params = vectorizer.get_params()
-    return {key: value for key, value in params.items() if key not in skip}
+    """Tell whether two vectorizers differ in more than where they and a file lie."""
+    params = one.get_params() | other.get_params()
+    return any(
+        getattr(one, name) != getattr(other, name)
+        for name in params.keys() - {"device", "offline", "file"}
+    )
 
 
 FilePath = str | PathLike[str]

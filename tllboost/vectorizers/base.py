@@ -123,8 +123,6 @@ class Vectorizer:
         What its names begin with.
     OPTIONS : mapping of str to callable
         Its options, in the order that names have them in, and what reads their text.
-    UNSEEN : set of str
-        Arguments that change no vector, and stay out of labels.
     fingerprint : str
         Changes whenever a vector could: library, architecture, sha256 of the weights,
         preprocessing, layer, precision. Never a path.
@@ -140,7 +138,6 @@ class Vectorizer:
 
     KIND: ClassVar[str] = ""
     OPTIONS: ClassVar[Options] = {}
-    UNSEEN: ClassVar[frozenset[str]] = frozenset({"device", "offline", "n_threads"})
     needs_images: bool = True
 
     @classmethod
@@ -181,12 +178,12 @@ class Vectorizer:
     @property
     def label(self) -> str:
         """Short name for tables, with every option that differs from its default."""
-        return self.short_name + self._options_text(skip=self.UNSEEN)
+        return self.short_name + self._options_text()
 
     @property
     def spec(self) -> str:
         """The spelling that `make_vectorizer` turns into this vectorizer again."""
-        return self.name + self._options_text(skip=frozenset())
+        return self.name + self._options_text()
 
     @property
     def source(self) -> Vectorizer | None:
@@ -298,13 +295,13 @@ class Vectorizer:
             if default is inspect.Parameter.empty or value != default:
                 yield name, value
 
-    def _options_text(self, *, skip: frozenset[str]) -> str:
+    def _options_text(self) -> str:
         """Return the options that differ from their defaults as ``?a=b&c=d``."""
         changed = dict(self._changed())
         options = "&".join(
             f"{name}={_as_text(changed[name])}"
             for name in self.OPTIONS
-            if name in changed and name not in skip
+            if name in changed
         )
         return f"?{options}" if options else ""
 

@@ -6,7 +6,6 @@ knows about a network by name: its weights, its pixels, its activation.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from tllboost.errors import UnknownNameError, UsageError, WeightsError
+from tllboost.registry import did_you_mean
 from tllboost.vectorizers.base import library, loaded
 from tllboost.vectorizers.looks import LOOK_OPTIONS
 from tllboost.vectorizers.network import options
@@ -220,7 +220,8 @@ def published_weights(arch: str, tag: str | None, *, what: str, offline: bool) -
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
         msg = f"{what}: give a tag (known: {tags}) or a file: {what}@FILE"
         raise UsageError(msg)
-    repository, _, name = _tag_config(arch, tag)["hf_hub"].rpartition("/")
+    hub = _tag_config(arch, tag).get("hf_hub") or ""
+    repository, _, name = hub.rpartition("/")
     safe = f"{name.rpartition('.')[0]}.safetensors"
     names = (safe, name) if name else _HUB_FILES
     return fetch_from_hub(repository, names, what=what, offline=offline)
@@ -285,8 +286,7 @@ def _model_config(arch: str) -> dict[str, Any]:
     import open_clip
 
     if arch not in open_clip.list_models():
-        near = difflib.get_close_matches(arch, open_clip.list_models(), n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        hint = did_you_mean(arch, open_clip.list_models())
         msg = f"unknown CLIP network {arch!r}: {hint}open_clip.list_models() lists them"
         raise UnknownNameError(msg)
     config: dict[str, Any] = open_clip.get_model_config(arch)
@@ -299,9 +299,7 @@ def _tag_config(arch: str, tag: str) -> dict[str, Any]:
     config: dict[str, Any] = open_clip.get_pretrained_cfg(arch, tag)
     if not config:
         known = open_clip.list_pretrained_tags_by_model(arch)
-        near = difflib.get_close_matches(tag, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        tags = ", ".join(known) or "none"
+        hint, tags = did_you_mean(tag, known), ", ".join(known) or "none"
         msg = f"unknown weights {tag!r} of CLIP network {arch!r}: {hint}known: {tags}"
         raise UnknownNameError(msg)
     return config

@@ -31,7 +31,6 @@ from tllboost.vectorizers.weights import sha256_of
 __all__ = [
     "ExportedNetwork",
     "ExportedVectorizer",
-    "describe",
     "find_exported",
     "keep_network",
     "keep_record",
@@ -163,21 +162,17 @@ def find_exported(folder: Path, fingerprint: str) -> ExportedVectorizer | None:
 def read_record(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     """Return the record of a fingerprint; None unless it and its network are whole.
 
-    Only what was checked with the ONNX Runtime that is here counts. A record whose
-    ``network`` is None says in ``why`` that it can't be exported.
+    Only what was made and checked with the libraries that are here counts. A record
+    whose ``network`` is None says in ``why`` that it can't be exported.
     """
     try:
         text = _record_file(folder, fingerprint).read_text(encoding="utf-8")
         record: dict[str, Any] = json.loads(text)
-        if record["fingerprint"] != fingerprint:
+        known = record["fingerprint"], record["made_with"]
+        if known != (fingerprint, _made_with()):
             return None
         network = record["network"]
-        made_with, now = record["made_with"], _made_with()
-        if made_with["onnxruntime"] != now["onnxruntime"]:
-            return None
-        if network is None:
-            return record if made_with == now else None
-        whole = sha256_of(_network_file(folder, record)) == network
+        whole = network is None or sha256_of(_network_file(folder, record)) == network
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if whole else None
@@ -204,33 +199,48 @@ def keep_network(folder: Path, network: bytes) -> Path:
     return target
 
 
-def keep_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write what is known of a network that was exported, or could not be.
+def keep_record(
+    folder: Path,
+    vectorizer: NetworkVectorizer,
+    *,
+    network: Path | None,
+    n_dims: int,
+    why: str,
+) -> None:
+    """Write all that `ExportedVectorizer` needs to know of a network.
+
+    Parameters
+    ----------
+    folder : Path
+        Where networks are kept.
+    vectorizer : NetworkVectorizer
+        Whose network it is.
+    network : Path or None
+        Its file; None where it can't be exported.
+    n_dims : int
+        Width of a vector.
+    why : str
+        Why there is none.
 
     Raises
     ------
     DataError
         If it can't be written.
     """
-    text = json.dumps({**record, "made_with": _made_with()}, indent=1)
-    write_text(_record_file(folder, record["fingerprint"]), text + "\n")
-
-
-def describe(
-    vectorizer: NetworkVectorizer, *, network: Path | None, n_dims: int, why: str = ""
-) -> dict[str, Any]:
-    """Return the record of a network: all that `ExportedVectorizer` needs to know."""
-    return {
+    record = {
         "fingerprint": vectorizer.fingerprint,
         "label": vectorizer.label,
-        "network": network.stem if network is not None else None,
+        "network": network and network.stem,
         "why": why,
         "n_dims": n_dims,
         "preprocessing": asdict(vectorizer.preprocessing),
         "looks": asdict(vectorizer.looks),
         "cells": vectorizer.cells,
         "normalize": vectorizer.normalize,
+        "made_with": _made_with(),
     }
+    file = _record_file(folder, vectorizer.fingerprint)
+    write_text(file, json.dumps(record, indent=1) + "\n")
 
 
 def _record_file(folder: Path, fingerprint: str) -> Path:

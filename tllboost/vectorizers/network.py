@@ -31,12 +31,10 @@ _OPTIONS: Options = {
     "fit": one_of(*FITS),
     "layer": str,
     "output": str,
-    "layout": one_of("nchw", "nhwc"),
     "normalize": truth,
     "cells": positive,
     **LOOK_OPTIONS,
     "precision": one_of(*PRECISIONS),
-    "n_threads": positive,
 }
 
 

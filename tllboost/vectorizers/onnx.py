@@ -36,7 +36,7 @@ _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 @dataclass(eq=False, repr=False)
 class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
-    """Vectors of an ONNX file with one image input.
+    """Vectors of an ONNX file with one image input, its channels first or last.
 
     Parameters
     ----------
@@ -52,15 +52,11 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
     output : str, optional
         Name of the output, or of any tensor inside; by default the first output. Maps
         and token sequences are averaged.
-    layout : {"nchw", "nhwc"}, optional
-        Order of the input's axes; by default read from its shape.
     normalize : bool, default=False
         Whether vectors are scaled to length 1.
     cells : int, optional
         Of an output that is a map take cells x cells grid positions, instead of its
         mean: the mean around each, at length 1, concatenated.
-    n_threads : int, optional
-        Threads of one forward pass; by default all cores that this process may use.
     device : str, default="auto"
         ``cuda`` and ``auto`` use the CUDA provider where ONNX Runtime has it.
     trim, flip, views : bool, bool, sequence of str
@@ -74,8 +70,7 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
 
     KIND = "onnx"
     OPTIONS = options(
-        *("size", "mean", "std", "fit", "output", "layout", "normalize", "cells"),
-        *(*LOOK_OPTIONS, "n_threads"),
+        *("size", "mean", "std", "fit", "output", "normalize", "cells", *LOOK_OPTIONS)
     )
 
     file: str | Path
@@ -85,10 +80,8 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
     std: tuple[float, ...] | None = None
     fit: str = "crop"
     output: str | None = None
-    layout: str | None = None
     normalize: bool = False
     cells: int | None = None
-    n_threads: int | None = None
     device: str = "auto"
 
     @loaded
@@ -155,7 +148,7 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
         return open_session(
             self._file,
             device=self.device,
-            n_threads=self.n_threads or usable_cores(),
+            n_threads=usable_cores(),
             what=self.name,
             output=self.output,
         )
@@ -184,8 +177,6 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
 
     @loaded
     def _layout(self) -> str:
-        if self.layout:
-            return self.layout
         shape = self._input.shape
         return "nhwc" if shape[3] == 3 and shape[1] != 3 else "nchw"
 

@@ -6,7 +6,6 @@ map. What timm knows about a network by name: its weights, its pixels, its layer
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 import warnings
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tllboost.errors import UnknownNameError, WeightsError
+from tllboost.registry import did_you_mean
 from tllboost.vectorizers.base import library, loaded
 from tllboost.vectorizers.looks import LOOK_OPTIONS
 from tllboost.vectorizers.network import options
@@ -208,8 +208,7 @@ def catalogue_name(arch: str) -> str:
     base, dot, tag = arch.partition(".")
     base = _ALIASES.get(base, base)
     if base not in timm.list_models():
-        near = difflib.get_close_matches(base, timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        hint = did_you_mean(base, timm.list_models())
         msg = f"unknown timm network {arch!r}: {hint}timm.list_models() lists them all"
         raise UnknownNameError(msg)
     tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{base}.*")]

@@ -29,7 +29,6 @@ from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import (
     ExportedNetwork,
     ExportedVectorizer,
-    describe,
     keep_network,
     keep_record,
     read_record,
@@ -142,28 +141,28 @@ class TorchVectorizer(NetworkVectorizer):
         size = self.preprocessing.size
         batch = probe(size)
         expected = self._run_torch(batch)
-        file, network = None, None
+        file, network, why = None, None, ""
         try:
             file = keep_network(folder, exported(self.network, size, self._output))
             network = ExportedNetwork(file, what=self.name)
             apart = disagreement(expected, network(batch))
-            why = f"its vectors are {apart:g} of their length from torch's"
+            if apart > _TOLERANCE:
+                why = f"its vectors are {apart:g} of their length from torch's"
         except DataError:
             raise
         except Exception as error:
-            why, apart = first_line(error), float("inf")
-        if apart > _TOLERANCE:
+            why = first_line(error)
+        if why:
             if file is not None:
                 file.unlink(missing_ok=True)
             file, network = None, None
             logging.getLogger("tllboost").warning(
                 "%s: can't be run by ONNX Runtime (%s); torch runs it", self.name, why
             )
-        n_dims = self.pooled(expected).shape[1] * len(self.views)
-        record = describe(self, network=file, n_dims=n_dims, why=why)
-        keep_record(folder, record)
-        if network is not None:
+        else:
             self.__dict__.pop("network", None)  # its memory
+        n_dims = self.pooled(expected).shape[1] * len(self.views)
+        keep_record(folder, self, network=file, n_dims=n_dims, why=why)
         return network
 
     def _run_torch(self, batch: np.ndarray) -> np.ndarray:
