@@ -488,8 +488,15 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
             If `images` is no list of images.
         """
         check_is_fitted(self, "projection_")
-        given = _list_of_images(images)
-        if any(isinstance(image, Image.Image) for image in given):
+        kinds = (str, PathLike, Image.Image)
+        if isinstance(images, kinds):
+            return Vectorizer.transform(self, images)  # which refuses it
+        given: list[Any] = list(images)
+        for index, one in enumerate(given):
+            if not isinstance(one, kinds):
+                msg = f"images[{index}] is {one!r}; it must be a path or an image"
+                raise UsageError(msg)
+        if any(isinstance(one, Image.Image) for one in given):
             return Vectorizer.transform(self, given, batch_size=batch_size)
         ids = [str(path) for path in given]
         return vectorize(
@@ -561,17 +568,3 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
     def needs_images(self) -> bool:  # type: ignore[override]
         """Whether the base looks at images."""
         return self.source.needs_images
-
-
-def _list_of_images(images: Any) -> list[Any]:
-    """Return images as a list; refuse one alone, and whatever is none."""
-    kinds = (str, PathLike, Image.Image)
-    if isinstance(images, kinds):
-        msg = f"transform takes a list of images, got one: {images!r}; use [it]"
-        raise UsageError(msg)
-    given = list(images)
-    for index, one in enumerate(given):
-        if not isinstance(one, kinds):
-            msg = f"images[{index}] is {one!r}; it must be a path or an image"
-            raise UsageError(msg)
-    return given

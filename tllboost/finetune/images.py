@@ -1,10 +1,8 @@
-"""Images as they might have been taken too: turned, shifted, nearer, lit otherwise.
+"""What the trained stages get: images, augmented, through the frozen stages.
 
-Every draw depends on the generator that is handed in and on nothing else.
-
-Images as the network's input, decoded and augmented by threads beside it.
-
-What the frozen stages make of images: kept in a file, or made as it is needed.
+Every draw of an augmentation depends on the generator that is handed in and on nothing
+else, so a view is the same whenever it is made. Images are decoded and augmented by
+threads beside the network; what the frozen stages make of them may be kept in a file.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +31,8 @@ from tllboost.vectorizers.looks import trimmed
 __all__ = [
     "Augmentation",
     "Job",
-    "KeptMaps",
-    "LiveMaps",
     "Maps",
     "TrainingImages",
-    "map_shape",
 ]
 
 
@@ -238,115 +233,90 @@ _BATCH = 32
 _MOST = 60_000.0  # a little below what float16 can hold
 
 
-class Maps(Protocol):
-    """Where the trained stages get their input from."""
-
-    def batches(self, batches: Sequence[Sequence[Job]]) -> Iterator[Any]:
-        """Yield the maps of each batch, a float32 tensor on the network's device."""
-        ...
-
-
-class LiveMaps:
-    """Maps that are made anew each time: for a GPU, or maps too large to keep."""
-
-    def __init__(self, network: CutNetwork, images: TrainingImages) -> None:
-        self.network = network
-        self.images = images
-
-    def batches(self, batches: Sequence[Sequence[Job]]) -> Iterator[Any]:
-        """Yield the maps of each batch."""
-        with closing(self.images.batches(batches)) as made:  # type: ignore[type-var]
-            for pixels in made:
-                yield run_head(self.network, pixels)
-
-
-class KeptMaps:
-    """Maps that are made once and kept in a file, as float16, memory-mapped.
+class Maps:
+    """What the frozen stages make of images: made as it is needed, or kept in a file.
 
     Parameters
     ----------
     network : CutNetwork
-    images : Images
-    jobs : sequence of (int, int)
-        The images and views to keep.
-    folder : Path
-        Where the file goes; one that was begun there is gone on with.
-    progress : callable, optional
-        Called with how many are made, how many there are, and what they are.
+    images : TrainingImages
     """
 
-    def __init__(
-        self,
-        network: CutNetwork,
-        images: TrainingImages,
-        jobs: Sequence[Job],
-        folder: Path,
-        *,
-        progress: Progress | None = None,
-    ) -> None:
+    def __init__(self, network: CutNetwork, images: TrainingImages) -> None:
         self.network = network
-        self.row = {job: row for row, job in enumerate(jobs)}
-        self._file, self._done = folder / "maps.npy", folder / "maps.json"
-        self.maps = self._opened((len(jobs), *map_shape(network, images)))
-        n_done = self._n_done()
+        self.images = images
+        self._kept: Any = None
+        self._row: dict[Job, int] = {}
+
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one image's map."""
+        size = self.images.vectorizer.preprocessing.size
+        pixels = np.zeros((1, 3, *size), np.float32)
+        return tuple(self._run(pixels).shape[1:])
+
+    def keep(
+        self, jobs: Sequence[Job], folder: Path, *, progress: Progress | None = None
+    ) -> None:
+        """Make maps once and keep them in a file, as float16, memory-mapped.
+
+        Parameters
+        ----------
+        jobs : sequence of (int, int)
+            The images and views to keep.
+        folder : Path
+            Where the file goes; one that was begun there is gone on with.
+        progress : callable, optional
+            Called with how many are made, how many there are, and what they are.
+        """
+        file, done = folder / "maps.npy", folder / "maps.json"
+        shape = (len(jobs), *self.shape())
+        n_done, kept = 0, None
+        try:
+            n_done = int(json.loads(done.read_text(encoding="utf-8")))
+            kept = np.load(file, mmap_mode="r+")
+        except (OSError, ValueError):
+            pass
+        if kept is None or kept.shape != shape:
+            done.unlink(missing_ok=True)  # not what it was begun as: made anew
+            n_done = 0
+            kept = np.lib.format.open_memmap(
+                file, mode="w+", dtype=np.float16, shape=shape
+            )
         rest = [jobs[i : i + _BATCH] for i in range(n_done, len(jobs), _BATCH)]
-        with closing(images.batches(rest)) as made:  # type: ignore[type-var]
-            for batch, pixels in zip(rest, made, strict=True):
-                maps = run_head(network, pixels).clamp(-_MOST, _MOST)
-                self.maps[n_done : n_done + len(batch)] = maps.cpu().numpy()
-                n_done += len(batch)
-                self.maps.flush()
-                write_text(self._done, json.dumps(n_done))
-                if progress is not None:
-                    progress(n_done, len(jobs), "augmented views")
+        for batch, maps in zip(rest, self.batches(rest), strict=True):
+            kept[n_done : n_done + len(batch)] = maps.clamp(-_MOST, _MOST).cpu().numpy()
+            n_done += len(batch)
+            kept.flush()
+            write_text(done, json.dumps(n_done))
+            if progress is not None:
+                progress(n_done, len(jobs), "augmented views")
+        self._kept, self._row = kept, {job: row for row, job in enumerate(jobs)}
 
     def batches(self, batches: Sequence[Sequence[Job]]) -> Iterator[Any]:
-        """Yield the maps of each batch."""
-        for batch in batches:
-            rows = [self.row[job] for job in batch]
-            yield _as_tensor(self.maps[rows].astype(np.float32), self.network)
+        """Yield the maps of each batch, a float32 tensor on the network's device."""
+        if self._kept is not None:
+            for batch in batches:
+                rows = [self._row[job] for job in batch]
+                yield self._tensor(self._kept[rows].astype(np.float32))
+            return
+        with closing(self.images.batches(batches)) as made:  # type: ignore[type-var]
+            for pixels in made:
+                yield self._run(pixels)
 
-    def _opened(self, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float16]]:
-        if self._n_done():
-            try:
-                kept = np.load(self._file, mmap_mode="r+")
-                if kept.shape == shape:
-                    return kept  # type: ignore[no-any-return]
-            except (OSError, ValueError):
-                pass
-            self._done.unlink()  # not what it was begun as: made anew
-        return np.lib.format.open_memmap(
-            self._file, mode="w+", dtype=np.float16, shape=shape
-        )
+    def _run(self, pixels: NDArray[np.float32]) -> Any:
+        """Return what the frozen stages make of pixels: a float32 tensor."""
+        import torch
 
-    def _n_done(self) -> int:
-        try:
-            return int(json.loads(self._done.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return 0
+        batch = self._tensor(pixels)
+        kind = batch.device.type
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda"):
+            return self.network.head(batch).float()
 
+    def _tensor(self, array: NDArray[np.float32]) -> Any:
+        """Move an array to the network's device, channels last: faster on a CPU."""
+        import torch
 
-def map_shape(network: CutNetwork, images: TrainingImages) -> tuple[int, ...]:
-    """Return the shape of one image's map."""
-    size = images.vectorizer.preprocessing.size
-    return tuple(run_head(network, np.zeros((1, 3, *size), np.float32)).shape[1:])
-
-
-def run_head(network: CutNetwork, pixels: NDArray[np.float32]) -> Any:
-    """Return what the frozen stages make of pixels: a float32 tensor."""
-    import torch
-
-    batch = _as_tensor(pixels, network)
-    kind = batch.device.type
-    with torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda"):
-        return network.head(batch).float()
-
-
-def _as_tensor(array: NDArray[np.float32], network: CutNetwork) -> Any:
-    """Move an array to the network's device, channels last: twice as fast on a CPU."""
-    import torch
-
-    tensor = torch.from_numpy(array)
-    layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
-    device = next(network.whole.parameters()).device
-    return tensor.to(device, memory_format=layout)
+        tensor = torch.from_numpy(array)
+        layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+        device = next(self.network.whole.parameters()).device
+        return tensor.to(device, memory_format=layout)

@@ -14,14 +14,7 @@ import numpy as np
 
 from tllboost.errors import ImageError, UsageError
 from tllboost.files import whole_file
-from tllboost.finetune.images import (
-    Job,
-    KeptMaps,
-    LiveMaps,
-    Maps,
-    TrainingImages,
-    map_shape,
-)
+from tllboost.finetune.images import Job, Maps, TrainingImages
 from tllboost.finetune.network import (
     CutNetwork,
     all_tensors,
@@ -248,18 +241,19 @@ def _maps(
 ) -> tuple[Maps, int]:
     """Return where maps come from, and how many views of an image are kept."""
     trained, held_out = _images(matches_in(train)), _images(validation)
-    n_bytes = 2 * int(np.prod(map_shape(network, images)))
+    maps = Maps(network, images)
+    n_bytes = 2 * int(np.prod(maps.shape()))
     on_cpu = next(network.whole.parameters()).device.type == "cpu"
     n_views = settings.n_views
     if n_views is None:
         most = min(_MOST_BYTES, shutil.disk_usage(work).free // 2)
         room = (most // n_bytes - len(held_out)) // max(1, len(trained))
         n_views = min(_KEPT_VIEWS, room) if on_cpu and room >= _LEAST_VIEWS else 0
-    if n_views == 0:
-        return LiveMaps(network, images), 0
-    jobs: list[Job] = [(image, 0) for image in held_out]
-    jobs += [(image, view) for view in range(1, n_views + 1) for image in trained]
-    return KeptMaps(network, images, jobs, work, progress=progress), n_views
+    if n_views > 0:
+        jobs: list[Job] = [(image, 0) for image in held_out]
+        jobs += [(image, view) for view in range(1, n_views + 1) for image in trained]
+        maps.keep(jobs, work, progress=progress)
+    return maps, n_views
 
 
 def _summary(file: Path, history: list[dict[str, Any]]) -> str:
