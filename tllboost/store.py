@@ -65,6 +65,9 @@ _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_FORMAT}",
 )
+# Whose file it is, its format, and whether there is anything in it.
+_WHOSE = """SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)
+    FROM pragma_application_id, pragma_user_version"""
 # A space's vectors are as wide as its first one: who adds others is refused.
 _N_DIMS = "ifnull((SELECT length(vector) / 4 FROM vectors WHERE space = id), 0)"
 _EVERYTHING = f"""SELECT vectors.rowid, {_N_DIMS}, fingerprint, key, checksum, vector
@@ -385,7 +388,18 @@ class VectorStore:
                 connection.executemany("DELETE FROM vectors WHERE rowid = ?", dropped)
                 n_dropped = len(dropped)
             else:
-                spaces = _spaces_meant(connection, fingerprint)
+                query = "SELECT id FROM spaces WHERE substr(fingerprint, 1, ?) = ?"
+                whole = "SELECT id FROM spaces WHERE fingerprint = ?"
+                spaces = connection.execute(whole, (fingerprint,)).fetchall()
+                if fingerprint and not spaces:
+                    start = (len(fingerprint), fingerprint)
+                    spaces = connection.execute(query, start).fetchall()
+                if not spaces:
+                    msg = (
+                        f"nothing is stored under {fingerprint!r}: "
+                        "`tllboost store info` shows all fingerprints"
+                    )
+                    raise UsageError(msg)
                 n_dropped = connection.executemany(
                     "DELETE FROM vectors WHERE space = ?", spaces
                 ).rowcount
@@ -441,7 +455,7 @@ def _open_file(path: Path) -> sqlite3.Connection:
     try:
         # What a stranger's file may have in it (views, triggers) runs nothing.
         connection.execute("PRAGMA trusted_schema = OFF")
-        found = _format(connection)
+        found = connection.execute(_WHOSE).fetchone()
         if found == (0, 0, 0):
             with _transaction(connection):
                 for statement in _SCHEMA:
@@ -452,7 +466,7 @@ def _open_file(path: Path) -> sqlite3.Connection:
                     "anew; its files (index.sqlite, *.f32) can be deleted",
                     path.parent,
                 )
-            found = _format(connection)
+            found = connection.execute(_WHOSE).fetchone()
         if found[:2] != (_APPLICATION_ID, _FORMAT):
             msg = (
                 f"{str(path)!r} is an SQLite file of another program or of another "
@@ -469,16 +483,6 @@ def _open_file(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _format(connection: sqlite3.Connection) -> tuple[int, ...]:
-    """Return whose file it is, its format, and whether it holds anything."""
-    queries = (
-        "PRAGMA application_id",
-        "PRAGMA user_version",
-        "SELECT count(*) FROM sqlite_master",
-    )
-    return tuple(connection.execute(query).fetchone()[0] for query in queries)
 
 
 @contextmanager
@@ -517,24 +521,6 @@ def _space(connection: sqlite3.Connection, fingerprint: str) -> tuple[Any, int]:
     """Return the id of a space and its number of dimensions, None and 0 if unknown."""
     query = f"SELECT id, {_N_DIMS} FROM spaces WHERE fingerprint = ?"
     return connection.execute(query, (fingerprint,)).fetchone() or (None, 0)
-
-
-def _spaces_meant(connection: sqlite3.Connection, fingerprint: str) -> list[tuple[int]]:
-    """Return the space of a whole fingerprint, or those that begin so."""
-    query = "SELECT id, CAST(fingerprint AS TEXT) FROM spaces"
-    names = connection.execute(query).fetchall()
-    named = [(space,) for space, name in names if name == fingerprint] or [
-        (space,)
-        for space, name in names
-        if fingerprint and name.startswith(fingerprint)
-    ]
-    if not named:
-        msg = (
-            f"nothing is stored under {fingerprint!r}: "
-            "`tllboost store info` shows all fingerprints"
-        )
-        raise UsageError(msg)
-    return named
 
 
 def _checksum(fingerprint: str, key: bytes, vector: bytes) -> int:

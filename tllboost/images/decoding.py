@@ -1,6 +1,4 @@
-"""Any decoded image as 8-bit RGB, upright, on white.
-
-The bytes of one image to upright RGB: a fixed list of formats, a cap of pixels.
+"""The bytes of one image to upright 8-bit RGB: a fixed list of formats, few pixels.
 
 What runs here meets a stranger's bytes in a dozen decoders: it is called in processes
 that have limits and nothing to lose, see `tllboost.images.decoders`.
@@ -11,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -56,31 +55,20 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     >>> upright_rgb(Image.new("LA", (2, 2), (0, 0))).getpixel((0, 0))
     (255, 255, 255)
     """
-    upright = _rgb(_upright(image))
-    upright.info = {}  # or the rotation that it carries would be applied once more
-    return upright
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
+    move = None
+    with suppress(Exception):  # a broken EXIF block is no reason to lose the image
         move = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a broken EXIF block is no reason to lose the image
-        move = None
-    return image if move is None else image.transpose(move)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
+    image = image if move is None else image.transpose(move)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         image = Image.fromarray(_eight_bits(image))
-    if "A" in image.getbands() or "a" in image.getbands() or _has_clear_colour(image):
+    is_clear = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
+    if is_clear or {"A", "a"} & set(image.getbands()):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
-
-
-def _has_clear_colour(image: Image.Image) -> bool:
-    return "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
+    upright = image.convert("RGB")
+    upright.info = {}  # or the rotation that it carries would be applied once more
+    return upright
 
 
 def _eight_bits(image: Image.Image) -> np.ndarray:
@@ -148,7 +136,11 @@ def decode(
     """
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            _check_pixels(image, path, max_pixels)
+            width, height = image.size
+            if width * height > max_pixels:
+                most = f"(at most {max_pixels:,} allowed)"
+                reason = f"{width} × {height} is too many pixels {most}"
+                raise ImageError(path, reason)
             # The same size twice: before the EXIF turn, no side is the short one.
             if shrink_to is not None and image.format in ("JPEG", "MPO"):
                 image.draft(None, (shrink_to, shrink_to))
@@ -165,17 +157,6 @@ def _formats() -> tuple[str, ...]:
     """Return the formats that this Pillow was built with, of those we decode."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _check_pixels(
-    image: Image.Image, path: str | os.PathLike[str], max_pixels: int
-) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        reason = (
-            f"{width} × {height} is too many pixels (at most {max_pixels:,} allowed)"
-        )
-        raise ImageError(path, reason)
 
 
 def _reason(error: Exception, data: bytes) -> str:

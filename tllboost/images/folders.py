@@ -159,27 +159,22 @@ def _inside(written: str) -> str:
 
 def _list_files(folder: Path) -> _Listing:
     """Return what may be written for the files of a folder."""
-    files: dict[str, str] = {}
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.is_dir():
-                    files[_composed(entry.name)] = entry.name
+            names = [entry.name for entry in entries if not entry.is_dir()]
     except (OSError, ValueError):
-        # A subfolder that an id names and that is not there: no image is in it.
-        return _Listing({}, {})
+        names = []  # a subfolder that an id names and that is not there
+    files = {_composed(name): name for name in names}
     stems: dict[str, list[str]] = {}
     for name in files:
         stems.setdefault(_stem(name), []).append(name)
     meanings = {name: (name, files[name]) for name in files}
-    for stem, names in stems.items():
-        if len(names) == 1:
-            meanings[stem] = meanings[names[0]] = stem, files[names[0]]
-    unclear = {
-        stem: names
-        for stem, names in stems.items()
-        if len(names) > 1 and stem not in files
-    }
+    unclear = {}
+    for stem, same in stems.items():
+        if len(same) == 1:
+            meanings[stem] = meanings[same[0]] = stem, files[same[0]]
+        elif stem not in files:
+            unclear[stem] = same
     return _Listing(meanings, unclear)
 
 
@@ -243,30 +238,23 @@ def name_images(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
         places = ", ".join(repr(str(root)) for root in roots)
         msg = f"no images in {places}: give files, or folders that hold some"
         raise DataError(msg)
-    named = (
-        _named(found, _name)
-        or _named(found, _name_with_folder)
-        or {path.as_posix(): path for path, _ in found}
-    )
-    return image_stems(named)
+    names = [_name(path, root) for path, root in found]
+    if _are_shared(names, found):
+        names = [
+            f"{(root.parent if path == root else root).resolve().name}/{name}"
+            for name, (path, root) in zip(names, found, strict=True)
+        ]
+    if _are_shared(names, found):
+        names = [path.as_posix() for path, _ in found]
+    paths = (path for path, _ in found)
+    return image_stems(dict(zip(names, paths, strict=True)))
 
 
-def _named(
-    found: Sequence[tuple[Path, Path]], name_of: Callable[[Path, Path], str]
-) -> dict[str, Path] | None:
-    """Return the images by name, or None if two of them share one."""
-    named: dict[str, Path] = {}
-    for path, root in found:
-        if named.setdefault(name_of(path, root), path).absolute() != path.absolute():
-            return None
-    return named
+def _are_shared(names: list[str], found: list[tuple[Path, Path]]) -> bool:
+    """Tell whether two images have the same name."""
+    absolute = [path.absolute() for path, _ in found]
+    return len(set(names)) < len(set(zip(names, absolute, strict=True)))
 
 
 def _name(path: Path, root: Path) -> str:
     return path.name if path == root else path.relative_to(root).as_posix()
-
-
-def _name_with_folder(path: Path, root: Path) -> str:
-    return (
-        f"{(root.parent if path == root else root).resolve().name}/{_name(path, root)}"
-    )

@@ -33,8 +33,6 @@ class CandidateTable:
         The ids of each row as they were written: the query, then the candidates.
     header : tuple of str
         ``left, c0, c1, …``: the names that go with `rows`.
-    lines : ndarray of shape (n_queries,), int64
-        The line of each row.
     """
 
     source: str
@@ -44,22 +42,6 @@ class CandidateTable:
     candidates: np.ndarray
     rows: tuple[tuple[str, ...], ...]
     header: tuple[str, ...]
-    lines: np.ndarray
-
-    @property
-    def n_queries(self) -> int:
-        """Number of rows."""
-        return len(self.query)
-
-    @property
-    def n_images(self) -> int:
-        """Number of unique images."""
-        return len(self.ids)
-
-    @property
-    def n_candidates(self) -> int:
-        """Number of candidates of each query."""
-        return self.candidates.shape[1]
 
 
 def read_candidates(
@@ -120,5 +102,4 @@ def read_candidates(
         candidates=np.column_stack([found.codes[name] for name in header[1:]]),
         rows=tuple(zip(*written, strict=True)),
         header=header,
-        lines=table.lines,
     )

@@ -132,18 +132,13 @@ def read_table(
 
 def _read_text(path: Path) -> str:
     """Return the text of a table; its encoding is UTF-8, or UTF-16 with a mark."""
-    if path.is_dir():
-        msg = f"{path}: is a folder; a table is a file"
-        raise DataError(msg)
-    if not path.exists():
-        msg = f"{path}: no such file"
-        raise DataError(msg)
-    if not path.is_file():
-        msg = f"{path}: not a regular file; a table is a file of text"
-        raise DataError(msg)
     try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
+        if not path.is_file():
+            kind = "not a regular file" if path.exists() else "no such file"
+            kind = "is a folder" if path.is_dir() else kind
+            msg = f"{path}: {kind}; a table is a file of text"
+            raise DataError(msg)
+        if (size := path.stat().st_size) > _MOST_BYTES:
             msg = f"{path}: has {size:,} bytes; a table may have {_MOST_BYTES:,}"
             raise DataError(msg)
         data = path.read_bytes()
