@@ -5,19 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import typer
 
 from tllboost.bundle import save_bundle
-from tllboost.calibration import Calibration
 from tllboost.classifier import ensemble
 from tllboost.cli.app import SUMMARIES, app
 from tllboost.demo import make_scenes
-from tllboost.heads.linear import LogisticHead
-from tllboost.merges import PairFeatures
+from tllboost.heads import HEADS, make_head
+from tllboost.projections import make_projection
 from tllboost.scoring import FittedCell, PairScorer
+from tllboost.splits import Protocol, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizing import vectorize
 
@@ -25,17 +26,27 @@ MODELS = {"torch", "xgboost", "sklearn", "timm", "open_clip", "onnxruntime", "sk
 HEAVY = MODELS | {"scipy", "pandas", "matplotlib", "safetensors", "mlflow"}
 
 
-def imported(*words: str) -> set[str]:
-    """Run a command in a process of its own; return what it has imported."""
-    code = (
-        "import sys\n"
-        "from tllboost.cli import main\n"
-        "try:\n    main()\n"
-        "except SystemExit as end:\n    assert not end.code, end.code\n"
-        "finally:\n    print(*sys.modules, file=sys.stderr)\n"
-    )
+THEN = "then"
+CODE = """
+import sys
+from tllboost.cli import main
+
+words = sys.argv[1:]
+while words:
+    end = words.index("then") if "then" in words else len(words)
+    sys.argv[1:], words = words[:end], words[end + 1 :]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, end.code
+print(*sys.modules, file=sys.stderr)
+"""
+
+
+def imported(*words: str | Path) -> set[str]:
+    """Run commands in a process of their own; return what it has imported."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *words],
+        [sys.executable, "-c", CODE, *map(str, words)],
         capture_output=True,
         text=True,
         check=True,
@@ -72,25 +83,71 @@ def test_no_word_at_all_shows_the_help() -> None:
     assert done.stderr == ""
 
 
-def bundle_of(spec: str, folder: Path) -> Path:
+# Scoring needs none of these, whatever the head.
+TRAINERS = {"sklearn", "scipy.stats", "pandas", "torch", "timm", "open_clip", "xgboost"}
+
+
+def bundle_of(
+    vectorizer: Any, images: list[Path], folder: Path, head: str = "logistic"
+) -> Path:
     """Fit a head on a few images, and save it; their vectors go to a store."""
-    scenes = make_scenes(folder / "scenes", n_scenes=3, n_views=2).parent
-    images = sorted(scenes.glob("*.jpg"))
-    vectorizer = make_vectorizer(spec, offline=True)
     vectors = vectorize(vectorizer, images, store=folder / "store").vectors
-    left, right = np.array([0, 2, 4, 0, 2]), np.array([1, 3, 5, 3, 5])
-    scorer = PairScorer("dot", "logistic")
-    features = PairFeatures(vectors, left, right)
-    scorer.head_ = LogisticHead().fit(features, np.array([1, 1, 1, 0, 0]))
-    scorer.calibration_, scorer.threshold_ = Calibration(1.0, 0.0), 0.0
-    save_bundle(
-        folder / "best.tllb",
-        ensemble([FittedCell(vectorizer, None, scorer)]),
-        cell={"head": "logistic"},
-        metrics={},
-        golden=[(vectors[left], vectors[right])],
+    n_pairs = len(images) // 2
+    left = np.arange(0, len(images), 2)
+    (split,) = make_splits(
+        left,
+        left + 1,
+        np.ones(n_pairs),
+        match_components(len(images), left, left + 1),
+        protocol=Protocol(n_distractors=2),
+        seed=0,
     )
-    return folder / "best.tllb"
+    loss = {"joined": "contrastive", "projected": "infonce"}.get(head, "none")
+    projection = make_projection(loss, device="cpu", n_threads=1)
+    projected = vectors
+    if projection is not None:
+        projection.fit(vectors, split.train, split.validation)
+        projected = projection.transform(vectors)
+    name = "cosine" if head == "projected" else head
+    scorer = PairScorer("dot+l1" if head == "joined" else "dot", name, n_threads=1)
+    if head.startswith("xgboost"):  # of which validation would keep no tree
+        few = {"n_estimators": 20, "start": "none"}
+        scorer.head = make_head(head, n_threads=1).set_params(**few)
+    joined = getattr(projection, "joined_", None)
+    scorer.fit(
+        scorer.features(projected, split.train, frozen=vectors, joined=joined),
+        split.train,
+        scorer.features(projected, split.validation, frozen=vectors),
+        split.validation,
+    )
+    assert scorer.fitted.part or scorer.head == "cosine"
+    save_bundle(
+        folder / f"{head}.tllb",
+        ensemble([FittedCell(vectorizer, projection, scorer)]),
+        cell={"head": head},
+        metrics={},
+        golden=[(vectors[:2], vectors[2:4])],
+    )
+    return folder / f"{head}.tllb"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("scenes") / "scenes"
+    table = make_scenes(folder, n_scenes=40, n_views=2)
+    return sorted(table.parent.glob("*.jpg"))
+
+
+@pytest.mark.parametrize("spec", ["classic", "pocket"])
+def test_scores_need_numpy_and_what_the_vectorizer_needs(
+    spec: str, scenes: list[Path], tmp_path: Path
+) -> None:
+    vectorizer = make_vectorizer(spec, offline=True)
+    words: list[str | Path] = []
+    for head in [*HEADS, "projected"]:
+        bundle = bundle_of(vectorizer, scenes, tmp_path, head)
+        words += ["score", bundle, *scenes[:2], "--store", tmp_path / "new", THEN]
+    assert not imported(*words[:-1]) & TRAINERS
 
 
 @pytest.mark.shared
@@ -103,13 +160,14 @@ def bundle_of(spec: str, folder: Path) -> Path:
     ],
 )
 def test_score_opens_no_network_without_need_and_torch_never(
-    spec: str, shared: Path, tmp_path: Path
+    spec: str, shared: Path, scenes: list[Path], tmp_path: Path
 ) -> None:
-    bundle = bundle_of(spec.format(shared / "weights"), tmp_path)
+    vectorizer = make_vectorizer(spec.format(shared / "weights"), offline=True)
+    bundle = bundle_of(vectorizer, scenes, tmp_path)
     new = sorted((shared / "data" / "ukbench").glob("*.jpg"))[:2]
-    words = ["score", str(bundle), *map(str, new), "--store", str(tmp_path / "store")]
+    words = ["score", bundle, *new, "--store", tmp_path / "store"]
     first = imported(*words)
     assert "onnxruntime" in first
-    assert not first & {"torch", "timm", "xgboost"}
+    assert not first & TRAINERS
     again = imported(*words)
-    assert not again & {"onnxruntime", "onnx", "torch", "timm", "xgboost"}
+    assert not again & {"onnxruntime", "onnx", *TRAINERS}

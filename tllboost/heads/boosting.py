@@ -78,7 +78,7 @@ def best_columns(
     Examples
     --------
     >>> X = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
-    >>> best_columns(X, X[:, 4] - 0.1 * X[:, 1], None, 2).tolist()
+    >>> best_columns(X, X[:, 4] - 0.5 * X[:, 1], None, 2).tolist()
     [1, 4]
     """
     share = np.ones(len(residual)) if weight is None else weight
