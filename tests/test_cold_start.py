@@ -110,9 +110,6 @@ def bundle_of(
         projected = projection.transform(vectors)
     name = "cosine" if head == "projected" else head
     scorer = PairScorer("dot+l1" if head == "joined" else "dot", name, n_threads=1)
-    if head.startswith("xgboost"):  # of which validation would keep no tree
-        few = {"n_estimators": 20, "start": "none"}
-        scorer.head = make_head(head, n_threads=1).set_params(**few)
     joined = getattr(projection, "joined_", None)
     scorer.fit(
         scorer.features(projected, split.train, frozen=vectors, joined=joined),
@@ -120,6 +117,11 @@ def bundle_of(
         scorer.features(projected, split.validation, frozen=vectors),
         split.validation,
     )
+    if head.startswith("xgboost"):  # of which so few validation pairs keep no tree
+        rows = scorer.features(projected, split.train)
+        boosted = make_head(head, n_threads=1).set_params(n_estimators=9)
+        boosted.fit(rows, split.train.label, query=split.train.query)
+        scorer.head_ = boosted
     assert scorer.fitted.part or scorer.head == "cosine"
     save_bundle(
         folder / f"{head}.tllb",
