@@ -9,7 +9,7 @@ projection gave, and the frozen one, of what it was given.
 
 XGBoost's histograms are of all columns, however few a tree may use. Of wide features
 trees therefore see the 300 columns alone that correlate most with what the start gets
-wrong on the training pairs: a quarter of the time, and no worse
+wrong on the training pairs, which takes a quarter of the time and is no worse
 (``results/boosting``).
 """
 
@@ -289,6 +289,8 @@ class XGBoostHead(PairHead):
             Ranking list of each pair; the ranking head needs it.
         validation : Validation or None
         """
+        from scipy.special import expit
+
         if self.start not in _STARTS:
             msg = f"start={self.start!r} is none of {', '.join(_STARTS)}"
             raise UsageError(msg)
@@ -300,8 +302,6 @@ class XGBoostHead(PairHead):
         if grower.is_bounded:
             side = within_memory(side, value_bytes=1, seed=self.random_state)
         X, y, weight, query = side
-        from scipy.special import expit
-
         is_wide = X.shape[0] * X.shape[1] >= _WIDE and X.shape[1] > _N_BEST
         best: NDArray[np.float64] | None = None
         for start in self._starts(X, validation):
