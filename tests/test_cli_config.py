@@ -143,7 +143,7 @@ def test_a_file_that_is_no_toml_is_named(run: Run, tmp_path: Path, data: bytes) 
     file.write_bytes(data)
     done = run("grid", "--config", file)
     assert done.returncode == 3
-    assert f"{file}: not TOML" in done.stderr
+    assert f"{file}: can't be read as TOML" in done.stderr
 
 
 def test_flags_beat_the_file_and_the_file_beats_the_defaults(

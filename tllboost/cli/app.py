@@ -36,6 +36,9 @@ SUMMARIES = {
 }
 
 
+_EXAMPLES = "**Examples**"
+
+
 class _Lazy(Mapping[str, Any]):
     """The commands by name, each imported when it is looked at."""
 
@@ -63,14 +66,11 @@ def _command(name: str) -> Any:
         help=SUMMARIES[name],
         rich_markup_mode="markdown",
     )
-    for word, function in import_module(
-        f"tllboost.cli.{name}_command"
-    ).COMMANDS.items():
+    commands = import_module(f"tllboost.cli.{name}_command").COMMANDS
+    for word, function in commands.items():
         # The examples go below the options, where they are seen; the empty line before
         # them keeps their indent.
-        told, mark, examples = (inspect.getdoc(function) or "").partition(
-            "**Examples**"
-        )
+        told, mark, examples = inspect.cleandoc(function.__doc__).partition(_EXAMPLES)
         epilog = f"\n{mark}{examples}".rstrip()
         made.command(word, help=told.strip(), epilog=epilog)(spread(function))
     return typer.main.get_command(made)

@@ -34,27 +34,20 @@ _ELSEWHERE = {
 
 
 def names_of(kind: str) -> Mapping[str, str]:
-    """Return the names of a kind, with a line of description each."""
+    """Return the names of a kind as they are typed, with a line of description each."""
     if kind in _ELSEWHERE:
         return _ELSEWHERE[kind]
     registry = import_path(_REGISTRIES[kind])
     names = {name: registry[name].description for name in registry}
     if kind == "projections":
         return _ELSEWHERE["none"] | names | _ELSEWHERE["finetune"]
+    if kind == "vectorizers":
+        from tllboost.vectorizers.networks import NETWORKS
+
+        alone = {"classic", "pixels", "pocket"}
+        names = {k if k in alone else f"{k}:": text for k, text in names.items()}
+        names |= {name: network.description for name, network in NETWORKS.items()}
     return names
-
-
-def _spelled(kind: str) -> Mapping[str, str]:
-    """Return the names of a kind as they are typed."""
-    if kind != "vectorizers":
-        return names_of(kind)
-    from tllboost.vectorizers.networks import NETWORKS
-
-    alone = {"classic", "pixels", "pocket"}
-    return {
-        **{k if k in alone else f"{k}:": text for k, text in names_of(kind).items()},
-        **{name: network.description for name, network in NETWORKS.items()},
-    }
 
 
 def complete(kind: str) -> Callable[[str], list[tuple[str, str]]]:
@@ -75,7 +68,7 @@ def complete(kind: str) -> Callable[[str], list[tuple[str, str]]]:
             before = start + joint
         return [
             (before + name, text)
-            for name, text in _spelled(kind).items()
+            for name, text in names_of(kind).items()
             # Nothing but a chain of learned projections stands behind a slash.
             if name.startswith(last) and not (before and name == "none")
         ]

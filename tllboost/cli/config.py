@@ -77,11 +77,9 @@ def config_of(group: Any) -> Callable[..., Path | None]:
 def _values(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"{path}: can't be read ({error.strerror})"
-        raise DataError(msg) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path}: not TOML ({error})"
+    except (OSError, ValueError) as error:  # the latter: not TOML, or not UTF-8
+        reason = getattr(error, "strerror", None) or error
+        msg = f"{path}: can't be read as TOML ({reason})"
         raise DataError(msg) from error
     values.pop("run", None)
     return values

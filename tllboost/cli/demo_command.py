@@ -9,14 +9,13 @@ import typer
 from typer import Option
 
 from tllboost.cli import options
-from tllboost.cli.progress import message_to, progress_bar
+from tllboost.cli.grid_command import Call, GridOptions, run
+from tllboost.cli.progress import message_to
 
 if TYPE_CHECKING:
     from tllboost.demo import DemoSet
 
 __all__ = ["COMMANDS"]
-
-_MERGES = ("dot", "l1")
 
 
 def demo(
@@ -45,53 +44,26 @@ def demo(
         tllboost demo --out small --scenes 100
     """
     from tllboost.demo import make_demo_set
-    from tllboost.grid import run_grid
-    from tllboost.pairs import read_pairs
-    from tllboost.report import write_report
-    from tllboost.report.terminal import print_matrix
-    from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
     say = message_to(quiet=quiet)
     made = make_demo_set(out.with_name(f"{out.name}-images"), n_scenes=scenes)
-    images = made.pairs.parent
+    images, bundle = made.pairs.parent, out / "best.tllb"
     say(f"{scenes} scenes, 3 views each: {images}")
     # A checkout has the tables of the demo alone: no cells to go on with.
     overwrite |= (out / "run.toml").exists() and not (out / "cells").exists()
-    table = read_pairs(made.pairs, images=images)
-    with progress_bar(quiet=quiet) as progress:
-        result = run_grid(
-            table,
-            DEFAULT_VECTORIZERS,
-            _MERGES,
-            out=out,
-            store=store,
-            resume=not overwrite,
-            overwrite=overwrite,
-            settings={
-                "pairs": str(made.pairs),
-                "images": str(images),
-                "out": str(out),
-            },
-            progress=progress,
-            message=say,
-        )
-    print_matrix(result.rows, result.metric)
-    for note in result.notes:
-        typer.echo(note)
-    with progress_bar(quiet=quiet) as progress:
-        say(f"report: {write_report(out, progress=progress)}")
-    if result.chosen is not None:
-        bundle = out / "best.tllb"
+    asked = GridOptions(
+        pairs=made.pairs, images=images, merge=["dot", "l1"], out=out, store=store
+    )
+    call = Call(resume=not overwrite, overwrite=overwrite, quiet=quiet)
+    code = run(asked.resolved(has_cells=False), {}, call)
+    if bundle.exists():
         _score_new_pairs(bundle, made)
-        flags = " ".join(f"-m {name}" for name in _MERGES)
         say("the same by hand:")
-        say(f"  tllboost grid {made.pairs} --images {images} {flags} --out {out}")
+        say(f"  tllboost grid {made.pairs} --images {images} -m dot -m l1 --out {out}")
         say(f"  tllboost score {bundle} {made.query} {made.match}")
-        say(
-            f"  tllboost rank {bundle} {made.query} --among {made.query.parent} --top 3"
-        )
-    if result.exit_code:
-        raise typer.Exit(result.exit_code)
+        among = f"--among {made.query.parent} --top 3"
+        say(f"  tllboost rank {bundle} {made.query} {among}")
+    raise typer.Exit(code)
 
 
 def _score_new_pairs(bundle: Path, made: DemoSet) -> None:

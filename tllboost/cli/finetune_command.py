@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -21,19 +21,13 @@ __all__ = ["COMMANDS"]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How the network is trained; None leaves it to `FineTuneSettings`."""
+    """How the network is trained: the fields of `FineTuneSettings` that users set."""
 
     panel = "How it is trained"
-    n_stages: int | None = option(
-        None, "Number of last stages to train [2].", "--stages"
-    )
-    n_epochs: int | None = option(
-        None, "Passes over the training matches [6].", "--epochs"
-    )
-    batch_size: int | None = option(
-        None, "Matches in each training step [32].", "--batch"
-    )
-    learning_rate: float | None = option(None, "Highest learning rate [3e-4].", "--lr")
+    n_stages: int = option(2, "Number of last stages to train.", "--stages")
+    n_epochs: int = option(6, "Passes over the training matches.", "--epochs")
+    batch_size: int = option(32, "Matches in each training step.", "--batch")
+    learning_rate: float = option(3e-4, "Highest learning rate.", "--lr")
     n_views: int | None = option(
         None,
         "Augmented views kept of each image, 0 for new ones at every pass [6 on a CPU, "
@@ -99,8 +93,6 @@ def finetune(
     from tllboost.finetune import FineTuneSettings
     from tllboost.finetune import finetune as train_network
 
-    given: dict[str, Any] = {k: v for k, v in vars(training).items() if v is not None}
-    settings = FineTuneSettings(**given)
     (made,) = networks.make([network.vectorizer], network.weights)
     table, train, validation = _sets(folders.read(pairs), network)
     with progress_bar(quiet=quiet) as progress:
@@ -110,7 +102,7 @@ def finetune(
             train,
             validation,
             network.out,
-            settings=settings,
+            settings=FineTuneSettings(**vars(training)),
             seed=network.seed,
             device=networks.device,
             overwrite=network.overwrite,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tllboost.grid import GridResult
     from tllboost.pairs import PairTable
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "Call", "GridOptions", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +227,7 @@ def grid(
         "grid needs a pair table and --out FOLDER: see tllboost grid --help",
     )
     try:
-        code = _run(asked, tables, call)
+        code = run(asked, tables, call)
     except KeyboardInterrupt:
         line = "interrupted: the same command with --resume goes on where it was"
         message_to(quiet=call.quiet)(line)
@@ -235,7 +235,7 @@ def grid(
     raise typer.Exit(code)
 
 
-def _run(asked: Any, tables: dict[str, Any], call: Call) -> int:
+def run(asked: Any, tables: dict[str, Any], call: Call) -> int:
     """Read the table, run the grid, print the matrix, write the page."""
     if asked.mlflow is not None and importlib.util.find_spec("mlflow") is None:
         msg = "--mlflow: MLflow is not installed: pip install 'tllboost[mlflow]'"

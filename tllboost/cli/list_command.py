@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
     name: str
     description: str
-    n_dims: int | None = None
+    n_dims: int | str | None = None
     weights: str = ""
 
 
@@ -125,20 +125,19 @@ def _networks() -> list[Row]:
 
 
 def _as_dict(row: Row) -> dict[str, Any]:
-    told = row._asdict()
-    return told if row.weights else {k: told[k] for k in ("name", "description")}
+    """Return a row, without what is not told of its kind."""
+    return {key: value for key, value in row._asdict().items() if row.weights or value}
 
 
 def _print(rows: list[Row], *, indent: int) -> None:
     """Print rows as a table, folded to a terminal; in a pipe each keeps to its line."""
     starts = [row.name for row in rows]
     if any(row.weights for row in rows):
-        rows = [Row("name", "what it is", weights="weights"), *rows]
+        rows = [Row("name", "what it is", "dims", "weights"), *rows]
         width = max(len(row.name) for row in rows)
-        dims = ["dims", *(str(row.n_dims or "") for row in rows[1:])]
         starts = [
-            f"{row.name:<{width}}  {n_dims:>4}  {row.weights:<12}"
-            for row, n_dims in zip(rows, dims, strict=True)
+            f"{row.name:<{width}}  {row.n_dims or '':>4}  {row.weights:<12}"
+            for row in rows
         ]
     width = indent + max(map(len, starts)) + 2
     most = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000

@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import itertools
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -38,10 +40,6 @@ __all__ = [
     *("kinds_of", "option", "refuse_if", "spread", "with_weights"),
 ]
 
-IMAGES = "Images and pairs"
-MACHINE = "Where it runs"
-"""Headings of --help; what is of one command alone stands above them."""
-
 Bundle = Annotated[
     Path, Argument(metavar="BUNDLE", help="Bundle (.tllb) that a grid wrote.")
 ]
@@ -54,11 +52,7 @@ Json = Annotated[bool, Option("--json", help="Write JSON.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress, no messages.")]
 Seed = Annotated[int, Option(min=0, help="Seed of every random choice.")]
 Strict = Annotated[
-    bool,
-    Option(
-        "--strict",
-        help="Stop at the first image that fails: exit code 3.",
-    ),
+    bool, Option("--strict", help="Stop at the first image that fails: exit code 3.")
 ]
 Store = Annotated[
     Path | None,
@@ -73,8 +67,7 @@ VectorizerNames = Annotated[
         "--vectorizer",
         "-v",
         autocompletion=complete("vectorizers+"),
-        help="Vectorizer, repeatable; names: `tllboost list vectorizers` "
-        "[classic pocket].",
+        help="Vectorizer, repeatable; see `tllboost list` [classic pocket].",
     ),
 ]
 LocalWeights = Annotated[
@@ -82,9 +75,7 @@ LocalWeights = Annotated[
 ]
 Metric = Annotated[
     str | None,
-    Option(
-        autocompletion=complete("metrics"), help="Metric to show [that of the run]."
-    ),
+    Option(autocompletion=complete("metrics"), help="Metric to show [the run's]."),
 ]
 Gallery = Annotated[
     int,
@@ -158,13 +149,18 @@ class Form:
 class Folders:
     """Where the images lie that a table names."""
 
-    panel = IMAGES
+    panel = "Images and pairs"
     images: Path | None = option(None, "Folder of all images.")
     left: Path | None = option(None, "Folder of the left images.")
     right: Path | None = option(None, "Folder of the right images.")
     anywhere: bool = option(
         False, "Allow names that lead out of the folders: absolute paths and '..'."
     )
+
+    def refuse(self, why: str, **more: Any) -> None:
+        """Raise UsageError if any of them is given where none is read."""
+        for name, value in (vars(self) | more).items():
+            refuse_if(value, f"--{name} {str(value)!r} {why}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,9 +188,7 @@ class GroupFolders(Folders):
         from tllboost.pairs import read_pairs
         from tllboost.pairs.groups import read_groups
 
-        folders: Any = {
-            name: getattr(self, name) for name in ("images", "left", "right")
-        }
+        folders = {one.name: getattr(self, one.name) for one in fields(Folders)}
         if self.groups is None:
             refuse_if(
                 pairs.is_dir(),
@@ -202,13 +196,9 @@ class GroupFolders(Folders):
                 "form groups, by --groups folder or a pattern like --groups "
                 r"'^(\d{4})'",
             )
-            return read_pairs(pairs, **folders, anywhere=self.anywhere)
-        for name, folder in folders.items():
-            refuse_if(
-                folder is not None,
-                f"--{name} {str(folder)!r} does not go with --groups: the images are "
-                f"those of {str(pairs)!r}",
-            )
+            return read_pairs(pairs, **folders)
+        why = f"does not go with --groups: the images are those of {str(pairs)!r}"
+        Folders(**folders).refuse(why)
         return read_groups(pairs, self.groups)
 
 
@@ -216,7 +206,7 @@ class GroupFolders(Folders):
 class Networks:
     """Where networks run, and whether a hub may be asked for their weights."""
 
-    panel = MACHINE
+    panel = "Where it runs"
     device: str = option(
         "auto", "Where networks run: auto, cpu or cuda.", names="devices"
     )
@@ -271,7 +261,7 @@ class Opening(Unbundled, Networks):
 class Workers:
     """Who does the work: processes of this machine, or the workers of a cluster."""
 
-    panel = MACHINE
+    panel = "Where it runs"
     backend: str = option(
         "local",
         "What runs the work: local (processes of this machine) or dask (the workers of "
@@ -342,21 +332,19 @@ def with_weights(names: Sequence[str], weights: Path | None) -> list[str]:
     from tllboost.vectorizers.spec import split_fusion
 
     split = [split_fusion(name, VECTORIZERS) for name in names]
-    kinds = ("clip:", "clip-grid:", "timm:", "timm-grid:")
-    takers = [
-        part
-        for parts in split
-        for part in parts
-        if part.startswith(kinds) and "@" not in part.partition("?")[0]
-    ]
+    takers = [part for part in itertools.chain(*split) if _TAKES.match(part)]
     refuse_if(
         len(takers) != 1,
         f"--weights {str(weights)!r} is for one clip: or timm: network without a "
         f"file, found {', '.join(takers) or 'none'}: write NAME@FILE in -v instead",
     )
-    name, mark, options = takers[0].partition("?")
-    placed = {takers[0]: f"{name}@{weights}{mark}{options}"}
+    name, mark, settings = takers[0].partition("?")
+    placed = {takers[0]: f"{name}@{weights}{mark}{settings}"}
     return ["+".join(placed.get(part, part) for part in parts) for parts in split]
+
+
+# A network that is named without a file: an @ behind the question mark is none.
+_TAKES = re.compile(r"(clip|timm)(-grid)?:[^@?]*(\?|$)")
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

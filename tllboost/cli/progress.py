@@ -12,14 +12,13 @@ from tllboost.errors import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Message", "message_to", "progress_bar"]
+__all__ = ["message_to", "progress_bar"]
 
-Message = Callable[[str], None]
 _MOST_RUNNING = 8
 _WIDE = 64
 
 
-def message_to(*, quiet: bool = False) -> Message:
+def message_to(*, quiet: bool = False) -> Callable[[str], None]:
     """Give a callable that writes one line to standard error, or none when `quiet`."""
 
     def tell(line: str) -> None:

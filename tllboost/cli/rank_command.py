@@ -45,6 +45,8 @@ class Search:
     out: Path | None = option(
         None, "With --candidates: file to write instead of standard output."
     )
+    strict: options.Strict = False
+    quiet: options.Quiet = False
 
 
 def rank(
@@ -57,8 +59,6 @@ def rank(
     folders: options.Folders,
     opening: options.Opening,
     form: options.Form,
-    strict: options.Strict = False,
-    quiet: options.Quiet = False,
 ) -> None:
     r"""Order images by how much they look like a query, the best first.
 
@@ -89,11 +89,8 @@ def rank(
             query is None or among is None,
             "give QUERY and --among DIR, or --candidates FILE",
         )
-        for name, value in (vars(folders) | {"out": search.out}).items():
-            refuse_if(
-                value, f"--{name} {str(value)!r} goes with --candidates, not with QUERY"
-            )
-        rows, failures = _rank(opening.open(bundle), query, search, quiet, strict)
+        folders.refuse("goes with --candidates, not with QUERY", out=search.out)
+        rows, failures = _rank(opening.open(bundle), query, search)
         lines = [
             _HEADER,
             *(_LINE.format(**row, shown=printable(row["image"])) for row in rows),
@@ -116,9 +113,9 @@ def rank(
 
         classifier = opening.open(bundle)
         table = read_candidates(candidates, **vars(folders))
-        with progress_bar(quiet=quiet) as progress:
+        with progress_bar(quiet=search.quiet) as progress:
             (header, *scored), failures = score_candidates(
-                classifier, table, progress=progress, strict=strict
+                classifier, table, progress=progress, strict=search.strict
             )
         text = csv_text(header, scored)
         if search.out is None:
@@ -129,7 +126,7 @@ def rank(
 
 
 def _rank(
-    classifier: Scorer, query: Any, search: Any, quiet: bool, strict: bool
+    classifier: Scorer, query: Any, search: Any
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     from tllboost.errors import DataError
     from tllboost.images import find_images
@@ -140,14 +137,14 @@ def _rank(
     if not images:
         msg = f"no images in {str(search.among)!r}, the query itself aside"
         raise DataError(msg)
-    with progress_bar(quiet=quiet) as progress:
+    with progress_bar(quiet=search.quiet) as progress:
         hits, failures = rank_images(
             classifier,
             query,
             images,
             shortlist=None if search.exact else max(search.shortlist, search.top),
             progress=progress,
-            strict=strict,
+            strict=search.strict,
         )
     rows = [
         {

@@ -39,6 +39,8 @@ class Scored:
         "the score.",
         "--explain",
     )
+    strict: options.Strict = False
+    quiet: options.Quiet = False
 
 
 def score(
@@ -50,8 +52,6 @@ def score(
     folders: options.Folders,
     opening: options.Opening,
     form: options.Form,
-    strict: options.Strict = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Say how likely two images match, and whether the bundle calls them a match.
 
@@ -88,20 +88,17 @@ def score(
         with_reasons and (pairs or form.as_csv),
         "--explain tells of two images, as text or --json: leave --pairs and --csv out",
     )
-    for name, folder in vars(folders).items():
-        refuse_if(
-            pairs is None and folder,
-            f"--{name} {str(folder)!r} goes with --pairs; two images need none",
-        )
+    if pairs is None:
+        folders.refuse("goes with --pairs; two images need none")
     classifier = opening.open(bundle)
     if pairs is not None:
-        raise typer.Exit(_score_table(classifier, pairs, folders, form, strict, quiet))
+        raise typer.Exit(_score_table(classifier, scored, folders, form))
     value: dict[str, Any]
     if with_reasons:
         from tllboost.explain import explain, short_form
 
         two: Any = (left_image, right_image)
-        with progress_bar(quiet=quiet) as progress:
+        with progress_bar(quiet=scored.quiet) as progress:
             found = explain(classifier, *two, progress=progress)
         value, text = found.as_dict(), short_form(found)
     else:
@@ -114,19 +111,17 @@ def score(
 
 def _score_table(
     classifier: Scorer,
-    pairs: Path,
+    scored: Any,
     folders: options.Folders,
     form: options.Form,
-    strict: bool,
-    quiet: bool,
 ) -> int:
     from tllboost.bundle.scoring import pair_rows, read_pairs_to_score, score_pairs
 
-    table, written = read_pairs_to_score(pairs, **vars(folders))
+    table, written = read_pairs_to_score(scored.pairs, **vars(folders))
     sides = (table.left, table.right)
-    with progress_bar(quiet=quiet) as progress:
+    with progress_bar(quiet=scored.quiet) as progress:
         scores = score_pairs(
-            classifier, table, *sides, progress=progress, strict=strict
+            classifier, table, *sides, progress=progress, strict=scored.strict
         )
     if not form.as_json:
         form = replace(form, as_csv=True)

@@ -55,10 +55,10 @@ def verify(*, store: options.Store = None, as_json: options.Json = False) -> Non
         problems = opened.verify()
     if as_json:
         write_json({"folder": str(folder), "n_vectors": n_rows, "problems": problems})
-    elif not problems:
-        typer.echo(f"{folder}: all {n_rows} vectors are as they were stored")
-    else:
+    elif problems:
         typer.echo("\n".join(problems))
+    else:
+        typer.echo(f"{folder}: all {n_rows} vectors are as they were stored")
     if problems:
         typer.echo(
             f"{folder}: {len(problems)} problems; `tllboost store prune` drops what is "

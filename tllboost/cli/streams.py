@@ -15,14 +15,7 @@ from typing import Any
 
 import typer
 
-__all__ = [
-    "drop_output",
-    "json_text",
-    "prepare_streams",
-    "tell_failures",
-    "write_json",
-    "write_out",
-]
+__all__ = ["drop_output", "prepare_streams", "tell_failures", "write_json", "write_out"]
 
 
 def prepare_streams() -> None:
@@ -68,8 +61,20 @@ def write_out(text: str) -> None:
 
 
 def write_json(value: Any) -> None:
-    """Write one JSON document to standard output."""
-    write_out(f"{json_text(value)}\n")
+    r"""Write one JSON document to standard output; NaN and infinity become null.
+
+    Examples
+    --------
+    >>> write_json({"top2": 0.5, "mrr": float("nan"), "name": "d\udcffg"})
+    {
+     "top2": 0.5,
+     "mrr": null,
+     "name": "d\udcffg"
+    }
+    """
+    from tllboost.files import finite
+
+    typer.echo(json.dumps(finite(value), indent=1, allow_nan=False))
 
 
 def tell_failures(failures: Mapping[str, str]) -> int:
@@ -79,20 +84,3 @@ def tell_failures(failures: Mapping[str, str]) -> int:
     for name, reason in failures.items():
         typer.echo(f"tllboost: {printable(name)}: {reason}", err=True)
     return 4 if failures else 0
-
-
-def json_text(value: Any) -> str:
-    r"""Return a value as JSON; numbers that are not finite are null.
-
-    Examples
-    --------
-    >>> print(json_text({"top2": 0.5, "mrr": float("nan"), "name": "d\udcffg"}))
-    {
-     "top2": 0.5,
-     "mrr": null,
-     "name": "d\udcffg"
-    }
-    """
-    from tllboost.files import finite
-
-    return json.dumps(finite(value), indent=1, allow_nan=False)

@@ -51,9 +51,9 @@ def vectorize(
         tllboost vectorize pics -v classic --backend dask --scheduler tcp://a:8786
     """
     from tllboost.images.folders import name_images
-    from tllboost.store import VectorStore, default_store
+    from tllboost.store import default_store
     from tllboost.vectorizers import DEFAULT_VECTORIZERS
-    from tllboost.vectorizing import vectorize as vectorize_images
+    from tllboost.vectorizing import vectorize_many
 
     names = vectorizer or DEFAULT_VECTORIZERS
     refuse_if(
@@ -64,23 +64,16 @@ def vectorize(
     made = networks.make(names, weights)
     named = name_images(images)
     try:
-        with (
-            workers.open() as backend,
-            VectorStore(store or default_store()) as opened,
-            progress_bar(quiet=quiet) as progress,
-        ):
-            results = [
-                vectorize_images(
-                    one,
-                    list(named.values()),
-                    ids=list(named),
-                    store=opened,
-                    backend=backend,
-                    progress=progress,
-                    strict=strict,
-                )
-                for one in made
-            ]
+        with workers.open() as backend, progress_bar(quiet=quiet) as progress:
+            results = vectorize_many(
+                made,
+                list(named.values()),
+                ids=list(named),
+                store=store or default_store(),
+                backend=backend,
+                progress=progress,
+                strict=strict,
+            )
     except KeyboardInterrupt:
         message_to(quiet=quiet)("interrupted: the same command goes on where it was")
         raise typer.Exit(130) from None
