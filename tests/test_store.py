@@ -217,5 +217,5 @@ def test_a_file_that_was_never_filled_is_taken_over(folder: Path) -> None:
 def test_a_store_where_a_file_lies_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
-    with pytest.raises(StoreError, match="can't be read or written"):
+    with pytest.raises(StoreError, match="can't be used"):
         VectorStore(path).open()

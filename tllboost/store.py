@@ -432,16 +432,9 @@ class VectorStore:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._connection = _open_file(path)
             yield self._connection
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            # The latter is Python's, of a message that quotes what is damaged.
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            # The last is Python's, of a message that quotes what is damaged.
             msg = f"the store {str(path)!r} can't be used ({_reason(error, path)})"
-            raise StoreError(msg) from error
-        except OSError as error:
-            msg = (
-                f"the store {str(path.parent)!r} can't be read or written "
-                f"({error.strerror or error}): free some space, fix the permissions, "
-                "or choose another folder"
-            )
             raise StoreError(msg) from error
 
     @contextmanager
@@ -499,22 +492,21 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _reason(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> str:
+def _reason(error: Exception, path: Path) -> str:
     """Return what went wrong and what to do about it, on one line."""
     # SQLite quotes a statement that it can't parse, over several lines.
-    said = " ".join(str(error).split())[:200]
+    said = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
     if "locked" in said:
-        return (
-            f"another process has held it for {WAIT_SECONDS:.0f} seconds: "
-            "try again when that is done"
-        )
+        waited = f"another process has held it for {WAIT_SECONDS:.0f} seconds"
+        return f"{waited}: try again when that is done"
+    if isinstance(error, OSError):
+        return f"{said}: free some space, fix the permissions, or choose another folder"
     remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
     if remedy is not None:
         return f"{said}: {remedy}, or choose another folder"
-    return (
-        f"{said}: if it is damaged, delete the folder {str(path.parent)!r}, "
-        "its vectors are then computed again"
-    )
+    folder = str(path.parent)
+    again = f"delete the folder {folder!r}, its vectors are then computed again"
+    return f"{said}: if it is damaged, {again}"
 
 
 def _space(connection: sqlite3.Connection, fingerprint: str) -> tuple[Any, int]:
