@@ -12,7 +12,7 @@ from PIL import Image
 
 from tllboost.errors import UnknownNameError, UsageError, WeightsError
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.clip import ClipVectorizer, published_weights, recipe_of
+from tllboost.vectorizers.clip import ClipVectorizer, recipe_of
 
 ARCH = "tllboost-test-tiny"
 TINY = {
@@ -173,7 +173,7 @@ def test_offline_never_asks_the_network() -> None:
 
 def test_neither_tag_nor_file_is_refused() -> None:
     with pytest.raises(UsageError, match="give a tag"):
-        published_weights("RN50", None, what="clip:RN50", offline=True)
+        ClipVectorizer("RN50", offline=True).weights_file  # noqa: B018
 
 
 def test_loading_leaves_logging_as_it_was(tiny: Path) -> None:

@@ -138,19 +138,15 @@ def resolve_merge(merge: str | MergeFunction) -> MergeFunction:
     UsageError
         If it is no function.
     """
-    choices = merge.split("+") if isinstance(merge, str) else [merge]
-    parts = tuple(_resolve_part(choice) for choice in choices)
-    if len(parts) == 1:
-        return parts[0]
-    return cast("MergeFunction", _Sum(parts))
-
-
-def _resolve_part(choice: str | MergeFunction) -> MergeFunction:
-    part = MERGES.resolve(choice.strip() if isinstance(choice, str) else choice)
-    if not callable(part):
-        msg = f"merge {choice!r} is no function of two blocks of vectors: {part!r}"
-        raise UsageError(msg)
-    return part
+    choices = [merge]
+    if isinstance(merge, str):
+        choices = [one.strip() for one in merge.split("+")]
+    parts = tuple(MERGES.resolve(choice) for choice in choices)
+    for choice, part in zip(choices, parts, strict=True):
+        if not callable(part):
+            msg = f"merge {choice!r} is no function of two blocks of vectors: {part!r}"
+            raise UsageError(msg)
+    return parts[0] if len(parts) == 1 else cast("MergeFunction", _Sum(parts))
 
 
 def is_symmetric(merge: str | MergeFunction) -> bool:

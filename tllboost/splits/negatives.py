@@ -48,7 +48,7 @@ def ranking_pairs(
     rng: np.random.Generator,
 ) -> PairSet:
     """Make the ranking lists and the weights of a validation or test set."""
-    if table.query is not None and table.has_non_matches:
+    if table.query is not None and (table.label == 0).any():
         lists = np.unique(table.query[rows], return_inverse=True)[1]
         return _pair_set(table, rows, query=lists, weight=np.ones(len(rows)))
     matches = rows[table.label[rows] == 1]

@@ -187,11 +187,6 @@ class SplitTable:
     component: Integers
     given: NDArray[np.str_] | None = None
 
-    @property
-    def has_non_matches(self) -> bool:
-        """Whether the table brings non-matches of its own."""
-        return bool((self.label == 0).any())
-
 
 def holdout(
     table: SplitTable, protocol: Protocol, rng: np.random.Generator

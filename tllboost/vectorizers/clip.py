@@ -34,7 +34,7 @@ from tllboost.vectorizers.weights import (
     sha256_of,
 )
 
-__all__ = ["ClipGridVectorizer", "ClipVectorizer", "published_weights", "recipe_of"]
+__all__ = ["ClipGridVectorizer", "ClipVectorizer", "recipe_of"]
 
 
 @dataclass(eq=False, repr=False)
@@ -114,20 +114,50 @@ class ClipVectorizer(TorchVectorizer):
         return recipe_of(self.arch, self.tag)
 
     def _published(self) -> Path:
-        return published_weights(
-            self.arch, self.tag, what=self.short_name, offline=self.offline
-        )
+        import open_clip
+
+        what = self.short_name
+        if self.tag is None:
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(self.arch))
+            msg = f"{what}: give a tag (known: {tags or 'none'}) or a file: {what}@FILE"
+            raise UsageError(msg)
+        hub = _tag_config(self.arch, self.tag).get("hf_hub") or ""
+        repository, _, name = hub.rpartition("/")
+        safe = f"{name.rpartition('.')[0]}.safetensors"
+        names = (safe, name) if name else _HUB_FILES
+        return fetch_from_hub(repository, names, what=what, offline=self.offline)
 
     @loaded
     def network(self) -> Any:
         """Return the image tower on its device, up to its vectors or its last map."""
-        quick_gelu = self._recipe.quick_gelu
-        network = build(
-            self.arch, self.weights_file, quick_gelu=quick_gelu, what=self.short_name
-        )
+        import open_clip
+
+        weights, what = self.weights_file, self.short_name
+        state = read_weights(weights, what=what)
+        for name in _NOT_TENSORS:
+            state.pop(name, None)
+        with _quiet():
+            try:
+                model = open_clip.create_model(
+                    self.arch,
+                    force_quick_gelu=self._recipe.quick_gelu,
+                    load_weights=False,
+                    pretrained_text=False,
+                )
+            except Exception as error:
+                msg = f"{what}: open_clip can't build the network ({first_line(error)})"
+                raise WeightsError(msg) from error
+            with loading_into(what, weights):
+                if set(state) == set(model.state_dict()):
+                    state = {name: value.float() for name, value in state.items()}
+                    model.load_state_dict(state, strict=True, assign=True)
+                else:  # other projects' names, which open_clip translates
+                    open_clip.load_checkpoint(model, str(weights), strict=True)
         if self.cells is not None:
-            network = clip_maps(network.visual, what=self.name)
-        return on_device(network, self.device)
+            tower = clip_maps(model.visual, what=self.name)
+        else:
+            tower = module(_vectors, visual=model.visual)
+        return on_device(tower, self.device)
 
 
 @dataclass(eq=False, repr=False)
@@ -191,7 +221,11 @@ def recipe_of(arch: str, tag: str | None) -> Recipe:
     """
     import open_clip
 
-    config = _model_config(arch)
+    if arch not in open_clip.list_models():
+        hint = did_you_mean(arch, open_clip.list_models())
+        msg = f"unknown CLIP network {arch!r}: {hint}open_clip.list_models() lists them"
+        raise UnknownNameError(msg)
+    config = open_clip.get_model_config(arch)
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if tag is not None:
         return _recipe(config, _tag_config(arch, tag))
@@ -204,59 +238,6 @@ def recipe_of(arch: str, tag: str | None) -> Recipe:
         )
         raise UsageError(msg)
     return recipes.pop() if recipes else _recipe(config, {})
-
-
-def published_weights(arch: str, tag: str | None, *, what: str, offline: bool) -> Path:
-    """Return the cached or downloaded weights of a tag.
-
-    Raises
-    ------
-    WeightsError
-        If they are not to be had.
-    """
-    import open_clip
-
-    if tag is None:
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
-        msg = f"{what}: give a tag (known: {tags}) or a file: {what}@FILE"
-        raise UsageError(msg)
-    hub = _tag_config(arch, tag).get("hf_hub") or ""
-    repository, _, name = hub.rpartition("/")
-    safe = f"{name.rpartition('.')[0]}.safetensors"
-    names = (safe, name) if name else _HUB_FILES
-    return fetch_from_hub(repository, names, what=what, offline=offline)
-
-
-def build(arch: str, weights: Path, *, quick_gelu: bool, what: str) -> Any:
-    """Return the image tower of a network that holds the weights of a file.
-
-    Raises
-    ------
-    WeightsError
-        If the weights are not of this network.
-    """
-    import open_clip
-
-    state = read_weights(weights, what=what)
-    plain = {name: value for name, value in state.items() if name not in _NOT_TENSORS}
-    with _quiet():
-        try:
-            model = open_clip.create_model(
-                arch,
-                force_quick_gelu=quick_gelu,
-                load_weights=False,
-                pretrained_text=False,
-            )
-        except Exception as error:
-            msg = f"{what}: open_clip can't build the network ({first_line(error)})"
-            raise WeightsError(msg) from error
-        with loading_into(what, weights):
-            if set(plain) == set(model.state_dict()):
-                plain = {name: value.float() for name, value in plain.items()}
-                model.load_state_dict(plain, strict=True, assign=True)
-            else:  # other projects' names, which open_clip translates
-                open_clip.load_checkpoint(model, str(weights), strict=True)
-    return module(_vectors, visual=model.visual)
 
 
 def _vectors(tower: Any, pixels: Any) -> Any:
@@ -280,17 +261,6 @@ def _recipe(model: dict[str, Any], tag: dict[str, Any]) -> Recipe:
     )
     quick_gelu = bool(tag.get("quick_gelu") or model.get("quick_gelu"))
     return Recipe(preprocessing, quick_gelu)
-
-
-def _model_config(arch: str) -> dict[str, Any]:
-    import open_clip
-
-    if arch not in open_clip.list_models():
-        hint = did_you_mean(arch, open_clip.list_models())
-        msg = f"unknown CLIP network {arch!r}: {hint}open_clip.list_models() lists them"
-        raise UnknownNameError(msg)
-    config: dict[str, Any] = open_clip.get_model_config(arch)
-    return config
 
 
 def _tag_config(arch: str, tag: str) -> dict[str, Any]:

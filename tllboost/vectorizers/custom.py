@@ -55,16 +55,24 @@ class CustomVectorizer(Vectorizer):
         return self.name.rpartition(":")[2]
 
     @loaded
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         """Tell what the vectors depend on, as far as the object says."""
-        own = getattr(self._object, "fingerprint", None)
+        made = self._object
+        own = getattr(made, "fingerprint", None)
         if own is not None:
             return f"custom|{self.name}|{own() if callable(own) else own}"
-        get_params = getattr(self._object, "get_params", None)
-        params = get_params() if callable(get_params) else vars(self._object)
-        return (
-            f"custom|{self.name}|source:{self._source_hash}|{sorted(params.items())!r}"
-        )
+        try:
+            source = inspect.getsource(inspect.getmodule(type(made)) or type(made))
+        except (OSError, TypeError) as error:
+            msg = (
+                f"vectorizer {self.name!r} has no source file to tell its versions "
+                "apart: give its class a fingerprint attribute"
+            )
+            raise UsageError(msg) from error
+        get_params = getattr(made, "get_params", None)
+        params = get_params() if callable(get_params) else vars(made)
+        sha256 = hashlib.sha256(source.encode()).hexdigest()
+        return f"custom|{self.name}|source:{sha256}|{sorted(params.items())!r}"
 
     @loaded
     def n_dims(self) -> int:  # type: ignore[override]
@@ -118,16 +126,3 @@ class CustomVectorizer(Vectorizer):
             msg = f"vectorizer {self.name!r} has no transform(images) method"
             raise UsageError(msg)
         return made
-
-    @property
-    def _source_hash(self) -> str:
-        kind = type(self._object)
-        try:
-            source = inspect.getsource(inspect.getmodule(kind) or kind)
-        except (OSError, TypeError) as error:
-            msg = (
-                f"vectorizer {self.name!r} has no source file to tell its versions "
-                "apart: give its class a fingerprint attribute"
-            )
-            raise UsageError(msg) from error
-        return hashlib.sha256(source.encode()).hexdigest()

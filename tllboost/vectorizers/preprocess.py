@@ -67,8 +67,9 @@ class Preprocessing:
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Return `image` (RGB) as float32 of shape (3, height, width)."""
         pixels = np.asarray(getattr(self, f"_{self.fit}")(image)).transpose(2, 0, 1)
-        scaled = np.multiply(pixels, self._scale, dtype=np.float32, order="C")
-        scaled -= self._shift
+        scale, shift = self._scale_and_shift
+        scaled = np.multiply(pixels, scale, dtype=np.float32, order="C")
+        scaled -= shift
         return scaled
 
     def __str__(self) -> str:
@@ -93,13 +94,10 @@ class Preprocessing:
         return int(height / self.crop_pct), int(width / self.crop_pct)
 
     @cached_property
-    def _scale(self) -> np.ndarray:
-        return (1 / (255 * np.array(self.std))).astype(np.float32)[:, None, None]
-
-    @cached_property
-    def _shift(self) -> np.ndarray:
-        shift = (np.array(self.mean) / np.array(self.std)).astype(np.float32)
-        return shift[:, None, None]
+    def _scale_and_shift(self) -> np.ndarray:
+        mean, std = np.array(self.mean), np.array(self.std)
+        pair = np.array([1 / (255 * std), mean / std], dtype=np.float32)
+        return pair[..., None, None]
 
     def _resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         method = Image.Resampling[self.interpolation.upper()]
@@ -124,14 +122,9 @@ class Preprocessing:
     def _pad(self, image: Image.Image) -> Image.Image:
         height, width = self.size
         factor = min(width / image.width, height / image.height)
-        inner = (
-            max(1, round(image.width * factor)),
-            max(1, round(image.height * factor)),
-        )
+        across, down = (max(1, round(side * factor)) for side in image.size)
         colour = tuple(round(255 * channel) for channel in self.mean)
         padded = Image.new("RGB", (width, height), colour)
-        padded.paste(
-            self._resize(image, inner),
-            ((width - inner[0]) // 2, (height - inner[1]) // 2),
-        )
+        corner = (width - across) // 2, (height - down) // 2
+        padded.paste(self._resize(image, (across, down)), corner)
         return padded

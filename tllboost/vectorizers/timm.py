@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -130,19 +131,36 @@ class TimmVectorizer(TorchVectorizer):
         return catalogue_name(self.arch)
 
     def _published(self) -> Path:
-        return published_weights(
-            self._catalogue_name, what=self.short_name, offline=self.offline
-        )
+        import timm
+        from timm.models import _hub
+
+        what = self.short_name
+        config = timm.get_pretrained_cfg(self._catalogue_name)
+        if config and config.hf_hub_id:
+            named = config.hf_hub_filename
+            names = (named,) if named else _HUB_FILES
+            return fetch_from_hub(
+                config.hf_hub_id, names, what=what, offline=self.offline
+            )
+        if not config or not config.url:
+            msg = f"{what}: timm publishes no weights for it; give a file: {what}@FILE"
+            raise WeightsError(msg)
+        url = str(config.url)
+
+        def download(cached_only: bool) -> str:
+            if cached_only and not _hub.check_cached_file(url):
+                raise FileNotFoundError(url)
+            return _hub.download_cached_file(url)
+
+        return fetch(download, url=url, what=what, offline=self.offline)
 
     @loaded
     def network(self) -> Any:
         """Return the network on its device, up to the layer or map that is taken."""
-        network = build(
-            self._catalogue_name,
-            self.weights_file,
-            size=self.size,
-            what=self.short_name,
-        )
+        network = create(self._catalogue_name, size=self.size)
+        state = _fitting(network, read_weights(self.weights_file, what=self.short_name))
+        with loading_into(self.short_name, self.weights_file):
+            network.load_state_dict(state, strict=True, assign=True)
         try:
             if self.cells is not None:
                 network = timm_maps(network, self.layer, what=self.name)
@@ -227,63 +245,6 @@ def data_config(name: str) -> dict[str, Any]:
     return timm.data.resolve_data_config(pretrained_cfg=known)
 
 
-def published_weights(name: str, *, what: str, offline: bool) -> Path:
-    """Return the cached or downloaded weights of a network.
-
-    Raises
-    ------
-    WeightsError
-        If there are none, or they are not to be had now.
-    """
-    import timm
-    from timm.models import _hub
-
-    config = timm.get_pretrained_cfg(name)
-    if config and config.hf_hub_id:
-        named = config.hf_hub_filename
-        names = (named,) if named else _HUB_FILES
-        return fetch_from_hub(config.hf_hub_id, names, what=what, offline=offline)
-    if not config or not config.url:
-        msg = f"{what}: timm publishes no weights for it; give a file: {what}@FILE"
-        raise WeightsError(msg)
-    url = str(config.url)
-
-    def download(cached_only: bool) -> str:
-        if cached_only and not _hub.check_cached_file(url):
-            raise FileNotFoundError(url)
-        return _hub.download_cached_file(url)
-
-    return fetch(download, url=url, what=what, offline=offline)
-
-
-def build(name: str, weights: Path, *, size: int | None, what: str) -> Any:
-    """Return a network without classifier that holds the weights of a file.
-
-    Raises
-    ------
-    WeightsError
-        If the weights are not of this network.
-    """
-    import torch
-
-    network = create(name, size=size)
-    state = read_weights(weights, what=what)
-    classifier = network.pretrained_cfg.get("classifier") or ()
-    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    dropped = tuple(f"{head}." for head in heads) + _AUXILIARY
-    wanted = set(network.state_dict())
-    if not wanted <= set(state):
-        state = _in_timm_names(network, state)
-    state = {
-        key: value.to(torch.float32) if value.is_floating_point() else value
-        for key, value in state.items()
-        if key in wanted or not key.startswith(dropped)
-    }
-    with loading_into(what, weights):
-        network.load_state_dict(state, strict=True, assign=True)
-    return network
-
-
 def create(name: str, *, size: int | None = None) -> Any:
     """Return a network without classifier, with random weights."""
     import timm
@@ -297,16 +258,24 @@ def create(name: str, *, size: int | None = None) -> Any:
             return timm.create_model(name, pretrained=False, num_classes=0)
 
 
-def _in_timm_names(network: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Rename the tensors of a file that was not written by timm, as timm would."""
+def _fitting(network: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Return the tensors of a file as float32, by timm's names, without classifiers."""
+    import torch
+
+    wanted = set(network.state_dict())
     module = sys.modules[type(network).__module__]
     rename = getattr(module, "checkpoint_filter_fn", None) or getattr(
         module, "_filter_fn", None
     )
-    if rename is None:
-        return state
-    arguments = (dict(state), network)[: len(inspect.signature(rename).parameters)]
-    try:
-        return rename(*arguments)
-    except Exception:  # not of this network at all: the strict check says so
-        return state
+    if rename is not None and not wanted <= set(state):  # not written by timm
+        arguments = (dict(state), network)[: len(inspect.signature(rename).parameters)]
+        with suppress(Exception):  # not of this network at all: loading it says so
+            state = rename(*arguments)
+    classifier = network.pretrained_cfg.get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    dropped = tuple(f"{head}." for head in heads) + _AUXILIARY
+    return {
+        key: value.to(torch.float32) if value.is_floating_point() else value
+        for key, value in state.items()
+        if key in wanted or not key.startswith(dropped)
+    }

@@ -174,7 +174,9 @@ class TorchVectorizer(NetworkVectorizer):
 
     def _output(self, output: Any) -> Any:
         """Return what is taken of the network's output: its maps or their means."""
-        return output if self.cells is not None else mean_over_positions(output)
+        if self.cells is not None or output.ndim == 2:
+            return output
+        return output.mean(dim=(2, 3) if output.ndim == 4 else 1)
 
 
 def is_for_cpu(device: str) -> bool:
@@ -260,13 +262,6 @@ def run(
         pixels = pixels.to(device, non_blocking=True, memory_format=torch.channels_last)
         output: np.ndarray = then(network(pixels)).float().cpu().numpy()
     return output
-
-
-def mean_over_positions(output: Any) -> Any:
-    """Return maps and token sequences averaged over positions, vectors as they are."""
-    if output.ndim == 4:
-        return output.mean(dim=(2, 3))
-    return output.mean(dim=1) if output.ndim == 3 else output
 
 
 def module(forward: Callable[..., Any], **parts: Any) -> Any:

@@ -88,7 +88,12 @@ def read_weights(path: Path, *, what: str) -> dict[str, Any]:
 def _read_torch(path: Path) -> Any:
     import torch
 
-    if not _is_torchscript(path):
+    is_torchscript = False
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        is_torchscript = any(name.endswith("/constants.pkl") for name in names)
+    if not is_torchscript:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
@@ -96,33 +101,16 @@ def _read_torch(path: Path) -> Any:
                 raise
             msg = "not tensors alone"  # torch's own text is a page on how to trust it
             raise ValueError(msg) from error
-    # How OpenAI published CLIP. Its tensors are read; its code is not run.
-    _refuse_code_that_loading_runs(path)
+    # How OpenAI published CLIP. Its tensors are read; its code is not run: loading
+    # calls `__setstate__` of a module that has one, which may write files. Looked for
+    # through torch's own reader, so that both see the same archive.
+    reader = torch._C.PyTorchFileReader(str(path))
+    if any(b"__setstate__" in reader.get_record(n) for n in reader.get_all_records()):
+        msg = "it would run code of its own"
+        raise ValueError(msg)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.jit.load(path, map_location="cpu").state_dict()
-
-
-def _refuse_code_that_loading_runs(path: Path) -> None:
-    """Raise ValueError unless a TorchScript file can be loaded without running it.
-
-    Loading calls ``__setstate__`` of a module that has one, which may write files.
-    Looked for through torch's own reader, so that both see the same archive.
-    """
-    import torch
-
-    reader = torch._C.PyTorchFileReader(str(path))
-    for name in reader.get_all_records():
-        if b"__setstate__" in reader.get_record(name):
-            msg = "it would run code of its own"
-            raise ValueError(msg)
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _tensors_of(state: Any, path: Path, what: str) -> dict[str, Any]:
