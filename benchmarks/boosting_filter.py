@@ -22,11 +22,10 @@ from bench import RESULTS
 
 from tllboost.files import csv_text, write_text
 from tllboost.grid.data import GridData, gather
-from tllboost.grid.measure import ScoredSide, one_thread
+from tllboost.grid.measure import ScoredSet, one_thread
 from tllboost.heads import boosting
 from tllboost.heads.boosting import XGBoostHead, XGBoostRankHead
 from tllboost.scoring import PairScorer
-from tllboost.splits import Protocol
 from tllboost.store import default_store
 from tllboost.vectorizers import make_vectorizer
 
@@ -71,7 +70,7 @@ the two differ by less than the seeds do; test figures chose nothing.
 
 def measure(data: GridData, vectors: Any, seed: int, merge: str, head: Any) -> Any:
     """Return test and validation figures, and seconds to fit."""
-    (split,) = data.splits(Protocol(), seed)
+    (split,) = data.splits(seed)
     scorer = PairScorer(merge, head(random_state=seed, n_jobs=1), seed=seed)
     sides = (split.train, split.validation, split.test)
     train, validation, test = (scorer.features(vectors, side) for side in sides)
@@ -81,9 +80,10 @@ def measure(data: GridData, vectors: Any, seed: int, merge: str, head: Any) -> A
         seconds = time.process_time() - started
     found: list[float] = []
     for rows, pairs in ((test, split.test), (validation, split.validation)):
-        side, score = ScoredSide(), scorer.score(rows)
-        side.add(pairs, score, scorer.calibration_.log_odds(score), scorer.threshold_)
-        figures, _ = side.figures(resample=False)
+        scored = ScoredSet()
+        how = scorer.calibration_, scorer.threshold_
+        scored.add(pairs, scorer.score(rows), *how)
+        figures, _ = scored.figures(resample=False)
         found += [figures[name].value for name in FIGURES]
     return [f"{one:.3f}" for one in (*found, seconds)]
 
@@ -99,7 +99,7 @@ def fits(said: argparse.Namespace) -> dict[tuple[str, ...], list[str]]:
             said.columns.split(","), names, ("dot", "l1"), HEADS, range(said.seeds)
         ):
             boosting._N_BEST, boosting._WIDE = int(columns), 0
-            vectors = data.vectors[vectorizer].array
+            vectors = data.vectors[vectorizer].vectors
             key = (name, vectorizer, merge, head, columns, str(seed))
             rows[key] = measure(data, vectors, seed, merge, HEADS[head])
             print(*key, *rows[key], flush=True)

@@ -120,8 +120,8 @@ def _ensemble_record(members: Sequence[Record], seed: int, grid: Grid) -> Record
         labels = split.validation.label[counted], split.validation.weight[counted]
         curve = fit_calibration(chosen[counted], *labels)
         threshold = best_threshold(chosen[counted], *labels)
-        test.add(split.test, of_test, curve.log_odds(of_test), threshold)
-        validation.add(split.validation, chosen, curve.log_odds(chosen), threshold)
+        test.add(split.test, of_test, curve, threshold)
+        validation.add(split.validation, chosen, curve, threshold)
         curves.append(list(curve))
         thresholds.append(threshold)
         chances.append(float(curve.probability(np.array([threshold]))[0]))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.calibration import Calibration
 from tllboost.metrics import (
     METRICS,
     Figure,
@@ -36,62 +39,47 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 
-@dataclass(eq=False)
 class ScoredSet:
-    """Scores of the validation or test sets, folds one behind the other.
+    """The scored pairs of the validation or test sets of all folds, measured together.
 
     Attributes
     ----------
-    pairs : list of PairSet
-    score, log_odds : list of ndarray of shape (n_pairs,), float64
-        As the head gave them, and calibrated on validation.
-    decision : list of ndarray of shape (n_pairs,), bool
+    log_odds : list of ndarray of shape (n_pairs,), float64
+        Calibrated on validation, an array a fold.
     """
 
-    pairs: list[PairSet] = field(default_factory=list)
-    score: list[Floats] = field(default_factory=list)
-    log_odds: list[Floats] = field(default_factory=list)
-    decision: list[NDArray[np.bool_]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.log_odds: list[Floats] = []
+        self._folds: list[tuple[PairSet, Floats, NDArray[np.bool_]]] = []
 
     def add(
-        self, pairs: PairSet, score: Floats, log_odds: Floats, threshold: float
+        self, pairs: PairSet, score: Floats, calibration: Calibration, threshold: float
     ) -> None:
-        """Add a fold."""
-        self.pairs.append(pairs)
-        self.score.append(score)
-        self.log_odds.append(log_odds)
-        self.decision.append(score >= threshold)
-
-    def score_with(self, scorer: PairScorer, features: Any, pairs: PairSet) -> None:
-        """Add a fold that a fitted scorer scores."""
-        score = scorer.score(features)
-        log_odds = scorer.calibration_.log_odds(score)
-        self.add(pairs, score, log_odds, scorer.threshold_)
+        """Add a fold: its pairs, and their scores as the head gave them."""
+        self.log_odds.append(calibration.log_odds(score))
+        self._folds.append((pairs, score, score >= threshold))
 
     def figures(self, *, resample: bool = True) -> tuple[dict[str, Figure], list[int]]:
         """Return all metrics, and the list size of each query."""
         from scipy.special import expit
 
-        ranks, components, sizes = [], [], []
-        for pairs, score in zip(self.pairs, self.score, strict=True):
-            queries, rank, size = match_ranks(score, pairs.label, pairs.query)
-            first = np.searchsorted(np.sort(pairs.query), queries)
-            order = np.argsort(pairs.query, kind="stable")
-            components.append(pairs.component[order[first]])
-            ranks.append(rank)
-            sizes.append(size)
-        ranking = ranking_figures(
-            np.concatenate(ranks), np.concatenate(components), resample=resample
+        sets, scores, decisions = zip(*self._folds, strict=True)
+        pairs = functools.reduce(operator.add, sets)
+        queries, ranks, sizes = match_ranks(
+            np.concatenate(scores), pairs.label, pairs.query
         )
+        order = np.argsort(pairs.query, kind="stable")
+        first = order[np.searchsorted(pairs.query[order], queries)]
+        ranking = ranking_figures(ranks, pairs.component[first], resample=resample)
         binary = binary_figures(
             expit(np.concatenate(self.log_odds)),
-            np.concatenate(self.decision),
-            np.concatenate([pairs.label for pairs in self.pairs]),
-            np.concatenate([pairs.weight for pairs in self.pairs]),
-            np.concatenate([pairs.component for pairs in self.pairs]),
+            np.concatenate(decisions),
+            pairs.label,
+            pairs.weight,
+            pairs.component,
             resample=resample,
         )
-        return ranking | binary, np.concatenate(sizes).tolist()
+        return ranking | binary, sizes.tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +157,12 @@ def measure(
             scorer = fit_scorer(bench, head, fold)
             fitted = time.perf_counter()
             _, validation_features, test_features = bench.features[fold]
-            test.score_with(scorer, test_features, split.test)
+            how = scorer.calibration_, scorer.threshold_
+            test.add(split.test, scorer.score(test_features), *how)
             score_s += time.perf_counter() - fitted
             fit_s += fitted - started
-            validation.score_with(scorer, validation_features, split.validation)
+            chosen = scorer.score(validation_features)
+            validation.add(split.validation, chosen, *how)
             cut = scorer.probability(np.array([scorer.threshold_]))
             thresholds.append(float(cut[0]))
     figures = figures_of(test, validation) | {
@@ -237,18 +227,21 @@ def _peak_memory(every_s: float = 0.05) -> Iterator[list[int]]:
     """Sample this process's memory; the list holds the most seen, in bytes."""
     import psutil
 
-    process, stop = psutil.Process(), threading.Event()
-    peak = [process.memory_info().rss]
+    process, stop, peak = psutil.Process(), threading.Event(), [0]
+
+    def look() -> None:
+        peak[0] = max(peak[0], process.memory_info().rss)
 
     def watch() -> None:
         while not stop.wait(every_s):
-            peak[0] = max(peak[0], process.memory_info().rss)
+            look()
 
     watcher = threading.Thread(target=watch, daemon=True)
+    look()
     watcher.start()
     try:
         yield peak
     finally:
         stop.set()
         watcher.join()
-        peak[0] = max(peak[0], process.memory_info().rss)
+        look()

@@ -25,7 +25,7 @@ from typing import Any
 from tllboost import __version__
 from tllboost.errors import DataError, UsageError
 from tllboost.files import csv_text as inert_csv
-from tllboost.files import write_text
+from tllboost.files import finite, write_text
 from tllboost.metrics import METRICS
 
 __all__ = [
@@ -90,12 +90,12 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     >>> csv_text(["a", "b"], [[0.5, float("nan")], ["=1", -2]])
     "a,b\n0.5,\n'=1,-2\n"
     """
-    return inert_csv(header, ([_field(value) for value in row] for row in rows))
+    return inert_csv(header, [[_field(value) for value in row] for row in rows])
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, json.dumps(finite(value), indent=2) + "\n")
 
 
 @functools.cache

@@ -166,8 +166,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
 
 def write_record(out: Path, record: dict[str, Any]) -> None:
     """Write a record under its ``id``."""
-    path = record_path(out, record["id"])
-    write_text(path, json.dumps(finite(record)))
+    write_text(record_path(out, record["id"]), json.dumps(finite(record)))
 
 
 def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
@@ -236,15 +235,8 @@ class Sides:
 def write_sides(grid: Grid) -> None:
     """Write what every seed tested, and the names and places of all images."""
     out, table = grid.out, grid.data.table
-    write_text(
-        out / _IMAGES,
-        json.dumps(
-            {
-                "ids": list(table.ids),
-                "paths": [_place(path, out) for path in table.paths],
-            }
-        ),
-    )
+    paths = [_place(path, out) for path in table.paths]
+    write_text(out / _IMAGES, json.dumps({"ids": list(table.ids), "paths": paths}))
     for seed in grid.seeds:
         arrays: dict[str, Any] = {}
         for fold, split in enumerate(grid.data.splits(seed)):
