@@ -22,8 +22,7 @@ from tllboost import run_grid
 from tllboost.errors import DataError
 from tllboost.files import csv_text, write_text
 from tllboost.grid.records import read_record
-from tllboost.grid.summary import comparison
-from tllboost.metrics import interval
+from tllboost.grid.summary import comparison, interval
 from tllboost.splits import Protocol
 from tllboost.store import default_store
 

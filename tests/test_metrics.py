@@ -12,19 +12,19 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as reference
 
 from tllboost import metrics
+from tllboost.grid.summary import interval
 from tllboost.metrics import (
     METRICS,
     N_RESAMPLES,
     Figure,
     binary_figures,
-    interval,
     match_ranks,
     ranking_figures,
 )
 
 RANKING_METRICS = tuple(n for n, one in METRICS.items() if one.over == "queries")
 BINARY_METRICS = tuple(n for n, one in METRICS.items() if one.over == "pairs")
-LOWER_IS_BETTER = {name for name, one in METRICS.items() if one.lower_is_better}
+LOWER_IS_BETTER = {name for name, one in METRICS.items() if one.sign < 0}
 
 coarse = st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.75, 0.95, 1.0])
 

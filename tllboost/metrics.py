@@ -31,7 +31,6 @@ __all__ = [
     "Resamples",
     "binary_figures",
     "check_metric",
-    "interval",
     "match_ranks",
     "ranking_figures",
 ]
@@ -148,15 +147,6 @@ def ranking_figures(
         name: Figure(means[name], _ratio(one, total))
         for name, one in zip(values, sums, strict=True)
     }
-
-
-def interval(resampled: Floats) -> tuple[float, float]:
-    """Return the central 95 % of resampled values, NaN where there are none."""
-    finite = resampled[np.isfinite(resampled)]
-    if not len(finite):
-        return float("nan"), float("nan")
-    low, high = np.percentile(finite, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def binary_figures(
@@ -396,19 +386,15 @@ class Metric:
         Over queries: of the rank of each query's match, an array, to the value of each
         query, whose mean is the metric. Over pairs: of :class:`Resamples` to the value
         in each resample. A ``package.module:function`` may stand for it.
-    lower_is_better : bool, default=False
+    sign : {1, -1}, default=1
+        -1 where lower is better: what turns it to more is better.
     """
 
     title: str
     description: str
     over: str
     measure: Callable[..., Floats] | str
-    lower_is_better: bool = False
-
-    @property
-    def sign(self) -> float:
-        """1, or -1 where lower is better: what turns it to more is better."""
-        return -1.0 if self.lower_is_better else 1.0
+    sign: int = 1
 
 
 METRICS = {
@@ -462,14 +448,14 @@ METRICS = {
         "mean squared error of the probability",
         "pairs",
         lambda pairs: pairs.mean(np.square(pairs.p - pairs.y)),
-        lower_is_better=True,
+        sign=-1,
     ),
     "ece": Metric(
         "calibration error",
         "mean gap of said and seen probability, ten bins",
         "pairs",
         _ece,
-        lower_is_better=True,
+        sign=-1,
     ),
 }
 """All metrics, in the order of the columns of ``results.csv``: one line adds one."""

@@ -114,7 +114,7 @@ def caption(rows: Sequence[Row], metric: str) -> str:
     >>> caption([{"protocol": "holdout", "n_seeds": 5}], "brier")
     'brier (lower is better), protocol holdout, 5 seeds; ± is half of the 95 % interval'
     """
-    lower = " (lower is better)" if METRICS[metric].lower_is_better else ""
+    lower = " (lower is better)" if METRICS[metric].sign < 0 else ""
     seeds = max(row["n_seeds"] for row in rows)
     counted = "1 seed" if seeds == 1 else f"{seeds:g} seeds"
     protocol = f"protocol {rows[0]['protocol']}, {counted}"

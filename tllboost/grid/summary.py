@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.grid.cells import COSINE, Cell
-from tllboost.metrics import METRICS, interval
+from tllboost.metrics import METRICS
 from tllboost.projections import NONE
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "draws",
     "figure",
     "headline",
+    "interval",
     "standings",
     "summarise",
 ]
@@ -122,6 +123,15 @@ def summarise(
         row["error"] = "; ".join(sorted({r["error"] for r in found if r.get("error")}))
         rows.append(row)
     return rows
+
+
+def interval(resampled: Floats) -> tuple[float, float]:
+    """Return the central 95 % of resampled values, NaN where there are none."""
+    finite = resampled[np.isfinite(resampled)]
+    if not len(finite):
+        return float("nan"), float("nan")
+    low, high = np.percentile(finite, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def standings(of_cell: Mapping[Cell, Sequence[Record]], metric: str) -> dict[Cell, Row]:

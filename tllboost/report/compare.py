@@ -13,8 +13,8 @@ import numpy as np
 
 from tllboost.files import finite
 from tllboost.grid.cells import Cell
-from tllboost.grid.summary import comparison, drawn, figure
-from tllboost.metrics import METRICS, check_metric, interval
+from tllboost.grid.summary import comparison, drawn, figure, interval
+from tllboost.metrics import METRICS, check_metric
 from tllboost.report.run import Run, part, read_run
 
 __all__ = ["METHODS", "Change", "Comparison", "compare_runs"]
@@ -118,7 +118,7 @@ class Comparison:
         told |= {
             "before": str(self.before),
             "after": str(self.after),
-            "lower_is_better": METRICS[self.metric].lower_is_better,
+            "lower_is_better": METRICS[self.metric].sign < 0,
             "counts": self.counts,
             "expected_by_chance": self.expected_by_chance,
             "cells": [asdict(one.cell) | one._asdict() for one in self.changes],
@@ -259,7 +259,7 @@ def _verdict(rows: Sequence[Row | None], difference: Ends, metric: str) -> str:
         return "no figure"
     if low <= 0 <= high:
         return "same"
-    return "better" if (low > 0) != METRICS[metric].lower_is_better else "worse"
+    return "better" if low * METRICS[metric].sign > 0 else "worse"
 
 
 def _order(change: Change) -> tuple[bool, float, str]:

@@ -304,7 +304,7 @@ def payload(
                 "name": name,
                 "title": metric.title,
                 "what": metric.description,
-                "lower": metric.lower_is_better,
+                "lower": metric.sign < 0,
             }
             for name, metric in METRICS.items()
         ],
