@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.files import write_text
-from tllboost.pairs import read_pairs
-from tllboost.pairs.pair_table import PairTable
+from tllboost.pairs import PairTable, read_pairs
 
 SIDES = {"train": 0.6, "validation": 0.1, "test": 0.3}
 SIGNAL = 0.8

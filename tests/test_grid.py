@@ -17,8 +17,7 @@ from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UnknownNameError, UsageError
 from tllboost.grid import run_grid
 from tllboost.grid.outputs import RESULT_COLUMNS
-from tllboost.pairs import read_pairs
-from tllboost.pairs.pair_table import PairTable
+from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Processes
 from tllboost.splits import Protocol
 

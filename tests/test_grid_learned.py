@@ -21,8 +21,7 @@ from tllboost.grid.cells import Cell, plan_cells, suits
 from tllboost.grid.learn import Learned, spaces_of
 from tllboost.grid.records import read_record, read_scores
 from tllboost.metrics import METRICS
-from tllboost.pairs import read_pairs
-from tllboost.pairs.pair_table import PairTable
+from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Processes
 from tllboost.splits import Protocol, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer

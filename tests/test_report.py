@@ -17,8 +17,7 @@ from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UsageError
 from tllboost.grid import run_grid
 from tllboost.metrics import METRICS, match_ranks
-from tllboost.pairs import read_pairs
-from tllboost.pairs.pair_table import PairTable
+from tllboost.pairs import PairTable, read_pairs
 from tllboost.report import Run, read_run, write_report
 from tllboost.report.compare import compare_runs
 from tllboost.report.payload import curves, gallery, payload

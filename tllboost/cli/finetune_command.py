@@ -13,7 +13,7 @@ from tllboost.cli.options import option, refuse_if
 from tllboost.cli.progress import message_to, progress_bar
 
 if TYPE_CHECKING:
-    from tllboost.pairs.pair_table import PairTable
+    from tllboost.pairs import PairTable
     from tllboost.splits import PairSet
 
 __all__ = ["COMMANDS"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tllboost.errors import DataError, HubError, ImageError, UsageError
 from tllboost.grid.cells import Plan, digest
-from tllboost.pairs.pair_table import PairTable
+from tllboost.pairs import PairTable
 from tllboost.processes import Backend, Progress
 from tllboost.splits import Protocol, Split, make_splits, match_components
 from tllboost.store import VectorStore, hash_files

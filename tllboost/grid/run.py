@@ -35,7 +35,7 @@ from tllboost.grid.records import (
 from tllboost.grid.summary import headline, summarise
 from tllboost.grid.work import cell_jobs, failed
 from tllboost.metrics import check_metric
-from tllboost.pairs.pair_table import PairTable
+from tllboost.pairs import PairTable
 from tllboost.processes import Backend, Processes, Progress
 from tllboost.projections import NONE
 from tllboost.splits import Protocol

@@ -20,7 +20,7 @@ from tllboost.images.near_duplicates import (
     difference_hash,
     find_near_duplicates,
 )
-from tllboost.pairs.pair_table import PairTable
+from tllboost.pairs import PairTable
 from tllboost.splits import match_components
 
 __all__ = ["check_pairs"]

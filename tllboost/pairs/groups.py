@@ -11,7 +11,7 @@ import numpy as np
 from tllboost.errors import DataError, UsageError
 from tllboost.images import find_images
 from tllboost.images.folders import image_stems
-from tllboost.pairs.pair_table import PairTable
+from tllboost.pairs import PairTable
 
 __all__ = ["read_groups"]
 
