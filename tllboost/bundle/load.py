@@ -157,7 +157,7 @@ def read_scorer(
                 space: BundledVectorizer(record, device=device, offline=offline)
                 for space, record in records.items()
             }
-            cells = _cells(archive, _vectorizers(manifest, parts))
+            cells = _cells(archive, parts)
         except ValueError as error:
             if isinstance(error, BundleError | UsageError):
                 raise
@@ -175,33 +175,28 @@ def read_scorer(
     )
 
 
-def _vectorizers(
-    manifest: Mapping[str, Any], parts: Mapping[str, BundledVectorizer]
-) -> list[Vectorizer]:
-    """Return each vectorizer; those that share a part share the object."""
-    vectorizers: list[Vectorizer] = []
-    for record in manifest["vectorizers"]:
-        own = [parts[space_of(BundledVectorizer(one))] for one in record["parts"]]
-        fusion = FusionVectorizer(own, record.get("weights"))
-        vectorizers.append(own[0] if len(own) == 1 else fusion)
-    return vectorizers
-
-
-def _cells(archive: Archive, vectorizers: list[Vectorizer]) -> list[FittedCell]:
+def _cells(
+    archive: Archive, parts: Mapping[str, BundledVectorizer]
+) -> list[FittedCell]:
     """Return the cells, once golden pairs get the scores that they got before."""
     manifest = archive.manifest
     members = manifest["members"]
     if GOLDEN not in members:
         msg = "has no golden pairs"
         raise ValueError(msg)
+    vectorizers: list[Vectorizer] = []
+    for record in manifest["vectorizers"]:  # those that share a part share the object
+        own = [parts[space_of(BundledVectorizer(one))] for one in record["parts"]]
+        fusion = FusionVectorizer(own, record.get("weights"))
+        vectorizers.append(own[0] if len(own) == 1 else fusion)
     which = [record["vectorizer"] for record in manifest["cells"]]
     cells = []
     for index, record in enumerate(manifest["cells"]):
-        own = f"{index}/"
+        folder = f"{index}/"
         data = {
-            name.removeprefix(own): archive.read(name)
+            name.removeprefix(folder): archive.read(name)
             for name in members
-            if name.startswith(own)
+            if name.startswith(folder)
         }
         cells.append(restore_cell(record, data, vectorizers[which[index]]))
     n_dims = [vectorizer.n_dims for vectorizer in vectorizers]

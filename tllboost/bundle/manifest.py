@@ -1,8 +1,7 @@
-"""Which members a bundle may have, and how large they may be.
+"""The manifest of a bundle: which members there may be, and what must stand in it.
 
-The shape of a manifest: what must stand in it, and of what kind.
-
-The manifest of a bundle: what must stand in it, and the check that it does.
+A manifest is a stranger's word: each value is checked to be of its kind and size before
+anything is done with it.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 
 from tllboost.errors import BundleError
 from tllboost.vectorizers.spec import is_weight
+from tllboost.vectorizers.weights import first_line
 
 __all__ = [
     "FORMAT",
@@ -77,19 +77,11 @@ def _is_number(value: Any) -> bool:
     return abs(value) <= 1e300 and math.isfinite(value)
 
 
-def _is_weight(value: Any) -> bool:
-    return _is_number(value) and is_weight(value)
-
-
 def _is_count(most: int) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
         return type(value) is int and 0 <= value <= most
 
     return check
-
-
-def _is_size_or_none(value: Any) -> bool:
-    return value is None or (type(value) is int and 1 <= value <= 8_192)
 
 
 def _is_bool(value: Any) -> bool:
@@ -110,16 +102,19 @@ def _is_record(value: Any) -> bool:
 
 
 def _is_members(value: Any) -> bool:
-    if not isinstance(value, dict) or len(value) > _MAX_MEMBERS:
-        return False
-    for name, one in value.items():
-        if name == MANIFEST or not size_limit(name):
-            return False
-        if not isinstance(one, dict) or set(one) != {"sha256", "size"}:
-            return False
-        if not (_is_sha256(one["sha256"]) and _is_count(size_limit(name))(one["size"])):
-            return False
-    return True
+    return (
+        isinstance(value, dict)
+        and len(value) <= _MAX_MEMBERS
+        and all(
+            name != MANIFEST
+            and size_limit(name) > 0
+            and isinstance(one, dict)
+            and set(one) == {"sha256", "size"}
+            and _is_sha256(one["sha256"])
+            and _is_count(size_limit(name))(one["size"])
+            for name, one in value.items()
+        )
+    )
 
 
 _FILE = {
@@ -133,7 +128,7 @@ _PART = {
     "label": _is_text,
     "fingerprint": _is_text,
     "n_dims": _is_count(1_000_000),
-    "input_size": _is_size_or_none,
+    "input_size": (None, lambda size: type(size) is int and 1 <= size <= 8_192),
     "needs_images": _is_bool,
     "file": (None, _FILE),
 }
@@ -143,7 +138,7 @@ _VECTORIZER = {
     "fingerprint": _is_text,
     "n_dims": _is_count(1_000_000),
     "parts": (_MAX_PARTS, _PART),
-    "weights?": (_MAX_PARTS, _is_weight),
+    "weights?": (_MAX_PARTS, lambda value: _is_number(value) and is_weight(value)),
 }
 _CALIBRATION = {"slope": _is_number, "intercept": _is_number}
 _CELL = {
@@ -241,7 +236,7 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
             data, object_pairs_hook=_unique, parse_constant=_refuse_constant
         )
     except (ValueError, RecursionError) as error:
-        msg = f"{what}: {MANIFEST} can't be read ({_brief(error)})"
+        msg = f"{what}: {MANIFEST} can't be read ({first_line(error)})"
         raise BundleError(msg) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         msg = f"{what}: {MANIFEST} is not that of a tllboost bundle"
@@ -294,7 +289,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _refuse_constant(text: str) -> Any:
     msg = f"{text} is not a number"
     raise ValueError(msg)
-
-
-def _brief(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -73,8 +73,21 @@ def save_bundle(
     """
     cells = classifier.cells_
     own = [golden] * len(cells) if isinstance(golden, tuple) else list(golden)
-    _check_number(len(cells), len(own))
-    which, first = _distinct([one.vectorizer for one in cells])
+    if len(cells) > MAX_CELLS:
+        msg = (
+            f"an ensemble of {len(cells)} cells is too large for a bundle: {MAX_CELLS}"
+        )
+        raise UsageError(msg)
+    if len(own) != len(cells):
+        msg = (
+            f"golden has {len(own)} blocks for {len(cells)} cells: give (left, right) "
+            "vectors of the same pairs for each cell"
+        )
+        raise UsageError(msg)
+    spaces = [space_of(one.vectorizer) for one in cells]
+    distinct = list(dict.fromkeys(spaces))
+    which = [distinct.index(space) for space in spaces]
+    first = [spaces.index(space) for space in distinct]
     blocks = [own[index] for index in first]
     described = [describe_cell(one, at) for one, at in zip(cells, which, strict=True)]
     data = golden_member(blocks, cells, which)
@@ -95,8 +108,8 @@ def save_bundle(
         "format": FORMAT,
         "version": VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cell": _record(cell, spellings),
-        "metrics": _record(metrics, spellings),
+        "cell": _plain(cell, spellings),
+        "metrics": _plain(metrics, spellings),
         "vectorizers": records,
         "cells": [record for record, _ in described],
         "calibration": {
@@ -107,25 +120,6 @@ def save_bundle(
         "versions": _versions(),
     }
     write_archive(path, manifest, members, files)
-
-
-def _check_number(n_cells: int, n_blocks: int) -> None:
-    if n_cells > MAX_CELLS:
-        msg = f"an ensemble of {n_cells} cells is too large for a bundle: {MAX_CELLS}"
-        raise UsageError(msg)
-    if n_blocks != n_cells:
-        msg = (
-            f"golden has {n_blocks} blocks for {n_cells} cells: give (left, right) "
-            "vectors of the same pairs for each cell"
-        )
-        raise UsageError(msg)
-
-
-def _distinct(vectorizers: Sequence[Vectorizer]) -> tuple[list[int], list[int]]:
-    """Return which distinct vectorizer each is, and where each first stands."""
-    spaces = [space_of(one) for one in vectorizers]
-    distinct = list(dict.fromkeys(spaces))
-    return [distinct.index(one) for one in spaces], [spaces.index(o) for o in distinct]
 
 
 def _spellings(
@@ -142,12 +136,10 @@ def _spellings(
     return dict(sorted(spellings.items(), key=lambda item: -len(item[0])))
 
 
-def _record(values: Mapping[str, Any], spellings: Mapping[str, str]) -> dict[str, Any]:
-    """Return values as JSON has them, without folders of this machine."""
-    return {str(key): _plain(value, spellings) for key, value in values.items()}
-
-
 def _plain(value: Any, spellings: Mapping[str, str]) -> Any:
+    """Return a value as JSON has it, without folders of this machine."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one, spellings) for key, one in value.items()}
     if hasattr(value, "item"):  # of numpy
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

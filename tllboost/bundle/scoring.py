@@ -95,11 +95,8 @@ def score_pairs(
         progress=progress,
         strict=strict,
     )
-    names = [
-        str(path if path is not None else one)
-        for path, one in zip(table.paths, table.ids, strict=True)
-    ]
-    told = np.full(len(names), "", dtype=object)
+    names = {index: str(table.paths[index] or table.ids[index]) for index in failed}
+    told = np.full(len(table.ids), "", dtype=object)
     for index, reason in failed.items():
         told[index] = f"{names[index]}: {reason}"
     reasons = np.where(told[left] != "", told[left], told[right])
@@ -211,12 +208,12 @@ def read_pairs_to_score(
         allow_repeats=True,
         anywhere=anywhere,
     )
-    text = read_table(path, required=("left", "right"))
-    columns = [
-        [column.values[code] for code in column.codes]
-        for column in (text.columns["left"], text.columns["right"])
-    ]
-    return table, list(zip(*columns, strict=True))
+    columns = read_table(path, required=("left", "right")).columns
+    written = (
+        [columns[side].values[code] for code in columns[side].codes]
+        for side in ("left", "right")
+    )
+    return table, list(zip(*written, strict=True))
 
 
 def pair_rows(

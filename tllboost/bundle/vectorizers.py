@@ -14,7 +14,7 @@ import functools
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,11 @@ _OF_TORCH = ("clip", "clip-grid", "timm", "timm-grid")
 _OF_A_HUB = _OF_TORCH  # unless a file is named
 
 
+def _recorded(field: str) -> Any:
+    """Return a property that is what the record says."""
+    return property(lambda self: self.record[field])
+
+
 class BundledVectorizer(Vectorizer):
     """One vectorizer as a bundle records it.
 
@@ -89,36 +94,12 @@ class BundledVectorizer(Vectorizer):
         self.device = device
         self.offline = offline
 
-    @property
-    def name(self) -> str:
-        """The spelling that it was made with, its file without folder."""
-        return str(self.record["spec"])
-
-    @property
-    def label(self) -> str:
-        """Short name for tables."""
-        return str(self.record["label"])
-
-    @property
-    def fingerprint(self) -> str:
-        """What the vectors depend on, as recorded."""
-        return str(self.record["fingerprint"])
-
-    @property
-    def n_dims(self) -> int:
-        """Width of a vector."""
-        return int(self.record["n_dims"])
-
-    @property
-    def input_size(self) -> int | None:
-        """Short side that decoding may shrink to."""
-        size: int | None = self.record["input_size"]
-        return size
-
-    @property
-    def needs_images(self) -> bool:  # type: ignore[override]
-        """Whether it looks at images."""
-        return bool(self.record["needs_images"])
+    name = _recorded("spec")  # its file without folder
+    label = _recorded("label")
+    fingerprint = _recorded("fingerprint")
+    n_dims = _recorded("n_dims")
+    input_size = _recorded("input_size")
+    needs_images = _recorded("needs_images")
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """Return one RGB image as the array that `forward` batches."""
@@ -394,7 +375,9 @@ def _spec_of(part: Vectorizer, name: str) -> str:
         alone = part.name == f"{kinds[path]}:{part.file}"  # type: ignore[attr-defined]
         spec = f"{kinds[path]}:{name}" if alone else f"{part.short_name}@{name}"
     spec += part._options_text()
-    if _differs(build_part(spec, None, device="cpu", offline=True), part):
+    again = build_part(spec, None, device="cpu", offline=True)
+    seen = part.get_params().keys() - {"device", "offline", "file"}
+    if any(getattr(again, name) != getattr(part, name) for name in seen):
         msg = f"vectorizer {part.label!r} can't go into a bundle: {spec!r} is another"
         raise UsageError(msg)
     return spec
@@ -416,15 +399,6 @@ def _import_spec(part: Vectorizer, path: str) -> str:
         "by name, package.module:Class, of a class that is made without arguments"
     )
     raise UsageError(msg)
-
-
-def _differs(one: Vectorizer, other: Vectorizer) -> bool:
-    """Tell whether two vectorizers differ in more than where they and a file lie."""
-    params = one.get_params() | other.get_params()
-    return any(
-        getattr(one, name) != getattr(other, name)
-        for name in params.keys() - {"device", "offline", "file"}
-    )
 
 
 FilePath = str | PathLike[str]
@@ -456,7 +430,8 @@ def network_files(
     files = [part["file"] for part in parts]
     wanted = {file["sha256"]: file["name"] for file in files if file is not None}
     given = {}
-    for one in _several(weights):
+    several = [weights] if isinstance(weights, str | PathLike) else weights or ()
+    for one in several:
         path = local_file(Path(one), what=archive.what)
         sha256 = sha256_of(path)
         if sha256 not in wanted:
@@ -470,15 +445,10 @@ def network_files(
     return [_network(archive, file, given) for file in files]
 
 
-def _several(weights: FilePath | Iterable[FilePath] | None) -> list[FilePath]:
-    if weights is None:
-        return []
-    return [weights] if isinstance(weights, str | PathLike) else list(weights)
-
-
 def _network(
     archive: Archive, file: Mapping[str, Any] | None, given: Mapping[str, Path]
 ) -> Path | None:
+    """Return where a network lies: given, or unpacked unless it was before."""
     if file is None:
         return None
     if file["sha256"] in given or not file["embedded"]:
@@ -488,38 +458,13 @@ def _network(
     if record is None or record["sha256"] != file["sha256"]:
         msg = f"{archive.what}: network {file['name']!r} is not in it: not to be used"
         raise BundleError(msg)
-    return _unpacked(
-        lambda: archive.verified_chunks(member),
-        name=file["name"],
-        sha256=file["sha256"],
-    )
-
-
-def _unpacked(read: Callable[[], Iterable[bytes]], *, name: str, sha256: str) -> Path:
-    """Return a file that holds a network, written unless it is there already.
-
-    Parameters
-    ----------
-    read : callable
-        Gives the network piece by piece, and raises at its end if it is not what it
-        should be.
-    name : str
-        A plain file name.
-    sha256 : str
-        Of the whole; the file is trusted only if it has it.
-
-    Raises
-    ------
-    DataError
-        If it can be written nowhere.
-    """
+    sha256, name = file["sha256"], file["name"]
     for folder in (_cache, _temporary):
         try:
             target = folder() / sha256 / name
-            if target.is_file() and sha256_of(target) == sha256:
-                return target
-            with whole_file(target) as file:
-                file.writelines(read())
+            if not (target.is_file() and sha256_of(target) == sha256):
+                with whole_file(target) as unpacked:
+                    unpacked.writelines(archive.verified_chunks(member))
         except (OSError, DataError) as error:
             reason = str(error)
         else:
