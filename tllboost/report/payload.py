@@ -20,7 +20,7 @@ from tllboost.grid.matrix import make_matrix
 from tllboost.grid.records import read_images
 from tllboost.images.thumbnails import make_thumbnails
 from tllboost.metrics import METRICS, match_ranks
-from tllboost.report.run import Run, part
+from tllboost.report.run import Run, part, read_table
 from tllboost.splits import PROTOCOLS, PairSet
 
 __all__ = ["curves", "gallery", "payload"]
@@ -127,8 +127,12 @@ def _probability(log_odds: Any) -> Any:
     return expit(log_odds)
 
 
-def _rounded(values: Any, digits: int = _DIGITS) -> Any:
-    return np.round(values, digits).tolist()
+def _rounded(values: Floats) -> list[float]:
+    return np.round(values, _DIGITS).tolist()  # type: ignore[no-any-return]
+
+
+def _chance(log_odds: float) -> float:
+    return round(float(_probability(log_odds)), _DIGITS)
 
 
 class _Query(NamedTuple):
@@ -164,7 +168,7 @@ class _Query(NamedTuple):
                 {
                     "image": self.right[at],
                     "rank": 1 + at,
-                    "p": _rounded(_probability(self.log_odds[at])),
+                    "p": _chance(self.log_odds[at]),
                     "match": bool(self.is_match[at]),
                 }
                 for at in places
@@ -267,8 +271,8 @@ def _surest(tested: Sequence[Tested], label: int, n_pairs: int) -> list[dict[str
             found.append((sign * float(log_odds[row]), couple, seed))
     once: dict[frozenset[int], dict[str, Any]] = {}
     for score, couple, seed in sorted(found):
-        chance = _rounded(_probability(sign * score))
-        pair = dict(zip(_SIDES, couple, strict=True)) | {"p": chance, "seed": seed}
+        pair: dict[str, Any] = dict(zip(_SIDES, couple, strict=True))
+        pair |= {"p": _chance(sign * score), "seed": seed}
         once.setdefault(frozenset(couple), pair)
     return list(once.values())[:n_pairs]
 
@@ -320,7 +324,7 @@ def payload(
         },
         "chosen": run.cells.index(run.chosen) if run.chosen else None,
         "notes": part(run.summary, "lines", list),
-        "failures": run.failures(),
+        "failures": read_table(run.out / "failures.csv"),
         "leaks": part(run.summary, "leaks", list),
         "gallery": gallery(run, gallery_size, progress=progress),
     }
@@ -378,5 +382,5 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
 
 
 def _ends(row: Row, name: str) -> list[float]:
-    ends = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
-    return [float(one) for one in _rounded(ends, _FIGURE_DIGITS)]
+    ends = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    return [round(float(one), _FIGURE_DIGITS) for one in ends]

@@ -28,7 +28,7 @@ from tllboost.grid.summary import draws, standings, summarise
 from tllboost.metrics import METRICS, check_metric
 from tllboost.splits import PairSet
 
-__all__ = ["Run", "part", "read_run"]
+__all__ = ["Run", "part", "read_run", "read_table"]
 
 _PARTS = ("vectorizer", "projection", "merge", "head")
 _TEXTS = ("name", "status", "metric", "protocol", "tied_with_best", "error")
@@ -145,10 +145,6 @@ class Run:
             names={cell: row["name"] for cell, row in self.table.items()},
         )
 
-    def failures(self) -> list[dict[str, str]]:
-        """Return the rows of ``failures.csv``: what, where and why."""
-        return _csv(self.out / "failures.csv")
-
     def tested(self, cell: Cell) -> Iterator[tuple[int, PairSet, NDArray[np.float64]]]:
         """Give a cell's seeds, test pairs and their log-odds, fold by fold."""
         for seed, record in self.records.get(cell, {}).items():
@@ -177,7 +173,7 @@ def read_run(out: Path) -> Run:
     table: dict[Cell, Row] = {}
     reason = "there is none, or it holds no cell"
     try:
-        for row in _csv(out / "results.csv"):
+        for row in read_table(out / "results.csv"):
             numbers = {name: float(row.get(name) or "nan") for name in _NUMBERS}
             texts = {name: row.get(name, "") for name in _TEXTS}
             table[Cell(*(row[part] for part in _PARTS))] = texts | numbers
@@ -213,7 +209,7 @@ def _read_records(out: Path, ids: Any) -> dict[Cell, dict[int, Record]]:
     return found
 
 
-def _csv(path: Path) -> list[dict[str, str]]:
+def read_table(path: Path) -> list[dict[str, str]]:
     """Return the rows of a table that a grid wrote; none where it can't be read."""
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:

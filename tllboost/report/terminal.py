@@ -113,8 +113,9 @@ def _blocks(
     """Yield which heads stand beside each other, and how wide their labels are."""
     longest = max(map(cell_len, [*labels, _LABEL]))
     room = width - 1 - sum(widths) - len(widths)
-    is_one = room >= min(longest, _NARROWEST_LABEL)
-    label = min(longest, room if is_one else min(_WIDEST_LABEL, width // 2))
+    if room < min(longest, _NARROWEST_LABEL):
+        room = min(_WIDEST_LABEL, width // 2, width - 2 - max(widths))
+    label = min(longest, room)
     start, used = 0, 0
     for index, one in enumerate(widths):
         if used and used + one + 1 > width - 1 - label:
