@@ -378,8 +378,8 @@ def vector_batches(
     prepared: dict[str, np.ndarray] = {}
     done: Batch = {}
     for key, image in _prepare_all(vectorizer, images, batch_size, n_workers):
-        if isinstance(image, ImageError):
-            done[key] = image.reason
+        if isinstance(image, str):
+            done[key] = image
         else:
             prepared[key] = image
         if len(prepared) == batch_size:
@@ -399,8 +399,8 @@ def _prepare_all(
     images: Sequence[tuple[str, Path]],
     n_ahead: int,
     n_workers: int,
-) -> Iterator[tuple[str, np.ndarray | ImageError]]:
-    pending: deque[tuple[str, Future[np.ndarray | ImageError]]] = deque()
+) -> Iterator[tuple[str, np.ndarray | str]]:
+    pending: deque[tuple[str, Future[np.ndarray | str]]] = deque()
     executor = ThreadPoolExecutor(n_workers)
     try:
         with one_blas_thread():
@@ -416,19 +416,19 @@ def _prepare_all(
         executor.shutdown(cancel_futures=True)
 
 
-def _prepare(vectorizer: Vectorizer, path: Path, key: str) -> np.ndarray | ImageError:
+def _prepare(vectorizer: Vectorizer, path: Path, key: str) -> np.ndarray | str:
     try:
         data = read_image_bytes(path)
         if hashlib.sha256(data).hexdigest() != key:
-            return ImageError(path, "changed while it was read: run again")
+            return "changed while it was read: run again"
         image = decode_image(data, path=path, shrink_to=vectorizer.input_size)
         return vectorizer.prepare(image)
     except ImageError as error:
-        return error
+        return error.reason
     except TllboostError:  # weights or options, not this image
         raise
     except Exception as error:
-        return ImageError(path, f"can't be prepared ({type(error).__name__}: {error})")
+        return f"can't be prepared ({type(error).__name__}: {error})"
 
 
 def _forward(vectorizer: Vectorizer, prepared: dict[str, np.ndarray]) -> Batch:
