@@ -12,9 +12,9 @@ and the difference of their resamples is the paired difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,27 +126,12 @@ def ranking_figures(
     >>> {name: float(figure.value) for name, figure in figures.items()}
     {'top1': 0.5, 'top2': 0.5, 'top5': 1.0, 'mrr': 0.625}
     """
-    values = {
-        name: measure(ranks).astype(np.float64)
+    measures = {
+        name: partial(Resamples.mean, column=measure(ranks).astype(np.float64))
         for name, measure in _measures("queries")
     }
-    means = {
-        name: float(value.mean()) if len(value) else float("nan")
-        for name, value in values.items()
-    }
-    if not resample:
-        return {name: Figure(mean, _NONE) for name, mean in means.items()}
-    counts, cluster = _counts(component), _cluster(component)
-    if len(ranks) > _MANY:
-        columns = np.column_stack([*values.values(), np.ones(len(ranks))])
-        *sums, total = _drawn_sums(counts, cluster, columns).T
-    else:
-        drawn = counts[:, cluster].astype(np.float64)
-        sums, total = [drawn @ value for value in values.values()], drawn.sum(axis=1)
-    return {
-        name: Figure(means[name], _ratio(one, total))
-        for name, one in zip(values, sums, strict=True)
-    }
+    one = np.ones(len(ranks))
+    return _figures(measures, (one, one, one, one), component, resample=resample)
 
 
 def binary_figures(
@@ -189,46 +174,51 @@ def binary_figures(
     """
     order = np.argsort(-probability, kind="stable")
     order = order[weight[order] > 0]
+    p, y = probability[order], (label[order] == 1).astype(np.float64)
+    columns = (p, y, decision[order].astype(np.float64), weight[order])
     measures = dict(_measures("pairs"))
-    if not len(order):
+    return _figures(measures, columns, component[order], resample=resample)
+
+
+def _figures(
+    measures: Mapping[str, Callable[..., Floats]],
+    columns: tuple[Floats, Floats, Floats, Floats],
+    component: Integers,
+    *,
+    resample: bool,
+) -> dict[str, Figure]:
+    """Measure rows as they are, and in each resample of their components.
+
+    `columns` are those of :class:`Resamples`, each row with its own weight.
+    """
+    p, y, said, w = columns
+    if not len(w):
         drawn = np.full(N_RESAMPLES, np.nan) if resample else _NONE
         return dict.fromkeys(measures, Figure(float("nan"), drawn))
-    p, y = probability[order], (label[order] == 1).astype(np.float64)
-    said, w = decision[order].astype(np.float64), weight[order]
 
-    def measured(drawn: Resamples) -> dict[str, Floats]:
-        return {name: measure(drawn) for name, measure in measures.items()}
+    def resamples() -> Iterator[Resamples]:
+        yield Resamples(p, y, said, w[None])
+        if not resample:
+            return
+        n_clusters = min(int(component.max()) + 1, _MOST_CLUSTERS)
+        counts = _poisson(1 << (n_clusters - 1).bit_length())
+        # Very many components share counts: coarser clusters, wider intervals.
+        cluster = component % _MOST_CLUSTERS
+        if len(w) > _MANY:
+            yield _Clustered(p, y, said, w[None], counts, cluster)
+            return
+        step = max(1, _BLOCK_VALUES // len(w))
+        for start in range(0, len(counts), step):
+            yield Resamples(p, y, said, counts[start : start + step, cluster] * w)
 
-    values = measured(Resamples(p, y, said, w[None]))
-    if not resample:
-        return {name: Figure(float(value[0]), _NONE) for name, value in values.items()}
-    counts, cluster = _counts(component), _cluster(component[order])
-    if len(p) > _MANY:
-        blocks = [measured(_Clustered(p, y, said, w[None], counts, cluster))]
-    else:
-        step = max(1, _BLOCK_VALUES // len(p))
-        blocks = [
-            measured(Resamples(p, y, said, counts[start : start + step, cluster] * w))
-            for start in range(0, len(counts), step)
-        ]
+    # A block at a time: all resamples of many rows are more than memory should hold.
+    found = [[measure(one) for measure in measures.values()] for one in resamples()]
     return {
-        name: Figure(float(value[0]), np.concatenate([block[name] for block in blocks]))
-        for name, value in values.items()
+        name: Figure(float(value[0]), np.concatenate([_NONE, *drawn]))
+        for name, (value, *drawn) in zip(
+            measures, zip(*found, strict=True), strict=True
+        )
     }
-
-
-def _cluster(component: Integers) -> Integers:
-    """Return the column of :func:`_counts` of each row.
-
-    Very many components share columns: coarser clusters, wider intervals.
-    """
-    return component % _MOST_CLUSTERS
-
-
-def _counts(component: Integers) -> NDArray[np.uint8]:
-    """Return how often each cluster counts in each resample."""
-    n_clusters = min(int(component.max(initial=0)) + 1, _MOST_CLUSTERS)
-    return _poisson(1 << (n_clusters - 1).bit_length())
 
 
 @lru_cache(maxsize=2)
@@ -294,8 +284,11 @@ class _Clustered(Resamples):
     cluster: Integers
 
     def total(self, column: NDArray[Any]) -> Floats:
-        weighted = (self.w[0] * column.T).T
-        return _drawn_sums(self.counts, self.cluster, weighted)
+        # A sum over rows is one over clusters, which are far fewer than many rows are.
+        weighted = np.atleast_2d(self.w[0] * column.T)
+        n_clusters = self.counts.shape[1]
+        sums = np.array([np.bincount(self.cluster, w, n_clusters) for w in weighted])
+        return (self.counts.astype(np.float64) @ sums.T).reshape(-1, *column.shape[1:])
 
     @cached_property
     def size(self) -> Floats:
@@ -318,21 +311,6 @@ class _Clustered(Resamples):
             for one in (w * y, w * (1 - y))
         )
         return hits, alarms
-
-
-def _drawn_sums(
-    counts: NDArray[np.uint8], cluster: Integers, columns: Floats
-) -> Floats:
-    """Return the sum of each column in each resample: (n_resamples[, n_columns]).
-
-    A sum over rows is one over clusters, which are far fewer than many rows are.
-    """
-    n_clusters = counts.shape[1]
-    of_cluster = np.array(
-        [np.bincount(cluster, one, n_clusters) for one in np.atleast_2d(columns.T)]
-    )
-    sums: Floats = counts.astype(np.float64) @ of_cluster.T
-    return sums if columns.ndim > 1 else sums[:, 0]
 
 
 def _roc_auc(pairs: Resamples) -> Floats:
