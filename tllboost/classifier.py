@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def _identical(vectors: NDArray[np.float32]) -> list[tuple[int, int]]:
 ImagePath = str | PathLike[str]
 
 
+@dataclass(eq=False, repr=False)
 class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     """Tell whether two images look alike.
 
@@ -154,32 +156,18 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     True
     """
 
-    def __init__(
-        self,
-        vectorizer: Any = "pocket",
-        *,
-        projection: str | Projection = "none",
-        merge: str | MergeFunction = "dot",
-        head: Any = "logistic",
-        store: ImagePath | None = None,
-        n_negatives: int | None = None,
-        n_hard: int = 0,
-        validation_fraction: float = 0.15,
-        device: str = "auto",
-        n_jobs: int | None = None,
-        random_state: int = 0,
-    ) -> None:
-        self.vectorizer = vectorizer
-        self.projection = projection
-        self.merge = merge
-        self.head = head
-        self.store = store
-        self.n_negatives = n_negatives
-        self.n_hard = n_hard
-        self.validation_fraction = validation_fraction
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    vectorizer: Any = "pocket"
+    _: KW_ONLY
+    projection: str | Projection = "none"
+    merge: str | MergeFunction = "dot"
+    head: Any = "logistic"
+    store: ImagePath | None = None
+    n_negatives: int | None = None
+    n_hard: int = 0
+    validation_fraction: float = 0.15
+    device: str = "auto"
+    n_jobs: int | None = None
+    random_state: int = 0
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> PairClassifier:
         """Fit on labelled pairs of images.
@@ -334,6 +322,7 @@ def ensemble(
     return classifier
 
 
+@dataclass(eq=False, repr=False)
 class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
     """Learn from pairs to map vectors of images so that matches come to lie close.
 
@@ -390,32 +379,18 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
     (2, 4)
     """
 
-    def __init__(
-        self,
-        base: Any = "pocket",
-        loss: str | Projection = "infonce",
-        *,
-        components: int | None = None,
-        depth: int | None = None,
-        members: int | None = None,
-        store: str | PathLike[str] | None = None,
-        n_negatives: int | None = None,
-        validation_fraction: float = 0.15,
-        device: str = "auto",
-        n_jobs: int | None = None,
-        random_state: int = 0,
-    ) -> None:
-        self.base = base
-        self.loss = loss
-        self.components = components
-        self.depth = depth
-        self.members = members
-        self.store = store
-        self.n_negatives = n_negatives
-        self.validation_fraction = validation_fraction
-        self.device = device
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    base: Any = "pocket"
+    loss: str | Projection = "infonce"
+    _: KW_ONLY
+    components: int | None = None
+    depth: int | None = None
+    members: int | None = None
+    store: str | PathLike[str] | None = None
+    n_negatives: int | None = None
+    validation_fraction: float = 0.15
+    device: str = "auto"
+    n_jobs: int | None = None
+    random_state: int = 0
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> SiameseProjection:
         """Fit on labelled pairs of images.

@@ -147,6 +147,7 @@ Job = tuple[int, int]
 """An image, and which of its augmented views; view 0 is the image as it is."""
 
 
+@dataclass(frozen=True, eq=False)
 class TrainingImages:
     """Turn images and views into pixels; a view is the same whenever it is made.
 
@@ -162,20 +163,11 @@ class TrainingImages:
         Threads.
     """
 
-    def __init__(
-        self,
-        vectorizer: Any,
-        paths: Sequence[str | os.PathLike[str]],
-        *,
-        augmentation: Augmentation,
-        seed: int,
-        n_workers: int,
-    ) -> None:
-        self.vectorizer = vectorizer
-        self.paths = paths
-        self.augmentation = augmentation
-        self.seed = seed
-        self.n_workers = n_workers
+    vectorizer: Any
+    paths: Sequence[str | os.PathLike[str]]
+    augmentation: Augmentation
+    seed: int
+    n_workers: int
 
     def batches(
         self, batches: Sequence[Sequence[Job]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ def best_epoch(history: list[dict[str, Any]]) -> int:
     return losses.index(min(losses))
 
 
+@dataclass(eq=False)
 class Trainer:
     """Train the last stages of a network on the matches of a training set.
 
@@ -129,35 +131,26 @@ class Trainer:
     progress, message : callable
     """
 
-    def __init__(
-        self,
-        network: CutNetwork,
-        maps: Maps,
-        train: PairSet,
-        validation: PairSet,
-        settings: FineTuneSettings,
-        *,
-        seed: int,
-        n_views: int,
-        file: Path,
-        key: str,
-        progress: Callable[[int, int, str], None] | None,
-        message: Callable[[str], None],
-    ) -> None:
+    network: CutNetwork
+    maps: Maps
+    train: PairSet
+    validation: PairSet
+    settings: FineTuneSettings
+    _: KW_ONLY
+    seed: int
+    n_views: int
+    file: Path
+    key: str
+    progress: Callable[[int, int, str], None] | None
+    message: Callable[[str], None]
+
+    def __post_init__(self) -> None:
         import torch
 
-        self.network = network
-        self.maps = maps
-        self.matches = matches_in(train)
-        self.validation = validation
-        self.held_out = np.unique(np.append(validation.left, validation.right))
-        self.settings = settings
-        self.seed = seed
-        self.n_views = n_views
-        self.file = file
-        self.key = key
-        self.progress = progress
-        self.message = message
+        network, settings = self.network, self.settings
+        self.matches = matches_in(self.train)
+        held_out = np.append(self.validation.left, self.validation.right)
+        self.held_out = np.unique(held_out)
         self.history: list[dict[str, Any]] = []
         parameters = dict(network.whole.named_parameters())
         self.trained = {name: parameters[name] for name in network.trained}
@@ -166,7 +159,7 @@ class Trainer:
         groups = [{"params": list(self.trained.values())}]
         if settings.n_components:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+                torch.manual_seed(self.seed)
                 self.projection = torch.nn.Linear(
                     network.n_dims, settings.n_components, bias=False
                 ).to(self.device)

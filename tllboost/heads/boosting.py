@@ -19,7 +19,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -194,6 +194,7 @@ _STEP = 10
 _FAIR = 100  # trees before a start is given up for a better one
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class XGBoostHead(PairHead):
     """XGBoost on pair features, from the cosine where that wins on validation.
 
@@ -239,32 +240,17 @@ class XGBoostHead(PairHead):
     objective = "binary:logistic"
     base_score = 0.5
 
-    def __init__(
-        self,
-        *,
-        start: str = "auto",
-        n_estimators: int = 400,
-        early_stopping_rounds: int = 30,
-        max_depth: int = 2,
-        learning_rate: float = 0.1,
-        colsample_bytree: float = 0.1,
-        subsample: float = 0.7,
-        min_child_weight: float = 1.0,
-        max_bin: int | None = None,
-        n_jobs: int | None = None,
-        random_state: int = 0,
-    ) -> None:
-        self.start = start
-        self.n_estimators = n_estimators
-        self.early_stopping_rounds = early_stopping_rounds
-        self.max_depth = max_depth
-        self.learning_rate = learning_rate
-        self.colsample_bytree = colsample_bytree
-        self.subsample = subsample
-        self.min_child_weight = min_child_weight
-        self.max_bin = max_bin
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    start: str = "auto"
+    n_estimators: int = 400
+    early_stopping_rounds: int = 30
+    max_depth: int = 2
+    learning_rate: float = 0.1
+    colsample_bytree: float = 0.1
+    subsample: float = 0.7
+    min_child_weight: float = 1.0
+    max_bin: int | None = None
+    n_jobs: int | None = None
+    random_state: int = 0
 
     def fit(
         self,
