@@ -18,7 +18,7 @@ from tllboost.errors import UsageError
 from tllboost.grid import GridResult, run_grid
 from tllboost.grid.best import members_of
 from tllboost.grid.cells import Cell, plan_cells, suits
-from tllboost.grid.learn import Learned, spaces_of
+from tllboost.grid.learn import spaces_of
 from tllboost.grid.records import read_record, read_scores
 from tllboost.metrics import METRICS
 from tllboost.pairs import PairTable, read_pairs
@@ -724,7 +724,7 @@ def _test_side(table: PairTable, protocol: Protocol) -> Any:
 
 def test_heads_see_no_vectors_that_a_bundle_has_not() -> None:
     base = np.eye(3, dtype=np.float32)
-    (space,) = spaces_of([base], Learned())
+    (space,) = spaces_of([base])
     assert space.vectors is base
     assert space.frozen is None
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tllboost.files import whole_file
-from tllboost.processes import Job, ProcessDied, Progress, counting
+from tllboost.processes import Job, ProcessDied, Progress, tell
 
 if TYPE_CHECKING:
     from tllboost.cluster.cluster import Cluster
@@ -22,7 +22,6 @@ __all__ = ["run_jobs"]
 Files = dict[str, bytes]
 
 _LARGE_BYTES = 2**20
-_PROJECTIONS = "projections"
 
 
 def run_jobs(
@@ -34,7 +33,7 @@ def run_jobs(
 ) -> None:
     """Run jobs on a cluster, as :class:`~tllboost.processes.Processes` does here.
 
-    A worker calls in a folder of its own, which holds what the call reads of `out`;
+    A worker calls in a folder of its own, which holds what the job reads of `out`;
     what it writes there comes back, and is written to `out` from here alone. What
     took down each worker that tried it fails, and no other with it. Large jobs are
     called here, one after the other, their trees grown by all workers.
@@ -58,104 +57,71 @@ def run_jobs(
     """
     waiting: deque[Job] = deque()
     handed: dict[Job, tuple[Job, list[int]]] = {}
-    at: list[str] = []
+
+    def name(file: Path) -> str:
+        return file.relative_to(out).as_posix()
 
     def hand_out(job: Job, wanted: list[int]) -> None:
-        given: Files = {}
-        arguments = [_sent(one, out, given, cluster) for one in job.arguments]
-        names = [_name(file, out) for file in job.files]
-        there = [name for index, name in enumerate(names) if index not in wanted]
+        # What exists counts as done, whatever it holds.
+        there = {name(file): b"" for i, file in enumerate(job.files) if i not in wanted}
+        there |= {name(file): file.read_bytes() for file in job.reads}
+        arguments = [_sent(one, cluster) for one in job.arguments]
         asked = [job.names[index] for index in wanted]
-        one = Job(_call, (job.function, arguments, given, there), names=asked)
+        one = Job(_call, (job.function, arguments, there), names=asked)
         handed[one] = job, wanted
         waiting.append(one)
 
-    def running(names: list[str]) -> None:
-        at[:] = names
+    def told(names: Sequence[str]) -> None:
+        tell(progress, jobs, what, names)
 
     for job in jobs:
         if not job.is_large:
             hand_out(job, [*range(len(job.files))])
-    with counting(jobs, progress, what, lambda: at):
-        for one, outcome in cluster.each(waiting, running if progress else None):
-            job, wanted = handed.pop(one)
-            if not isinstance(outcome, ProcessDied):
-                # At last the files that say that it is done.
-                last = [_name(file, out) for file in job.files]
-                for name in sorted(outcome, key=lambda name: name in last):
-                    with whole_file(out / name) as file:
-                        file.write(outcome[name])
-            elif len(wanted) == 1:
-                job.fail(wanted[0], f"its process died ({outcome})")
-            else:  # which of them it was, each will tell
-                for index in wanted:
-                    hand_out(job, [index])
-        for job in jobs:
-            if job.is_large:
-                running([*job.names[:1]])
-                cluster.call(job.function, *job.arguments, is_large=True)
+    for one, outcome in cluster.each(waiting, told if progress else None):
+        job, wanted = handed.pop(one)
+        if not isinstance(outcome, ProcessDied):
+            # At last the files that say that it is done.
+            last = {name(file) for file in job.files}
+            for file in sorted(outcome, key=lambda file: file in last):
+                with whole_file(out / file) as stream:
+                    stream.write(outcome[file])
+        elif len(wanted) == 1:
+            job.fail(wanted[0], f"its process died ({outcome})")
+        else:  # which of them it was, each will tell
+            for index in wanted:
+                hand_out(job, [index])
+    for job in jobs:
+        if job.is_large:
+            told(job.names[:1])
+            cluster.call(job.function, out, *job.arguments, is_large=True)
+    told([])
 
 
-def _call(
-    function: Callable[..., None], arguments: list[Any], given: Files, there: list[str]
-) -> Files:
+def _call(function: Callable[..., None], arguments: list[Any], there: Files) -> Files:
     """Call a function here, on a worker; return the files that it wrote."""
     from distributed import get_worker
 
     with tempfile.TemporaryDirectory(dir=get_worker().local_directory) as name:
         folder = Path(name)
-        # What exists counts as done, whatever it holds.
-        known = {**given, **dict.fromkeys(there, b"")}
-        for file, content in known.items():
+        for file, content in there.items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(content)
-        function(*(_unpacked(one, folder) for one in arguments))
-        return {
-            _name(file, folder): file.read_bytes()
+        function(folder, *arguments)
+        files = {
+            file.relative_to(folder).as_posix(): file
             for file in sorted(folder.rglob("*"))
-            if file.is_file() and _name(file, folder) not in known
+            if file.is_file()
+        }
+        return {
+            name: file.read_bytes() for name, file in files.items() if name not in there
         }
 
 
-@dataclass(frozen=True)
-class _InRun:
-    """A path below the results, wherever they lie."""
-
-    name: str
-
-
-def _sent(value: Any, out: Path, given: Files, cluster: Cluster) -> Any:
-    """Return a value to send: large arrays travel once, paths lead into the results.
-
-    The files of projections that paths name are added to `given`.
-    """
-    if isinstance(value, Path):
-        if not (value == out or value.is_relative_to(out / _PROJECTIONS)):
-            return value
-        if value.is_file():
-            given[_name(value, out)] = value.read_bytes()
-        return _InRun(_name(value, out))
-    if _n_bytes(value) >= _LARGE_BYTES:
-        return cluster.keep(value)
-    return _mapped(value, lambda item: _sent(item, out, given, cluster))
-
-
-def _unpacked(value: Any, folder: Path) -> Any:
-    if isinstance(value, _InRun):
-        return folder / value.name
-    return _mapped(value, lambda item: _unpacked(item, folder))
-
-
-def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Apply a function to what a list, a tuple or a dataclass holds."""
-    if type(value) in (list, tuple):
-        return type(value)(map(function, value))
-    if is_dataclass(value) and not isinstance(value, type):
-        old = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
-        new = {name: function(item) for name, item in old.items()}
-        changed = {name: item for name, item in new.items() if item is not old[name]}
-        return replace(value, **changed) if changed else value
-    return value
+def _sent(value: Any, cluster: Cluster) -> Any:
+    """Return a value, or a list of values, of which the large ones travel once."""
+    if isinstance(value, list):
+        return [_sent(item, cluster) for item in value]
+    return cluster.keep(value) if _n_bytes(value) >= _LARGE_BYTES else value
 
 
 def _n_bytes(value: Any) -> int:
@@ -165,7 +131,3 @@ def _n_bytes(value: Any) -> int:
     if is_dataclass(value):
         return sum(_n_bytes(getattr(value, one.name)) for one in fields(value))
     return 0
-
-
-def _name(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).as_posix()

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
-import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, nullcontext
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 from tllboost.processes import Job, ProcessDied, Processes, Progress
+from tllboost.vectorizers.base import usable_cores
 
 __all__ = ["Cluster", "perform", "versions"]
 
@@ -39,7 +38,9 @@ def versions() -> dict[str, str]:
     ['numpy', 'python', 'scikit-learn', 'tllboost', 'xgboost']
     """
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"python": python, **{name: _version(name) for name in _LIBRARIES}}
+    found = {name: [*distributions(name=name)] for name in _LIBRARIES}
+    installed = {name: one[0].version for name, one in found.items() if one}
+    return {"python": python, **dict.fromkeys(_LIBRARIES, "(none)"), **installed}
 
 
 def perform(
@@ -74,13 +75,6 @@ def perform(
             raise UsageError(msg)
     with _ALONE, chdir(folder) if os.path.isdir(folder) else nullcontext():
         return function(*arguments)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "(none)"
 
 
 _LOOK_SECONDS = 0.5
@@ -141,19 +135,19 @@ class Cluster:
         """
         if find_spec("distributed") is None:
             raise MissingLibraryError(_MISSING)
+        import dask
+
         self._kept: dict[int, tuple[Any, Any]] = {}
+        # What is large is sent once, and on purpose.
+        quiet = {"distributed.admin.large-graph-warning-threshold": "1PB"}
         with ExitStack() as stack:
+            stack.enter_context(dask.config.set(quiet))
             self.client = stack.enter_context(self._connected(stack))
             self._wait_for_a_worker()
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._kept.clear()
         self._stack.close()
 
@@ -170,7 +164,7 @@ class Cluster:
         """
         if id(value) not in self._kept:
             # Held here too, so that its id is not given to another.
-            self._kept[id(value)] = (value, self._submit(_as_it_is, value))
+            self._kept[id(value)] = (value, self._submit(lambda same: same, value))
         return self._kept[id(value)][1]
 
     def is_large(self, head: str, n_pairs: int) -> bool:
@@ -242,88 +236,59 @@ class Cluster:
         Exception
             What a function raised.
         """
+        from distributed import CancelledError, KilledWorker, TimeoutError, wait
+
         out: dict[Any, Job] = {}
-        looked, n_workers = -1.0, 0
+        looked = -1.0
         try:
             while jobs or out:
                 if time.monotonic() - looked > _LOOK_SECONDS:
-                    looked, n_workers = time.monotonic(), self.size
+                    n_workers, looked = self._wait_for_a_worker(), time.monotonic()
                     if running is not None:
-                        running(self._names(out))
+                        tasks = self.client.processing().values()
+                        at = {key for keys in tasks for key in keys}
+                        running([j.names[0] for one, j in out.items() if one.key in at])
                 for _ in range(min(len(jobs), _AHEAD * n_workers - len(out))):
                     job = jobs.popleft()
-                    out[self._send(job)] = job
-                for future in self._ended(list(out)):
-                    yield out.pop(future), self._outcome(future)
+                    call = (versions(), os.getcwd(), job.function, [*job.arguments])
+                    out[self._submit(perform, *call)] = job
+                try:
+                    with self.client.as_current():
+                        ended = wait([*out], _LOOK_SECONDS, "FIRST_COMPLETED").done
+                except TimeoutError:
+                    continue
+                for future in ended:
+                    try:
+                        outcome = future.result()
+                    except KilledWorker:
+                        how = "each worker that tried it died; out of memory?"
+                        outcome = ProcessDied(how)
+                    except CancelledError as error:
+                        raise ClusterError(self._lost()) from error
+                    yield out.pop(future), outcome
         finally:
             # Those of a generator that nobody asks for more, too.
             if out and self.client.status == "running":
                 self.client.cancel(list(out), force=True)
 
-    def _send(self, job: Job) -> Any:
-        arguments = (versions(), os.getcwd(), job.function, [*job.arguments])
-        return self._submit(perform, *arguments)
-
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        import dask
+        return self.client.submit(function, *arguments, pure=False)
 
-        key = f"tllboost-{secrets.token_hex(8)}"
-        # What is large is sent once, and on purpose.
-        with dask.config.set(
-            {"distributed.admin.large-graph-warning-threshold": "1PB"}
-        ):
-            return self.client.submit(function, *arguments, key=key, pure=False)
-
-    def _ended(self, futures: list[Any]) -> list[Any]:
-        """Return which have ended, after waiting for one, though not for long."""
-        from distributed import TimeoutError, wait
-
-        if not futures:
-            self._wait_for_a_worker()
-            return []
+    def _wait_for_a_worker(self) -> int:
+        """Return how many there are, when there is one."""
         try:
-            with self.client.as_current():
-                done = wait(
-                    futures, timeout=_LOOK_SECONDS, return_when="FIRST_COMPLETED"
-                ).done
-            return list(done)
+            if self.client.status == "running":
+                self.client.wait_for_workers(1, timeout=self.patience)
+                return self.size
         except TimeoutError:
-            if self.client.status != "running":
-                raise ClusterError(self._lost()) from None
-            self._wait_for_a_worker()
-            return []
-
-    def _outcome(self, future: Any) -> Any:
-        from distributed import CancelledError, KilledWorker
-
-        try:
-            return future.result()
-        except KilledWorker:
-            return ProcessDied("each worker that tried it died; out of memory?")
-        except CancelledError as error:
+            msg = (
+                f"no worker has come to {self._where()} for {self.patience:g} s: "
+                "start some with 'dask worker ADDRESS'; what is done is kept"
+            )
+            raise ClusterError(msg) from None
+        except (OSError, RuntimeError) as error:
             raise ClusterError(self._lost()) from error
-
-    def _names(self, out: dict[Any, Job]) -> list[str]:
-        """Return the names of what workers are at."""
-        at = {key for keys in self.client.processing().values() for key in keys}
-        return [job.names[0] for one, job in out.items() if one.key in at]
-
-    def _wait_for_a_worker(self) -> None:
-        until = time.monotonic() + self.patience
-        while not self._size_or_none():
-            if time.monotonic() > until:
-                msg = (
-                    f"no worker has come to {self._where()} for {self.patience:g} s: "
-                    "start some with 'dask worker ADDRESS'; what is done is kept"
-                )
-                raise ClusterError(msg)
-            time.sleep(_LOOK_SECONDS)
-
-    def _size_or_none(self) -> int:
-        try:
-            return self.size
-        except (OSError, TimeoutError, RuntimeError) as error:
-            raise ClusterError(self._lost()) from error
+        raise ClusterError(self._lost())
 
     def _lost(self) -> str:
         return (
@@ -347,7 +312,7 @@ class Cluster:
                     memory_limit=0,  # one that is over Dask's limit just waits
                     dashboard_address="127.0.0.1:0",  # any port, for this machine alone
                     silence_logs="CRITICAL",
-                    env={"TLLBOOST_CORES": str(max(1, _n_cores() // n_workers))},
+                    env={"TLLBOOST_CORES": str(max(1, usable_cores() // n_workers))},
                 )
             )
         try:
@@ -363,13 +328,3 @@ class Cluster:
                 "that 'dask scheduler' names, as tcp://10.0.0.1:8786"
             )
             raise UsageError(msg) from error
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _n_cores() -> int:
-    from tllboost.vectorizers.base import usable_cores
-
-    return usable_cores()

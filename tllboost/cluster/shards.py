@@ -108,10 +108,15 @@ def _vectorize(
     batch_size: int,
 ) -> dict[str, np.ndarray | str]:
     """Vectorize a shard here, on a worker."""
+    from distributed import get_worker
+
     if token not in _LAST:
         _LAST.clear()
         _refuse_other(vectorizer, fingerprint)
-        _keep_networks(vectorizer)
+        if hasattr(vectorizer, "keep_networks_in"):
+            # What a network is exported to lies in the worker's own folder.
+            folder = get_worker().local_directory
+            vectorizer.keep_networks_in(os.path.join(folder, "networks"))
         _LAST[token] = vectorizer
     vectors: dict[str, np.ndarray | str] = {}
     n_workers = min(8, usable_cores())
@@ -129,12 +134,3 @@ def _refuse_other(vectorizer: Any, fingerprint: str) -> None:
             "machines the same weights and the same versions"
         )
         raise UsageError(msg)
-
-
-def _keep_networks(vectorizer: Any) -> None:
-    """Let what a network is exported to lie in the worker's own folder."""
-    keep = getattr(vectorizer, "keep_networks_in", None)
-    if keep is not None:
-        from distributed import get_worker
-
-        keep(os.path.join(get_worker().local_directory, "networks"))

@@ -208,8 +208,8 @@ def _fitted(cell: Cell, seed: int, every: AllLearned) -> tuple[Any, Golden]:
     grid = every.grid
     vectorizer, projection = grid.plan.made[cell.vectorizer], None
     tuning, rest = parts_of(cell.projection)
-    key = (cell.vectorizer, cell.projection, seed)
-    base, learned = every.bases(*key)[0], every.of(*key)
+    base = every.bases(cell.vectorizer, tuning, seed)[0]
+    learned = every.learned[cell.vectorizer, cell.projection, seed]
     if tuning != NONE:
         vectorizer = every.tuned[cell.vectorizer, tuning, seed][0][0]
     if rest != NONE:
@@ -217,7 +217,8 @@ def _fitted(cell: Cell, seed: int, every: AllLearned) -> tuple[Any, Golden]:
     splits = prepared_splits(
         grid.data.splits(seed)[:1], [base], grid.data.protocol.n_hard
     )
-    bench = Bench(spaces_of([base], learned), splits, cell.features, seed)
+    spaces = spaces_of([base], rest, learned.files)
+    bench = Bench(spaces, splits, cell.features, seed)
     is_large = grid.backend.is_large(cell.head, len(splits[0].train))
     # In a worker: this process may hold torch, which XGBoost shall not meet.
     try:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 
 from tllboost.errors import TllboostError
 from tllboost.files import whole_file, write_text
-from tllboost.grid.cells import Cell, digest, parts_of, tuning_settings
-from tllboost.grid.data import Grid, GridData
+from tllboost.grid.cells import digest, parts_of, tuning_settings
+from tllboost.grid.data import Grid
 from tllboost.grid.measure import Space, one_thread
 from tllboost.grid.records import known
 from tllboost.processes import Job
@@ -42,18 +43,17 @@ __all__ = [
 
 Floats = NDArray[np.float32]
 Key = tuple[str, str, int]
+_FOLDER = "projections"
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What became of a fit.
+    """What became of a projection: of its fit, and of the fine-tuning below it.
 
     Attributes
     ----------
     files : tuple of Path
-        What was learned, a file a fold; empty where it failed.
-    projection : str
-        What they are files of.
+        What was fitted last, a file a fold; none where nothing was to be, or it failed.
     seconds : float
         Of all folds together.
     error : str
@@ -61,8 +61,7 @@ class Learned:
     """
 
     files: tuple[Path, ...] = ()
-    projection: str = NONE
-    seconds: float = float("nan")
+    seconds: float = 0.0
     error: str = ""
 
 
@@ -74,7 +73,6 @@ class AllLearned:
     ----------
     grid : Grid
     learned : dict of (vectorizer, projection, seed) to Learned
-        Fine-tunings, and projections under their whole names.
     tuned : dict of (vectorizer, fine-tuning, seed) to (list, list)
         Fine-tuned networks and their vectors, one a fold.
     """
@@ -83,92 +81,67 @@ class AllLearned:
     learned: dict[Key, Learned] = field(default_factory=dict)
     tuned: dict[Key, tuple[list[Any], list[Floats]]] = field(default_factory=dict)
 
-    def bases(self, vectorizer: str, projection: str, seed: int) -> list[Floats]:
-        """Return the vectors that a projection maps, an array a fold."""
-        tuning, _ = parts_of(projection)
+    def bases(self, vectorizer: str, tuning: str, seed: int) -> list[Floats]:
+        """Return the vectors that are mapped after a fine-tuning, an array a fold."""
         if tuning != NONE:
             return self.tuned[vectorizer, tuning, seed][1]
         data = self.grid.data
         return [data.vectors[vectorizer].vectors] * len(data.splits(seed))
 
-    def of(self, vectorizer: str, projection: str, seed: int) -> Learned:
-        """Return what maps those vectors, its time with that of the fine-tuning."""
-        tuning, rest = parts_of(projection)
-        below = self.learned.get((vectorizer, tuning, seed), Learned(seconds=0.0))
-        if rest == NONE:
-            return Learned(seconds=below.seconds if tuning != NONE else float("nan"))
-        own = self.learned[vectorizer, projection, seed]
-        return replace(own, seconds=own.seconds + below.seconds)
-
-    def reason_against(self, cell: Cell, seed: int) -> str:
-        """Return why a cell can't be run, or nothing."""
-        if cell.vectorizer in self.grid.data.unavailable:
-            return self.grid.data.unavailable[cell.vectorizer]
-        for projection in (parts_of(cell.projection)[0], cell.projection):
-            found = self.learned.get((cell.vectorizer, projection, seed))
-            if found is not None and found.error:
-                return found.error
-        return ""
-
 
 def learn_all(grid: Grid) -> AllLearned:
     """Fit what no earlier run has fitted; a failure is told, never a lost run."""
-    every, data = AllLearned(grid), grid.data
-    folder = grid.out / "projections"
-    folder.mkdir(exist_ok=True)
-    wanted: dict[tuple[str, str], None] = {}
-    for cell in grid.plan.cells:
-        tuning, rest = parts_of(cell.projection)
-        if cell.vectorizer in data.vectors:
-            if tuning != NONE:
-                wanted[cell.vectorizer, tuning] = None
-            if rest != NONE:
-                wanted[cell.vectorizer, cell.projection] = None
-    keys = [(*one, seed) for one in wanted for seed in grid.seeds]
-    splits_of = {seed: data.split_digest(seed) for seed in grid.seeds if wanted}
-    names = {key: _name(key, data, splits_of[key[2]]) for key in keys}
-
-    def outcome(key: Key) -> Learned:
-        n_folds = len(data.splits(key[2]))
-        return _outcome(folder / f"{names[key]}.json", key[1], n_folds)
-
-    def job(key: Key) -> Job:
-        vectorizer, projection, seed = key
+    every, data, out = AllLearned(grid), grid.data, grid.out
+    (out / _FOLDER).mkdir(exist_ok=True)
+    # What to fit, and the fine-tuning that it stands on.
+    first: dict[Key, str] = {}
+    second: dict[Key, str] = {}
+    for cell, seed in product(grid.plan.cells, grid.seeds):
+        vectorizer, projection = cell.vectorizer, cell.projection
         tuning, rest = parts_of(projection)
-        record = folder / f"{names[key]}.json"
-        record.unlink(missing_ok=True)  # of a failure, which is tried again
-        arguments = (folder, names[key], tuning if rest == NONE else rest, seed)
-        network = (grid.plan.made[vectorizer], data.table.paths) if rest == NONE else ()
-        bases = every.bases(vectorizer, NONE if network else projection, seed)
-        splits = data.splits(seed)
-        return Job(
-            _learn,
-            (*arguments, grid.device, bases, splits, data.protocol.n_hard, *network),
-            [record],
-            [f"{vectorizer} × {projection}, seed {seed}"],
-            partial(_fail, record),
-        )
-
-    def fit(some: list[Key]) -> None:
-        # Vectorizers of two names may be the same: what is learned of them is, too.
-        distinct = {names[key]: key for key in some}.values()
-        jobs = [job(key) for key in distinct if outcome(key).error]
-        grid.backend.run(jobs, grid.out, "projections", grid.progress)
-        every.learned.update({key: outcome(key) for key in some})
-
-    tunings = [key for key in keys if parts_of(key[1])[1] == NONE]
-    fit(tunings)
-    for key in tunings:
-        if not every.learned[key].error:
-            every.tuned[key] = _tuned(grid, key[0], every.learned[key].files)
-    stands_on = {key: (key[0], parts_of(key[1])[0], key[2]) for key in keys}
-    fit(
-        [
-            key
-            for key, below in stands_on.items()
-            if key != below and (below[1] == NONE or below in every.tuned)
-        ]
-    )
+        why = data.unavailable.get(vectorizer, "")
+        every.learned[vectorizer, NONE, seed] = Learned(error=why)
+        if tuning != NONE:
+            first[vectorizer, tuning, seed] = NONE
+        if rest != NONE:
+            second[vectorizer, projection, seed] = tuning
+    for stage in filter(None, (first, second)):
+        jobs: dict[str, Job] = {}
+        names: dict[Key, str] = {}
+        for key, below in stage.items():
+            vectorizer, projection, seed = key
+            if every.learned[vectorizer, below, seed].error:
+                continue
+            kind = projection.removeprefix(f"{below}/")
+            split, splits = data.split_digest(seed), data.splits(seed)
+            stands_on = [] if below == NONE else [below]
+            parts = (*known(data, vectorizer, split), kind, seed, *stands_on)
+            # Vectorizers of two names may be the same: what is learned of them is, too.
+            name = names[key] = digest(*parts)
+            if name in jobs or not _outcome(out, name, len(splits)).error:
+                continue
+            _record(out, name).unlink(missing_ok=True)  # what failed is tried again
+            bases, n_hard = every.bases(vectorizer, below, seed), data.protocol.n_hard
+            network: tuple[Any, ...] = ()
+            if stage is first:
+                network = (grid.plan.made[vectorizer], data.table.paths)
+            jobs[name] = Job(
+                _learn,
+                (name, kind, seed, grid.device, bases, splits, n_hard, *network),
+                [_record(out, name)],
+                names=[f"{vectorizer} × {projection}, seed {seed}"],
+                fail=partial(_fail, out, name),
+            )
+        grid.backend.run([*jobs.values()], out, "projections", grid.progress)
+        for key, below in stage.items():
+            vectorizer, _, seed = key
+            learned = every.learned[vectorizer, below, seed]
+            if key in names:
+                own = _outcome(out, names[key], len(data.splits(seed)))
+                learned = replace(own, seconds=own.seconds + learned.seconds)
+            every.learned[key] = learned
+            if stage is first and not learned.error:
+                every.tuned[key] = _tuned(grid, vectorizer, learned.files)
     return every
 
 
@@ -190,34 +163,29 @@ def _tuned(
     return networks, [one.vectors for one in found]
 
 
-def _name(key: Key, data: GridData, split: str) -> str:
-    """Return the hash of all that a fit depends on."""
-    vectorizer, projection, seed = key
-    one, *below = [part for part in parts_of(projection)[::-1] if part != NONE]
-    return digest(*known(data, vectorizer, split), one, seed, *below)
+def _record(out: Path, name: str) -> Path:
+    return out / _FOLDER / f"{name}.json"
 
 
-def _outcome(record: Path, projection: str, n_folds: int) -> Learned:
+def _file(out: Path, name: str, fold: int) -> Path:
+    return out / _FOLDER / f"{name}-{fold}.safetensors"
+
+
+def _outcome(out: Path, name: str, n_folds: int) -> Learned:
     """Return what became of a fit, from the file that it wrote."""
     try:
-        told = json.loads(record.read_text(encoding="utf-8"))
+        told = json.loads(_record(out, name).read_text(encoding="utf-8"))
         error, seconds = str(told["error"]), float(told["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return Learned(error="its process died (out of memory?)")
-    files = [_file(record.parent, record.stem, fold) for fold in range(n_folds)]
+    files = [_file(out, name, fold) for fold in range(n_folds)]
     if not error and not all(file.is_file() for file in files):
         error = "its files are gone: run again"
-    tuning, rest = parts_of(projection)
-    kind = tuning if rest == NONE else rest
-    return Learned(() if error else tuple(files), kind, seconds, error)
-
-
-def _file(folder: Path, name: str, fold: int) -> Path:
-    return folder / f"{name}-{fold}.safetensors"
+    return Learned(() if error else tuple(files), seconds, error)
 
 
 def _learn(
-    folder: Path,
+    out: Path,
     name: str,
     projection: str,
     seed: int,
@@ -233,7 +201,7 @@ def _learn(
     try:
         splits = prepared_splits(splits, bases, n_hard)
         for fold, (split, base) in enumerate(zip(splits, bases, strict=True)):
-            file = _file(folder, name, fold)
+            file = _file(out, name, fold)
             if network is None:
                 made: Any = make_projection(
                     projection, seed=seed, device=device, n_threads=1
@@ -258,16 +226,16 @@ def _learn(
                 )
     except Exception as failure:
         error = one_line(failure)
-    _write_outcome(folder / f"{name}.json", error, time.perf_counter() - started)
+    _write_outcome(out, name, error, time.perf_counter() - started)
 
 
-def _fail(record: Path, index: int, reason: str) -> None:
+def _fail(out: Path, name: str, index: int, reason: str) -> None:
     """Write the record of a fit whose process is gone."""
-    _write_outcome(record, reason, 0.0)
+    _write_outcome(out, name, reason, 0.0)
 
 
-def _write_outcome(record: Path, error: str, seconds: float) -> None:
-    write_text(record, json.dumps({"error": error, "seconds": seconds}))
+def _write_outcome(out: Path, name: str, error: str, seconds: float) -> None:
+    write_text(_record(out, name), json.dumps({"error": error, "seconds": seconds}))
 
 
 def prepared_splits(
@@ -290,7 +258,9 @@ def prepared_splits(
     ]
 
 
-def spaces_of(bases: Sequence[Floats], learned: Learned) -> list[Space]:
+def spaces_of(
+    bases: Sequence[Floats], projection: str = NONE, files: Sequence[Path] = ()
+) -> list[Space]:
     """Return the vectors of each fold after a projection.
 
     Parameters
@@ -298,14 +268,16 @@ def spaces_of(bases: Sequence[Floats], learned: Learned) -> list[Space]:
     bases : sequence of ndarray of shape (n_images, n_dims), float32
         Before it, an array a fold: as the vectorizer gave them, or fine-tuned. These
         are what a bundle has, so no head may see what was before them.
-    learned : Learned
-        Its files are none where no vectors are mapped.
+    projection : str
+        "none" where no vectors are mapped.
+    files : sequence of Path
+        What it was fitted to, a file a fold.
     """
-    if not learned.files:
+    if projection == NONE:
         return [Space(base) for base in bases]
     spaces = []
-    for file, base in zip(learned.files, bases, strict=False):
-        fitted = read_projection(learned.projection, file)
+    for file, base in zip(files, bases, strict=False):
+        fitted = read_projection(projection, file)
         with one_thread():
             projected = fitted.transform(base)
         joined = getattr(fitted, "joined_", None) or None

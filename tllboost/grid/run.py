@@ -254,7 +254,7 @@ def _measure(
     every = learn_all(grid)
     missing = {}
     for (cell, seed), cell_id in ids.items():
-        reason = every.reason_against(cell, seed)
+        reason = every.learned[cell.vectorizer, cell.projection, seed].error
         if reason:
             write_record(out, failed(cell, seed, cell_id, reason))
         elif (cell, seed) not in finished:

@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tllboost.grid.cells import COSINE, Cell
+from tllboost.grid.cells import COSINE, Cell, parts_of
 from tllboost.grid.learn import (
     AllLearned,
-    Learned,
     one_line,
     prepared_splits,
     spaces_of,
@@ -66,17 +65,22 @@ def cell_jobs(missing: Mapping[tuple[Cell, int], str], every: AllLearned) -> lis
         files = [record_path(out, cell_id) for cell_id, _ in cells]
         for file in files:  # of a failure: a file says that its cell is done
             file.unlink(missing_ok=True)
-        learned = every.of(vectorizer, projection, seed)
-        bases = every.bases(vectorizer, projection, seed)
-        splits, seconds = data.splits(seed), data.vectors[vectorizer].seconds
+        tuning, rest = parts_of(projection)
+        learned = every.learned[vectorizer, projection, seed]
+        costs = {"vectorize_s": data.vectors[vectorizer].seconds}
+        costs["project_s"] = learned.seconds or float("nan")
+        maps = [str(file.relative_to(out)) for file in learned.files]
+        splits, protocol = data.splits(seed), data.protocol
+        bases = every.bases(vectorizer, tuning, seed)
         jobs.append(
             Job(
                 _run_cells,
-                (out, cells, seed, data.protocol, learned, seconds, splits, bases),
+                (cells, seed, protocol, rest, maps, costs, splits, bases),
                 files,
-                [f"{cell.name}, seed {seed}" for _, cell in cells],
-                partial(_fail, out, cells, seed),
-                is_large,
+                reads=learned.files,
+                names=[f"{cell.name}, seed {seed}" for _, cell in cells],
+                fail=partial(_fail, out, cells, seed),
+                is_large=is_large,
             )
         )
     return jobs
@@ -95,8 +99,9 @@ def _run_cells(
     cells: list[tuple[str, Cell]],
     seed: int,
     protocol: Protocol,
-    learned: Learned,
-    vectorize_s: float,
+    projection: str,
+    maps: list[str],
+    costs: dict[str, float],
     splits: list[Split],
     bases: list[Any],
 ) -> None:
@@ -105,7 +110,8 @@ def _run_cells(
     try:
         splits = prepared_splits(splits, bases, protocol.n_hard)
         features = cells[0][1].features
-        bench = Bench(spaces_of(bases, learned), splits, features, seed)
+        spaces = spaces_of(bases, projection, [out / file for file in maps])
+        bench = Bench(spaces, splits, features, seed)
     except Exception as error:
         reason = one_line(error)
     for cell_id, cell in cells:
@@ -113,7 +119,6 @@ def _run_cells(
             continue
         record = failed(cell, seed, cell_id, reason)
         if bench is not None:
-            costs = {"vectorize_s": vectorize_s, "project_s": learned.seconds}
             try:
                 figures, (test, validation) = measure(bench, cell.head)
                 # A fold of the training set is not held out from its own projection.

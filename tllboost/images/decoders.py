@@ -79,31 +79,31 @@ class Decoders:
         head = _REQUEST.pack(max_pixels, Image.MAX_IMAGE_PIXELS or 0, shrink_to or 0)
         most = _REPLY.size + max(3 * max_pixels, _LONGEST_REASON)
         for last in (False, True):
-            deadline = time.monotonic() + self.seconds
-
-            def look(process: int, deadline: float = deadline) -> str:
-                if time.monotonic() > deadline:
-                    return f"took over {self.seconds:g} s to decode"
-                if not _ON_LINUX and resident(process) > self.memory:
-                    return f"took over {self.memory >> 20} MiB to decode"
-                return ""
-
             try:
                 with self.pool.worker() as worker:
-                    answer = worker.ask(head, data, look=look, most=most)
-                worked, width, height = _REPLY.unpack_from(answer)
-                body = memoryview(answer)[_REPLY.size :]
-                if worked:
-                    return Image.frombytes("RGB", (width, height), body)
-                reason = printable(str(body, "utf-8"))
-            except (ProcessDied, struct.error, ValueError) as error:
-                reason = getattr(error, "verdict", "")
+                    answer = worker.ask(head, data, look=self._look, most=most)
+                break
+            except ProcessDied as error:
                 # Once more: what died may have been ended from outside.
-                if not (last or reason):
-                    continue
-                reason = reason or f"crashed its decoder ({error})"
-            raise ImageError(path, reason)
-        raise AssertionError
+                if last or error.verdict:
+                    reason = error.verdict or f"crashed its decoder ({error})"
+                    raise ImageError(path, reason) from None
+        try:
+            worked, width, height = _REPLY.unpack_from(answer)
+            body = memoryview(answer)[_REPLY.size :]
+            if worked:
+                return Image.frombytes("RGB", (width, height), body)
+            reason = printable(str(body, "utf-8"))
+        except (struct.error, ValueError) as error:
+            reason = f"crashed its decoder ({error})"
+        raise ImageError(path, reason)
+
+    def _look(self, worker: Worker) -> str:
+        if time.monotonic() - worker.since > self.seconds:
+            return f"took over {self.seconds:g} s to decode"
+        if not _ON_LINUX and resident(worker.process.pid) > self.memory:
+            return f"took over {self.memory >> 20} MiB to decode"
+        return ""
 
 
 DECODERS = Decoders()
