@@ -365,12 +365,7 @@ class Pool:
     def worker(self) -> Iterator[Worker]:
         """Lend a worker; it is kept if it is sound at the end."""
         with self._turns:
-            worker = None
-            with suppress(IndexError):
-                while worker is None or worker.process.poll() is not None:
-                    worker = self._idle.pop()
-            if worker is None or worker.process.poll() is not None:
-                worker = self._start()
+            worker = self._take()
             try:
                 yield worker
             finally:
@@ -378,6 +373,16 @@ class Pool:
                     self._idle.append(worker)
                 else:
                     worker.end()
+
+    def _take(self) -> Worker:
+        while True:
+            try:
+                worker = self._idle.pop()
+            except IndexError:
+                return self._start()
+            if worker.process.poll() is None:
+                return worker
+            worker.end()  # it has tired of waiting
 
     def close(self) -> None:
         """End the idle workers; what is asked later starts new ones."""
