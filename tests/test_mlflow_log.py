@@ -14,7 +14,7 @@ from recorded_runs import COSINE, DOT, L1, write_run
 
 from tllboost.demo import make_scenes
 from tllboost.errors import DataError, MissingLibraryError, UsageError
-from tllboost.mlflow_log import log_run
+from tllboost.report.mlflow_log import log_run
 
 MISSING = importlib.util.find_spec("mlflow") is None
 needs_mlflow = pytest.mark.skipif(

@@ -265,7 +265,7 @@ def run(asked: Any, tables: dict[str, Any], call: Call) -> int:
             page = write_report(result.out, gallery=asked.gallery, progress=progress)
         say(f"report: {printable(page)}")
     if asked.mlflow is not None:
-        from tllboost.mlflow_log import log_run
+        from tllboost.report.mlflow_log import log_run
 
         with progress_bar(quiet=quiet) as progress:
             log_run(result.out, asked.mlflow, progress=progress)

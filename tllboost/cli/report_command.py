@@ -57,7 +57,7 @@ def report(
         print_matrix(rows, metric)
         message_to(quiet=quiet)(f"report: {page}")
     if mlflow is not None:
-        from tllboost.mlflow_log import log_run
+        from tllboost.report.mlflow_log import log_run
 
         log_run(run, mlflow)
         message_to(quiet=quiet)(f"logged to {mlflow}")
