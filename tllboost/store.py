@@ -472,6 +472,8 @@ def _open_file(path: Path) -> sqlite3.Connection:
         with suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        # Reading through a map takes two thirds of the time.
+        connection.execute("PRAGMA mmap_size = 2147418112")
     except BaseException:
         connection.close()
         raise
