@@ -25,7 +25,6 @@ from typer import Argument, Option
 from tllboost.cli.completion import complete
 from tllboost.cli.streams import write_json, write_out
 from tllboost.errors import UsageError
-from tllboost.files import csv_text
 
 if TYPE_CHECKING:
     from tllboost.pairs import PairTable
@@ -138,6 +137,8 @@ class Form:
         if self.as_json:
             write_json(value)
         elif self.as_csv:
+            from tllboost.files import csv_text
+
             rows = value if isinstance(value, list) else [value]
             cells = ([row[name] for name in columns] for row in rows)
             write_out(csv_text(columns, cells))
