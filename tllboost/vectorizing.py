@@ -169,7 +169,7 @@ def vectorize_many(
         What is shared counts as computed in the first and as reused in the others;
         ``seconds`` is the time since the one before.
     """
-    job = _Job(paths, **options)
+    job = _Request(paths, **options)
     if job.batch_size < 1:
         msg = f"batch_size={job.batch_size!r} must be at least 1"
         raise UsageError(msg)
@@ -195,7 +195,7 @@ def space_of(vectorizer: Vectorizer) -> str:
 
 
 @dataclass
-class _Job:
+class _Request:
     """What one call was asked, and what it has so far that others may share."""
 
     paths: Sequence[Path | None]
