@@ -169,17 +169,17 @@ def vectorize_many(
         What is shared counts as computed in the first and as reused in the others;
         ``seconds`` is the time since the one before.
     """
-    job = _Request(paths, **options)
-    if job.batch_size < 1:
-        msg = f"batch_size={job.batch_size!r} must be at least 1"
+    asked = _Request(paths, **options)
+    if asked.batch_size < 1:
+        msg = f"batch_size={asked.batch_size!r} must be at least 1"
         raise UsageError(msg)
     # One vectorizer shares with none, and need not tell what it is.
-    job.done = {} if len(vectorizers) > 1 else None
+    asked.done = {} if len(vectorizers) > 1 else None
     results = []
-    with job.opened():
+    with asked.opened():
         for vectorizer in vectorizers:
             started = time.perf_counter()
-            results.append(job.vectorize(vectorizer))
+            results.append(asked.vectorize(vectorizer))
             results[-1].seconds = time.perf_counter() - started
     return results
 
