@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -30,7 +30,7 @@ from tllboost.heads.fitted import FittedHead, Linear, blocks_of, cosine_of
 __all__ = ["LinearSVMHead", "LogisticHead", "SquaredHinge"]
 
 
-class SquaredHinge(ClassifierMixin, BaseEstimator):
+class SquaredHinge(BaseEstimator):
     """Minimise ½‖w‖² + C · Σ max(0, 1 − y (w · x + b))², by L-BFGS.
 
     The problem of scikit-learn's ``LinearSVC`` with the intercept left out of the
@@ -96,7 +96,6 @@ class SquaredHinge(ClassifierMixin, BaseEstimator):
         )
         self.coef_ = found.x[None, :-1].astype(np.float32)
         self.intercept_ = found.x[-1:].astype(np.float32)
-        self.classes_ = np.array([0, 1])
         return self
 
     def _start(self, n_features: int) -> NDArray[np.float64]:
@@ -104,14 +103,6 @@ class SquaredHinge(ClassifierMixin, BaseEstimator):
         if coef is None or coef.shape[1] != n_features:
             return np.zeros(n_features + 1)
         return np.append(coef[0], self.intercept_).astype(np.float64)
-
-    def decision_function(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return w · x + b: (n_samples,) float32."""
-        return X @ self.coef_[0] + self.intercept_[0]
-
-    def predict(self, X: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return 1 where the decision is positive: (n_samples,) int64."""
-        return (self.decision_function(X) > 0).astype(np.int64)
 
 
 _STRENGTHS = tuple(
