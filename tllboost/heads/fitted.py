@@ -283,7 +283,7 @@ class Dense(Part):
         return cls(layers)
 
 
-_WALKS = 2**18  # of a row down a tree, side by side: as many as caches like
+_WALKS = 2**16  # of a row down a tree, side by side: as many as caches like
 _DEEPEST = 1_000
 
 
@@ -365,15 +365,18 @@ class Trees(Part):
         values = rows.ravel()
         first = np.arange(len(rows), dtype=np.int64)[:, None] * rows.shape[1]
         has_nan = bool(np.isnan(values).any())
-        node = np.broadcast_to(self.roots, (len(rows), len(self)))
+        # At first one line for all rows; numpy's `take` wants its own kind of index.
+        node = self.roots[None].astype(np.intp)
+        left, right = self.left.astype(np.intp), self.right.astype(np.intp)
         for _ in range(self.depth):
             value = values.take(first + self.feature.take(node))
             goes_left = value < self.threshold.take(node)
             if has_nan:
                 goes_left |= np.isnan(value) & self.nan_left.take(node).astype(bool)
-            node = np.where(goes_left, self.left.take(node), self.right.take(node))
+            node = np.where(goes_left, left.take(node), right.take(node))
         # One after the other, as XGBoost adds; `sum` would add pairwise.
-        return np.cumsum(self.value.take(node), axis=1)[:, -1]
+        sums = np.cumsum(self.value.take(node), axis=1)[:, -1]
+        return np.broadcast_to(sums, len(rows))
 
     @cached_property
     def depth(self) -> int:
