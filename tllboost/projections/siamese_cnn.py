@@ -39,15 +39,20 @@ def side_of(n_dims: int) -> int:
 
 
 def shared_layers(side: int, components: int) -> Any:
-    """Return the layers that both images go through, a torch.nn.Sequential."""
+    """Return the layers that both images go through: shapes alone, and no numbers.
+
+    So that nothing is drawn, and nothing held of any number of components.
+    """
+    import torch
     from torch import nn
 
     pooled = ((side - 4) // 2 - 4) // 2
-    return nn.Sequential(
-        *(nn.Conv2d(3, 20, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(50 * pooled**2, components), nn.ReLU()),
-    )
+    with torch.device("meta"):
+        return nn.Sequential(
+            *(nn.Conv2d(3, 20, 5), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(50 * pooled**2, components), nn.ReLU()),
+        )
 
 
 def set_random(layers: Any) -> None:
@@ -188,8 +193,8 @@ class SiameseCNNProjection(Projection):
         self.n_dims_in_ = vectors.shape[1]
         device = choose_device(self.device)
         shared = shared_layers(side, self.components)
-        joined = torch.nn.Linear(self.components, 1)  # trained along
-        network = torch.nn.ModuleList([shared, joined])
+        joined = torch.nn.Linear(self.components, 1, device="meta")  # trained along
+        network = torch.nn.ModuleList([shared, joined]).to_empty(device="cpu")
         with threads(self.n_threads), own_chance(self.random_state, device):
             set_random([*(one for one in shared if hasattr(one, "weight")), joined])
             with torch.enable_grad():
@@ -232,7 +237,7 @@ class SiameseCNNProjection(Projection):
         device = choose_device(self.device)
         shared = shared_layers(side_of(self.n_dims_in_), self.components)
         tensors = {name: torch.from_numpy(one) for name, one in self.arrays_.items()}
-        shared.load_state_dict(tensors)
+        shared.load_state_dict(tensors, assign=True)
         images = as_images(vectors)
         blocks = [np.zeros((0, self.components), np.float32)]
         with threads(self.n_threads), torch.inference_mode():
@@ -257,15 +262,13 @@ class SiameseCNNProjection(Projection):
         ValueError
             If they are not those of this network.
         """
-        import torch
         from safetensors.numpy import load
 
         arrays = load(members["projection.safetensors"])
         side = int(arrays.pop("side", np.zeros(1)).item())
         wanted = {}
         if side in SIDES:
-            with torch.device("meta"):  # shapes alone: of any number of components
-                state = shared_layers(side, self.components).state_dict()
+            state = shared_layers(side, self.components).state_dict()
             wanted = {name: tuple(one.shape) for name, one in state.items()}
         shapes = {name: one.shape for name, one in arrays.items()}
         if shapes != wanted:
