@@ -94,7 +94,10 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "text.jpg": (lambda: b"left,right\na,b\n", "is not an image"),
     "page.png": (lambda: b"<html><script>", "is not an image"),
     "script.jpg": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n", "is not an image"),
-    "vector.png": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a p"),
+    "vector.png": (
+        lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "is not an image",
+    ),
     "phone.jpg": (lambda: b"\0\0\0\x18ftypheic" + bytes(99), "HEIC is not supported"),
     "cut.jpg": (lambda: image(suffix="JPEG")[:-200], "truncated"),
     "cut.png": (lambda: image()[:-40], "truncated"),
