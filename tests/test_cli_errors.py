@@ -58,7 +58,7 @@ def test_our_bug_is_one_line_and_a_variable_shows_the_rest(
     monkeypatch.setattr("tllboost.merges.MERGES", None)
     done = run("list", "merges")
     assert done.returncode == 1
-    assert done.stderr.startswith("tllboost: a bug of ours: AttributeError: ")
+    assert done.stderr.startswith("tllboost: a bug of ours: TypeError: ")
     assert "TLLBOOST_TRACEBACK=1" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     monkeypatch.setenv("TLLBOOST_TRACEBACK", "1")
