@@ -109,8 +109,10 @@ def _problem_of_cells(cells: Any) -> str:
     names: set[str] = set()
     for number, cell in enumerate(cells, 1):
         problem = ""
-        if not isinstance(cell, dict) or not all(map(_is_text, cell.values())):
-            problem = f"{cell!r} must be a table of text"
+        if not isinstance(cell, dict):
+            problem = f"{cell!r} must be a table"
+        elif wrong := [key for key, value in cell.items() if not _is_text(value)]:
+            problem = f"{wrong[0]} = {cell[wrong[0]]!r} must be text"
         elif unknown := cell.keys() - {*_CELL_NEEDS, *_CELL_MAY}:
             problem = f"unknown key {min(unknown)!r}"
         elif missing := _CELL_NEEDS - cell.keys():
