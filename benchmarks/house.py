@@ -185,6 +185,8 @@ class Trace:
         code = frame.f_code
         if event != "call" or not code.co_filename.startswith(self._package):
             return
+        if not code.co_filename.endswith(".py"):  # a page's template
+            return
         if code.co_name.startswith("<") or not code.co_flags & 1:  # CO_OPTIMIZED
             return
         place = (code.co_filename, code.co_qualname, code.co_firstlineno)

@@ -77,14 +77,14 @@ def test_what_works_for_a_killed_grid_ends_with_it(tmp_path: Path) -> None:
     pairs, out = make_pairs(tmp_path), tmp_path / "out"
     with subprocess.Popen(
         [sys.executable, "-c", ENDLESS, pairs, out],
-        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         cwd=Path(__file__).parent,
         env=os.environ | {"STARTED": str(tmp_path / "started")},
     ) as process:
-        assert process.stdout is not None
-        # The cell writes to the pipe that its process has from the grid.
-        assert process.stdout.readline() == b"asleep\n"
+        assert process.stderr is not None
+        # What a cell prints goes to the grid's standard error.
+        assert process.stderr.readline() == b"asleep\n"
         process.kill()
         # The end of the pipe: nobody is left who could write to it.
-        assert process.communicate(timeout=30)[0] == b""
+        assert process.communicate(timeout=30)[1] == b""
     count("kills survived")

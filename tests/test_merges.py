@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tllboost.errors import UnknownNameError, UsageError
-from tllboost.merges import MERGES, PairFeatures, is_symmetric, merge_pairs, pair_cosine
+from tllboost.merges import MERGES, PairFeatures, merge_pairs, pair_cosine
 
 SUMS = ("dot+l1", "cosdot+l2+concat", "l1+l1", "dot + l2")
 NAMES = (*MERGES, *SUMS)
@@ -45,21 +45,11 @@ def test_swapping_the_sides_changes_nothing_where_a_merge_is_symmetric(
 ) -> None:
     left, right = blocks
     there, back = merge_pairs(left, right, merge), merge_pairs(right, left, merge)
-    if is_symmetric(merge):
+    if "concat" not in merge:
         np.testing.assert_array_equal(there, back)
     else:
         same = (left == right).all()
         assert (there == back).all() == same
-
-
-def test_concat_alone_is_not_symmetric() -> None:
-    assert [name for name in NAMES if not is_symmetric(name)] == [
-        "concat",
-        "cosdot+l2+concat",
-    ]
-    assert not is_symmetric("dot + concat")
-    assert is_symmetric("numpy:maximum")
-    assert not is_symmetric(signed_square)
 
 
 @EVERY_MERGE

@@ -20,7 +20,6 @@ __all__ = [
     "MERGES",
     "MergeFunction",
     "PairFeatures",
-    "is_symmetric",
     "merge_pairs",
     "pair_cosine",
     "unit_rows",
@@ -147,21 +146,6 @@ def resolve_merge(merge: str | MergeFunction) -> MergeFunction:
             msg = f"merge {choice!r} is no function of two blocks of vectors: {part!r}"
             raise UsageError(msg)
     return parts[0] if len(parts) == 1 else cast("MergeFunction", _Sum(parts))
-
-
-def is_symmetric(merge: str | MergeFunction) -> bool:
-    """Tell whether swapping the two images leaves the feature row as it is.
-
-    Tried on a few random vectors, so that it holds for merges of your own too.
-
-    Examples
-    --------
-    >>> is_symmetric("dot+l1"), is_symmetric("concat")
-    (True, False)
-    """
-    left, right = np.random.default_rng(0).normal(size=(2, 4, 8))
-    there, back = merge_pairs(left, right, merge), merge_pairs(right, left, merge)
-    return bool(np.array_equal(there, back))
 
 
 def merge_pairs(
