@@ -238,7 +238,10 @@ def name_images(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
         places = ", ".join(repr(str(root)) for root in roots)
         msg = f"no images in {places}: give files, or folders that hold some"
         raise DataError(msg)
-    names = [_name(path, root) for path, root in found]
+    names = [
+        path.name if path == root else path.relative_to(root).as_posix()
+        for path, root in found
+    ]
     if _are_shared(names, found):
         names = [
             f"{(root.parent if path == root else root).resolve().name}/{name}"
@@ -254,7 +257,3 @@ def _are_shared(names: list[str], found: list[tuple[Path, Path]]) -> bool:
     """Tell whether two images have the same name."""
     absolute = [path.absolute() for path, _ in found]
     return len(set(names)) < len(set(zip(names, absolute, strict=True)))
-
-
-def _name(path: Path, root: Path) -> str:
-    return path.name if path == root else path.relative_to(root).as_posix()
