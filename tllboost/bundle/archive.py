@@ -215,36 +215,24 @@ def write_archive(
     DataError
         If it can't be written.
     """
-    target = Path(path)
-    records = {name: _record(data) for name, data in members.items()}
+    records: dict[str, Any] = {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        for name, data in members.items()
+    }
     for name, file in files.items():
         records[name] = {"sha256": sha256_of(file), "size": file.stat().st_size}
     blob = manifest_bytes({**manifest, "members": records})
-    with whole_file(target) as opened:
-        _write(opened, {MANIFEST: blob, **members}, files, records)
-
-
-def _write(
-    file: BinaryIO,
-    members: Mapping[str, bytes],
-    files: Mapping[str, Path],
-    records: Mapping[str, Any],
-) -> None:
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in members.items():
+    with whole_file(path) as opened, zipfile.ZipFile(opened, "w") as archive:
+        for name, data in {MANIFEST: blob, **members}.items():
             info = zipfile.ZipInfo(name, _EPOCH)
             archive.writestr(info, data, zipfile.ZIP_DEFLATED)
         for name, source in files.items():
             digest = hashlib.sha256()
             info = zipfile.ZipInfo(name, _EPOCH)
-            with source.open("rb") as opened, archive.open(info, "w") as member:
-                while chunk := opened.read(_CHUNK):
+            with source.open("rb") as original, archive.open(info, "w") as member:
+                while chunk := original.read(_CHUNK):
                     digest.update(chunk)
                     member.write(chunk)
             if digest.hexdigest() != records[name]["sha256"]:
                 msg = f"{str(source)!r} changed while it was written to the bundle"
                 raise DataError(msg)
-
-
-def _record(data: bytes) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}

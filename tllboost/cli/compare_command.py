@@ -78,13 +78,8 @@ def _print(changes: list[Change]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-        collapse_padding=True,
-        show_edge=False,
-        pad_edge=False,
-    )
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+    table.show_edge = table.pad_edge = False
     table.add_column("cell", overflow="fold")
     for name in ("before", "after", "difference", ""):
         table.add_column(name, no_wrap=True)

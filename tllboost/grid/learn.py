@@ -130,7 +130,7 @@ def learn_all(grid: Grid) -> AllLearned:
                 (name, kind, seed, grid.device, bases, splits, n_hard, *network),
                 [_record(out, name)],
                 names=[f"{vectorizer} × {projection}, seed {seed}"],
-                fail=partial(_fail, out, name),
+                fail=partial(_write_outcome, out, name),
             )
         grid.backend.run([*jobs.values()], out, "projections", grid.progress)
         for key, below in stage.items():
@@ -226,15 +226,13 @@ def _learn(
                 )
     except Exception as failure:
         error = one_line(failure)
-    _write_outcome(out, name, error, time.perf_counter() - started)
+    _write_outcome(out, name, 0, error, time.perf_counter() - started)
 
 
-def _fail(out: Path, name: str, index: int, reason: str) -> None:
-    """Write the record of a fit whose process is gone."""
-    _write_outcome(out, name, reason, 0.0)
-
-
-def _write_outcome(out: Path, name: str, error: str, seconds: float) -> None:
+def _write_outcome(
+    out: Path, name: str, _index: int, error: str, seconds: float = 0.0
+) -> None:
+    """Write what became of a fit, or why its process is gone."""
     write_text(_record(out, name), json.dumps({"error": error, "seconds": seconds}))
 
 
