@@ -114,7 +114,7 @@ def test_print_config_tells_the_defaults_and_runs_nothing(
             "number 1: it has no head; known: head, merge",
         ),
         ('[[cell]]\nhaed = "a"', "cell number 1: unknown key 'haed'; known: head, "),
-        ('[[cell]]\nname = ""', "cell number 1: {'name': ''} must be a table of text"),
+        ('[[cell]]\nname = ""', "cell number 1: name = '' must be text"),
     ],
 )
 def test_a_wrong_line_of_a_file_is_named(
