@@ -159,7 +159,7 @@ def save_bundles(
         try:
             _save(result, "best.tllb", row, records, every)
         except TllboostError as error:  # such as weights that no hub gives any more
-            result.notes.append(f"best.tllb passes over a cell: {error}")
+            result.notes.append(f"best.tllb skips a cell: {error}")
             continue
         result.chosen = row
         break
