@@ -1,4 +1,4 @@
-"""Small data that tests of several files share: planted pairs, sides, records."""
+"""Small data that tests of several files share: planted pairs, sets, records."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def fit(
 
 
 def features_of(planted: Planted, side: str = "test", merge: Any = "dot") -> Any:
-    """Return the lazy features of one side."""
+    """Return the lazy features of one set."""
     pairs = getattr(planted.split, side)
     return PairFeatures(planted.vectors, pairs.left, pairs.right, merge)
 
@@ -139,8 +139,8 @@ def record(
     }
 
 
-def sides_of(split: Split) -> Iterable[tuple[str, PairSet]]:
-    """Return the three sides by name."""
+def sets_of(split: Split) -> Iterable[tuple[str, PairSet]]:
+    """Return the three sets by name."""
     return (
         ("train", split.train),
         ("validation", split.validation),

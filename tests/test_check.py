@@ -129,7 +129,7 @@ def test_pairs_of_copies_are_trivial_or_contradict(images: Path) -> None:
     assert report.contradictions == (("p2", "p3"),)
 
 
-def test_an_image_on_two_sides_is_a_leak_even_in_non_matches(images: Path) -> None:
+def test_an_image_in_two_sets_is_a_leak_even_in_non_matches(images: Path) -> None:
     pairs = ["p0 p1", "p2 p3", "p0 p4", "p2 p5"]
     report = check_pairs(table_of(images, pairs, label="1100", split="xttt"))
     assert report.leaks
@@ -144,7 +144,7 @@ def test_a_clean_split_does_not_leak(images: Path) -> None:
     report = check_pairs(table_of(images, pairs, split="xvt"))
     assert not report.leaks
     assert "  the given split does not leak" in report.lines()
-    assert report.sides["test"] == {"n_pairs": 1, "n_matches": 1, "n_images": 2}
+    assert report.sets["test"] == {"n_pairs": 1, "n_matches": 1, "n_images": 2}
 
 
 def test_a_recompressed_copy_across_the_split_is_a_leak(images: Path) -> None:

@@ -324,7 +324,7 @@ def test_a_moved_image_is_known_by_its_content(
     assert Thumbnail.n_shown == 0
 
 
-def test_copies_of_an_image_are_never_on_both_sides(
+def test_copies_of_an_image_are_never_in_both_sets(
     images: np.ndarray, tmp_path: Path
 ) -> None:
     X = images.tolist()

@@ -294,7 +294,7 @@ def test_the_nearest_of_a_training_pair_is_itself(run_folder: Path) -> None:
         assert "trained on the left and the right image" in short_form(found)
 
 
-def test_neighbours_come_from_the_training_side_alone(run_folder: Path) -> None:
+def test_neighbours_come_from_the_training_set_alone(run_folder: Path) -> None:
     matches = training_matches(run_folder)
     rows = (run_folder / "splits.csv").read_text(encoding="utf-8").splitlines()
     trained = {frozenset(row.split(",")[:2]) for row in rows if ",1,train," in row}

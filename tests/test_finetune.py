@@ -459,7 +459,7 @@ def test_matches_of_one_component_teach_nothing(
         tuned(Tuning(data.paths, split), network, tmp_path / "out.safetensors")
 
 
-def test_the_validation_side_is_not_trained_on(
+def test_the_validation_set_is_not_trained_on(
     data: Tuning, network: Path, tmp_path: Path
 ) -> None:
     """With labels of validation turned round, no weight of an epoch may change."""
@@ -526,7 +526,7 @@ def test_clip_towers_are_tuned_and_the_rest_of_the_file_stays(
     )
 
 
-def test_a_side_without_lists_ranks_its_matches_among_each_other() -> None:
+def test_a_set_without_lists_ranks_its_matches_among_each_other() -> None:
     left, right = np.arange(40), np.arange(40, 80)
     component, label = np.tile(np.arange(40), 2), np.ones(40, np.int8)
     (split,) = make_splits(

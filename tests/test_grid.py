@@ -119,7 +119,7 @@ def test_exactly_one_cell_is_best_and_it_has_the_highest_figure(finished) -> Non
     assert best[0]["top2"] == max(row["top2"] for row in finished.rows)
 
 
-def test_validation_and_not_the_test_side_chooses_the_bundle(finished) -> None:
+def test_validation_and_not_the_test_set_chooses_the_bundle(finished) -> None:
     highest = max(row["validation"] for row in finished.rows)
     assert finished.chosen is not None
     assert finished.chosen["validation"] == highest

@@ -455,7 +455,7 @@ def records_of(out: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda record: record["id"])
 
 
-def test_each_seed_takes_the_best_of_its_own_validation_side(
+def test_each_seed_takes_the_best_of_its_own_validation_set(
     finished: GridResult,
 ) -> None:
     records = records_of(finished.out)
@@ -469,7 +469,7 @@ def test_each_seed_takes_the_best_of_its_own_validation_side(
         assert min(chosen) >= max(figures.values())
 
 
-def test_figures_of_the_test_side_have_no_say_in_the_ensemble(
+def test_figures_of_the_test_set_have_no_say_in_the_ensemble(
     finished: GridResult, table: PairTable, planted: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -698,7 +698,7 @@ def test_projections_stand_on_a_fine_tuned_network(
     assert len(ensemble.cells_) == 4
     record = next(r for r in records_of(result.out) if "members" in r)
     protocol = given["protocol"]
-    test = _test_side(images, protocol)
+    test = _test_set(images, protocol)
     scored = score_pairs(ensemble, images, test.left, test.right)
     np.testing.assert_allclose(
         ensemble.calibration_.log_odds(scored.score),
@@ -708,7 +708,7 @@ def test_projections_stand_on_a_fine_tuned_network(
     )
 
 
-def _test_side(table: PairTable, protocol: Protocol) -> Any:
+def _test_set(table: PairTable, protocol: Protocol) -> Any:
     order = np.lexsort((table.label, table.right, table.left))
     left, right = table.left[order], table.right[order]
     (split,) = make_splits(

@@ -190,9 +190,7 @@ def test_a_metric_without_figures_chooses_and_ties_nothing() -> None:
 @pytest.mark.parametrize(
     ("metric", "first"), [("top2", "dot"), ("accuracy", "dot"), ("brier", "none")]
 )
-def test_validation_chooses_whatever_the_test_side_says(
-    metric: str, first: str
-) -> None:
+def test_validation_chooses_whatever_the_test_set_says(metric: str, first: str) -> None:
     records = [
         record(COSINE, 0.5, validation=0.4),
         record(DOT, 0.1, validation=0.9),

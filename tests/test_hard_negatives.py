@@ -118,7 +118,7 @@ def test_none_asked_for_changes_nothing() -> None:
 
 
 @TRAIN
-def test_images_of_other_sides_are_never_looked_at(train: PairSet) -> None:
+def test_images_of_other_sets_are_never_looked_at(train: PairSet) -> None:
     vectors = vectors_of(train)
     blind = np.full((len(vectors) + 5, 6), np.nan, dtype=np.float32)
     seen = np.unique(np.append(train.left, train.right))
@@ -170,7 +170,7 @@ def test_pairs_in_no_list_stay() -> None:
     assert harden(train, vectors_of(train), 3) is train
 
 
-def test_a_side_with_few_wrong_candidates_takes_them_all() -> None:
+def test_a_set_with_few_wrong_candidates_takes_them_all() -> None:
     train = plant(20, protocol=Protocol(n_distractors=3, n_negatives=30)).split.train
     hard = harden(train, vectors_of(train), 20)
     for rows in others(train):
@@ -218,7 +218,7 @@ def test_hard_ones_alone_do_not_turn_a_head_against_its_cosine(head: str) -> Non
     assert auc(score, split.test) > cosine - 0.05
 
 
-def test_asking_for_hard_ones_changes_no_side() -> None:
+def test_asking_for_hard_ones_changes_no_set() -> None:
     plain, asked = (
         plant(60, protocol=Protocol(n_distractors=5, n_hard=n_hard)).split
         for n_hard in (0, 3)

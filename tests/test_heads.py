@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from makers import Planted, auc, features_of, fit, plant, sides_of
+from makers import Planted, auc, features_of, fit, plant, sets_of
 from safetensors.numpy import load, save
 from sklearn.base import clone
 from sklearn.ensemble import ExtraTreesClassifier
@@ -53,7 +53,7 @@ def scores(head: str) -> np.ndarray:
     return fitted(head).score(features_of(planted()))
 
 
-def side_as_arrays(pairs: PairSet, seed: int, marker: bool) -> np.ndarray:
+def set_as_arrays(pairs: PairSet, seed: int, marker: bool) -> np.ndarray:
     """Return features of noise, the last one telling the label if `marker`."""
     X = np.random.default_rng(seed).normal(size=(len(pairs), 40)).astype(np.float32)
     X[:, -1] = pairs.label if marker else 0
@@ -77,7 +77,7 @@ def relabelled(data: Planted, seed: int) -> Planted:
             np.ones(len(pairs)),
             pairs.component,
         )
-        for name, pairs in sides_of(data.split)
+        for name, pairs in sets_of(data.split)
     }
     return Planted(data.vectors, type(data.split)(**sides, names=data.split.names))
 
@@ -148,9 +148,9 @@ def test_a_head_with_chances_hears_its_seed(head: str) -> None:
 @LEARNED
 def test_validation_chooses_and_never_trains(head: str) -> None:
     split = planted().split
-    train = side_as_arrays(split.train, 0, marker=False)
-    validation = side_as_arrays(split.validation, 1, marker=True)
-    test = side_as_arrays(split.test, 2, marker=True)
+    train = set_as_arrays(split.train, 0, marker=False)
+    validation = set_as_arrays(split.validation, 1, marker=True)
+    test = set_as_arrays(split.test, 2, marker=True)
     learner = make_head(head, n_threads=1).fit(
         train,
         split.train.label,

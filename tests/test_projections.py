@@ -132,7 +132,7 @@ def test_one_layer_starts_at_the_cosine_of_centred_axes(depth: int) -> None:
 
 
 @pytest.mark.parametrize("spec", EVERY)
-def test_nothing_of_the_test_side_is_seen(spec: str) -> None:
+def test_nothing_of_the_test_set_is_seen(spec: str) -> None:
     planted = pixels()
     expected = learn(spec, planted).to_members()
     marked = planted.vectors.copy()
@@ -551,7 +551,7 @@ def only(pairs: PairSet, n_components: int) -> PairSet:
 
 @pytest.mark.parametrize("side", ["train", "validation"])
 @pytest.mark.parametrize("spec", MAPS)
-def test_two_components_are_needed_on_each_side(spec: str, side: str) -> None:
+def test_two_components_are_needed_in_each_set(spec: str, side: str) -> None:
     pairs = getattr(pixels().split, side)
     with pytest.raises(DataError, match="of 1 component: a projection needs two"):
         learn(spec, pixels(), **{side: only(pairs, 1)})

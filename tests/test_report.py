@@ -220,8 +220,8 @@ def test_the_surest_mistakes_are_real_mistakes(
     assert run_of.chosen is not None
     matches = {
         frozenset((int(left), int(right)))
-        for sides in run_of.sides.values()
-        for pairs in sides.test
+        for split in run_of.splits.values()
+        for pairs in split.test
         for left, right, label in zip(pairs.left, pairs.right, pairs.label, strict=True)
         if label == 1
     }
@@ -240,8 +240,8 @@ def test_a_tie_counts_against_the_match(run_of: Run) -> None:
     assert tied.chosen is not None
     tied.tested = lambda cell: (  # type: ignore[method-assign]
         (seed, pairs, np.zeros(len(pairs)))
-        for seed, sides in tied.sides.items()
-        for pairs in sides.test
+        for seed, split in tied.splits.items()
+        for pairs in split.test
     )
     shown = gallery(tied, 3)
     assert shown is not None
@@ -271,12 +271,12 @@ def test_a_run_that_moves_with_its_images_keeps_its_gallery(
     assert found["images"]
 
 
-@pytest.mark.parametrize("broken", ["sides/seed-0.npz", "sides/seed-1.npz"])
-def test_a_run_without_its_sides_still_has_its_matrix(
+@pytest.mark.parametrize("broken", ["splits/seed-0.npz", "splits/seed-1.npz"])
+def test_a_run_without_its_splits_still_has_its_matrix(
     finished: Path, tmp_path: Path, broken: str
 ) -> None:
     shutil.copytree(finished, tmp_path / "out")
-    for path in (tmp_path / "out" / "sides").iterdir():
+    for path in (tmp_path / "out" / "splits").iterdir():
         path.unlink()
     (tmp_path / "out" / broken).write_bytes(b"no archive")
     found = payload(read_run(tmp_path / "out"))

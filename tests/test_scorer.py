@@ -92,7 +92,7 @@ def test_somebodys_ranker_is_given_the_lists_and_plain_arrays() -> None:
     assert (np.diff(head.qid_) >= 0).all()
 
 
-def test_a_head_of_ours_is_given_training_weights_and_the_validation_side() -> None:
+def test_a_head_of_ours_is_given_training_weights_and_the_validation_set() -> None:
     data = planted()
     head = fit(data, Witness()).head_
     assert isinstance(head.X_, PairFeatures)

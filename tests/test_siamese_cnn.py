@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_weights(
         assert (one != other.arrays_[name]).any()
 
 
-def test_images_of_the_test_side_are_never_looked_at(
+def test_images_of_the_test_set_are_never_looked_at(
     planted: tuple[np.ndarray, Split],
 ) -> None:
     vectors, split = planted

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from makers import sides_of
+from makers import sets_of
 
 from tllboost.errors import DataError, UsageError
 from tllboost.metrics import match_ranks
@@ -71,7 +71,7 @@ def columns(pairs: PairSet) -> list[list[float]]:
 def as_lists(splits: list[Split]) -> list[Any]:
     """Return all that a split holds, to compare."""
     return [
-        [one.names.tolist(), *(columns(pairs) for _, pairs in sides_of(one))]
+        [one.names.tolist(), *(columns(pairs) for _, pairs in sets_of(one))]
         for one in splits
     ]
 
@@ -149,7 +149,7 @@ def test_components_are_those_of_a_plain_loop(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", SAFE)
 @given(table=tables(), seed=st.integers(0, 99))
-def test_no_image_and_no_component_is_on_two_sides(
+def test_no_image_and_no_component_is_in_two_sets(
     name: str, table: Table, seed: int
 ) -> None:
     for one in try_split(table, seed=seed, name=name, n_folds=3):
@@ -158,7 +158,7 @@ def test_no_image_and_no_component_is_on_two_sides(
             lambda images: set(table.component[list(images)].tolist()),
         ):
             train, validation, test = (
-                of_images(images_of(pairs)) for _, pairs in sides_of(one)
+                of_images(images_of(pairs)) for _, pairs in sets_of(one)
             )
             assert not train & validation
             assert not train & test
@@ -167,12 +167,12 @@ def test_no_image_and_no_component_is_on_two_sides(
 
 @pytest.mark.parametrize("name", SAFE)
 @given(table=tables(), seed=st.integers(0, 99))
-def test_every_match_is_on_the_side_that_the_split_names(
+def test_every_match_is_in_the_set_that_the_split_names(
     name: str, table: Table, seed: int
 ) -> None:
     for one in try_split(table, seed=seed, name=name, n_folds=3):
         assert set(one.names[table.label == 1]) == {"train", "validation", "test"}
-        for side, pairs in sides_of(one):
+        for side, pairs in sets_of(one):
             there = (one.names == side) & (table.label == 1)
             wanted = set(zip(table.left[there], table.right[there], strict=True))
             is_match = pairs.label == 1
@@ -182,7 +182,7 @@ def test_every_match_is_on_the_side_that_the_split_names(
 
 @pytest.mark.parametrize("name", SAFE)
 @given(table=tables(), seed=st.integers(0, 99))
-def test_given_non_matches_stay_on_the_side_of_both_their_images(
+def test_given_non_matches_stay_in_the_set_of_both_their_images(
     name: str, table: Table, seed: int
 ) -> None:
     for one in try_split(table, seed=seed, name=name, n_folds=3):
@@ -195,7 +195,7 @@ def test_given_non_matches_stay_on_the_side_of_both_their_images(
             sides = [side_of.get(table.component[image]) for image in (a, b)]
             if None not in sides:
                 assert one.names[row] == (sides[0] if sides[0] == sides[1] else "")
-        for side, pairs in sides_of(one):
+        for side, pairs in sets_of(one):
             inside = set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
             for row in np.flatnonzero((one.names == side) & (table.label == 0)):
                 assert (table.left[row], table.right[row]) in inside
@@ -210,7 +210,7 @@ def test_no_drawn_other_is_of_the_querys_component_or_twice_in_a_list(
     for one in try_split(
         table, seed=seed, name=name, n_folds=3, n_distractors=n_distractors
     ):
-        for _, pairs in sides_of(one):
+        for _, pairs in sets_of(one):
             of_left, of_right = (
                 table.component[pairs.left],
                 table.component[pairs.right],
@@ -230,12 +230,12 @@ def test_lists_of_one_query_stand_together_and_both_classes_weigh_the_same(
     table: Table, seed: int
 ) -> None:
     (one,) = try_split(table, seed=seed)
-    for _, pairs in sides_of(one):
+    for _, pairs in sets_of(one):
         starts = np.flatnonzero(np.diff(pairs.query, prepend=-2))
         assert len(starts) == len(np.unique(pairs.query))
         assert (pairs.component == table.component[pairs.left]).all()
     if not (table.label == 0).any():
-        for _, pairs in sides_of(one):
+        for _, pairs in sets_of(one):
             weights = [pairs.weight[pairs.label == label].sum() for label in (0, 1)]
             assert weights[0] == pytest.approx(weights[1])
 
@@ -269,14 +269,14 @@ def test_byte_identical_images_stay_together() -> None:
             assert one.names[a // 2] == one.names[b // 2]
 
 
-def test_sides_hold_about_their_share_of_the_matches() -> None:
+def test_sets_hold_about_their_share_of_the_matches() -> None:
     (one,) = split(matches_only(200), test_fraction=0.3, validation_fraction=0.1)
-    counts = [int((one.names == side).sum()) for side, _ in sides_of(one)]
+    counts = [int((one.names == side).sum()) for side, _ in sets_of(one)]
     assert counts == [120, 20, 60]
 
 
 @given(table=tables(), seed=st.integers(0, 99))
-def test_no_side_outgrows_its_share_by_more_than_half(table: Table, seed: int) -> None:
+def test_no_set_outgrows_its_share_by_more_than_half(table: Table, seed: int) -> None:
     (one,) = try_split(table, seed=seed)
     is_match = table.label == 1
     for side, fraction in (("test", 0.2), ("validation", 0.15)):
@@ -303,24 +303,24 @@ def test_folds_are_of_like_size() -> None:
     assert sorted(sizes) == [10, 10, 11, 11, 11]
 
 
-def given_sides(n_pairs: int, rule: dict[str, int]) -> np.ndarray:
+def given_sets(n_pairs: int, rule: dict[str, int]) -> np.ndarray:
     sides = np.repeat(list(rule), list(rule.values()))
     assert len(sides) == n_pairs
     return sides
 
 
 def test_a_given_split_is_kept_to_the_row() -> None:
-    given = given_sides(60, {"train": 30, "validation": 12, "test": 18})
+    given = given_sets(60, {"train": 30, "validation": 12, "test": 18})
     (one,) = split(matches_only(60), name="given", given=given)
     assert one.names.tolist() == given.tolist()
-    for side, pairs in sides_of(one):
+    for side, pairs in sets_of(one):
         rows = np.flatnonzero(given == side)
         assert sorted(pairs.left[pairs.label == 1]) == rows.tolist()
         assert images_of(pairs) <= set(rows) | set(rows + 60)
 
 
 def test_validation_is_carved_out_of_training_where_it_is_not_given() -> None:
-    given = given_sides(60, {"train": 40, "test": 20})
+    given = given_sets(60, {"train": 40, "test": 20})
     (one,) = split(matches_only(60), name="given", given=given)
     assert (one.names == "test").tolist() == (given == "test").tolist()
     assert (one.names == "validation").sum() == 6
@@ -347,7 +347,7 @@ def test_carving_leaves_out_the_non_matches_that_would_leak(seed: int) -> None:
 
 
 @pytest.mark.parametrize("absent", ["train", "test"])
-def test_a_given_split_without_a_side_is_an_error(absent: str) -> None:
+def test_a_given_split_without_a_set_is_an_error(absent: str) -> None:
     given = np.array([side for side in ("train", "test") if side != absent] * 30)
     with pytest.raises(DataError, match=f"the {absent} set has no match"):
         split(matches_only(30), name="given", given=given)
@@ -374,7 +374,7 @@ def test_one_component_alone_can_not_be_split(name: str, n_pairs: int) -> None:
         split(table_of([(i, i + 1, 1) for i in range(n_pairs)]), name=name)
 
 
-def test_a_side_with_nothing_to_rank_against_is_an_error() -> None:
+def test_a_set_with_nothing_to_rank_against_is_an_error() -> None:
     message = "the test set has 1 matches in one component"
     with pytest.raises(DataError, match=message):
         split(matches_only(5))
@@ -383,15 +383,15 @@ def test_a_side_with_nothing_to_rank_against_is_an_error() -> None:
 def test_the_2017_protocol_splits_pairs_and_is_known_to_leak() -> None:
     table = matches_only(200)
     (one,) = split(table, name="holidays2017")
-    sizes = [len(pairs) for _, pairs in sides_of(one)]
+    sizes = [len(pairs) for _, pairs in sets_of(one)]
     assert sizes == [240, 40, 120]
-    assert sum(int(pairs.label.sum()) for _, pairs in sides_of(one)) == 200
+    assert sum(int(pairs.label.sum()) for _, pairs in sets_of(one)) == 200
     assert (one.test.query == -1).all()
     shared = np.isin(one.test.left, [*images_of(one.train)]) | np.isin(
         one.test.right, [*images_of(one.train)]
     )
     assert shared.mean() > 0.6
-    for side, pairs in sides_of(one):
+    for side, pairs in sets_of(one):
         assert (one.names == side).sum() == pairs.label.sum()
 
 
@@ -440,7 +440,7 @@ def test_no_drawn_negatives_trains_on_the_tables_own() -> None:
 
 
 @given(table=tables(), seed=st.integers(0, 99))
-def test_training_sides_share_no_component_and_use_every_match(
+def test_training_sets_share_no_component_and_use_every_match(
     table: Table, seed: int
 ) -> None:
     protocol = Protocol(n_distractors=4, n_negatives=2)
@@ -523,7 +523,7 @@ def test_a_protocol_that_makes_no_sense_is_refused(
         Protocol(**options)
 
 
-def test_a_side_can_be_put_behind_another() -> None:
+def test_a_set_can_be_put_behind_another() -> None:
     (one,) = split(matches_only(60))
     both = one.validation + replace(one.test, query=one.test.query.copy())
     assert len(both) == len(one.validation) + len(one.test)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tllboost.errors import DataError
 from tllboost.explain.leaves import Blocks, Leaves, leaf_blocks
-from tllboost.grid.records import read_images, read_sides
+from tllboost.grid.records import read_images, read_splits
 from tllboost.merges import unit_rows
 from tllboost.store import VectorStore
 from tllboost.vectorizers.base import Vectorizer
@@ -51,7 +51,7 @@ def run_beside(bundle: str | PathLike[str]) -> Path | None:
 def training_matches(run: str | PathLike[str]) -> TrainingMatches:
     """Read the training matches of a run's first seed and first fold.
 
-    That is the side on which a run fits what it bundles.
+    That is the split on which a run fits what it bundles.
 
     Parameters
     ----------
@@ -64,12 +64,12 @@ def training_matches(run: str | PathLike[str]) -> TrainingMatches:
         If the folder does not tell its images and its training matches.
     """
     folder = Path(run)
-    names = [path.stem.removeprefix("seed-") for path in folder.glob("sides/*.npz")]
+    names = [path.stem.removeprefix("seed-") for path in folder.glob("splits/*.npz")]
     seeds = [int(name) for name in names if name.isdecimal()]
     images = read_images(folder)
-    sides = read_sides(folder, min(seeds)) if seeds else None
-    if images is not None and sides is not None and sides.training_matches:
-        pairs = sides.training_matches[0]
+    splits = read_splits(folder, min(seeds)) if seeds else None
+    if images is not None and splits is not None and splits.training_matches:
+        pairs = splits.training_matches[0]
         there = np.array([path is not None for path in images.paths], dtype=bool)
         is_table = pairs.ndim == 2 and pairs.shape[1] == 2 and pairs.dtype.kind == "i"
         if is_table and np.isin(pairs, np.arange(len(there))).all():
@@ -78,7 +78,7 @@ def training_matches(run: str | PathLike[str]) -> TrainingMatches:
             if len(found.pairs):
                 return found
     msg = (
-        f"{folder}: its images.json and sides/ tell no training match of two images: "
+        f"{folder}: its images.json and splits/ tell no training match of two images: "
         "name the folder of a run by --run DIR"
     )
     raise DataError(msg)

@@ -1,4 +1,4 @@
-"""`finetune`: from a vectorizer and two sides of a split to a file of weights."""
+"""`finetune`: from a vectorizer and two sets of a split to a file of weights."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def finetune(
     Two images of a match, each augmented in its own way, are told from the other
     matches of their batch. The epoch that ranks the validation set best by the cosine
     of the vectors is kept, the untrained network among them: one that does not gain
-    stays as it is. No other image than those of the two sides is opened.
+    stays as it is. No other image than those of the two sets is opened.
 
     The training can be stopped at any time: the same call goes on after the last
     finished epoch. Where `out` is the result of the same training already, nothing is
@@ -74,9 +74,9 @@ def finetune(
     vectorizer : Vectorizer
         One network of timm or open_clip.
     paths : sequence of path-like, length n_images
-        The images that the sides name by index; others may be None.
+        The images that the sets name by index; others may be None.
     train, validation : PairSet
-        The sides.
+        The pairs of each set.
     out : path-like
         The file to write, ending in ``.safetensors``. Next to it, while training lasts,
         stands a folder of the same name and ``.work``.
@@ -187,9 +187,9 @@ def _is_free(file: Path, key: str, *, overwrite: bool) -> bool:
     return True
 
 
-def _images(*sides: PairSet) -> list[int]:
-    """Return the images of some sides, ascending."""
-    columns = [column for side in sides for column in (side.left, side.right)]
+def _images(*sets: PairSet) -> list[int]:
+    """Return the images of some sets, ascending."""
+    columns = [column for pairs in sets for column in (pairs.left, pairs.right)]
     images: list[int] = np.unique(np.concatenate(columns)).tolist()
     return images
 
@@ -224,8 +224,14 @@ def _key(
     # An image's number decides its augmentation, so numbers count with contents.
     texts = (_VERSION, base.fingerprint, asdict(settings), seed, sorted(hashes.items()))
     digest.update(repr(texts).encode())
-    for side in (matches_in(train), validation):
-        for column in (side.left, side.right, side.label, side.query, side.component):
+    for pairs in (matches_in(train), validation):
+        for column in (
+            pairs.left,
+            pairs.right,
+            pairs.label,
+            pairs.query,
+            pairs.component,
+        ):
             digest.update(np.ascontiguousarray(column).tobytes() + b"|")
     return digest.hexdigest()
 

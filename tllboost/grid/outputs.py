@@ -121,7 +121,7 @@ def _field(value: object) -> object:
     return value
 
 
-_FOLDERS = ("cells", "scores", "projections", "sides")
+_FOLDERS = ("cells", "scores", "projections", "splits")
 # What is there of a run that was killed, before or while it wrote a file.
 _LEFT_OVER = re.compile(r"\.lock|\.shared|\..+\.[0-9a-f]{8}\.part")
 

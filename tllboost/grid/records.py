@@ -36,18 +36,18 @@ from tllboost.splits import PairSet
 
 __all__ = [
     "RunImages",
-    "Sides",
+    "RunSplits",
     "cell_ids",
     "is_finished",
     "known",
     "read_images",
     "read_record",
     "read_scores",
-    "read_sides",
+    "read_splits",
     "record_path",
     "write_record",
     "write_scores",
-    "write_sides",
+    "write_splits",
 ]
 
 _NUMBERS = (
@@ -132,8 +132,8 @@ def write_scores(
     """Write the calibrated log-odds of the pairs of each fold, float32."""
     arrays = {
         f"{name}{fold}": log_odds.astype(np.float32)
-        for name, side in (("test", test), ("validation", validation))
-        for fold, log_odds in enumerate(side.log_odds)
+        for name, of in (("test", test), ("validation", validation))
+        for fold, log_odds in enumerate(of.log_odds)
     }
     with whole_file(scores_path(out, cell_id)) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -149,8 +149,8 @@ def read_scores(out: Path, cell_id: str) -> Scores | None:
         return None
     wide = {name: array.astype(np.float64) for name, array in found.items()}
     return {
-        side: [wide[f"{side}{i}"] for i in range(len(wide)) if f"{side}{i}" in wide]
-        for side in ("test", "validation")
+        name: [wide[f"{name}{i}"] for i in range(len(wide)) if f"{name}{i}" in wide]
+        for name in ("test", "validation")
     }
 
 
@@ -217,8 +217,8 @@ class RunImages:
 
 
 @dataclass(frozen=True, eq=False)
-class Sides:
-    """The sides of one seed.
+class RunSplits:
+    """The splits of one seed, one a fold.
 
     Attributes
     ----------
@@ -232,7 +232,7 @@ class Sides:
     training_matches: list[NDArray[np.int64]]
 
 
-def write_sides(grid: Grid) -> None:
+def write_splits(grid: Grid) -> None:
     """Write what every seed tested, and the names and places of all images."""
     out, table = grid.out, grid.data.table
     paths = [_place(path, out) for path in table.paths]
@@ -245,7 +245,7 @@ def write_sides(grid: Grid) -> None:
             train = split.train
             matches = np.stack([train.left, train.right], 1)[train.label == 1]
             arrays[f"training_matches{fold}"] = np.unique(matches, axis=0)
-        with whole_file(_sides_path(out, seed)) as file:
+        with whole_file(_splits_path(out, seed)) as file:
             np.savez_compressed(file, **arrays)
 
 
@@ -260,14 +260,14 @@ def read_images(out: Path) -> RunImages | None:
     return RunImages(ids, paths) if len(ids) == len(paths) else None
 
 
-def read_sides(out: Path, seed: int) -> Sides | None:
-    """Return the sides of a seed, or None where there are none that can be read."""
-    found = _read_arrays(_sides_path(out, seed))
+def read_splits(out: Path, seed: int) -> RunSplits | None:
+    """Return the splits of a seed, or None where there are none that can be read."""
+    found = _read_arrays(_splits_path(out, seed))
     if found is None:
         return None
     folds = range(sum(name.startswith("test_left") for name in found))
     try:
-        return Sides(
+        return RunSplits(
             [PairSet(*(found[f"test_{name}{i}"] for name in _COLUMNS)) for i in folds],
             [found[f"training_matches{i}"] for i in folds],
         )
@@ -275,8 +275,8 @@ def read_sides(out: Path, seed: int) -> Sides | None:
         return None
 
 
-def _sides_path(out: Path, seed: int) -> Path:
-    return out / "sides" / f"seed-{seed}.npz"
+def _splits_path(out: Path, seed: int) -> Path:
+    return out / "splits" / f"seed-{seed}.npz"
 
 
 def _place(path: Path | None, out: Path) -> str | None:

@@ -30,7 +30,7 @@ from tllboost.grid.records import (
     is_finished,
     read_record,
     write_record,
-    write_sides,
+    write_splits,
 )
 from tllboost.grid.summary import headline, summarise
 from tllboost.grid.work import cell_jobs, failed
@@ -201,7 +201,7 @@ def run_grid(
         )
         grid = Grid(out, plan, seeds, metric, data, device=device, **who)
         _write_splits(grid)
-        write_sides(grid)
+        write_splits(grid)
         every, records, counts = _measure(grid, say)
         if ensemble:
             plan.cells.append(ensemble_cell(ensemble))

@@ -41,7 +41,7 @@ _MEANS = (
 )
 
 
-def figure(record: Mapping[str, Any], metric: str, side: str = "figures") -> float:
+def figure(record: Mapping[str, Any], metric: str, of: str = "figures") -> float:
     """Return a figure of a record, NaN where it has none.
 
     Parameters
@@ -49,7 +49,7 @@ def figure(record: Mapping[str, Any], metric: str, side: str = "figures") -> flo
     record : dict
         Of a cell that succeeded.
     metric : str
-    side : {"figures", "validation"}, default="figures"
+    of : {"figures", "validation"}, default="figures"
         Of the test set or of the validation set.
 
     Examples
@@ -59,7 +59,7 @@ def figure(record: Mapping[str, Any], metric: str, side: str = "figures") -> flo
     >>> figure({"figures": {"top1": 0.5, "mrr": None}}, "mrr")
     nan
     """
-    value = record[side].get(metric)
+    value = record[of].get(metric)
     return float("nan") if value is None else float(value)
 
 
@@ -236,8 +236,8 @@ def _succeeded(found: Sequence[Record]) -> bool:
     return bool(found) and all(record["status"] == "ok" for record in found)
 
 
-def _mean(found: Sequence[Record], metric: str, side: str) -> float:
-    return float(np.mean([figure(record, metric, side) for record in found]))
+def _mean(found: Sequence[Record], metric: str, of: str) -> float:
+    return float(np.mean([figure(record, metric, of) for record in found]))
 
 
 def drawn(found: Iterable[Record], metric: str) -> Floats:
@@ -247,12 +247,10 @@ def drawn(found: Iterable[Record], metric: str) -> Floats:
     return np.mean(of_seed, axis=0) if alike else np.empty(0)
 
 
-def _best(
-    found: Mapping[Cell, Sequence[Record]], metric: str, side: str
-) -> Cell | None:
+def _best(found: Mapping[Cell, Sequence[Record]], metric: str, of: str) -> Cell | None:
     """Return the cell of the best figure: what ties are told against."""
     sign = METRICS[metric].sign
-    values = {cell: sign * _mean(of, metric, side) for cell, of in found.items()}
+    values = {cell: sign * _mean(its, metric, of) for cell, its in found.items()}
     finite = {cell: value for cell, value in values.items() if np.isfinite(value)}
     return max(finite, key=finite.__getitem__) if finite else None
 

@@ -31,7 +31,7 @@ __all__ = [
 
 
 class Validation(NamedTuple):
-    """The side that chooses: features, labels, weights and lists of validation pairs.
+    """The set that chooses: features, labels, weights and lists of validation pairs.
 
     ``query`` is the ranking list of each pair, -1 or None for none.
     """
@@ -42,7 +42,7 @@ class Validation(NamedTuple):
     query: NDArray[np.int64] | None = None
 
     def loss(self, score: NDArray[np.floating]) -> float:
-        """Return the log loss of a score after its calibration on this same side.
+        """Return the log loss of a score after its calibration on this same set.
 
         Calibrating first compares what the scores know, not what scale they are on.
         Infinite where a score is not a finite number, so that it is never chosen.
@@ -227,8 +227,8 @@ def within_memory(
 
     Examples
     --------
-    >>> side = Training(np.zeros((6, 2)), np.arange(6), None, np.arange(6) // 3)
-    >>> within_memory(side) is side
+    >>> training = Training(np.zeros((6, 2)), np.arange(6), None, np.arange(6) // 3)
+    >>> within_memory(training) is training
     True
     """
     if fits_memory(training, value_bytes=value_bytes):

@@ -204,7 +204,7 @@ class XGBoostHead(PairHead):
         Margin of tree zero: the cosine of the vectors, that of the frozen vectors
         before a projection, or nothing. "auto" grows from each in this order and takes
         a later one only where validation is clearly better so; without a validation
-        side it takes the cosine where the features know it.
+        set it takes the cosine where the features know it.
     n_estimators : int, default=400
         Trees at most.
     early_stopping_rounds : int, default=30
@@ -284,10 +284,10 @@ class XGBoostHead(PairHead):
             msg = f"start={self.start!r} needs PairFeatures, which know the vectors"
             raise UsageError(msg)
         grower = _GROWER.get()
-        side = Training(X, np.asarray(y), sample_weight, query)
+        training = Training(X, np.asarray(y), sample_weight, query)
         if grower.is_bounded:
-            side = within_memory(side, value_bytes=1, seed=self.random_state)
-        X, y, weight, query = side
+            training = within_memory(training, value_bytes=1, seed=self.random_state)
+        X, y, weight, query = training
         is_wide = X.shape[0] * X.shape[1] >= _WIDE and X.shape[1] > _N_BEST
         best: NDArray[np.float64] | None = None
         for start in self._starts(X, validation):

@@ -103,8 +103,8 @@ class MLPHead(PairHead):
         """
         import torch
 
-        side = Training(X, np.asarray(y), sample_weight)
-        X, y, sample_weight, _ = within_memory(side, seed=self.random_state)
+        training = Training(X, np.asarray(y), sample_weight)
+        X, y, sample_weight, _ = within_memory(training, seed=self.random_state)
         features = np.array(X, dtype=np.float32)
         shift, scale = features.mean(axis=0), features.std(axis=0)
         scale[scale < 1e-9] = 1.0

@@ -30,7 +30,7 @@ SPLITS = {
     "dev": "validation",
     "test": "test",
 }
-"""The spellings of the split column, and the side that each means."""
+"""The spellings of the split column, and the set that each means."""
 
 LABELS = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, "true": 1, "false": 0}
 """The spellings of the label column, and what each means."""

@@ -54,18 +54,18 @@ class CheckReport:
         Non-matches of two files with the same bytes.
     near_duplicates : tuple of (str, str, float)
         Other images that look the same, and their distance (0 to 1). With a split
-        column only those on two sides of it, without one all that no match ties.
+        column only those in two of its sets, without one all that no match ties.
     n_shared : int
         Images that stand in more than one pair.
     n_components, largest_component : int
         Sets of images tied by matches or by equal bytes, and the images of the
         largest: what a leak-free split deals out whole.
-    sides : dict of str to dict
-        Pairs, matches and images of each side of a given split.
+    sets : dict of str to dict
+        Pairs, matches and images of each set of a given split.
     leaking_images : tuple of (str, tuple of str)
-        Images on more than one side of the given split, and the sides.
+        Images in more than one set of the given split, and the sets.
     leaking_components : tuple of dict of str to str
-        Components on more than one side: of each, one image a side.
+        Components in more than one set: of each, one image a set.
     notes : tuple of str
         What was left out or not looked at.
     """
@@ -83,15 +83,15 @@ class CheckReport:
     n_shared: int
     n_components: int
     largest_component: int
-    sides: dict[str, dict[str, int]]
+    sets: dict[str, dict[str, int]]
     leaking_images: tuple[tuple[str, tuple[str, ...]], ...]
     leaking_components: tuple[dict[str, str], ...]
     notes: tuple[str, ...]
 
     @property
     def leaks(self) -> bool:
-        """Whether a given split has the same image on two sides."""
-        near = bool(self.sides) and bool(self.near_duplicates)
+        """Whether a given split has the same image in two sets."""
+        near = bool(self.sets) and bool(self.near_duplicates)
         return bool(self.leaking_images or self.leaking_components or near)
 
     def as_dict(self) -> dict[str, Any]:
@@ -109,14 +109,14 @@ class CheckReport:
             f"  components: {self.n_components}, the largest of "
             f"{self.largest_component} images",
         ]
-        for side, counts in self.sides.items():
+        for name, counts in self.sets.items():
             lines.append(
-                f"  {side}: {counts['n_pairs']} pairs, {counts['n_matches']} matches, "
+                f"  {name}: {counts['n_pairs']} pairs, {counts['n_matches']} matches, "
                 f"{counts['n_images']} images"
             )
         if self.n_read:
             near = [f"{a} ~ {b} (distance {d:g})" for a, b, d in self.near_duplicates]
-            where = " across the split" if self.sides else " that no match ties"
+            where = " across the split" if self.sets else " that no match ties"
             lines += _listed("unreadable images", map(": ".join, self.unreadable))
             lines += _listed(
                 "groups of byte-identical images", map(" = ".join, self.identical)
@@ -129,20 +129,18 @@ class CheckReport:
                     title = f"{what} of an image with its copy"
                     lines += _listed(title, map(" = ".join, found))
             lines += _listed(f"near-duplicates{where}", near)
-        if self.sides and not self.leaks:
+        if self.sets and not self.leaks:
             lines.append("  the given split does not leak")
         if self.leaks:
-            lines.append(
-                "  THE GIVEN SPLIT LEAKS: the same image stands on several sides"
-            )
+            lines.append("  THE GIVEN SPLIT LEAKS: the same image is in several sets")
             lines += _listed(
-                "images on more than one side",
+                "images in more than one set",
                 (f"{image}: {', '.join(on)}" for image, on in self.leaking_images),
             )
             lines += _listed(
-                "components on more than one side",
+                "components in more than one set",
                 (
-                    ", ".join(f"{image} in {side}" for side, image in one.items())
+                    ", ".join(f"{image} in {name}" for name, image in one.items())
                     for one in self.leaking_components
                 ),
             )
@@ -199,20 +197,20 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
         groups.setdefault(first, [first]).append(image)
     component = match_components(table.n_images, left[matches], right[matches], ties)
     sizes = np.bincount(component, minlength=1)
-    sides = {
-        side: rows
-        for side in ("train", "validation", "test")
-        if table.split is not None and (rows := table.split == side).any()
+    sets = {
+        name: rows
+        for name in ("train", "validation", "test")
+        if table.split is not None and (rows := table.split == name).any()
     }
-    # Which images stand on which side.
-    on = np.zeros((len(sides), table.n_images), dtype=bool)
-    for images, rows in zip(on, sides.values(), strict=True):
+    # Which images are in which set.
+    on = np.zeros((len(sets), table.n_images), dtype=bool)
+    for images, rows in zip(on, sets.values(), strict=True):
         images[left[rows]] = images[right[rows]] = True
-    # Of each component, its first image on each side.
+    # Of each component, its first image in each set.
     found: dict[int, dict[str, int]] = defaultdict(dict)
-    for side, images in zip(sides, on, strict=True):
+    for name, images in zip(sets, on, strict=True):
         for image in np.flatnonzero(images).tolist():
-            found[component[image]].setdefault(side, image)
+            found[component[image]].setdefault(name, image)
     near, notes = _near_duplicates(n_read, hashes, component, on)
     in_pairs = np.bincount(
         np.concatenate([left, right[left != right]]), minlength=table.n_images
@@ -233,20 +231,20 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
         n_shared=int((in_pairs > 1).sum()),
         n_components=len(sizes),
         largest_component=int(sizes.max()),
-        sides={
-            side: {
+        sets={
+            name: {
                 "n_pairs": int(rows.sum()),
                 "n_matches": int(table.label[rows].sum()),
                 "n_images": int(images.sum()),
             }
-            for (side, rows), images in zip(sides.items(), on, strict=True)
+            for (name, rows), images in zip(sets.items(), on, strict=True)
         },
         leaking_images=tuple(
-            (ids[image], tuple(np.array(list(sides))[on[:, image]].tolist()))
+            (ids[image], tuple(np.array(list(sets))[on[:, image]].tolist()))
             for image in np.flatnonzero(on.sum(axis=0) > 1)
         ),
         leaking_components=tuple(
-            {side: ids[image] for side, image in found[code].items()}
+            {name: ids[image] for name, image in found[code].items()}
             for code in sorted(found)
             if len(found[code]) > 1
         ),

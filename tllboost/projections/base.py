@@ -172,7 +172,7 @@ def matches_in(pairs: PairSet, most: int | None = None) -> PairSet:
     return pairs.take(rows)
 
 
-def matches_of(pairs: PairSet, side: str) -> PairSet:
+def matches_of(pairs: PairSet, name: str) -> PairSet:
     """Return the matches to learn from, of two components at least.
 
     Of a validation set, a thousand of them.
@@ -182,11 +182,11 @@ def matches_of(pairs: PairSet, side: str) -> PairSet:
     DataError
         If there are none to learn from, or to be told apart.
     """
-    matches = matches_in(pairs, _MOST_MATCHES if side == "validation" else None)
+    matches = matches_in(pairs, _MOST_MATCHES if name == "validation" else None)
     n_components = len(np.unique(matches.component))
     if n_components < 2:
         msg = (
-            f"the {side} set has matches of {n_components} component: a projection "
+            f"the {name} set has matches of {n_components} component: a projection "
             "needs two at least to tell them apart"
         )
         raise DataError(msg)

@@ -74,7 +74,7 @@ class ChainProjection(Projection):
         from sklearn.base import clone
 
         self.check_options()
-        # No part may look at the images of another side: they are not even mapped.
+        # No part may look at the images of another set: they are not even mapped.
         seen = np.unique(
             np.concatenate([train.left, train.right, validation.left, validation.right])
         )

@@ -147,8 +147,8 @@ class TripletProjection(SiameseMap):
         import torch
 
         body, _, rows, _, matches, rng = now
-        sides = (matches.left, matches.right), (matches.right, matches.left)
-        for anchor, positives in sides:
+        directions = (matches.left, matches.right), (matches.right, matches.left)
+        for anchor, positives in directions:
             others = self._draw(positives, matches.component, rng)
             for batch in batches(len(matches), self.batch, rng):
                 drawn = others[batch] >= 0
@@ -293,7 +293,7 @@ class ContrastiveProjection(SiameseMap):
 
         device = next(joined.parameters()).device
         a, b = (
-            self.torch_unit(torch.from_numpy(side).to(device)) for side in (left, right)
+            self.torch_unit(torch.from_numpy(one).to(device)) for one in (left, right)
         )
         with torch.no_grad():
             scores = [joined(torch.cat([one * b, (one - b).abs()], dim=1)) for one in a]

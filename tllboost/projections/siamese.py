@@ -279,7 +279,7 @@ class SiameseMap(Projection):
         UsageError
             If an option is out of its range.
         DataError
-            If a side has too few matches, vectors are not finite numbers, or the map
+            If a set has too few matches, vectors are not finite numbers, or the map
             collapses: all images alike.
         """
         self.check_options()
@@ -300,9 +300,9 @@ class SiameseMap(Projection):
         coordinates = np.zeros((len(vectors), len(axes[1])), dtype=np.float32)
         coordinates[seen] = _unit(vectors[seen]) @ axes[0] + axes[1]
         self.n_dims_in_ = vectors.shape[1]
-        sides = (train, matches, held_out)
+        sets = (train, matches, held_out)
         trained = [
-            self._train(coordinates, sides, seed=self.random_state + 1_000 * member)
+            self._train(coordinates, sets, seed=self.random_state + 1_000 * member)
             for member in range(self.members)
         ]
         self.maps_ = [_folded(axes, networks["body"]) for networks, _ in trained]
@@ -315,7 +315,7 @@ class SiameseMap(Projection):
     def _train(
         self,
         coordinates: Floats,
-        sides: tuple[PairSet, PairSet, PairSet],
+        sets: tuple[PairSet, PairSet, PairSet],
         *,
         seed: int,
     ) -> tuple[dict[str, Layers], list[float]]:
@@ -325,7 +325,7 @@ class SiameseMap(Projection):
         ----------
         coordinates : ndarray of shape (n_images, n_axes), float32
             Rows of images that are in no training or validation pair are zero.
-        sides : tuple of PairSet
+        sets : tuple of PairSet
             The training pairs, and the matches of training and of validation.
         seed : int
             Of the start and of the order.
@@ -335,7 +335,7 @@ class SiameseMap(Projection):
         from tllboost.vectorizers.torch import choose_device
 
         device = choose_device(self.device)
-        train, matches, held_out = sides
+        train, matches, held_out = sets
         with threads(self.n_threads), own_chance(seed, device):
             network = self._new_network(coordinates.shape[1]).to(device)
             body, joined = network["body"], dict(network.items()).get("joined")

@@ -23,7 +23,7 @@ from tllboost.errors import DataError
 from tllboost.files import plain_cell
 from tllboost.grid.cells import Cell
 from tllboost.grid.outputs import RESULT_COLUMNS
-from tllboost.grid.records import Sides, read_record, read_scores, read_sides
+from tllboost.grid.records import RunSplits, read_record, read_scores, read_splits
 from tllboost.grid.summary import draws, standings, summarise
 from tllboost.metrics import METRICS, check_metric
 from tllboost.splits import PairSet
@@ -103,9 +103,9 @@ class Run:
         return cell if cell in self.cells else None
 
     @cached_property
-    def sides(self) -> dict[int, Sides]:
+    def splits(self) -> dict[int, RunSplits]:
         """What each seed tested, where the run tells it."""
-        found = {seed: read_sides(self.out, seed) for seed in self.seeds}
+        found = {seed: read_splits(self.out, seed) for seed in self.seeds}
         return {seed: one for seed, one in found.items() if one is not None}
 
     def rows(self, metric: str | None = None) -> list[Row]:
@@ -148,11 +148,11 @@ class Run:
     def tested(self, cell: Cell) -> Iterator[tuple[int, PairSet, NDArray[np.float64]]]:
         """Give a cell's seeds, test pairs and their log-odds, fold by fold."""
         for seed, record in self.records.get(cell, {}).items():
-            sides = self.sides.get(seed)
+            split = self.splits.get(seed)
             scores = read_scores(self.out, record["id"])
-            if record["status"] != "ok" or sides is None or scores is None:
+            if record["status"] != "ok" or split is None or scores is None:
                 continue
-            for pairs, log_odds in zip(sides.test, scores["test"], strict=False):
+            for pairs, log_odds in zip(split.test, scores["test"], strict=False):
                 if len(pairs) == len(log_odds):
                     yield seed, pairs, log_odds
 

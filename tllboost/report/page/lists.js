@@ -87,7 +87,7 @@ function drawLeaks() {
   heading(
     section,
     "Leaks",
-    "What the test set shares with the sides that were learned on. Under an honest protocol every count is zero.",
+    "What the test set shares with the sets that were learned on. Under an honest protocol every count is zero.",
   );
   section.append(make("div", { class: "card" }, facts(rows)));
 }
