@@ -20,9 +20,8 @@ from tllboost.classifier import PairClassifier, ensemble
 from tllboost.demo import make_scenes
 from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.explain import Explanation, explain, run_beside, short_form, write_page
-from tllboost.explain.explanation import telling_patches
-from tllboost.explain.leaves import leaf_blocks, leaves_of
-from tllboost.explain.occlusion import covered
+from tllboost.explain.attribution import covered, leaf_blocks, leaves_of
+from tllboost.explain.pair import telling_patches
 from tllboost.explain.training import nearest_matches, stored_matches, training_matches
 from tllboost.grid import run_grid
 from tllboost.images import open_image
@@ -227,13 +226,13 @@ def test_what_is_covered_is_not_stored(tmp_path: Path, pair: Any) -> None:
 def test_shares_sum_to_what_all_vectorizers_add(pair: Any) -> None:
     classifier = ensemble([looking("classic+pixels+pixels?size=8")])
     found = explain(classifier, *pair, grid=2)
-    assert [share.name for share in found.shares] == [
+    assert [share.name for share in found.vectorizers] == [
         *("classic", "pixels", "pixels?size=8")
     ]
-    added = sum(share.adds for share in found.shares)
-    assert found.empty + added == pytest.approx(found.log_odds, abs=1e-6)
+    added = sum(share.adds for share in found.vectorizers)
+    assert found.without_vectorizers + added == pytest.approx(found.log_odds, abs=1e-6)
     # With zero vectors the cosine is 0, and the curve's intercept is left.
-    assert found.empty == pytest.approx(-3.0)
+    assert found.without_vectorizers == pytest.approx(-3.0)
 
 
 def test_shares_of_two_are_what_each_adds_first_and_last(pair: Any) -> None:
@@ -243,9 +242,11 @@ def test_shares_of_two_are_what_each_adds_first_and_last(pair: Any) -> None:
         log_odds(ensemble([looking(name)]), *pair) for name in ("classic", "pixels")
     ]
     for one, other in ((0, 1), (1, 0)):
-        first = alone[one] - found.empty
+        first = alone[one] - found.without_vectorizers
         last = found.log_odds - alone[other]
-        assert found.shares[one].adds == pytest.approx((first + last) / 2, abs=1e-5)
+        assert found.vectorizers[one].adds == pytest.approx(
+            (first + last) / 2, abs=1e-5
+        )
 
 
 def test_members_say_what_they_score_alone(pair: Any) -> None:
@@ -256,18 +257,22 @@ def test_members_say_what_they_score_alone(pair: Any) -> None:
         assert member.log_odds == pytest.approx(log_odds(ensemble([cell]), *pair))
     said = sum(member.adds for member in found.members)
     assert said + 0.2 == pytest.approx(found.log_odds)
-    assert [share.name for share in found.shares] == ["classic", "pixels?size=8"]
+    assert [share.name for share in found.vectorizers] == ["classic", "pixels?size=8"]
 
 
 def test_one_vectorizer_has_no_shares_and_one_cell_no_members(pair: Any) -> None:
     found = explain(ensemble([looking("pixels")]), *pair, grid=2)
-    assert (found.shares, found.empty, found.members) == ([], None, [])
+    assert (found.vectorizers, found.without_vectorizers, found.members) == (
+        [],
+        None,
+        [],
+    )
 
 
 def test_more_vectorizers_than_can_be_combined_are_told(pair: Any) -> None:
     nine = "+".join(f"pixels?size={side}" for side in range(2, 11))
     found = explain(ensemble([looking(nine)]), *pair, grid=2)
-    assert found.shares == []
+    assert found.vectorizers == []
     assert "9 vectorizers" in found.notes[0]
 
 
@@ -280,13 +285,13 @@ def test_the_nearest_of_a_training_pair_is_itself(run_folder: Path) -> None:
     classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
     for order in (pair, pair[::-1]):
         found = explain(classifier, *order, grid=2, run=run_folder)
-        first = found.neighbours[0]
-        assert first.is_same
-        assert [one.resolve() for one in first.paths] == [
+        first = found.nearest[0]
+        assert first.same_files
+        assert [Path(one).resolve() for one in first.paths] == [
             one.resolve() for one in order
         ]
         assert first.cosines == pytest.approx((1, 1), abs=1e-5)
-        likeness = [one.likeness for one in found.neighbours]
+        likeness = [one.likeness for one in found.nearest]
         assert likeness == sorted(likeness, reverse=True)
         assert len(likeness) == 5
         assert ", these very files" in short_form(found)
@@ -311,12 +316,15 @@ def test_images_that_are_gone_are_left_out(
     blocks, _ = leaf_blocks(leaves, pair, store=None)
     lost = matches.pairs[0, 0]
     matches.paths[lost] = tmp_path / "gone.jpg"
-    near, n_lost = nearest_matches(
+    near, notes = nearest_matches(
         matches, pair, leaves, blocks, n_nearest=99, store=run_folder.parent / "store"
     )
-    assert n_lost == 1
+    n_all = len(matches.pairs)
+    assert notes[0].startswith(f"1 of {n_all} training matches are left out: an image")
     assert len(near) == len(matches.pairs) - 1
-    assert matches.ids[lost] not in [name for one in near for name in one.ids]
+    assert matches.ids[lost] not in {
+        name for one in near for name in (one.left, one.right)
+    }
 
 
 def test_only_stored_vectors_are_compared_where_that_is_asked(
@@ -325,12 +333,12 @@ def test_only_stored_vectors_are_compared_where_that_is_asked(
     given: dict[str, Any] = {"grid": 2, "run": run_folder, "vectorize_run": False}
     classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
     found = explain(classifier, *pair, **given)
-    assert (len(found.neighbours), found.notes) == (5, [])
+    assert (len(found.nearest), found.notes) == (5, [])
     assert (found.trained_on, found.warning) == ([], "")
     for store in (None, tmp_path / "empty"):
         classifier = ensemble([looking("classic")], store=store)
         found = explain(classifier, *pair, **given)
-        assert found.neighbours == []
+        assert found.nearest == []
         assert "not in the store; --run DIR computes them" in found.notes[0]
     with VectorStore(tmp_path / "empty") as opened:
         assert [one["n_rows"] for one in opened.info()] == [2]

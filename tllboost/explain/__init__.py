@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tllboost.explain.explanation import Explanation, short_form
 from tllboost.explain.page import write_page
-from tllboost.explain.pair import explain
+from tllboost.explain.pair import Explanation, explain, short_form
 from tllboost.explain.training import run_beside
 
 __all__ = ["Explanation", "explain", "run_beside", "short_form", "write_page"]

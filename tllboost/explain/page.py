@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost import __version__
-from tllboost.explain.explanation import Explanation, signed, telling_patches
-from tllboost.explain.occlusion import patches
+from tllboost.explain.attribution import patches
+from tllboost.explain.pair import Explanation, signed, telling_patches
 from tllboost.files import write_text
 from tllboost.images.thumbnails import thumbnail, thumbnail_if_there
 from tllboost.page import render
@@ -63,10 +63,9 @@ def write_page(
         sure=_sure(one.probability),
         sides=[_side(*side) for side in one.sides],
         most=max(float(np.abs([one.left_map, one.right_map]).max()), 1e-12),
-        members=[(member.name, member.log_odds) for member in one.members],
         thumbnails=[
             [thumbnail_if_there(path, _THUMBNAIL_SIZE) for path in near.paths]
-            for near in one.neighbours
+            for near in one.nearest
         ],
     )
     write_text(Path(path), page)

@@ -2,39 +2,203 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tllboost.errors import ImageError, UsageError
-from tllboost.explain.explanation import Explanation
-from tllboost.explain.leaves import (
+from tllboost.errors import ImageError, UsageError, printable
+from tllboost.explain.attribution import (
     MOST_PARTS,
+    Member,
     Share,
     leaf_blocks,
     leaves_of,
     member_opinions,
+    occlusion_maps,
     scores,
     shapley_shares,
 )
-from tllboost.explain.occlusion import occlusion_maps
-from tllboost.explain.training import (
-    Neighbour,
-    TrainingMatches,
-    nearest_matches,
-    stored_matches,
-    training_matches,
-)
+from tllboost.explain.training import Neighbour, nearest_matches, training_matches
 from tllboost.scoring import Scorer
 from tllboost.vectorizing import Progress
 
-__all__ = ["explain"]
+__all__ = ["Explanation", "Patch", "explain", "short_form", "signed", "telling_patches"]
 
 # Patches a side. At the 224 pixels that most networks see a patch is then 28 pixels:
 # about one position of their last map of 7 x 7, the finest that they tell apart.
 _GRID, _MOST_GRID = 8, 32
+_N_PATCHES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why a pair scores as it does.
+
+    Attributes
+    ----------
+    left, right : str
+        The images.
+    probability, threshold : float
+        Of a match, and at and above which a pair is called one.
+    decision : str
+        "match" or "no match".
+    score : float
+        What the head gave before calibration.
+    log_odds : float
+        The probability as log-odds; all below is in these units.
+    left_map, right_map : ndarray of shape (grid, grid), float64
+        Change of the log-odds when a patch is covered; below 0 where what is there
+        speaks for a match.
+    vectorizers : list of Share
+        What each vectorizer adds; empty where there is one, or more than
+        `MOST_PARTS`.
+    without_vectorizers : float or None
+        The log-odds with no vectorizer, to which the shares are added.
+    members : list of Member
+        What each cell of an ensemble says.
+    nearest : list of Neighbour
+        The training matches most like the pair.
+    trained_on : list of str
+        Which of "left" and "right" stood among the training matches.
+    notes : list of str
+        What is left out, and why.
+    """
+
+    left: str
+    right: str
+    probability: float
+    threshold: float
+    decision: str
+    score: float
+    log_odds: float
+    left_map: NDArray[np.float64]
+    right_map: NDArray[np.float64]
+    vectorizers: list[Share]
+    without_vectorizers: float | None
+    members: list[Member]
+    nearest: list[Neighbour]
+    trained_on: list[str]
+    notes: list[str]
+
+    @property
+    def grid(self) -> int:
+        """Patches a side."""
+        return len(self.left_map)
+
+    @property
+    def sides(self) -> tuple[tuple[str, str, NDArray[np.float64]], ...]:
+        """Name, image and map of both."""
+        return ("left", self.left, self.left_map), ("right", self.right, self.right_map)
+
+    @property
+    def warning(self) -> str:
+        """A line on what the bundle was trained on, or nothing."""
+        if not self.trained_on:
+            return ""
+        which = " and the ".join(self.trained_on)
+        return (
+            f"the bundle was trained on the {which} image: this score says little "
+            "about new images"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as what JSON can hold."""
+        maps = {
+            "left_map": self.left_map.tolist(),
+            "right_map": self.right_map.tolist(),
+        }
+        return asdict(self) | maps | {"grid": self.grid}
+
+
+class Patch(NamedTuple):
+    """One patch, counted from the upper left corner, and what covering it changes."""
+
+    row: int
+    column: int
+    change: float
+
+    @property
+    def words(self) -> str:
+        """Where it is, and the change."""
+        return f"row {self.row}, column {self.column}: {signed(self.change)}"
+
+
+def telling_patches(
+    changes: NDArray[np.float64], n_patches: int = _N_PATCHES
+) -> list[Patch]:
+    """Return the patches that change the log-odds most, the most telling first.
+
+    Examples
+    --------
+    >>> telling_patches(np.array([[0.0, -0.8], [0.2, 0.0]]))[0].words
+    'row 1, column 2: -0.80'
+    """
+    order = np.argsort(-np.abs(changes), axis=None, kind="stable")[:n_patches]
+    places = [divmod(one, len(changes)) for one in order.tolist()]
+    told = [(row, column) for row, column in places if changes[row, column] != 0]
+    return [Patch(i + 1, j + 1, float(changes[i, j])) for i, j in told]
+
+
+def signed(value: float, minus: str = "-") -> str:
+    """Return a number with its sign and two digits; nothing is called minus zero.
+
+    Examples
+    --------
+    >>> signed(0.8), signed(-0.001), signed(-2.5, "−")
+    ('+0.80', '0.00', '−2.50')
+    """
+    text = f"{value:+.2f}"
+    return "0.00" if text[1:] == "0.00" else text.replace("-", minus)
+
+
+def short_form(explanation: Explanation) -> str:
+    """Return the short form, a line a finding.
+
+    Parameters
+    ----------
+    explanation : Explanation
+
+    Returns
+    -------
+    str
+        Score and decision, the most telling patches of both images, what each
+        vectorizer adds and what each member of an ensemble says.
+    """
+    one = explanation
+    lines = [
+        f"probability  {one.probability:.4f}",
+        f"decision     {one.decision}",
+        f"threshold    {one.threshold:.4f}",
+        f"score        {one.score:.6g}",
+        f"log-odds     {signed(one.log_odds)}",
+    ]
+    parts: list[tuple[str, list[str]]] = []
+    for side, name, changes in one.sides:
+        told = [patch.words for patch in telling_patches(changes)]
+        title = f"covering changes the log-odds: {side}, {name}"
+        parts.append((title, told or ["nothing changes"]))
+    if one.without_vectorizers is not None:
+        told = [f"{signed(share.adds):>7}  {share.name}" for share in one.vectorizers]
+        parts.append(
+            (f"vectorizers, added to {signed(one.without_vectorizers)} with none", told)
+        )
+    told = [f"{signed(member.log_odds):>7}  {member.name}" for member in one.members]
+    parts.append(("members, log-odds of each, weighed alike", told))
+    told = [
+        f"{near.likeness:>7.3f}  {near.left} | {near.right}"
+        + (", these very files" if near.same_files else "")
+        for near in one.nearest
+    ]
+    parts.append(("nearest training matches, by mean cosine", told))
+    for title, told in parts:
+        if told:
+            lines += ["", title, *(f"  {line}" for line in told)]
+    lines += [f"note: {note}" for note in [one.warning, *one.notes] if note]
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
 def explain(
@@ -92,47 +256,31 @@ def explain(
     >>> found.left_map.shape, bool(found.left_map.any())
     ((4, 4), True)
     """
-    if not hasattr(classifier, "cells_"):
-        from sklearn.exceptions import NotFittedError
-
-        msg = f"{classifier!r} is not fitted: fit it, or load a bundle"
-        raise NotFittedError(msg)
     if not 2 <= grid <= _MOST_GRID:
         msg = f"grid={grid!r} is out of range; it must be 2 to {_MOST_GRID}"
         raise UsageError(msg)
     pair = left, right
     leaves = leaves_of(classifier.cells_)
-    notes: list[str] = []
-    blocks, failures = leaf_blocks(
-        leaves, pair, store=classifier.store, progress=progress
-    )
+    where: Any = {"store": classifier.store, "progress": progress}
+    blocks, failures = leaf_blocks(leaves, pair, **where)
     for index, reason in failures.items():
         raise ImageError(pair[index], reason)
-    neighbours: list[Neighbour] = []
+    nearest: list[Neighbour] = []
     trained_on: list[str] = []
+    notes: list[str] = []
     if run is not None:
         matches = training_matches(run)
         known = {path.resolve() for path in matches.paths}
         sides = zip(("left", "right"), pair, strict=True)
         trained_on = [side for side, path in sides if Path(path).resolve() in known]
-        if not vectorize_run:
-            stored = stored_matches(matches, leaves, classifier.store)
-            notes += _left_out(
-                matches,
-                len(matches.pairs) - len(stored.pairs),
-                "vectors of theirs are not in the store; --run DIR computes them",
-            )
-            matches = stored
-        if len(matches.pairs):
-            how: Any = {"store": classifier.store, "progress": progress}
-            neighbours, n_lost = nearest_matches(matches, pair, leaves, blocks, **how)
-            why = "an image of theirs can't be read any more"
-            notes += _left_out(matches, n_lost, why)
+        nearest, notes = nearest_matches(
+            matches, pair, leaves, blocks, stored_only=not vectorize_run, **where
+        )
     left_map, right_map = occlusion_maps(
         classifier, leaves, pair, blocks, grid=grid, progress=progress
     )
     shares: list[Share] = []
-    empty = None
+    empty: float | None = None
     if len(leaves) > MOST_PARTS:
         notes.append(
             f"what each of the {len(leaves)} vectorizers adds is not computed: it "
@@ -152,21 +300,15 @@ def explain(
         right=str(right),
         probability=float(curve.probability(score)[0]),
         threshold=float(curve.probability(np.array(threshold))),
-        is_match=bool(score[0] >= threshold),
+        decision="match" if score[0] >= threshold else "no match",
         score=float(score[0]),
         log_odds=float(curve.log_odds(score)[0]),
         left_map=left_map,
         right_map=right_map,
-        shares=shares,
-        empty=empty,
+        vectorizers=shares,
+        without_vectorizers=empty,
         members=member_opinions(classifier, blocks),
-        neighbours=neighbours,
+        nearest=nearest,
         trained_on=trained_on,
         notes=notes,
     )
-
-
-def _left_out(matches: TrainingMatches, n_lost: int, why: str) -> list[str]:
-    n_all = len(matches.pairs)
-    told = f"{n_lost:,} of {n_all:,} training matches are left out: {why}"
-    return [told] if n_lost else []

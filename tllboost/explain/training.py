@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError
-from tllboost.explain.leaves import Blocks, Leaves, leaf_blocks
+from tllboost.explain.attribution import Blocks, Leaves, leaf_blocks
 from tllboost.grid.records import read_images, read_splits
 from tllboost.merges import unit_rows
 from tllboost.store import VectorStore
@@ -117,23 +118,26 @@ def _spaces(vectorizer: Vectorizer) -> Iterator[str]:
         yield from _spaces(one)
 
 
-class Neighbour(NamedTuple):
+@dataclass(frozen=True)
+class Neighbour:
     """A training match, the image like the left one first.
 
     Attributes
     ----------
-    ids : tuple of two str
-    paths : tuple of two Path
-    cosines : tuple of two float
+    left, right : str
+        The ids of its images.
+    paths : list of two str
+    cosines : list of two float
         Of the left image and the first, of the right image and the second.
-    is_same : bool
+    same_files : bool
         Whether they are the very files of the pair.
     """
 
-    ids: Sequence[str]
-    paths: Sequence[Path]
-    cosines: Sequence[float]
-    is_same: bool
+    left: str
+    right: str
+    paths: list[str]
+    cosines: list[float]
+    same_files: bool
 
     @property
     def likeness(self) -> float:
@@ -149,8 +153,9 @@ def nearest_matches(
     *,
     n_nearest: int = 5,
     store: str | PathLike[str] | None = None,
+    stored_only: bool = False,
     progress: Progress | None = None,
-) -> tuple[list[Neighbour], int]:
+) -> tuple[list[Neighbour], list[str]]:
     """Return the training matches most like a pair, the likest first.
 
     A match is as like as the mean of two cosines, of one image and one of its, in
@@ -165,15 +170,21 @@ def nearest_matches(
     blocks : mapping of str to ndarray of shape (2, n_dims of the leaf), float32
     n_nearest : int, default=5
     store : path-like or None
-        Where vectors are kept; those that it lacks are computed.
+        Where vectors are kept.
+    stored_only : bool, default=False
+        Whether matches whose vectors it lacks are left out; else these are computed.
     progress : callable or None
 
     Returns
     -------
     neighbours : list of Neighbour
-    n_lost : int
-        Training matches left out because an image can't be read any more.
+    notes : list of str
+        How many training matches are left out, and why.
     """
+    n_matches, why = len(matches.pairs), "an image of theirs can't be read any more"
+    if stored_only:
+        matches = stored_matches(matches, leaves, store)
+        why = "vectors of theirs are not in the store; --run DIR computes them"
     known, failures = leaf_blocks(leaves, matches.paths, store=store, progress=progress)
     kept = np.ones(len(matches.ids), dtype=bool)
     kept[list(failures)] = False
@@ -190,13 +201,14 @@ def nearest_matches(
     neighbours = []
     for row in np.argsort(-likeness.max(axis=0), kind="stable")[:n_nearest]:
         both = pairs[order[row], :, row].tolist()
-        paths = [matches.paths[one] for one in both]
         neighbours.append(
             Neighbour(
-                [matches.ids[one] for one in both],
-                paths,
-                [float(cosine[one, side]) for side, one in enumerate(both)],
-                {path.resolve() for path in paths} == own,
+                *(matches.ids[one] for one in both),
+                paths=[str(matches.paths[one]) for one in both],
+                cosines=[float(cosine[one, side]) for side, one in enumerate(both)],
+                same_files={matches.paths[one].resolve() for one in both} == own,
             )
         )
-    return neighbours, len(matches.pairs) - len(there)
+    n_lost = n_matches - len(there)
+    lost = f"{n_lost:,} of {n_matches:,} training matches are left out: {why}"
+    return neighbours, [lost] if n_lost else []
