@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tllboost.errors import DataError, TableError, UsageError
-from tllboost.pairs.candidates import read_candidates
+from tllboost.pairs import read_candidates
 
 
 def write(path: Path, text: str) -> Path:

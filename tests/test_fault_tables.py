@@ -11,8 +11,7 @@ from reliability import count
 
 from tllboost.errors import DataError, TableError
 from tllboost.files import csv_text
-from tllboost.pairs import read_pairs
-from tllboost.pairs.candidates import read_candidates
+from tllboost.pairs import read_candidates, read_pairs
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ from reliability import count
 from tllboost.bundle import load_bundle, read_manifest
 from tllboost.errors import BundleError, DataError, ImageError, TllboostError
 from tllboost.images import decode_image
-from tllboost.pairs import read_pairs
-from tllboost.pairs.candidates import read_candidates
+from tllboost.pairs import read_candidates, read_pairs
 from tllboost.vectorizers.arrays import ArrayVectorizer
 
 N_TRIES = int(os.environ.get("TLLBOOST_FUZZ", "0"))

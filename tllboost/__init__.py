@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier, SiameseProjection
     from tllboost.grid import run_grid
     from tllboost.merges import PairFeatures, merge_pairs
-    from tllboost.pairs import read_pairs
-    from tllboost.pairs.candidates import read_candidates
+    from tllboost.pairs import read_candidates, read_pairs
     from tllboost.pairs.groups import read_groups
     from tllboost.store import VectorStore
     from tllboost.vectorizers import make_vectorizer
@@ -47,7 +46,7 @@ _HOMES = {
     "load_bundle": "bundle",
     "make_vectorizer": "vectorizers",
     "merge_pairs": "merges",
-    "read_candidates": "pairs.candidates",
+    "read_candidates": "pairs",
     "read_groups": "pairs.groups",
     "read_pairs": "pairs",
     "run_grid": "grid",

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration
 from tllboost.errors import ImageError
-from tllboost.pairs import PairTable, pairs_from_paths, read_pairs
-from tllboost.pairs.candidates import CandidateTable
+from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths, read_pairs
 from tllboost.pairs.tables import read_table
 from tllboost.scoring import Scorer, joint_score, vectors_of_cells
 
@@ -189,36 +188,18 @@ def threshold_of(manifest: Mapping[str, Any]) -> float:
 
 
 def read_pairs_to_score(
-    path: FilePath,
-    *,
-    images: FilePath | None = None,
-    left: FilePath | None = None,
-    right: FilePath | None = None,
-    anywhere: bool = False,
-) -> tuple[PairTable, list[tuple[str, str]]]:
+    path: FilePath, **folders: Any
+) -> tuple[PairTable, list[tuple[str, ...]]]:
     """Read a pair table, and the ids of each row as they were written.
 
-    A pair may stand twice, and an image may be paired with itself.
+    A pair may stand twice, and an image may be paired with itself. The folders are
+    those of :func:`~tllboost.pairs.read_pairs`.
     """
-    table = read_pairs(
-        path,
-        images=images,
-        left=left,
-        right=right,
-        allow_repeats=True,
-        anywhere=anywhere,
-    )
-    columns = read_table(path, required=("left", "right")).columns
-    written = (
-        [columns[side].values[code] for code in columns[side].codes]
-        for side in ("left", "right")
-    )
-    return table, list(zip(*written, strict=True))
+    table = read_pairs(path, allow_repeats=True, **folders)
+    return table, read_table(path, required=("left", "right")).rows()
 
 
-def pair_rows(
-    scores: Scores, written: Sequence[tuple[str, str]]
-) -> list[dict[str, Any]]:
+def pair_rows(scores: Scores, written: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     """Return a row a pair, as :func:`score_pair` does; ``error`` where one failed."""
     return [
         score_row(scores, index, left=left, right=right)

@@ -109,7 +109,7 @@ def rank(
         )
         from tllboost.bundle.scoring import score_candidates
         from tllboost.files import csv_text, write_text
-        from tllboost.pairs.candidates import read_candidates
+        from tllboost.pairs import read_candidates
 
         classifier = opening.open(bundle)
         table = read_candidates(candidates, **vars(folders))

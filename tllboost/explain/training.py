@@ -201,9 +201,11 @@ def nearest_matches(
     neighbours = []
     for row in np.argsort(-likeness.max(axis=0), kind="stable")[:n_nearest]:
         both = pairs[order[row], :, row].tolist()
+        left, right = (matches.ids[one] for one in both)
         neighbours.append(
             Neighbour(
-                *(matches.ids[one] for one in both),
+                left,
+                right,
                 paths=[str(matches.paths[one]) for one in both],
                 cosines=[float(cosine[one, side]) for side, one in enumerate(both)],
                 same_files={matches.paths[one].resolve() for one in both} == own,

@@ -1,6 +1,8 @@
-"""Pair tables: which two images belong to each row, and whether they match.
+"""Pair tables and candidate tables: which images belong to each row.
 
-A table is read from a file, every problem in it found at once, or made of paths.
+A row of a pair table names two images and whether they match, one of a candidate table
+a query and the images to be ranked for it. A table is read from a file, every problem
+in it found at once; a pair table may also be made of paths.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ import numpy as np
 from tllboost.errors import UsageError
 from tllboost.pairs.tables import TextTable, find_images, read_table
 
-__all__ = ["PairTable", "pairs_from_paths", "read_pairs"]
+__all__ = [
+    "CandidateTable",
+    "PairTable",
+    "pairs_from_paths",
+    "read_candidates",
+    "read_pairs",
+]
 
 _REQUIRED = ("left", "right")
 _OPTIONAL = ("label", "query", "split")
@@ -211,14 +219,13 @@ def read_pairs(
     (('a', 'b', 'c'), [0, 0], [1, 2], [1, 0])
     """
     table = read_table(path, required=_REQUIRED, optional=_OPTIONAL)
-    sides = {"left": "left", "right": "right"}
-    found = find_images(table, sides, images, left, right, anywhere=anywhere)
+    ids, paths, codes = find_images(table, _REQUIRED, images, left, right, anywhere)
     pairs = PairTable(
         source=table.source,
-        ids=found.ids,
-        paths=found.paths,
-        left=found.codes["left"],
-        right=found.codes["right"],
+        ids=ids,
+        paths=paths,
+        left=codes["left"],
+        right=codes["right"],
         label=_translated(table, "label", LABELS, "1 (match) or 0 (no match)"),
         query=_queries(table),
         split=_translated(table, "split", SPLITS, "train, validation or test"),
@@ -310,3 +317,90 @@ def _first_equal(key: np.ndarray) -> np.ndarray:
 
 def _names(pairs: PairTable, row: Any) -> str:
     return f"{pairs.ids[pairs.left[row]]!r}, {pairs.ids[pairs.right[row]]!r}"
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateTable:
+    """Queries and their candidates as indices into a list of unique images.
+
+    Parameters
+    ----------
+    source : str
+        Where the table came from, for messages.
+    ids : tuple of str, length n_images
+        Unique images, named as in `PairTable`.
+    paths : tuple of (Path or None), length n_images
+        Their files; None where no folder was given.
+    query : ndarray of shape (n_queries,), int64
+        The query of each row.
+    candidates : ndarray of shape (n_queries, n_candidates), int64
+        Its candidates, in the order of the columns.
+    rows : list of tuple of str
+        The ids of each row as they were written: the query, then the candidates.
+    header : tuple of str
+        ``left, c0, c1, …``: the names that go with `rows`.
+    """
+
+    source: str
+    ids: tuple[str, ...]
+    paths: tuple[Path | None, ...]
+    query: np.ndarray
+    candidates: np.ndarray
+    rows: list[tuple[str, ...]]
+    header: tuple[str, ...]
+
+
+def read_candidates(
+    path: str | PathLike[str],
+    *,
+    images: str | PathLike[str] | None = None,
+    left: str | PathLike[str] | None = None,
+    right: str | PathLike[str] | None = None,
+    anywhere: bool = False,
+) -> CandidateTable:
+    r"""Read a candidate table: columns ``left, c0, c1, …``.
+
+    Parameters
+    ----------
+    path : path-like
+        The table, separated by commas, semicolons or tabs.
+    images : path-like, optional
+        The folder of all images.
+    left, right : path-like, optional
+        The folder of the queries and that of the candidates instead.
+    anywhere : bool, default=False
+        Accept ids that are absolute paths or climb out of their folder. Whoever wrote
+        the table then says which files are opened.
+
+    Raises
+    ------
+    TableError
+        With file, line and value of up to twenty problems.
+    DataError
+        If the table or a folder is not there.
+    UsageError
+        If the folders contradict each other.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "candidates.csv")
+    ...     _ = path.write_text("left,c0,c1\na,x,y\nb,y,x\n")
+    ...     table = read_candidates(path)
+    >>> table.ids, table.query.tolist(), table.candidates.tolist()
+    (('a', 'b', 'x', 'y'), [0, 1], [[2, 3], [3, 2]])
+    """
+    table = read_table(path, required=("left",), numbered="c")
+    header = tuple(table.columns)
+    ids, paths, codes = find_images(table, header, images, left, right, anywhere)
+    table.raise_problems()
+    return CandidateTable(
+        source=table.source,
+        ids=ids,
+        paths=paths,
+        query=codes["left"],
+        candidates=np.column_stack([codes[name] for name in header[1:]]),
+        rows=table.rows(),
+        header=header,
+    )

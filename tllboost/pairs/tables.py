@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -41,7 +40,6 @@ class Column:
     The apostrophe that keeps a spreadsheet from running a cell is not part of it.
     """
 
-    name: str
     codes: np.ndarray
     values: tuple[str, ...]
 
@@ -65,6 +63,11 @@ class TextTable:
         codes, rows = np.unique(column.codes, return_index=True)
         first[codes] = self.lines[rows]
         return first
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return what stands in each row, column by column."""
+        columns = ([c.values[i] for i in c.codes] for c in self.columns.values())
+        return list(zip(*columns, strict=True))
 
     def raise_problems(self) -> None:
         """Raise TableError if anything was wrong, in the order of the lines."""
@@ -228,7 +231,10 @@ def _read_rows(
     """Code the wanted columns of all rows that have as many cells as the header."""
     problems: list[Problem] = []
     lines = array("q")
+    # Of each column the code of every text as written, and of every value: texts that
+    # differ by outer blanks alone, or by what keeps a cell inert, are one value.
     known: dict[str, dict[str, int]] = {name: {} for name in wanted}
+    values: dict[str, dict[str, int]] = {name: {} for name in wanted}
     coded = {name: array("q") for name in wanted}
     for line, row in rows:
         if isinstance(row, str):
@@ -244,50 +250,34 @@ def _read_rows(
             continue
         lines.append(line)
         for name, place in wanted.items():
-            codes = known[name]
-            coded[name].append(codes.setdefault(row[place], len(codes)))
-    columns = {name: _column(name, coded[name], list(known[name])) for name in wanted}
+            codes, written = known[name], row[place]
+            if written not in codes:
+                value = plain_cell(written.strip())
+                codes[written] = values[name].setdefault(value, len(values[name]))
+            coded[name].append(codes[written])
+    columns = {
+        name: Column(np.frombuffer(coded[name], dtype=np.int64), tuple(values[name]))
+        for name in wanted
+    }
     return TextTable(source, columns, np.frombuffer(lines, dtype=np.int64), problems)
-
-
-def _column(name: str, codes: array[int], raw: list[str]) -> Column:
-    """Join values that differ by outer blanks alone, or by what keeps a cell inert."""
-    stripped: dict[str, int] = {}
-    joined = [
-        stripped.setdefault(plain_cell(value.strip()), len(stripped)) for value in raw
-    ]
-    moved = np.array(joined, dtype=np.int64)[np.frombuffer(codes, dtype=np.int64)]
-    return Column(name, moved, tuple(stripped))
-
-
-class FoundImages(NamedTuple):
-    """The images of a table, sorted by id, and each column as indices into them.
-
-    An index of -1 stands where no image was found.
-    """
-
-    ids: tuple[str, ...]
-    paths: tuple[Path | None, ...]
-    codes: dict[str, np.ndarray]
 
 
 def find_images(
     table: TextTable,
-    sides: dict[str, str],
+    names: Sequence[str],
     images: str | PathLike[str] | None,
     left: str | PathLike[str] | None,
     right: str | PathLike[str] | None,
-    *,
     anywhere: bool,
-) -> FoundImages:
+) -> tuple[tuple[str, ...], tuple[Path | None, ...], dict[str, np.ndarray]]:
     """Look up every id of a table once; what is not found joins its problems.
 
     Parameters
     ----------
     table : TextTable
         The table.
-    sides : dict of str to str
-        The columns that hold ids, and the side (``"left"`` or ``"right"``) of each.
+    names : sequence of str
+        The columns that hold ids; all but ``"left"`` are of the right side.
     images : path-like or None
         One folder for both sides.
     left, right : path-like or None
@@ -296,6 +286,15 @@ def find_images(
     anywhere : bool
         Whether ids may be absolute or climb out of their folder.
 
+    Returns
+    -------
+    ids : tuple of str
+        The images, sorted.
+    paths : tuple of (Path or None)
+        Their files.
+    codes : dict of str to ndarray of int64
+        Each column as indices into them; -1 where no image was found.
+
     Raises
     ------
     UsageError
@@ -303,12 +302,34 @@ def find_images(
     DataError
         If a folder is not there.
     """
-    columns = {name: table.columns[name] for name in sides}
-    finders = _finders(columns, images, left, right, anywhere)
+    if images is not None and (left is not None or right is not None):
+        msg = (
+            f"images={str(images)!r} is one folder for both sides: "
+            "give it alone, or give left and right"
+        )
+        raise UsageError(msg)
+    if (left is None) != (right is None):
+        given, other = ("left", "right") if right is None else ("right", "left")
+        msg = f"{given} has a folder and {other} has none: give both, or images"
+        raise UsageError(msg)
+    columns = {name: table.columns[name] for name in names}
+    prefixes = "", ""
+    finders: Sequence[Callable[[str], tuple[str, Path | None]]]
+    if images is not None:
+        finders = [Folder(images, "images", anywhere=anywhere).find] * 2
+    elif left is None or right is None:
+        values = itertools.chain(*(column.values for column in columns.values()))
+        finders = [find_names(values, anywhere=anywhere)] * 2
+    else:
+        one = Folder(left, "left", anywhere=anywhere)
+        two = Folder(right, "right", anywhere=anywhere)
+        finders = [one.find, two.find]
+        if one.path.resolve() != two.path.resolve():
+            prefixes = "left/", "right/"
     paths: dict[str, Path | None] = {}
     ids: dict[str, list[str | None]] = {name: [] for name in columns}
     for name, column in columns.items():
-        find, prefix = finders[sides[name]]
+        find, prefix = finders[name != "left"], prefixes[name != "left"]
         lines = table.first_lines(column).tolist()
         for value, line in zip(column.values, lines, strict=True):
             try:
@@ -325,38 +346,4 @@ def find_images(
         name: np.array([number.get(i, -1) for i in ids[name]], np.int64)[column.codes]
         for name, column in columns.items()
     }
-    return FoundImages(tuple(order), tuple(paths[i] for i in order), codes)
-
-
-def _finders(
-    columns: dict[str, Column],
-    images: str | PathLike[str] | None,
-    left: str | PathLike[str] | None,
-    right: str | PathLike[str] | None,
-    anywhere: bool,
-) -> dict[str, tuple[Callable[[str], tuple[str, Path | None]], str]]:
-    """Return what finds the ids of each side, and what they begin with then."""
-    if images is not None and (left is not None or right is not None):
-        msg = (
-            f"images={str(images)!r} is one folder for both sides: "
-            "give it alone, or give left and right"
-        )
-        raise UsageError(msg)
-    if (left is None) != (right is None):
-        given, other = ("left", "right") if right is None else ("right", "left")
-        msg = f"{given} has a folder and {other} has none: give both, or images"
-        raise UsageError(msg)
-    if images is not None:
-        one = Folder(images, "images", anywhere=anywhere).find
-        return dict.fromkeys(("left", "right"), (one, ""))
-    if left is None or right is None:
-        values = itertools.chain(*(column.values for column in columns.values()))
-        names = find_names(values, anywhere=anywhere)
-        return dict.fromkeys(("left", "right"), (names, ""))
-    folders = {
-        "left": Folder(left, "left", anywhere=anywhere),
-        "right": Folder(right, "right", anywhere=anywhere),
-    }
-    if folders["left"].path.resolve() == folders["right"].path.resolve():
-        return dict.fromkeys(folders, (folders["left"].find, ""))
-    return {side: (folder.find, f"{side}/") for side, folder in folders.items()}
+    return tuple(order), tuple(paths[i] for i in order), codes
