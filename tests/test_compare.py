@@ -61,7 +61,7 @@ def test_a_paired_difference_sees_what_the_intervals_hide(tmp_path: Path) -> Non
         ),
         ({"protocol": Protocol("kfold")}, "independent", "name holdout → kfold"),
         ({"data": "d2"}, "independent", "the data differs"),
-        ({"tables_only": True}, "tables", ""),
+        ({"tables_only": True}, "independent", ""),
         ({"alias": {"a": "classic"}}, "paired", ""),
     ],
 )
@@ -85,7 +85,7 @@ def test_without_pairing_both_spreads_count(tmp_path: Path) -> None:
     assert wide.difference == pytest.approx(0.1)
     shutil.rmtree(tmp_path / "before" / "cells")
     tables = compare_runs(tmp_path / "before", tmp_path / "after")
-    assert tables.method == "tables"
+    assert tables.method == "independent"
     (change,) = tables.changes
     assert change.low == pytest.approx(wide.low, abs=0.01)
     assert change.high == pytest.approx(wide.high, abs=0.01)
@@ -179,7 +179,7 @@ def test_tables_alone_are_enough(tmp_path: Path) -> None:
             if path.name != "results.csv":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     found = compare_runs(one, two)
-    assert found.method == "tables"
+    assert found.method == "independent"
     assert verdicts(found.changes) == {DOT: "better"}
     assert "nobody knows whether the data is the same" in found.notes[0]
 
@@ -189,7 +189,7 @@ def test_a_damaged_summary_leaves_the_tables(damage: str, tmp_path: Path) -> Non
     one, two = runs(tmp_path, [record(DOT, 0.5)], [record(DOT, 0.7)])
     (two / "summary.json").write_text(damage)
     found = compare_runs(one, two)
-    assert (found.method, found.counts) == ("tables", {"better": 1})
+    assert (found.method, found.counts) == ("independent", {"better": 1})
 
 
 @pytest.mark.parametrize("key", ["cell", "seed", "figures", "resampled", "status"])
@@ -200,7 +200,7 @@ def test_a_damaged_record_leaves_the_tables(
     one, two = runs(tmp_path, [record(DOT, 0.5)], [record(DOT, 0.7)])
     edit(two, lambda kept: kept | {key: value})
     found = compare_runs(one, two)
-    assert (found.method, found.counts) == ("tables", {"better": 1})
+    assert (found.method, found.counts) == ("independent", {"better": 1})
 
 
 def edit(run: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -189,7 +189,7 @@ def threshold_of(manifest: Mapping[str, Any]) -> float:
 
 def read_pairs_to_score(
     path: FilePath, **folders: Any
-) -> tuple[PairTable, list[tuple[str, ...]]]:
+) -> tuple[PairTable, Sequence[Sequence[str]]]:
     """Read a pair table, and the ids of each row as they were written.
 
     A pair may stand twice, and an image may be paired with itself. The folders are

@@ -22,7 +22,6 @@ from tllboost.projections import NONE
 __all__ = [
     "by_validation",
     "comparison",
-    "drawn",
     "draws",
     "figure",
     "headline",

@@ -335,7 +335,7 @@ class CandidateTable:
         The query of each row.
     candidates : ndarray of shape (n_queries, n_candidates), int64
         Its candidates, in the order of the columns.
-    rows : list of tuple of str
+    rows : tuple of tuple of str
         The ids of each row as they were written: the query, then the candidates.
     header : tuple of str
         ``left, c0, c1, …``: the names that go with `rows`.
@@ -346,7 +346,7 @@ class CandidateTable:
     paths: tuple[Path | None, ...]
     query: np.ndarray
     candidates: np.ndarray
-    rows: list[tuple[str, ...]]
+    rows: tuple[tuple[str, ...], ...]
     header: tuple[str, ...]
 
 

@@ -64,10 +64,10 @@ class TextTable:
         first[codes] = self.lines[rows]
         return first
 
-    def rows(self) -> list[tuple[str, ...]]:
+    def rows(self) -> tuple[tuple[str, ...], ...]:
         """Return what stands in each row, column by column."""
         columns = ([c.values[i] for i in c.codes] for c in self.columns.values())
-        return list(zip(*columns, strict=True))
+        return tuple(zip(*columns, strict=True))
 
     def raise_problems(self) -> None:
         """Raise TableError if anything was wrong, in the order of the lines."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from tllboost.files import finite
 from tllboost.grid.cells import Cell
-from tllboost.grid.summary import comparison, drawn, figure, interval
+from tllboost.grid.summary import comparison, figure
 from tllboost.metrics import METRICS, check_metric
 from tllboost.report.run import Run, part, read_run
 
@@ -22,16 +22,12 @@ __all__ = ["METHODS", "Change", "Comparison", "compare_runs"]
 METHODS = {
     "paired": "paired: the same test pairs and seeds, differences taken resample by "
     "resample",
-    "independent": "not paired: the runs differ in data, test pairs or seeds, so both "
-    "intervals count in full",
-    "tables": "not paired: of a run only tables are left, so both intervals of "
-    "results.csv count in full",
+    "independent": "not paired: the runs differ in data, test pairs or seeds, or only "
+    "the tables of one are left, so both intervals count in full",
 }
 _CHANCE = 0.05
 # What training draws; the test pairs of a seed are the same whatever these say.
 _OF_TRAINING = {"n_negatives", "n_hard"}
-
-_NONE = (math.nan,) * 3
 
 Row = dict[str, Any]
 Ends = tuple[float, float, float]
@@ -84,7 +80,7 @@ class Comparison:
         Their folders.
     metric : str
     method : str
-        "paired", "independent" or "tables": what the intervals rest on.
+        "paired" or "independent": what the intervals rest on.
     changes : list of Change
         Largest difference first.
     notes : list of str
@@ -114,17 +110,21 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON: what is not finite is None."""
-        told = {key: value for key, value in vars(self).items() if key != "changes"}
-        told |= {
+        cells = [
+            asdict(cell) | dict(zip(Change._fields[1:], rest, strict=True))
+            for cell, *rest in self.changes
+        ]
+        told = {
             "before": str(self.before),
             "after": str(self.after),
+            "metric": self.metric,
+            "method": self.method,
+            "notes": self.notes,
             "lower_is_better": METRICS[self.metric].sign < 0,
             "counts": self.counts,
             "expected_by_chance": self.expected_by_chance,
-            "cells": [asdict(one.cell) | one._asdict() for one in self.changes],
+            "cells": cells,
         }
-        for cell in told["cells"]:
-            del cell["cell"]
         return dict(finite(told))
 
 
@@ -159,7 +159,13 @@ def compare_runs(before: Path, after: Path, metric: str | None = None) -> Compar
         check_metric(metric)
     runs = one, two = read_run(before), read_run(after)
     metric = metric or one.metric
-    method = _method(one, two)
+    tested = [
+        (run.data, {k: v for k, v in run.protocol.items() if k not in _OF_TRAINING})
+        for run in runs
+    ]
+    same = one.data is not None and tested[0] == tested[1]
+    # Of tables alone no seed is known.
+    method = "paired" if same and set(one.seeds) & set(two.seeds) else "independent"
     rows = [dict(zip(run.cells, run.rows(), strict=True)) for run in runs]
     changes = [
         _change(cell, [of.get(cell) for of in rows], runs, metric, method)
@@ -167,17 +173,6 @@ def compare_runs(before: Path, after: Path, metric: str | None = None) -> Compar
     ]
     notes = list(_differences(one, two, metric))
     return Comparison(before, after, metric, method, sorted(changes, key=_order), notes)
-
-
-def _method(one: Run, two: Run) -> str:
-    if not one.records or not two.records:
-        return "tables"
-    tested = [
-        (run.data, {k: v for k, v in run.protocol.items() if k not in _OF_TRAINING})
-        for run in (one, two)
-    ]
-    same = one.data is not None and tested[0] == tested[1]
-    return "paired" if same and set(one.seeds) & set(two.seeds) else "independent"
 
 
 def _change(
@@ -188,64 +183,38 @@ def _change(
     method: str,
 ) -> Change:
     known = [row for row in rows if row is not None]
-    figures = [_figures(row, metric) for row in rows]
-    (before, *_), (after, *_) = figures
-    difference = _NONE
-    if len([row for row in known if row["status"] == "ok"]) == 2:
-        if method == "tables":
-            difference = _from_tables(*figures)
-        else:
-            found = runs[0].records[cell], runs[1].records[cell]
-            before, after, difference = _from_records(found, metric, method == "paired")
+    # By their intervals alone: both limits recovered as variances (Zou & Donner, 2008).
+    (before, *ends), (after, *other) = (_figures(row, metric) for row in rows)
+    low = after - before - math.hypot(after - other[0], ends[1] - before)
+    high = after - before + math.hypot(other[1] - after, before - ends[0])
+    if method == "paired" and [row["status"] for row in known] == ["ok", "ok"]:
+        found = [run.records[cell] for run in runs]
+        both = sorted(found[0].keys() & found[1].keys())
+        old, new = ([of[seed] for seed in both] for of in found)
+        _, *gains = comparison(new, old, metric)
+        if not math.isnan(gains[0]):
+            low, high = sorted(METRICS[metric].sign * end for end in gains)
+            before, after = (
+                float(np.mean([figure(record, metric) for record in records]))
+                for records in (old, new)
+            )
     return Change(
         cell,
         known[0]["name"],
         before,
         after,
-        *difference,
-        verdict=_verdict(rows, difference, metric),
+        after - before,
+        low,
+        high,
+        verdict=_verdict(rows, (after - before, low, high), metric),
         why="; ".join({row["error"]: None for row in known if row["error"]}),
     )
 
 
 def _figures(row: Row | None, metric: str) -> Ends:
     if row is None or row["status"] != "ok":
-        return _NONE
+        return (math.nan,) * 3
     return row[metric], row[f"{metric}_low"], row[f"{metric}_high"]
-
-
-def _from_records(
-    runs: tuple[dict[int, Any], dict[int, Any]], metric: str, paired: bool
-) -> tuple[float, float, Ends]:
-    """Return both figures and their difference; if paired, of the seeds in both."""
-    both = runs[0].keys() & runs[1].keys()
-    found = [[of[s] for s in sorted(of) if s in both or not paired] for of in runs]
-    before, after = (
-        float(np.mean([figure(record, metric) for record in records]))
-        for records in found
-    )
-    low = high = math.nan
-    if paired:
-        _, *ends = comparison(found[1], found[0], metric)
-        low, high = sorted(METRICS[metric].sign * end for end in ends)
-    if math.isnan(low):
-        # Each resample of the one against each of the other: they share nothing.
-        draws = [drawn(records, metric) for records in found]
-        low, high = interval((draws[1][:, None] - draws[0][None, :]).ravel())
-    return before, after, (after - before, low, high)
-
-
-def _from_tables(one: Ends, two: Ends) -> Ends:
-    """Return the difference of two figures by their intervals alone.
-
-    The limits of both are recovered as variances (Zou & Donner, 2008).
-    """
-    (a, a_low, a_high), (b, b_low, b_high) = one, two
-    return (
-        b - a,
-        b - a - math.hypot(b - b_low, a_high - a),
-        b - a + math.hypot(b_high - b, a - a_low),
-    )
 
 
 def _verdict(rows: Sequence[Row | None], difference: Ends, metric: str) -> str:
