@@ -538,15 +538,22 @@ class Processes:
         ------
         ProcessDied
             If the process ended.
+        UsageError
+            If an argument can't be pickled.
         Exception
             What the function raised.
         """
         from cloudpickle import dumps  # takes what __main__ defines
 
         told = pickle.dumps(_importable())
+        try:
+            request = dumps((function, arguments))
+        except (TypeError, pickle.PicklingError) as error:
+            msg = f"can't go to another process: {error}"
+            raise UsageError(msg) from error
         with _callers.worker() as worker:
             worker.ask(told, dumps((function, None)))
-            answer = worker.ask(told, dumps((function, arguments)), look=look)
+            answer = worker.ask(told, request, look=look)
         worked, result = pickle.loads(answer)
         if worked:
             return result

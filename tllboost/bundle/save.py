@@ -21,7 +21,7 @@ from tllboost.errors import UsageError
 from tllboost.vectorizing import space_of
 
 if TYPE_CHECKING:
-    from tllboost.classifier import PairClassifier
+    from tllboost.scoring import Scorer
     from tllboost.vectorizers import Vectorizer
 
 __all__ = ["save_bundle"]
@@ -32,7 +32,7 @@ _MORE_LIBRARIES = ("onnxruntime", "scikit-image", "pillow", "safetensors", "skop
 
 def save_bundle(
     path: str | PathLike[str],
-    classifier: PairClassifier,
+    classifier: Scorer,
     *,
     cell: Mapping[str, Any],
     metrics: Mapping[str, Any],
@@ -48,8 +48,8 @@ def save_bundle(
     ----------
     path : path-like
         Where to; what is there is replaced in one step.
-    classifier : PairClassifier
-        Fitted, or of :func:`~tllboost.classifier.ensemble`; at most 64 cells.
+    classifier : Scorer or PairClassifier
+        Fitted; at most 64 cells.
     cell : mapping of str to text, number or None
         The names of the grid's row, for the reader.
     metrics : mapping of str to number or None

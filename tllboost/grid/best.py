@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ from tllboost.grid.work import failed
 from tllboost.metrics import METRICS
 from tllboost.processes import ProcessDied
 from tllboost.projections import NONE
+from tllboost.splits import Split
+from tllboost.vectorizing import space_of
 
 __all__ = ["add_ensemble", "ensemble_cell", "members_of", "save_bundles"]
 
@@ -38,7 +41,9 @@ ENSEMBLE = "ensemble"
 _N_GOLDEN = 8
 
 Record = dict[str, Any]
-Golden = tuple[NDArray[np.float32], NDArray[np.float32]]
+_Member = tuple[Cell, Any, str, NDArray[np.float32], Sequence[Path]]
+"""A cell, its vectorizer, what its vectors are stored under, the vectors of all
+images, and the file of its projection."""
 
 
 def ensemble_cell(n_members: int) -> Cell:
@@ -178,56 +183,76 @@ def _save(
     records: Sequence[Record],
     every: AllLearned,
 ) -> None:
-    """Fit a row again on the first seed, whose test figures it keeps, and save it."""
-    from tllboost.bundle import save_bundle
-    from tllboost.classifier import ensemble
+    """Fit a row again on the first seed, whose test figures it keeps, and save it.
 
+    In a worker: this process may hold torch, which XGBoost shall not meet.
+    """
+    grid = every.grid
+    backend, data, seed = grid.backend, grid.data, grid.seeds[0]
+    split = data.splits(seed)[0]
     cell = {part: row[part] for part in ("vectorizer", "projection", "merge", "head")}
-    seed = every.grid.seeds[0]
     (own,) = (one for one in records if (one["cell"], one["seed"]) == (cell, seed))
     by_id = {record["id"]: record for record in records}
-    members = [Cell(**by_id[one]["cell"]) for one in own.get("members", [own["id"]])]
-    fitted, golden = zip(*(_fitted(one, seed, every) for one in members), strict=True)
+    members: list[_Member] = []
+    for cell_id in own.get("members", [own["id"]]):
+        part = Cell(**by_id[cell_id]["cell"])
+        tuning, _ = parts_of(part.projection)
+        vectorizer = grid.plan.made[part.vectorizer]
+        if tuning != NONE:
+            vectorizer = every.tuned[part.vectorizer, tuning, seed][0][0]
+        base = every.bases(part.vectorizer, tuning, seed)[0]
+        files = every.learned[part.vectorizer, part.projection, seed].files[:1]
+        members.append((part, vectorizer, space_of(vectorizer), base, files))
+    n_train = len(split.train)
+    try:
+        backend.call(
+            _fit_and_save,
+            *(result.out / name, row, own, members, split, data.protocol.n_hard),
+            is_large=any(backend.is_large(one[0].head, n_train) for one in members),
+        )
+    except ProcessDied as error:
+        msg = f"the process that fitted it again died ({error})"
+        raise BundleError(msg) from error
+
+
+def _fit_and_save(
+    path: Path,
+    row: Mapping[str, Any],
+    own: Record,
+    members: Sequence[_Member],
+    split: Split,
+    n_hard: int,
+) -> None:
+    """Fit cells on one split, and save them as one bundle with its golden pairs."""
+    from tllboost.bundle import save_bundle
+    from tllboost.scoring import FittedCell, Scorer
+
+    # A few test pairs, matches and non-matches.
+    n_test = len(split.test)
+    rows = np.linspace(0, n_test - 1, min(_N_GOLDEN, n_test)).astype(int)
+    left, right = split.test.left[rows], split.test.right[rows]
+    fitted, golden = [], []
+    for cell, vectorizer, space, base, files in members:
+        _, rest = parts_of(cell.projection)
+        splits = prepared_splits([split], [base], n_hard)
+        spaces = spaces_of([base], rest, files)
+        scorer = fit_scorer(
+            Bench(spaces, splits, cell.features, own["seed"]), cell.head
+        )
+        if space_of(vectorizer) != space:
+            msg = f"{cell.vectorizer} is no longer what its vectors were made with"
+            raise BundleError(msg)
+        projection = None if rest == NONE else read_projection(rest, files[0])
+        fitted.append(FittedCell(vectorizer, projection, scorer))
+        golden.append((base[left], base[right]))
     combined: dict[str, Any] = {}
     if len(members) > 1:
         combined["calibration"] = Calibration(*own["calibration"][0])
         combined["threshold"] = own["thresholds"][0]
     save_bundle(
-        result.out / name,
-        ensemble(fitted, **combined),
-        cell=cell,
+        path,
+        Scorer(fitted, **combined),
+        cell=own["cell"],
         metrics={name: row[name] for name in METRICS if np.isfinite(row[name])},
-        golden=golden[0] if len(members) == 1 else list(golden),
+        golden=golden,
     )
-
-
-def _fitted(cell: Cell, seed: int, every: AllLearned) -> tuple[Any, Golden]:
-    """Fit a cell on the first fold; return it, and the vectors of its golden pairs."""
-    from tllboost.scoring import FittedCell
-
-    grid = every.grid
-    vectorizer, projection = grid.plan.made[cell.vectorizer], None
-    tuning, rest = parts_of(cell.projection)
-    base = every.bases(cell.vectorizer, tuning, seed)[0]
-    learned = every.learned[cell.vectorizer, cell.projection, seed]
-    if tuning != NONE:
-        vectorizer = every.tuned[cell.vectorizer, tuning, seed][0][0]
-    if rest != NONE:
-        projection = read_projection(rest, learned.files[0])
-    splits = prepared_splits(
-        grid.data.splits(seed)[:1], [base], grid.data.protocol.n_hard
-    )
-    spaces = spaces_of([base], rest, learned.files)
-    bench = Bench(spaces, splits, cell.features, seed)
-    is_large = grid.backend.is_large(cell.head, len(splits[0].train))
-    # In a worker: this process may hold torch, which XGBoost shall not meet.
-    try:
-        scorer = grid.backend.call(fit_scorer, bench, cell.head, is_large=is_large)
-    except ProcessDied as error:
-        msg = f"the process that fitted it again died ({error})"
-        raise BundleError(msg) from error
-    # Vectors of a few test pairs, matches and non-matches.
-    test = splits[0].test
-    rows = np.linspace(0, len(test) - 1, min(_N_GOLDEN, len(test))).astype(int)
-    golden = base[test.left[rows]], base[test.right[rows]]
-    return FittedCell(vectorizer, projection, scorer), golden
