@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tllboost.cli.progress import progress_bar
+from tllboost.cli.streams import progress_bar
 from tllboost.demo import make_scenes
 from tllboost.grid import run_grid
 from tllboost.pairs import read_pairs

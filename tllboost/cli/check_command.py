@@ -5,8 +5,7 @@ from __future__ import annotations
 import typer
 
 from tllboost.cli import options
-from tllboost.cli.progress import message_to, progress_bar
-from tllboost.cli.streams import write_json
+from tllboost.cli.streams import message_to, progress_bar, write_json
 
 __all__ = ["COMMANDS"]
 

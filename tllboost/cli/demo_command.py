@@ -10,7 +10,7 @@ from typer import Option
 
 from tllboost.cli import options
 from tllboost.cli.grid_command import Call, GridOptions, run
-from tllboost.cli.progress import message_to
+from tllboost.cli.streams import message_to
 
 if TYPE_CHECKING:
     from tllboost.demo import DemoSet

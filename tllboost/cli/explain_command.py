@@ -8,8 +8,7 @@ from typing import Annotated
 from typer import Option
 
 from tllboost.cli import options
-from tllboost.cli.progress import message_to, progress_bar
-from tllboost.cli.streams import write_json, write_out
+from tllboost.cli.streams import message_to, progress_bar, write_json, write_out
 
 __all__ = ["COMMANDS"]
 

@@ -10,7 +10,7 @@ import typer
 
 from tllboost.cli import options
 from tllboost.cli.options import option, refuse_if
-from tllboost.cli.progress import message_to, progress_bar
+from tllboost.cli.streams import message_to, progress_bar
 
 if TYPE_CHECKING:
     from tllboost.pairs import PairTable

@@ -13,8 +13,7 @@ from typer import Argument
 from tllboost.cli import options
 from tllboost.cli.config import config_of, config_text, plain
 from tllboost.cli.options import option, refuse_if
-from tllboost.cli.progress import message_to, progress_bar
-from tllboost.cli.streams import write_json
+from tllboost.cli.streams import message_to, progress_bar, write_json
 from tllboost.errors import MissingLibraryError, printable
 
 if TYPE_CHECKING:

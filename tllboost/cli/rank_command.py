@@ -11,8 +11,7 @@ from typer import Argument
 
 from tllboost.cli import options
 from tllboost.cli.options import option, refuse_if
-from tllboost.cli.progress import progress_bar
-from tllboost.cli.streams import tell_failures, write_out
+from tllboost.cli.streams import progress_bar, tell_failures, write_out
 from tllboost.errors import printable
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ import typer
 
 from tllboost.cli import options
 from tllboost.cli.options import option, refuse_if
-from tllboost.cli.progress import progress_bar
-from tllboost.cli.streams import tell_failures
+from tllboost.cli.streams import progress_bar, tell_failures
 
 if TYPE_CHECKING:
     from tllboost.scoring import Scorer

@@ -10,8 +10,7 @@ from typer import Argument, Option
 
 from tllboost.cli import options
 from tllboost.cli.options import refuse_if
-from tllboost.cli.progress import message_to, progress_bar
-from tllboost.cli.streams import tell_failures, write_json
+from tllboost.cli.streams import message_to, progress_bar, tell_failures, write_json
 
 if TYPE_CHECKING:
     from tllboost.vectorizing import Vectorized

@@ -1,9 +1,117 @@
-"""Why two images score as they do: parts of images, of a fusion, of an ensemble."""
+"""Why two images score as they do: parts of images, of a fusion, of an ensemble.
+
+An explanation is written as one page, whose words and tags stand in ``pair.html``.
+"""
 
 from __future__ import annotations
 
-from tllboost.explain.page import write_page
-from tllboost.explain.pair import Explanation, explain, short_form
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost import __version__
+from tllboost.explain.attribution import patches
+from tllboost.explain.pair import (
+    Explanation,
+    explain,
+    short_form,
+    signed,
+    telling_patches,
+)
 from tllboost.explain.training import run_beside
+from tllboost.files import write_text
+from tllboost.images.thumbnails import thumbnail, thumbnail_if_there
+from tllboost.page import render
 
 __all__ = ["Explanation", "explain", "run_beside", "short_form", "write_page"]
+
+_FIGURE_SIZE, _THUMBNAIL_SIZE = 640, 200
+_N_PATCHES = 5
+
+
+def write_page(
+    explanation: Explanation,
+    path: str | os.PathLike[str],
+    *,
+    bundle: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write an explanation as one HTML file that opens from disk and asks no network.
+
+    Parameters
+    ----------
+    explanation : Explanation
+    path : path-like
+        Where to; a page that is there is written over.
+    bundle : path-like, optional
+        What to call the bundle on the page.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ImageError
+        If one of the two images can't be read any more.
+    DataError
+        If the page can't be written.
+    """
+    one = explanation
+    page = render(
+        "explain/pair.html",
+        title=f"{Path(one.left).name} and {Path(one.right).name}: {one.decision}",
+        styles=["page/base.css", "explain/pair.css"],
+        scripts=["explain/pair.js"],
+        one=one,
+        bundle=bundle,
+        version=__version__,
+        signed=partial(signed, minus="−"),
+        sure=_sure(one.probability),
+        sides=[_side(*side) for side in one.sides],
+        most=max(float(np.abs([one.left_map, one.right_map]).max()), 1e-12),
+        thumbnails=[
+            [thumbnail_if_there(path, _THUMBNAIL_SIZE) for path in near.paths]
+            for near in one.nearest
+        ],
+    )
+    write_text(Path(path), page)
+    return Path(path)
+
+
+def _side(name: str, path: str, changes: NDArray[np.float64]) -> dict[str, Any]:
+    """Return what is shown of one image: all patches, the most telling with a rank."""
+    image = thumbnail(path, _FIGURE_SIZE)
+    grid = len(changes)
+    telling = enumerate(telling_patches(changes, _N_PATCHES), start=1)
+    ranks = {(patch.row, patch.column): rank for rank, patch in telling}
+    places = [
+        (row, column) for row in range(1, grid + 1) for column in range(1, grid + 1)
+    ]
+    boxes = patches(image.width, image.height, grid)
+    return {
+        "name": name,
+        "file": Path(path).name,
+        "image": image,
+        "font_size": round(max(image.width, image.height) / min(20, 2 * grid), 1),
+        "patches": [
+            {"at": at, "change": float(change), "box": box, "rank": ranks.get(at, 0)}
+            for at, change, box in zip(places, changes.flat, boxes, strict=True)
+        ],
+    }
+
+
+def _sure(probability: float) -> str:
+    """Return a probability with three digits, and never as if it were certain.
+
+    Examples
+    --------
+    >>> _sure(0.5), _sure(1e-6)
+    ('0.500', 'below 0.001')
+    """
+    if probability < 0.001:
+        return "below 0.001"
+    return "above 0.999" if probability > 0.999 else f"{probability:.3f}"
