@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 from reliability import count
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
 
-from tllboost.bundle import save_bundle
+from tllboost.bundle import load_bundle, save_bundle
 from tllboost.classifier import PairClassifier, ensemble
 from tllboost.errors import BundleError
+from tllboost.heads.boosting import XGBoostHead
 from tllboost.projections import PROJECTIONS, make_projection
 from tllboost.scoring import FittedCell, PairScorer
 from tllboost.splits import Protocol, make_splits, match_components
@@ -29,6 +34,9 @@ LEFT, RIGHT = np.arange(N_PAIRS), np.arange(N_PAIRS, 2 * N_PAIRS)
 IDS = [f"left{i:03d}" for i in range(N_PAIRS)] + [
     f"right{i:03d}" for i in range(N_PAIRS)
 ]
+
+PAIRS = [[IDS[left], IDS[right]] for left in LEFT[:20] for right in RIGHT[:3]]
+GOLDEN, HEAD = "golden.safetensors", "0/head.safetensors"
 
 
 def make_vectors(n_dims: int = N_DIMS) -> np.ndarray:
@@ -122,6 +130,17 @@ def save(path: Path, classifier: PairClassifier, n_dims: int | None = None) -> P
     return path
 
 
+@functools.cache
+def made_bundle(head: str) -> bytes:
+    """Return a bundle to copy: fitting one takes longer than any test of it."""
+    trees = XGBoostHead(start="none", n_estimators=20, max_depth=3)
+    heads: dict[str, Any] = {"boosted": trees, "forest": "random-forest"}
+    with tempfile.TemporaryDirectory() as folder:
+        npz = write_npz(Path(folder, "net.npz"))
+        classifier = make_classifier(f"vectors:{npz}", heads.get(head, head))
+        return save(Path(folder, "best.tllb"), classifier).read_bytes()
+
+
 @contextmanager
 def refused(match: str | None = None) -> Iterator[pytest.ExceptionInfo[BundleError]]:
     """Expect that a bundle is refused, in one line, with the exit code for that."""
@@ -152,3 +171,37 @@ def tamper(path: Path, edit: Edit, *, sealed: bool = True) -> Path:
         for name, data in members.items():
             archive.writestr(name, data)
     return path
+
+
+def unless_refused(path: Path) -> PairClassifier | None:
+    """Load a bundle; a refusal must be a BundleError, never anything else."""
+    try:
+        return load_bundle(path)
+    except BundleError:
+        count("bad bundles tried")
+        return None
+
+
+def put_in(*path: Any, to: Any) -> Edit:
+    """Return an edit that puts a value somewhere into the manifest."""
+
+    def edit(manifest: dict[str, Any], members: Members) -> None:
+        at: Any = manifest
+        for key in path[:-1]:
+            at = at[key]
+        at[path[-1]] = to
+
+    return edit
+
+
+def in_tensors(name: str, change: Callable[[dict[str, np.ndarray]], Any]) -> Edit:
+    """Return an edit of the arrays in a member."""
+
+    def edit(_: dict[str, Any], members: Members) -> None:
+        arrays = {
+            key: value.copy() for key, value in load_tensors(members[name]).items()
+        }
+        change(arrays)
+        members[name] = save_tensors(arrays)
+
+    return edit

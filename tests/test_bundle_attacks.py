@@ -61,7 +61,7 @@ def _weights(key: str, change: Callable[[np.ndarray], np.ndarray]) -> Any:
 
 def _scores(_: dict[str, Any], members: Members) -> None:
     arrays = load_tensors(members[GOLDEN])
-    members[GOLDEN] = save_tensors({**arrays, "score": arrays["score"] + 1})
+    members[GOLDEN] = save_tensors({**arrays, "scores": arrays["scores"] + 1})
 
 
 def _skops(of: Any) -> Callable[[dict[str, Any], Members], None]:
@@ -106,8 +106,8 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
         "format version 99",
     ),
     "older format": (
-        edited(lambda manifest, _: manifest.update(version=2)),
-        "format version 2,",
+        edited(lambda manifest, _: manifest.update(version=3)),
+        "format version 3,",
     ),
     "skops outside the list": (edited(_skops(_tree())), "not safe to load"),
     "skops of a function": (edited(_skops(os.system)), "not safe to load"),

@@ -361,7 +361,7 @@ def test_bundle_show_and_verify(run: Run, bundle: Path) -> None:
 
 def test_verify_opens_the_network(run: Run, bundle: Path) -> None:
     def resize(manifest: dict[str, Any], _: Any) -> None:
-        manifest["vectorizers"][0]["parts"][0]["spec"] = "onnx:net.onnx?size=32"
+        manifest["vectorizers"][0]["spec"] = "onnx:net.onnx?size=32"
 
     tamper(bundle, resize)
     assert run("bundle", "show", bundle).returncode == 0

@@ -230,7 +230,7 @@ def test_a_bundle_scores_as_the_classifier_did(
         loaded.predict_proba(pairs), classifier.predict_proba(pairs), atol=1e-6
     )
     if kind != "pixels":
-        (part,) = read_manifest(bundle)["vectorizers"][0]["parts"]
+        (part,) = read_manifest(bundle)["vectorizers"]
         assert part["spec"].endswith(options)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tllboost.errors import MissingLibraryError, UnknownNameError
 
-__all__ = ["Entry", "Registry", "did_you_mean", "import_path", "lies_here"]
+__all__ = ["Entry", "Registry", "did_you_mean", "import_path", "lies_here", "path_of"]
 
 
 class Entry(NamedTuple):
@@ -66,6 +66,18 @@ def import_path(path: str, *, kind: str = "object") -> Any:
     except AttributeError as error:
         msg = f"unknown {kind} {path!r}: module {module_name!r} has no {attribute!r}"
         raise UnknownNameError(msg) from error
+
+
+def path_of(thing: Any) -> str:
+    """Return the import path of a class, or of that of an object.
+
+    Examples
+    --------
+    >>> path_of(Entry), path_of(Entry("math:pi", "pi"))
+    ('tllboost.registry:Entry', 'tllboost.registry:Entry')
+    """
+    kind = thing if isinstance(thing, type) else type(thing)
+    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,11 @@ It holds no code and no pickle. A sha256 tells a damaged bundle from a whole one
 does not tell who wrote it, so whatever a bundle says is taken as a stranger's word.
 """
 
-from tllboost.bundle.load import load_bundle, read_manifest, read_scorer
-from tllboost.bundle.save import save_bundle
+from tllboost.bundle.bundle import (
+    load_bundle,
+    read_manifest,
+    read_scorer,
+    save_bundle,
+)
 
 __all__ = ["load_bundle", "read_manifest", "read_scorer", "save_bundle"]

@@ -1,21 +1,20 @@
-"""The zip file of a bundle, read with suspicion.
+"""The zip file of a bundle: read with suspicion, written whole or not at all.
 
 Nothing is believed before it is checked: names, number and sizes of the members, then
 the manifest, then the sha256 of each member. No name in the file ever becomes a path.
-
-The zip file of a bundle, written whole or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from tllboost.bundle.manifest import (
     MANIFEST,
@@ -25,33 +24,17 @@ from tllboost.bundle.manifest import (
 )
 from tllboost.errors import BundleError, DataError
 from tllboost.files import whole_file
-from tllboost.vectorizers.weights import first_line, sha256_of
+from tllboost.vectorizers.weights import first_line
 
-__all__ = ["Archive", "write_archive"]
+__all__ = ["Archive", "open_archive", "write_archive"]
 
 _CHUNK = 1 << 20
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,  # of zipfile, where an entry disagrees with the directory
-)
+_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-class Archive:
-    """A bundle's file, open for reading; use it in a ``with`` block.
-
-    Parameters
-    ----------
-    path : path-like
-        The bundle.
-
-    Attributes
-    ----------
-    manifest : dict
-        Checked, see :func:`~tllboost.bundle.manifest.parse_manifest`.
+@contextmanager
+def open_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
+    """Open a bundle for reading.
 
     Raises
     ------
@@ -60,27 +43,42 @@ class Archive:
     BundleError
         If it is no bundle, or not one to be used.
     """
+    try:
+        # Not opened before: it would wait on a FIFO.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            msg = "not a regular file"
+            raise ValueError(msg)
+        file = open(path, "rb")  # noqa: SIM115 - closed below
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        msg = f"{path}: the bundle can't be read ({reason})"
+        raise DataError(msg) from error
+    with file:
+        yield Archive(file, str(path))
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.what = str(path)
-        file = _open_regular(path)
+
+class Archive:
+    """A bundle's open file.
+
+    Attributes
+    ----------
+    what : str
+        Its name, for messages.
+    manifest : dict
+        Checked, see :func:`~tllboost.bundle.manifest.parse_manifest`.
+    """
+
+    def __init__(self, file: BinaryIO, what: str) -> None:
+        self.what = what
         try:
-            self._file = file
-            self._zip = self._opened(file)
-            entries = self._checked_entries()
-            data = b"".join(self._chunks(entries[MANIFEST]))
-            self.manifest = parse_manifest(data, what=self.what)
-            self._match(entries)
-        except BaseException:
-            file.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._zip.close()
-        self._file.close()
+            self._zip = zipfile.ZipFile(file)
+        except Exception as error:  # a hostile directory fails in many ways
+            msg = f"{what}: is not a bundle, or a damaged one ({first_line(error)})"
+            raise BundleError(msg) from error
+        entries = self._checked_entries(os.fstat(file.fileno()).st_size)
+        data = b"".join(self._chunks(entries[MANIFEST]))
+        self.manifest = parse_manifest(data, what=what)
+        self._match(entries)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a member, which are those that the manifest names."""
@@ -88,12 +86,11 @@ class Archive:
 
     def verified_chunks(self, name: str) -> Iterator[bytes]:
         """Yield a member piece by piece; raise at its end if it is not as recorded."""
-        wanted = self.manifest["members"][name]["sha256"]
         digest = hashlib.sha256()
         for chunk in self._chunks(self._zip.getinfo(name)):
             digest.update(chunk)
             yield chunk
-        if digest.hexdigest() != wanted:
+        if digest.hexdigest() != self.manifest["members"][name]["sha256"]:
             raise self._refused(name, "was changed: its sha256 is another")
 
     def verify(self) -> None:
@@ -102,16 +99,7 @@ class Archive:
             for _ in self.verified_chunks(name):
                 pass
 
-    def _opened(self, file: BinaryIO) -> zipfile.ZipFile:
-        try:
-            return zipfile.ZipFile(file)
-        except Exception as error:  # a hostile directory fails in many ways
-            msg = (
-                f"{self.what}: is not a bundle, or a damaged one ({first_line(error)})"
-            )
-            raise BundleError(msg) from error
-
-    def _checked_entries(self) -> dict[str, zipfile.ZipInfo]:
+    def _checked_entries(self, n_bytes: int) -> dict[str, zipfile.ZipInfo]:
         """Return the members by name once each is one that a bundle may have."""
         entries: dict[str, zipfile.ZipInfo] = {}
         for info in self._zip.infolist():
@@ -124,8 +112,7 @@ class Archive:
         if MANIFEST not in entries:
             raise self._refused(MANIFEST, "is missing")
         # Members that lie over each other unpack to any multiple of the file.
-        packed = sum(info.compress_size for info in entries.values())
-        if packed > os.fstat(self._file.fileno()).st_size:
+        if sum(info.compress_size for info in entries.values()) > n_bytes:
             msg = f"{self.what}: its members lie over each other: not to be used"
             raise BundleError(msg)
         return entries
@@ -133,10 +120,9 @@ class Archive:
     def _match(self, entries: Mapping[str, zipfile.ZipInfo]) -> None:
         """Raise unless the members are exactly those that the manifest lists."""
         listed = self.manifest["members"]
-        for name in sorted(set(listed) - set(entries)):
-            raise self._refused(name, "is missing")
-        for name in sorted(set(entries) - set(listed) - {MANIFEST}):
-            raise self._refused(name, "is not in the manifest")
+        for name in sorted(set(listed) ^ (set(entries) - {MANIFEST})):
+            problem = "is missing" if name in listed else "is not in the manifest"
+            raise self._refused(name, problem)
         for name, record in listed.items():
             if entries[name].file_size != record["size"]:
                 raise self._refused(name, "was changed: its size is another")
@@ -147,7 +133,7 @@ class Archive:
             with self._zip.open(info) as member:
                 while chunk := member.read(_CHUNK):
                     yield chunk
-        except _DAMAGE as error:
+        except Exception as error:  # an entry at odds with the directory, too
             reason = f"is damaged ({first_line(error)})"
             raise self._refused(info.filename, reason) from error
 
@@ -173,29 +159,10 @@ def _problem(info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file, never waiting on a FIFO or a device."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            msg = f"{path}: is not a regular file; a bundle is one"
-            raise DataError(msg)
-        return open(path, "rb")
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        msg = f"{path}: the bundle can't be read ({reason})"
-        raise DataError(msg) from error
-
-
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
 def write_archive(
     path: str | os.PathLike[str],
-    manifest: dict[str, Any],
-    members: Mapping[str, bytes],
-    files: Mapping[str, Path],
+    manifest: Mapping[str, Any],
+    members: Mapping[str, bytes | Path],
 ) -> None:
     """Write a bundle under a temporary name and rename it, whole, into place.
 
@@ -203,36 +170,33 @@ def write_archive(
     ----------
     path : path-like
         Where to; what is there is replaced.
-    manifest : dict
+    manifest : mapping
         Without ``members``, which is filled in.
-    members : mapping of str to bytes
-        Members from memory, deflated.
-    files : mapping of str to Path
-        Members from files, stored as they are.
+    members : mapping of str to (bytes or Path)
+        Bytes are deflated, files are stored as they are.
 
     Raises
     ------
     DataError
         If it can't be written.
+    BundleError
+        If it would be refused when it is read.
     """
-    records: dict[str, Any] = {
-        name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-        for name, data in members.items()
-    }
-    for name, file in files.items():
-        records[name] = {"sha256": sha256_of(file), "size": file.stat().st_size}
-    blob = manifest_bytes({**manifest, "members": records})
+    records: dict[str, Any] = {}
     with whole_file(path) as opened, zipfile.ZipFile(opened, "w") as archive:
-        for name, data in {MANIFEST: blob, **members}.items():
+        for name, content in members.items():
             info = zipfile.ZipInfo(name, _EPOCH)
-            archive.writestr(info, data, zipfile.ZIP_DEFLATED)
-        for name, source in files.items():
+            source: Any
+            if isinstance(content, Path):
+                source = content.open("rb")
+            else:
+                source, info.compress_type = io.BytesIO(content), zipfile.ZIP_DEFLATED
             digest = hashlib.sha256()
-            info = zipfile.ZipInfo(name, _EPOCH)
-            with source.open("rb") as original, archive.open(info, "w") as member:
-                while chunk := original.read(_CHUNK):
+            with source, archive.open(info, "w") as member:
+                while chunk := source.read(_CHUNK):
                     digest.update(chunk)
                     member.write(chunk)
-            if digest.hexdigest() != records[name]["sha256"]:
-                msg = f"{str(source)!r} changed while it was written to the bundle"
-                raise DataError(msg)
+            records[name] = {"sha256": digest.hexdigest(), "size": info.file_size}
+        blob = manifest_bytes({**manifest, "members": records})
+        info = zipfile.ZipInfo(MANIFEST, _EPOCH)
+        archive.writestr(info, blob, zipfile.ZIP_DEFLATED)

@@ -10,28 +10,27 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load, save
 
+from tllboost.bundle.manifest import HEAD, PROJECTION, SKOPS
 from tllboost.calibration import Calibration
-from tllboost.errors import TllboostError, UsageError
+from tllboost.errors import UsageError
 from tllboost.heads import HEADS
 from tllboost.heads.fitted import FittedHead
 from tllboost.merges import resolve_merge
 from tllboost.projections import PROJECTIONS, is_built_in, make_projection
+from tllboost.registry import path_of
 from tllboost.scoring import FittedCell, PairScorer
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["describe_cell", "restore_cell"]
+__all__ = ["describe_cell", "read_tensors", "refusing", "restore_cell"]
 
-Members = Mapping[str, bytes]
-SKOPS = "skops"
-_PROJECTION, _HEAD, _SKOPS = "projection.safetensors", "head.safetensors", "head.skops"
 _MAX_BYTES = 500_000_000
 
 # skops keeps unknown types out; these are the known ones whose code checks its bounds.
@@ -53,16 +52,8 @@ _ALLOWED = (
 )
 
 
-def describe_cell(
-    cell: FittedCell, vectorizer: int
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the manifest's record of a cell, and its members.
-
-    Parameters
-    ----------
-    cell : FittedCell
-    vectorizer : int
-        Which of the bundle's vectorizers is its own.
+def describe_cell(cell: FittedCell) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the manifest's record of a cell but for its vectorizer, and its members.
 
     Raises
     ------
@@ -76,30 +67,29 @@ def describe_cell(
             "by name, or as package.module:function"
         )
         raise UsageError(msg)
-    resolve_merge(scorer.merge)
     if projection is not None and not is_built_in(projection):
         msg = (
-            f"projection {_path_of(projection)!r} can't go into a bundle: built-in "
+            f"projection {path_of(projection)!r} can't go into a bundle: built-in "
             f"ones can: {', '.join(PROJECTIONS)}"
         )
         raise UsageError(msg)
     learned = {} if projection is None else projection.to_members()
-    head, members = _describe_head(scorer)
+    head, member = _describe_head(scorer)
     record = {
-        "vectorizer": vectorizer,
         "projection": cell.projection_spec,
         "merge": scorer.merge,
         "head": head,
-        "calibration": {
-            name: float(value) for name, value in scorer.calibration_._asdict().items()
-        },
-        "threshold": float(scorer.threshold_),
+        "calibration": scorer.calibration_._asdict(),
+        "threshold": scorer.threshold_,
     }
-    return record, {**learned, **members}
+    return record, {**learned, **member}
 
 
 def restore_cell(
-    record: Mapping[str, Any], members: Members, vectorizer: Vectorizer
+    record: Mapping[str, Any],
+    read: Callable[[str], bytes],
+    folder: str,
+    vectorizer: Vectorizer,
 ) -> FittedCell:
     """Return a fitted cell from its record and its members.
 
@@ -107,8 +97,10 @@ def restore_cell(
     ----------
     record : mapping
         As the manifest has it.
-    members : mapping of str to bytes
-        By the names that :func:`describe_cell` gave.
+    read : callable
+        Returns a member by its name.
+    folder : str
+        What stands before the names that :func:`describe_cell` gave.
     vectorizer : Vectorizer
 
     Raises
@@ -116,16 +108,33 @@ def restore_cell(
     ValueError
         If it is not to be trusted, or damaged.
     """
-    learned = dict(members)
-    projection = _restore_projection(
-        record["projection"], learned.pop(_PROJECTION, None)
-    )
-    head, name = _restore_head(record["head"], learned)
+    resolve_merge(record["merge"])
+    with refusing("its projection can't be loaded"):
+        projection = _restore_projection(record["projection"], read, folder)
+    with refusing("its head can't be loaded"):
+        head, name = _restore_head(record["head"], read, folder)
     scorer = PairScorer(record["merge"], name)
     scorer.head_ = head
     scorer.calibration_ = Calibration(**record["calibration"])
     scorer.threshold_ = float(record["threshold"])
     return FittedCell(vectorizer, projection, scorer)
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Say in one line what a stranger's numbers did, whatever it was.
+
+    Raises
+    ------
+    ValueError
+        In place of any other exception.
+    """
+    try:
+        yield
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        msg = f"{what} ({kind}{first_line(error)})"
+        raise ValueError(msg) from error
 
 
 def read_tensors(name: str, data: bytes) -> dict[str, Any]:
@@ -149,11 +158,8 @@ def read_tensors(name: str, data: bytes) -> dict[str, Any]:
       ...
     ValueError: 'coef' of head.safetensors holds what is not a finite number
     """
-    try:
+    with refusing(f"{name} is damaged"):
         arrays = load(data)
-    except Exception as error:
-        msg = f"{name} is damaged ({first_line(error)})"
-        raise ValueError(msg) from error
     for key, array in arrays.items():
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             msg = f"{key!r} of {name} holds what is not a finite number"
@@ -161,25 +167,17 @@ def read_tensors(name: str, data: bytes) -> dict[str, Any]:
     return arrays
 
 
-def _restore_projection(spec: str, data: bytes | None) -> Any:
+def _restore_projection(spec: str, read: Callable[[str], bytes], folder: str) -> Any:
     """Return a fitted projection, None for none."""
     if ":" in spec:  # an import path: a stranger's code is never run
-        msg = f"its projection {spec!r} is none that a bundle may hold"
+        msg = f"{spec!r} is none that a bundle may hold"
         raise ValueError(msg)
-    try:
-        projection = make_projection(spec, device="cpu")
-    except TllboostError as error:
-        msg = f"projection {spec!r}: {error}"
-        raise ValueError(msg) from error
-    if (projection is None) != (data is None):
-        what = "has tensors of one" if data else "has no tensors of it"
-        msg = f"its projection is {spec!r}, and it {what}"
-        raise ValueError(msg)
-    if projection is None or data is None:
+    projection = make_projection(spec, device="cpu")
+    if projection is None:
         return None
-    read_tensors(_PROJECTION, data)
-    with _loading("projection"):
-        return projection.from_members({_PROJECTION: data})
+    data = read(folder + PROJECTION)
+    read_tensors(PROJECTION, data)
+    return projection.from_members({PROJECTION: data})
 
 
 def _describe_head(scorer: PairScorer) -> tuple[dict[str, str], dict[str, bytes]]:
@@ -187,106 +185,72 @@ def _describe_head(scorer: PairScorer) -> tuple[dict[str, str], dict[str, bytes]
     head = scorer.fitted
     if isinstance(head, FittedHead):
         given = scorer.head
-        path = given if isinstance(given, str) else _path_of(given)
+        path = given if isinstance(given, str) else path_of(given)
         names = {entry.path: name for name, entry in HEADS.items()}
         record = {"name": names.get(path, path), "format": head.kind}
-        return record, {_HEAD: save(head.tensors())}
+        return record, {HEAD: save(head.tensors())}
     import skops.io
 
-    path = _path_of(head)
+    path = path_of(head)
     try:
         data = skops.io.dumps(head)
     except Exception as error:
         reason = first_line(error)
         msg = f"head {path!r} can't go into a bundle: skops can't store it ({reason})"
         raise UsageError(msg) from error
-    refused = _refused_types(data)
-    if refused:
+    if refused := _refused_types(data):
         msg = (
             f"head {path!r} can't go into a bundle: it holds {refused[0]}, which is "
             f"not safe to load from a file; built-in heads can: {', '.join(HEADS)}"
         )
         raise UsageError(msg)
-    return {"name": path, "format": SKOPS}, {_SKOPS: data}
+    return {"name": path, "format": "skops"}, {SKOPS: data}
 
 
-def _restore_head(record: Mapping[str, str], members: Members) -> tuple[Any, str]:
+def _restore_head(
+    record: Mapping[str, str], read: Callable[[str], bytes], folder: str
+) -> tuple[Any, str]:
     """Return a fitted head and its name."""
-    member = _SKOPS if record["format"] == SKOPS else _HEAD
-    if set(members) != {member}:
-        msg = f"its head must be one {member}"
-        raise ValueError(msg)
-    data = members[member]
-    if member == _SKOPS:
-        head = _load_skops(data)
-        return head, _path_of(head)
+    if record["format"] == "skops":
+        head = _load_skops(read(folder + SKOPS))
+        return head, path_of(head)
     if record["name"] not in HEADS:
         msg = f"head {record['name']!r} is not known"
         raise ValueError(msg)
-    arrays = read_tensors(_HEAD, data)
-    with _loading("head"):
-        return FittedHead.of(record["format"], arrays), record["name"]
+    arrays = read_tensors(HEAD, read(folder + HEAD))
+    return FittedHead.of(record["format"], arrays), record["name"]
 
 
 def _load_skops(data: bytes) -> Any:
     import skops.io
 
-    try:
+    with refusing(f"{SKOPS} is damaged"):
         refused = _refused_types(data)
-    except Exception as error:
-        msg = f"{_SKOPS} is damaged ({first_line(error)})"
-        raise ValueError(msg) from error
     if refused:
-        msg = f"its head holds {refused[0]}, which is not safe to load"
+        msg = f"it holds {refused[0]}, which is not safe to load"
         raise ValueError(msg)
-    with _loading("head"):
-        head = skops.io.loads(data, trusted=[])
-    if not _path_of(head).startswith("sklearn."):
-        msg = f"its head is {_path_of(head)!r}, no estimator of scikit-learn"
+    head = skops.io.loads(data, trusted=[])
+    if not path_of(head).startswith("sklearn."):
+        msg = f"it is {path_of(head)!r}, no estimator of scikit-learn"
         raise ValueError(msg)
     return head
-
-
-@contextmanager
-def _loading(what: str) -> Iterator[None]:
-    """Say in one line what a stranger's numbers did, whatever it was."""
-    try:
-        yield
-    except Exception as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        msg = f"its {what} can't be loaded ({reason})"
-        raise ValueError(msg) from error
 
 
 def _refused_types(data: bytes) -> list[str]:
     """Return the types in a skops file that are outside the allow-list, sorted."""
     import skops.io
 
+    types: set[str] = set()
+
+    def note(node: dict[str, Any]) -> dict[str, Any]:
+        if "__class__" in node:
+            types.add(f"{node.get('__module__')}.{node['__class__']}")
+        return node
+
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
             msg = f"it unpacks to more than {_MAX_BYTES:,} bytes"
             raise ValueError(msg)
-        schema = json.loads(archive.read("schema.json"))
-    refused = set(skops.io.get_untrusted_types(data=data))
-    refused |= {name for name in _types(schema) if not name.startswith(_ALLOWED)}
-    return sorted(refused)
-
-
-def _types(node: Any) -> set[str]:
-    """Return every type that a skops schema names, at whatever depth."""
-    found: set[str] = set()
-    todo = [node]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, dict):
-            if "__class__" in node:
-                found.add(f"{node.get('__module__')}.{node['__class__']}")
-            todo += node.values()
-        elif isinstance(node, list):
-            todo += node
-    return found
-
-
-def _path_of(thing: Any) -> str:
-    kind = thing if isinstance(thing, type) else type(thing)
-    return f"{kind.__module__}:{kind.__qualname__}"
+        json.loads(archive.read("schema.json"), object_hook=note)
+    refused = {one for one in types if not one.startswith(_ALLOWED)}
+    return sorted(refused.union(skops.io.get_untrusted_types(data=data)))

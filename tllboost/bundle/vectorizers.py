@@ -1,10 +1,8 @@
-"""A vectorizer out of a bundle: nothing is loaded until an image needs it.
+"""The vectorizers of a bundle: described for another machine, and made again there.
 
-Describe vectorizers so that another machine can make them again.
-
-Where the networks of bundles lie: given, or unpacked into the user's own cache.
-
-Check what a manifest says of vectorizers and merges, before any is made.
+Each single one has one record, whatever fusions it is a part of. One out of a bundle
+loads nothing until an image needs it. Networks lie where the user says, or are unpacked
+into the user's own cache.
 """
 
 from __future__ import annotations
@@ -14,7 +12,9 @@ import functools
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -32,29 +32,29 @@ from tllboost.errors import (
     WeightsError,
 )
 from tllboost.files import whole_file
-from tllboost.merges import MERGES
-from tllboost.registry import import_path
+from tllboost.registry import import_path, path_of
 from tllboost.vectorizers import VECTORIZERS, make_vectorizer
 from tllboost.vectorizers.base import Vectorizer, is_on, loaded
 from tllboost.vectorizers.custom import CustomVectorizer
 from tllboost.vectorizers.exported import find_exported
 from tllboost.vectorizers.fusion import FusionVectorizer
-from tllboost.vectorizers.spec import Spec, parse_spec, with_weights
+from tllboost.vectorizers.spec import parse_spec
 from tllboost.vectorizers.torch import TorchVectorizer, is_for_cpu
 from tllboost.vectorizers.weights import local_file, sha256_of
 from tllboost.vectorizing import space_of
 
 __all__ = [
     "BundledVectorizer",
-    "check_code",
-    "describe_vectorizers",
-    "distinct_parts",
-    "network_files",
-    "parts_of",
+    "Described",
+    "code_in",
+    "place_networks",
+    "restore_vectorizers",
 ]
 
-_OF_TORCH = ("clip", "clip-grid", "timm", "timm-grid")
-_OF_A_HUB = _OF_TORCH  # unless a file is named
+FilePath = str | PathLike[str]
+Record = Mapping[str, Any]
+
+_OF_TORCH = ("clip", "clip-grid", "timm", "timm-grid")  # a hub has their weights, too
 
 
 def _recorded(field: str) -> Any:
@@ -62,6 +62,7 @@ def _recorded(field: str) -> Any:
     return property(lambda self: self.record[field])
 
 
+@dataclass(eq=False, repr=False)
 class BundledVectorizer(Vectorizer):
     """One vectorizer as a bundle records it.
 
@@ -81,18 +82,11 @@ class BundledVectorizer(Vectorizer):
     offline : bool, default=False
     """
 
-    def __init__(
-        self,
-        record: Mapping[str, Any],
-        file: Path | None = None,
-        *,
-        device: str = "auto",
-        offline: bool = False,
-    ) -> None:
-        self.record = record
-        self.file = file
-        self.device = device
-        self.offline = offline
+    record: Record
+    file: Path | None = None
+    _: KW_ONLY
+    device: str = "auto"
+    offline: bool = False
 
     name = _recorded("spec")  # its file without folder
     label = _recorded("label")
@@ -100,6 +94,19 @@ class BundledVectorizer(Vectorizer):
     n_dims = _recorded("n_dims")
     input_size = _recorded("input_size")
     needs_images = _recorded("needs_images")
+    named_file = _recorded("file")
+
+    def check(self) -> None:
+        """Raise ValueError where the record contradicts itself, loading nothing."""
+        file = self.named_file
+        if self._kind in VECTORIZERS or ":" not in self.name:
+            built = build(self.name, device="cpu", offline=True)
+            if (file is None) != (getattr(built, "file", None) is None):
+                msg = f"vectorizer {self.name!r} and its file don't fit"
+                raise ValueError(msg)
+        if file is not None and f"sha256:{file['sha256']}" not in self.fingerprint:
+            msg = f"the fingerprint of {self.label!r} is not that of its network"
+            raise ValueError(msg)
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """Return one RGB image as the array that `forward` batches."""
@@ -118,15 +125,17 @@ class BundledVectorizer(Vectorizer):
 
     def verify(self) -> str | None:
         """Open the network and compare it with the record; say why it can't be done."""
-        network = self.record["file"]
-        if network is not None and self.file is None:
-            return (
-                f"names {network['name']!r}, not held: not compared without --weights"
-            )
-        if network is None and parse_spec(self.name).kind in _OF_A_HUB:
+        file = self.named_file
+        if file is not None and self.file is None:
+            return f"names {file['name']!r}, not held: not compared without --weights"
+        if file is None and self._kind in _OF_TORCH:
             return f"names {self.name!r}, whose weights come from a hub: not compared"
         self._compare("n_dims", self._verified.n_dims)
         return None
+
+    @property
+    def _kind(self) -> str:
+        return parse_spec(self.name).kind
 
     def keep_networks_in(self, folder: str | Path) -> None:
         """Say where the networks lie that were exported; see TorchVectorizer."""
@@ -143,7 +152,7 @@ class BundledVectorizer(Vectorizer):
     def _exported(self) -> Vectorizer | None:
         """Return the network that the store keeps under the fingerprint, if it may."""
         folder = self.__dict__.get("_folder")
-        if folder is None or parse_spec(self.name).kind not in _OF_TORCH:
+        if folder is None or self._kind not in _OF_TORCH:
             return None
         if is_on("TLLBOOST_TORCH") or not is_for_cpu(self.device):
             return None
@@ -151,17 +160,16 @@ class BundledVectorizer(Vectorizer):
 
     def _built(self) -> Vectorizer:
         """Return the vectorizer that the record spells, which reads its own file."""
-        network = self.record["file"]
-        if network is not None and self.file is None:
+        file = self.named_file
+        if file is not None and self.file is None:
             msg = (
-                f"the bundle names the network {network['name']!r} and does not hold "
-                f"it (sha256 {network['sha256'][:12]}…): say where it lies by "
-                "--weights FILE"
+                f"the bundle names the network {file['name']!r} and does not hold it "
+                f"(sha256 {file['sha256'][:12]}…): say where it lies by --weights FILE"
             )
             raise WeightsError(msg)
-        vectorizer = build_part(
-            self.name, self.file, device=self.device, offline=self.offline
-        )
+        vectorizer = build(self.name, device=self.device, offline=self.offline)
+        if file is not None:
+            vectorizer.set_params(file=self.file)
         if isinstance(vectorizer, TorchVectorizer) and "_folder" in self.__dict__:
             vectorizer.keep_networks_in(self.__dict__["_folder"])
         return vectorizer
@@ -177,10 +185,8 @@ class BundledVectorizer(Vectorizer):
             raise BundleError(msg)
 
 
-def build_part(
-    spec: str, file: Path | None, *, device: str, offline: bool
-) -> Vectorizer:
-    """Return the vectorizer of one part's spec, reading its network from `file`.
+def build(spec: str, *, device: str, offline: bool) -> Vectorizer:
+    """Return the vectorizer of a spec that is no fusion.
 
     Raises
     ------
@@ -188,31 +194,11 @@ def build_part(
         If the spec or an option is wrong.
     """
     parsed = parse_spec(spec)
-    if parsed.kind not in VECTORIZERS:
+    if parsed.kind not in VECTORIZERS and parsed.rest:
         return make_vectorizer(spec, device=device, offline=offline)
     kind = VECTORIZERS.resolve(parsed.kind)
-    rest = parsed.rest
-    if file is not None:
-        named, at, _ = rest.partition("@")
-        # `onnx:FILE` and `vectors:FILE` are a file alone, others NAME@FILE.
-        alone = parsed.kind in ("onnx", "vectors")
-        rest = str(file) if alone or not at else f"{named}@{file}"
-    where = Spec(spec, parsed.kind, rest, parsed.options)
-    vectorizer: Vectorizer = kind.from_spec(where, device=device, offline=offline)
+    vectorizer: Vectorizer = kind.from_spec(parsed, device=device, offline=offline)
     return vectorizer
-
-
-def check_spec(spec: str, *, has_file: bool) -> None:
-    """Raise ValueError unless a built-in vectorizer can be made of a recorded spec."""
-    parsed = parse_spec(spec)
-    if has_file != (parsed.kind in ("onnx", "vectors") or "@" in parsed.rest):
-        msg = f"vectorizer {spec!r} and its file don't fit"
-        raise ValueError(msg)
-    try:
-        build_part(spec, None, device="cpu", offline=True)
-    except TllboostError as error:
-        msg = f"vectorizer {spec!r}: {error}"
-        raise ValueError(msg) from error
 
 
 def _difference(wanted: str, found: str) -> str:
@@ -222,126 +208,110 @@ def _difference(wanted: str, found: str) -> str:
     return f"{first[0][:100]!r} there, {first[1][:100]!r} here"
 
 
-def describe_vectorizers(
-    vectorizers: Sequence[Vectorizer], n_dims: Sequence[int]
-) -> tuple[list[dict[str, Any]], dict[str, Path]]:
-    """Return the manifest's records of vectorizers, and the networks to carry.
-
-    What two of them share, the whole or a part, has one record and one network.
-
-    Parameters
-    ----------
-    vectorizers : sequence of Vectorizer, length n_vectorizers
-        Any that have a name: built in, a fusion, or importable without arguments.
-    n_dims : sequence of int, length n_vectorizers
-        Width of the vectors of each.
-
-    Returns
-    -------
-    records : list of dict
-        ``spec``, ``label``, ``fingerprint``, ``n_dims``, ``parts``; no folder of this
-        machine is in it.
-    files : dict of str to Path
-        Members to be, and where they lie now.
-
-    Raises
-    ------
-    UsageError
-        If one can't be made again from its name, or its vectors are not that wide.
-    WeightsError
-        If its network is not there.
-    """
-    files: dict[str, Path] = {}
-    known: dict[str, dict[str, Any]] = {}
-    records = [
-        _describe_whole(vectorizer, width, files, known)
-        for vectorizer, width in zip(vectorizers, n_dims, strict=True)
-    ]
-    return records, files
-
-
 def parts_of(vectorizer: Vectorizer) -> list[Vectorizer]:
     """Return the parts of a fusion, and of any other itself."""
     return list(getattr(vectorizer, "parts", None) or [vectorizer])
 
 
-def _describe_whole(
-    vectorizer: Vectorizer,
-    n_dims: int,
-    files: dict[str, Path],
-    known: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
-    parts = parts_of(vectorizer)
-    records = []
-    for part in parts:
-        space = space_of(part)
-        if space not in known:
-            width = n_dims if len(parts) == 1 else part.n_dims
-            known[space] = _describe(part, width, files)
-        records.append(known[space])
-    width = sum(one["n_dims"] for one in records)
-    if width != n_dims:
-        msg = (
-            f"golden vectors of {vectorizer.label!r} have {n_dims} numbers, its own "
-            f"have {width}: give those that it makes"
-        )
-        raise UsageError(msg)
-    weights = getattr(vectorizer, "weights", None)
-    return {
-        "spec": "+".join(with_weights([one["spec"] for one in records], weights)),
-        "label": "+".join(with_weights([one["label"] for one in records], weights)),
-        "fingerprint": vectorizer.fingerprint,
-        "n_dims": width,
-        "parts": records,
-        **({} if weights is None else {"weights": list(weights)}),
-    }
+class Described:
+    """Vectorizers as a manifest has them, and what else of them a bundle holds.
 
+    What two of them share, the whole or a part, has one record and one network. No
+    folder of this machine is in a record.
 
-def _describe(part: Vectorizer, n_dims: int, files: dict[str, Path]) -> dict[str, Any]:
-    file = getattr(part, "file", None)
-    network, name = None, ""
-    if file is not None:
-        path = local_file(file, what=part.label)
-        network, name = _describe_file(path, part.fingerprint, files)
-    return {
-        "spec": _spec_of(part, name),
-        "label": part.label,
-        "fingerprint": part.fingerprint,
-        "n_dims": n_dims,
-        "input_size": part.input_size,
-        "needs_images": part.needs_images,
-        "file": network,
-    }
-
-
-def _describe_file(
-    path: Path, fingerprint: str, files: dict[str, Path]
-) -> tuple[dict[str, Any], str]:
-    """Return the record of a network's file, and its name in the bundle.
-
-    Carried if it is not too large, is no pickle, and has no data files beside it.
+    Attributes
+    ----------
+    records : dict of str to dict
+        Of each single vectorizer, by what its vectors are stored under.
+    members : dict of str to Path
+        The networks to carry.
+    spellings : dict of str to str
+        What names files of this machine, and what stands for it in a bundle.
     """
-    sha256, size = sha256_of(path), path.stat().st_size
-    if f"sha256:{sha256}" not in fingerprint:
-        msg = f"{str(path)!r} is not the file that the vectors came from any more"
-        raise UsageError(msg)
-    name = _safe_name(path.name)
-    held = {sha256_of(other): member for member, other in files.items()}
-    member = f"network/{name}"
-    if sha256 in held:
-        member = held[sha256]
-    elif member in files:
-        member = f"network/{sha256[:8]}-{name}"
-    name = member.removeprefix("network/")
-    embedded = (
-        size <= MAX_NETWORK_BYTES
-        and size_limit(member) > 0
-        and f"sha256:{sha256}+" not in fingerprint
-    )
-    if embedded:
-        files[member] = path
-    record = {"name": name, "sha256": sha256, "size": size, "embedded": embedded}
-    return record, name
+
+    def __init__(self) -> None:
+        self.records: dict[str, dict[str, Any]] = {}
+        self.members: dict[str, Path] = {}
+        self.spellings: dict[str, str] = {}
+        self._names: dict[str, str] = {}  # of networks, by their sha256
+
+    def add(self, vectorizer: Vectorizer, n_dims: int) -> list[dict[str, Any]]:
+        """Describe a vectorizer; return its parts, by their place and weight.
+
+        Parameters
+        ----------
+        vectorizer : Vectorizer
+            Any that has a name: built in, a fusion, or importable without arguments.
+        n_dims : int
+            Width of its vectors.
+
+        Raises
+        ------
+        UsageError
+            If it can't be made again from its name, or its vectors are not that wide.
+        WeightsError
+            If its network is not there.
+        """
+        parts = parts_of(vectorizer)
+        spaces = [space_of(part) for part in parts]
+        for space, part in zip(spaces, parts, strict=True):
+            if space not in self.records:
+                width = n_dims if len(parts) == 1 else part.n_dims
+                self.records[space] = self._describe(part, width)
+        width = sum(self.records[space]["n_dims"] for space in spaces)
+        if width != n_dims:
+            msg = (
+                f"golden vectors of {vectorizer.label!r} have {n_dims} numbers, its "
+                f"own have {width}: give those that it makes"
+            )
+            raise UsageError(msg)
+        weights = getattr(vectorizer, "weights", None) or [1] * len(parts)
+        order = list(self.records)
+        return [
+            {"index": order.index(space), "weight": weight}
+            for space, weight in zip(spaces, weights, strict=True)
+        ]
+
+    def _describe(self, part: Vectorizer, n_dims: int) -> dict[str, Any]:
+        file = getattr(part, "file", None)
+        network = None
+        if file is not None:
+            network = self._describe_file(local_file(file, what=part.label), part)
+            forms = {str(file), str(Path(file).expanduser().absolute())}
+            self.spellings |= dict.fromkeys(forms, network["name"])
+        elif isinstance(part, BundledVectorizer) and part.named_file is not None:
+            network = {**part.named_file, "embedded": False}
+        return {
+            "spec": _portable_spec(part, network),
+            "label": part.label,
+            "fingerprint": part.fingerprint,
+            "n_dims": n_dims,
+            "input_size": part.input_size,
+            "needs_images": part.needs_images,
+            "file": network,
+        }
+
+    def _describe_file(self, path: Path, part: Vectorizer) -> dict[str, Any]:
+        """Return the record of a network's file.
+
+        Carried if it is not too large, is no pickle, and has no data files beside it.
+        """
+        sha256, size = sha256_of(path), path.stat().st_size
+        if f"sha256:{sha256}" not in part.fingerprint:
+            msg = f"{str(path)!r} is not the file that the vectors came from any more"
+            raise UsageError(msg)
+        name = _safe_name(path.name)
+        if name in self._names.values():
+            name = f"{sha256[:8]}-{name}"
+        name = self._names.setdefault(sha256, name)
+        embedded = (
+            size <= MAX_NETWORK_BYTES
+            and size_limit(f"network/{name}") > 0
+            and f"sha256:{sha256}+" not in part.fingerprint
+        )
+        if embedded:
+            self.members[f"network/{name}"] = path
+        return {"name": name, "sha256": sha256, "size": size, "embedded": embedded}
 
 
 def _safe_name(name: str) -> str:
@@ -356,8 +326,8 @@ def _safe_name(name: str) -> str:
     return plain[-80:].lstrip(".-") or "network"
 
 
-def _spec_of(part: Vectorizer, name: str) -> str:
-    """Return the spelling of a part, its file by `name` alone."""
+def _portable_spec(part: Vectorizer, network: Record | None) -> str:
+    """Return the spelling of a part, its file by the name that the bundle gives it."""
     if isinstance(part, BundledVectorizer):
         return part.name
     if part.source is not None:
@@ -366,34 +336,27 @@ def _spec_of(part: Vectorizer, name: str) -> str:
             "vectorizer and what is learned as the projection; a bundle holds both"
         )
         raise UsageError(msg)
-    path = f"{type(part).__module__}:{type(part).__qualname__}"
-    kinds = {entry.path: kind for kind, entry in VECTORIZERS.items()}
-    if path not in kinds:
-        return _import_spec(part, path)
-    spec = part.short_name
-    if name:
-        alone = part.name == f"{kinds[path]}:{part.file}"  # type: ignore[attr-defined]
-        spec = f"{kinds[path]}:{name}" if alone else f"{part.short_name}@{name}"
-    spec += part._options_text()
-    again = build_part(spec, None, device="cpu", offline=True)
-    seen = part.get_params().keys() - {"device", "offline", "file"}
-    if any(getattr(again, name) != getattr(part, name) for name in seen):
+    if part.KIND not in VECTORIZERS or VECTORIZERS[part.KIND].path != path_of(part):
+        return _import_spec(part)
+    params = part.get_params()
+    if network is not None:
+        params["file"] = network["name"]
+    spec = type(part)(**params).spec
+    again = build(spec, device="cpu", offline=True)
+    seen = params.keys() - {"device", "offline"}
+    if any(getattr(again, name) != params[name] for name in seen):
         msg = f"vectorizer {part.label!r} can't go into a bundle: {spec!r} is another"
         raise UsageError(msg)
     return spec
 
 
-def _import_spec(part: Vectorizer, path: str) -> str:
+def _import_spec(part: Vectorizer) -> str:
     """Return the import path of a vectorizer of the user's own."""
-    if isinstance(part, CustomVectorizer):
-        if isinstance(part.target, str):
-            return part.target
-    else:
-        try:
-            if import_path(path) is type(part) and not list(part._changed()):
-                return path
-        except TllboostError:
-            pass
+    if isinstance(part, CustomVectorizer) and isinstance(part.target, str):
+        return part.target
+    with suppress(TllboostError):
+        if import_path(path_of(part)) is type(part) and not list(part._changed()):
+            return path_of(part)
     msg = (
         f"vectorizer {part.label!r} can't go into a bundle: it is an object; give it "
         "by name, package.module:Class, of a class that is made without arguments"
@@ -401,70 +364,103 @@ def _import_spec(part: Vectorizer, path: str) -> str:
     raise UsageError(msg)
 
 
-FilePath = str | PathLike[str]
+def restore_vectorizers(
+    manifest: Record, *, device: str = "auto", offline: bool = False
+) -> tuple[list[BundledVectorizer], list[Vectorizer]]:
+    """Return the single vectorizers of a bundle, and that of each cell.
+
+    Cells that share a part, or all of it, share the object.
+
+    Raises
+    ------
+    ValueError
+        If a record contradicts itself or another.
+    """
+    singles = [
+        BundledVectorizer(record, device=device, offline=offline)
+        for record in manifest["vectorizers"]
+    ]
+    for single in singles:
+        single.check()
+    if len(set(map(space_of, singles))) < len(singles):
+        msg = "two of its vectorizers have one fingerprint"
+        raise ValueError(msg)
+    of_cells: list[Vectorizer] = []
+    wanted = [cell["vectorizer"] for cell in manifest["cells"]]
+    for at, parts in enumerate(wanted):
+        own = [singles[part["index"]] for part in parts]
+        if wanted.index(parts) < at:
+            of_cells.append(of_cells[wanted.index(parts)])
+        elif len(own) == 1:
+            of_cells.append(own[0])
+        else:
+            weights = [part["weight"] for part in parts]
+            of_cells.append(FusionVectorizer(own, weights))
+    return singles, of_cells
 
 
-def network_files(
+def code_in(manifest: Record) -> list[str]:
+    """Return the import paths of vectorizers and merges that are not built in."""
+    names = [
+        one["spec"]
+        for one in manifest["vectorizers"]
+        if one["spec"].partition("?")[0].partition(":")[0] not in VECTORIZERS
+    ]
+    for cell in manifest["cells"]:
+        names += map(str.strip, cell["merge"].split("+"))
+    return list(dict.fromkeys(name for name in names if ":" in name))
+
+
+def place_networks(
     archive: Archive,
-    parts: Iterable[Mapping[str, Any]],
+    vectorizers: Iterable[BundledVectorizer],
     weights: FilePath | Iterable[FilePath] | None,
-) -> list[Path | None]:
-    """Return where the network of each part lies, None where that is not known.
+) -> None:
+    """Tell vectorizers where their networks lie: given, or unpacked.
 
     Parameters
     ----------
     archive : Archive
         The bundle.
-    parts : iterable of mapping
-        The parts of its vectorizers, as the manifest has them.
+    vectorizers : iterable of BundledVectorizer
+        Their ``file`` stays None where that is not known.
     weights : path-like or several, or None
         Files of this machine, told apart by their sha256.
 
     Raises
     ------
     WeightsError
-        If a file of `weights` is none that the parts name.
-    BundleError
-        If a network should be in the bundle and is not.
+        If a file of `weights` is none that the vectorizers name.
     """
-    files = [part["file"] for part in parts]
-    wanted = {file["sha256"]: file["name"] for file in files if file is not None}
-    given = {}
-    several = [weights] if isinstance(weights, str | PathLike) else weights or ()
-    for one in several:
-        path = local_file(Path(one), what=archive.what)
+    own = [one for one in vectorizers if one.named_file is not None]
+    wanted = {one.named_file["sha256"]: one.named_file for one in own}
+    files = {}
+    for file in [weights] if isinstance(weights, str | PathLike) else weights or ():
+        path = local_file(Path(file), what=archive.what)
         sha256 = sha256_of(path)
         if sha256 not in wanted:
-            names = ", ".join(f"{n} ({s[:12]}…)" for s, n in wanted.items()) or "none"
+            names = [f"{one['name']} ({key[:12]}…)" for key, one in wanted.items()]
             msg = (
-                f"{archive.what}: {str(one)!r} (sha256 {sha256[:12]}…) is no network "
-                f"of this bundle; it has: {names}"
+                f"{archive.what}: {str(file)!r} (sha256 {sha256[:12]}…) is no network "
+                f"of this bundle; it has: {', '.join(names) or 'none'}"
             )
             raise WeightsError(msg)
-        given[sha256] = path
-    return [_network(archive, file, given) for file in files]
+        files[sha256] = path
+    for sha256, one in wanted.items():
+        if sha256 not in files and one["embedded"]:
+            files[sha256] = _unpacked(archive, one["name"], sha256)
+    for vectorizer in own:
+        vectorizer.file = files.get(vectorizer.named_file["sha256"])
 
 
-def _network(
-    archive: Archive, file: Mapping[str, Any] | None, given: Mapping[str, Path]
-) -> Path | None:
-    """Return where a network lies: given, or unpacked unless it was before."""
-    if file is None:
-        return None
-    if file["sha256"] in given or not file["embedded"]:
-        return given.get(file["sha256"])
-    member = f"network/{file['name']}"
-    record = archive.manifest["members"].get(member)
-    if record is None or record["sha256"] != file["sha256"]:
-        msg = f"{archive.what}: network {file['name']!r} is not in it: not to be used"
-        raise BundleError(msg)
-    sha256, name = file["sha256"], file["name"]
+def _unpacked(archive: Archive, name: str, sha256: str) -> Path:
+    """Return where a network was unpacked, now or before."""
     for folder in (_cache, _temporary):
         try:
             target = folder() / sha256 / name
             if not (target.is_file() and sha256_of(target) == sha256):
-                with whole_file(target) as unpacked:
-                    unpacked.writelines(archive.verified_chunks(member))
+                with whole_file(target) as file:
+                    file.writelines(archive.verified_chunks(f"network/{name}"))
         except (OSError, DataError) as error:
             reason = str(error)
         else:
@@ -485,88 +481,3 @@ def _temporary() -> Path:
     folder = tempfile.mkdtemp(prefix="tllboost-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
-
-
-Record = Mapping[str, Any]
-
-
-def check_code(manifest: Record, what: str, *, trust_code: bool) -> None:
-    """Refuse names that would be imported, unless the caller trusts them.
-
-    Raises
-    ------
-    UsageError
-        If it is code, and not trusted.
-    ValueError
-        If it is neither code nor a name that is known.
-    """
-    code = list(dict.fromkeys(_unknown_names(manifest)))
-    for name in code:
-        module, colon, attribute = name.partition(":")
-        legal = colon and all(map(str.isidentifier, (*module.split("."), attribute)))
-        if not legal:
-            msg = f"{name!r} is no vectorizer or merge that is known"
-            raise ValueError(msg)
-    if code and not trust_code:
-        msg = (
-            f"{what}: runs code of {', '.join(code)}: if you trust it, say "
-            "--trust-code (trust_code=True)"
-        )
-        raise UsageError(msg)
-
-
-def _unknown_names(manifest: Record) -> Iterator[str]:
-    for vectorizer in manifest["vectorizers"]:
-        for part in vectorizer["parts"]:
-            if parse_spec(part["spec"]).kind not in VECTORIZERS:
-                yield part["spec"]
-    for cell in manifest["cells"]:
-        for name in map(str.strip, cell["merge"].split("+")):
-            if name not in MERGES:
-                yield name
-
-
-def distinct_parts(manifest: Record) -> dict[str, Record]:
-    """Return the parts of all vectorizers, each once, by what they are stored under.
-
-    Raises
-    ------
-    ValueError
-        If a record contradicts itself or another.
-    """
-    distinct: dict[str, Record] = {}
-    for vectorizer in manifest["vectorizers"]:
-        _check_vectorizer(vectorizer)
-        for part in vectorizer["parts"]:
-            space = space_of(BundledVectorizer(part))
-            if distinct.setdefault(space, part) != part:
-                msg = f"two vectorizers of the fingerprint of {part['label']!r} differ"
-                raise ValueError(msg)
-    return distinct
-
-
-def _check_vectorizer(vectorizer: Record) -> None:
-    parts = vectorizer["parts"]
-    for part in parts:
-        network = part["file"]
-        if parse_spec(part["spec"]).kind in VECTORIZERS:
-            check_spec(part["spec"], has_file=network is not None)
-        if (
-            network is not None
-            and f"sha256:{network['sha256']}" not in part["fingerprint"]
-        ):
-            msg = f"the fingerprint of {part['label']!r} is not that of its network"
-            raise ValueError(msg)
-    if len(vectorizer.get("weights", parts)) != len(parts):
-        msg = "the weights of its vectorizer are not those of its parts"
-        raise ValueError(msg)
-    whole = parts[0]["fingerprint"]
-    if len(parts) > 1:
-        own = [BundledVectorizer(one) for one in parts]
-        whole = FusionVectorizer(own, vectorizer.get("weights")).fingerprint
-    if vectorizer["fingerprint"] != whole:
-        msg = "the fingerprint of its vectorizer is not that of its parts"
-        raise ValueError(msg)
-    if vectorizer["n_dims"] != sum(part["n_dims"] for part in parts):
-        msg = "the width of its vectors is not that of its parts"
-        raise ValueError(msg)

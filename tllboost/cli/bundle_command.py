@@ -57,19 +57,24 @@ def verify(bundle: options.Bundle, *, beside: options.Unbundled) -> None:
 def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what a reader wants to know, a line each."""
     from tllboost.bundle.scoring import threshold_of
+    from tllboost.vectorizers.spec import with_weights
 
     cells = manifest["cells"]
     for number, cell in enumerate(cells, 1):
-        vectorizer = manifest["vectorizers"][cell["vectorizer"]]
+        parts = cell["vectorizer"]
+        own = [manifest["vectorizers"][part["index"]] for part in parts]
+        labels = [one["label"] for one in own]
+        label = "+".join(with_weights(labels, [part["weight"] for part in parts]))
+        n_dims = sum(one["n_dims"] for one in own)
         if len(cells) > 1:
             yield "cell", f"{number} of {len(cells)}"
-        yield "vectorizer", f"{vectorizer['label']}, {vectorizer['n_dims']} numbers"
+        yield "vectorizer", f"{label}, {n_dims} numbers"
         yield "projection", cell["projection"]
         yield "merge", cell["merge"]
         yield "head", cell["head"]["name"]
     yield "threshold", f"{threshold_of(manifest):.4f} (a probability)"
     yield "created", manifest["created"]
-    files = [part["file"] for one in manifest["vectorizers"] for part in one["parts"]]
+    files = [one["file"] for one in manifest["vectorizers"]]
     for text in dict.fromkeys(_network(file) for file in files if file is not None):
         yield "network", text
     for name, key in (
