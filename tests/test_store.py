@@ -155,7 +155,6 @@ def test_the_default_store_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_copy_of_an_open_store_opens_its_own_index(store: VectorStore) -> None:
     store.add(CLASSIC, keys(1), vectors(1))
     for twin in (copy.deepcopy(store), pickle.loads(pickle.dumps(store))):
-        assert not twin.is_open
         with twin:
             assert twin.get(CLASSIC, keys(1))[1].all()
 
@@ -169,8 +168,11 @@ def test_another_programs_index_is_refused_and_left_alone(folder: Path) -> None:
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("CREATE TABLE recipes (name TEXT)")
     content = path.read_bytes()
-    with pytest.raises(StoreError, match="SQLite file of another program"):
-        VectorStore(folder).open()
+    with (
+        pytest.raises(StoreError, match="SQLite file of another program"),
+        VectorStore(folder),
+    ):
+        pass
     assert path.read_bytes() == content
 
 
@@ -181,8 +183,11 @@ def test_a_newer_store_is_refused_and_left_alone(folder: Path) -> None:
         other.execute("PRAGMA user_version = 3")
         other.execute("PRAGMA journal_mode = DELETE")
     content = (folder / "vectors.sqlite").read_bytes()
-    with pytest.raises(StoreError, match=r"version of tllboost \(format 3, not 2\)"):
-        VectorStore(folder).open()
+    with (
+        pytest.raises(StoreError, match=r"version of tllboost \(format 3, not 2\)"),
+        VectorStore(folder),
+    ):
+        pass
     assert (folder / "vectors.sqlite").read_bytes() == content
 
 
@@ -202,8 +207,11 @@ def test_a_store_of_an_older_tllboost_is_left_alone_and_named_once(
 def test_a_file_of_garbage_is_refused(folder: Path) -> None:
     folder.mkdir()
     (folder / "vectors.sqlite").write_bytes(b"this is no database at all" * 100)
-    with pytest.raises(StoreError, match=r"not a database.*delete the folder"):
-        VectorStore(folder).open()
+    with (
+        pytest.raises(StoreError, match=r"not a database.*delete the folder"),
+        VectorStore(folder),
+    ):
+        pass
 
 
 def test_a_file_that_was_never_filled_is_taken_over(folder: Path) -> None:
@@ -217,5 +225,5 @@ def test_a_file_that_was_never_filled_is_taken_over(folder: Path) -> None:
 def test_a_store_where_a_file_lies_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
-    with pytest.raises(StoreError, match="can't be used"):
-        VectorStore(path).open()
+    with pytest.raises(StoreError, match="can't be used"), VectorStore(path):
+        pass

@@ -183,15 +183,15 @@ def test_no_images_make_no_rows() -> None:
     assert result.vectors.shape == (0, 12)
 
 
-def test_a_store_that_was_open_stays_open_and_another_is_closed(
+def test_a_store_that_is_handed_in_can_be_used_again(
     paths: list[Path], store: Path
 ) -> None:
-    closed = VectorStore(store)
-    vectorize(Grid(), paths, store=closed)
-    assert not closed.is_open
+    own = VectorStore(store)
+    assert vectorize(Grid(), paths, store=own).n_computed == 11
+    assert vectorize(Grid(), paths, store=own).n_reused == 11
     with VectorStore(store) as opened:
         assert vectorize(Grid(), paths, store=opened).n_reused == 11
-        assert opened.is_open
+        assert len(opened.info()) == 1
 
 
 def test_a_damaged_store_stops_the_run_and_pruning_mends_it(

@@ -148,8 +148,16 @@ class VectorStore:
         self._connection: sqlite3.Connection | None = None
 
     def __enter__(self) -> Self:
-        self.open()
-        return self
+        """Open the store, and make it where there is none.
+
+        Raises
+        ------
+        StoreError
+            If its file is another program's, of another format or damaged, or can't
+            be made.
+        """
+        with self._opened():
+            return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
@@ -160,23 +168,6 @@ class VectorStore:
 
     def __repr__(self) -> str:
         return f"VectorStore({os.fspath(self.folder)!r})"
-
-    def open(self) -> None:
-        """Open the store, and make it where there is none.
-
-        Raises
-        ------
-        StoreError
-            If its file is another program's, of another format or damaged, or can't
-            be made.
-        """
-        with self._opened():
-            pass
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the file is open."""
-        return self._connection is not None
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -222,7 +213,14 @@ class VectorStore:
                 )
                 for row in connection.execute(query, (space, *some)):
                     if not _is_sound(n_dims, fingerprint, *row):
-                        raise StoreError(self._damage(connection, fingerprint, row[0]))
+                        image = _image_name(connection, row[0])
+                        msg = (
+                            f"the store {os.fspath(self.folder)!r} is damaged: the "
+                            f"vector of {image} under {fingerprint!r} does not match "
+                            "its checksum; run `tllboost store prune` to drop what is "
+                            "damaged, it is then computed again"
+                        )
+                        raise StoreError(msg)
                     index = places[row[0]]
                     vectors[index] = np.frombuffer(row[2], dtype="<f4")
                     found[index] = True
@@ -413,16 +411,6 @@ class VectorStore:
             connection.execute("VACUUM")
         return n_dropped
 
-    def _damage(
-        self, connection: sqlite3.Connection, fingerprint: str, key: bytes
-    ) -> str:
-        return (
-            f"the store {os.fspath(self.folder)!r} is damaged: the vector of "
-            f"{_image_name(connection, key)} under {fingerprint!r} does not match its "
-            "checksum; run `tllboost store prune` to drop what is damaged, it is then "
-            "computed again"
-        )
-
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """Open what is closed; tell what SQLite or the disk complains of in a line."""
@@ -439,8 +427,11 @@ class VectorStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._opened() as connection, _transaction(connection):
-            yield connection
+        """Write all that the block writes or nothing, after whoever writes now."""
+        with self._opened() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                yield connection
 
 
 def _open_file(path: Path) -> sqlite3.Connection:
@@ -450,7 +441,8 @@ def _open_file(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         found = connection.execute(_WHOSE).fetchone()
         if found == (0, 0, 0):
-            with _transaction(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
                 for statement in _SCHEMA:
                     connection.execute(statement)
             if path.with_name("index.sqlite").exists():
@@ -478,20 +470,6 @@ def _open_file(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Write all that the block writes or nothing, after whoever writes now."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # SQLite has already rolled back by itself after some errors (a full disk).
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _reason(error: Exception, path: Path) -> str:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -173,10 +173,12 @@ def vectorize_many(
     if asked.batch_size < 1:
         msg = f"batch_size={asked.batch_size!r} must be at least 1"
         raise UsageError(msg)
+    if asked.store is not None and not isinstance(asked.store, VectorStore):
+        asked.store = VectorStore(asked.store)
     # One vectorizer shares with none, and need not tell what it is.
     asked.done = {} if len(vectorizers) > 1 else None
     results = []
-    with asked.opened():
+    with asked.store or nullcontext():
         for vectorizer in vectorizers:
             started = time.perf_counter()
             results.append(asked.vectorize(vectorizer))
@@ -208,17 +210,9 @@ class _Request:
     strict: bool = False
     done: dict[str, Vectorized] | None = None
 
-    @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Open a store that is not open, for as long as the block lasts."""
-        if self.store is not None and not isinstance(self.store, VectorStore):
-            self.store = VectorStore(self.store)
-        with nullcontext() if not self.store or self.store.is_open else self.store:
-            yield
-
     @cached_property
-    def keys(self) -> list[str | ImageError]:
-        """The content hash of every image, or why there is none."""
+    def images(self) -> tuple[list[str | ImageError], dict[str, Path]]:
+        """The content hash of each image, or why it has none, and a file of each."""
         paths = [path for path in self.paths if path is not None]
         if len(paths) < len(self.paths):
             msg = (
@@ -229,58 +223,48 @@ class _Request:
         store = self.store
         hashes_of = store.hashes_of if isinstance(store, VectorStore) else hash_files
         keys = hashes_of(paths, n_workers=self.n_workers)
-        for key in keys:
-            if self.strict and isinstance(key, ImageError):
+        files: dict[str, Path] = {}
+        for key, path in zip(keys, paths, strict=True):
+            if isinstance(key, str):
+                files.setdefault(key, path)
+            elif self.strict:
                 raise key
-        return keys
-
-    @cached_property
-    def images(self) -> dict[str, Path]:
-        """One file of each content."""
-        images: dict[str, Path] = {}
-        for key, path in zip(self.keys, self.paths, strict=True):
-            if isinstance(key, str) and path is not None:
-                images.setdefault(key, path)
-        return images
+        return keys, files
 
     def vectorize(self, vectorizer: Any) -> Vectorized:
-        """Return the vectors of a vectorizer, or those that it shares."""
-        if self.done is None:
-            return self.anew(vectorizer)
-        space = space_of(vectorizer)
-        if (known := self.done.get(space)) is not None:
-            n_known = known.n_computed + known.n_reused
-            return replace(known, n_computed=0, n_reused=n_known)
-        self.done[space] = self.anew(vectorizer)
-        return self.done[space]
-
-    def anew(self, vectorizer: Any) -> Vectorized:
-        """Return the vectors of a vectorizer: of its parts, its source, or its own."""
-        parts = getattr(vectorizer, "parts", None)
-        source = getattr(vectorizer, "source", None)
-        if parts is not None:
-            results = [self.vectorize(part) for part in parts]
+        """Return the vectors of a vectorizer: shared, of its parts, or its own."""
+        if self.done is not None:
+            space = space_of(vectorizer)
+            if (known := self.done.get(space)) is not None:
+                n_known = known.n_computed + known.n_reused
+                return replace(known, n_computed=0, n_reused=n_known)
+        if getattr(vectorizer, "parts", None) is not None:
+            results = [self.vectorize(part) for part in vectorizer.parts]
             failures: dict[int, str] = {}
-            for result in results:
-                failures = result.failures | failures
-            vectors = vectorizer.fuse([result.vectors for result in results])
+            for one in results:
+                failures = one.failures | failures
+            vectors = vectorizer.fuse([one.vectors for one in results])
             vectors[list(failures)] = 0
-            return Vectorized(
+            result = Vectorized(
                 vectors,
                 dict(sorted(failures.items())),
-                sum(result.n_computed for result in results),
-                sum(result.n_reused for result in results),
+                sum(one.n_computed for one in results),
+                sum(one.n_reused for one in results),
             )
-        if source is not None:
-            result = self.vectorize(source)
+        elif getattr(vectorizer, "source", None) is not None:
+            result = self.vectorize(vectorizer.source)
             shape = (len(result.vectors), vectorizer.n_dims)
             vectors = np.zeros(shape, dtype=np.float32)
             good = np.setdiff1d(np.arange(len(vectors)), list(result.failures))
             vectors[good] = vectorizer.map_vectors(result.vectors[good])
-            return replace(result, vectors=vectors)
-        if getattr(vectorizer, "needs_images", True):
-            return self.compute(vectorizer)
-        return self.look_up(vectorizer)
+            result = replace(result, vectors=vectors)
+        elif getattr(vectorizer, "needs_images", True):
+            result = self.compute(vectorizer)
+        else:
+            result = self.look_up(vectorizer)
+        if self.done is not None:
+            self.done[space] = result
+        return result
 
     def look_up(self, vectorizer: Any) -> Vectorized:
         """Return the vectors that stand under the ids."""
@@ -299,17 +283,20 @@ class _Request:
 
     def compute(self, vectorizer: Any) -> Vectorized:
         """Vectorize what the store lacks, each content once, and index back."""
+        keys, files = self.images
+        store = self.store
         outcomes: Batch = {}
-        if isinstance(self.store, VectorStore):
-            keys = list(self.images)
-            vectors, found = self.store.get(space_of(vectorizer), keys)
-            outcomes = {keys[i]: vectors[i] for i in np.flatnonzero(found)}
+        tell = self.progress or (lambda *_: None)
+        if isinstance(store, VectorStore):
+            vectors, found = store.get(space_of(vectorizer), [*files])
+            rows = zip(files, vectors, found, strict=True)
+            outcomes = {key: row for key, row, is_stored in rows if is_stored}
             if hasattr(vectorizer, "keep_networks_in"):
                 # What a network is exported to lies beside the vectors that it makes.
-                vectorizer.keep_networks_in(os.path.join(self.store.folder, "networks"))
+                vectorizer.keep_networks_in(os.path.join(store.folder, "networks"))
         n_reused = len(outcomes)
-        missing = [item for item in self.images.items() if item[0] not in outcomes]
-        self.tell(vectorizer, n_reused)
+        missing = [item for item in files.items() if item[0] not in outcomes]
+        tell(n_reused, len(files), vectorizer.label)
         batches = (self.backend or Processes()).batches(
             vector_batches,
             vectorizer,
@@ -319,35 +306,26 @@ class _Request:
         )
         with closing(batches):
             for batch in batches:
-                self.keep(vectorizer, batch)
+                good = {k: row for k, row in batch.items() if not isinstance(row, str)}
+                if good and isinstance(store, VectorStore):
+                    block = np.stack(list(good.values()))
+                    store.add(space_of(vectorizer), list(good), block)
+                bad = next((key for key in batch if key not in good), None)
+                if self.strict and bad is not None:
+                    raise ImageError(files[bad], str(batch[bad]))
                 outcomes |= batch
-                self.tell(vectorizer, len(outcomes))
-        good = [one for one in outcomes.values() if not isinstance(one, str)]
-        n_dims = len(good[0]) if good else vectorizer.n_dims
-        result = Vectorized(np.zeros((len(self.keys), n_dims), dtype=np.float32))
+                tell(len(outcomes), len(files), vectorizer.label)
+        good = {k: row for k, row in outcomes.items() if not isinstance(row, str)}
+        n_dims = len(next(iter(good.values()))) if good else vectorizer.n_dims
+        result = Vectorized(np.zeros((len(keys), n_dims), dtype=np.float32))
         result.n_computed, result.n_reused = len(good) - n_reused, n_reused
-        for index, key in enumerate(self.keys):
+        for index, key in enumerate(keys):
             outcome = key.reason if isinstance(key, ImageError) else outcomes[key]
             if isinstance(outcome, str):
                 result.failures[index] = outcome
             else:
                 result.vectors[index] = outcome
         return result
-
-    def keep(self, vectorizer: Any, batch: Batch) -> None:
-        """Store the vectors of a batch, then raise its first failure if asked to."""
-        good = {key: row for key, row in batch.items() if not isinstance(row, str)}
-        if good and isinstance(self.store, VectorStore):
-            block = np.stack(list(good.values()))
-            self.store.add(space_of(vectorizer), list(good), block)
-        for key, outcome in batch.items():
-            if self.strict and isinstance(outcome, str):
-                raise ImageError(self.images[key], outcome)
-
-    def tell(self, vectorizer: Any, n_done: int) -> None:
-        """Report progress."""
-        if self.progress is not None:
-            self.progress(n_done, len(self.images), vectorizer.label)
 
 
 def vector_batches(
