@@ -14,7 +14,6 @@ import io
 import itertools
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +63,7 @@ def make_scenes(
     n_views: int = 3,
     size: int = 160,
     seed: int = 0,
+    n_new: int = 0,
 ) -> Path:
     """Write the demo set: images ``scene_0001_0.jpg …`` and their ``pairs.csv``.
 
@@ -80,6 +80,8 @@ def make_scenes(
         Side of the images in pixels.
     seed : int, default=0
         The same seed gives the same bytes with the same library versions.
+    n_new : int, default=0
+        Number of further scenes, which no pair has: they go to the folder ``new``.
 
     Returns
     -------
@@ -105,10 +107,10 @@ def make_scenes(
     _check("n_views", n_views, 2, 10)
     _check("size", size, 16, 1024)
     _check("seed", seed, 0, 2**63 - 1)
-    regions = _draw_regions(n_scenes, seed)
+    regions = _draw_regions(n_scenes + n_new, seed)
     folder = Path(folder)
     with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "new" if n_new else folder).mkdir(parents=True, exist_ok=True)
         # The table goes first and comes last: where it stands, all images do.
         (folder / "pairs.csv").unlink(missing_ok=True)
         for path in folder.iterdir():  # those of an earlier run
@@ -122,9 +124,10 @@ def make_scenes(
             )
             for view in range(n_views):
                 rng = np.random.default_rng([seed, scene, view])
-                path = folder / _view_name(scene, view)
+                is_new, name = scene > n_scenes, _view_name(scene, view)
+                path = folder / "new" / name if is_new else folder / name
                 path.write_bytes(_view(tile, size, rng))
-                if view > 0:
+                if view > 0 and not is_new:
                     rows.append(f"scene_{scene:04d}_0,{path.stem}\n")
         write_text(folder / "pairs.csv", "left,right\n" + "".join(rows))
     return folder / "pairs.csv"
@@ -294,31 +297,18 @@ def make_demo_set(
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         msg = f"{root} holds other files than this demo's: give a new folder"
         raise UsageError(msg)
+    # All of it beside its place, so that it stands there whole or not at all.
     with _writing(root):
-        _make(root, n_scenes, n_views)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=root.parent, prefix=f".{root.name}.", ignore_cleanup_errors=True
+        ) as partial:
+            made = Path(partial, "demo")
+            make_scenes(made, n_scenes=n_scenes, n_views=n_views, n_new=2)
+            if root.exists():
+                root.rmdir()
+            made.rename(root)
     return demo
-
-
-def _make(root: Path, n_scenes: int, n_views: int) -> None:
-    """Make it all beside its place, so that it stands there whole or not at all."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
-    try:
-        pairs = make_scenes(partial, n_scenes=n_scenes + 2, n_views=n_views)
-        header, *rows = pairs.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = rows[: n_scenes * (n_views - 1)]
-        pairs.write_text("".join([header, *kept]), encoding="utf-8", newline="")
-        (partial / "new").mkdir()
-        for scene in (n_scenes + 1, n_scenes + 2):
-            for view in range(n_views):
-                name = _view_name(scene, view)
-                (partial / name).rename(partial / "new" / name)
-        partial.chmod(0o755)
-        if root.exists():
-            root.rmdir()
-        partial.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _view_name(scene: int, view: int) -> str:

@@ -109,51 +109,43 @@ class CheckReport:
             f"  components: {self.n_components}, the largest of "
             f"{self.largest_component} images",
         ]
-        for name, counts in self.sets.items():
-            lines.append(
-                f"  {name}: {counts['n_pairs']} pairs, {counts['n_matches']} matches, "
-                f"{counts['n_images']} images"
-            )
+        lines += [
+            f"  {side}: {counts['n_pairs']} pairs, {counts['n_matches']} matches, "
+            f"{counts['n_images']} images"
+            for side, counts in self.sides.items()
+        ]
+        found: dict[str, Iterable[str]] = {}
         if self.n_read:
-            near = [f"{a} ~ {b} (distance {d:g})" for a, b, d in self.near_duplicates]
-            where = " across the split" if self.sets else " that no match ties"
-            lines += _listed("unreadable images", map(": ".join, self.unreadable))
-            lines += _listed(
-                "groups of byte-identical images", map(" = ".join, self.identical)
-            )
-            for what, found in (
-                ("matches", self.trivial),
-                ("non-matches", self.contradictions),
-            ):
-                if found:
-                    title = f"{what} of an image with its copy"
-                    lines += _listed(title, map(" = ".join, found))
-            lines += _listed(f"near-duplicates{where}", near)
-        if self.sets and not self.leaks:
-            lines.append("  the given split does not leak")
-        if self.leaks:
-            lines.append("  THE GIVEN SPLIT LEAKS: the same image is in several sets")
-            lines += _listed(
-                "images in more than one set",
-                (f"{image}: {', '.join(on)}" for image, on in self.leaking_images),
-            )
-            lines += _listed(
-                "components in more than one set",
-                (
-                    ", ".join(f"{image} in {name}" for name, image in one.items())
-                    for one in self.leaking_components
+            where = " across the split" if self.sides else " that no match ties"
+            found = {
+                "unreadable images": map(": ".join, self.unreadable),
+                "groups of byte-identical images": map(" = ".join, self.identical),
+                "matches of an image with its copy": map(" = ".join, self.trivial),
+                "non-matches of an image with its copy": map(
+                    " = ".join, self.contradictions
                 ),
+                f"near-duplicates{where}": (
+                    f"{a} ~ {b} (distance {d:g})" for a, b, d in self.near_duplicates
+                ),
+            }
+        if self.leaks:
+            lines += ["  THE GIVEN SPLIT LEAKS: the same image stands in several sets"]
+            found["images in more than one set"] = (
+                f"{image}: {', '.join(on)}" for image, on in self.leaking_images
             )
+            found["components in more than one set"] = (
+                ", ".join(f"{image} in {side}" for side, image in one.items())
+                for one in self.leaking_components
+            )
+        elif self.sides:
+            lines += ["  the given split does not leak"]
+        for title, texts in found.items():
+            shown = [f"    {text}" for text in texts]
+            lines += [f"  {title}: {len(shown)}", *shown[:_MOST_EXAMPLES]]
+            if len(shown) > _MOST_EXAMPLES:
+                lines += [f"    and {len(shown) - _MOST_EXAMPLES} more"]
         lines += [f"  note: {note}" for note in self.notes]
         return [printable(line) for line in lines]  # they hold names of files
-
-
-def _listed(title: str, found: Iterable[str]) -> list[str]:
-    """Return how many were found, and the first few."""
-    shown = [f"    {text}" for text in found]
-    n_more = len(shown) - _MOST_EXAMPLES
-    more = [f"    and {n_more} more"] if n_more > 0 else []
-    return [f"  {title}: {len(shown)}", *shown[:_MOST_EXAMPLES], *more]
 
 
 def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckReport:
