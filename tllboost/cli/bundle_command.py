@@ -10,8 +10,6 @@ import typer
 from tllboost.cli import options
 from tllboost.cli.streams import write_json
 
-__all__ = ["COMMANDS"]
-
 
 def show(bundle: options.Bundle, *, as_json: options.Json = False) -> None:
     """Show what a bundle holds: its cells, figures, threshold, networks and versions.

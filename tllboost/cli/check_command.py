@@ -7,8 +7,6 @@ import typer
 from tllboost.cli import options
 from tllboost.cli.streams import message_to, progress_bar, write_json
 
-__all__ = ["COMMANDS"]
-
 
 def check(
     pairs: options.Pairs,

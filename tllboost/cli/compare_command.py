@@ -17,8 +17,6 @@ from tllboost.errors import printable
 if TYPE_CHECKING:
     from tllboost.report.compare import Change
 
-__all__ = ["COMMANDS"]
-
 
 def compare(
     before: Annotated[

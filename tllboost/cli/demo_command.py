@@ -15,8 +15,6 @@ from tllboost.cli.streams import message_to
 if TYPE_CHECKING:
     from tllboost.demo import DemoSet
 
-__all__ = ["COMMANDS"]
-
 
 def demo(
     *,

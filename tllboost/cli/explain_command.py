@@ -10,8 +10,6 @@ from typer import Option
 from tllboost.cli import options
 from tllboost.cli.streams import message_to, progress_bar, write_json, write_out
 
-__all__ = ["COMMANDS"]
-
 
 def explain(
     bundle: options.Bundle,

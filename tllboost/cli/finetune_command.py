@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from tllboost.pairs import PairTable
     from tllboost.splits import PairSet
 
-__all__ = ["COMMANDS"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Training:

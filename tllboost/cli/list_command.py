@@ -6,7 +6,7 @@ import shutil
 import sys
 import textwrap
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
@@ -14,23 +14,12 @@ from tllboost.cli import options
 from tllboost.cli.completion import names_of
 from tllboost.cli.streams import write_json
 
-__all__ = ["COMMANDS"]
-
-
 Kind = StrEnum(
     "Kind", "vectorizers networks projections merges heads protocols metrics formats"
 )
 
 
-class Row(NamedTuple):
-    """A name, what it is, and of a vectorizer the width and source of its vectors."""
-
-    name: str
-    description: str
-    n_dims: int | str | None = None
-    weights: str = ""
-
-
+_HEAD = "name", "what it is", "dims", "weights"
 _WEIGHTS = {"classic": "none needed", "pixels": "none needed", "pocket": "built in"}
 _WEIGHTS |= {"onnx": "your file", "vectors": "your file"}
 # What can be written beside the names of a kind.
@@ -76,9 +65,7 @@ def list_names(
     kinds = list(Kind) if kind is None else [kind]
     found = {one.value: _rows(one.value) for one in kinds}
     if as_json:
-        write_json(
-            {one: [_as_dict(row) for row in rows] for one, rows in found.items()}
-        )
+        write_json(found)
         return
     for one, rows in found.items():
         if kind is None:
@@ -86,17 +73,29 @@ def list_names(
         _print(rows, indent=2 if kind is None else 0)
 
 
-def _rows(kind: str) -> list[Row]:
-    """Return names and descriptions, importing no library behind a name."""
-    more = [Row(name, text) for name, text in _MORE.get(kind, {}).items()]
-    if kind == "networks":
-        return _networks() + more
+def _rows(kind: str) -> list[dict[str, Any]]:
+    """Return names and descriptions, importing no library behind a name.
+
+    Vectorizers and networks also tell the width of their vectors and the source of
+    their weights.
+    """
     if kind == "vectorizers":
-        return _vectorizers() + more
-    return [Row(name, text) for name, text in names_of(kind).items()] + more
+        rows = _vectorizers()
+    elif kind == "networks":
+        from tllboost.vectorizers.networks import NETWORKS, is_at_hand
+
+        rows = [row for row in _vectorizers() if row["weights"] == "built in"]
+        for name, network in NETWORKS.items():
+            weights = "in the cache" if is_at_hand(network) else "to download"
+            told = {"name": name, "description": network.description}
+            rows.append(told | {"n_dims": network.n_dims, "weights": weights})
+    else:
+        rows = [{"name": k, "description": v} for k, v in names_of(kind).items()]
+    more = _MORE.get(kind, {})
+    return rows + [{"name": k, "description": v} for k, v in more.items()]
 
 
-def _vectorizers() -> list[Row]:
+def _vectorizers() -> list[dict[str, Any]]:
     from tllboost.vectorizers import VECTORIZERS, make_vectorizer
 
     rows = []
@@ -106,44 +105,27 @@ def _vectorizers() -> list[Row]:
         weights = _WEIGHTS.get(kind, "hub or file")
         is_here = weights in ("none needed", "built in")
         n_dims = make_vectorizer(kind).n_dims if is_here else None
-        rows.append(Row(name, text, n_dims, weights))
+        told = {"name": name, "description": text}
+        rows.append(told | {"n_dims": n_dims, "weights": weights})
     return rows
 
 
-def _networks() -> list[Row]:
-    from tllboost.vectorizers.networks import NETWORKS, is_at_hand
-
-    return [row for row in _vectorizers() if row.weights == "built in"] + [
-        Row(
-            name,
-            network.description,
-            network.n_dims,
-            "in the cache" if is_at_hand(network) else "to download",
-        )
-        for name, network in NETWORKS.items()
-    ]
-
-
-def _as_dict(row: Row) -> dict[str, Any]:
-    """Return a row, without what is not told of its kind."""
-    return {key: value for key, value in row._asdict().items() if row.weights or value}
-
-
-def _print(rows: list[Row], *, indent: int) -> None:
+def _print(rows: list[dict[str, Any]], *, indent: int) -> None:
     """Print rows as a table, folded to a terminal; in a pipe each keeps to its line."""
-    starts = [row.name for row in rows]
-    if any(row.weights for row in rows):
-        rows = [Row("name", "what it is", "dims", "weights"), *rows]
-        width = max(len(row.name) for row in rows)
+    starts = [row["name"] for row in rows]
+    if "weights" in rows[0]:
+        rows = [dict(zip(rows[0], _HEAD, strict=True)), *rows]
+        width = max(len(row["name"]) for row in rows)
         starts = [
-            f"{row.name:<{width}}  {row.n_dims or '':>4}  {row.weights:<12}"
+            f"{row['name']:<{width}}  {row.get('n_dims') or '':>4}  "
+            f"{row.get('weights', ''):<12}"
             for row in rows
         ]
     width = indent + max(map(len, starts)) + 2
     most = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
     for start, row in zip(starts, rows, strict=True):
         start = " " * indent + start
-        for line in textwrap.wrap(row.description, max(20, most - width - 1)):
+        for line in textwrap.wrap(row["description"], max(20, most - width - 1)):
             typer.echo(f"{start:<{width}}{line}")
             start = ""
 

@@ -17,8 +17,6 @@ from tllboost.errors import printable
 if TYPE_CHECKING:
     from tllboost.scoring import Scorer
 
-__all__ = ["COMMANDS"]
-
 
 _HEADER = "rank  probability  decision  image\n"
 _LINE = "{rank:>4}  {probability:>11.4f}  {decision:<8}  {shown}\n"

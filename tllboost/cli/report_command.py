@@ -11,8 +11,6 @@ from tllboost.cli import options
 from tllboost.cli.completion import complete
 from tllboost.cli.streams import message_to, progress_bar, write_json, write_out
 
-__all__ = ["COMMANDS"]
-
 
 def report(
     run: Annotated[Path, typer.Argument(help="Results folder of a grid.")],

@@ -15,8 +15,6 @@ from tllboost.cli.streams import progress_bar, tell_failures
 if TYPE_CHECKING:
     from tllboost.scoring import Scorer
 
-__all__ = ["COMMANDS"]
-
 _TEXT = """\
 probability  {probability:.4f}
 decision     {decision}

@@ -10,8 +10,6 @@ import typer
 from tllboost.cli import options
 from tllboost.cli.streams import write_json
 
-__all__ = ["COMMANDS"]
-
 
 def info(*, store: options.Store = None, as_json: options.Json = False) -> None:
     """Show what is stored, one line for each vectorizer.

@@ -15,8 +15,6 @@ from tllboost.cli.streams import message_to, progress_bar, tell_failures, write_
 if TYPE_CHECKING:
     from tllboost.vectorizing import Vectorized
 
-__all__ = ["COMMANDS"]
-
 
 def vectorize(
     images: Annotated[

@@ -110,13 +110,13 @@ class CheckReport:
             f"{self.largest_component} images",
         ]
         lines += [
-            f"  {side}: {counts['n_pairs']} pairs, {counts['n_matches']} matches, "
+            f"  {name}: {counts['n_pairs']} pairs, {counts['n_matches']} matches, "
             f"{counts['n_images']} images"
-            for side, counts in self.sides.items()
+            for name, counts in self.sets.items()
         ]
         found: dict[str, Iterable[str]] = {}
         if self.n_read:
-            where = " across the split" if self.sides else " that no match ties"
+            where = " across the split" if self.sets else " that no match ties"
             found = {
                 "unreadable images": map(": ".join, self.unreadable),
                 "groups of byte-identical images": map(" = ".join, self.identical),
@@ -129,15 +129,15 @@ class CheckReport:
                 ),
             }
         if self.leaks:
-            lines += ["  THE GIVEN SPLIT LEAKS: the same image stands in several sets"]
+            lines += ["  THE GIVEN SPLIT LEAKS: the same image is in several sets"]
             found["images in more than one set"] = (
                 f"{image}: {', '.join(on)}" for image, on in self.leaking_images
             )
             found["components in more than one set"] = (
-                ", ".join(f"{image} in {side}" for side, image in one.items())
+                ", ".join(f"{image} in {name}" for name, image in one.items())
                 for one in self.leaking_components
             )
-        elif self.sides:
+        elif self.sets:
             lines += ["  the given split does not leak"]
         for title, texts in found.items():
             shown = [f"    {text}" for text in texts]
