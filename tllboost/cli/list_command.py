@@ -87,7 +87,7 @@ def _rows(kind: str) -> list[dict[str, Any]]:
         rows = [row for row in _vectorizers() if row["weights"] == "built in"]
         for name, network in NETWORKS.items():
             weights = "in the cache" if is_at_hand(network) else "to download"
-            told = {"name": name, "description": network.description}
+            told: dict[str, Any] = {"name": name, "description": network.description}
             rows.append(told | {"n_dims": network.n_dims, "weights": weights})
     else:
         rows = [{"name": k, "description": v} for k, v in names_of(kind).items()]
@@ -105,7 +105,7 @@ def _vectorizers() -> list[dict[str, Any]]:
         weights = _WEIGHTS.get(kind, "hub or file")
         is_here = weights in ("none needed", "built in")
         n_dims = make_vectorizer(kind).n_dims if is_here else None
-        told = {"name": name, "description": text}
+        told: dict[str, Any] = {"name": name, "description": text}
         rows.append(told | {"n_dims": n_dims, "weights": weights})
     return rows
 
