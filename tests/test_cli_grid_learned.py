@@ -131,7 +131,7 @@ def test_a_projection_that_fails_is_told_with_exit_code_4(
         (("--negatives", "2", "--hard-negatives", "3"), "n_hard"),
         (
             ("--hard-negatives", "-1"),
-            "'--hard-negatives': Input should be",
+            "'--hard-negatives': must be at least 0: see tllboost grid --help",
         ),
     ],
 )
@@ -220,7 +220,7 @@ def test_a_wrong_cell_is_told_by_file_number_and_key(
         ("[cell]\nname = 'x'", "[[cell]]"),
         ("cell = ['x']", "cell number 1: 'x' must be a table"),
         ("[alias]\nx = 1", "[alias]"),
-        ("ensemble = -1", "ensemble = -1: Input should be greater than or equal to 0"),
+        ("ensemble = -1", "ensemble = -1: must be at least 0"),
         ("hard_negatives = 1.5", "whole number"),
         ("projection = 1", "text, or a list of text"),
     ],

@@ -9,32 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tllboost.bundle import load_bundle, save_bundle
-    from tllboost.classifier import PairClassifier, SiameseProjection
-    from tllboost.grid import run_grid
-    from tllboost.merges import PairFeatures, merge_pairs
-    from tllboost.pairs import read_candidates, read_pairs
-    from tllboost.pairs.groups import read_groups
-    from tllboost.store import VectorStore
-    from tllboost.vectorizers import make_vectorizer
-    from tllboost.vectorizing import vectorize
-
-__all__ = [
-    "PairClassifier",
-    "PairFeatures",
-    "SiameseProjection",
-    "VectorStore",
-    "__version__",
-    "load_bundle",
-    "make_vectorizer",
-    "merge_pairs",
-    "read_candidates",
-    "read_groups",
-    "read_pairs",
-    "run_grid",
-    "save_bundle",
-    "vectorize",
-]
+    from tllboost.bundle import load_bundle as load_bundle
+    from tllboost.bundle import save_bundle as save_bundle
+    from tllboost.classifier import PairClassifier as PairClassifier
+    from tllboost.classifier import SiameseProjection as SiameseProjection
+    from tllboost.grid import run_grid as run_grid
+    from tllboost.merges import PairFeatures as PairFeatures
+    from tllboost.merges import merge_pairs as merge_pairs
+    from tllboost.pairs import read_candidates as read_candidates
+    from tllboost.pairs import read_pairs as read_pairs
+    from tllboost.pairs.groups import read_groups as read_groups
+    from tllboost.store import VectorStore as VectorStore
+    from tllboost.vectorizers import make_vectorizer as make_vectorizer
+    from tllboost.vectorizing import vectorize as vectorize
 
 __version__ = "0.1.0"
 
@@ -53,6 +40,9 @@ _HOMES = {
     "save_bundle": "bundle",
     "vectorize": "vectorizing",
 }
+
+
+__all__ = sorted([*_HOMES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import sys
 import traceback
 from typing import Any
 
-from tllboost.cli.streams import drop_output, prepare_streams
+from tllboost.cli.streams import drop_output, plainly, prepare_streams
 
 __all__ = ["main"]
 
@@ -61,10 +61,9 @@ def _run() -> int:
 
 def _usage(error: Any) -> str:
     """Return in one line what is wrong with the options, and where they are told."""
-    message = " ".join(error.format_message().split()).rstrip(".")
+    message = plainly(" ".join(error.format_message().split()))
     if not message:  # a group of commands without one: its help has been shown
         return ""
-    message = message.replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "tllboost"
     end = "" if message.endswith("?") else ":"

@@ -16,6 +16,7 @@ from typing import Any, get_origin
 import typer
 
 from tllboost.cli.options import kinds_of
+from tllboost.cli.streams import plainly
 from tllboost.errors import DataError, UsageError
 
 __all__ = ["config_of", "config_text", "plain"]
@@ -97,8 +98,7 @@ def _problem_of(value: Any, context: Any, option: Any, kind: Any) -> str:
         # Of the command line's library, whose name differs between its versions.
         if not hasattr(error, "message"):
             raise
-        reason = error.message.replace("Value error, ", "").rstrip(".")
-        return f"{option.name} = {value!r}: {reason}"
+        return f"{option.name} = {value!r}: {plainly(error.message)}"
     return ""
 
 

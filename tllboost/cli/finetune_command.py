@@ -11,6 +11,7 @@ import typer
 from tllboost.cli import options
 from tllboost.cli.options import option, refuse_if
 from tllboost.cli.streams import message_to, progress_bar
+from tllboost.finetune.settings import FineTuneSettings
 
 if TYPE_CHECKING:
     from tllboost.pairs import PairTable
@@ -22,12 +23,20 @@ class Training:
     """How the network is trained: the fields of `FineTuneSettings` that users set."""
 
     panel = "How it is trained"
-    n_stages: int = option(2, "Number of last stages to train.", "--stages")
-    n_epochs: int = option(6, "Passes over the training matches.", "--epochs")
-    batch_size: int = option(32, "Matches in each training step.", "--batch")
-    learning_rate: float = option(3e-4, "Highest learning rate.", "--lr")
+    n_stages: int = option(
+        FineTuneSettings.n_stages, "Number of last stages to train.", "--stages"
+    )
+    n_epochs: int = option(
+        FineTuneSettings.n_epochs, "Passes over the training matches.", "--epochs"
+    )
+    batch_size: int = option(
+        FineTuneSettings.batch_size, "Matches in each training step.", "--batch"
+    )
+    learning_rate: float = option(
+        FineTuneSettings.learning_rate, "Highest learning rate.", "--lr"
+    )
     n_views: int | None = option(
-        None,
+        FineTuneSettings.n_views,
         "Augmented views kept of each image, 0 for new ones at every pass [6 on a CPU, "
         "0 on a GPU].",
         "--views",
@@ -88,7 +97,6 @@ def finetune(
         tllboost finetune pairs.csv --images photos -v clip:RN50:openai --all \
             --out clip.safetensors
     """
-    from tllboost.finetune import FineTuneSettings
     from tllboost.finetune import finetune as train_network
 
     (made,) = networks.make([network.vectorizer], network.weights)

@@ -15,6 +15,7 @@ from tllboost.cli.config import config_of, config_text, plain
 from tllboost.cli.options import option, refuse_if
 from tllboost.cli.streams import message_to, progress_bar, write_json
 from tllboost.errors import MissingLibraryError, printable
+from tllboost.splits import Protocol
 
 if TYPE_CHECKING:
     from tllboost.grid import GridResult
@@ -84,20 +85,22 @@ class Measured:
     seed: options.Seed = 0
     seeds: int = option(1, "Number of seeds, counted up from --seed.", min=1)
     negatives: int = option(
-        5, "Number of non-matches drawn for each training match.", min=0
+        Protocol.n_negatives,
+        "Number of non-matches drawn for each training match.",
+        min=0,
     )
     hard_negatives: int = option(
-        0,
+        Protocol.n_hard,
         "How many of --negatives are hard: the most similar images that do not match.",
         min=0,
     )
     distractors: int = option(
-        19,
+        Protocol.n_distractors,
         "Number of non-matching candidates that each test query is ranked against, "
         "beside its match.",
         min=1,
     )
-    folds: int = option(5, "Folds of --protocol kfold.", min=2)
+    folds: int = option(Protocol.n_folds, "Folds of --protocol kfold.", min=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +294,6 @@ def _measure(
     table: PairTable, asked: Any, tables: dict[str, Any], call: Call
 ) -> GridResult:
     from tllboost.grid import run_grid
-    from tllboost.splits import Protocol
 
     own = {"weights", *(field.name for field in fields(Machine))}
     settings = {key: value for key, value in vars(asked).items() if key not in own}

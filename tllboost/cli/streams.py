@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "drop_output",
     "message_to",
+    "plainly",
     "prepare_streams",
     "progress_bar",
     "tell_failures",
@@ -33,6 +34,16 @@ __all__ = [
     "write_out",
 ]
 
+# What Typer says of a value, and how our other messages say it.
+_PLAIN = {
+    "Value error, ": "",
+    "Input should be greater than or equal to": "must be at least",
+    "Input should be less than or equal to": "must be at most",
+    "Input should be a valid integer, unable to parse string as an integer": "must be "
+    "a whole number",
+    "Input should be a valid number, unable to parse string as a number": "must be a "
+    "number",
+}
 _MOST_RUNNING = 8
 _WIDE = 64
 
@@ -106,6 +117,19 @@ def tell_failures(failures: Mapping[str, str]) -> int:
 def message_to(*, quiet: bool = False) -> Callable[[str], None]:
     """Give a callable that writes one line to standard error, or none when `quiet`."""
     return (lambda _: None) if quiet else functools.partial(typer.echo, err=True)
+
+
+def plainly(message: str) -> str:
+    """Return what Typer says of a value in the words of other messages.
+
+    Examples
+    --------
+    >>> plainly("Input should be greater than or equal to 0")
+    'must be at least 0'
+    """
+    for told, plain in _PLAIN.items():
+        message = message.replace(told, plain)
+    return message.rstrip(".")
 
 
 @contextmanager
