@@ -33,13 +33,11 @@ from conftest import Run, write_image
 from safetensors.numpy import load as load_tensors
 
 from tllboost.bundle import load_bundle, read_manifest, save_bundle
-from tllboost.bundle.scoring import score_pairs
 from tllboost.calibration import Calibration
 from tllboost.classifier import PairClassifier, ensemble
 from tllboost.errors import UsageError
 from tllboost.pairs import pairs_from_paths
 from tllboost.projections import PROJECTIONS
-from tllboost.scoring import vectors_of_cells
 from tllboost.vectorizers import make_vectorizer
 
 
@@ -127,8 +125,7 @@ def test_cells_share_networks_and_open_them_once(tmp_path: Path) -> None:
     assert fusion.parts == [one, other]  # type: ignore[attr-defined]
     told: list[tuple[int, int, str]] = []
     table = pairs_from_paths([paths[:2], paths[2:]])
-    scores = score_pairs(
-        loaded,
+    scores = loaded.score_table(
         table,
         table.left,
         table.right,
@@ -480,15 +477,16 @@ def test_a_real_ensemble_ranks_matches_of_new_pairs_first(
             (f"{squeezenet}+classic", "infonce"),
         )
     ]
-    paths = [path for pair in pairs for path in pair]
-    vectors, _ = vectors_of_cells(cells, paths, ids=[""] * len(paths), store=store)
+    table = pairs_from_paths(pairs)
+    vectors, _ = ensemble(cells, store=store).vectors_of(table)
+    left, right = table.left[:8], table.right[:8]
     bundle = tmp_path / "best.tllb"
     save_bundle(
         bundle,
         ensemble(cells),
         cell={},
         metrics={},
-        golden=[(block[:16:2], block[1:16:2]) for block in vectors],
+        golden=[(block[left], block[right]) for block in vectors],
     )
     rights = ",".join(right for _, right in rows[120:])
     table = tmp_path / "candidates.csv"

@@ -15,7 +15,8 @@ from sklearn.exceptions import NotFittedError
 from tllboost.calibration import Calibration
 from tllboost.classifier import PairClassifier, ensemble
 from tllboost.errors import ImageError, UsageError
-from tllboost.scoring import FittedCell, combined_score, joint_score, vectors_of_cells
+from tllboost.pairs import pairs_from_paths
+from tllboost.scoring import FittedCell, combined_score, joint_score
 
 PAIRS = [[IDS[left], IDS[right]] for left in LEFT[:10] for right in RIGHT[:3]]
 
@@ -94,8 +95,9 @@ def test_cells_open_a_network_that_they_share_once(tmp_path: Path) -> None:
     made = [make_cell(name, "cosine", n_dims=3) for name in names]
     paths = [write_image(tmp_path / f"{i}.jpg", seed=i) for i in range(4)]
     told: list[tuple[int, int, str]] = []
-    blocks, failures = vectors_of_cells(
-        made, paths, ids=["a"] * 4, progress=lambda *args: told.append(args)
+    table = pairs_from_paths([paths[:2], paths[2:]])
+    blocks, failures = ensemble(made).vectors_of(
+        table, progress=lambda *args: told.append(args)
     )
     assert [label for done, _, label in told if done == 4] == [
         "onnx:net",

@@ -14,7 +14,6 @@ from bundles import make_classifier, save, tiny_network
 from conftest import Run, write_image
 from PIL import Image
 
-from tllboost.bundle.scoring import score_pair
 from tllboost.calibration import Calibration
 from tllboost.classifier import PairClassifier, ensemble
 from tllboost.demo import make_scenes
@@ -26,7 +25,7 @@ from tllboost.explain.training import nearest_matches, stored_matches, training_
 from tllboost.grid import run_grid
 from tllboost.images import open_image
 from tllboost.pairs import read_pairs
-from tllboost.scoring import FittedCell, PairScorer
+from tllboost.scoring import FittedCell, PairScorer, score_pair
 from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer
 

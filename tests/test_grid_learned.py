@@ -13,7 +13,6 @@ import pytest
 from tuning import ARCH, SIZE, pairs_of_images, random_network
 
 from tllboost.bundle import load_bundle
-from tllboost.bundle.scoring import score_pairs
 from tllboost.errors import UsageError
 from tllboost.grid import GridResult, run_grid
 from tllboost.grid.best import members_of
@@ -576,7 +575,7 @@ def scores_of_bundle(
     )
     classifier = load_bundle(path, **given)
     test = split.test
-    scored = score_pairs(classifier, table, test.left, test.right)
+    scored = classifier.score_table(table, test.left, test.right)
     return classifier.calibration_.log_odds(scored.score)
 
 
@@ -699,7 +698,7 @@ def test_projections_stand_on_a_fine_tuned_network(
     record = next(r for r in records_of(result.out) if "members" in r)
     protocol = given["protocol"]
     test = _test_set(images, protocol)
-    scored = score_pairs(ensemble, images, test.left, test.right)
+    scored = ensemble.score_table(images, test.left, test.right)
     np.testing.assert_allclose(
         ensemble.calibration_.log_odds(scored.score),
         read_scores(result.out, record["id"])["test"][0],

@@ -27,13 +27,7 @@ from tllboost.pairs import pairs_from_paths
 from tllboost.projections import make_projection
 from tllboost.projections.base import Projection
 from tllboost.rank import rank_images
-from tllboost.scoring import (
-    FittedCell,
-    PairScorer,
-    Scorer,
-    joint_score,
-    vectors_of_cells,
-)
+from tllboost.scoring import FittedCell, PairScorer, Scorer
 from tllboost.splits import PairSet, Protocol, harden, match_components, training_sets
 from tllboost.vectorizers import Vectorizer, make_vectorizer
 from tllboost.vectorizing import vectorize
@@ -263,10 +257,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     def _score(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "cells_")
         table = pairs_from_paths(X)
-        vectors, _ = vectors_of_cells(
-            self.cells_, table.paths, ids=table.ids, store=self.store, strict=True
-        )
-        return joint_score(self.cells_, vectors, table.left, table.right)
+        return self.score_table(table, table.left, table.right, strict=True).score
 
 
 def ensemble(

@@ -21,13 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from tllboost.bilinear import Bilinear, lengths_of
 from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.pairs import pairs_from_paths
-from tllboost.scoring import (
-    FittedCell,
-    Scorer,
-    combined_score,
-    joint_score,
-    vectors_of_cells,
-)
+from tllboost.scoring import FittedCell, Scorer, combined_score, joint_score
 from tllboost.store import VectorStore, is_store
 from tllboost.vectorizers.weights import first_line
 from tllboost.vectorizing import Progress
@@ -470,21 +464,13 @@ def rank_images(
         If the query can't be read, or any image can't and `strict` is set.
     """
     table = pairs_from_paths([[query, one] for one in candidates])
-    cells = classifier.cells_
-    vectors, failed = vectors_of_cells(
-        cells,
-        table.paths,
-        ids=table.ids,
-        store=classifier.store,
-        progress=progress,
-        strict=strict,
-    )
+    vectors, failed = classifier.vectors_of(table, progress=progress, strict=strict)
     own = table.left[0]
     if own in failed:
         raise ImageError(query, failed[own])
     good = np.flatnonzero(~np.isin(table.right, list(failed)))
     (rows,), (scores,) = best(
-        cells,
+        classifier.cells_,
         [block[[own]] for block in vectors],
         [VectorIndex(block[table.right[good]]) for block in vectors],
         shortlist=shortlist,

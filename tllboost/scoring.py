@@ -12,7 +12,7 @@ Scoring needs numpy alone. Fitting imports what the head learns with.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from tllboost.bilinear import Bilinear, bilinear
 from tllboost.calibration import Calibration, best_threshold, fit_calibration
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.heads import make_head
 from tllboost.heads.fitted import head_score
 from tllboost.merges import Layer, MergeFunction, PairFeatures
+from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths
 from tllboost.projections import NONE
 from tllboost.splits import PairSet
 from tllboost.vectorizing import Progress, vectorize_many
@@ -38,9 +39,11 @@ __all__ = [
     "FittedCell",
     "PairScorer",
     "Scorer",
+    "Scores",
     "combined_score",
     "joint_score",
-    "vectors_of_cells",
+    "score_candidates",
+    "score_pair",
 ]
 
 
@@ -369,37 +372,48 @@ def joint_score(
     return combined_score(cells, scores)
 
 
-def vectors_of_cells(
-    cells: Sequence[FittedCell],
-    paths: Sequence[str | PathLike[str] | None],
-    *,
-    ids: Sequence[str],
-    store: str | PathLike[str] | None = None,
-    progress: Progress | None = None,
-    strict: bool = False,
-) -> tuple[list[Vectors], dict[int, str]]:
-    """Vectorize images for every cell, what cells share only once.
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What became of some pairs.
 
-    Parameters
+    Attributes
     ----------
-    cells : sequence of FittedCell, length n_cells
-    paths, ids, store, progress, strict
-        As in :func:`~tllboost.vectorizing.vectorize`.
-
-    Returns
-    -------
-    vectors : list of ndarray of shape (n_images, n_dims of the cell), float32
-    failures : dict of int to str
-        Index of each image that any of them could not vectorize, and why.
+    score : ndarray of float64
+        Larger for a likelier match; NaN where an image failed.
+    probability : ndarray of float64
+        Calibrated probability of a match; NaN likewise.
+    is_match : ndarray of bool
+        Whether the score reaches the threshold.
+    failures : dict of str to str
+        Why an image failed, by its path or id.
+    reasons : ndarray of object
+        Of each pair that failed, one of its images and why; else empty.
     """
-    vectorizers = [cell.vectorizer for cell in cells]
-    results = vectorize_many(
-        vectorizers, paths, ids=ids, store=store, progress=progress, strict=strict
-    )
-    failures: dict[int, str] = {}
-    for result in results:
-        failures = result.failures | failures
-    return [result.vectors for result in results], dict(sorted(failures.items()))
+
+    score: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    is_match: NDArray[np.bool_]
+    failures: dict[str, str]
+    reasons: NDArray[np.object_]
+
+    def rows(self, names: Iterable[Sequence[str]]) -> list[dict[str, Any]]:
+        """Return a row a pair, of these left and right names.
+
+        ``left``, ``right``, ``probability``, ``decision``, ``score``, and ``error``
+        where an image failed.
+        """
+        rows: list[dict[str, Any]] = []
+        for index, (left, right) in enumerate(names):
+            row: dict[str, Any] = {"left": left, "right": right}
+            if self.reasons[index]:
+                row |= {"probability": None, "decision": "error", "score": None}
+                row["error"] = str(self.reasons[index])
+            else:
+                row["probability"] = float(self.probability[index])
+                row["decision"] = "match" if self.is_match[index] else "no match"
+                row["score"] = float(self.score[index])
+            rows.append(row)
+        return rows
 
 
 class Scorer:
@@ -439,3 +453,140 @@ class Scorer:
         self.calibration_ = calibration
         self.threshold_ = float(threshold)
         self.store = store
+
+    def vectors_of(
+        self,
+        table: PairTable | CandidateTable,
+        *,
+        progress: Progress | None = None,
+        strict: bool = False,
+    ) -> tuple[list[Vectors], dict[int, str]]:
+        """Vectorize the images of a table for every cell, what cells share only once.
+
+        Parameters
+        ----------
+        table : PairTable or CandidateTable
+        progress, strict
+            As in :func:`~tllboost.vectorizing.vectorize`.
+
+        Returns
+        -------
+        vectors : list of ndarray of shape (n_images, n_dims of the cell), float32
+        failures : dict of int to str
+            Index of each image that any of them could not vectorize, and why.
+        """
+        results = vectorize_many(
+            [cell.vectorizer for cell in self.cells_],
+            table.paths,
+            ids=table.ids,
+            store=self.store,
+            progress=progress,
+            strict=strict,
+        )
+        failures: dict[int, str] = {}
+        for result in results:
+            failures = result.failures | failures
+        return [result.vectors for result in results], dict(sorted(failures.items()))
+
+    def score_table(
+        self,
+        table: PairTable | CandidateTable,
+        left: Indices,
+        right: Indices,
+        *,
+        progress: Progress | None = None,
+        strict: bool = False,
+    ) -> Scores:
+        """Score pairs of the images in a table.
+
+        Parameters
+        ----------
+        table : PairTable or CandidateTable
+            Knows the images.
+        left, right : ndarray of shape (n_pairs,), int64
+            Its images that form the pairs.
+        progress, strict
+            As in :func:`~tllboost.vectorizing.vectorize`.
+
+        Returns
+        -------
+        Scores
+            Arrays of shape (n_pairs,). An image that fails takes no other pair with it.
+
+        Raises
+        ------
+        ImageError
+            If an image fails and `strict` is set.
+        """
+        vectors, failed = self.vectors_of(table, progress=progress, strict=strict)
+        names = {index: str(table.paths[index] or table.ids[index]) for index in failed}
+        told = np.full(len(table.ids), "", dtype=object)
+        for index, reason in failed.items():
+            told[index] = f"{names[index]}: {reason}"
+        reasons = np.where(told[left] != "", told[left], told[right])
+        good = reasons == ""
+        score = np.full(len(left), np.nan)
+        if good.any():
+            score[good] = joint_score(self.cells_, vectors, left[good], right[good])
+        return Scores(
+            score=score,
+            probability=self.calibration_.probability(score),
+            is_match=score >= self.threshold_,
+            failures={names[index]: why for index, why in failed.items()},
+            reasons=reasons,
+        )
+
+
+def score_pair(
+    classifier: Scorer, left: str | PathLike[str], right: str | PathLike[str]
+) -> dict[str, Any]:
+    """Score two images.
+
+    Returns
+    -------
+    dict
+        ``left``, ``right``, ``probability``, ``decision``, ``score``, ``threshold``
+        (a probability).
+
+    Raises
+    ------
+    ImageError
+        If one of them can't be read.
+    """
+    table = pairs_from_paths([[left, right]])
+    scores = classifier.score_table(table, table.left, table.right)
+    for name, reason in scores.failures.items():
+        raise ImageError(name, reason)
+    (row,) = scores.rows([(str(left), str(right))])
+    threshold = np.array(classifier.threshold_)
+    return {**row, "threshold": float(classifier.calibration_.probability(threshold))}
+
+
+def score_candidates(
+    classifier: Scorer, table: CandidateTable, **options: Any
+) -> tuple[list[list[str]], dict[str, str]]:
+    """Score every candidate of every query, in the challenge's submission form.
+
+    Parameters
+    ----------
+    classifier : PairClassifier or Scorer
+    table : CandidateTable
+    **options
+        As in :meth:`Scorer.score_table`, which says what is raised too.
+
+    Returns
+    -------
+    rows : list of list of str
+        The header ``left, c0, c1, …``, then a row a query: its id as it was written,
+        and a score a candidate; empty where an image failed.
+    failures : dict of str to str
+        Those images, and why.
+    """
+    shape = table.candidates.shape
+    query = np.repeat(table.query, shape[1])
+    scores = classifier.score_table(table, query, table.candidates.ravel(), **options)
+    body = [
+        [ids[0], *("" if np.isnan(one) else repr(float(one)) for one in row)]
+        for ids, row in zip(table.rows, scores.score.reshape(shape), strict=True)
+    ]
+    return [list(table.header), *body], scores.failures

@@ -54,7 +54,9 @@ def verify(bundle: options.Bundle, *, beside: options.Unbundled) -> None:
 
 def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what a reader wants to know, a line each."""
-    from tllboost.bundle.scoring import threshold_of
+    import numpy as np
+
+    from tllboost.calibration import Calibration
     from tllboost.vectorizers.spec import with_weights
 
     cells = manifest["cells"]
@@ -70,7 +72,9 @@ def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "projection", cell["projection"]
         yield "merge", cell["merge"]
         yield "head", cell["head"]["name"]
-    yield "threshold", f"{threshold_of(manifest):.4f} (a probability)"
+    curve = Calibration(**manifest["calibration"])
+    threshold = curve.probability(np.array(manifest["threshold"]))
+    yield "threshold", f"{threshold:.4f} (a probability)"
     yield "created", manifest["created"]
     files = [one["file"] for one in manifest["vectorizers"]]
     for text in dict.fromkeys(_network(file) for file in files if file is not None):

@@ -104,9 +104,9 @@ def rank(
             form.as_json,
             "--candidates writes a submission, which is CSV: leave --json out",
         )
-        from tllboost.bundle.scoring import score_candidates
         from tllboost.files import csv_text, write_text
         from tllboost.pairs import read_candidates
+        from tllboost.scoring import score_candidates
 
         classifier = opening.open(bundle)
         table = read_candidates(candidates, **vars(folders))

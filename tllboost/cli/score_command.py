@@ -99,7 +99,7 @@ def score(
             found = explain(classifier, *two, progress=progress)
         value, text = found.as_dict(), short_form(found)
     else:
-        from tllboost.bundle.scoring import score_pair
+        from tllboost.scoring import score_pair
 
         value = score_pair(classifier, str(left_image), str(right_image))
         text = _TEXT.format(**value)
@@ -112,17 +112,20 @@ def _score_table(
     folders: options.Folders,
     form: options.Form,
 ) -> int:
-    from tllboost.bundle.scoring import pair_rows, read_pairs_to_score, score_pairs
+    from tllboost.pairs import read_pairs
+    from tllboost.pairs.tables import read_table
 
-    table, written = read_pairs_to_score(scored.pairs, **vars(folders))
+    # A pair may stand twice, and an image may be paired with itself.
+    table = read_pairs(scored.pairs, allow_repeats=True, **vars(folders))
+    written = read_table(scored.pairs, required=("left", "right")).rows()
     sides = (table.left, table.right)
     with progress_bar(quiet=scored.quiet) as progress:
-        scores = score_pairs(
-            classifier, table, *sides, progress=progress, strict=scored.strict
+        scores = classifier.score_table(
+            table, *sides, progress=progress, strict=scored.strict
         )
     if not form.as_json:
         form = replace(form, as_csv=True)
-    form.write(pair_rows(scores, written), _COLUMNS, "")
+    form.write(scores.rows(written), _COLUMNS, "")
     return tell_failures(scores.failures)
 
 
