@@ -54,8 +54,6 @@ def verify(bundle: options.Bundle, *, beside: options.Unbundled) -> None:
 
 def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what a reader wants to know, a line each."""
-    import numpy as np
-
     from tllboost.calibration import Calibration
     from tllboost.vectorizers.spec import with_weights
 
@@ -73,7 +71,7 @@ def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "merge", cell["merge"]
         yield "head", cell["head"]["name"]
     curve = Calibration(**manifest["calibration"])
-    threshold = curve.probability(np.array(manifest["threshold"]))
+    threshold = curve.probability(manifest["threshold"])
     yield "threshold", f"{threshold:.4f} (a probability)"
     yield "created", manifest["created"]
     files = [one["file"] for one in manifest["vectorizers"]]
