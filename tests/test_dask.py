@@ -24,8 +24,7 @@ from killed_work import (
 )
 
 from tllboost.cluster import Cluster
-from tllboost.cluster.cluster import perform, versions
-from tllboost.cluster.shards import _refuse_other
+from tllboost.cluster.cluster import _refuse_other, perform, versions
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 from tllboost.grid import run_grid
 from tllboost.heads.boosting import XGBoostHead

@@ -93,8 +93,8 @@ def test_lists_stay_whole_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "MOST_BYTES", 4 * 2 * 10)
     query = np.repeat([7, 3, 9, 1, 5], [3, 4, 3, 5, 2])
     X = np.arange(34, dtype=np.float32).reshape(17, 2)
-    side = sampling.Training(X, np.arange(17) % 2, None, query)
-    some = sampling.within_memory(side)
+    training = sampling.Training(X, np.arange(17) % 2, np.ones(17), query)
+    some = sampling.within_memory(training)
     assert 0 < len(some.label) <= 10
     assert some.query is not None
     for one in set(some.query.tolist()):
@@ -109,9 +109,9 @@ def test_what_is_drawn_of_too_many_pairs_depends_on_the_seed_alone(
 ) -> None:
     features, label = pairs()
     monkeypatch.setattr(sampling, "MOST_BYTES", 4 * 16 * 700)
-    side = sampling.Training(features, label)
+    training = sampling.Training(features, label, np.ones(len(label)))
     first, again, other = (
-        sampling.within_memory(side, seed=seed).features.left for seed in (0, 0, 1)
+        sampling.within_memory(training, seed=seed).features.left for seed in (0, 0, 1)
     )
     assert len(first) == 700
     assert (first == again).all()

@@ -158,7 +158,7 @@ def test_one_class_alone_can_not_be_learned(side: str, label: int) -> None:
     changed = replace(pairs, label=np.full(len(pairs), label, dtype=np.int8))
     broken = data._replace(split=replace(data.split, **{side: changed}))
     name = {"train": "training"}.get(side, side)
-    with pytest.raises(DataError, match=f"the {name} side has matches only, or none"):
+    with pytest.raises(DataError, match=f"the {name} set has matches only, or none"):
         fit(broken, "logistic")
 
 

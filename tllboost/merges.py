@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from tllboost.dense import Layer
 from tllboost.errors import UsageError
 from tllboost.registry import Entry, Registry
 
@@ -25,7 +26,6 @@ __all__ = [
     "unit_rows",
 ]
 
-Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 MergeFunction = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[Any]]
 
 MERGES = Registry(
@@ -268,6 +268,9 @@ class PairFeatures:
         frozen: NDArray[np.float32] | None = None,
         joined: Sequence[Layer] | None = None,
     ) -> None:
+        if vectors.ndim != 2:
+            msg = f"vectors of shape {vectors.shape} must be (n_images, n_dims)"
+            raise UsageError(msg)
         self.vectors = vectors
         self.frozen = vectors if frozen is None else frozen
         self.joined = joined

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from tllboost.bilinear import Bilinear, bilinear
 from tllboost.calibration import Calibration, best_threshold, fit_calibration
+from tllboost.dense import Layer
 from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.heads import make_head
 from tllboost.heads.fitted import head_score
-from tllboost.merges import Layer, MergeFunction, PairFeatures
+from tllboost.merges import MergeFunction, PairFeatures
 from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths
 from tllboost.projections import NONE
 from tllboost.splits import PairSet
@@ -134,33 +135,27 @@ class PairScorer:
         Raises
         ------
         DataError
-            If a side has one class only, or features or scores are not finite.
+            If a set has one class only, or features or scores are not finite.
         """
-        sides = (
+        sets = (
             ("training", train, features),
             ("validation", validation, validation_features),
         )
-        for name, side, rows in sides:
-            if not 0 < np.count_nonzero(side.label) < len(side):
-                msg = (
-                    f"the {name} side has matches only, or none: two classes are needed"
-                )
+        for name, pairs, rows in sets:
+            if not 0 < np.count_nonzero(pairs.label) < len(pairs):
+                msg = f"the {name} set has matches only, or none: give two classes"
                 raise DataError(msg)
             if not all(np.isfinite(block).all() for block in rows.blocks()):
                 msg = (
-                    f"the {name} side has features that are not finite numbers: the "
+                    f"the {name} set has features that are not finite numbers: the "
                     "vectors of some images are not, or are far too large"
                 )
                 raise DataError(msg)
         from tllboost.heads.base import PairHead, Validation
 
-        counted = validation.weight > 0
         chooser = Validation(
-            validation_features.take(counted),
-            validation.label[counted],
-            validation.weight[counted],
-            validation.query[counted],
-        )
+            validation_features, validation.label, validation.weight, validation.query
+        ).take(validation.weight > 0)
         self.head_ = head = make_head(
             self.head, seed=self.seed, n_threads=self.n_threads
         )

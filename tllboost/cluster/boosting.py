@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tllboost.heads.boosting import Grower
+
 if TYPE_CHECKING:
     from tllboost.cluster.cluster import Cluster
 
@@ -17,7 +19,7 @@ __all__ = ["ClusterGrower"]
 _BLOCK_BYTES = 2**28
 
 
-class ClusterGrower:
+class ClusterGrower(Grower):
     """Grow the trees of one head on a cluster: see :func:`tllboost.heads.grown_by`.
 
     Each worker merges its share of the pairs and keeps the features, float32, and what

@@ -1,22 +1,32 @@
-"""The backend that works on a Dask cluster, somebody's or one of this machine alone."""
+"""The backend that works on a Dask cluster, somebody's or one of this machine alone.
+
+Jobs of a grid travel with the files that they read, so no folder need be shared. Images
+are vectorized where they lie, by shards, and who asked for the vectors stores them.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+import secrets
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, nullcontext
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
-from tllboost.processes import Job, ProcessDied, Processes, Progress
+from tllboost.files import whole_file
+from tllboost.processes import Job, ProcessDied, Processes, Progress, tell
 from tllboost.vectorizers.base import usable_cores
 
 __all__ = ["Cluster", "perform", "versions"]
@@ -78,6 +88,13 @@ def perform(
 
 
 _LOOK_SECONDS = 0.5
+_LARGE_BYTES = 2**20
+# Batches of a shard: the most that the loss of a worker, or of this process, costs.
+_LARGEST = 8
+# A worker is so many times given a shard, at least, so that none waits for another.
+_SHARES = 4
+# The vectorizer of the last shard here, its network loaded.
+_LAST: dict[str, Any] = {}
 # So many jobs a worker lie with the scheduler: enough that no worker waits.
 _AHEAD = 4
 _MISSING = "--backend dask needs Dask, not installed: pip install 'tllboost[dask]'"
@@ -175,12 +192,60 @@ class Cluster:
         return self.large is not None and head == "xgboost" and n_pairs >= self.large
 
     def batches(
-        self, make: Callable[..., Any], vectorizer: Any, images: Any, **settings: Any
+        self,
+        make: Callable[..., Any],
+        vectorizer: Any,
+        images: Sequence[tuple[str, str | os.PathLike[str]]],
+        *,
+        batch_size: int,
+        **_: Any,
     ) -> Generator[dict[str, Any], None, None]:
-        """Yield the vectors of images as workers make them: see `cluster.shards`."""
-        from tllboost.cluster.shards import shard_batches
+        """Yield the vector of each image, or why it has none, a shard at a time.
 
-        return shard_batches(self, make, vectorizer, images, settings["batch_size"])
+        Images and weights must lie under the same paths for all workers. An image that
+        takes down each worker that looks at it fails alone.
+
+        Parameters
+        ----------
+        make : callable
+            :func:`~tllboost.vectorizing.vector_batches`, which the workers call.
+        vectorizer : Vectorizer
+        images : sequence of (str, path-like), length n_images
+            Content hash of each image, all different, and its file.
+        batch_size : int
+            Images a forward pass.
+
+        Yields
+        ------
+        dict of str to (ndarray of shape (n_dims,), float32, or str)
+            Vector or reason, by content hash.
+
+        Raises
+        ------
+        UsageError
+            If a worker would make other vectors.
+        """
+        token = secrets.token_hex(8)
+        print_ = vectorizer.fingerprint if images else ""
+
+        def job(shard: Sequence[tuple[str, str | os.PathLike[str]]]) -> Job:
+            files = [(key, os.path.abspath(path)) for key, path in shard]
+            return Job(_vectorize, (token, vectorizer, print_, files, make, batch_size))
+
+        size = batch_size * _n_batches(len(images), self.size, batch_size)
+        jobs = deque(
+            job(images[first : first + size]) for first in range(0, len(images), size)
+        )
+        for done, outcome in self.each(jobs):
+            if not isinstance(outcome, ProcessDied):
+                yield outcome
+                continue
+            shard = done.arguments[3]
+            if len(shard) == 1:
+                yield {shard[0][0]: f"can't be vectorized ({outcome})"}
+                continue
+            middle = len(shard) // 2
+            jobs.extend([job(shard[:middle]), job(shard[middle:])])
 
     def call(
         self, function: Callable[..., Any], *arguments: Any, is_large: bool = False
@@ -200,10 +265,71 @@ class Cluster:
     def run(
         self, jobs: Sequence[Job], out: Path, what: str, progress: Progress | None
     ) -> None:
-        """Run jobs on the workers: see `cluster.calls`."""
-        from tllboost.cluster.calls import run_jobs
+        """Run jobs on the workers, as :class:`~tllboost.processes.Processes` does here.
 
-        run_jobs(self, jobs, out, what, progress)
+        A worker calls in a folder of its own, which holds what the job reads of `out`;
+        what it writes there comes back, and is written to `out` from here alone. What
+        took down each worker that tried it fails, and no other with it. Large jobs are
+        called here, one after the other, their trees grown by all workers.
+
+        Parameters
+        ----------
+        jobs : sequence of Job
+        out : Path
+            The results.
+        what : str
+        progress : callable or None
+            Called with (done, total, `what`).
+
+        Raises
+        ------
+        ClusterError
+            If the cluster is lost.
+        Exception
+            What a job raised.
+        """
+        waiting: deque[Job] = deque()
+        handed: dict[Job, tuple[Job, list[int]]] = {}
+
+        def name(file: Path) -> str:
+            return file.relative_to(out).as_posix()
+
+        def hand_out(job: Job, wanted: list[int]) -> None:
+            # What exists counts as done, whatever it holds.
+            there = {
+                name(file): b"" for i, file in enumerate(job.files) if i not in wanted
+            }
+            there |= {name(file): file.read_bytes() for file in job.reads}
+            arguments = [self._sent(one) for one in job.arguments]
+            asked = [job.names[index] for index in wanted]
+            one = Job(_call, (job.function, arguments, there), names=asked)
+            handed[one] = job, wanted
+            waiting.append(one)
+
+        def told(names: Sequence[str]) -> None:
+            tell(progress, jobs, what, names)
+
+        for job in jobs:
+            if not job.is_large:
+                hand_out(job, [*range(len(job.files))])
+        for one, outcome in self.each(waiting, told if progress else None):
+            job, wanted = handed.pop(one)
+            if not isinstance(outcome, ProcessDied):
+                # At last the files that say that it is done.
+                last = {name(file) for file in job.files}
+                for file in sorted(outcome, key=lambda file: file in last):
+                    with whole_file(out / file) as stream:
+                        stream.write(outcome[file])
+            elif len(wanted) == 1:
+                job.fail(wanted[0], f"its process died ({outcome})")
+            else:  # which of them it was, each will tell
+                for index in wanted:
+                    hand_out(job, [index])
+        for job in jobs:
+            if job.is_large:
+                told(job.names[:1])
+                self.call(job.function, out, *job.arguments, is_large=True)
+        told([])
 
     def each(
         self,
@@ -271,6 +397,12 @@ class Cluster:
             if out and self.client.status == "running":
                 self.client.cancel(list(out), force=True)
 
+    def _sent(self, value: Any) -> Any:
+        """Return a value, or a list of values, of which the large ones travel once."""
+        if isinstance(value, list):
+            return [self._sent(item) for item in value]
+        return self.keep(value) if _n_bytes(value) >= _LARGE_BYTES else value
+
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return self.client.submit(function, *arguments, pure=False)
 
@@ -328,3 +460,81 @@ class Cluster:
                 "that 'dask scheduler' names, as tcp://10.0.0.1:8786"
             )
             raise UsageError(msg) from error
+
+
+def _call(
+    function: Callable[..., None], arguments: list[Any], there: dict[str, bytes]
+) -> dict[str, bytes]:
+    """Call a function here, on a worker; return the files that it wrote."""
+    from distributed import get_worker
+
+    with tempfile.TemporaryDirectory(dir=get_worker().local_directory) as own:
+        folder = Path(own)
+        for file, content in there.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(content)
+        function(folder, *arguments)
+        return {
+            name: path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+            and (name := path.relative_to(folder).as_posix()) not in there
+        }
+
+
+def _n_bytes(value: Any) -> int:
+    """Return the size of the arrays that a value holds."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if is_dataclass(value):
+        return sum(_n_bytes(getattr(value, one.name)) for one in fields(value))
+    return 0
+
+
+def _n_batches(n_images: int, n_workers: int, batch_size: int) -> int:
+    """Return how many batches a shard has.
+
+    Examples
+    --------
+    >>> _n_batches(100, 2, 32), _n_batches(1000, 2, 32), _n_batches(10**6, 2, 32)
+    (1, 3, 8)
+    """
+    share = n_images // (batch_size * _SHARES * max(1, n_workers))
+    return min(_LARGEST, max(1, share))
+
+
+def _vectorize(
+    token: str,
+    vectorizer: Any,
+    fingerprint: str,
+    images: list[tuple[str, str]],
+    make: Callable[..., Any],
+    batch_size: int,
+) -> dict[str, np.ndarray | str]:
+    """Vectorize a shard here, on a worker."""
+    from distributed import get_worker
+
+    if token not in _LAST:
+        _LAST.clear()
+        _refuse_other(vectorizer, fingerprint)
+        if hasattr(vectorizer, "keep_networks_in"):
+            # What a network is exported to lies in the worker's own folder.
+            folder = get_worker().local_directory
+            vectorizer.keep_networks_in(os.path.join(folder, "networks"))
+        _LAST[token] = vectorizer
+    vectors: dict[str, np.ndarray | str] = {}
+    n_workers = min(8, usable_cores())
+    for batch in make(_LAST[token], images, batch_size=batch_size, n_workers=n_workers):
+        vectors |= batch
+    return vectors
+
+
+def _refuse_other(vectorizer: Any, fingerprint: str) -> None:
+    """Refuse to make vectors that would be stored as those of another network."""
+    if vectorizer.fingerprint != fingerprint:
+        msg = (
+            f"{vectorizer.label} has the fingerprint {vectorizer.fingerprint!r} on the "
+            f"Dask worker of {platform.node()}, and here {fingerprint!r}: give all "
+            "machines the same weights and the same versions"
+        )
+        raise UsageError(msg)

@@ -246,9 +246,7 @@ class Maps:
         pixels = np.zeros((1, 3, *size), np.float32)
         return tuple(self._run(pixels).shape[1:])
 
-    def keep(
-        self, jobs: Sequence[Job], folder: Path, *, progress: Progress | None = None
-    ) -> None:
+    def keep(self, jobs: Sequence[Job], folder: Path, progress: Progress) -> None:
         """Make maps once and keep them in a file, as float16, memory-mapped.
 
         Parameters
@@ -257,7 +255,7 @@ class Maps:
             The images and views to keep.
         folder : Path
             Where the file goes; one that was begun there is gone on with.
-        progress : callable, optional
+        progress : callable
             Called with how many are made, how many there are, and what they are.
         """
         file, done = folder / "maps.npy", folder / "maps.json"
@@ -280,8 +278,7 @@ class Maps:
             n_done += len(batch)
             kept.flush()
             write_text(done, json.dumps(n_done))
-            if progress is not None:
-                progress(n_done, len(jobs), "augmented views")
+            progress(n_done, len(jobs), "augmented views")
         self._kept, self._row = kept, {job: row for row, job in enumerate(jobs)}
 
     def batches(self, batches: Sequence[Sequence[Job]]) -> Iterator[Any]:

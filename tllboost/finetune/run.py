@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -12,20 +14,19 @@ from typing import Any
 
 import numpy as np
 
+from tllboost.dense import threads
 from tllboost.errors import ImageError, UsageError
 from tllboost.files import whole_file
-from tllboost.finetune.images import Job, Maps, TrainingImages
-from tllboost.finetune.network import (
-    CutNetwork,
-    all_tensors,
-    cut,
-    global_vectorizer,
-    with_file,
+from tllboost.finetune.images import Maps, TrainingImages
+from tllboost.finetune.network import all_tensors, cut, global_vectorizer, with_file
+from tllboost.finetune.settings import (
+    FORMAT,
+    FineTuneSettings,
+    read_record,
+    short_hash,
 )
-from tllboost.finetune.settings import FineTuneSettings, header, read_record
 from tllboost.finetune.train import Trainer, best_epoch
-from tllboost.projections.base import matches_in
-from tllboost.projections.siamese import threads
+from tllboost.projections.base import matches_of
 from tllboost.splits import PairSet
 from tllboost.store import hash_files
 from tllboost.vectorizers import Vectorizer
@@ -111,15 +112,17 @@ def finetune(
     """
     from safetensors.torch import save
 
-    file = Path(out)
-    settings = settings or FineTuneSettings()
+    file, settings = Path(out), settings or FineTuneSettings()
     tell = message or (lambda line: None)
+    report = progress or (lambda done, total, what: None)
     if file.suffix != ".safetensors":
         msg = f"out={str(file)!r}: give a name that ends in .safetensors"
         raise UsageError(msg)
     base = global_vectorizer(vectorizer, device)
-    hashes = _hashes(paths, train, validation)
-    key = _key(base, hashes, train, validation, settings, seed)
+    matches = matches_of(train, "training")
+    trained, held_out = _images(matches), _images(validation)
+    hashes = _hashes(paths, sorted({*trained, *held_out}))
+    key = _key(base, hashes, matches, validation, settings, seed)
     if not _is_free(file, key, overwrite=overwrite):
         tell(f"{file} is the result of this very training: nothing to do")
         return with_file(vectorizer, file)
@@ -139,29 +142,37 @@ def finetune(
             seed=seed,
             n_workers=min(8, n_threads or usable_cores()),
         )
-        maps, n_views = _maps(
-            network, images, train, validation, settings, work, progress
-        )
+        maps = Maps(network, images)
+        n_views = settings.n_views
+        if n_views is None:
+            n_views = _n_views(maps, len(trained), len(held_out), work)
+        if n_views > 0:
+            jobs = [(image, 0) for image in held_out]
+            views = range(1, n_views + 1)
+            jobs += [(image, view) for view in views for image in trained]
+            maps.keep(jobs, work, report)
         history = Trainer(
             network,
             maps,
-            train,
+            matches,
             validation,
             settings,
             seed=seed,
             n_views=n_views,
             file=work / "checkpoint.pt",
             key=key,
-            progress=progress,
+            progress=report,
             message=tell,
         ).run()
-        record = header(
-            key=key,
-            seed=seed,
-            base=base.fingerprint,
-            seen=hashes.values(),
-            history=history,
-        )
+        record = {
+            "format": "pt",  # other readers of safetensors files ask for it
+            "made_by": FORMAT,
+            "key": key,
+            "seed": str(seed),
+            "base": base.fingerprint,
+            "trained_on": " ".join(sorted({*map(short_hash, hashes.values())})),
+            "history": json.dumps(history),
+        }
         data = save(all_tensors(base, network.whole), record)
     with whole_file(file) as opened:
         opened.write(data)
@@ -187,18 +198,14 @@ def _is_free(file: Path, key: str, *, overwrite: bool) -> bool:
     return True
 
 
-def _images(*sets: PairSet) -> list[int]:
-    """Return the images of some sets, ascending."""
-    columns = [column for pairs in sets for column in (pairs.left, pairs.right)]
-    images: list[int] = np.unique(np.concatenate(columns)).tolist()
+def _images(pairs: PairSet) -> list[int]:
+    """Return the images of a set, ascending."""
+    images: list[int] = np.union1d(pairs.left, pairs.right).tolist()
     return images
 
 
-def _hashes(
-    paths: Sequence[ImagePath | None], train: PairSet, validation: PairSet
-) -> dict[int, str]:
+def _hashes(paths: Sequence[ImagePath | None], used: list[int]) -> dict[int, str]:
     """Return the content of every image that will be looked at."""
-    used = _images(matches_in(train), validation)
     if missing := [image for image in used if paths[image] is None]:
         msg = f"fine-tuning looks at images, and {len(missing)} have no file"
         raise UsageError(msg)
@@ -214,7 +221,7 @@ def _hashes(
 def _key(
     base: Any,
     hashes: dict[int, str],
-    train: PairSet,
+    matches: PairSet,
     validation: PairSet,
     settings: FineTuneSettings,
     seed: int,
@@ -224,7 +231,7 @@ def _key(
     # An image's number decides its augmentation, so numbers count with contents.
     texts = (_VERSION, base.fingerprint, asdict(settings), seed, sorted(hashes.items()))
     digest.update(repr(texts).encode())
-    for pairs in (matches_in(train), validation):
+    for pairs in (matches, validation):
         for column in (
             pairs.left,
             pairs.right,
@@ -236,30 +243,14 @@ def _key(
     return digest.hexdigest()
 
 
-def _maps(
-    network: CutNetwork,
-    images: TrainingImages,
-    train: PairSet,
-    validation: PairSet,
-    settings: FineTuneSettings,
-    work: Path,
-    progress: Progress | None,
-) -> tuple[Maps, int]:
-    """Return where maps come from, and how many views of an image are kept."""
-    trained, held_out = _images(matches_in(train)), _images(validation)
-    maps = Maps(network, images)
-    n_bytes = 2 * int(np.prod(maps.shape()))
-    on_cpu = next(network.whole.parameters()).device.type == "cpu"
-    n_views = settings.n_views
-    if n_views is None:
-        most = min(_MOST_BYTES, shutil.disk_usage(work).free // 2)
-        room = (most // n_bytes - len(held_out)) // max(1, len(trained))
-        n_views = min(_KEPT_VIEWS, room) if on_cpu and room >= _LEAST_VIEWS else 0
-    if n_views > 0:
-        jobs: list[Job] = [(image, 0) for image in held_out]
-        jobs += [(image, view) for view in range(1, n_views + 1) for image in trained]
-        maps.keep(jobs, work, progress=progress)
-    return maps, n_views
+def _n_views(maps: Maps, n_trained: int, n_held_out: int, work: Path) -> int:
+    """Choose how many views of an image are kept: on a CPU as many as there is room."""
+    if next(maps.network.whole.parameters()).device.type != "cpu":
+        return 0
+    most = min(_MOST_BYTES, shutil.disk_usage(work).free // 2)
+    room = most // (2 * math.prod(maps.shape())) - n_held_out
+    n_views = min(_KEPT_VIEWS, room // max(1, n_trained))
+    return n_views if n_views >= _LEAST_VIEWS else 0
 
 
 def _summary(file: Path, history: list[dict[str, Any]]) -> str:

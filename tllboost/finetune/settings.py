@@ -5,16 +5,14 @@ What a fine-tuned file says of its training, in its header.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tllboost.errors import UsageError, WeightsError
 from tllboost.finetune.images import Augmentation
 
-__all__ = ["FineTuneSettings", "header", "read_record", "short_hash", "trained_on"]
+__all__ = ["FORMAT", "FineTuneSettings", "read_record", "short_hash", "trained_on"]
 
 
 @dataclass(frozen=True)
@@ -85,40 +83,7 @@ class FineTuneSettings:
             raise UsageError(msg)
 
 
-_FORMAT = "tllboost fine-tuning 1"
-
-
-def header(
-    *,
-    key: str,
-    seed: int,
-    base: str,
-    seen: Iterable[str],
-    history: list[dict[str, Any]],
-) -> dict[str, str]:
-    """Return the header of a fine-tuned file.
-
-    Parameters
-    ----------
-    key : str
-        Hash of all that the training hung on.
-    seed : int
-    base : str
-        Fingerprint of the vectorizer whose network was trained.
-    seen : iterable of str
-        sha256 of every image of the training and validation set.
-    history : list of dict
-        What became of each epoch.
-    """
-    return {
-        "format": "pt",  # other readers of safetensors files ask for it
-        "made_by": _FORMAT,
-        "key": key,
-        "seed": str(seed),
-        "base": base,
-        "trained_on": " ".join(sorted({short_hash(one) for one in seen})),
-        "history": json.dumps(history),
-    }
+FORMAT = "tllboost fine-tuning 1"
 
 
 def short_hash(sha256: str) -> str:
@@ -144,7 +109,7 @@ def read_record(file: str | Path) -> Mapping[str, str] | None:
             record: Mapping[str, str] = opened.metadata() or {}
     except (SafetensorError, OSError):
         return None
-    return record if record.get("made_by") == _FORMAT else None
+    return record if record.get("made_by") == FORMAT else None
 
 
 def trained_on(file: str | Path) -> frozenset[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.dense import own_chance
 from tllboost.errors import DataError
 from tllboost.files import whole_file
 from tllboost.finetune.images import Job, Maps
@@ -118,7 +119,8 @@ class Trainer:
     network : CutNetwork
     maps : Maps
         What the frozen stages make of each image.
-    train, validation : PairSet
+    matches, validation : PairSet
+        The matches to learn from, and the set that chooses.
     settings : FineTuneSettings
     seed : int
         Decides the projection's first weights, the order, and which views are taken.
@@ -133,7 +135,7 @@ class Trainer:
 
     network: CutNetwork
     maps: Maps
-    train: PairSet
+    matches: PairSet
     validation: PairSet
     settings: FineTuneSettings
     _: KW_ONLY
@@ -141,14 +143,13 @@ class Trainer:
     n_views: int
     file: Path
     key: str
-    progress: Callable[[int, int, str], None] | None
+    progress: Callable[[int, int, str], None]
     message: Callable[[str], None]
 
     def __post_init__(self) -> None:
         import torch
 
         network, settings = self.network, self.settings
-        self.matches = matches_in(self.train)
         held_out = np.append(self.validation.left, self.validation.right)
         self.held_out = np.unique(held_out)
         self.history: list[dict[str, Any]] = []
@@ -158,8 +159,7 @@ class Trainer:
         self.projection: Any = torch.nn.Identity()
         groups = [{"params": list(self.trained.values())}]
         if settings.n_components:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed)
+            with own_chance(self.seed):
                 self.projection = torch.nn.Linear(
                     network.n_dims, settings.n_components, bias=False
                 ).to(self.device)
@@ -180,15 +180,8 @@ class Trainer:
         Raises
         ------
         DataError
-            If the training set has matches of one component alone, or the vectors of
-            the validation set are all alike before training.
+            If the vectors of the validation set are all alike before training.
         """
-        if len(np.unique(self.matches.component)) < 2:
-            msg = (
-                "fine-tuning needs training matches of at least two groups that share "
-                "no image: there is nothing to tell a match from"
-            )
-            raise DataError(msg)
         if self._restore():
             self.message(f"going on after epoch {len(self.history) - 1}")
         else:
@@ -237,8 +230,7 @@ class Trainer:
         for step, maps in enumerate(self.maps.batches(self._jobs(batches, epoch))):
             self._set_rate(epoch - 1 + step / n_batches)
             losses.append(self._step(maps, self.matches.component[batches[step]]))
-            if self.progress is not None:
-                self.progress(step + 1, n_batches, f"epoch {epoch}")
+            self.progress(step + 1, n_batches, f"epoch {epoch}")
         return float(np.mean(losses))
 
     def _step(self, maps: Any, component: NDArray[np.int64]) -> float:

@@ -7,10 +7,10 @@ would add by then is little: a quarter of a gigabyte is 130,000 pairs of 512 num
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from tllboost.calibration import Calibration, fit_calibration, log_loss
@@ -30,16 +30,36 @@ __all__ = [
 ]
 
 
-class Validation(NamedTuple):
-    """The set that chooses: features, labels, weights and lists of validation pairs.
+class Training(NamedTuple):
+    """The training set of a head.
 
-    ``query`` is the ranking list of each pair, -1 or None for none.
+    Parameters
+    ----------
+    features : array-like or PairFeatures of shape (n_pairs, n_features)
+    label : ndarray of shape (n_pairs,)
+    weight : ndarray of shape (n_pairs,), float64
+    query : ndarray of shape (n_pairs,), int64, or None
+        Ranking list of each pair, -1 or None for none.
     """
 
     features: Any
-    label: NDArray[np.int8]
+    label: NDArray[np.integer]
     weight: NDArray[np.float64]
     query: NDArray[np.int64] | None = None
+
+    def take(self, rows: NDArray[Any]) -> Self:
+        """Return some of the pairs."""
+        X, query = self.features, self.query
+        return type(self)(
+            X.take(rows) if hasattr(X, "blocks") else X[rows],
+            self.label[rows],
+            self.weight[rows],
+            None if query is None else query[rows],
+        )
+
+
+class Validation(Training):
+    """The set that chooses, and how badly scores do on it."""
 
     def loss(self, score: NDArray[np.floating]) -> float:
         """Return the log loss of a score after its calibration on this same set.
@@ -100,7 +120,7 @@ def clearly_better(losses: NDArray[np.float64], than: NDArray[np.float64]) -> bo
 
 
 def _lists(
-    label: NDArray[np.int8], query: NDArray[np.int64]
+    label: NDArray[np.integer], query: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
     """Return rows in list order, where each list starts, and its first match.
 
@@ -119,12 +139,7 @@ def _lists(
 
 
 def cosine_curve(
-    X: Any,
-    y: NDArray[np.integer],
-    weight: NDArray[np.float64] | None,
-    validation: Validation | None,
-    *,
-    frozen: bool = False,
+    training: Training, validation: Validation | None, *, frozen: bool = False
 ) -> Calibration:
     """Fit the log-odds of the cosine alone: what a head starts from.
 
@@ -132,10 +147,8 @@ def cosine_curve(
     pairs may flatter the cosine, by a projection fitted on them, or be chosen to fool
     it: where all non-matches are hard, training says that the cosine knows nothing.
     """
-    if validation is None:
-        return fit_calibration(cosine_of(X, frozen=frozen), y, weight)
-    cosine = cosine_of(validation.features, frozen=frozen)
-    return fit_calibration(cosine, validation.label, validation.weight)
+    X, label, weight, _ = validation or training
+    return fit_calibration(cosine_of(X, frozen=frozen), label, weight)
 
 
 def refuse_lost(head: Any, loss: float) -> None:
@@ -152,8 +165,7 @@ def refuse_lost(head: Any, loss: float) -> None:
 class PairHead(ClassifierMixin, BaseEstimator):
     """Base of the built-in heads: two classes, one score.
 
-    A subclass fits in ``fit(X, y, *, sample_weight, query, validation)``, where `X` is
-    an array or a :class:`~tllboost.merges.PairFeatures`, and keeps what it learned as
+    A subclass learns in ``learn(training, validation)``, and keeps what it learned as
     numbers that score without it.
 
     Attributes
@@ -163,6 +175,37 @@ class PairHead(ClassifierMixin, BaseEstimator):
     """
 
     classes_ = np.array([0, 1])
+
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        sample_weight: NDArray[np.float64] | None = None,
+        query: NDArray[np.int64] | None = None,
+        validation: Validation | None = None,
+    ) -> Self:
+        """Fit on the training pairs; validation chooses.
+
+        Of more pairs than 256 MiB hold the features of, as many are drawn.
+
+        Parameters
+        ----------
+        X : array-like or PairFeatures of shape (n_pairs, n_features)
+        y : array-like of shape (n_pairs,)
+        sample_weight : ndarray of shape (n_pairs,) or None
+        query : ndarray of shape (n_pairs,), int64, or None
+            Ranking list of each pair; a ranking head needs it.
+        validation : Validation or None
+        """
+        label = np.asarray(y)
+        weight = np.ones(len(label)) if sample_weight is None else sample_weight
+        self.learn(Training(X, label, weight, query), validation)
+        return self
+
+    def learn(self, training: Training, validation: Validation | None) -> None:
+        """Set what `fit` is to learn."""
+        raise NotImplementedError
 
     def decision_function(self, X: Any) -> NDArray[np.floating]:
         """Return a score a pair: (n_pairs,), larger for a likelier match."""
@@ -175,34 +218,6 @@ class PairHead(ClassifierMixin, BaseEstimator):
 
 MOST_BYTES = 2**28
 """Of features that a head holds at once, in the form in which it holds them."""
-
-
-class Training(NamedTuple):
-    """The training set of a head.
-
-    Parameters
-    ----------
-    features : array-like or PairFeatures of shape (n_pairs, n_features)
-    label : ndarray of shape (n_pairs,)
-    weight : ndarray of shape (n_pairs,) or None
-    query : ndarray of shape (n_pairs,), int64, or None
-        Ranking list of each pair.
-    """
-
-    features: Any
-    label: NDArray[np.integer]
-    weight: NDArray[np.float64] | None = None
-    query: NDArray[np.int64] | None = None
-
-    def take(self, rows: NDArray[np.int64]) -> Training:
-        """Return some of the pairs."""
-        features = self.features
-        return Training(
-            features.take(rows) if hasattr(features, "blocks") else features[rows],
-            self.label[rows],
-            None if self.weight is None else self.weight[rows],
-            None if self.query is None else self.query[rows],
-        )
 
 
 def fits_memory(training: Training, *, value_bytes: int = 4) -> bool:
@@ -227,7 +242,7 @@ def within_memory(
 
     Examples
     --------
-    >>> training = Training(np.zeros((6, 2)), np.arange(6), None, np.arange(6) // 3)
+    >>> training = Training(np.zeros((6, 2)), np.arange(6), np.ones(6), np.arange(6))
     >>> within_memory(training) is training
     True
     """

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ from tllboost.heads.base import (
     cosine_curve,
     within_memory,
 )
-from tllboost.heads.fitted import FittedHead, Trees, blocks_of
+from tllboost.heads.fitted import FittedHead, Trees, blocks_of, numbered_blocks
 
 __all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins", "grown_by"]
 
@@ -63,7 +63,7 @@ def choose_bins(n_rows: int, n_columns: int) -> int:
 
 
 def best_columns(
-    X: Any, residual: NDArray[np.float64], weight: NDArray[np.float64] | None, n: int
+    X: Any, residual: NDArray[np.float64], weight: NDArray[np.float64], n: int
 ) -> NDArray[np.int64]:
     """Return the `n` columns that correlate most with a residual, ascending.
 
@@ -72,22 +72,19 @@ def best_columns(
     X : array-like or PairFeatures of shape (n_pairs, n_features)
     residual : ndarray of shape (n_pairs,)
         Label minus the probability that trees start from: their first gradient.
-    weight : ndarray of shape (n_pairs,) or None
+    weight : ndarray of shape (n_pairs,)
     n : int
 
     Examples
     --------
     >>> X = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
-    >>> best_columns(X, X[:, 4] - 0.5 * X[:, 1], None, 2).tolist()
+    >>> best_columns(X, X[:, 4] - 0.5 * X[:, 1], np.ones(50), 2).tolist()
     [1, 4]
     """
-    share = np.ones(len(residual)) if weight is None else weight
-    share = (share / share.sum()).astype(np.float32)
+    share = (weight / weight.sum()).astype(np.float32)
     along = share * (residual - share @ residual).astype(np.float32)
     sums = np.zeros((3, X.shape[1]))
-    start = 0
-    for block in _blocks(X):
-        rows = slice(start, start := start + len(block))
+    for rows, block in numbered_blocks(X):
         sums += share[rows] @ block, share[rows] @ np.square(block), along[rows] @ block
     mean, square, product = sums
     spread = np.sqrt(np.maximum(square - mean**2, 0))
@@ -103,8 +100,8 @@ def _blocks(
         yield block if columns is None else np.ascontiguousarray(block[:, columns])
 
 
-class Grower(Protocol):
-    """What quantises features and grows trees on them.
+class Grower:
+    """What quantises features and grows trees on them: here, in this process.
 
     Attributes
     ----------
@@ -112,7 +109,7 @@ class Grower(Protocol):
         Whether one process holds all bins: it then gets no more pairs than fit.
     """
 
-    is_bounded: bool
+    is_bounded = True
 
     def matrix(
         self, X: Any, max_bin: int, columns: NDArray[np.int64] | None = None
@@ -127,22 +124,6 @@ class Grower(Protocol):
         columns : ndarray of int64 or None, default=None
             Which columns; None takes all.
         """
-
-    def booster(self, parameters: Mapping[str, Any], matrix: Any, n_trees: int) -> Any:
-        """Return what ``update`` adds a tree to, `n_trees` at most.
-
-        A slice of it is an XGBoost booster of those trees.
-        """
-
-
-class _Here:
-    """Grow them in this process."""
-
-    is_bounded = True
-
-    def matrix(
-        self, X: Any, max_bin: int, columns: NDArray[np.int64] | None = None
-    ) -> Any:
         import xgboost
 
         class Blocks(xgboost.DataIter):
@@ -164,12 +145,16 @@ class _Here:
         return xgboost.QuantileDMatrix(Blocks(), max_bin=max_bin)
 
     def booster(self, parameters: Mapping[str, Any], matrix: Any, n_trees: int) -> Any:
+        """Return what ``update`` adds a tree to, `n_trees` at most.
+
+        A slice of it is an XGBoost booster of those trees.
+        """
         import xgboost
 
         return xgboost.Booster(dict(parameters), [matrix])
 
 
-_GROWER: ContextVar[Grower] = ContextVar("grower", default=_Here())  # noqa: B039
+_GROWER: ContextVar[Grower] = ContextVar("grower", default=Grower())  # noqa: B039
 
 
 @contextmanager
@@ -252,49 +237,30 @@ class XGBoostHead(PairHead):
     n_jobs: int | None = None
     random_state: int = 0
 
-    def fit(
-        self,
-        X: Any,
-        y: NDArray[np.integer],
-        *,
-        sample_weight: NDArray[np.float64] | None = None,
-        query: NDArray[np.int64] | None = None,
-        validation: Validation | None = None,
-    ) -> XGBoostHead:
+    def learn(self, training: Training, validation: Validation | None) -> None:
         """Grow trees on the training pairs until validation gains no more.
 
         Of more pairs than 256 MiB hold the bins of, as many are drawn, unless
         a cluster grows the trees.
-
-        Parameters
-        ----------
-        X : array-like or PairFeatures of shape (n_pairs, n_features)
-        y : ndarray of shape (n_pairs,)
-        sample_weight : ndarray of shape (n_pairs,) or None
-        query : ndarray of shape (n_pairs,), int64, or None
-            Ranking list of each pair; the ranking head needs it.
-        validation : Validation or None
         """
         from scipy.special import expit
 
         if self.start not in _STARTS:
             msg = f"start={self.start!r} is none of {', '.join(_STARTS)}"
             raise UsageError(msg)
-        if self.start in _COSINES and not hasattr(X, "cosine"):
+        if self.start in _COSINES and not hasattr(training.features, "cosine"):
             msg = f"start={self.start!r} needs PairFeatures, which know the vectors"
             raise UsageError(msg)
         grower = _GROWER.get()
-        training = Training(X, np.asarray(y), sample_weight, query)
         if grower.is_bounded:
             training = within_memory(training, value_bytes=1, seed=self.random_state)
-        X, y, weight, query = training
+        X, y, weight, _ = training
         is_wide = X.shape[0] * X.shape[1] >= _WIDE and X.shape[1] > _N_BEST
         best: NDArray[np.float64] | None = None
         for start in self._starts(X, validation):
             curve = columns = None
             if start in _COSINES:
-                is_frozen = start == "frozen"
-                curve = cosine_curve(X, y, weight, validation, frozen=is_frozen)
+                curve = cosine_curve(training, validation, frozen=start == "frozen")
             slope, intercept = map(np.float64, curve or (0, 0))
             head = FittedHead(None, slope, intercept, start == "frozen")
             margin = head.decision_function(X)
@@ -303,7 +269,7 @@ class XGBoostHead(PairHead):
             n_columns = _N_BEST if is_wide else X.shape[1]
             bins = self.max_bin or choose_bins(len(y), n_columns)
             matrix = grower.matrix(X, bins, columns)
-            self._set_target(matrix, y, weight, query)
+            self._set_target(matrix, training)
             matrix.set_base_margin(margin)
             booster = grower.booster(self._parameters(bins), matrix, self.n_estimators)
             n_trees, losses = self.n_estimators, np.zeros(1)
@@ -320,7 +286,6 @@ class XGBoostHead(PairHead):
                 grown = booster[:n_trees] if n_trees else None
                 trees = trees_of(grown, columns, X.shape[1])
                 self.fitted_ = replace(head, part=trees)
-        return self
 
     def _parameters(self, bins: int) -> dict[str, Any]:
         """Return what XGBoost is told."""
@@ -348,17 +313,9 @@ class XGBoostHead(PairHead):
         is_projected = X.frozen is not X.vectors
         return ("cosine", "frozen", "none") if is_projected else ("cosine", "none")
 
-    def _set_target(
-        self,
-        matrix: Any,
-        y: NDArray[np.integer],
-        weight: NDArray[np.float64] | None,
-        query: NDArray[np.int64] | None,
-    ) -> None:
+    def _set_target(self, matrix: Any, training: Training) -> None:
         """Give the matrix its labels and weights; the binary head has no lists."""
-        matrix.set_info(label=y)
-        if weight is not None:
-            matrix.set_info(weight=weight)
+        matrix.set_info(label=training.label, weight=training.weight)
 
     def _grow(
         self,
@@ -386,7 +343,10 @@ class XGBoostHead(PairHead):
             for tree in range(first, end):
                 booster.update(matrix, tree)
             # A prediction reads whole rows however few trees it adds: look rarely.
-            margin = margin + _margins(booster[first:end], blocks())
+            grown = booster[first:end]
+            margin = margin + np.concatenate(
+                [grown.inplace_predict(b, predict_type="margin") for b in blocks()]
+            )
             losses = validation.losses(margin)
             if losses.mean() < best.mean():
                 best, kept = losses, end
@@ -407,14 +367,9 @@ class XGBoostRankHead(XGBoostHead):
     objective = "rank:pairwise"
     base_score = 0.0
 
-    def _set_target(
-        self,
-        matrix: Any,
-        y: NDArray[np.integer],
-        weight: NDArray[np.float64] | None,
-        query: NDArray[np.int64] | None,
-    ) -> None:
+    def _set_target(self, matrix: Any, training: Training) -> None:
         """Give the matrix its labels and lists; each list weighs the same."""
+        query = training.query
         if query is None:
             msg = "xgboost-rank needs the ranking list of each training pair: query=…"
             raise UsageError(msg)
@@ -423,18 +378,7 @@ class XGBoostRankHead(XGBoostHead):
             msg = "xgboost-rank needs the pairs of one query next to each other"
             raise UsageError(msg)
         matrix.set_group(np.diff(edges))
-        matrix.set_info(label=y)
-        matrix.set_info(weight=np.ones(len(edges) - 1))
-
-
-def _margins(
-    booster: Any, blocks: Iterator[NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Return what the trees add to each pair's margin: (n_pairs,) float32."""
-    margins = [
-        booster.inplace_predict(block, predict_type="margin") for block in blocks
-    ]
-    return np.concatenate(margins or [np.zeros(0, np.float32)])
+        matrix.set_info(label=training.label, weight=np.ones(len(edges) - 1))
 
 
 def trees_of(booster: Any, columns: NDArray[np.int64] | None, n_features: int) -> Trees:

@@ -11,17 +11,16 @@ alone: a bundle holds these numbers and needs no other library to use them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.dense import Layer, as_tensors, run_layers, take_layers
 from tllboost.errors import UsageError
-from tllboost.merges import Layer
 
 __all__ = [
     "Dense",
@@ -35,6 +34,7 @@ __all__ = [
     "blocks_of",
     "cosine_of",
     "head_score",
+    "numbered_blocks",
 ]
 
 Rows = NDArray[np.float32]
@@ -250,37 +250,20 @@ class Dense(Part):
 
     def __call__(self, rows: Rows) -> NDArray[np.float32]:
         """Return the score of each row: (n_rows,)."""
-        for weight, bias in self.layers[:-1]:
-            rows = np.maximum(rows @ weight + bias, 0)
-        weight, bias = self.layers[-1]
-        return (rows @ weight + bias)[:, 0]
+        return run_layers(self.layers, rows)[:, 0]
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the arrays of the layers, numbered."""
-        return {
-            f"{name}{i}": np.ascontiguousarray(array)
-            for i, layer in enumerate(self.layers)
-            for name, array in zip(("weight", "bias"), layer, strict=True)
-        }
+        return as_tensors(self.layers)
 
     @classmethod
     def of(cls, tensors: Tensors) -> Self:
         """Take the layers back; ValueError if they do not fit each other."""
-        layers = [
-            (tensors[f"weight{i}"], tensors[f"bias{i}"])
-            for i in range(len(tensors) // 2)
-        ]
-        shapes = [weight.shape for weight, _ in layers]
-        _demand(
-            bool(layers)
-            and len(tensors) == 2 * len(layers)
-            and all(len(shape) == 2 for shape in shapes)
-            and all(bias.shape == weight.shape[1:] for weight, bias in layers)
-            and all(before[1] == after[0] for before, after in pairwise(shapes))
-            and shapes[-1][1] == 1,
-            f"dense layers of shapes {shapes} do not fit each other",
-        )
-        return cls(layers)
+        rest = dict(tensors)
+        part = cls(take_layers(rest))
+        _demand(not rest, f"{sorted(rest)} have no place in dense layers")
+        _demand(part.layers[-1][0].shape[1] == 1, "its dense layers have many outputs")
+        return part
 
 
 _WALKS = 2**16  # of a row down a tree, side by side: as many as caches like
@@ -454,9 +437,16 @@ PARTS: dict[str, type[Part]] = {
 }
 
 
-def blocks_of(X: Any) -> Iterable[Rows]:
+def blocks_of(X: Any, size: int | None = None) -> Iterable[Rows]:
     """Return the feature rows of pairs, some at a time."""
-    return X.blocks() if hasattr(X, "blocks") else [np.asarray(X, np.float32)]
+    return X.blocks(size) if hasattr(X, "blocks") else [np.asarray(X, np.float32)]
+
+
+def numbered_blocks(X: Any, size: int | None = None) -> Iterator[tuple[slice, Rows]]:
+    """Yield the same, each with the numbers of its rows."""
+    end = 0
+    for block in blocks_of(X, size):
+        yield slice(end, end := end + len(block)), block
 
 
 def cosine_of(X: Any, *, frozen: bool = False) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,18 @@ from tllboost.heads.base import (
     refuse_lost,
     within_memory,
 )
-from tllboost.heads.fitted import FittedHead, Linear, blocks_of, cosine_of
+from tllboost.heads.fitted import (
+    FittedHead,
+    Linear,
+    blocks_of,
+    cosine_of,
+    numbered_blocks,
+)
 
 __all__ = ["LinearSVMHead", "LogisticHead", "SquaredHinge"]
 
 
+@dataclass(eq=False, repr=False)
 class SquaredHinge(BaseEstimator):
     """Minimise ½‖w‖² + C · Σ max(0, 1 − y (w · x + b))², by L-BFGS.
 
@@ -58,12 +66,10 @@ class SquaredHinge(BaseEstimator):
     0.8
     """
 
-    def __init__(
-        self, C: float = 1.0, *, max_iter: int = 200, tol: float = 1e-3
-    ) -> None:
-        self.C = C
-        self.max_iter = max_iter
-        self.tol = tol
+    C: float = 1.0
+    _: KW_ONLY
+    max_iter: int = 200
+    tol: float = 1e-3
 
     def fit(
         self,
@@ -138,30 +144,12 @@ class LinearHead(PairHead):
         cosine alone.
     """
 
-    def _estimator(self) -> Any:
-        raise NotImplementedError
+    _estimator: Callable[[], Any]
 
-    def fit(
-        self,
-        X: Any,
-        y: NDArray[np.integer],
-        *,
-        sample_weight: NDArray[np.float64] | None = None,
-        validation: Validation | None = None,
-        **_ignored: Any,
-    ) -> LinearHead:
-        """Fit on the training pairs, choosing on validation.
-
-        Of more pairs than 256 MiB hold the features of, as many are drawn.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_pairs, n_features)
-        y : ndarray of shape (n_pairs,)
-        sample_weight : ndarray of shape (n_pairs,) or None
-        validation : Validation or None
-        """
-        X, y, sample_weight, _ = within_memory(Training(X, y, sample_weight))
+    def learn(self, training: Training, validation: Validation | None) -> None:
+        """Fit at each step of each scaling; keep the step that validation likes."""
+        training = within_memory(training._replace(query=None))
+        X = training.features
         held_out = None if validation is None else _scored(validation)
         best = np.inf
         if validation is not None and hasattr(X, "cosine"):
@@ -179,7 +167,7 @@ class LinearHead(PairHead):
             features -= shift
             features /= scale
             losses: list[float] = []
-            for strength, model in self._path(features, y, sample_weight, validation):
+            for strength, model in self._path(features, training, validation):
                 coef = model.coef_[0] / scale
                 intercept = float(model.intercept_[0] - coef @ shift)
                 if validation is not None and held_out is not None:
@@ -192,7 +180,6 @@ class LinearHead(PairHead):
                     break
             del features  # before the next are made
         refuse_lost(self, best)
-        return self
 
     def _keep(self, X: Any, coef: NDArray[np.float64], intercept: float) -> None:
         weights = Linear(coef[: X.shape[1]].astype(np.float32))
@@ -202,8 +189,7 @@ class LinearHead(PairHead):
     def _path(
         self,
         features: NDArray[np.float32],
-        y: NDArray[np.integer],
-        sample_weight: NDArray[np.float64] | None,
+        training: Training,
         validation: Validation | None,
     ) -> Iterator[tuple[float, Any]]:
         """Fit at ever weaker regularisation, each from the one before."""
@@ -214,7 +200,7 @@ class LinearHead(PairHead):
                 # The weakest steps may stop short of the optimum, which regularises
                 # too; validation judges them like the others.
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                model.fit(features, y, sample_weight=sample_weight)
+                model.fit(features, training.label, training.weight)
             yield strength, model
 
 
@@ -251,7 +237,7 @@ def _scored(
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     """Return what multiplies validation features, the cosine with them, by weights."""
     X = validation.features
-    if fits_memory(Training(X, validation.label)):
+    if fits_memory(validation):
         features = _with_cosine(X)
         return lambda coef: features @ coef
     cosine = X.cosine() if hasattr(X, "cosine") else None
@@ -268,12 +254,10 @@ def _with_cosine(X: Any) -> NDArray[np.float32]:
     """Return the features, the cosine as a last column where it is known."""
     n_cosines = int(hasattr(X, "cosine"))
     features = np.empty((len(X), X.shape[1] + n_cosines), dtype=np.float32)
-    start = 0
     # Small blocks: what is merged at once comes on top of all features.
     n_rows = max(1, 2**20 // max(1, X.shape[1]))
-    for block in X.blocks(n_rows) if hasattr(X, "blocks") else [np.asarray(X)]:
-        features[start : start + len(block), : X.shape[1]] = block
-        start += len(block)
+    for rows, block in numbered_blocks(X, n_rows):
+        features[rows, : X.shape[1]] = block
     if n_cosines:
         features[:, -1] = X.cosine()
     return features

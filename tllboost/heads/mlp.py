@@ -7,13 +7,14 @@ experiments. The other was trained along with the contrastive projection.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.dense import Layer, layers_of, own_chance, train
 from tllboost.errors import UsageError
 from tllboost.heads.base import (
     PairHead,
@@ -24,11 +25,11 @@ from tllboost.heads.base import (
     within_memory,
 )
 from tllboost.heads.fitted import Dense, FittedHead
-from tllboost.merges import Layer
 
 __all__ = ["JoinedHead", "MLPHead"]
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class MLPHead(PairHead):
     """Dense layers of 512 and 128 units, ReLU, dropout 0.2, trained by Adam.
 
@@ -46,7 +47,8 @@ class MLPHead(PairHead):
     n_epochs : int, default=10
         Passes over the training pairs at most.
     patience : int, default=3
-        Passes without gain on validation before training stops.
+        Passes without gain on validation before training stops; 0 never stops and
+        keeps the last.
     batch_size : int, default=32
     learning_rate, weight_decay : float, default=1e-3, 1e-3
         Of AdamW (Loshchilov & Hutter, 2019).
@@ -67,81 +69,71 @@ class MLPHead(PairHead):
     [0, 1, 0, 1]
     """
 
-    def __init__(
-        self,
-        *,
-        hidden: tuple[int, ...] = (512, 128),
-        dropout: float = 0.2,
-        n_epochs: int = 10,
-        patience: int = 3,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-3,
-        random_state: int = 0,
-    ) -> None:
-        self.hidden = hidden
-        self.dropout = dropout
-        self.n_epochs = n_epochs
-        self.patience = patience
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.random_state = random_state
+    hidden: tuple[int, ...] = (512, 128)
+    dropout: float = 0.2
+    n_epochs: int = 10
+    patience: int = 3
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    random_state: int = 0
 
-    def fit(
-        self,
-        X: Any,
-        y: NDArray[np.integer],
-        *,
-        sample_weight: NDArray[np.float64] | None = None,
-        validation: Validation | None = None,
-        **_ignored: Any,
-    ) -> MLPHead:
-        """Train; keep the best epoch on validation, or the last without one.
-
-        Of more pairs than 256 MiB hold the features of, as many are drawn.
-        """
+    def learn(self, training: Training, validation: Validation | None) -> None:
+        """Train; keep the best epoch on validation, or the last without one."""
         import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits
 
-        training = Training(X, np.asarray(y), sample_weight)
-        X, y, sample_weight, _ = within_memory(training, seed=self.random_state)
+        training = training._replace(query=None)
+        training = within_memory(training, seed=self.random_state)
+        X, y, weight, _ = training
         features = np.array(X, dtype=np.float32)
         shift, scale = features.mean(axis=0), features.std(axis=0)
         scale[scale < 1e-9] = 1.0
-        weight = np.ones(len(features)) if sample_weight is None else sample_weight
         slope, intercept = np.float64(0), np.float64(0)
         if hasattr(X, "cosine"):
-            slope, intercept = map(np.float64, cosine_curve(X, y, weight, validation))
+            slope, intercept = map(np.float64, cosine_curve(training, validation))
         start = FittedHead(None, slope, intercept)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
+        features -= shift
+        features /= scale
+        columns = (features, y, weight / weight.mean(), start.decision_function(X))
+        rows, label, share, offset = (
+            torch.from_numpy(c.astype(np.float32, copy=False)) for c in columns
+        )
+        with own_chance(self.random_state):
             network = self._network(features.shape[1])
-            features -= shift
-            features /= scale
-            columns = (
-                features,
-                np.asarray(y),
-                weight / weight.mean(),
-                start.decision_function(X),
-            )
-            tensors = [
-                torch.from_numpy(c.astype(np.float32, copy=False)) for c in columns
-            ]
-            best, since = np.inf, 0
-            for _epoch in self._epochs(network, *tensors):
-                now = replace(start, part=Dense(_layers(network, shift, scale)))
+
+            def losses() -> Iterator[Any]:
+                for batch in torch.randperm(len(label)).split(self.batch_size):
+                    margin = offset[batch] + network(rows[batch]).squeeze(1)
+                    yield binary_cross_entropy_with_logits(
+                        margin, label[batch], share[batch]
+                    )
+
+            def now() -> FittedHead:
+                return replace(start, part=Dense(_layers(network, shift, scale)))
+
+            def validate() -> float:
                 if validation is None:
-                    self.fitted_ = now
-                    continue
-                margin = now.decision_function(validation.features)
-                loss, since = validation.loss(margin), since + 1
-                if loss < best:
-                    best, since, self.fitted_ = loss, 0, now
-                if since >= self.patience:
-                    break
-        if validation is not None:
-            refuse_lost(self, best)
-        return self
+                    return 0.0
+                return validation.loss(now().decision_function(validation.features))
+
+            def keep() -> None:
+                self.fitted_ = now()
+
+            found = train(
+                network,
+                torch.optim.AdamW(
+                    network.parameters(),
+                    self.learning_rate,
+                    weight_decay=self.weight_decay,
+                ),
+                losses,
+                validate,
+                keep,
+                n_epochs=self.n_epochs,
+                patience=self.patience if validation else 0,
+            )
+        refuse_lost(self, min(found))
 
     def _network(self, n_features: int) -> Any:
         from torch import nn
@@ -155,39 +147,14 @@ class MLPHead(PairHead):
         nn.init.zeros_(last.bias)
         return nn.Sequential(*layers, last)
 
-    def _epochs(
-        self, network: Any, features: Any, label: Any, weight: Any, offset: Any
-    ) -> Iterator[int]:
-        """Train epoch by epoch, yielding before the first and after each."""
-        import torch
-        from torch.nn.functional import binary_cross_entropy_with_logits as loss
-
-        optimiser = torch.optim.AdamW(
-            network.parameters(), self.learning_rate, weight_decay=self.weight_decay
-        )
-        yield 0
-        for epoch in range(1, self.n_epochs + 1):
-            for rows in torch.randperm(len(label)).split(self.batch_size):
-                optimiser.zero_grad()
-                margin = offset[rows] + network(features[rows]).squeeze(1)
-                loss(margin, label[rows], weight[rows]).backward()
-                optimiser.step()
-            yield epoch
-
 
 def _layers(
     network: Any, shift: NDArray[np.float32], scale: NDArray[np.float32]
 ) -> list[Layer]:
     """Copy the dense layers, the scaling of the columns folded into the first."""
-    dense = [layer for layer in network if hasattr(layer, "weight")]
-    layers = [
-        (layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy().copy())
-        for layer in dense
-    ]
-    weight, bias = layers[0]
+    (weight, bias), *rest = layers_of(network)
     weight = weight / scale[:, None]
-    layers[0] = weight, bias - shift @ weight
-    return layers
+    return [(weight, bias - shift @ weight), *rest]
 
 
 MERGE = "dot+l1"
@@ -216,20 +183,15 @@ class JoinedHead(PairHead):
     [4.5]
     """
 
-    def fit(self, X: Any, y: Any, **_: Any) -> JoinedHead:
-        """Take the network over.
-
-        Parameters
-        ----------
-        X : PairFeatures of shape (n_pairs, 2 · n_components)
-            Of a projection that trained a network along.
-        y : ignored
+    def learn(self, training: Training, validation: Any) -> None:
+        """Take the network over that a projection trained along.
 
         Raises
         ------
         UsageError
             If there is no such network, or it reads other features.
         """
+        X = training.features
         layers = list(getattr(X, "joined", None) or ())
         if not layers:
             msg = (
@@ -247,7 +209,6 @@ class JoinedHead(PairHead):
             raise UsageError(msg)
         zero = np.float32(0)  # the score stays float32
         self.fitted_ = FittedHead(Dense(layers), zero, zero)
-        return self
 
 
 def _parts(merge: Any) -> list[str]:

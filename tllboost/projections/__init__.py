@@ -7,6 +7,7 @@ between the vectorizer and the merge; ``none`` leaves vectors as they are.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +56,12 @@ def make_projection(
 
     Parameters
     ----------
-    spec : str or Projection or object
+    spec : str or Projection
         A name of :data:`PROJECTIONS`, or ``package.module:Class`` for one of your own,
         options after a question mark: ``infonce?components=256&depth=2``. Names joined
-        by slashes stand on top of each other: ``triplet/contrastive``. Of an object a
-        copy is returned; one that is no :class:`~tllboost.projections.base.Projection`
-        needs ``fit(vectors, train, validation)`` and ``transform(vectors)``.
+        by slashes stand on top of each other: ``triplet/contrastive``. One of your own
+        inherits from :class:`~tllboost.projections.base.Projection`. Of an object a
+        copy is returned.
     seed : int, default=0
     device : str, default="auto"
         Where it trains: ``auto``, ``cpu``, ``cuda``.
@@ -111,9 +112,6 @@ def is_built_in(projection: Projection) -> bool:
 
 def _make_one(text: str, context: Mapping[str, Any]) -> Projection:
     """Return one part of a chain."""
-    from tllboost.projections.base import Projection
-    from tllboost.projections.chain import CustomProjection, accepted
-
     parsed = parse_spec(text)
     if parsed.kind in (NONE, ""):
         msg = f"{parsed.kind!r} can't be a part of a chain: give learned projections"
@@ -127,27 +125,31 @@ def _make_one(text: str, context: Mapping[str, Any]) -> Projection:
         parsed.without_options()
         return _copy(kind)
     options = parsed.typed_options(getattr(kind, "OPTIONS", {}))
+    known = inspect.signature(kind).parameters
     try:
-        made = kind(**options, **accepted(kind, **context))
+        made = kind(**options, **{k: v for k, v in context.items() if k in known})
     except TypeError as error:
         msg = f"projection {text!r} can't be made without more arguments: {error}"
         raise UsageError(msg) from error
-    if isinstance(made, Projection):
-        return made
-    wrapped = CustomProjection(made)
-    wrapped.check_options()
-    return wrapped
+    return _checked(made)
 
 
 def _copy(given: Any) -> Projection:
-    """Return an unfitted copy of a projection, wrapped if it is of no such class."""
+    """Return an unfitted copy of a projection."""
     from sklearn.base import clone
 
-    from tllboost.projections.base import Projection
-    from tllboost.projections.chain import CustomProjection
-
-    if not isinstance(given, Projection):
-        given = CustomProjection(given)
-    given.check_options()
+    _checked(given).check_options()
     copy: Projection = clone(given)
     return copy
+
+
+def _checked(given: Any) -> Projection:
+    from tllboost.projections.base import Projection
+
+    if not isinstance(given, Projection):
+        msg = (
+            f"{given!r} is no projection: inherit from "
+            "tllboost.projections.base.Projection"
+        )
+        raise UsageError(msg)
+    return given

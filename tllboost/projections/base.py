@@ -120,7 +120,8 @@ class Projection:
 
     def to_members(self) -> dict[str, bytes]:
         """Return what was learned, as named bytes."""
-        raise NotImplementedError
+        msg = f"projection {self.spec!r} has no to_members: it can't be kept"
+        raise NotImplementedError(msg)
 
     def from_members(self, members: Mapping[str, bytes]) -> Projection:
         """Take back what :meth:`to_members` gave; return self."""
@@ -186,8 +187,8 @@ def matches_of(pairs: PairSet, name: str) -> PairSet:
     n_components = len(np.unique(matches.component))
     if n_components < 2:
         msg = (
-            f"the {name} set has matches of {n_components} component: a projection "
-            "needs two at least to tell them apart"
+            f"the {name} set has matches of {n_components} component: it takes two at "
+            "least to learn to tell matches apart"
         )
         raise DataError(msg)
     return matches

@@ -7,6 +7,7 @@ every step of an epoch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -68,6 +69,7 @@ def info_nce(left: Any, right: Any, component: Any, temperature: float) -> Any:
     return (cross_entropy(score, own) + cross_entropy(score.T, own)) / 2
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class InfoNCEProjection(SiameseMap):
     """A map trained by in-batch InfoNCE with temperature, in both directions.
 
@@ -76,8 +78,12 @@ class InfoNCEProjection(SiameseMap):
     with contrastive predictive coding", 2018). Images of the same component are
     never each other's negatives.
 
-    Parameters as :class:`~tllboost.projections.siamese.SiameseMap`; ``temperature`` is
-    its own.
+    Parameters as :class:`~tllboost.projections.siamese.SiameseMap`, and these.
+
+    Parameters
+    ----------
+    temperature : float, default=0.05
+        What cosines are divided by.
 
     Examples
     --------
@@ -91,6 +97,8 @@ class InfoNCEProjection(SiameseMap):
         **COMMON_OPTIONS,
         "temperature": above_zero,
     }
+
+    temperature: float = 0.05
 
     def losses(self, now: Epoch) -> Iterator[Any]:
         """Yield the loss of each step of one epoch."""
@@ -106,6 +114,7 @@ class InfoNCEProjection(SiameseMap):
             )
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class TripletProjection(SiameseMap):
     """A map trained by the triplet loss max(0, D(a, p) − D(a, n) + margin).
 
@@ -113,9 +122,18 @@ class TripletProjection(SiameseMap):
     match, other images are drawn anew in each epoch, 19 by default, and here in both
     directions: each image of a match is the anchor once.
 
-    ``negatives`` says which of them count: ``random`` takes all, ``semi-hard`` those
-    farther than the match but inside the margin, ``hard`` the nearest of each anchor.
-    Other parameters as :class:`~tllboost.projections.siamese.SiameseMap`.
+    Parameters as :class:`~tllboost.projections.siamese.SiameseMap`, and these.
+
+    Parameters
+    ----------
+    margin : float, default=0.2
+    distance : {"cosine", "l2"}, default="cosine"
+        1 − cosine, or Euclidean.
+    negatives : {"random", "semi-hard", "hard"}, default="random"
+        Which of the drawn non-matches count: all, those farther than the match but
+        inside the margin, or the nearest of each anchor.
+    n_negatives : int, default=19
+        Non-matches drawn for each match in each epoch.
 
     Examples
     --------
@@ -125,7 +143,6 @@ class TripletProjection(SiameseMap):
     """
 
     name = "triplet"
-    default_margin = 0.2
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
         **COMMON_OPTIONS,
         "margin": above_zero,
@@ -134,13 +151,10 @@ class TripletProjection(SiameseMap):
         "n_negatives": positive,
     }
 
-    @property
-    def nothing_to_learn(self) -> str:  # type: ignore[override]
-        """What to say when the first epoch has not a single triplet."""
-        return (
-            f"no triplet of {self.negatives} negatives violates the margin "
-            f"{self._margin:g}: give a larger margin, or other negatives"
-        )
+    margin: float = 0.2
+    distance: str = "cosine"
+    negatives: str = "random"
+    n_negatives: int = 19
 
     def losses(self, now: Epoch) -> Iterator[Any]:
         """Yield the loss of each step of one epoch; a step without triplet has none."""
@@ -189,7 +203,7 @@ class TripletProjection(SiameseMap):
 
         near = self.torch_distance(a, p)[:, None]
         far = self.torch_distances(a, n).gather(1, place)
-        violation = near - far + self._margin
+        violation = near - far + self.margin
         if self.negatives == "semi-hard":
             counts = counts & (far > near)
         elif self.negatives == "hard":
@@ -206,6 +220,7 @@ _MOST_JOINED = 150
 Floats = NDArray[np.float32]
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ContrastiveProjection(SiameseMap):
     """A map trained by the contrastive loss y·d² + (1 − y)·max(0, margin − d)².
 
@@ -213,9 +228,18 @@ class ContrastiveProjection(SiameseMap):
     mapping" (2006). As in the "full network" of the Totally-Looks-Like write-up, a
     classification network (128 units, ReLU, dropout 0.2) that reads product and
     difference of the two outputs is trained along, by cross-entropy; the head
-    ``joined`` scores with it. ``joined=false`` leaves it out. ``depth=0`` is the full
-    network without the deep map: one weight an axis. Other parameters as
-    :class:`~tllboost.projections.siamese.SiameseMap`.
+    ``joined`` scores with it. ``depth=0`` is the full network without the deep map: one
+    weight an axis.
+
+    Parameters as :class:`~tllboost.projections.siamese.SiameseMap`, and these.
+
+    Parameters
+    ----------
+    margin : float, default=1
+    distance : {"cosine", "l2"}, default="cosine"
+        1 − cosine, or Euclidean.
+    joined : bool, default=True
+        Whether the classification network is trained along.
 
     Examples
     --------
@@ -225,13 +249,16 @@ class ContrastiveProjection(SiameseMap):
     """
 
     name = "contrastive"
-    default_margin = 1.0
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
         **COMMON_OPTIONS,
         "margin": above_zero,
         "distance": one_of("cosine", "l2"),
         "joined": truth,
     }
+
+    margin: float = 1.0
+    distance: str = "cosine"
+    joined: bool = True
 
     def joined_network(self, n_axes: int) -> Any:
         """Return the classification network on pairs of outputs."""
@@ -259,7 +286,7 @@ class ContrastiveProjection(SiameseMap):
                 for column in (train.label, weight)
             )
             distance = self.torch_distance(left, right)
-            beyond = (self._margin - distance).clamp(min=0)
+            beyond = (self.margin - distance).clamp(min=0)
             pull = label * distance.square() + (1 - label) * beyond.square()
             loss = (w * pull).mean()
             if joined is not None:

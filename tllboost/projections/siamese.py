@@ -11,7 +11,6 @@ validation likes best is kept; at the end axes and map are folded into plain lay
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
@@ -19,7 +18,17 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import DataError, UsageError
+from tllboost.dense import (
+    Layer,
+    as_tensors,
+    layers_of,
+    own_chance,
+    run_layers,
+    take_layers,
+    threads,
+    train,
+)
+from tllboost.errors import DataError
 from tllboost.merges import unit_rows
 from tllboost.projections.base import (
     Projection,
@@ -38,15 +47,10 @@ __all__ = [
     "COMMON_OPTIONS",
     "Epoch",
     "SiameseMap",
-    "keep_best",
-    "own_chance",
-    "run_layers",
-    "threads",
 ]
 
 Floats = NDArray[np.float32]
-Layers = list[tuple[Floats, Floats]]
-"""Weight (n_in, n_out) and bias (n_out,) of each layer, float32."""
+Layers = list[Layer]
 
 _MAX_ROWS = 20_000
 
@@ -158,7 +162,6 @@ COMMON_OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "dropout": below_one,
 }
 _MOST_COMPONENTS = 512
-_NOT_IN_NAMES = ("random_state", "device", "n_threads")
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -196,18 +199,6 @@ class SiameseMap(Projection):
         Learning rate of Adam.
     dropout : float, default=0.3
         Share of the coordinates that each image loses in each step.
-    temperature : float, default=0.05
-        Of InfoNCE.
-    margin : float or None, default=None
-        Of the triplet (0.2 by default) and contrastive losses (1).
-    distance : {"cosine", "l2"}, default="cosine"
-        1 − cosine, or Euclidean (triplet, contrastive).
-    negatives : {"random", "semi-hard", "hard"}, default="random"
-        Which of the drawn non-matches count (triplet).
-    n_negatives : int, default=19
-        Non-matches drawn for each match in each epoch (triplet).
-    joined : bool, default=True
-        Whether a classification network is trained along (contrastive).
     random_state : int, default=0
     device : str, default="auto"
     n_threads : int or None, default=None
@@ -222,8 +213,6 @@ class SiameseMap(Projection):
         Layers of the classification network that was trained along; empty for none.
     """
 
-    default_margin: ClassVar[float] = 0.0
-    nothing_to_learn: ClassVar[str] = "no training pair gives anything to learn"
     OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = COMMON_OPTIONS
 
     components: int | None = None
@@ -236,40 +225,11 @@ class SiameseMap(Projection):
     batch: int = 256
     rate: float = 1e-3
     dropout: float = 0.3
-    temperature: float = 0.05
-    margin: float | None = None
-    distance: str = "cosine"
-    negatives: str = "random"
-    n_negatives: int = 19
-    joined: bool = True
     random_state: int = 0
     device: str = "auto"
     n_threads: int | None = None
 
-    def check_options(self) -> None:
-        """Refuse options that are unknown to this kind, or out of their range.
-
-        Raises
-        ------
-        UsageError
-            It says what is legal.
-
-        Examples
-        --------
-        >>> from tllboost.projections.losses import InfoNCEProjection
-        >>> InfoNCEProjection(margin=0.5).check_options()  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-          ...
-        tllboost.errors.UsageError: 'infonce' has no option 'margin'; known: compon...
-        """
-        default = type(self)()
-        for name, value in self.get_params(deep=False).items():
-            known = name in self.OPTIONS or name in _NOT_IN_NAMES
-            if not known and value != getattr(default, name):
-                legal = ", ".join(self.OPTIONS)
-                msg = f"{self.spec!r} has no option {name!r}; known: {legal}"
-                raise UsageError(msg)
-        super().check_options()
+    distance = "cosine"  # where a loss gives no choice
 
     def fit(self, vectors: Floats, train: PairSet, validation: PairSet) -> SiameseMap:
         """Train; the validation matches choose the epoch.
@@ -335,30 +295,16 @@ class SiameseMap(Projection):
         from tllboost.vectorizers.torch import choose_device
 
         device = choose_device(self.device)
-        train, matches, held_out = sets
+        pairs, matches, held_out = sets
         with threads(self.n_threads), own_chance(seed, device):
             network = self._new_network(coordinates.shape[1]).to(device)
             body, joined = network["body"], dict(network.items()).get("joined")
             rows = torch.from_numpy(coordinates).to(device)
-            optimiser = torch.optim.Adam(network.parameters(), self.rate)
-            now = Epoch(body, joined, rows, train, matches, np.random.default_rng(seed))
+            rng = np.random.default_rng(seed)
+            now = Epoch(body, joined, rows, pairs, matches, rng)
             layers: dict[str, Layers] = {}
 
-            def train_epoch(epoch: int) -> bool:
-                network.train()
-                n_steps = 0
-                for loss in self.losses(now):
-                    optimiser.zero_grad()
-                    loss.backward()
-                    optimiser.step()
-                    n_steps += 1
-                if n_steps == 0 and epoch == 1:
-                    msg = f"{self.spec}: {self.nothing_to_learn}"
-                    raise DataError(msg)
-                return n_steps > 0  # else every margin is kept
-
-            def validate(epoch: int) -> float:
-                network.eval()
+            def validate() -> float:
                 with torch.no_grad():
                     projected = body(rows).cpu().numpy()
                 if np.isfinite(projected).all():
@@ -366,15 +312,29 @@ class SiameseMap(Projection):
                 if self.patience:  # an earlier epoch is kept
                     return float(np.inf)
                 msg = (
-                    f"projection {self.spec!r} diverged in epoch {epoch}: give a "
-                    "lower rate, or a smaller margin or higher temperature"
+                    f"projection {self.spec!r} diverged: give a lower rate, or a "
+                    "smaller margin or higher temperature"
                 )
                 raise DataError(msg)
 
             def keep() -> None:
-                layers.update({k: _dense_layers(one) for k, one in network.items()})
+                layers.update({k: layers_of(one) for k, one in network.items()})
 
-            losses = keep_best(self, train_epoch, validate, keep)
+            losses = train(
+                network,
+                torch.optim.Adam(network.parameters(), self.rate),
+                lambda: self.losses(now),
+                validate,
+                keep,
+                n_epochs=self.epochs,
+                patience=self.patience,
+            )
+        if len(losses) == 1:
+            msg = (
+                f"projection {self.spec!r} has nothing to learn: no triplet violates "
+                "the margin; give a larger margin, or other negatives"
+            )
+            raise DataError(msg)
         return layers, losses
 
     def _new_network(self, n_axes: int) -> Any:
@@ -439,10 +399,6 @@ class SiameseMap(Projection):
         """Return a torch network that is trained along on pairs of outputs, or None."""
         return None
 
-    @property
-    def _margin(self) -> float:
-        return self.default_margin if self.margin is None else self.margin
-
     def torch_unit(self, outputs: Any) -> Any:
         """Scale torch outputs to length 1 where the loss compares cosines."""
         from torch.nn.functional import normalize
@@ -470,12 +426,9 @@ class SiameseMap(Projection):
         """Return the layers as safetensors."""
         from safetensors.numpy import save
 
-        arrays = {}
-        networks = {f"map{i}": layers for i, layers in enumerate(self.maps_)}
-        for name, layers in (networks | {"joined": self.joined_}).items():
-            for j, (weight, bias) in enumerate(layers):
-                arrays[f"{name}.weight{j}"] = np.ascontiguousarray(weight)
-                arrays[f"{name}.bias{j}"] = np.ascontiguousarray(bias)
+        arrays = as_tensors(self.joined_, "joined.")
+        for number, layers in enumerate(self.maps_):
+            arrays |= as_tensors(layers, f"map{number}.")
         return {"projection.safetensors": save(arrays)}
 
     def from_members(self, members: Mapping[str, bytes]) -> SiameseMap:
@@ -489,10 +442,8 @@ class SiameseMap(Projection):
         from safetensors.numpy import load
 
         arrays = load(members["projection.safetensors"])
-        self.maps_ = [_read_layers(arrays, f"map{i}") for i in range(self.members)]
-        self.joined_ = []
-        if "joined.bias0" in arrays:
-            self.joined_ = _read_layers(arrays, "joined")
+        self.maps_ = [take_layers(arrays, f"map{i}.") for i in range(self.members)]
+        self.joined_ = take_layers(arrays, "joined.") if arrays else []
         if arrays:
             msg = f"{sorted(arrays)[0]!r} has no place in a projection {self.spec!r}"
             raise ValueError(msg)
@@ -522,14 +473,6 @@ class SiameseMap(Projection):
             raise DataError(msg)
 
 
-def run_layers(layers: Layers, rows: Floats) -> Floats:
-    """Run dense layers with ReLU between them: (n_rows, n_out) float32."""
-    for weight, bias in layers[:-1]:
-        rows = np.maximum(rows @ weight + bias, 0)
-    weight, bias = layers[-1]
-    return rows @ weight + bias
-
-
 def _unit(vectors: Floats) -> Floats:
     return unit_rows(vectors).astype(np.float32, copy=False)
 
@@ -538,24 +481,6 @@ def _folded(axes: tuple[Floats, Floats], layers: Layers) -> Layers:
     """Put the principal axes into the first layer."""
     (weight, bias), *rest = layers
     return [(axes[0] @ weight, axes[1] @ weight + bias), *rest]
-
-
-def _read_layers(arrays: dict[str, Any], name: str) -> Layers:
-    """Take the layers of one network out of `arrays`, their shapes checked."""
-    layers: Layers = []
-    while f"{name}.weight{len(layers)}" in arrays:
-        number = len(layers)
-        weight = arrays.pop(f"{name}.weight{number}")
-        bias = arrays.pop(f"{name}.bias{number}", None)
-        fits = weight.ndim == 2 and bias is not None and bias.shape == weight.shape[1:]
-        if not fits or (layers and layers[-1][0].shape[1] != weight.shape[0]):
-            msg = f"layer {number} of {name} is of the wrong shape"
-            raise ValueError(msg)
-        layers.append((weight, bias))
-    if not layers:
-        msg = f"{name} has no layers"
-        raise ValueError(msg)
-    return layers
 
 
 def _widths(layers: Layers) -> tuple[int, int]:
@@ -574,91 +499,15 @@ def _scale(n_axes: int) -> Any:
             super().__init__()
             self.scale = nn.Parameter(torch.ones(n_axes))
 
+        @property
+        def weight(self) -> Any:
+            return torch.diag(self.scale)
+
+        @property
+        def bias(self) -> Any:
+            return torch.zeros_like(self.scale)
+
         def forward(self, rows: Any) -> Any:
             return rows * self.scale
 
     return Scale()
-
-
-def _dense_layers(module: Any) -> Layers:
-    """Copy the layers of a torch network."""
-    layers = []
-    for layer in module:
-        if hasattr(layer, "scale"):
-            scale = layer.scale.detach().cpu().numpy().astype(np.float32)
-            layers.append((np.diag(scale), np.zeros_like(scale)))
-        elif hasattr(layer, "weight"):
-            weight, bias = layer.weight.detach().cpu(), layer.bias.detach().cpu()
-            layers.append((weight.numpy().T.copy(), bias.numpy().copy()))
-    return layers
-
-
-def keep_best(
-    projection: Any,
-    train: Callable[[int], bool],
-    validate: Callable[[int], float],
-    keep: Callable[[], None],
-) -> list[float]:
-    """Train epoch by epoch until validation gains no more; return its losses.
-
-    Parameters
-    ----------
-    projection : Projection
-        Of its ``epochs`` and ``patience``; without patience the last epoch is kept.
-    train : callable
-        Trains the epoch of a number, from 1; False if there was nothing to learn.
-    validate : callable
-        Gives the loss after the epoch of a number, 0 for the start.
-    keep : callable
-        Keeps the weights as they are now.
-    """
-    losses: list[float] = []
-    best, since = np.inf, 0
-    for epoch in range(projection.epochs + 1):
-        if epoch > 0 and not train(epoch):
-            break
-        losses.append(validate(epoch))
-        since += 1
-        # Not <=: a map that gains nothing stays at its start.
-        if losses[-1] < best or not projection.patience:
-            best, since = losses[-1], 0
-            keep()
-        if projection.patience and since >= projection.patience:
-            break
-    return losses
-
-
-@contextmanager
-def threads(n_threads: int | None) -> Iterator[None]:
-    """Let torch use that many threads, for as long as the block lasts.
-
-    Parameters
-    ----------
-    n_threads : int or None
-        None leaves what there is.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(n_threads or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def own_chance(seed: int, device: Any) -> Iterator[None]:
-    """Seed torch and leave the caller's random state as it was.
-
-    Parameters
-    ----------
-    seed : int
-    device : torch.device
-        Where chances are taken besides the CPU.
-    """
-    import torch
-
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.dense import own_chance, threads, train
 from tllboost.errors import DataError, UsageError
 from tllboost.merges import unit_rows
 from tllboost.projections.base import Projection, above_zero, whole
-from tllboost.projections.siamese import keep_best, own_chance, threads
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import positive
 
@@ -203,29 +203,30 @@ class SiameseCNNProjection(Projection):
         return self
 
     def _train(
-        self, network: Any, images: Floats, train: PairSet, validation: PairSet
+        self, network: Any, images: Floats, pairs: PairSet, validation: PairSet
     ) -> None:
         """Train epoch by epoch; keep the best arrays."""
         import torch
 
-        optimiser = torch.optim.Adam(network.parameters(), lr=self.rate)
         rng = np.random.default_rng(self.random_state)
 
-        def train_epoch(epoch: int) -> bool:
-            order = rng.permutation(len(train))
+        def losses() -> Iterator[Any]:
+            order = rng.permutation(len(pairs))
             for rows in np.array_split(order, math.ceil(len(order) / self.batch)):
-                loss = pair_loss(network, images, train.take(rows)) / len(rows)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-            return True
+                yield pair_loss(network, images, pairs.take(rows)) / len(rows)
 
         def keep() -> None:
             state = network[0].state_dict()
             self.arrays_ = {k: one.cpu().numpy().copy() for k, one in state.items()}
 
-        self.history_ = keep_best(
-            self, train_epoch, lambda _: mean_loss(network, images, validation), keep
+        self.history_ = train(
+            network,
+            torch.optim.Adam(network.parameters(), lr=self.rate),
+            losses,
+            lambda: mean_loss(network, images, validation),
+            keep,
+            n_epochs=self.epochs,
+            patience=self.patience,
         )
 
     def transform(self, vectors: Floats) -> Floats:
