@@ -23,8 +23,8 @@ from tllboost.grid.data import gather
 from tllboost.images import open_image
 from tllboost.merges import unit_rows
 from tllboost.vectorizers import make_vectorizer
+from tllboost.vectorizers.base import fuse
 from tllboost.vectorizers.classic import WEIGHTS, ClassicVectorizer, blocks
-from tllboost.vectorizers.fusion import fuse
 
 sys.path.append(str(Path(__file__).resolve().parent / "pocket"))
 from validation_sides import SETS, read_set, top2_on_validation

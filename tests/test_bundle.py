@@ -149,7 +149,7 @@ def test_a_fusion_keeps_its_parts_their_options_and_odd_file_names(
         _onnx(one, mean=(0.48145466, 0.4578275, 0.40821073), size=16),
         _onnx(one, normalize=True),
     )
-    from tllboost.vectorizers.fusion import FusionVectorizer
+    from tllboost.vectorizers import FusionVectorizer
 
     fusion = FusionVectorizer(parts)
     classifier = make_classifier(fusion, "cosine", n_dims=fusion.n_dims)

@@ -12,7 +12,7 @@ from conftest import Run
 from huggingface_hub import constants
 
 from tllboost.metrics import METRICS
-from tllboost.vectorizers.networks import NETWORKS, is_at_hand
+from tllboost.vectorizers import NETWORKS, is_at_hand
 
 HEAVY = ("scipy", "sklearn", "torch", "xgboost", "timm", "open_clip", "onnxruntime")
 WITHOUT_WEIGHTS = {"classic": 3324, "pixels": 3072}

@@ -22,7 +22,7 @@ from tllboost.demo import make_scenes
 from tllboost.errors import WeightsError
 from tllboost.merges import unit_rows
 from tllboost.vectorizers import DEFAULT_VECTORIZERS, make_vectorizer, pocket
-from tllboost.vectorizers.onnx_files import check_network
+from tllboost.vectorizers.onnx import check_network
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 4_000_000

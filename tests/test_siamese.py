@@ -92,7 +92,8 @@ def test_it_is_a_vectorizer_of_a_classifier(
 
 
 def test_it_is_a_part_of_a_fusion(X: np.ndarray, fitted: SiameseProjection) -> None:
-    from tllboost.vectorizers.fusion import FusionVectorizer, fuse
+    from tllboost.vectorizers import FusionVectorizer
+    from tllboost.vectorizers.base import fuse
 
     other = make_vectorizer("pixels?size=2")
     fusion = FusionVectorizer((fitted, other))

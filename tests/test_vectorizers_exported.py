@@ -20,7 +20,6 @@ from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers import torch as torch_network_module
 from tllboost.vectorizers.base import Vectorizer
-from tllboost.vectorizers.exported import find_exported
 from tllboost.vectorizers.torch import disagreement
 from tllboost.vectorizing import space_of, vectorize
 
@@ -51,6 +50,18 @@ def make(spec: str) -> Vectorizer:
 
 def kept(folder: Path) -> list[str]:
     return sorted(file.name for file in (folder / "networks").iterdir())
+
+
+def is_kept(spec: str, folder: Path, fingerprint: str) -> bool:
+    """Whether a kept network runs without the file of weights."""
+    vectorizer: Any = make(without_file(spec))
+    vectorizer.keep_networks_in(folder)
+    return bool(vectorizer.run_kept(fingerprint))
+
+
+def without_file(spec: str) -> str:
+    before, _, after = spec.partition("@")
+    return f"{before}@absent.pth?{after.partition('?')[2]}"
 
 
 def is_exported(vectorizer: Any) -> bool:
@@ -145,22 +156,26 @@ def test_a_kept_network_runs_by_its_fingerprint_without_torch(
     expected = vectorize(vectorizer, paths, store=tmp_path / "store").vectors
     code = (
         "import sys, numpy\n"
-        "from pathlib import Path\n"
-        "from tllboost.vectorizers.exported import find_exported\n"
-        "folder, fingerprint, out, *paths = sys.argv[1:]\n"
-        "found = find_exported(Path(folder), fingerprint)\n"
+        "from tllboost.vectorizers import make_vectorizer\n"
+        "spec, folder, fingerprint, out, *paths = sys.argv[1:]\n"
+        "found = make_vectorizer(spec, device='cpu')\n"
+        "found.keep_networks_in(folder)\n"
+        "assert found.run_kept(fingerprint)\n"
         "numpy.save(out, found.transform(paths))\n"
         "assert found.n_dims == found.transform(paths[:1]).shape[1]\n"
         "assert not {'torch', 'timm'} & set(sys.modules), 'imports torch'\n"
     )
     folder, out = tmp_path / "store" / "networks", tmp_path / "vectors.npy"
-    arguments = [folder, vectorizer.fingerprint, out, *paths]
+    flipped, known = without_file(spec) + "&flip=true", vectorizer.fingerprint
+    arguments = [flipped, folder, known, out, *paths]
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
     assert disagreement(expected, np.load(out)) < 1e-5
-    found = find_exported(folder, vectorizer.fingerprint)
-    assert found is not None
+    found: Any = make(flipped)
+    found.keep_networks_in(folder)
+    assert found.run_kept(known)
     assert space_of(found) == space_of(vectorizer)
-    assert find_exported(folder, "another") is None
+    assert not is_kept(flipped, folder, "another")
+    assert not is_kept(spec, folder, known), "runs one fingerprint under another name"
 
 
 @pytest.mark.parametrize("damage", ["network", "record", "cut", "gone"])
@@ -187,7 +202,7 @@ def test_a_damaged_network_is_exported_anew(
     result = vectorize(vectorizer, paths[:1], store=store)
     assert is_exported(vectorizer)
     assert disagreement(expected, result.vectors) < 1e-5
-    assert find_exported(store / "networks", vectorizer.fingerprint) is not None
+    assert is_kept(spec, store / "networks", vectorizer.fingerprint)
 
 
 def test_what_another_onnx_runtime_was_checked_with_does_not_count(
@@ -199,7 +214,7 @@ def test_what_another_onnx_runtime_was_checked_with_does_not_count(
     record = json.loads(file.read_text())
     record["made_with"]["onnxruntime"] = "1.0"
     file.write_text(json.dumps(record))
-    assert find_exported(folder, vectorizer.fingerprint) is None
+    assert not is_kept(spec, folder, vectorizer.fingerprint)
 
 
 def test_a_network_that_comes_out_wrong_is_left_to_torch_and_told_once(

@@ -15,9 +15,9 @@ from reliability import count
 
 from tllboost.errors import DataError, UsageError, WeightsError
 from tllboost.merges import unit_rows
-from tllboost.vectorizers import make_vectorizer
+from tllboost.vectorizers import FusionVectorizer, make_vectorizer
 from tllboost.vectorizers.arrays import ArrayVectorizer
-from tllboost.vectorizers.fusion import FusionVectorizer, fuse
+from tllboost.vectorizers.base import fuse
 from tllboost.vectorizers.preprocess import Preprocessing
 
 SEEDS = st.integers(0, 2**32 - 1)

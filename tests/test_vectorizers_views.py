@@ -16,8 +16,8 @@ from tllboost.classifier import PairClassifier
 from tllboost.errors import UnknownNameError, UsageError
 from tllboost.merges import unit_rows
 from tllboost.vectorizers import Vectorizer, make_vectorizer
-from tllboost.vectorizers.looks import VIEWS, Looks, trimmed
 from tllboost.vectorizers.network import grid_means
+from tllboost.vectorizers.preprocess import VIEWS, Looks, trimmed
 
 OPTIONS = [
     "trim=true",

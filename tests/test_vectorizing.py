@@ -16,9 +16,8 @@ from PIL import Image
 
 from tllboost.errors import StoreError, UsageError, WeightsError
 from tllboost.store import VectorStore
-from tllboost.vectorizers import make_vectorizer
+from tllboost.vectorizers import FusionVectorizer, make_vectorizer
 from tllboost.vectorizers.base import Vectorizer
-from tllboost.vectorizers.fusion import FusionVectorizer
 from tllboost.vectorizing import space_of, vectorize, vectorize_many
 
 

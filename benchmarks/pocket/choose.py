@@ -20,7 +20,7 @@ from tllboost.files import csv_text, write_text
 from tllboost.grid.data import gather
 from tllboost.merges import unit_rows
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.fusion import fuse
+from tllboost.vectorizers.base import fuse
 from tllboost.vectorizers.onnx import OnnxVectorizer
 
 LENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -33,13 +33,15 @@ from tllboost.errors import (
 )
 from tllboost.files import whole_file
 from tllboost.registry import import_path, path_of
-from tllboost.vectorizers import VECTORIZERS, make_vectorizer
-from tllboost.vectorizers.base import Vectorizer, is_on, loaded
-from tllboost.vectorizers.custom import CustomVectorizer
-from tllboost.vectorizers.exported import find_exported
-from tllboost.vectorizers.fusion import FusionVectorizer
+from tllboost.vectorizers import (
+    VECTORIZERS,
+    CustomVectorizer,
+    FusionVectorizer,
+    make_vectorizer,
+)
+from tllboost.vectorizers.base import Vectorizer, loaded
 from tllboost.vectorizers.spec import parse_spec
-from tllboost.vectorizers.torch import TorchVectorizer, is_for_cpu
+from tllboost.vectorizers.torch import TorchVectorizer
 from tllboost.vectorizers.weights import local_file, sha256_of
 from tllboost.vectorizing import space_of
 
@@ -143,35 +145,27 @@ class BundledVectorizer(Vectorizer):
 
     @loaded
     def _verified(self) -> Vectorizer:
-        """Return the vectorizer itself, once it is known to be the recorded one."""
-        vectorizer = self._exported() or self._built()
-        for field in ("fingerprint", "input_size", "needs_images"):
-            self._compare(field, getattr(vectorizer, field))
-        return vectorizer
+        """Return the vectorizer itself, once it is known to be the recorded one.
 
-    def _exported(self) -> Vectorizer | None:
-        """Return the network that the store keeps under the fingerprint, if it may."""
-        folder = self.__dict__.get("_folder")
-        if folder is None or self._kind not in _OF_TORCH:
-            return None
-        if is_on("TLLBOOST_TORCH") or not is_for_cpu(self.device):
-            return None
-        return find_exported(folder, self.fingerprint)
-
-    def _built(self) -> Vectorizer:
-        """Return the vectorizer that the record spells, which reads its own file."""
+        It is what the record spells; it reads its own file, unless the store keeps a
+        network that was exported under the fingerprint.
+        """
+        vectorizer = build(self.name, device=self.device, offline=self.offline)
         file = self.named_file
-        if file is not None and self.file is None:
+        if file is not None and self.file is not None:
+            vectorizer.set_params(file=self.file)
+        is_kept = False
+        if isinstance(vectorizer, TorchVectorizer) and "_folder" in self.__dict__:
+            vectorizer.keep_networks_in(self.__dict__["_folder"])
+            is_kept = vectorizer.run_kept(self.fingerprint)
+        if file is not None and self.file is None and not is_kept:
             msg = (
                 f"the bundle names the network {file['name']!r} and does not hold it "
                 f"(sha256 {file['sha256'][:12]}…): say where it lies by --weights FILE"
             )
             raise WeightsError(msg)
-        vectorizer = build(self.name, device=self.device, offline=self.offline)
-        if file is not None:
-            vectorizer.set_params(file=self.file)
-        if isinstance(vectorizer, TorchVectorizer) and "_folder" in self.__dict__:
-            vectorizer.keep_networks_in(self.__dict__["_folder"])
+        for field in ("fingerprint", "input_size", "needs_images"):
+            self._compare(field, getattr(vectorizer, field))
         return vectorizer
 
     def _compare(self, field: str, found: object) -> None:

@@ -42,7 +42,7 @@ def names_of(kind: str) -> Mapping[str, str]:
     if kind == "projections":
         return _ELSEWHERE["none"] | names | _ELSEWHERE["finetune"]
     if kind == "vectorizers":
-        from tllboost.vectorizers.networks import NETWORKS
+        from tllboost.vectorizers import NETWORKS
 
         alone = {"classic", "pixels", "pocket"}
         names = {k if k in alone else f"{k}:": text for k, text in names.items()}

@@ -82,7 +82,7 @@ def _rows(kind: str) -> list[dict[str, Any]]:
     if kind == "vectorizers":
         rows = _vectorizers()
     elif kind == "networks":
-        from tllboost.vectorizers.networks import NETWORKS, is_at_hand
+        from tllboost.vectorizers import NETWORKS, is_at_hand
 
         rows = [row for row in _vectorizers() if row["weights"] == "built in"]
         for name, network in NETWORKS.items():

@@ -16,8 +16,7 @@ from tllboost.explain.attribution import Blocks, Leaves, leaf_blocks
 from tllboost.grid.records import read_images, read_splits
 from tllboost.merges import unit_rows
 from tllboost.store import VectorStore
-from tllboost.vectorizers.base import Vectorizer
-from tllboost.vectorizers.fusion import fuse
+from tllboost.vectorizers.base import Vectorizer, fuse
 from tllboost.vectorizing import Progress, space_of
 
 __all__ = [

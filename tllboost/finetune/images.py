@@ -26,7 +26,7 @@ from tllboost.errors import ImageError, TllboostError, UsageError
 from tllboost.files import write_text
 from tllboost.finetune.network import CutNetwork
 from tllboost.images import open_image
-from tllboost.vectorizers.looks import trimmed
+from tllboost.vectorizers.preprocess import trimmed
 
 __all__ = [
     "Augmentation",

@@ -1,19 +1,44 @@
 """Vectorizers: images in, float32 vectors out, by name.
 
-Importing this package imports none of the libraries behind the names.
+Importing this package imports none of the libraries behind the names. Here are the
+names, the networks to start with, and what is made of vectorizers or of objects: their
+fusion, and the user's own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-from typing import Any
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from tllboost.errors import UsageError
+import numpy as np
+from PIL import Image
+
+from tllboost.errors import DataError, UsageError
 from tllboost.registry import Entry, Registry, import_path, lies_here
-from tllboost.vectorizers.base import Vectorizer
-from tllboost.vectorizers.spec import Spec, parse_spec, split_fusion, take_weight
+from tllboost.vectorizers.base import Vectorizer, fuse, loaded
+from tllboost.vectorizers.spec import (
+    Spec,
+    parse_spec,
+    split_fusion,
+    take_weight,
+    with_weights,
+)
 
-__all__ = ["DEFAULT_VECTORIZERS", "VECTORIZERS", "Vectorizer", "make_vectorizer"]
+__all__ = [
+    "DEFAULT_VECTORIZERS",
+    "NETWORKS",
+    "VECTORIZERS",
+    "CustomVectorizer",
+    "FusionVectorizer",
+    "Vectorizer",
+    "is_at_hand",
+    "make_vectorizer",
+]
 
 DEFAULT_VECTORIZERS = ("classic", "pocket")
 """What is taken where no other is named: both need nothing but this package."""
@@ -38,7 +63,7 @@ VECTORIZERS = Registry(
             "onnx:FILE: a network in an ONNX file",
         ),
         "pixels": Entry(
-            "tllboost.vectorizers.pixels:PixelVectorizer",
+            "tllboost.vectorizers.classic:PixelVectorizer",
             "pixels: the image itself, squashed to 32 x 32 (?size=N)",
         ),
         "pocket": Entry(
@@ -59,6 +84,74 @@ VECTORIZERS = Registry(
         ),
     },
 )
+
+
+# timm and open_clip know hundreds more; asking them takes seconds, and this takes none.
+class KnownNetwork(NamedTuple):
+    """A published network.
+
+    Parameters
+    ----------
+    n_dims : int
+        Width of its vectors.
+    repository : str
+        Where the hub keeps its weights.
+    description : str
+        What it is, in one line.
+    """
+
+    n_dims: int
+    repository: str
+    description: str
+
+
+NETWORKS = {
+    "timm:mobilenetv2_100": KnownNetwork(
+        1280, "timm/mobilenetv2_100.ra_in1k", "MobileNetV2: small and quick"
+    ),
+    "timm:efficientnet_b0": KnownNetwork(
+        1280, "timm/efficientnet_b0.ra_in1k", "EfficientNet-B0: small"
+    ),
+    "timm:resnet18": KnownNetwork(512, "timm/resnet18.a1_in1k", "ResNet-18"),
+    "timm:resnet50": KnownNetwork(2048, "timm/resnet50.a1_in1k", "ResNet-50"),
+    "timm:convnext_tiny": KnownNetwork(
+        768, "timm/convnext_tiny.in12k_ft_in1k", "ConvNeXt, the smallest"
+    ),
+    "timm:inception_v3.tv_in1k": KnownNetwork(
+        2048, "timm/inception_v3.tv_in1k", "Inception v3"
+    ),
+    "timm:vgg16.tv_in1k": KnownNetwork(4096, "timm/vgg16.tv_in1k", "VGG-16: large"),
+    "clip:RN50:openai": KnownNetwork(
+        1024, "timm/resnet50_clip.openai", "CLIP, a ResNet-50"
+    ),
+    "clip:RN101:openai": KnownNetwork(
+        512, "timm/resnet101_clip.openai", "CLIP, a ResNet-101"
+    ),
+    "clip:RN50x4:openai": KnownNetwork(
+        640, "timm/resnet50x4_clip.openai", "CLIP, a wider ResNet-50"
+    ),
+    "clip:ViT-B-32:openai": KnownNetwork(
+        512, "timm/vit_base_patch32_clip_224.openai", "CLIP, a transformer, quick"
+    ),
+    "clip:ViT-L-14:openai": KnownNetwork(
+        768, "timm/vit_large_patch14_clip_224.openai", "CLIP, a transformer, large"
+    ),
+}
+
+
+_FILES = (
+    *("model.safetensors", "pytorch_model.bin"),
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+)
+
+
+def is_at_hand(network: KnownNetwork) -> bool:
+    """Tell whether the hub's local cache holds a network's weights."""
+    from huggingface_hub import constants  # without the rest, which is slow to import
+
+    folder = f"models--{network.repository.replace('/', '--')}"
+    snapshots = Path(constants.HF_HUB_CACHE, folder, "snapshots")
+    return any(path.name in _FILES for path in snapshots.glob("*/*"))
 
 
 def make_vectorizer(
@@ -104,8 +197,6 @@ def make_vectorizer(
     specs = [parse_spec(part) for part in split_fusion(spec, VECTORIZERS)]
     if len(specs) == 1:
         return _make(specs[0], device, offline)
-    from tllboost.vectorizers.fusion import FusionVectorizer
-
     weights = tuple(map(take_weight, specs))
     parts = tuple(_make(one, device, offline) for one in specs)
     return FusionVectorizer(parts, None if set(weights) == {1.0} else weights)
@@ -141,6 +232,216 @@ def _wrapped(target: Any, path: str | None = None) -> Vectorizer:
             "transform(images) -> (n_images, n_dims)"
         )
         raise UsageError(msg)
-    from tllboost.vectorizers.custom import CustomVectorizer
-
     return CustomVectorizer(path or target)
+
+
+@dataclass(eq=False, repr=False)
+class FusionVectorizer(Vectorizer):
+    """Vectors of several vectorizers, L2-normalised and concatenated.
+
+    The cosine of the fusion is the mean of the cosines of its parts, weighted if
+    weights are given.
+
+    Parameters
+    ----------
+    parts : sequence of Vectorizer
+        At least two.
+    weights : sequence of float, length n_parts, optional
+        From 1e-6 to 1e6; all 1 by default. Vectors of a part have the root of its
+        weight as their length.
+
+    Examples
+    --------
+    >>> parts = [make_vectorizer(name) for name in ("pocket", "onnx:a.onnx")]
+    >>> FusionVectorizer(parts).label
+    'pocket+onnx:a'
+    """
+
+    parts: Sequence[Vectorizer]
+    weights: Sequence[float] | None = None
+
+    @property
+    def name(self) -> str:
+        """The spelling without options of the whole; parts keep theirs."""
+        return "+".join(with_weights(self._each("spec"), self.weights))
+
+    @property
+    def label(self) -> str:
+        """Short names of the parts."""
+        return "+".join(with_weights(self._each("label"), self.weights))
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell what the vectors depend on: that of every part, and its weight."""
+        prints = with_weights(self._each("fingerprint"), self.weights)
+        return "fusion|" + " + ".join(prints)
+
+    def _each(self, attribute: str) -> list[str]:
+        return [getattr(part, attribute) for part in self.parts]
+
+    @property
+    def n_dims(self) -> int:
+        """Width of a vector: the sum of the parts."""
+        return sum(part.n_dims for part in self.parts)
+
+    @property
+    def needs_images(self) -> bool:  # type: ignore[override]
+        """Whether any part looks at images."""
+        return any(part.needs_images for part in self.parts)
+
+    @property
+    def input_size(self) -> int | None:
+        """Short side that decoding may shrink to: the largest of the parts."""
+        sizes = [part.input_size for part in self.parts]
+        known = [size for size in sizes if size is not None]
+        return max(known) if len(known) == len(sizes) else None
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return what every part prepares, as one object array of shape (n_parts,)."""
+        prepared = np.empty(len(self.parts), dtype=object)
+        for index, part in enumerate(self.parts):
+            prepared[index] = part.prepare(image)
+        return prepared
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        """Return fused vectors of prepared images.
+
+        Parameters
+        ----------
+        batch : ndarray of shape (n_images, n_parts), object
+        """
+        prepared = zip(self.parts, batch.T, strict=True)
+        return self.fuse([part.forward(np.stack([*one])) for part, one in prepared])
+
+    def _transform(
+        self, images: Iterator[str | Path | Image.Image], batch_size: int
+    ) -> np.ndarray:
+        """Return the fused vectors; each part decodes at the size that suits it."""
+        several = list(images)
+        return self.fuse(
+            [one._transform(iter(several), batch_size) for one in self.parts]
+        )
+
+    def fuse(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the fusion's vectors, of those that its parts gave.
+
+        Parameters
+        ----------
+        blocks : sequence of ndarray of shape (n_images, n_dims of the part)
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_dims), float32
+        """
+        return fuse(blocks, self.weights)
+
+
+@dataclass(eq=False, repr=False)
+class CustomVectorizer(Vectorizer):
+    """Wrap any object with ``transform(images) -> (n_images, n_dims)``.
+
+    Parameters
+    ----------
+    target : str or object
+        ``"package.module:Class"``, made with no arguments, or the object itself.
+        ``transform`` is given a list of RGB ``PIL.Image.Image``. A ``fingerprint``
+        attribute says when its vectors change; without one, the source of its class
+        and its parameters stand in, which does not notice changed weights.
+
+    Examples
+    --------
+    >>> class Mean:
+    ...     fingerprint = "mean colour 1"
+    ...     def transform(self, images):
+    ...         return [np.asarray(image).mean(axis=(0, 1)) for image in images]
+    >>> CustomVectorizer(Mean()).transform([Image.new("RGB", (9, 9), "white")])
+    array([[255., 255., 255.]], dtype=float32)
+    """
+
+    target: Any
+
+    @property
+    def name(self) -> str:
+        """The import path."""
+        if isinstance(self.target, str):
+            return self.target
+        kind = type(self.target)
+        return f"{kind.__module__}:{kind.__qualname__}"
+
+    @property
+    def short_name(self) -> str:
+        """The name for tables: the class."""
+        return self.name.rpartition(":")[2]
+
+    @loaded
+    def fingerprint(self) -> str:
+        """Tell what the vectors depend on, as far as the object says."""
+        made = self._object
+        own = getattr(made, "fingerprint", None)
+        if own is not None:
+            return f"custom|{self.name}|{own() if callable(own) else own}"
+        try:
+            source = inspect.getsource(inspect.getmodule(type(made)) or type(made))
+        except (OSError, TypeError) as error:
+            msg = (
+                f"vectorizer {self.name!r} has no source file to tell its versions "
+                "apart: give its class a fingerprint attribute"
+            )
+            raise UsageError(msg) from error
+        get_params = getattr(made, "get_params", None)
+        params = get_params() if callable(get_params) else vars(made)
+        sha256 = hashlib.sha256(source.encode()).hexdigest()
+        return f"custom|{self.name}|source:{sha256}|{sorted(params.items())!r}"
+
+    @loaded
+    def n_dims(self) -> int:  # type: ignore[override]
+        """Width of a vector: what the object says, else from a blank image."""
+        own = getattr(self._object, "n_dims", None)
+        if isinstance(own, int):
+            return own
+        return self.transform([Image.new("RGB", (64, 64))]).shape[1]
+
+    @property
+    def input_size(self) -> int | None:
+        """Short side that decoding may shrink to, if the object says so."""
+        return getattr(self._object, "input_size", None)
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return the image in a box: only the object knows what to do with it."""
+        box = np.empty((), dtype=object)
+        box[()] = image
+        return box
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        """Return what the object makes of the images, checked.
+
+        Parameters
+        ----------
+        batch : ndarray of shape (n_images,), of PIL.Image.Image
+        """
+        vectors = np.asarray(self._object.transform(list(batch)), dtype=np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(batch):
+            msg = (
+                f"{self.name}.transform returned shape {vectors.shape} for "
+                f"{len(batch)} images; it must be (n_images, n_dims)"
+            )
+            raise DataError(msg)
+        return vectors
+
+    @loaded
+    def _object(self) -> Any:
+        made = self.target
+        if isinstance(made, str):
+            made = import_path(made, kind="vectorizer")
+        if isinstance(made, type):
+            try:
+                made = made()
+            except TypeError as error:
+                msg = (
+                    f"vectorizer {self.name!r} can't be made without arguments: {error}"
+                )
+                raise UsageError(msg) from error
+        if not callable(getattr(made, "transform", None)):
+            msg = f"vectorizer {self.name!r} has no transform(images) method"
+            raise UsageError(msg)
+        return made

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from PIL import Image
 
 from tllboost.errors import ImageError, UsageError
+from tllboost.merges import unit_rows
 
 if TYPE_CHECKING:
     from tllboost.vectorizers.spec import Options, Spec
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FileVectorizer",
     "Vectorizer",
+    "fuse",
     "is_on",
     "library",
     "loaded",
@@ -89,7 +91,33 @@ def library(name: str, *, package: str | None = None) -> str:
     return f"{name} {version(package or name).split('.')[0]}"
 
 
-T = TypeVar("T")
+def fuse(
+    blocks: Sequence[np.ndarray], weights: Sequence[float] | None = None
+) -> np.ndarray:
+    """Return blocks of vectors side by side, each row of each block at length 1.
+
+    Parameters
+    ----------
+    blocks : sequence of ndarray of shape (n_images, n_dims of the part)
+    weights : sequence of float, length n_blocks, optional
+        Of the blocks in a dot product of two rows: lengths are their roots.
+
+    Returns
+    -------
+    ndarray of shape (n_images, sum of n_dims), float32
+
+    Examples
+    --------
+    >>> fuse([np.array([[3.0, 4.0]]), np.array([[2.0]])])
+    array([[0.6, 0.8, 1. ]], dtype=float32)
+    """
+    units = [unit_rows(block) for block in blocks]
+    if weights is not None:
+        lengths = np.sqrt(np.asarray(weights, dtype=np.float32))
+        units = [unit * length for unit, length in zip(units, lengths, strict=True)]
+    return np.hstack(units).astype(np.float32, copy=False)
+
+
 _LOADING = threading.RLock()
 
 if TYPE_CHECKING:
@@ -145,9 +173,9 @@ class Vectorizer:
         """Build one from its parsed name."""
         operands, options = cls._operands(spec), spec.typed_options(cls.OPTIONS)
         where = {"device": device, "offline": offline}
-        known = _parameters(cls)
-        here = {name: value for name, value in where.items() if name in known}
-        return cls(*operands, **options, **here)
+        for name in where.keys() & _parameters(cls).keys():
+            options[name] = where[name]
+        return cls(*operands, **options)
 
     @classmethod
     def _operands(cls, spec: Spec) -> Sequence[str | None]:
@@ -269,16 +297,7 @@ class Vectorizer:
 
     def set_params(self, **params: Any) -> Self:
         """Change arguments; whatever was loaded for the old ones is forgotten."""
-        known = _parameters(type(self))
-        for name in params.keys() - known.keys():
-            msg = (
-                f"unknown parameter {name!r} of {type(self).__name__}; "
-                f"known: {', '.join(known) or 'none'}"
-            )
-            raise UsageError(msg)
-        for name in set(self.__dict__) - set(known):
-            del self.__dict__[name]
-        self.__dict__.update(params)
+        self.__dict__ = type(self)(**self.get_params() | params).__dict__
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -332,8 +351,6 @@ class FileVectorizer(Vectorizer):
 
 def _parameters(kind: type) -> dict[str, Any]:
     """Return the arguments of a class's ``__init__`` and their defaults."""
-    if kind.__init__ is object.__init__:  # type: ignore[misc]
-        return {}
     parameters = list(inspect.signature(kind).parameters.values())
     return {one.name: one.default for one in parameters}
 

@@ -1,4 +1,6 @@
-"""``classic``: descriptors of shape, patches and colour, without any weights.
+"""``classic`` and ``pixels``: vectors without any weights.
+
+``classic`` has descriptors of shape, patches and colour.
 
 Shape and colour are told cell by cell on one small image. Where a descriptor says so,
 its mean over the image is taken away: what all cells share says little about what an
@@ -16,19 +18,21 @@ sign, which it resembles most, as in cross-polytope hashing (Terasawa and Tanaka
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
 import numpy as np
 from PIL import Image
 
-from tllboost.vectorizers.base import library
-from tllboost.vectorizers.fusion import fuse
-from tllboost.vectorizers.looks import LooksVectorizer
+from tllboost.vectorizers.base import library, loaded
+from tllboost.vectorizers.network import LOOK_OPTIONS, NetworkVectorizer, options
+from tllboost.vectorizers.preprocess import Preprocessing
 
 __all__ = [
     "WEIGHTS",
     "ClassicVectorizer",
+    "PixelVectorizer",
     "blocks",
     "gradient_histograms",
     "near_centre",
@@ -316,7 +320,7 @@ _LAB_SIDE = 80
 _N_DIMS = 3324
 
 
-class ClassicVectorizer(LooksVectorizer):
+class ClassicVectorizer(NetworkVectorizer):
     """Gradients cell by cell, patches wherever they are, colours and their layout.
 
     The whole image is scaled to a square, whatever its proportions. Each block is
@@ -353,31 +357,12 @@ class ClassicVectorizer(LooksVectorizer):
         """Short side that decoding may shrink to."""
         return self.looks.shrink_to(_SIDE)
 
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        """Return the vector itself: there is no network to wait for.
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Return the vector itself: there is no network to wait for."""
+        return _describe(image)
 
-        Parameters
-        ----------
-        image : PIL.Image.Image
-            RGB.
-
-        Returns
-        -------
-        ndarray of shape (n_dims,), float32
-        """
-        views = [
-            np.mean([_describe(one) for one in mirrored], axis=0, keepdims=True)
-            for mirrored in self.looks(image)
-        ]
-        return fuse(views)[0] if len(views) > 1 else views[0][0]
-
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        """Return the vectors that `prepare` made.
-
-        Parameters
-        ----------
-        batch : ndarray of shape (n_images, n_dims), float32
-        """
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Return the vectors that `pixels` made."""
         return batch
 
 
@@ -421,3 +406,46 @@ def _unit(block: np.ndarray) -> np.ndarray:
     """Return a block at length 1; one of an image of a single colour stays zero."""
     length = np.linalg.norm(block)
     return block / length if length > 1e-6 else np.zeros_like(block)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class PixelVectorizer(NetworkVectorizer):
+    """The whole image squashed to a small square of RGB; the floor under all others.
+
+    What a network that is trained from scratch starts from, and by themselves what
+    any vector must beat. They are in [0, 1]; all of red row by row, then green, then
+    blue.
+
+    Parameters
+    ----------
+    size : int, default=32
+        Side of the square.
+    trim, flip, views : bool, bool, sequence of str
+        See `Looks`; by default the image as it is.
+
+    Examples
+    --------
+    >>> white = Image.new("RGB", (200, 245), "white")
+    >>> PixelVectorizer(size=2).transform([white])
+    array([[1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1.]], dtype=float32)
+    """
+
+    KIND = "pixels"
+    OPTIONS = options("size", *LOOK_OPTIONS)
+
+    size: int = 32
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell what the vectors depend on."""
+        return f"pixels|{self.preprocessing}|float32{self.looks}"
+
+    @loaded
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes numbers."""
+        size = (self.size, self.size)
+        return Preprocessing(size, fit="squash", mean=(0, 0, 0), std=(1, 1, 1))
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Return the numbers of each image in a row: there is no network."""
+        return batch.reshape(len(batch), -1)

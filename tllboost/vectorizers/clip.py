@@ -17,8 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 from tllboost.errors import UnknownNameError, UsageError, WeightsError
 from tllboost.registry import did_you_mean
 from tllboost.vectorizers.base import library, loaded
-from tllboost.vectorizers.looks import LOOK_OPTIONS
-from tllboost.vectorizers.network import options
+from tllboost.vectorizers.network import LOOK_OPTIONS, options
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.torch import (
     TorchVectorizer,

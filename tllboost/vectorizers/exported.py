@@ -1,44 +1,110 @@
-"""Networks of torch that ONNX Runtime runs: exported once, checked, then kept.
+"""Networks that ONNX Runtime runs: opened, and those of torch kept once exported.
 
 On a CPU it runs them at two to six times the speed, and imports in a tenth of the time.
 A folder keeps a network under the sha256 of its bytes, and one small record for each
-fingerprint: which network, how images become its input, and what to make of what it
-gives. So a kept network can be run by whoever knows a fingerprint, without torch.
+fingerprint: which network, how images become its input, how wide its vectors are. So
+whoever knows a fingerprint can run a kept network, without weights and without torch.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tllboost.errors import UsageError, WeightsError
 from tllboost.files import whole_file, write_text
 from tllboost.vectorizers.base import loaded, usable_cores
-from tllboost.vectorizers.network import NetworkVectorizer
-from tllboost.vectorizers.onnx_files import CPU_BLOCK, open_session
-from tllboost.vectorizers.preprocess import Preprocessing
-from tllboost.vectorizers.weights import sha256_of
+from tllboost.vectorizers.weights import first_line, sha256_of
 
 __all__ = [
+    "CPU_BLOCK",
     "ExportedNetwork",
-    "ExportedVectorizer",
-    "find_exported",
     "keep_network",
     "keep_record",
+    "open_session",
     "read_record",
 ]
 
-_VERSION = 2  # raise it when a network exported before must not be used any more
-_AT_WORK = 3600.0  # seconds in which a network has long been written
+CPU_BLOCK = 4
+"""Images that a CPU runs at once: of more, the numbers between two layers leave its
+caches (MobileNetV2 takes a fifth longer at 16)."""
+
+
+def open_session(
+    file: Path, *, device: str, n_threads: int, what: str, network: bytes | None = None
+) -> Any:
+    """Return an ``onnxruntime.InferenceSession`` of a file, or of `network` from it.
+
+    Raises
+    ------
+    WeightsError
+        If ONNX Runtime can't load the file.
+    UsageError
+        If it has no such device.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    options.log_severity_level = 4  # what it says is in the exception too
+    # Threads that wait by spinning take the cores from those that decode: a quarter.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = _providers(device, onnxruntime.get_available_providers())
+    # Where tensors in files beside it are found for a network given as bytes.
+    beside = "session.model_external_initializers_file_folder_path"
+    options.add_session_config_entry(beside, str(file.parent.absolute()))
+    # Whatever its name: the other format is not the one that was looked over.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    if _limit_memory():
+        options.add_session_config_entry("session.use_env_allocators", "1")
+    given = network or str(file)
+    try:
+        return onnxruntime.InferenceSession(given, options, providers=providers)
+    except Exception as error:
+        msg = f"{what}: ONNX Runtime can't load it ({first_line(error)})"
+        raise WeightsError(msg) from error
+
+
+@functools.cache
+def _limit_memory() -> bool:
+    """Keep all networks of this process below the memory that is there.
+
+    A few bytes of ONNX can ask for any amount; the system would rather kill somebody
+    than say no.
+    """
+    import onnxruntime as ort
+    import psutil
+
+    limit = psutil.virtual_memory().available * 3 // 4
+    arena = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    info = ort.OrtMemoryInfo("Cpu", arena, 0, ort.OrtMemType.DEFAULT)
+    try:
+        config = ort.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": 0})
+        ort.create_and_register_allocator(info, config)
+    except Exception:  # somebody else's limit is there already, or none can be
+        return False
+    return True
+
+
+def _providers(device: str, available: list[str]) -> list[Any]:
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    kind, _, index = device.partition(":")
+    if kind in {"auto", "cuda"} and cuda in available:
+        return [(cuda, {"device_id": int(index or 0)}), cpu]
+    if kind in {"auto", "cpu", "mps"}:
+        return [cpu]
+    msg = f"device {device!r} is not to be had in this ONNX Runtime; choose auto or cpu"
+    raise UsageError(msg)
 
 
 class ExportedNetwork:
@@ -91,79 +157,15 @@ class ExportedNetwork:
         return lambda block: session.run(None, {pixels: block})[0]
 
 
-class ExportedVectorizer(NetworkVectorizer):
-    """A kept network, run by what its record says alone.
-
-    Parameters
-    ----------
-    folder : Path
-        Where networks are kept.
-    record : mapping
-        What `read_record` gave; one that names a network.
-    """
-
-    def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
-        super().__init__(**record["looks"])
-        self.folder = folder
-        self.record = record
-        self.cells = record["cells"]
-        self.normalize = record["normalize"]
-
-    @property
-    def fingerprint(self) -> str:
-        """What the vectors depend on, as of the vectorizer that was exported."""
-        return str(self.record["fingerprint"])
-
-    @property
-    def name(self) -> str:
-        """The label of the vectorizer that was exported."""
-        return str(self.record["label"])
-
-    @property
-    def n_dims(self) -> int:
-        """Width of a vector."""
-        return int(self.record["n_dims"])
-
-    @loaded
-    def preprocessing(self) -> Preprocessing:
-        """How an image becomes the network's input."""
-        stated: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in self.record["preprocessing"].items()
-        }
-        return Preprocessing(**stated)
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """Return what the network makes of prepared images, as it is."""
-        return self.pooled(self.network(batch))
-
-    @loaded
-    def network(self) -> ExportedNetwork:
-        """Return what gives vectors or maps of prepared images."""
-        return ExportedNetwork(_network_file(self.folder, self.record), what=self.name)
-
-
-def find_exported(folder: Path, fingerprint: str) -> ExportedVectorizer | None:
-    """Return the vectorizer that a kept network makes, None where there is none.
-
-    Parameters
-    ----------
-    folder : Path
-        Where networks are kept: ``networks`` in a store.
-    fingerprint : str
-        Of the vectorizer that was exported.
-    """
-    record = read_record(folder, fingerprint)
-    if record is None or record["network"] is None:
-        return None
-    return ExportedVectorizer(folder, record)
+_VERSION = 3  # raise it when a network exported before must not be used any more
+_AT_WORK = 3600.0  # seconds in which a network has long been written
 
 
 def read_record(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     """Return the record of a fingerprint; None unless it and its network are whole.
 
     Only what was made and checked with the libraries that are here counts. A record
-    whose ``network`` is None says in ``why`` that it can't be exported.
+    whose ``network``, the file, is None says in ``why`` that it can't be exported.
     """
     try:
         text = _record_file(folder, fingerprint).read_text(encoding="utf-8")
@@ -171,11 +173,12 @@ def read_record(folder: Path, fingerprint: str) -> dict[str, Any] | None:
         known = record["fingerprint"], record["made_with"]
         if known != (fingerprint, _made_with()):
             return None
-        network = record["network"]
-        whole = network is None or sha256_of(_network_file(folder, record)) == network
+        if (sha256 := record["network"]) is not None:
+            record["network"] = folder / f"{os.path.basename(sha256)}.onnx"
+            return record if sha256_of(record["network"]) == sha256 else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return record if whole else None
+    return record
 
 
 def keep_network(folder: Path, network: bytes) -> Path:
@@ -200,56 +203,35 @@ def keep_network(folder: Path, network: bytes) -> Path:
 
 
 def keep_record(
-    folder: Path,
-    vectorizer: NetworkVectorizer,
-    *,
-    network: Path | None,
-    n_dims: int,
-    why: str,
+    folder: Path, fingerprint: str, network: Path | None, **record: Any
 ) -> None:
-    """Write all that `ExportedVectorizer` needs to know of a network.
+    """Write which network makes the vectors of a fingerprint.
 
     Parameters
     ----------
     folder : Path
         Where networks are kept.
-    vectorizer : NetworkVectorizer
-        Whose network it is.
+    fingerprint : str
+        Of the vectorizer.
     network : Path or None
         Its file; None where it can't be exported.
-    n_dims : int
-        Width of a vector.
-    why : str
-        Why there is none.
+    **record
+        Whatever else must be known of it.
 
     Raises
     ------
     DataError
         If it can't be written.
     """
-    record = {
-        "fingerprint": vectorizer.fingerprint,
-        "label": vectorizer.label,
-        "network": network and network.stem,
-        "why": why,
-        "n_dims": n_dims,
-        "preprocessing": asdict(vectorizer.preprocessing),
-        "looks": asdict(vectorizer.looks),
-        "cells": vectorizer.cells,
-        "normalize": vectorizer.normalize,
-        "made_with": _made_with(),
-    }
-    file = _record_file(folder, vectorizer.fingerprint)
+    record |= {"fingerprint": fingerprint, "network": network and network.stem}
+    record["made_with"] = _made_with()
+    file = _record_file(folder, fingerprint)
     write_text(file, json.dumps(record, indent=1) + "\n")
 
 
 def _record_file(folder: Path, fingerprint: str) -> Path:
     key = f"{_VERSION}|{fingerprint}".encode("utf-8", "surrogateescape")
     return folder / f"{hashlib.sha256(key).hexdigest()[:40]}.json"
-
-
-def _network_file(folder: Path, record: Mapping[str, Any]) -> Path:
-    return folder / f"{os.path.basename(record['network'])}.onnx"
 
 
 def _made_with() -> dict[str, str]:

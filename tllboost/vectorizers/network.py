@@ -7,23 +7,35 @@ becomes vectors. Local vectors are means around the positions of a grid on its m
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass, field
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
 from tllboost.errors import TllboostError, UsageError, WeightsError
 from tllboost.merges import unit_rows
-from tllboost.vectorizers.base import loaded
-from tllboost.vectorizers.fusion import fuse
-from tllboost.vectorizers.looks import LOOK_OPTIONS, LooksVectorizer
-from tllboost.vectorizers.preprocess import FITS, Preprocessing
+from tllboost.vectorizers.base import Vectorizer, fuse, loaded
+from tllboost.vectorizers.preprocess import (
+    FITS,
+    WHOLE,
+    Looks,
+    Preprocessing,
+    check_views,
+)
 from tllboost.vectorizers.spec import Options, one_of, positive, three_numbers, truth
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["PRECISIONS", "NetworkVectorizer", "grid_means", "options"]
+__all__ = ["LOOK_OPTIONS", "PRECISIONS", "NetworkVectorizer", "grid_means", "options"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+# What every vectorizer that looks at images takes after its question mark.
+LOOK_OPTIONS: Options = {
+    "trim": truth,
+    "flip": truth,
+    "views": lambda text: check_views(text.split(",")),
+}
 _OPTIONS: Options = {
     "size": positive,
     "mean": three_numbers,
@@ -95,14 +107,26 @@ def _windows(side: int, cells: int) -> np.ndarray:
     return windows
 
 
-class NetworkVectorizer(LooksVectorizer):
+@dataclass(kw_only=True, eq=False, repr=False)
+class NetworkVectorizer(Vectorizer):
     """Pixels by one `Preprocessing`, vectors by a network, scaled if asked for.
 
     `Looks` says which images stand for one; each goes through the network.
+
+    Parameters
+    ----------
+    trim, flip, views : bool, bool, sequence of str
+        See `Looks`; by default the image as it is.
     """
 
-    cells: int | None = None  # grid positions a side, for local vectors
-    normalize: bool = False
+    OPTIONS: ClassVar[Options] = LOOK_OPTIONS
+
+    # Of some kinds arguments too. Grid positions a side make local vectors.
+    cells: int | None = field(default=None, init=False)
+    normalize: bool = field(default=False, init=False)
+    trim: bool = False
+    flip: bool = False
+    views: tuple[str, ...] = WHOLE
 
     @property
     @abstractmethod
@@ -118,6 +142,15 @@ class NetworkVectorizer(LooksVectorizer):
         if self.cells is None:
             return output
         return grid_means(output, self.cells, what=self.name)
+
+    @loaded
+    def looks(self) -> Looks:
+        """Which images stand for one image."""
+        return Looks(self.trim, self.flip, tuple(self.views))
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Return one of those images as the network's input."""
+        return self.preprocessing(image)
 
     @loaded
     def n_dims(self) -> int:  # type: ignore[override]
@@ -149,10 +182,8 @@ class NetworkVectorizer(LooksVectorizer):
         ndarray of shape (3, height, width) or (n_views, n_mirrored, 3, height, width)
             float32; the latter with several views or ``flip``.
         """
-        looks = self.looks(image)
-        if self.looks.is_plain:
-            return self.preprocessing(looks[0][0])
-        return np.stack([np.stack(list(map(self.preprocessing, v))) for v in looks])
+        views = [[self.pixels(one) for one in view] for view in self.looks(image)]
+        return views[0][0] if self.looks.is_plain else np.array(views)
 
     def forward(self, batch: np.ndarray) -> np.ndarray:
         """Return vectors of prepared images.
@@ -166,7 +197,7 @@ class NetworkVectorizer(LooksVectorizer):
         ndarray of shape (n_images, n_dims), float32
             At length 1 if ``normalize``.
         """
-        if batch.ndim == 4:
+        if self.looks.is_plain:
             return self._scaled(self.run(batch))
         views = []
         for view in batch.swapaxes(0, 1):

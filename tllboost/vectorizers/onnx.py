@@ -1,7 +1,14 @@
-"""``onnx:FILE``: vectors from an ONNX network through ONNX Runtime."""
+"""``onnx:FILE``: vectors from an ONNX network through ONNX Runtime.
+
+The file may be a stranger's. What could run other code, never end, read other files or
+take all memory is refused before ONNX Runtime sees it.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +17,8 @@ import numpy as np
 
 from tllboost.errors import UsageError, WeightsError
 from tllboost.vectorizers.base import FileVectorizer, library, loaded, usable_cores
-from tllboost.vectorizers.looks import LOOK_OPTIONS
-from tllboost.vectorizers.network import NetworkVectorizer, options
-from tllboost.vectorizers.onnx_files import (
-    CPU_BLOCK,
-    MAX_SIDE,
-    check_input,
-    check_network,
-    last_map,
-    open_session,
-    stated_numbers,
-)
+from tllboost.vectorizers.exported import CPU_BLOCK, open_session
+from tllboost.vectorizers.network import LOOK_OPTIONS, NetworkVectorizer, options
 from tllboost.vectorizers.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -28,10 +26,27 @@ from tllboost.vectorizers.preprocess import (
 )
 from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
-__all__ = ["OnnxVectorizer"]
+__all__ = ["OnnxVectorizer", "check_network"]
 
 _DEFAULT_SIZE = 224
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_MAX_SIDE = 8_192  # pixels of a network's input
+_MAX_BATCH = 1_024
+_MAX_INPUT = 2**28  # numbers of a batch of fixed size: 1 GiB
+_MAX_ELEMENTS = 2**33  # of a tensor in the file, which protobuf can't hold anyway
+_EXTERNAL = 1  # TensorProto.EXTERNAL
+_TENSORS = ("TensorProto", "SparseTensorProto")
+
+# What ONNX Runtime itself brings. Operators of any other domain are somebody's library.
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+# Opens a compiled file of the model's choice, outside of what is checked here.
+_OPENS_FILES = ("EPContext",)
+# As many rounds as the model likes, over no data if it likes: nobody can tell whether
+# they end. Networks of images have none.
+_REPEATS = (
+    *("Loop", "Scan", "SequenceMap"),
+    *("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"),
+)
 
 
 @dataclass(eq=False, repr=False)
@@ -107,28 +122,37 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
         """How an image becomes the network's input."""
         stated = stated_numbers(self._session, what=self.name)
         return Preprocessing(
-            size=self._input_size(stated.get("size")),
+            size=self._side_lengths(int(stated.get("size", (_DEFAULT_SIZE,))[0])),
             fit=self.fit,
             mean=self.mean or stated.get("mean") or IMAGENET_MEAN,
             std=self.std or stated.get("std") or IMAGENET_STD,
         )
 
-    def _input_size(self, stated: tuple[float, ...] | None) -> tuple[int, int]:
-        first = 2 if self._layout == "nchw" else 1
-        side = self.size or (int(stated[0]) if stated else _DEFAULT_SIZE)
-        height, width = (
-            one if isinstance(one, int) and one > 0 else side
-            for one in self._input.shape[first : first + 2]
-        )
+    def _side_lengths(self, stated: int) -> tuple[int, int]:
+        """Return height and width of the input: its own, else as asked or stated.
+
+        Raises
+        ------
+        WeightsError
+            If no image can be as large as the network wants it.
+        """
+        found = self._input.shape
+        shape = [one if isinstance(one, int) and one > 0 else None for one in found]
+        sides = slice(2, 4) if self._layout == "nchw" else slice(1, 3)
+        height, width = (one or self.size or stated for one in shape[sides])
         if self.size and (height, width) != (self.size, self.size):
             msg = (
                 f"{self.name}: size={self.size}, but the network wants {height}x{width}"
             )
             raise UsageError(msg)
-        if max(height, width) > MAX_SIDE:
+        shape[sides] = height, width
+        batch, *numbers = (one or 1 for one in shape)
+        too_large = max(numbers) > _MAX_SIDE or batch > _MAX_BATCH
+        if too_large or math.prod([batch, *numbers]) > _MAX_INPUT:
             msg = (
-                f"{self.name}: an input of {max(height, width):,} pixels a side; at "
-                f"most {MAX_SIDE:,} are allowed"
+                f"{self.name}: its input of shape {found}, here {height}x{width}, is "
+                f"absurd: at most {_MAX_BATCH:,} images of {_MAX_SIDE:,} pixels a "
+                f"side, and {_MAX_INPUT:,} numbers in all"
             )
             raise WeightsError(msg)
         return height, width
@@ -145,12 +169,13 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
     @loaded
     def _session(self) -> Any:
         self._data_files  # noqa: B018
+        network = self.output and with_output(self._file, self.output, what=self.name)
         return open_session(
             self._file,
             device=self.device,
             n_threads=usable_cores(),
             what=self.name,
-            output=self.output,
+            network=network or None,
         )
 
     @loaded
@@ -159,7 +184,6 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
         if len(inputs) == 1:
             (one,) = inputs
             if len(one.shape) == 4 and one.type in _FLOATS:
-                check_input(one.shape, what=self.name)
                 return one
         found = "; ".join(f"{x.name}: {x.type} {x.shape}" for x in inputs)
         msg = f"{self.name}: needs one float input of four axes, has {found or None}"
@@ -203,9 +227,8 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
         if vectors.ndim == 4:
             if self._layout == "nhwc":
                 vectors = vectors.transpose(0, 3, 1, 2)
-            pooled = vectors.mean(axis=(2, 3)) if self.cells is None else vectors
-            vectors = self.pooled(pooled)
-        elif self.cells is not None:
+            vectors = self.pooled(vectors) if self.cells else vectors.mean(axis=(2, 3))
+        elif self.cells:
             inside = last_map(self._file, what=self.name) or "NAME"
             msg = (
                 f"{what} of shape {shape} is no map of four axes, which "
@@ -222,3 +245,154 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
             )
             raise WeightsError(msg)
         return vectors.astype(np.float32, copy=False)
+
+
+def read_model(file: Path, *, what: str) -> Any:
+    """Return the ``ModelProto`` in a file, without the tensors in files beside it.
+
+    Raises
+    ------
+    WeightsError
+        If it is no ONNX model.
+    """
+    import onnx
+
+    with suppress(Exception):
+        model = onnx.load(str(file), load_external_data=False)
+        if model.graph.node:
+            return model
+    msg = f"{what}: {str(file)!r} is not an ONNX model, or one that has no operators"
+    raise WeightsError(msg)
+
+
+def check_network(file: Path, *, what: str) -> list[Path]:
+    """Return the data files that a network refers to, sorted; mostly none.
+
+    Parameters
+    ----------
+    file : Path
+    what : str
+        Who asks, for messages.
+
+    Raises
+    ------
+    WeightsError
+        If it is no ONNX model, has operators that repeat others or are of a library
+        that is not ONNX Runtime's own, tensors of impossible shapes, or data files
+        absent or elsewhere.
+    """
+    model = read_model(file, what=what)
+    own = {(one.domain, one.name) for one in model.functions}
+    names = set()
+    for message in _messages(model):
+        kind = message.DESCRIPTOR.name
+        if kind == "NodeProto":
+            _check_operator(message, own, what)
+        elif kind in _TENSORS:
+            _check_shape(message, what)
+            # What lies elsewhere is named in tensors alone; a sparse one holds some.
+            for one in getattr(message, "external_data", ()):
+                if one.key == "location" and message.data_location == _EXTERNAL:
+                    names.add(one.value)
+    return [_beside(file, name, what) for name in sorted(names)]
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """Yield a message of protobuf and all inside of it, wherever they hide."""
+    yield message
+    if message.DESCRIPTOR.name == "TensorProto":  # the bytes of weights are many
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                yield from _messages(inner)
+
+
+def _check_operator(node: Any, own: set[tuple[str, str]], what: str) -> None:
+    known = node.domain in _DOMAINS and node.op_type not in _OPENS_FILES
+    if not known and (node.domain, node.op_type) not in own:
+        name = f"{node.domain}:{node.op_type}"[:100]
+        msg = (
+            f"{what}: has the custom operator {name!r}, which is code of another "
+            "library: not to be used; export it with standard operators"
+        )
+        raise WeightsError(msg)
+    if known and node.op_type in _REPEATS:
+        msg = (
+            f"{what}: has the operator {node.op_type!r}, which may run for ever: not "
+            "to be used; export it without loops"
+        )
+        raise WeightsError(msg)
+
+
+def _check_shape(tensor: Any, what: str) -> None:
+    dims = list(tensor.dims)
+    if min(dims, default=0) < 0 or math.prod(dims) > _MAX_ELEMENTS:
+        name = getattr(tensor, "values", tensor).name  # of a sparse one, that of these
+        msg = f"{what}: its tensor {name[:100]!r} has an absurd shape {dims[:8]}"
+        raise WeightsError(msg)
+
+
+def _beside(file: Path, name: str, what: str) -> Path:
+    data = file.parent / name
+    try:
+        inside = data.resolve().is_relative_to(file.parent.resolve())
+    except (OSError, ValueError, RuntimeError):  # a NUL, too long, a loop of links
+        inside = False
+    if not inside:
+        msg = f"{what}: {str(file)!r} refers to {name!r}, outside of its own folder"
+        raise WeightsError(msg)
+    if not data.is_file():
+        msg = f"{what}: {str(file)!r} needs its data file {name!r} beside it"
+        raise WeightsError(msg)
+    return data
+
+
+_POOLINGS = ("GlobalAveragePool", "ReduceMean", "GlobalMaxPool", "ReduceMax")
+_LARGEST = 1e6  # of a mean, a deviation or a side: no NaN, nothing infinite
+_LENGTHS = {"mean": (3,), "std": (3,), "size": (1, 2)}
+
+
+def last_map(file: Path, *, what: str) -> str | None:
+    """Return the name of what a network pools last, which mostly is its last map."""
+    nodes = read_model(file, what=what).graph.node
+    pooled = (node.input[0] for node in reversed(nodes) if node.op_type in _POOLINGS)
+    return next(pooled, None)
+
+
+def with_output(file: Path, output: str, *, what: str) -> bytes | None:
+    """Return the network with a tensor inside as an output too; None if it has none."""
+    import onnx
+
+    model = read_model(file, what=what)
+    inside = {name for node in model.graph.node for name in node.output}
+    if output not in inside - {one.name for one in model.graph.output}:
+        return None
+    model.graph.output.append(onnx.ValueInfoProto(name=output))
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+def stated_numbers(session: Any, *, what: str) -> dict[str, tuple[float, ...]]:
+    """Return ``mean``, ``std`` and ``size`` as far as the file's metadata has them.
+
+    Raises
+    ------
+    WeightsError
+        If one of them is not as many numbers as it should be, joined by commas.
+    """
+    metadata = session.get_modelmeta().custom_metadata_map
+    numbers = {}
+    for key in _LENGTHS.keys() & metadata.keys():
+        try:
+            numbers[key] = tuple(float(part) for part in metadata[key].split(","))
+        except ValueError:
+            numbers[key] = ()
+        usable = all(abs(number) < _LARGEST for number in numbers[key])
+        if len(numbers[key]) not in _LENGTHS[key] or not usable:
+            msg = (
+                f"{what}: metadata {key}={metadata[key]!r} of the file is not "
+                f"{_LENGTHS[key][0]} numbers joined by commas"
+            )
+            raise WeightsError(msg)
+    return numbers

@@ -17,6 +17,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,12 +29,12 @@ from tllboost.errors import DataError, UsageError
 from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import (
     ExportedNetwork,
-    ExportedVectorizer,
     keep_network,
     keep_record,
     read_record,
 )
 from tllboost.vectorizers.network import PRECISIONS, NetworkVectorizer
+from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.spec import Spec
 from tllboost.vectorizers.weights import first_line, local_file
 
@@ -116,24 +117,45 @@ class TorchVectorizer(NetworkVectorizer):
             self.__dict__.pop("_exported", None)
             self.__dict__["_folder"] = Path(folder)
 
+    def run_kept(self, fingerprint: str) -> bool:
+        """Be the vectorizer of a fingerprint, if its network is kept; tell whether.
+
+        Neither weights nor torch are needed then.
+        """
+        folder = self._networks
+        record = folder and read_record(folder, fingerprint)
+        if not (record and record["network"] and record["label"] == self.label):
+            return False
+        self.__dict__ |= {
+            "fingerprint": fingerprint,
+            "preprocessing": Preprocessing(**record["preprocessing"]),
+            "n_dims": record["n_dims"],
+            "_exported": ExportedNetwork(record["network"], what=self.name),
+        }
+        return True
+
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return what the network makes of prepared images, as it is."""
         return self.pooled((self._exported or self._run_torch)(batch))
 
+    @property
+    def _networks(self) -> Path | None:
+        """Where exported networks are kept, if another than torch may run this one."""
+        if is_on("TLLBOOST_TORCH") or self.precision != "float32":
+            return None
+        folder: Path | None = self.__dict__.get("_folder")
+        return folder if folder and is_for_cpu(self.device) else None
+
     @loaded
     def _exported(self) -> Callable[[np.ndarray], np.ndarray] | None:
         """Return what runs the network in place of torch, if anything may."""
-        folder = self.__dict__.get("_folder")
-        if folder is None or is_on("TLLBOOST_TORCH") or self.precision != "float32":
-            return None
-        if not is_for_cpu(self.device):
+        if (folder := self._networks) is None:
             return None
         record = read_record(folder, self.fingerprint)
-        if record is not None:
-            known = ExportedVectorizer(folder, record)
-            return known.network if record["network"] else None
+        if record and record["network"]:
+            return ExportedNetwork(record["network"], what=self.name)
         with suppress(DataError):  # nowhere to keep it
-            return self._export(folder)
+            return None if record else self._export(folder)
         return None
 
     def _export(self, folder: Path) -> ExportedNetwork | None:
@@ -161,8 +183,15 @@ class TorchVectorizer(NetworkVectorizer):
             )
         else:
             self.__dict__.pop("network", None)  # its memory
-        n_dims = self.pooled(expected).shape[1] * len(self.views)
-        keep_record(folder, self, network=file, n_dims=n_dims, why=why)
+        keep_record(
+            folder,
+            self.fingerprint,
+            file,
+            label=self.label,
+            preprocessing=asdict(self.preprocessing),
+            n_dims=self.pooled(expected).shape[1] * len(self.views),
+            why=why,
+        )
         return network
 
     def _run_torch(self, batch: np.ndarray) -> np.ndarray:
