@@ -20,7 +20,7 @@ from typing import NamedTuple
 from tllboost.errors import DataError
 from tllboost.images import IMAGE_SUFFIXES, find_images
 
-__all__ = ["Folder", "find_names", "image_stems", "name_images"]
+__all__ = ["Folder", "find_names", "image_stems", "name_images", "without_suffix"]
 
 _MOST_HINTS = 20
 _MOST_NAMES_FOR_A_HINT = 20_000
@@ -128,7 +128,7 @@ def find_names(
     """
     suffixed: dict[str, set[str]] = {}
     for one in written:
-        if (stem := _stem(one)) != one:
+        if (stem := without_suffix(one)) != one:
             suffixed.setdefault(stem, set()).add(one)
 
     def find(written: str) -> tuple[str, Path | None]:
@@ -167,7 +167,7 @@ def _list_files(folder: Path) -> _Listing:
     files = {_composed(name): name for name in names}
     stems: dict[str, list[str]] = {}
     for name in files:
-        stems.setdefault(_stem(name), []).append(name)
+        stems.setdefault(without_suffix(name), []).append(name)
     meanings = {name: (name, files[name]) for name in files}
     unclear = {}
     for stem, same in stems.items():
@@ -183,7 +183,7 @@ def _composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def _stem(name: str) -> str:
+def without_suffix(name: str) -> str:
     """Return the name without the extension of an image."""
     stem, _, suffix = name.rpartition(".")
     return stem if stem and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
@@ -191,9 +191,9 @@ def _stem(name: str) -> str:
 
 def image_stems(images: dict[str, Path]) -> dict[str, Path]:
     """Name images by stem, by full name where two differ by the extension alone."""
-    count = Counter(_stem(name) for name in images)
+    count = Counter(without_suffix(name) for name in images)
     return {
-        stem if count[stem := _stem(name)] == 1 else name: path
+        stem if count[stem := without_suffix(name)] == 1 else name: path
         for name, path in images.items()
     }
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import posixpath
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tllboost.errors import DataError, UsageError, WeightsError, printable
-from tllboost.images import IMAGE_SUFFIXES
+from tllboost.images.folders import without_suffix
 from tllboost.vectorizers.base import FileVectorizer, loaded
 from tllboost.vectorizers.weights import local_file, sha256_of
 
@@ -83,8 +84,8 @@ class ArrayVectorizer(FileVectorizer):
     def _row(self, wanted: str) -> int:
         if wanted in self._index:  # nearly always, and paths are slow to take apart
             return self._index[wanted]
-        folderless = PurePosixPath(wanted).name
-        spellings = (_stem(wanted), folderless, _stem(folderless))
+        folderless = posixpath.basename(wanted)
+        spellings = (without_suffix(wanted), folderless, without_suffix(folderless))
         found = (self._index[one] for one in spellings if one in self._index)
         return next(found, _AMBIGUOUS)
 
@@ -94,97 +95,78 @@ class ArrayVectorizer(FileVectorizer):
         exact = {one: row for row, one in enumerate(self._arrays[0])}
         stems: dict[str, int] = {}
         for one, row in exact.items():
-            stem = _stem(one)
+            stem = without_suffix(posixpath.normpath(one))
             stems[stem] = row if stem not in stems else _AMBIGUOUS
         return stems | exact
 
     @loaded
     def _arrays(self) -> tuple[list[str], np.ndarray]:
-        file = local_file(self.file, what=self.name)
-        ids, vectors = _read(file)
-        names = _checked_ids(file, ids, len(vectors))
-        return names, _checked_vectors(file, names, vectors)
+        return _read(local_file(self.file, what=self.name))
 
 
-def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read(file: Path) -> tuple[list[str], np.ndarray]:
+    """Return the ids of a file, and their vectors as float32."""
+    ids, vectors = _opened(file)
+    if vectors.ndim != 2 or vectors.shape[1] == 0 or vectors.dtype.kind not in "fiu":
+        why = (
+            f"vectors of shape {vectors.shape}, {vectors.dtype}; they must be numbers "
+            "of shape (n_images, n_dims)"
+        )
+    elif ids.shape != (len(vectors),):
+        why = f"ids of shape {ids.shape} for {len(vectors)} vectors"
+    elif ids.dtype.kind not in "UTSiu":
+        why = f"ids of dtype {ids.dtype}; they must be text"
+    else:
+        texts = np.char.decode(ids, "utf-8") if ids.dtype.kind == "S" else ids
+        names = [str(one) for one in texts]
+        # Overflow of a float64 to float32 is reported as the infinity it becomes.
+        with np.errstate(over="ignore"):
+            narrow = vectors.astype(np.float32)
+        bad = np.flatnonzero(~np.isfinite(narrow).all(axis=1))
+        (name, n_times), *_ = Counter(names).most_common(1) or [("", 0)]
+        if n_times > 1:
+            why = f"id {name!r} is there more than once"
+        elif len(bad):
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            why = f"the vector of {names[bad[0]]!r}{more} holds NaN or infinity"
+        else:
+            return names, narrow
+    msg = f"{str(file)!r}: {why}"
+    raise DataError(msg)
+
+
+def _opened(file: Path) -> tuple[np.ndarray, np.ndarray]:
     remedy = "write it by numpy.savez(FILE, ids=ids, vectors=vectors)"
     try:
         # Opened here, because np.load leaves a damaged file open.
         with file.open("rb") as opened:
             archive = np.load(opened, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                msg = f"{str(file)!r} is one array, not an .npz of two; {remedy}"
-                raise DataError(msg)
-            absent = sorted({"ids", "vectors"} - set(archive.files))
-            if absent:
+                why = f"is one array, not an .npz of two; {remedy}"
+            elif absent := sorted({"ids", "vectors"} - set(archive.files)):
                 found = printable(", ".join(archive.files))[:300] or "nothing"
-                msg = f"{str(file)!r} has no array {absent[0]!r} (found: {found})"
-                raise DataError(msg)
-            _refuse_bomb(file)
-            return archive["ids"], archive["vectors"]
-    except DataError:
-        raise
+                why = f"has no array {absent[0]!r} (found: {found})"
+            elif not (why := _swelling(file)):
+                return archive["ids"], archive["vectors"]
     except Exception as error:  # a damaged archive fails in many ways
         pickled = "allow_pickle" in str(error)
         reason = "its ids are Python objects, not text" if pickled else "damaged"
         msg = f"{str(file)!r} can't be read as vectors ({reason}); {remedy}"
         raise WeightsError(msg) from error
+    msg = f"{str(file)!r} {why}"
+    raise DataError(msg)
 
 
-def _refuse_bomb(file: Path) -> None:
-    """Raise DataError where the arrays unpack to more than there is memory."""
+def _swelling(file: Path) -> str:
+    """Tell that arrays unpack to more than there is memory; nothing if they don't."""
     import psutil
 
     with zipfile.ZipFile(file) as archive:
-        n_bytes = sum(info.file_size for info in archive.infolist())
+        n_bytes = sum(member.file_size for member in archive.infolist())
     room = psutil.virtual_memory().available * 3 // 4
-    if n_bytes > room:
-        msg = (
-            f"{str(file)!r} unpacks to {n_bytes:,} bytes, more than the memory that is "
-            f"free ({room:,} bytes may be used)"
-        )
-        raise DataError(msg)
-
-
-def _checked_ids(file: Path, ids: np.ndarray, n_vectors: int) -> list[str]:
-    if ids.ndim != 1 or len(ids) != n_vectors:
-        msg = f"{str(file)!r}: ids of shape {ids.shape} for {n_vectors} vectors"
-        raise DataError(msg)
-    if ids.dtype.kind not in "UTSiu":
-        msg = f"{str(file)!r}: ids of dtype {ids.dtype}; they must be text"
-        raise DataError(msg)
-    if ids.dtype.kind == "S":
-        ids = np.char.decode(ids, "utf-8")
-    names = [str(one) for one in ids]
-    (name, n_times), *_ = Counter(names).most_common(1) or [("", 0)]
-    if n_times > 1:
-        msg = f"{str(file)!r}: id {name!r} is there more than once"
-        raise DataError(msg)
-    return names
-
-
-def _checked_vectors(file: Path, ids: list[str], vectors: np.ndarray) -> np.ndarray:
-    if vectors.ndim != 2 or vectors.shape[1] == 0 or vectors.dtype.kind not in "fiu":
-        msg = (
-            f"{str(file)!r}: vectors of shape {vectors.shape}, {vectors.dtype}; "
-            "they must be numbers of shape (n_images, n_dims)"
-        )
-        raise DataError(msg)
-    # Overflow of a float64 to float32 is reported below, as the infinity it becomes.
-    with np.errstate(over="ignore"):
-        narrow = vectors.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(narrow).all(axis=1))
-    if len(bad):
-        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        msg = (
-            f"{str(file)!r}: the vector of {ids[bad[0]]!r}{more} holds NaN or infinity"
-        )
-        raise DataError(msg)
-    return narrow
-
-
-def _stem(name: str) -> str:
-    if "." not in name:
-        return name
-    path = PurePosixPath(name)
-    return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_SUFFIXES else name
+    if n_bytes <= room:
+        return ""
+    return (
+        f"unpacks to {n_bytes:,} bytes, more than the memory that is free ({room:,} "
+        "bytes may be used)"
+    )

@@ -6,10 +6,6 @@ knows about a network by name: its weights, its pixels, its activation.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -24,6 +20,7 @@ from tllboost.vectorizers.torch import (
     clip_maps,
     module,
     on_device,
+    quiet,
 )
 from tllboost.vectorizers.weights import (
     fetch_from_hub,
@@ -86,11 +83,6 @@ class ClipVectorizer(TorchVectorizer):
     device: str = "auto"
     offline: bool = False
 
-    @property
-    def short_name(self) -> str:
-        """The name for tables: without the file."""
-        return ":".join(filter(None, (self.KIND, self.arch, self.tag)))
-
     @loaded
     def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
@@ -135,7 +127,7 @@ class ClipVectorizer(TorchVectorizer):
         state = read_weights(weights, what=what)
         for name in _NOT_TENSORS:
             state.pop(name, None)
-        with _quiet():
+        with quiet():
             try:
                 model = open_clip.create_model(
                     self.arch,
@@ -272,22 +264,3 @@ def _tag_config(arch: str, tag: str) -> dict[str, Any]:
         msg = f"unknown weights {tag!r} of CLIP network {arch!r}: {hint}known: {tags}"
         raise UnknownNameError(msg)
     return config
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep open_clip from setting up logging for the whole process, and from chatting.
-
-    It writes to the root logger, which installs a handler where there is none.
-    """
-    root, silent = logging.getLogger(), logging.NullHandler()
-    level = root.level
-    root.addHandler(silent)
-    root.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        root.removeHandler(silent)
-        root.setLevel(level)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-import warnings
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.torch import (
     TorchVectorizer,
     on_device,
+    quiet,
     tap,
     timm_maps,
 )
@@ -95,11 +96,6 @@ class TimmVectorizer(TorchVectorizer):
     device: str = "auto"
     offline: bool = False
 
-    @property
-    def short_name(self) -> str:
-        """The name for tables: without the file."""
-        return f"{self.KIND}:{self.arch}"
-
     @loaded
     def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
@@ -145,13 +141,9 @@ class TimmVectorizer(TorchVectorizer):
             msg = f"{what}: timm publishes no weights for it; give a file: {what}@FILE"
             raise WeightsError(msg)
         url = str(config.url)
-
-        def download(cached_only: bool) -> str:
-            if cached_only and not _hub.check_cached_file(url):
-                raise FileNotFoundError(url)
-            return _hub.download_cached_file(url)
-
-        return fetch(download, url=url, what=what, offline=self.offline)
+        download = partial(_hub.download_cached_file, url)
+        cached = download() if _hub.check_cached_file(url) else None
+        return fetch(cached, download, url=url, what=what, offline=self.offline)
 
     @loaded
     def network(self) -> Any:
@@ -248,8 +240,7 @@ def create(name: str, *, size: int | None = None) -> Any:
     """Return a network without classifier, with random weights."""
     import timm
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             sized: dict[str, Any] = {"img_size": size} if size else {}
             return timm.create_model(name, pretrained=False, num_classes=0, **sized)

@@ -18,7 +18,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -47,6 +46,7 @@ __all__ = [
     "is_for_cpu",
     "on_device",
     "probe",
+    "quiet",
     "run",
     "tap",
     "timm_maps",
@@ -91,9 +91,10 @@ class TorchVectorizer(NetworkVectorizer):
         return self.short_name + (f"@{self.file}" if self.file else "")
 
     @property
-    @abstractmethod
     def short_name(self) -> str:
         """The name for tables: without the file."""
+        named = (self.KIND, self.arch, getattr(self, "tag", None))
+        return ":".join(filter(None, named))
 
     @loaded
     def weights_file(self) -> Path:
@@ -295,24 +296,16 @@ def run(
 
 def module(forward: Callable[..., Any], **parts: Any) -> Any:
     """Return a ``torch.nn.Module`` of `parts` that runs ``forward(module, pixels)``."""
-    made = _module_class()()
-    made.run = forward
-    for name, part in parts.items():
-        setattr(made, name, part)
-    return made
-
-
-@cache
-def _module_class() -> Any:
     import torch
 
     class Composed(torch.nn.Module):
-        run: Callable[..., Any]
-
         def forward(self, pixels: Any) -> Any:
-            return self.run(self, pixels)
+            return forward(self, pixels)
 
-    return Composed
+    made = Composed()
+    for name, part in parts.items():
+        setattr(made, name, part)
+    return made
 
 
 def tap(network: Any, layer: str) -> Any:
@@ -451,18 +444,24 @@ def exported(network: Any, size: tuple[int, int], then: Callable[[Any], Any]) ->
         msg = f"its weights take {n_bytes:,} bytes"
         raise ValueError(msg)
     whole = module(lambda own, pixels: then(own.network(pixels)), network=network)
-    with TemporaryDirectory() as folder, torch.no_grad(), _as_exporter_likes():
-        file = Path(folder, "network.onnx")
-        torch.onnx.export(
-            whole.eval(),
-            (torch.zeros(2, 3, *size),),
-            file,
-            input_names=["pixels"],
-            output_names=["output"],
-            dynamic_axes={"pixels": {0: "n"}, "output": {0: "n"}},
-            dynamo=False,  # the other exporter needs a library more
-        )
-        return file.read_bytes()
+    # Let attention be made of operators that ONNX has, not of one of torch's own.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with TemporaryDirectory() as folder, torch.no_grad(), quiet():
+            file = Path(folder, "network.onnx")
+            torch.onnx.export(
+                whole.eval(),
+                (torch.zeros(2, 3, *size),),
+                file,
+                input_names=["pixels"],
+                output_names=["output"],
+                dynamic_axes={"pixels": {0: "n"}, "output": {0: "n"}},
+                dynamo=False,  # the other exporter needs a library more
+            )
+            return file.read_bytes()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def probe(size: tuple[int, int]) -> np.ndarray:
@@ -496,22 +495,24 @@ def disagreement(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @contextmanager
-def _as_exporter_likes() -> Iterator[None]:
-    """Keep the exporter quiet about graphs that it can't export.
+def quiet() -> Iterator[None]:
+    """Keep libraries from chatting while they build or export a network.
 
-    And let attention be made of operators that ONNX has, not of one of torch's own.
+    Some write to the root logger, which installs a handler where there is none: logging
+    would be set up for the whole process.
     """
-    import torch
-
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    root, silent = logging.getLogger(), logging.NullHandler()
+    level, nowhere = root.level, io.StringIO()
+    root.addHandler(silent)
+    root.setLevel(logging.ERROR)
     try:
         with (
             warnings.catch_warnings(),
-            redirect_stdout(io.StringIO()),
-            redirect_stderr(io.StringIO()),
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
         ):
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+        root.removeHandler(silent)
+        root.setLevel(level)

@@ -11,7 +11,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,14 +156,21 @@ _PROBE_SECONDS = 5
 
 
 def fetch(
-    download: Callable[[bool], str | Path], *, url: str, what: str, offline: bool
+    cached: object,
+    download: Callable[[], str],
+    *,
+    url: str,
+    what: str,
+    offline: bool,
 ) -> Path:
     """Return a published file: from the local cache, else over the network.
 
     Parameters
     ----------
+    cached : object
+        Its path, if the cache has it; anything else but a string if it has not.
     download : callable
-        Takes ``cached_only`` and returns the file's path or raises.
+        Returns its path, or raises.
     url : str
         An address of the same host, asked once beforehand, because downloaders try an
         unreachable host for half a minute.
@@ -177,19 +184,18 @@ def fetch(
     HubError
         If it is not to be had.
     """
+    if isinstance(cached, str):
+        return Path(cached)
     remedy = f"download them elsewhere and give the file: {what}@FILE"
-    try:
-        return Path(download(True))
-    except Exception as error:
-        if offline or is_on("TLLBOOST_OFFLINE"):
-            msg = f"{what}: weights are not in the local cache, and offline; {remedy}"
-            raise HubError(msg) from error
+    if offline or is_on("TLLBOOST_OFFLINE"):
+        msg = f"{what}: weights are not in the local cache, and offline; {remedy}"
+        raise HubError(msg)
     from huggingface_hub.utils import get_session
 
     try:
         # Asked once, through whatever proxy the downloader would use.
         get_session().head(url, timeout=_PROBE_SECONDS)
-        return Path(download(False))
+        return Path(download())
     except Exception as error:
         msg = f"{what}: weights can't be downloaded ({first_line(error)}); {remedy}"
         raise HubError(msg) from error
@@ -207,19 +213,18 @@ def fetch_from_hub(
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
-    def download(cached_only: bool) -> str:
+    def download() -> str:
         failure: Exception = FileNotFoundError(repository)
         for name in names:
-            # Not by local_files_only: that asks the hub about other things.
-            cached = try_to_load_from_cache(repository, name)
-            if isinstance(cached, str):
-                return cached
-            if cached_only:
-                continue
             try:
                 return hf_hub_download(repository, name)
             except Exception as error:
                 failure = error
         raise failure
 
-    return fetch(download, url=constants.ENDPOINT, what=what, offline=offline)
+    cached = None
+    with suppress(ValueError):  # no name that a repository can have
+        # Not by local_files_only: that asks the hub about other things.
+        found = (try_to_load_from_cache(repository, name) for name in names)
+        cached = next((one for one in found if isinstance(one, str)), None)
+    return fetch(cached, download, url=constants.ENDPOINT, what=what, offline=offline)
