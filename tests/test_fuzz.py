@@ -24,7 +24,7 @@ from reliability import count
 
 from tllboost.bundle import load_bundle, read_manifest
 from tllboost.errors import BundleError, DataError, ImageError, TllboostError
-from tllboost.images import decode_image
+from tllboost.images.decoders import DECODERS
 from tllboost.pairs import read_candidates, read_pairs
 from tllboost.vectorizers.arrays import ArrayVectorizer
 
@@ -104,7 +104,7 @@ def one_line(error: Exception) -> bool:
 
 def read_or_refused(content: bytes) -> None:
     """Decode; what comes out is a sound image, or an error of one line."""
-    image, error = attempt(ImageError, lambda: decode_image(content))
+    image, error = attempt(ImageError, lambda: DECODERS.decode(content))
     if error is not None:
         assert one_line(error)
     else:

@@ -125,7 +125,7 @@ def test_unknown_names_are_answered_with_the_known_ones(
         ("clip-grid:RN50", "write clip-grid:ARCH:TAG"),
         ("timm-grid:a?normalize=true", "known: cells, size, fit, layer, trim"),
         ("classic?views=whole,gray", "views='whole,gray'.*of whole, centre, grey"),
-        ("classic?views=grey,grey", "names one of whole, centre, grey twice"),
+        ("classic?views=grey,grey", "views='grey,grey'.*each once"),
         ("timm-grid:a?cells=0", "whole number above zero"),
         ("onnx:a.onnx?size=big", "size='big'.*whole number above zero"),
         ("onnx:a.onnx?mean=1,2", "mean='1,2'.*three numbers"),

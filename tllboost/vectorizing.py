@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tllboost.errors import ImageError, TllboostError, UsageError
-from tllboost.images import DECODING, decode_image, read_image_bytes
+from tllboost.images import DECODING, read_image_bytes
+from tllboost.images.decoders import DECODERS
 from tllboost.processes import Backend, Processes
 from tllboost.store import VectorStore, hash_files
 from tllboost.vectorizers.base import one_blas_thread, usable_cores
@@ -399,7 +400,7 @@ def _prepare(vectorizer: Vectorizer, path: Path, key: str) -> np.ndarray | str:
         data = read_image_bytes(path)
         if hashlib.sha256(data).hexdigest() != key:
             return "changed while it was read: run again"
-        image = decode_image(data, path=path, shrink_to=vectorizer.input_size)
+        image = DECODERS.decode(data, path=path, shrink_to=vectorizer.input_size)
         return vectorizer.prepare(image)
     except ImageError as error:
         return error.reason

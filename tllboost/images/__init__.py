@@ -27,7 +27,6 @@ __all__ = [
     "DECODING",
     "IMAGE_SUFFIXES",
     "content_hash",
-    "decode_image",
     "find_images",
     "open_image",
     "read_image_bytes",
@@ -134,29 +133,7 @@ def open_image(path: ImagePath, *, shrink_to: int | None = None) -> Image.Image:
     >>> image.mode, image.size, image.getpixel((0, 0))
     ('RGB', (4, 3), (255, 255, 255))
     """
-    return decode_image(read_image_bytes(path), path=path, shrink_to=shrink_to)
-
-
-def decode_image(
-    data: bytes, *, path: ImagePath = "<bytes>", shrink_to: int | None = None
-) -> Image.Image:
-    """Return the image in `data` as upright RGB: `open_image` without the file.
-
-    Parameters
-    ----------
-    data : bytes
-        The content of an image's file.
-    path : path-like, default="<bytes>"
-        What to call it in the error.
-    shrink_to : int, optional
-        As in `open_image`.
-
-    Raises
-    ------
-    ImageError
-        If the bytes are no image that can be read.
-    """
-    return DECODERS.decode(data, path=path, shrink_to=shrink_to)
+    return DECODERS.decode(read_image_bytes(path), path=path, shrink_to=shrink_to)
 
 
 def find_images(folder: ImagePath, *, recursive: bool = False) -> list[Path]:
@@ -177,17 +154,11 @@ def find_images(folder: ImagePath, *, recursive: bool = False) -> list[Path]:
     DataError
         If the folder is not there or can't be listed.
     """
-    root = Path(folder)
-    found = []
-    for parent, folders, names in os.walk(root, onerror=_refuse_folder):
-        seen = [name for name in folders if recursive and not name.startswith(".")]
-        folders[:] = seen
-        found += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".")
-            and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-        ]
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
+        folders[:] = [one for one in folders if recursive and not one.startswith(".")]
+        files = (Path(parent, name) for name in names if not name.startswith("."))
+        found += [one for one in files if one.suffix.lower() in IMAGE_SUFFIXES]
     return sorted(found)
 
 

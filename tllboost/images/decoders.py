@@ -28,8 +28,8 @@ __all__ = ["DECODERS", "Decoders"]
 _LONGEST_REASON = 10_000
 # Elsewhere the system does not hold a process to its memory: it is watched.
 _ON_LINUX = sys.platform.startswith("linux")
-_REQUEST = struct.Struct("<QQQ")
-"""Most pixels, Pillow's own limit, short side that is enough; then the image."""
+_REQUEST = struct.Struct("<QQ")
+"""Pillow's own limit of pixels, short side that is enough; then the image."""
 _REPLY = struct.Struct("<?QQ")
 """Whether it worked, width and height; then the pixels or the reason."""
 
@@ -64,10 +64,18 @@ class Decoders:
         data: bytes,
         *,
         path: str | os.PathLike[str] = "<bytes>",
-        max_pixels: int = MAX_PIXELS,
         shrink_to: int | None = None,
     ) -> Image.Image:
         """Return the image in `data` as upright RGB: `decoding.decode`, elsewhere.
+
+        Parameters
+        ----------
+        data : bytes
+            The content of an image's file.
+        path : path-like, default="<bytes>"
+            What to call it in the error.
+        shrink_to : int, optional
+            The short side that is enough, as in `tllboost.images.open_image`.
 
         Raises
         ------
@@ -76,8 +84,8 @@ class Decoders:
         DataError
             If no process can be started.
         """
-        head = _REQUEST.pack(max_pixels, Image.MAX_IMAGE_PIXELS or 0, shrink_to or 0)
-        most = _REPLY.size + max(3 * max_pixels, _LONGEST_REASON)
+        head = _REQUEST.pack(Image.MAX_IMAGE_PIXELS or 0, shrink_to or 0)
+        most = _REPLY.size + max(3 * MAX_PIXELS, _LONGEST_REASON)
         for last in (False, True):
             try:
                 with self.pool.worker() as worker:
@@ -130,11 +138,10 @@ def start(max_memory: str) -> Callable[[bytes], list[bytes]]:
 
 
 def _answer(request: bytes) -> list[bytes]:
-    max_pixels, pillow_limit, shrink_to = _REQUEST.unpack_from(request)
+    pillow_limit, shrink_to = _REQUEST.unpack_from(request)
     Image.MAX_IMAGE_PIXELS = pillow_limit or None
     try:
-        data = request[_REQUEST.size :]
-        image = decode(data, max_pixels=max_pixels, shrink_to=shrink_to or None)
+        image = decode(request[_REQUEST.size :], shrink_to=shrink_to or None)
         return [_REPLY.pack(True, *image.size), image.tobytes()]
     except ImageError as error:
         reason = error.reason

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -90,6 +89,7 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
 
 
 MAX_PIXELS = 50_000_000
+_UNNAMED = "<bytes>"
 
 FORMATS = {
     "AVIF": (".avif",),
@@ -106,23 +106,13 @@ FORMATS = {
 them starts a PostScript interpreter."""
 
 
-def decode(
-    data: bytes,
-    *,
-    path: str | os.PathLike[str] = "<bytes>",
-    max_pixels: int = MAX_PIXELS,
-    shrink_to: int | None = None,
-) -> Image.Image:
+def decode(data: bytes, *, shrink_to: int | None = None) -> Image.Image:
     """Return the image in `data` as upright RGB.
 
     Parameters
     ----------
     data : bytes
         The content of an image's file.
-    path : path-like, default="<bytes>"
-        What to call it in the error.
-    max_pixels : int, default=50_000_000
-        Width times height above which the image is refused, before it is decoded.
     shrink_to : int, optional
         The short side that is enough: a JPEG is decoded at a half, a quarter or an
         eighth, never below it.
@@ -130,17 +120,18 @@ def decode(
     Raises
     ------
     ImageError
-        If the bytes are no image that can be read.
+        If the bytes are no image that can be read, or one of too many pixels, which is
+        refused before it is decoded.
     MemoryError
         If they would take more than this process may.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
             width, height = image.size
-            if width * height > max_pixels:
-                most = f"(at most {max_pixels:,} allowed)"
-                reason = f"{width} × {height} is too many pixels {most}"
-                raise ImageError(path, reason)
+            if width * height > MAX_PIXELS:
+                most = f"(at most {MAX_PIXELS:,} allowed)"
+                msg = f"{width} × {height} is too many pixels {most}"
+                raise ImageError(_UNNAMED, msg)
             # The same size twice: before the EXIF turn, no side is the short one.
             if shrink_to is not None and image.format in ("JPEG", "MPO"):
                 image.draft(None, (shrink_to, shrink_to))
@@ -149,7 +140,7 @@ def decode(
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise a dozen kinds
-        raise ImageError(path, _reason(error, data)) from error
+        raise ImageError(_UNNAMED, _reason(error, data)) from error
 
 
 @functools.cache

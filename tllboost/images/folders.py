@@ -15,25 +15,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 from tllboost.errors import DataError
 from tllboost.images import IMAGE_SUFFIXES, find_images
 
 __all__ = ["Folder", "find_names", "image_stems", "name_images", "without_suffix"]
 
+T = TypeVar("T")
 _MOST_HINTS = 20
 _MOST_NAMES_FOR_A_HINT = 20_000
 _UNLESS = ", unless --anywhere allows it"
 
 
-class _Listing(NamedTuple):
-    """What may be written for the files of one folder."""
-
-    meanings: dict[str, tuple[str, str]]
-    """A full name, or a stem that one image has: the id and the file's name."""
-    unclear: dict[str, list[str]]
-    """A stem that several images have: their names."""
+_Listing = dict[str, tuple[str, str]]
+"""What may be written for the files of one folder, and the id and the name of each."""
 
 
 class Folder:
@@ -80,10 +76,9 @@ class Folder:
         place, name = posixpath.split(self._located(written))
         if place not in self._listings:
             self._listings[place] = _list_files(self.path / place)
-        meaning = self._listings[place].meanings.get(name)
-        if meaning is None:
+        if name not in self._listings[place]:
             raise LookupError(self._reason(written, place, name))
-        image_id, file = meaning
+        image_id, file = self._listings[place][name]
         return posixpath.join(place, image_id), Path(self.path, place, file)
 
     def _located(self, written: str) -> str:
@@ -99,15 +94,14 @@ class Folder:
         return Path(os.path.relpath(there, root) if below else there).as_posix()
 
     def _reason(self, written: str, place: str, name: str) -> str:
-        folder = self.path / place
-        meanings, unclear = self._listings[place]
-        if name in unclear:
-            names = ", ".join(repr(other) for other in sorted(unclear[name]))
+        folder, listing = self.path / place, self._listings[place]
+        if several := [one for one in listing if without_suffix(one) == name]:
+            names = ", ".join(map(repr, sorted(several)))
             return f"{written!r} may be any of {names} in {folder}; add the extension"
         msg = f"no image {written!r} in {folder}"
-        if self._n_hints < _MOST_HINTS and len(meanings) <= _MOST_NAMES_FOR_A_HINT:
+        if self._n_hints < _MOST_HINTS and len(listing) <= _MOST_NAMES_FOR_A_HINT:
             self._n_hints += 1
-            if near := difflib.get_close_matches(name, list(meanings), n=1):
+            if near := difflib.get_close_matches(name, listing, n=1):
                 msg += f"; did you mean {near[0]!r}?"
         return msg
 
@@ -164,18 +158,9 @@ def _list_files(folder: Path) -> _Listing:
             names = [entry.name for entry in entries if not entry.is_dir()]
     except (OSError, ValueError):
         names = []  # a subfolder that an id names and that is not there
-    files = {_composed(name): name for name in names}
-    stems: dict[str, list[str]] = {}
-    for name in files:
-        stems.setdefault(without_suffix(name), []).append(name)
-    meanings = {name: (name, files[name]) for name in files}
-    unclear = {}
-    for stem, same in stems.items():
-        if len(same) == 1:
-            meanings[stem] = meanings[same[0]] = stem, files[same[0]]
-        elif stem not in files:
-            unclear[stem] = same
-    return _Listing(meanings, unclear)
+    ids = image_stems({_composed(name): name for name in names})
+    by_id = {one: (one, file) for one, file in ids.items()}
+    return by_id | {_composed(file): by_id[one] for one, file in ids.items()}
 
 
 def _composed(name: str) -> str:
@@ -189,7 +174,7 @@ def without_suffix(name: str) -> str:
     return stem if stem and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
 
-def image_stems(images: dict[str, Path]) -> dict[str, Path]:
+def image_stems(images: dict[str, T]) -> dict[str, T]:
     """Name images by stem, by full name where two differ by the extension alone."""
     count = Counter(without_suffix(name) for name in images)
     return {

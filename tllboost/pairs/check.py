@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from tllboost.errors import ImageError, printable
-from tllboost.images import decode_image, read_image_bytes
+from tllboost.images import read_image_bytes
+from tllboost.images.decoders import DECODERS
 from tllboost.images.near_duplicates import (
     HASH_BITS,
     difference_hash,
@@ -262,7 +263,7 @@ def _look(
         try:
             data = read_image_bytes(path)
             digests[image] = hashlib.sha256(data).hexdigest()
-            decoded = decode_image(data, path=path, shrink_to=_ENOUGH_PIXELS)
+            decoded = DECODERS.decode(data, path=path, shrink_to=_ENOUGH_PIXELS)
             hashes[image] = difference_hash(decoded)
         except ImageError as error:
             reasons[image] = error.reason

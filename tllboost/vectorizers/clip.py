@@ -151,7 +151,7 @@ class ClipVectorizer(TorchVectorizer):
         return on_device(tower, self.device)
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class ClipGridVectorizer(ClipVectorizer):
     """What a CLIP image tower sees around each position of a grid on the image.
 
@@ -183,7 +183,6 @@ class ClipGridVectorizer(ClipVectorizer):
     OPTIONS = options("cells", "fit", *LOOK_OPTIONS, "precision")
     normalize: ClassVar[bool] = False  # type: ignore[misc] # positions have length 1
 
-    _: KW_ONLY
     cells: int = 2
 
 

@@ -112,10 +112,19 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return what the network makes of prepared images, as it is."""
+        n_images = len(batch)
         if self._layout == "nhwc":
             batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
-        rows = [self._run(block) for block in self._blocks(batch)]
-        return np.concatenate(rows)[: len(batch)]
+        size = self._input.shape[0]
+        if isinstance(size, int) and size > 0:  # exported for a fixed number
+            missing = -len(batch) % size
+            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+        elif self._session.get_providers()[0] == "CPUExecutionProvider":
+            size = CPU_BLOCK
+        else:
+            size = len(batch)
+        blocks = [batch[i : i + size] for i in range(0, len(batch), size)]
+        return np.concatenate([self._run(block) for block in blocks])[:n_images]
 
     @loaded
     def preprocessing(self) -> Preprocessing:
@@ -203,18 +212,6 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
     def _layout(self) -> str:
         shape = self._input.shape
         return "nhwc" if shape[3] == 3 and shape[1] != 3 else "nchw"
-
-    def _blocks(self, batch: np.ndarray) -> list[np.ndarray]:
-        """Cut `batch` as the network wants it: some are exported for a fixed number."""
-        size = self._input.shape[0]
-        if isinstance(size, int) and size > 0:
-            missing = -len(batch) % size
-            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-        elif self._session.get_providers()[0] == "CPUExecutionProvider":
-            size = CPU_BLOCK
-        else:
-            size = len(batch)
-        return [batch[i : i + size] for i in range(0, len(batch), size)]
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         session, output = self._session, self._output
@@ -309,20 +306,19 @@ def _messages(message: Any) -> Iterator[Any]:
 
 
 def _check_operator(node: Any, own: set[tuple[str, str]], what: str) -> None:
-    known = node.domain in _DOMAINS and node.op_type not in _OPENS_FILES
-    if not known and (node.domain, node.op_type) not in own:
-        name = f"{node.domain}:{node.op_type}"[:100]
-        msg = (
-            f"{what}: has the custom operator {name!r}, which is code of another "
-            "library: not to be used; export it with standard operators"
-        )
-        raise WeightsError(msg)
-    if known and node.op_type in _REPEATS:
-        msg = (
-            f"{what}: has the operator {node.op_type!r}, which may run for ever: not "
-            "to be used; export it without loops"
-        )
-        raise WeightsError(msg)
+    name = f"{node.domain}:{node.op_type}"
+    if node.domain not in _DOMAINS or node.op_type in _OPENS_FILES:
+        if (node.domain, node.op_type) in own:
+            return
+        why = f"the custom operator {name[:100]!r}, which is code of another library"
+    elif node.op_type in _REPEATS:
+        why = f"the operator {node.op_type!r}, which may run for ever"
+    else:
+        return
+    msg = (
+        f"{what}: has {why}: not to be used; export it by standard ones, without loops"
+    )
+    raise WeightsError(msg)
 
 
 def _check_shape(tensor: Any, what: str) -> None:

@@ -161,12 +161,9 @@ def check_views(names: Iterable[str]) -> tuple[str, ...]:
     ('whole', 'grey')
     """
     names = tuple(names)
-    legal, given = ", ".join(VIEWS), ",".join(names)
-    if not names or set(names) - set(VIEWS):
-        msg = f"views={given!r}: name one or more of {legal}, joined by commas"
-        raise UsageError(msg)
-    if len(set(names)) < len(names):
-        msg = f"views={given!r} names one of {legal} twice"
+    if not names or set(names) - set(VIEWS) or len(set(names)) < len(names):
+        legal, given = ", ".join(VIEWS), ",".join(names)
+        msg = f"views={given!r}: name one or more of {legal}, each once"
         raise UsageError(msg)
     return names
 

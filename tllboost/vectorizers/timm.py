@@ -164,7 +164,7 @@ class TimmVectorizer(TorchVectorizer):
         return on_device(network, self.device)
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class TimmGridVectorizer(TimmVectorizer):
     """What a timm network sees around each position of a grid on the image.
 
@@ -194,7 +194,6 @@ class TimmGridVectorizer(TimmVectorizer):
     LAST = "last map"
     normalize: ClassVar[bool] = False  # type: ignore[misc] # positions have length 1
 
-    _: KW_ONLY
     cells: int = 2
 
 

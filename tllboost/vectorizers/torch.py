@@ -359,24 +359,21 @@ def timm_maps(network: Any, layer: str | None, *, what: str) -> Any:
         inner = own.source
         output = inner(pixels) if layer else inner.forward_features(pixels)
         n_axes = getattr(output, "ndim", None)
+        if n_axes == 4:
+            return output.permute(0, 3, 1, 2) if channels_last else output
         if n_axes == 3:
             patches = output[:, n_before:].transpose(1, 2)
             n_patches = patches.shape[2]
-            shape = (math.isqrt(n_patches),) * 2
-            if grid and math.prod(grid) == n_patches:
-                shape = tuple(grid)
-            elif math.prod(shape) != n_patches:
-                msg = f"{what}: its {n_patches} patches lie on no grid that is known"
-                raise UsageError(msg)
-            return patches.unflatten(2, shape)
-        if n_axes != 4:
-            found = f"{n_axes} axes" if n_axes else "several parts"
-            msg = (
-                f"{what}: its features have {found} and are no map; take the kind "
-                "without -grid, or another ?layer=NAME"
-            )
-            raise UsageError(msg)
-        return output.permute(0, 3, 1, 2) if channels_last else output
+            square = (math.isqrt(n_patches),) * 2
+            for shape in (grid, square):
+                if shape and math.prod(shape) == n_patches:
+                    return patches.unflatten(2, tuple(shape))
+        found = tuple(getattr(output, "shape", ())) or "several parts"
+        msg = (
+            f"{what}: its features, {found}, are no map; take the kind without -grid, "
+            "or another ?layer=NAME"
+        )
+        raise UsageError(msg)
 
     return module(forward, source=tap(network, layer) if layer else network)
 

@@ -156,12 +156,7 @@ _PROBE_SECONDS = 5
 
 
 def fetch(
-    cached: object,
-    download: Callable[[], str],
-    *,
-    url: str,
-    what: str,
-    offline: bool,
+    cached: object, download: Callable[[], str], *, url: str, what: str, offline: bool
 ) -> Path:
     """Return a published file: from the local cache, else over the network.
 
