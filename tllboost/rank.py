@@ -64,7 +64,7 @@ class VectorIndex:
     """
 
     def __init__(self, vectors: Vectors, ids: Sequence[str] | None = None) -> None:
-        if vectors.ndim != 2 or vectors.dtype != np.float32:
+        if vectors.ndim != 2 or 0 in vectors.shape[1:] or vectors.dtype != np.float32:
             msg = (
                 f"vectors of shape {vectors.shape}, {vectors.dtype}: give "
                 "(n_images, n_dims), float32"
@@ -103,8 +103,13 @@ class VectorIndex:
         """
         path = Path(path)
         if path.suffix in (".npy", ".npz"):
-            ids, vectors = _mapped(path)
-            return cls(vectors, ids)
+            try:
+                ids, vectors = _arrays_in(path)
+                return cls(vectors, None if ids is None else list(map(str, ids)))
+            except Exception as error:  # a damaged archive fails in many ways
+                reason = getattr(error, "strerror", None) or first_line(error)
+                msg = f"{str(path)!r} can't be read as vectors ({reason})"
+                raise DataError(msg) from error
         if not is_store(path):
             msg = f"{str(path)!r} is no .npy file, no .npz file and no vector store"
             raise DataError(msg)
@@ -147,66 +152,31 @@ class VectorIndex:
         return self._views[key][1]
 
 
-def _mapped(file: Path) -> tuple[list[str] | None, Vectors]:
-    """Return ids, if there are any, and vectors of a file, mapped if they can be.
+def _arrays_in(file: Path) -> tuple[NDArray[np.generic] | None, Vectors]:
+    """Return ids, if there are any, and vectors of a file.
 
-    Raises
-    ------
-    DataError
-        If it holds no such arrays.
+    In an ``.npz`` file the vectors are mapped where they lie in it as they are: not
+    compressed, one row after the other, as ``numpy.savez`` and ``tllboost vectorize
+    --out`` leave them.
     """
-    ids = None
-    try:
-        if file.suffix == ".npz":
-            ids, vectors = _archived(file)
-        else:
-            vectors = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a damaged archive fails in many ways
-        reason = getattr(error, "strerror", None) or first_line(error)
-        msg = f"{str(file)!r} can't be read as vectors ({reason})"
-        raise DataError(msg) from error
-    if vectors.ndim != 2 or vectors.shape[1] == 0 or vectors.dtype != np.float32:
-        msg = (
-            f"{str(file)!r}: an array of shape {vectors.shape}, {vectors.dtype}; give "
-            "vectors of shape (n_images, n_dims), float32"
-        )
-        raise DataError(msg)
-    if ids is None:
-        return None, vectors
-    if ids.ndim != 1 or len(ids) != len(vectors):
-        msg = f"{str(file)!r}: ids of shape {ids.shape} for {len(vectors)} vectors"
-        raise DataError(msg)
-    return [str(one) for one in ids], vectors
-
-
-def _archived(file: Path) -> tuple[NDArray[np.generic], Vectors]:
-    """Return ids and vectors of an ``.npz`` file.
-
-    The vectors are mapped where they lie in it as they are: not compressed, one row
-    after the other, as ``numpy.savez`` and ``tllboost vectorize --out`` leave them.
-    """
+    if file.suffix == ".npy":
+        return None, np.load(file, mmap_mode="r", allow_pickle=False)
     read_array = np.lib.format.read_array
     with file.open("rb") as opened, zipfile.ZipFile(opened) as archive:
         with archive.open("ids.npy") as member:
             ids = read_array(member, allow_pickle=False)
         info = archive.getinfo("vectors.npy")
-        if info.compress_type != zipfile.ZIP_STORED:
-            with archive.open(info) as member:
-                return ids, read_array(member, allow_pickle=False)
-        opened.seek(info.header_offset)
-        name, extra = _LOCAL_HEADER.unpack(opened.read(_LOCAL_HEADER.size))
-        opened.seek(name + extra, 1)
-        if np.lib.format.read_magic(opened) == (1, 0):
-            header = np.lib.format.read_array_header_1_0(opened)
-        else:
-            header = np.lib.format.read_array_header_2_0(opened)
-        shape, by_column, dtype = header
-        if by_column or dtype.hasobject:
-            msg = "vectors must be numbers, one row after the other"
-            raise ValueError(msg)
-        if 0 in shape:
-            return ids, np.empty(shape, dtype)
-        return ids, np.memmap(file, dtype, "r", offset=opened.tell(), shape=shape)
+        if info.compress_type == zipfile.ZIP_STORED:
+            opened.seek(info.header_offset)
+            name, extra = _LOCAL_HEADER.unpack(opened.read(_LOCAL_HEADER.size))
+            opened.seek(name + extra, 1)
+            if np.lib.format.read_magic(opened) == (1, 0):
+                shape, by_column, dtype = np.lib.format.read_array_header_1_0(opened)
+                if not (by_column or dtype.hasobject or 0 in shape):
+                    place = opened.tell()
+                    return ids, np.memmap(file, dtype, "r", place, shape)
+        with archive.open(info) as member:
+            return ids, read_array(member, allow_pickle=False)
 
 
 def best_rows(scores: NDArray[np.floating], top: int) -> Rows:
