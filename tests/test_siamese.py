@@ -26,7 +26,7 @@ from tllboost.vectorizers.base import Vectorizer
 
 N_PAIRS = 40
 BASE = "pixels?size=4"
-QUICK = {"components": 6, "device": "cpu", "n_jobs": 1}
+QUICK = {"loss": "infonce?components=6", "device": "cpu", "n_jobs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def test_matches_come_to_lie_closer(X: np.ndarray) -> None:
         left, right = (unit_rows(vectorizer.transform(side)) for side in X.T)
         return float((np.argmax(left @ right.T, axis=1) == np.arange(N_PAIRS)).mean())
 
-    options = {"depth": 0, "device": "cpu", "n_jobs": 1}
-    made = SiameseProjection(BASE, "infonce?rate=0.05", **options)
+    loss = "infonce?rate=0.05&depth=0"
+    made = SiameseProjection(BASE, loss, device="cpu", n_jobs=1)
     assert found(made.fit(X)) > found(make_vectorizer(BASE)) + 0.2
 
 
@@ -126,24 +126,13 @@ def test_fingerprints_tell_weights_bases_and_losses_apart(X: np.ndarray) -> None
         make("pixels?size=5"),
         make(random_state=1),
         make(loss="triplet"),
-        make(components=5),
+        make(loss="infonce?components=5"),
         SiameseProjection(BASE, **QUICK).fit(X[:30]),
     ]
     assert len({one.fingerprint for one in [first, *others]}) == 6
     assert make_vectorizer(BASE).fingerprint in first.fingerprint
     assert first.n_dims == 6
     assert first.label == "siamese(pixels?size=4,infonce?components=6)"
-
-
-def test_arguments_go_to_the_loss() -> None:
-    def spec(loss: str, **given: object) -> str:
-        return SiameseProjection(BASE, loss, **given)._new_projection().spec
-
-    assert spec("infonce") == "infonce"
-    assert spec("infonce", depth=2, members=3) == "infonce?depth=2&members=3"
-    assert spec("triplet?margin=0.5", components=9) == "triplet?components=9&margin=0.5"
-    chain = "triplet?depth=2/contrastive"
-    assert spec(chain, components=9) == "triplet?depth=2/contrastive?components=9"
 
 
 def test_a_loss_may_be_an_object(X: np.ndarray) -> None:
@@ -159,10 +148,8 @@ def test_a_loss_may_be_an_object(X: np.ndarray) -> None:
     [
         ({"loss": "infonse"}, "did you mean 'infonce'"),
         ({"loss": "none"}, "learns nothing"),
-        ({"components": 0}, "above zero"),
-        ({"depth": 3}, "write 0, 1 or 2"),
-        ({"loss": "infonce?depth=1", "depth": 2}, "given twice"),
-        ({"loss": TripletProjection(), "depth": 2}, "set depth on it"),
+        ({"loss": "infonce?components=0"}, "above zero"),
+        ({"loss": "infonce?depth=3"}, "write 0, 1 or 2"),
         ({"base": "pixles"}, "did you mean 'pixels'"),
     ],
 )
@@ -175,11 +162,11 @@ def test_wrong_arguments_are_refused_in_one_line(
 
 
 def test_arguments_are_stored_as_they_are() -> None:
-    made = SiameseProjection(BASE, "triplet", components=9, store="a/b")
+    made = SiameseProjection(BASE, "triplet", store="a/b")
     params = made.get_params()
     assert (params["base"], params["loss"], params["store"]) == (BASE, "triplet", "a/b")
-    assert made.set_params(components=5) is made
-    assert made.components == 5
+    assert made.set_params(loss="infonce") is made
+    assert made.loss == "infonce"
     assert "SiameseProjection" in repr(made)
 
 
@@ -195,7 +182,9 @@ def test_an_unfitted_one_says_how_to_be_cross_validated(
 ) -> None:
     with pytest.raises(UsageError, match="not fitted, a clone never is") as caught:
         PairClassifier(clone(fitted), head="cosine").fit(X)
-    assert f"PairClassifier({BASE!r}, projection='infonce')" in str(caught.value)
+    assert f"PairClassifier({BASE!r}, projection='infonce?components=6')" in str(
+        caught.value
+    )
 
 
 def test_frozen_it_stays_fitted_through_cross_validation(
@@ -219,7 +208,7 @@ def test_a_search_sets_its_parameters(X: np.ndarray) -> None:
 
     search = GridSearchCV(
         SiameseProjection(BASE, **QUICK),
-        {"components": [2, 6]},
+        {"loss": ["infonce?components=2", "infonce"]},
         scoring=closeness,
         cv=2,
         refit=False,
@@ -249,7 +238,7 @@ def test_a_bundle_takes_the_base_and_the_projection_instead(
     X: np.ndarray, tmp_path: Path
 ) -> None:
     base = f"onnx:{tiny_network(tmp_path / 'net.onnx')}"
-    made = SiameseProjection(base, **QUICK | {"components": 2}).fit(X)
+    made = SiameseProjection(base, **QUICK | {"loss": "infonce?components=2"}).fit(X)
     model = PairClassifier(made, head="cosine").fit(X)
     with pytest.raises(UsageError, match="give its base as the vectorizer"):
         save(tmp_path / "best.tllb", model)

@@ -332,13 +332,8 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         What turns images into the vectors to be mapped.
     loss : str or Projection, default="infonce"
         A name as on the command line (``tllboost list projections``), with options or
-        without, or an object, of which a copy is fitted.
-    components : int or None, default=None
-        Width of the mapped vectors; None leaves it to `loss`.
-    depth : int or None, default=None
-        Fully connected layers, 0 to 2; None leaves it to `loss`.
-    members : int or None, default=None
-        Maps side by side, from different starts; None leaves it to `loss`.
+        without (``infonce?components=256&depth=2``), or an object, of which a copy is
+        fitted.
     store : path-like or None, default=None
         Folder of the vector store of the base.
     n_negatives : int or None, default=None
@@ -365,7 +360,8 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
     >>> from tllboost.demo import make_scenes
     >>> folder = make_scenes(tempfile.mkdtemp(), n_scenes=12, n_views=2).parent
     >>> X = [[folder / f"scene_{i:04d}_{v}.jpg" for v in (0, 1)] for i in range(1, 13)]
-    >>> siamese = SiameseProjection("pixels?size=8", components=4, device="cpu")
+    >>> loss = "infonce?components=4"
+    >>> siamese = SiameseProjection("pixels?size=8", loss, device="cpu")
     >>> siamese.fit(X).transform(X[0]).shape
     (2, 4)
     """
@@ -373,9 +369,6 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
     base: Any = "pocket"
     loss: str | Projection = "infonce"
     _: KW_ONLY
-    components: int | None = None
-    depth: int | None = None
-    members: int | None = None
     store: str | PathLike[str] | None = None
     n_negatives: int | None = None
     validation_fraction: float = 0.15
@@ -402,34 +395,18 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         DataError
             If there are too few pairs to hold a part out, or nothing is learned.
         """
-        projection = self._new_projection()
+        projection = make_projection(
+            self.loss, seed=self.random_state, device=self.device, n_threads=self.n_jobs
+        )
+        if projection is None:
+            msg = f"loss={self.loss!r} learns nothing: give one to be learned"
+            raise UsageError(msg)
         base = make_vectorizer(self.base, device=self.device)
         vectors, train, validation = _vectorize_labelled(self, base, X, y)
         self.projection_ = projection.fit(vectors, train, validation)
         self.base_ = base
         self.n_dims_ = self.projection_.transform(vectors[:1]).shape[1]
         return self
-
-    def _new_projection(self) -> Projection:
-        given = {
-            name: getattr(self, name)
-            for name in ("components", "depth", "members")
-            if getattr(self, name) is not None
-        }
-        if given and not isinstance(self.loss, str):
-            msg = f"loss is an object: set {', '.join(given)} on it"
-            raise UsageError(msg)
-        loss = self.loss
-        if given and isinstance(loss, str):
-            mark = "&" if "?" in loss.rpartition("/")[2] else "?"
-            loss += mark + "&".join(f"{name}={value}" for name, value in given.items())
-        projection = make_projection(
-            loss, seed=self.random_state, device=self.device, n_threads=self.n_jobs
-        )
-        if projection is None:
-            msg = f"loss={self.loss!r} learns nothing: give one to be learned"
-            raise UsageError(msg)
-        return projection
 
     def transform(
         self,

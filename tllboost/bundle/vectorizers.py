@@ -202,11 +202,6 @@ def _difference(wanted: str, found: str) -> str:
     return f"{first[0][:100]!r} there, {first[1][:100]!r} here"
 
 
-def parts_of(vectorizer: Vectorizer) -> list[Vectorizer]:
-    """Return the parts of a fusion, and of any other itself."""
-    return list(getattr(vectorizer, "parts", None) or [vectorizer])
-
-
 class Described:
     """Vectorizers as a manifest has them, and what else of them a bundle holds.
 
@@ -246,7 +241,7 @@ class Described:
         WeightsError
             If its network is not there.
         """
-        parts = parts_of(vectorizer)
+        parts = list(getattr(vectorizer, "parts", None) or [vectorizer])
         spaces = [space_of(part) for part in parts]
         for space, part in zip(spaces, parts, strict=True):
             if space not in self.records:
