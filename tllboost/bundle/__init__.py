@@ -15,11 +15,387 @@ It holds no code and no pickle. A sha256 tells a damaged bundle from a whole one
 does not tell who wrote it, so whatever a bundle says is taken as a stranger's word.
 """
 
-from tllboost.bundle.bundle import (
-    load_bundle,
-    read_manifest,
-    read_scorer,
-    save_bundle,
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from safetensors.numpy import save
+
+from tllboost import __version__
+from tllboost.bundle.archive import open_archive, write_archive
+from tllboost.bundle.cells import describe_cell, read_tensors, refusing, restore_cell
+from tllboost.bundle.manifest import (
+    FORMAT,
+    GOLDEN,
+    MAX_CELLS,
+    VERSION,
+    members_of,
 )
+from tllboost.bundle.vectorizers import (
+    BundledVectorizer,
+    Described,
+    code_in,
+    place_networks,
+    restore_vectorizers,
+)
+from tllboost.calibration import Calibration
+from tllboost.errors import BundleError, UsageError
+from tllboost.scoring import FittedCell, Scorer, combined_score
+
+if TYPE_CHECKING:
+    from tllboost.classifier import PairClassifier
 
 __all__ = ["load_bundle", "read_manifest", "read_scorer", "save_bundle"]
+
+FilePath = str | PathLike[str]
+Block = tuple[ArrayLike, ArrayLike]
+Arrays = Mapping[str, NDArray[Any]]
+
+_LIBRARIES = ("numpy", "scikit-learn", "xgboost", "torch", "timm", "open_clip_torch")
+_MORE_LIBRARIES = ("onnxruntime", "scikit-image", "pillow", "safetensors", "skops")
+
+# Other processors and BLAS libraries add up in another order, which moves a float32
+# score by some 1e-6 of its size; a head that is not the one saved, or that a new
+# library reads in another way, moves it by far more than this.
+_TOLERANCE = 1e-4
+
+
+def save_bundle(
+    path: FilePath,
+    classifier: Scorer,
+    *,
+    cell: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    golden: Block | Sequence[Block],
+) -> None:
+    """Write a fitted classifier to one file that scores new pairs anywhere.
+
+    The file holds no code and no pickle. A network that a vectorizer reads from a
+    local file goes in too, once for all cells, up to 100 MB and unless it is a pickle
+    (``.pt``, ``.pth``); else it is named with its sha256.
+
+    Parameters
+    ----------
+    path : path-like
+        Where to; what is there is replaced in one step.
+    classifier : Scorer or PairClassifier
+        Fitted; at most 64 cells.
+    cell : mapping of str to text, number or None
+        The names of the grid's row, for the reader.
+    metrics : mapping of str to number or None
+        Its figures.
+    golden : tuple of two array-likes of shape (n_pairs, n_dims), or a list of such
+        Left and right vectors of a few pairs, scored again whenever it is loaded. As a
+        tuple those of the one vectorizer of all cells; as a list one tuple a cell, of
+        the same pairs, in the order of ``classifier.cells_``.
+
+    Raises
+    ------
+    UsageError
+        If a part can't be made again elsewhere: a merge that is a function, a head
+        that is not safe to load, a vectorizer that is an object.
+    DataError
+        If the file can't be written.
+
+    See Also
+    --------
+    load_bundle : The way back.
+    """
+    cells = classifier.cells_
+    own = [golden] * len(cells) if isinstance(golden, tuple) else list(golden)
+    if len(cells) > MAX_CELLS:
+        msg = (
+            f"an ensemble of {len(cells)} cells is too large for a bundle: {MAX_CELLS}"
+        )
+        raise UsageError(msg)
+    if len(own) != len(cells):
+        msg = (
+            f"golden has {len(own)} blocks for {len(cells)} cells: give (left, right) "
+            "vectors of the same pairs for each cell"
+        )
+        raise UsageError(msg)
+    vectors = [_golden_vectors(block) for block in own]
+    if len({block.shape[1] for block in vectors}) != 1:
+        msg = "golden has more pairs for one cell than for another: give the same pairs"
+        raise UsageError(msg)
+    described = Described()
+    records, members = [], dict[str, Any]()
+    for index, (one, block) in enumerate(zip(cells, vectors, strict=True)):
+        record, learned = describe_cell(one)
+        members |= {f"{index}/{name}": data for name, data in learned.items()}
+        own_parts = described.add(one.vectorizer, block.shape[2])
+        records.append({"vectorizer": own_parts, **record})
+    first = _first_alike(records)
+    arrays = {f"vectors.{at}": vectors[at] for at in first}
+    scores = {"scores": _golden_scores(arrays, cells, first)}
+    members[GOLDEN] = save(arrays | scores)
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cell": _plain(cell, described.spellings),
+        "metrics": _plain(metrics, described.spellings),
+        "vectorizers": list(described.records.values()),
+        "cells": records,
+        "calibration": classifier.calibration_._asdict(),
+        "threshold": classifier.threshold_,
+        "versions": _versions(),
+    }
+    # What can't be read back shall fail here, not where it is needed.
+    _restore(manifest, members.__getitem__, what="the new bundle")
+    write_archive(path, manifest, members | described.members)
+
+
+def _plain(values: Mapping[str, Any], spellings: Mapping[str, str]) -> dict[str, Any]:
+    """Return values as JSON has them, without folders of this machine."""
+    plain: dict[str, Any] = {}
+    for key, value in values.items():
+        if hasattr(value, "item"):  # of numpy
+            value = value.item()
+        if isinstance(value, float) and not math.isfinite(value):
+            value = None
+        if value is not None and not isinstance(value, bool | int | float):
+            value = str(value)
+            for there in sorted(spellings, key=len, reverse=True):
+                value = value.replace(there, spellings[there])
+        plain[str(key)] = value
+    return plain
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what scores may depend on, importing none of it."""
+    versions = {"tllboost": __version__, "python": platform.python_version()}
+    for name in (*_LIBRARIES, *_MORE_LIBRARIES):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def read_manifest(path: FilePath) -> dict[str, Any]:
+    """Return what a bundle says of itself, after checking every member's sha256.
+
+    Nothing is loaded or run.
+
+    Parameters
+    ----------
+    path : path-like
+        The bundle.
+
+    Returns
+    -------
+    dict
+        ``format``, ``version``, ``created``, ``cell``, ``metrics``, ``vectorizers``,
+        ``cells``, ``calibration``, ``threshold``, ``versions``, ``members``.
+
+    Raises
+    ------
+    DataError
+        If there is no such file.
+    BundleError
+        If it is no bundle, or a damaged or changed one.
+    """
+    with open_archive(path) as archive:
+        archive.verify()
+        return archive.manifest
+
+
+def load_bundle(
+    path: FilePath,
+    *,
+    weights: FilePath | Iterable[FilePath] | None = None,
+    device: str = "auto",
+    store: FilePath | None = None,
+    offline: bool = False,
+    trust_code: bool = False,
+) -> PairClassifier:
+    """Return the fitted classifier in a bundle: one cell, or an ensemble of several.
+
+    Every member must have its sha256, the numbers of projections and heads must be
+    finite and trees sound, and golden pairs must get the scores that they got when it
+    was saved. No network is opened: it is when an image has no vector in the store.
+
+    Parameters
+    ----------
+    path : path-like
+        The bundle.
+    weights : path-like or several, optional
+        Where the networks lie that the bundle names and does not hold; told apart by
+        their sha256.
+    device : str, default="auto"
+        Where networks run.
+    store : path-like, optional
+        Folder of the vector store; None keeps vectors for this process alone.
+    offline : bool, default=False
+        Never ask a hub for weights.
+    trust_code : bool, default=False
+        Import the modules that the bundle names, if it has a vectorizer or merge of
+        somebody's own. That runs their code.
+
+    Returns
+    -------
+    PairClassifier
+
+    Raises
+    ------
+    DataError
+        If there is no such file.
+    BundleError
+        If it must not be used; the message says why.
+    UsageError
+        If it names code and `trust_code` was not said.
+    WeightsError
+        If a file of `weights` is none that the bundle names.
+
+    See Also
+    --------
+    read_scorer : The same without scikit-learn.
+
+    Examples
+    --------
+    >>> load_bundle("best.tllb").predict_proba([["a.jpg", "b.jpg"]])  # doctest: +SKIP
+    array([[0.12, 0.88]])
+    """
+    from tllboost.classifier import ensemble
+
+    scorer = read_scorer(
+        path,
+        weights=weights,
+        device=device,
+        store=store,
+        offline=offline,
+        trust_code=trust_code,
+    )
+    return ensemble(
+        scorer.cells_,
+        calibration=scorer.calibration_,
+        threshold=scorer.threshold_,
+        store=store,
+        device=device,
+    )
+
+
+def read_scorer(
+    path: FilePath,
+    *,
+    weights: FilePath | Iterable[FilePath] | None = None,
+    device: str = "auto",
+    store: FilePath | None = None,
+    offline: bool = False,
+    trust_code: bool = False,
+) -> Scorer:
+    """Return what is in a bundle as :func:`load_bundle` does, importing numpy alone.
+
+    scikit-learn, half a second to import, is not needed to score.
+    """
+    with open_archive(path) as archive:
+        archive.verify()
+        manifest = archive.manifest
+        if (code := code_in(manifest)) and not trust_code:
+            msg = (
+                f"{path}: runs code of {', '.join(code)}: if you trust it, say "
+                "--trust-code (trust_code=True)"
+            )
+            raise UsageError(msg)
+        cells, vectorizers = _restore(
+            manifest, archive.read, what=archive.what, device=device, offline=offline
+        )
+        # Last, so that nothing is unpacked of what is refused.
+        place_networks(archive, vectorizers, weights)
+    return Scorer(
+        cells,
+        calibration=Calibration(**manifest["calibration"]),
+        threshold=manifest["threshold"],
+        store=store,
+    )
+
+
+def _restore(
+    manifest: Mapping[str, Any],
+    read: Callable[[str], bytes],
+    *,
+    what: str,
+    **options: Any,
+) -> tuple[list[FittedCell], list[BundledVectorizer]]:
+    """Return cells that score golden pairs as before, and their vectorizers.
+
+    `read` returns the bytes of a member, `options` are those of vectorizers.
+    """
+    try:
+        vectorizers, of_cells = restore_vectorizers(manifest, **options)
+        cells = []
+        for at, record in enumerate(manifest["cells"]):
+            members = {name: read(f"{at}/{name}") for name in members_of(record)}
+            cells.append(restore_cell(record, members, of_cells[at]))
+        arrays = read_tensors(GOLDEN, read(GOLDEN))
+        _check_golden(arrays, cells, _first_alike(manifest["cells"]))
+    except ValueError as error:
+        msg = f"{what}: {error}: not to be used"
+        raise BundleError(msg) from error
+    return cells, vectorizers
+
+
+def _first_alike(records: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return, for each cell, the first of the same vectorizer."""
+    vectorizers = [record["vectorizer"] for record in records]
+    return [vectorizers.index(one) for one in vectorizers]
+
+
+def _golden_vectors(block: Block) -> NDArray[np.float32]:
+    """Return left and right vectors of a few pairs as (2, n_pairs, n_dims)."""
+    left, right = (np.asarray(side, dtype=np.float32) for side in block)
+    if left.shape != right.shape or left.ndim != 2 or not left.size:
+        msg = (
+            f"golden of shapes {left.shape} and {right.shape}: give the left and the "
+            "right vectors of a few pairs, each (n_pairs, n_dims)"
+        )
+        raise UsageError(msg)
+    return np.stack([left, right])
+
+
+def _golden_scores(
+    arrays: Arrays, cells: Sequence[FittedCell], first: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return the scores of each cell, and of all together: (n_cells + 1, n_pairs)."""
+    scores = []
+    for cell, at in zip(cells, first, strict=True):
+        left, right = arrays[f"vectors.{at}"]
+        index = np.arange(len(left))
+        scores.append(cell.score(np.vstack([left, right]), index, index + len(left)))
+    return np.stack([*scores, combined_score(cells, scores)])
+
+
+def _check_golden(
+    arrays: Arrays, cells: Sequence[FittedCell], first: Sequence[int]
+) -> None:
+    """Raise ValueError if a score differs by more than 1e-4 of the largest one."""
+    wanted = arrays.get("scores", np.empty((0, 0)))
+    n_pairs = wanted.size // (len(cells) + 1)
+    shapes: dict[str, Any] = {
+        f"vectors.{at}": ("float32", (2, n_pairs, cells[at].vectorizer.n_dims))
+        for at in first
+    }
+    shapes["scores"] = ("float64", (len(cells) + 1, n_pairs))
+    found = {name: (str(one.dtype), one.shape) for name, one in arrays.items()}
+    if found != shapes or not n_pairs:
+        msg = f"its golden pairs are {found}, must be {shapes}"
+        raise ValueError(msg)
+    with refusing("its golden pairs can't be scored"), np.errstate(all="ignore"):
+        scores = _golden_scores(arrays, cells, first)
+    off = np.abs(scores - wanted)
+    limit = _TOLERANCE * np.abs(wanted).max(axis=1, keepdims=True) + 1e-9
+    # Not >: a NaN is no match either.
+    for cell, pair in np.argwhere(~(off <= limit)):
+        msg = (
+            f"golden pair {pair} scores {scores[cell, pair]:.6g} here and scored "
+            f"{wanted[cell, pair]:.6g} when it was saved"
+        )
+        raise ValueError(msg)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,7 @@ from tllboost.vectorizers.weights import first_line
 
 __all__ = ["describe_cell", "read_tensors", "refusing", "restore_cell"]
 
+Members = Mapping[str, bytes]
 _MAX_BYTES = 500_000_000
 
 # skops keeps unknown types out; these are the known ones whose code checks its bounds.
@@ -86,10 +87,7 @@ def describe_cell(cell: FittedCell) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def restore_cell(
-    record: Mapping[str, Any],
-    read: Callable[[str], bytes],
-    folder: str,
-    vectorizer: Vectorizer,
+    record: Mapping[str, Any], members: Members, vectorizer: Vectorizer
 ) -> FittedCell:
     """Return a fitted cell from its record and its members.
 
@@ -97,10 +95,8 @@ def restore_cell(
     ----------
     record : mapping
         As the manifest has it.
-    read : callable
-        Returns a member by its name.
-    folder : str
-        What stands before the names that :func:`describe_cell` gave.
+    members : mapping of str to bytes
+        By the names that :func:`describe_cell` gave.
     vectorizer : Vectorizer
 
     Raises
@@ -110,9 +106,9 @@ def restore_cell(
     """
     resolve_merge(record["merge"])
     with refusing("its projection can't be loaded"):
-        projection = _restore_projection(record["projection"], read, folder)
+        projection = _restore_projection(record["projection"], members)
     with refusing("its head can't be loaded"):
-        head, name = _restore_head(record["head"], read, folder)
+        head, name = _restore_head(record["head"], members)
     scorer = PairScorer(record["merge"], name)
     scorer.head_ = head
     scorer.calibration_ = Calibration(**record["calibration"])
@@ -167,7 +163,7 @@ def read_tensors(name: str, data: bytes) -> dict[str, Any]:
     return arrays
 
 
-def _restore_projection(spec: str, read: Callable[[str], bytes], folder: str) -> Any:
+def _restore_projection(spec: str, members: Members) -> Any:
     """Return a fitted projection, None for none."""
     if ":" in spec:  # an import path: a stranger's code is never run
         msg = f"{spec!r} is none that a bundle may hold"
@@ -175,9 +171,8 @@ def _restore_projection(spec: str, read: Callable[[str], bytes], folder: str) ->
     projection = make_projection(spec, device="cpu")
     if projection is None:
         return None
-    data = read(folder + PROJECTION)
-    read_tensors(PROJECTION, data)
-    return projection.from_members({PROJECTION: data})
+    read_tensors(PROJECTION, members[PROJECTION])
+    return projection.from_members({PROJECTION: members[PROJECTION]})
 
 
 def _describe_head(scorer: PairScorer) -> tuple[dict[str, str], dict[str, bytes]]:
@@ -207,17 +202,15 @@ def _describe_head(scorer: PairScorer) -> tuple[dict[str, str], dict[str, bytes]
     return {"name": path, "format": "skops"}, {SKOPS: data}
 
 
-def _restore_head(
-    record: Mapping[str, str], read: Callable[[str], bytes], folder: str
-) -> tuple[Any, str]:
+def _restore_head(record: Mapping[str, str], members: Members) -> tuple[Any, str]:
     """Return a fitted head and its name."""
     if record["format"] == "skops":
-        head = _load_skops(read(folder + SKOPS))
+        head = _load_skops(members[SKOPS])
         return head, path_of(head)
     if record["name"] not in HEADS:
         msg = f"head {record['name']!r} is not known"
         raise ValueError(msg)
-    arrays = read_tensors(HEAD, read(folder + HEAD))
+    arrays = read_tensors(HEAD, members[HEAD])
     return FittedHead.of(record["format"], arrays), record["name"]
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "SKOPS",
     "VERSION",
     "manifest_bytes",
+    "members_of",
     "parse_manifest",
     "size_limit",
 ]
@@ -39,7 +40,6 @@ VERSION = 4
 MANIFEST = "manifest.json"
 GOLDEN = "golden.safetensors"
 PROJECTION, HEAD, SKOPS = "projection.safetensors", "head.safetensors", "head.skops"
-"""Members of a cell, in a folder of its number."""
 
 MAX_NETWORK_BYTES = 100_000_000
 """A larger network is named in the bundle and stays beside it."""
@@ -67,6 +67,12 @@ def size_limit(name: str) -> int:
     """
     known = (size for form, size in _LIMITS.items() if re.fullmatch(form, name, re.A))
     return next(known, 0)
+
+
+def members_of(cell: Mapping[str, Any]) -> list[str]:
+    """Return the members of a cell, by their names in the folder of its number."""
+    head = SKOPS if cell["head"]["format"] == "skops" else HEAD
+    return [head] if cell["projection"] == NONE else [PROJECTION, head]
 
 
 def _is_text(value: Any) -> bool:
@@ -222,7 +228,7 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
 def _check_references(manifest: Mapping[str, Any]) -> None:
     """Raise ValueError unless cells, vectorizers and members belong together."""
     vectorizers, members = manifest["vectorizers"], manifest["members"]
-    wanted = {GOLDEN: None}
+    wanted: dict[str, str | None] = {GOLDEN: None}
     for vectorizer in vectorizers:
         file = vectorizer["file"]
         if file is not None and file["embedded"]:
@@ -231,9 +237,7 @@ def _check_references(manifest: Mapping[str, Any]) -> None:
         if any(part["index"] >= len(vectorizers) for part in cell["vectorizer"]):
             msg = f"cells[{index}].vectorizer is none of its {len(vectorizers)}"
             raise ValueError(msg)
-        wanted[f"{index}/{SKOPS if cell['head']['format'] == 'skops' else HEAD}"] = None
-        if cell["projection"] != NONE:
-            wanted[f"{index}/{PROJECTION}"] = None
+        wanted |= dict.fromkeys(f"{index}/{name}" for name in members_of(cell))
     n_bytes = sum(m["size"] for name, m in members.items() if "network/" not in name)
     if n_bytes > MAX_LEARNED_BYTES:
         msg = (
