@@ -10,7 +10,7 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from math import comb
 from os import PathLike
 
@@ -47,7 +47,6 @@ MOST_PARTS = 8
 _BATCH = 32
 _MOST_PIXELS = 50_000_000  # of all images that are held at once
 
-Box = tuple[int, int, int, int]
 ImagePath = str | PathLike[str]
 Indices = NDArray[np.int64]
 Map = NDArray[np.float64]
@@ -194,7 +193,7 @@ def member_opinions(classifier: Scorer, blocks: Blocks) -> list[Member]:
     return members
 
 
-def patches(width: int, height: int, grid: int) -> list[Box]:
+def patches(width: int, height: int, grid: int) -> list[tuple[int, int, int, int]]:
     """Return the boxes (left, upper, right, lower) of grid x grid patches, row by row.
 
     Where an image is not divided evenly, neighbours differ by one pixel.
@@ -204,13 +203,9 @@ def patches(width: int, height: int, grid: int) -> list[Box]:
     >>> patches(5, 4, 2)
     [(0, 0, 2, 2), (2, 0, 5, 2), (0, 2, 2, 4), (2, 2, 5, 4)]
     """
-    xs = [index * width // grid for index in range(grid + 1)]
-    ys = [index * height // grid for index in range(grid + 1)]
-    return [
-        (xs[column], ys[row], xs[column + 1], ys[row + 1])
-        for row in range(grid)
-        for column in range(grid)
-    ]
+    columns = list(pairwise(index * width // grid for index in range(grid + 1)))
+    rows = pairwise(index * height // grid for index in range(grid + 1))
+    return [(x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns]
 
 
 def covered(image: Image.Image, grid: int) -> Iterator[Image.Image]:

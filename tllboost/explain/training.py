@@ -64,7 +64,7 @@ def training_matches(run: str | PathLike[str]) -> TrainingMatches:
         If the folder does not tell its images and its training matches.
     """
     folder = Path(run)
-    names = [path.stem.removeprefix("seed-") for path in folder.glob("splits/*.npz")]
+    names = (path.stem.removeprefix("seed-") for path in folder.glob("splits/*.npz"))
     seeds = [int(name) for name in names if name.isdecimal()]
     images = read_images(folder)
     splits = read_splits(folder, min(seeds)) if seeds else None

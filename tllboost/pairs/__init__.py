@@ -220,6 +220,14 @@ def read_pairs(
     """
     table = read_table(path, required=_REQUIRED, optional=_OPTIONAL)
     ids, paths, codes = find_images(table, _REQUIRED, images, left, right, anywhere)
+    notes: tuple[str, ...] = ()
+    if table.ignored:  # a label by another name would be missed
+        ignored = ", ".join(repr(name) for name in table.ignored)
+        known = ", ".join((*_REQUIRED, *_OPTIONAL))
+        note = f"{table.source}: columns left alone: {ignored}; those read are {known}"
+        if "label" not in table.columns:
+            note += "; without label every row is a match"
+        notes = (note,)
     pairs = PairTable(
         source=table.source,
         ids=ids,
@@ -230,24 +238,12 @@ def read_pairs(
         query=_queries(table),
         split=_translated(table, "split", SPLITS, "train, validation or test"),
         lines=table.lines,
-        notes=_notes(table),
+        notes=notes,
     )
     if not allow_repeats:
         _find_repeats(pairs, table)
     table.raise_problems()
     return pairs
-
-
-def _notes(table: TextTable) -> tuple[str, ...]:
-    """Say which columns have no part: a label by another name would be missed."""
-    if not table.ignored:
-        return ()
-    ignored = ", ".join(repr(name) for name in table.ignored)
-    known = ", ".join((*_REQUIRED, *_OPTIONAL))
-    note = f"{table.source}: columns left alone: {ignored}; those read are {known}"
-    if "label" not in table.columns:
-        note += "; without label every row is a match"
-    return (note,)
 
 
 def _queries(table: TextTable) -> np.ndarray | None:

@@ -111,19 +111,14 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     """Return a pattern that finds what the names of one group share."""
     try:
         compiled = re.compile(pattern)
+        wrong = f"has {compiled.groups} groups in parentheses; it must have one"
     except re.error as error:
-        msg = (
-            f"group pattern {pattern!r} is no regular expression ({error}); "
-            r"give 'folder', or one like '^(\d{4})'"
-        )
-        raise UsageError(msg) from error
-    if compiled.groups != 1:
-        msg = (
-            f"group pattern {pattern!r} has {compiled.groups} groups in parentheses; "
-            r"it must have one, like '^(\d{4})', or be 'folder'"
-        )
-        raise UsageError(msg)
-    return compiled
+        wrong = f"is no regular expression ({error})"
+    else:
+        if compiled.groups == 1:
+            return compiled
+    msg = rf"group pattern {pattern!r} {wrong}; give 'folder', or one like '^(\d{{4}})'"
+    raise UsageError(msg)
 
 
 def _table(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,12 +128,8 @@ def _probability(log_odds: Any) -> Any:
     return expit(log_odds)
 
 
-def _rounded(values: Floats) -> list[float]:
-    return np.round(values, _DIGITS).tolist()  # type: ignore[no-any-return]
-
-
-def _chance(log_odds: float) -> float:
-    return round(float(_probability(log_odds)), _DIGITS)
+def _rounded(values: Any) -> Any:
+    return np.round(values, _DIGITS).tolist()
 
 
 class _Query(NamedTuple):
@@ -168,7 +165,7 @@ class _Query(NamedTuple):
                 {
                     "image": self.right[at],
                     "rank": 1 + at,
-                    "p": _chance(self.log_odds[at]),
+                    "p": _rounded(_probability(self.log_odds[at])),
                     "match": bool(self.is_match[at]),
                 }
                 for at in places
@@ -272,12 +269,11 @@ def _surest(tested: Sequence[Tested], label: int, n_pairs: int) -> list[dict[str
     once: dict[frozenset[int], dict[str, Any]] = {}
     for score, couple, seed in sorted(found):
         pair: dict[str, Any] = dict(zip(_SIDES, couple, strict=True))
-        pair |= {"p": _chance(sign * score), "seed": seed}
+        pair |= {"p": _rounded(_probability(sign * score)), "seed": seed}
         once.setdefault(frozenset(couple), pair)
     return list(once.values())[:n_pairs]
 
 
-_PARTS = ("vectorizer", "projection", "merge", "head")
 _COSTS = ("vectorize_s", "project_s", "fit_s", "score_s", "peak_memory_mb")
 _SIZES = ("n_features", "n_seeds", "n_train_pairs", "n_test_queries", "n_candidates")
 _NO_SETTINGS = {"run", "cell", "alias", "out", "metric"}
@@ -366,7 +362,8 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
         of = {m: rows[i] for m, rows in in_metric.items()} if measured else {}
         found.append(
             {
-                **{name: row[name] for name in (*_PARTS, "name", "status", "error")},
+                **asdict(cell),
+                **{name: row[name] for name in ("name", "status", "error")},
                 "figures": {m: _ends(row, m) for m in of},
                 "gain": {m: _ends(of[m], "gain") for m in of},
                 "tied": {m: of[m]["tied_with_best"] for m in of},
