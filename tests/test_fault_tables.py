@@ -39,8 +39,8 @@ def table_of(tmp_path: Path, text: str | bytes) -> Path:
         ("one column\na\n", ":1: no column 'left'; found 'one column'"),
         ("first,second\na,b\n", ":1: no column 'left'; found 'first', 'second'"),
         ("left|right\na|b\n", ":1: no column 'left'; found 'left|right'"),
-        ("left,right\na,b\na,b\n", ":3: 'a', 'b' stands on line 2 already"),
-        ("left,right\na,b\nb,a\na,b\n", ":4: 'a', 'b' stands on line 2 already"),
+        ("left,right\na,b\na,b\n", ":3: 'a', 'b' is on line 2 already"),
+        ("left,right\na,b\nb,a\na,b\n", ":4: 'a', 'b' is on line 2 already"),
         ("left,right,label\na,b,1\nb,a,0\n", ":3: 'b', 'a' has label 0 here and 1"),
         ("left,right\na,a\n", ":2: 'a' is paired with itself"),
         ("left,right\na,nosuch\n", ":2: right: no image 'nosuch'"),
@@ -181,5 +181,5 @@ def test_a_million_rows_are_read_in_seconds_and_their_faults_found(
     ]
     rows[999_999] = rows[7]
     path.write_text("left,right\n" + "".join(rows))
-    with pytest.raises(TableError, match=r":1000001: .* stands on line 9 already"):
+    with pytest.raises(TableError, match=r":1000001: .* is on line 9 already"):
         read_pairs(path)

@@ -285,7 +285,7 @@ def test_a_near_miss_is_suggested(tmp_path: Path, folder: Path) -> None:
         ("left,right\na,/etc/passwd\n", 2, "'/etc/passwd' is an absolute path"),
         ("left,right\na,C:\\b.jpg\n", 2, r"'C:\\b.jpg' is an absolute path"),
         ("left,right\na,a.jpg\n", 2, "'a.jpg' is paired with itself"),
-        ("left,right\na,b\nb,a\na,b\n", 4, "'a', 'b' stands on line 2 already"),
+        ("left,right\na,b\nb,a\na,b\n", 4, "'a', 'b' is on line 2 already"),
         (
             "left,right,label\na,b,1\na,b,0\n",
             3,
@@ -305,7 +305,7 @@ def test_a_near_miss_is_suggested(tmp_path: Path, folder: Path) -> None:
         ("left,rigth\na,b\n", 1, "no column 'right'; found 'left', 'rigth'"),
         ("a,b\nc,d\n", 1, "no column 'left'; found 'a', 'b'"),
         ("left,right,labels\na,b,1\n", 1, "did you mean 'label'?"),
-        ("left,right,left\na,b,c\n", 1, "column 'left' stands 2 times"),
+        ("left,right,left\na,b,c\n", 1, "column 'left' is there 2 times"),
         ('left,right\na,b\nc,"d\n', 3, "a quote never closes"),
         ("left,right\na,b\nc," + "x" * 200_000 + "\n", 3, "field larger than"),
     ],

@@ -624,5 +624,5 @@ def test_a_missing_device_is_told() -> None:
         pytest.skip("this machine has one")
     made: Any = make_projection("infonce", device="mps")
     split = pixels().split
-    with pytest.raises(UsageError, match="device 'mps' is not to be had here"):
+    with pytest.raises(UsageError, match="device 'mps' is not available here"):
         made.fit(pixels().vectors, split.train, split.validation)

@@ -118,7 +118,9 @@ def test_gains_and_ties_follow_the_metric(run_of: Run, shown: dict[str, Any]) ->
 def test_what_leaks_is_counted_and_is_nothing(shown: dict[str, Any]) -> None:
     told = dict(shown["leaks"])
     assert told["test images that training or validation holds"].startswith("0 of ")
-    assert told["test components that reach over"].startswith("0 of ")
+    assert told["test components shared with training or validation"].startswith(
+        "0 of "
+    )
 
 
 def test_the_old_protocol_is_told_to_leak(tmp_path: Path, finished: Path) -> None:

@@ -48,7 +48,7 @@ def import_path(path: str, *, kind: str = "object") -> Any:
     """
     module_name, _, attribute = path.partition(":")
     if not module_name or module_name.startswith("."):
-        msg = f"unknown {kind} {path!r}: its module must stand before the colon"
+        msg = f"unknown {kind} {path!r}: its module must come before the colon"
         raise UnknownNameError(msg)
     try:
         module = importlib.import_module(module_name)

@@ -113,7 +113,7 @@ class Archive:
             raise self._refused(MANIFEST, "is missing")
         # Members that lie over each other unpack to any multiple of the file.
         if sum(info.compress_size for info in entries.values()) > n_bytes:
-            msg = f"{self.what}: its members lie over each other: not to be used"
+            msg = f"{self.what}: its members overlap: not to be used"
             raise BundleError(msg)
         return entries
 

@@ -182,7 +182,7 @@ class Call:
     overwrite: bool = option(False, "Replace the run in --out.")
     config: Path | None = option(
         None,
-        "TOML file with any of these asked; flags win.",
+        "TOML file with any of these options; flags win.",
         callback=config_of(GridOptions),
         is_eager=True,
     )

@@ -155,7 +155,7 @@ class Folders:
     left: Path | None = option(None, "Folder of the left images.")
     right: Path | None = option(None, "Folder of the right images.")
     anywhere: bool = option(
-        False, "Allow names that lead out of the folders: absolute paths and '..'."
+        False, "Allow absolute paths and '..' in names, which then may name any file."
     )
 
     def refuse(self, why: str, **more: Any) -> None:

@@ -46,7 +46,7 @@ def _leak_notes(splits: list[Split], protocol: Protocol) -> list[str]:
         return []
     return [
         f"protocol {protocol.name} leaks: {100 * seen / total:.1f} % of its test pairs "
-        "share an image with training; don't compare its figures with other protocols'"
+        "share an image with training; compare it with no other protocol"
     ]
 
 
@@ -67,7 +67,10 @@ def leak_report(grid: Grid) -> list[tuple[str, str]]:
     copies = len(data.contents) - len(set(data.contents))
     return [
         ("test images that training or validation holds", f"{shared} of {tested}"),
-        ("test components that reach over", f"{tied} of {components}"),
+        (
+            "test components shared with training or validation",
+            f"{tied} of {components}",
+        ),
         ("copies, byte for byte, tied into one component", str(copies)),
         ("near-duplicates", "not looked for here: tllboost check finds them"),
     ]

@@ -143,10 +143,10 @@ def _inside(written: str) -> str:
         return name
     name = name.replace("\\", "/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        msg = f"{written!r} is an absolute path; ids stand below their folder{_UNLESS}"
+        msg = f"{written!r} is an absolute path; ids lie below their folder{_UNLESS}"
         raise LookupError(msg)
     if ".." in name.split("/"):
-        msg = f"{written!r} climbs out of its folder; ids stand below it{_UNLESS}"
+        msg = f"{written!r} climbs out of its folder; ids lie below it{_UNLESS}"
         raise LookupError(msg)
     return posixpath.normpath(name)
 

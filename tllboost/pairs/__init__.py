@@ -301,7 +301,7 @@ def _find_repeats(pairs: PairTable, table: TextTable) -> None:
     earlier = found[_first_equal(key)]
     for row, first in zip(found, earlier, strict=True):
         if row != first and pairs.label[row] == pairs.label[first]:
-            text = f"{_names(pairs, row)} stands on line {pairs.lines[first]} already"
+            text = f"{_names(pairs, row)} is on line {pairs.lines[first]} already"
             table.problems.append((int(pairs.lines[row]), f"{text}; drop one"))
 
 

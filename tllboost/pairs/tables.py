@@ -206,7 +206,7 @@ def _wanted(
             )
             problems.append((line, f"{text}; found {found}"))
     problems += [
-        (line, f"column {name!r} stands {names.count(name)} times")
+        (line, f"column {name!r} is there {names.count(name)} times")
         for name in dict.fromkeys(known)
         if names.count(name) > 1
     ]

@@ -302,7 +302,7 @@ class ContrastiveProjection(SiameseMap):
         """Return the loss of the map, and that of the joined network if there is one.
 
         Both are told: the epoch that is kept has to serve the heads on the map and the
-        head ``joined``, which begins at nothing.
+        head ``joined``, whose weights start at random.
         """
         loss = super().validation_loss(projected, matches)
         if joined is None:

@@ -103,7 +103,7 @@ def _providers(device: str, available: list[str]) -> list[Any]:
         return [(cuda, {"device_id": int(index or 0)}), cpu]
     if kind in {"auto", "cpu", "mps"}:
         return [cpu]
-    msg = f"device {device!r} is not to be had in this ONNX Runtime; choose auto or cpu"
+    msg = f"device {device!r} is not available in this ONNX Runtime; choose auto or cpu"
     raise UsageError(msg)
 
 

@@ -241,7 +241,7 @@ def choose_device(device: str) -> Any:
     here = {"cpu": True, "cuda": cuda, "mps": mps}
     if not here.get(device.split(":")[0], False):
         legal = ", ".join(["auto", *(name for name, there in here.items() if there)])
-        msg = f"device {device!r} is not to be had here; choose one of {legal}"
+        msg = f"device {device!r} is not available here; choose one of {legal}"
         raise UsageError(msg)
     return torch.device(device)
 

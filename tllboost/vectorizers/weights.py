@@ -177,7 +177,7 @@ def fetch(
     Raises
     ------
     HubError
-        If it is not to be had.
+        If it can't be had.
     """
     if isinstance(cached, str):
         return Path(cached)
