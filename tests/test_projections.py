@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -21,7 +22,6 @@ from tllboost.projections.base import Projection
 from tllboost.projections.losses import InfoNCEProjection
 from tllboost.splits import PairSet, Protocol
 
-MEMBER = "projection.safetensors"
 N_DIMS = 768  # as many as an image of 16 x 16 has numbers: siamese-cnn looks at those
 CHAIN = "triplet?components=16/contrastive?components=8"
 QUICK = {"siamese-cnn": "siamese-cnn?components=16&epochs=3"}
@@ -35,6 +35,11 @@ def learn(spec: str, planted: Planted, *, seed: int = 0, **changed: Any) -> Any:
     made = make_projection(spec, seed=seed, device="cpu", n_threads=1)
     assert made is not None
     return made.fit(planted.vectors, split.train, split.validation)
+
+
+def kept(projection: Any) -> bytes:
+    """Return what was learned as a file has it."""
+    return save_tensors(projection.to_tensors())
 
 
 def with_option(spec: str, option: str) -> str:
@@ -134,10 +139,10 @@ def test_one_layer_starts_at_the_cosine_of_centred_axes(depth: int) -> None:
 @pytest.mark.parametrize("spec", EVERY)
 def test_nothing_of_the_test_set_is_seen(spec: str) -> None:
     planted = pixels()
-    expected = learn(spec, planted).to_members()
+    expected = kept(learn(spec, planted))
     marked = planted.vectors.copy()
     marked[images_of(planted.split.test)] = np.nan
-    assert learn(spec, Planted(marked, planted.split)).to_members() == expected
+    assert kept(learn(spec, Planted(marked, planted.split))) == expected
 
 
 @pytest.mark.parametrize("spec", EVERY)
@@ -145,10 +150,10 @@ def test_validation_chooses_the_epoch_and_nothing_else(spec: str) -> None:
     spec = with_option(spec.replace("&epochs=3", ""), "epochs=2")
     spec = with_option(spec, "patience=0")
     planted = pixels()
-    expected = learn(spec, planted).to_members()
+    expected = kept(learn(spec, planted))
     other = planted.vectors.copy()
     other[images_of(planted.split.validation)] = 7.0
-    assert learn(spec, Planted(other, planted.split)).to_members() == expected
+    assert kept(learn(spec, Planted(other, planted.split))) == expected
 
 
 @pytest.mark.parametrize("spec", EVERY)
@@ -170,11 +175,11 @@ def test_a_fitted_projection_maps_each_row_alone(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", EVERY)
 def test_same_seed_same_weights(spec: str) -> None:
-    first = learn(spec, pixels(), seed=3).to_members()
+    first = kept(learn(spec, pixels(), seed=3))
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002
-    assert learn(spec, pixels(), seed=3).to_members() == first
-    assert learn(spec, pixels(), seed=4).to_members() != first
+    assert kept(learn(spec, pixels(), seed=3)) == first
+    assert kept(learn(spec, pixels(), seed=4)) != first
 
 
 @pytest.mark.parametrize("spec", EVERY)
@@ -208,14 +213,13 @@ def test_arguments_and_vectors_are_not_changed(spec: str) -> None:
 @pytest.mark.parametrize("spec", [*EVERY, "triplet?distance=l2", "infonce?members=2"])
 def test_what_was_learned_comes_back(spec: str) -> None:
     projection = learn(spec, pixels())
-    members = projection.to_members()
-    assert list(members) == [MEMBER]
+    file = kept(projection)
     again: Any = make_projection(projection.spec, device="cpu")
-    again.from_members(members)
+    again.from_tensors(load_tensors(file))
     np.testing.assert_array_equal(
         again.transform(pixels().vectors), projection.transform(pixels().vectors)
     )
-    assert again.to_members() == members
+    assert kept(again) == file
     assert again.n_dims_in_ == projection.n_dims_in_ == N_DIMS
 
 
@@ -223,7 +227,7 @@ def test_what_was_learned_comes_back(spec: str) -> None:
 def test_the_joined_network_comes_back(spec: str) -> None:
     projection = learn(spec, pixels())
     again: Any = make_projection(spec)
-    again.from_members(projection.to_members())
+    again.from_tensors(projection.to_tensors())
     assert len(again.joined_) == len(projection.joined_) == 2
     for one, other in zip(again.joined_, projection.joined_, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
@@ -252,11 +256,11 @@ def _transposed(arrays: dict[str, np.ndarray]) -> None:
 @pytest.mark.parametrize("edit", [_renamed, _cut, _transposed])
 @pytest.mark.parametrize("spec", EVERY)
 def test_tensors_of_something_else_are_refused(spec: str, edit: Any) -> None:
-    arrays = load_tensors(learn(spec, pixels()).to_members()[MEMBER])
+    arrays = learn(spec, pixels()).to_tensors()
     edit(arrays)
     made: Any = make_projection(spec)
     with pytest.raises(ValueError, match=r"no place|shape|widths|layers|pairs of"):
-        made.from_members({MEMBER: save_tensors(arrays)})
+        made.from_tensors(arrays)
 
 
 # Widths and members
@@ -431,11 +435,11 @@ class Centred(Projection):
     def transform(self, vectors: np.ndarray) -> np.ndarray:
         return vectors - self.mean_
 
-    def to_members(self) -> dict[str, bytes]:
-        return {MEMBER: save_tensors({"mean": self.mean_})}
+    def to_tensors(self) -> dict[str, np.ndarray]:
+        return {"mean": self.mean_}
 
-    def from_members(self, members: dict[str, bytes]) -> Centred:
-        self.mean_ = load_tensors(members[MEMBER])["mean"]
+    def from_tensors(self, tensors: Mapping[str, np.ndarray]) -> Centred:
+        self.mean_ = tensors["mean"]
         return self
 
 
@@ -460,7 +464,7 @@ def test_an_object_of_ones_own_is_a_projection(given: Any) -> None:
     mean = planted.vectors[images_of(planted.split.train)].mean(axis=0)
     expected = planted.vectors - mean
     np.testing.assert_array_equal(made.transform(planted.vectors), expected)
-    again = clone(made).from_members(made.to_members())
+    again = clone(made).from_tensors(made.to_tensors())
     np.testing.assert_array_equal(again.transform(planted.vectors), expected)
     assert not is_built_in(made)
 
@@ -470,7 +474,7 @@ def test_ones_own_stands_in_a_chain() -> None:
     assert chain.transform(pixels().vectors).shape[1] == 5
     assert chain.spec == f"{__name__}:Centred/infonce?components=5"
     again: Any = make_projection(chain.spec)
-    again.from_members(chain.to_members())
+    again.from_tensors(chain.to_tensors())
     np.testing.assert_array_equal(
         again.transform(pixels().vectors), chain.transform(pixels().vectors)
     )

@@ -97,7 +97,7 @@ def test_bytes_give_the_same_projection_again(
 ) -> None:
     vectors, _ = planted
     projection = fitted(planted, epochs=1)
-    again = SiameseCNNProjection(**QUICK).from_members(projection.to_members())
+    again = SiameseCNNProjection(**QUICK).from_tensors(projection.to_tensors())
     assert again.n_dims_in_ == vectors.shape[1]
     np.testing.assert_array_equal(
         again.transform(vectors), projection.transform(vectors)
@@ -105,7 +105,7 @@ def test_bytes_give_the_same_projection_again(
     assert projection.transform(vectors[:0]).shape == (0, 24)
     assert projection.transform(vectors).dtype == np.float32
     with pytest.raises(ValueError, match="not those of"):
-        SiameseCNNProjection(components=9).from_members(projection.to_members())
+        SiameseCNNProjection(components=9).from_tensors(projection.to_tensors())
 
 
 def test_vectors_that_are_no_images_are_refused(

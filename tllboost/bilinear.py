@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.heads.fitted import LinearForm
-from tllboost.merges import unit_rows
+from tllboost.merges import merge_names, unit_rows
 
 __all__ = ["Bilinear", "bilinear", "lengths_of"]
 
@@ -172,8 +172,8 @@ def bilinear(merge: Any, form: LinearForm | None, *, n_dims: int) -> Bilinear | 
         return None
     weights: dict[str, Floats] = {}
     if form.coef is not None:
-        parts = _parts(merge)
-        if any(part not in _WIDTHS for part in parts):
+        parts = merge_names(merge)
+        if not parts or any(part not in _WIDTHS for part in parts):
             return None
         edges = np.cumsum([_WIDTHS[part] for part in parts])[:-1] * n_dims
         for part, coef in zip(parts, np.split(form.coef, edges), strict=True):
@@ -182,11 +182,6 @@ def bilinear(merge: Any, form: LinearForm | None, *, n_dims: int) -> Bilinear | 
         _add(weights, "cosdot", np.full(n_dims, form.cosine_coef, dtype=np.float32))
     kept = {name: weight for name, weight in weights.items() if weight.any()}
     return Bilinear(n_dims, float(form.intercept), kept)
-
-
-def _parts(merge: Any) -> list[str]:
-    """Return the names that a merge is the sum of."""
-    return [p.strip() for p in merge.split("+")] if isinstance(merge, str) else [""]
 
 
 def _add(weights: dict[str, Floats], part: str, coef: Floats) -> None:

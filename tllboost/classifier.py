@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from safetensors.numpy import save
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -491,9 +492,8 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
     def fingerprint(self) -> str:
         """Tell what the vectors depend on: the base's, and the map's weights."""
         base = self.source.fingerprint
-        weights = hashlib.sha256()
-        for name, data in sorted(self.projection_.to_members().items()):
-            weights.update(name.encode() + data)
+        data = save(self.projection_.to_tensors())
+        weights = hashlib.sha256(b"projection.safetensors" + data)
         return f"siamese|{self.projection_.spec}|{weights.hexdigest()}|{base}"
 
     @property

@@ -21,6 +21,7 @@ __all__ = [
     "MERGES",
     "MergeFunction",
     "PairFeatures",
+    "merge_names",
     "merge_pairs",
     "pair_cosine",
     "unit_rows",
@@ -116,6 +117,17 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
+def merge_names(merge: Any) -> list[str]:
+    """Return the names that a merge is the sum of; none for somebody's function.
+
+    Examples
+    --------
+    >>> merge_names("dot + l1")
+    ['dot', 'l1']
+    """
+    return [p.strip() for p in merge.split("+")] if isinstance(merge, str) else []
+
+
 class _Sum(NamedTuple):
     """Several merges side by side."""
 
@@ -137,9 +149,7 @@ def resolve_merge(merge: str | MergeFunction) -> MergeFunction:
     UsageError
         If it is no function.
     """
-    choices = [merge]
-    if isinstance(merge, str):
-        choices = [one.strip() for one in merge.split("+")]
+    choices: list[Any] = merge_names(merge) or [merge]
     parts = tuple(MERGES.resolve(choice) for choice in choices)
     for choice, part in zip(choices, parts, strict=True):
         if not callable(part):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 
+@dataclass(eq=False)
 class PairScorer:
     """Score pairs of vectors: merge, head, calibration and threshold.
 
@@ -88,18 +89,11 @@ class PairScorer:
     True
     """
 
-    def __init__(
-        self,
-        merge: str | MergeFunction = "dot",
-        head: Any = "logistic",
-        *,
-        seed: int = 0,
-        n_threads: int | None = None,
-    ) -> None:
-        self.merge = merge
-        self.head = head
-        self.seed = seed
-        self.n_threads = n_threads
+    merge: str | MergeFunction = "dot"
+    head: Any = "logistic"
+    _: KW_ONLY
+    seed: int = 0
+    n_threads: int | None = None
 
     def features(
         self,

@@ -74,7 +74,9 @@ def describe_cell(cell: FittedCell) -> tuple[dict[str, Any], dict[str, bytes]]:
             f"ones can: {', '.join(PROJECTIONS)}"
         )
         raise UsageError(msg)
-    learned = {} if projection is None else projection.to_members()
+    learned = {}
+    if projection is not None:
+        learned[PROJECTION] = save(projection.to_tensors())
     head, member = _describe_head(scorer)
     record = {
         "projection": cell.projection_spec,
@@ -171,8 +173,7 @@ def _restore_projection(spec: str, members: Members) -> Any:
     projection = make_projection(spec, device="cpu")
     if projection is None:
         return None
-    read_tensors(PROJECTION, members[PROJECTION])
-    return projection.from_members({PROJECTION: members[PROJECTION]})
+    return projection.from_tensors(read_tensors(PROJECTION, members[PROJECTION]))
 
 
 def _describe_head(scorer: PairScorer) -> tuple[dict[str, str], dict[str, bytes]]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
 
 from tllboost.errors import TllboostError
 from tllboost.files import whole_file, write_text
@@ -209,7 +210,7 @@ def _learn(
                 with one_thread():
                     made.fit(base, split.train, split.validation)
                 with whole_file(file) as stream:
-                    stream.write(made.to_members()["projection.safetensors"])
+                    stream.write(save(made.to_tensors()))
             else:
                 from tllboost.finetune import finetune
 
@@ -286,7 +287,7 @@ def spaces_of(
 def read_projection(projection: str, file: Path) -> Any:
     """Return a fitted projection from its file."""
     made: Any = make_projection(projection)
-    return made.from_members({"projection.safetensors": file.read_bytes()})
+    return made.from_tensors(load_file(file))
 
 
 def one_line(error: Exception) -> str:

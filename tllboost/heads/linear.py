@@ -167,7 +167,15 @@ class LinearHead(PairHead):
             features -= shift
             features /= scale
             losses: list[float] = []
-            for strength, model in self._path(features, training, validation):
+            model = self._estimator()
+            # Ever weaker regularisation, each step from the one before.
+            for strength in _STRENGTHS if validation else (_DEFAULT_STRENGTH,):
+                model.set_params(C=strength)
+                with warnings.catch_warnings():
+                    # The weakest steps may stop short of the optimum, which regularises
+                    # too; validation judges them like the others.
+                    warnings.simplefilter("ignore", ConvergenceWarning)
+                    model.fit(features, training.label, training.weight)
                 coef = model.coef_[0] / scale
                 intercept = float(model.intercept_[0] - coef @ shift)
                 if validation is not None and held_out is not None:
@@ -185,23 +193,6 @@ class LinearHead(PairHead):
         weights = Linear(coef[: X.shape[1]].astype(np.float32))
         slope = np.float32(coef[-1] if hasattr(X, "cosine") else 0)
         self.fitted_ = FittedHead(weights, slope, np.float32(intercept))
-
-    def _path(
-        self,
-        features: NDArray[np.float32],
-        training: Training,
-        validation: Validation | None,
-    ) -> Iterator[tuple[float, Any]]:
-        """Fit at ever weaker regularisation, each from the one before."""
-        model = self._estimator()
-        for strength in _STRENGTHS if validation else (_DEFAULT_STRENGTH,):
-            model.set_params(C=strength)
-            with warnings.catch_warnings():
-                # The weakest steps may stop short of the optimum, which regularises
-                # too; validation judges them like the others.
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                model.fit(features, training.label, training.weight)
-            yield strength, model
 
 
 class LogisticHead(LinearHead):

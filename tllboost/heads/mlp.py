@@ -25,6 +25,7 @@ from tllboost.heads.base import (
     within_memory,
 )
 from tllboost.heads.fitted import Dense, FittedHead
+from tllboost.merges import merge_names
 
 __all__ = ["JoinedHead", "MLPHead"]
 
@@ -201,7 +202,7 @@ class JoinedHead(PairHead):
             )
             raise UsageError(msg)
         n_features = len(layers[0][0])
-        if _parts(X.merge) != _parts(MERGE) or X.shape[1] != n_features:
+        if merge_names(X.merge) != merge_names(MERGE) or X.shape[1] != n_features:
             msg = (
                 f"the joined head reads {n_features} features of the merge {MERGE!r}, "
                 f"got {X.shape[1]} of {X.merge!r}: give merge {MERGE!r}"
@@ -209,8 +210,3 @@ class JoinedHead(PairHead):
             raise UsageError(msg)
         zero = np.float32(0)  # the score stays float32
         self.fitted_ = FittedHead(Dense(layers), zero, zero)
-
-
-def _parts(merge: Any) -> list[str]:
-    """Return the names that a merge is the sum of; none for somebody's function."""
-    return [p.strip() for p in merge.split("+")] if isinstance(merge, str) else []

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError, UsageError
+from tllboost.merges import unit_rows
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import parse_spec
 
@@ -26,6 +27,7 @@ __all__ = [
     "find_loss",
     "matches_in",
     "matches_of",
+    "refuse_collapse",
     "share",
     "whole",
 ]
@@ -35,7 +37,7 @@ class Projection:
     """Base of the projections.
 
     A subclass stores its arguments, fits in ``fit``, maps in ``transform`` and keeps
-    what it learned as named bytes that hold no code. One of your own may call itself
+    what it learned as named arrays. One of your own may call itself
     ``package.module:Class``, the name that it is given by, or leave ``name`` out.
     ``sklearn.base.clone`` accepts it although it does not inherit from scikit-learn,
     which takes half a second to import and is not needed to map vectors.
@@ -103,7 +105,7 @@ class Projection:
 
     def fit(
         self, vectors: NDArray[np.float32], train: PairSet, validation: PairSet
-    ) -> Projection:
+    ) -> Self:
         """Learn the map from training pairs; validation pairs say when to stop.
 
         Parameters
@@ -118,13 +120,19 @@ class Projection:
         """Return projected vectors: (n_images, n_components) float32."""
         raise NotImplementedError
 
-    def to_members(self) -> dict[str, bytes]:
-        """Return what was learned, as named bytes."""
-        msg = f"projection {self.spec!r} has no to_members: it can't be kept"
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """Return what was learned, each array by its name."""
+        msg = f"projection {self.spec!r} has no to_tensors: it can't be kept"
         raise NotImplementedError(msg)
 
-    def from_members(self, members: Mapping[str, bytes]) -> Projection:
-        """Take back what :meth:`to_members` gave; return self."""
+    def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Take back what :meth:`to_tensors` gave, be it a stranger's; return self.
+
+        Raises
+        ------
+        ValueError
+            If they are not those of such a projection.
+        """
         raise NotImplementedError
 
 
@@ -159,6 +167,20 @@ above_zero = _number(
 )
 share = _number("a number from 0 to 1", lambda x: 0 <= x <= 1)
 below_one = _number("a number from 0 to below 1", lambda x: 0 <= x < 1)
+
+
+def refuse_collapse(
+    projection: Projection, vectors: NDArray[np.float32], least: float
+) -> None:
+    """Raise DataError where a fitted map gives images less variance than `least`."""
+    some = vectors[:: max(1, len(vectors) // 500)]
+    projected = unit_rows(projection.transform(some))
+    if not float(projected.var(axis=0).sum()) > least:  # NaN is a collapse too
+        msg = (
+            f"projection {projection.spec!r} collapsed: all images are mapped to one "
+            "point; give a lower rate, a larger margin, or more pairs"
+        )
+        raise DataError(msg)
 
 
 _MOST_MATCHES = 1_000

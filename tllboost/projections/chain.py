@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from tllboost.splits import PairSet
 __all__ = ["ChainProjection"]
 
 Floats = NDArray[np.float32]
-_MEMBER = "projection.safetensors"
 
 
 class ChainProjection(Projection):
@@ -62,9 +61,7 @@ class ChainProjection(Projection):
         for part in self.parts:
             part.check_options()
 
-    def fit(
-        self, vectors: Floats, train: PairSet, validation: PairSet
-    ) -> ChainProjection:
+    def fit(self, vectors: Floats, train: PairSet, validation: PairSet) -> Self:
         """Fit one part after the other, all on the same pairs."""
         from sklearn.base import clone
 
@@ -89,36 +86,25 @@ class ChainProjection(Projection):
             vectors = part.transform(vectors)
         return vectors
 
-    def to_members(self) -> dict[str, bytes]:
-        """Return the tensors of all parts, their names preceded by a number."""
-        from safetensors.numpy import load, save
-
-        arrays = {
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays of all parts, their names preceded by a number."""
+        return {
             f"{index}.{name}": array
             for index, part in enumerate(self.parts_)
-            for name, array in load(part.to_members()[_MEMBER]).items()
+            for name, array in part.to_tensors().items()
         }
-        return {_MEMBER: save(arrays)}
 
-    def from_members(self, members: Mapping[str, bytes]) -> ChainProjection:
-        """Take the tensors back.
-
-        Raises
-        ------
-        ValueError
-            If they are not those of such a chain.
-        """
-        from safetensors.numpy import load, save
-
+    def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Take the arrays back; ValueError if they are not those of such a chain."""
         own: list[dict[str, Any]] = [{} for _ in self.parts]
-        for name, array in load(members[_MEMBER]).items():
+        for name, array in tensors.items():
             index, _, rest = name.partition(".")
             if not index.isdecimal() or int(index) >= len(own):
                 msg = f"{name!r} has no place in a projection {self.spec!r}"
                 raise ValueError(msg)
             own[int(index)][rest] = array
         self.parts_ = tuple(
-            copy.copy(part).from_members({_MEMBER: save(arrays)})
+            copy.copy(part).from_tensors(arrays)
             for part, arrays in zip(self.parts, own, strict=True)
         )
         return self

@@ -163,55 +163,28 @@ class TripletProjection(SiameseMap):
         body, _, rows, _, matches, rng = now
         directions = (matches.left, matches.right), (matches.right, matches.left)
         for anchor, positives in directions:
-            others = self._draw(positives, matches.component, rng)
+            images, first = np.unique(positives, return_index=True)
+            of_images = matches.component[first]
+            others = draw_negatives(
+                matches.component, images, of_images, self.n_negatives, rng
+            )
             for batch in batches(len(matches), self.batch, rng):
-                drawn = others[batch] >= 0
                 # Images are drawn many times over: each is mapped once a step.
                 used, place = np.unique(others[batch], return_inverse=True)
-                loss = self._hinge(
-                    body(rows[anchor[batch]]),
-                    body(rows[positives[batch]]),
-                    body(rows[used.clip(min=0)]),
-                    torch.from_numpy(place.reshape(drawn.shape)).to(rows.device),
-                    torch.from_numpy(drawn).to(rows.device),
-                )
-                if loss is not None:
-                    yield loss
-
-    def _draw(
-        self, pool: np.ndarray, component: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Draw other images for each match: (n_matches, n_negatives), −1 for none."""
-        images, first = np.unique(pool, return_index=True)
-        return draw_negatives(
-            component, images, component[first], self.n_negatives, rng
-        )
-
-    def _hinge(self, a: Any, p: Any, n: Any, place: Any, counts: Any) -> Any:
-        """Return the mean loss of the triplets that count, None if there is none.
-
-        Parameters
-        ----------
-        a, p : torch.Tensor of shape (n_matches, n_outputs)
-            The anchors and their matches.
-        n : torch.Tensor of shape (n_images, n_outputs)
-            Other images, each once.
-        place, counts : torch.Tensor of shape (n_matches, n_negatives)
-            Which of them were drawn for each anchor; whether one was.
-        """
-        import torch
-
-        near = self.torch_distance(a, p)[:, None]
-        far = self.torch_distances(a, n).gather(1, place)
-        violation = near - far + self.margin
-        if self.negatives == "semi-hard":
-            counts = counts & (far > near)
-        elif self.negatives == "hard":
-            nearest = far.masked_fill(~counts, torch.inf).argmin(1, keepdim=True)
-            counts = counts & torch.zeros_like(counts).scatter(1, nearest, True)
-        if not bool((counts & (violation > 0)).any()):
-            return None
-        return violation.clamp(min=0)[counts].mean()
+                place = place.reshape(others[batch].shape)
+                a, p = body(rows[anchor[batch]]), body(rows[positives[batch]])
+                near = self.torch_distance(a, p)[:, None]
+                far = self.torch_distances(a, body(rows[used.clip(min=0)]))
+                far = far.gather(1, torch.from_numpy(place).to(rows.device))
+                violation = near - far + self.margin
+                counts = torch.from_numpy(others[batch] >= 0).to(rows.device)
+                if self.negatives == "semi-hard":
+                    counts = counts & (far > near)
+                elif self.negatives == "hard":
+                    nearest = far.masked_fill(~counts, torch.inf).argmin(1, True)
+                    counts = counts & torch.zeros_like(counts).scatter(1, nearest, True)
+                if bool((counts & (violation > 0)).any()):
+                    yield violation.clamp(min=0)[counts].mean()
 
 
 # All pairs of that many validation matches go through the joined network.
@@ -304,25 +277,17 @@ class ContrastiveProjection(SiameseMap):
         Both are told: the epoch that is kept has to serve the heads on the map and the
         head ``joined``, whose weights start at random.
         """
+        import torch
+
         loss = super().validation_loss(projected, matches)
         if joined is None:
             return loss
         rows = np.linspace(0, len(matches) - 1, min(len(matches), _MOST_JOINED))
         rows = np.unique(rows.astype(int))
-        similarity = self._joined_scores(
-            projected[matches.left[rows]], projected[matches.right[rows]], joined
-        )
-        return loss + find_loss(similarity, matches.component[rows])
-
-    def _joined_scores(self, left: Floats, right: Floats, joined: Any) -> Floats:
-        """Score every left image with every right one: (n_left, n_right)."""
-        import torch
-
         device = next(joined.parameters()).device
-        a, b = (
-            self.torch_unit(torch.from_numpy(one).to(device)) for one in (left, right)
-        )
+        both = (projected[matches.left[rows]], projected[matches.right[rows]])
+        a, b = (self.torch_unit(torch.from_numpy(one).to(device)) for one in both)
         with torch.no_grad():
             scores = [joined(torch.cat([one * b, (one - b).abs()], dim=1)) for one in a]
-        scored: Floats = torch.stack(scores).squeeze(2).cpu().numpy()
-        return scored
+        similarity = torch.stack(scores).squeeze(2).cpu().numpy()
+        return loss + find_loss(similarity, matches.component[rows])

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ from tllboost.projections.base import (
     depth_012,
     find_loss,
     matches_of,
+    refuse_collapse,
     share,
     whole,
 )
@@ -231,7 +232,7 @@ class SiameseMap(Projection):
 
     distance = "cosine"  # where a loss gives no choice
 
-    def fit(self, vectors: Floats, train: PairSet, validation: PairSet) -> SiameseMap:
+    def fit(self, vectors: Floats, train: PairSet, validation: PairSet) -> Self:
         """Train; the validation matches choose the epoch.
 
         Raises
@@ -269,7 +270,7 @@ class SiameseMap(Projection):
         # Several maps have several such networks, which no head can tell apart.
         self.joined_ = trained[0][0].get("joined", []) if self.members == 1 else []
         self.history_ = [losses for _, losses in trained]
-        self._refuse_collapse(vectors[images])
+        refuse_collapse(self, vectors[images], 1e-4)
         return self
 
     def _train(
@@ -422,26 +423,16 @@ class SiameseMap(Projection):
         squares = left.square().sum(1)[:, None] + right.square().sum(1)
         return (squares - 2 * left @ right.T).clamp(min=1e-9).sqrt()
 
-    def to_members(self) -> dict[str, bytes]:
-        """Return the layers as safetensors."""
-        from safetensors.numpy import save
-
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays of all layers."""
         arrays = as_tensors(self.joined_, "joined.")
         for number, layers in enumerate(self.maps_):
             arrays |= as_tensors(layers, f"map{number}.")
-        return {"projection.safetensors": save(arrays)}
+        return arrays
 
-    def from_members(self, members: Mapping[str, bytes]) -> SiameseMap:
-        """Take the layers back.
-
-        Raises
-        ------
-        ValueError
-            If they are not those of such a projection.
-        """
-        from safetensors.numpy import load
-
-        arrays = load(members["projection.safetensors"])
+    def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Take the layers back; ValueError if they are not those of such a map."""
+        arrays = dict(tensors)
         self.maps_ = [take_layers(arrays, f"map{i}.") for i in range(self.members)]
         self.joined_ = take_layers(arrays, "joined.") if arrays else []
         if arrays:
@@ -462,15 +453,6 @@ class SiameseMap(Projection):
         if self.depth == 0:
             return n_axes
         return self.components or max(1, min(self.n_dims_in_ // 2, _MOST_COMPONENTS))
-
-    def _refuse_collapse(self, vectors: Floats) -> None:
-        projected = unit_rows(self.transform(vectors[:: max(1, len(vectors) // 500)]))
-        if not float(projected.var(axis=0).sum()) > 1e-4:  # NaN is a collapse too
-            msg = (
-                f"projection {self.spec!r} collapsed: all images are mapped to one "
-                "point; give a lower rate, a larger margin, or more pairs"
-            )
-            raise DataError(msg)
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.dense import own_chance, threads, train
 from tllboost.errors import DataError, UsageError
-from tllboost.merges import unit_rows
-from tllboost.projections.base import Projection, above_zero, whole
+from tllboost.projections.base import Projection, above_zero, refuse_collapse, whole
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import positive
 
@@ -165,9 +164,7 @@ class SiameseCNNProjection(Projection):
     device: str = "auto"
     n_threads: int | None = None
 
-    def fit(
-        self, vectors: Floats, train: PairSet, validation: PairSet
-    ) -> SiameseCNNProjection:
+    def fit(self, vectors: Floats, train: PairSet, validation: PairSet) -> Self:
         """Train on the pairs of the training set; validation chooses the epoch.
 
         Raises
@@ -199,7 +196,7 @@ class SiameseCNNProjection(Projection):
             set_random([*(one for one in shared if hasattr(one, "weight")), joined])
             with torch.enable_grad():
                 self._train(network.to(device), as_images(vectors), train, validation)
-        self._refuse_collapse(vectors, train)
+        refuse_collapse(self, vectors[np.union1d(train.left, train.right)], 1e-7)
         return self
 
     def _train(
@@ -248,24 +245,13 @@ class SiameseCNNProjection(Projection):
                 blocks.append(shared(block).cpu().numpy())
         return np.concatenate(blocks)
 
-    def to_members(self) -> dict[str, bytes]:
-        """Return the layers as safetensors."""
-        from safetensors.numpy import save
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays of the layers, and the side of an image."""
+        return self.arrays_ | {"side": np.array([side_of(self.n_dims_in_)])}
 
-        side = np.array([side_of(self.n_dims_in_)])
-        return {"projection.safetensors": save(self.arrays_ | {"side": side})}
-
-    def from_members(self, members: Mapping[str, bytes]) -> SiameseCNNProjection:
-        """Take the layers back.
-
-        Raises
-        ------
-        ValueError
-            If they are not those of this network.
-        """
-        from safetensors.numpy import load
-
-        arrays = load(members["projection.safetensors"])
+    def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Take the layers back; ValueError if they are not those of this network."""
+        arrays = dict(tensors)
         side = int(arrays.pop("side", np.zeros(1)).item())
         wanted = {}
         if side in SIDES:
@@ -278,14 +264,3 @@ class SiameseCNNProjection(Projection):
         self.arrays_ = arrays
         self.n_dims_in_ = 3 * side**2
         return self
-
-    def _refuse_collapse(self, vectors: Floats, train: PairSet) -> None:
-        seen = np.unique(np.append(train.left, train.right))[:500]
-        outputs = unit_rows(self.transform(vectors[seen]))
-        spread = 1.0 - float(np.square(outputs.mean(axis=0)).sum())
-        if not 1e-7 < spread < 1 - 1e-7:
-            msg = (
-                f"projection {self.spec!r} collapsed: all images are mapped to one "
-                "point; give a lower rate"
-            )
-            raise DataError(msg)
