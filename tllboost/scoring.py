@@ -266,8 +266,8 @@ class FittedCell:
             frozen = vectors[rows]
             vectors = self.projection.transform(frozen)
         features = PairFeatures(vectors, left, right, self.scorer.merge, frozen=frozen)
-        n_features = getattr(self.scorer.fitted, "n_features_in_", features.shape[1])
-        if n_features != features.shape[1]:
+        n_features = getattr(self.scorer.fitted, "n_features_in_", None)
+        if n_features not in (None, features.shape[1]):
             msg = (
                 f"the head wants {n_features} features, pairs have "
                 f"{features.shape[1]}: give vectors as it was fitted on"

@@ -107,12 +107,8 @@ class _Spread:
         self.told: dict[str, Any] = {}
 
     def set_info(self, **told: Any) -> None:
-        """Take labels or weights: (n_pairs,)."""
+        """Take labels, weights or what trees start from: (n_pairs,)."""
         self.told |= told
-
-    def set_base_margin(self, margin: Any) -> None:
-        """Take what trees start from: (n_pairs,)."""
-        self.told["base_margin"] = margin
 
     def quantised(self) -> Any:
         """Return the matrix of xgboost.dask."""

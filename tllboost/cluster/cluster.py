@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, nullcontext
-from dataclasses import fields, is_dataclass
+from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from functools import cache
 from importlib.metadata import distributions
 from importlib.util import find_spec
@@ -100,6 +100,7 @@ _AHEAD = 4
 _MISSING = "--backend dask needs Dask, not installed: pip install 'tllboost[dask]'"
 
 
+@dataclass(eq=False)
 class Cluster:
     """Workers of a Dask cluster, as long as the block lasts.
 
@@ -125,18 +126,11 @@ class Cluster:
     'tcp://10.0.0.1:8786'
     """
 
-    def __init__(
-        self,
-        scheduler: str | None = None,
-        *,
-        n_workers: int | None = None,
-        large: int | None = None,
-        patience: float = 60.0,
-    ) -> None:
-        self.scheduler = scheduler
-        self.n_workers = n_workers
-        self.large = large
-        self.patience = patience
+    scheduler: str | None = None
+    _: KW_ONLY
+    n_workers: int | None = None
+    large: int | None = None
+    patience: float = 60.0
 
     def __enter__(self) -> Self:
         """Connect, and start workers if there is no scheduler.

@@ -13,7 +13,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ __all__ = [
     "Augmentation",
     "Job",
     "Maps",
-    "TrainingImages",
 ]
 
 
@@ -93,7 +91,28 @@ class Augmentation:
         scale = 1 + rng.uniform(-self.zoom, self.zoom)
         mirror = self.flip and rng.random() < 0.5
         light = 1 + rng.uniform(-self.colour, self.colour, 3)
-        image = _moved(image, turn, across, down, scale, mirror)
+        width, height = image.size
+        cos, sin = math.cos(turn) / scale, math.sin(turn) / scale
+        # How far from the centre the corners reach: black there would be a feature.
+        reach_x, reach_y = width / 2 + abs(across), height / 2 + abs(down)
+        beyond_x = _whole(cos * reach_x + abs(sin) * reach_y - width / 2)
+        beyond_y = _whole(abs(sin) * reach_x + cos * reach_y - height / 2)
+        margins = ((beyond_y, beyond_y), (beyond_x, beyond_x), (0, 0))
+        padded = Image.fromarray(np.pad(np.asarray(image), margins, mode="edge"))
+        sign = -1 if mirror else 1
+        x, y = width / 2 + across, height / 2 + down
+        # Pillow asks where in the source each pixel of the result comes from.
+        matrix = (
+            sign * cos,
+            sign * sin,
+            width / 2 + beyond_x - sign * (cos * x + sin * y),
+            -sin,
+            cos,
+            height / 2 + beyond_y + sin * x - cos * y,
+        )
+        image = padded.transform(
+            image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+        )
         kinds = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
         for kind, factor in zip(kinds, light, strict=True):
             if factor != 1:
@@ -101,123 +120,12 @@ class Augmentation:
         return image
 
 
-def _moved(
-    image: Image.Image,
-    turn: float,
-    across: float,
-    down: float,
-    scale: float,
-    mirror: bool,
-) -> Image.Image:
-    """Turn, scale and mirror about the centre, then shift; edges are continued."""
-    width, height = image.size
-    cos, sin = math.cos(turn) / scale, math.sin(turn) / scale
-    # How far from the centre the corners reach for: black there would be a feature.
-    reach_x, reach_y = width / 2 + abs(across), height / 2 + abs(down)
-    beyond_x = _whole(cos * reach_x + abs(sin) * reach_y - width / 2)
-    beyond_y = _whole(abs(sin) * reach_x + cos * reach_y - height / 2)
-    padded = _continued(image, beyond_x, beyond_y)
-    sign = -1 if mirror else 1
-    x, y = width / 2 + across, height / 2 + down
-    # Pillow asks where in the source each pixel of the result comes from.
-    matrix = (
-        sign * cos,
-        sign * sin,
-        width / 2 + beyond_x - sign * (cos * x + sin * y),
-        -sin,
-        cos,
-        height / 2 + beyond_y + sin * x - cos * y,
-    )
-    return padded.transform(
-        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
-    )
-
-
 def _whole(pixels: float) -> int:
     return max(0, math.ceil(pixels)) + 1
 
 
-def _continued(image: Image.Image, beyond_x: int, beyond_y: int) -> Image.Image:
-    """Return `image` with its outermost pixels repeated on all sides."""
-    margins = ((beyond_y, beyond_y), (beyond_x, beyond_x), (0, 0))
-    return Image.fromarray(np.pad(np.asarray(image), margins, mode="edge"))
-
-
 Job = tuple[int, int]
 """An image, and which of its augmented views; view 0 is the image as it is."""
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingImages:
-    """Turn images and views into pixels; a view is the same whenever it is made.
-
-    Parameters
-    ----------
-    vectorizer : NetworkVectorizer
-        Whose preprocessing, and trimming, it is.
-    paths : sequence of path-like, length n_images
-    augmentation : Augmentation
-    seed : int
-        With image and view, all that an augmented view depends on.
-    n_workers : int
-        Threads.
-    """
-
-    vectorizer: Any
-    paths: Sequence[str | os.PathLike[str]]
-    augmentation: Augmentation
-    seed: int
-    n_workers: int
-
-    def batches(
-        self, batches: Sequence[Sequence[Job]]
-    ) -> Iterator[NDArray[np.float32]]:
-        """Yield each batch as pixels (n_jobs, 3, height, width), the next under way.
-
-        Raises
-        ------
-        ImageError
-            If an image can't be read.
-        """
-        pending: deque[list[Future[NDArray[np.float32]]]] = deque()
-        executor = ThreadPoolExecutor(self.n_workers)
-        try:
-            for batch in batches:
-                pending.append([executor.submit(self._pixels, job) for job in batch])
-                if len(pending) > 2:
-                    yield np.stack([one.result() for one in pending.popleft()])
-            while pending:
-                yield np.stack([one.result() for one in pending.popleft()])
-        finally:
-            executor.shutdown(cancel_futures=True)
-
-    def _pixels(self, job: Job) -> NDArray[np.float32]:
-        index, view = job
-        path = self.paths[index]
-        try:
-            image = open_image(path, shrink_to=self.vectorizer.input_size)
-            if getattr(self.vectorizer, "trim", False):
-                image = trimmed(image)
-            if view:
-                rng = np.random.default_rng([self.seed, index, view])
-                small = _reduced(image, self.vectorizer.preprocessing.shrink_to)
-                image = self.augmentation(small, rng)
-            pixels: NDArray[np.float32] = self.vectorizer.preprocessing(image)
-        except TllboostError:
-            raise
-        except Exception as error:
-            reason = f"can't be prepared ({type(error).__name__}: {error})"
-            raise ImageError(path, reason) from error
-        return pixels
-
-
-def _reduced(image: Image.Image, short_side: int) -> Image.Image:
-    """Return an image no larger than its preprocessing needs: less to turn."""
-    factor = short_side / min(image.size)
-    if factor >= 1:
-        return image
-    width, height = (max(1, round(side * factor)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 Progress = Callable[[int, int, str], None]
@@ -225,26 +133,38 @@ _BATCH = 32
 _MOST = 60_000.0  # a little below what float16 can hold
 
 
+@dataclass(eq=False)
 class Maps:
     """What the frozen stages make of images: made as it is needed, or kept in a file.
+
+    A view is the same whenever it is made.
 
     Parameters
     ----------
     network : CutNetwork
-    images : TrainingImages
+    vectorizer : NetworkVectorizer
+        Whose preprocessing, and trimming, it is.
+    paths : sequence of path-like, length n_images
+    augmentation : Augmentation
+    seed : int
+        With image and view, all that an augmented view depends on.
+    n_workers : int
+        Threads that decode and augment.
     """
 
-    def __init__(self, network: CutNetwork, images: TrainingImages) -> None:
-        self.network = network
-        self.images = images
-        self._kept: Any = None
-        self._row: dict[Job, int] = {}
+    network: CutNetwork
+    vectorizer: Any
+    paths: Sequence[str | os.PathLike[str]]
+    augmentation: Augmentation
+    seed: int
+    n_workers: int
+
+    _kept: Any = None
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of one image's map."""
-        size = self.images.vectorizer.preprocessing.size
-        pixels = np.zeros((1, 3, *size), np.float32)
-        return tuple(self._run(pixels).shape[1:])
+        size = self.vectorizer.preprocessing.size
+        return tuple(self._run([np.zeros((3, *size), np.float32)]).shape[1:])
 
     def keep(self, jobs: Sequence[Job], folder: Path, progress: Progress) -> None:
         """Make maps once and keep them in a file, as float16, memory-mapped.
@@ -282,21 +202,36 @@ class Maps:
         self._kept, self._row = kept, {job: row for row, job in enumerate(jobs)}
 
     def batches(self, batches: Sequence[Sequence[Job]]) -> Iterator[Any]:
-        """Yield the maps of each batch, a float32 tensor on the network's device."""
+        """Yield the maps of each batch, a float32 tensor on the network's device.
+
+        Raises
+        ------
+        ImageError
+            If an image can't be read.
+        """
         if self._kept is not None:
             for batch in batches:
                 rows = [self._row[job] for job in batch]
                 yield self._tensor(self._kept[rows].astype(np.float32))
             return
-        with closing(self.images.batches(batches)) as made:  # type: ignore[type-var]
-            for pixels in made:
-                yield self._run(pixels)
+        # The pixels of the next batches are under way meanwhile.
+        pending: deque[list[Future[NDArray[np.float32]]]] = deque()
+        executor = ThreadPoolExecutor(self.n_workers)
+        try:
+            for batch in batches:
+                pending.append([executor.submit(self._pixels, job) for job in batch])
+                if len(pending) > 2:
+                    yield self._run([one.result() for one in pending.popleft()])
+            while pending:
+                yield self._run([one.result() for one in pending.popleft()])
+        finally:
+            executor.shutdown(cancel_futures=True)
 
-    def _run(self, pixels: NDArray[np.float32]) -> Any:
-        """Return what the frozen stages make of pixels: a float32 tensor."""
+    def _run(self, pixels: list[NDArray[np.float32]]) -> Any:
+        """Return what the frozen stages make of some images: a float32 tensor."""
         import torch
 
-        batch = self._tensor(pixels)
+        batch = self._tensor(np.stack(pixels))
         kind = batch.device.type
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda"):
             return self.network.head(batch).float()
@@ -309,3 +244,31 @@ class Maps:
         layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
         device = next(self.network.whole.parameters()).device
         return tensor.to(device, memory_format=layout)
+
+    def _pixels(self, job: Job) -> NDArray[np.float32]:
+        index, view = job
+        path = self.paths[index]
+        try:
+            image = open_image(path, shrink_to=self.vectorizer.input_size)
+            if getattr(self.vectorizer, "trim", False):
+                image = trimmed(image)
+            if view:
+                rng = np.random.default_rng([self.seed, index, view])
+                small = _reduced(image, self.vectorizer.preprocessing.shrink_to)
+                image = self.augmentation(small, rng)
+            pixels: NDArray[np.float32] = self.vectorizer.preprocessing(image)
+        except TllboostError:
+            raise
+        except Exception as error:
+            reason = f"can't be prepared ({type(error).__name__}: {error})"
+            raise ImageError(path, reason) from error
+        return pixels
+
+
+def _reduced(image: Image.Image, short_side: int) -> Image.Image:
+    """Return an image no larger than its preprocessing needs: less to turn."""
+    factor = short_side / min(image.size)
+    if factor >= 1:
+        return image
+    width, height = (max(1, round(side * factor)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)

@@ -17,7 +17,7 @@ import numpy as np
 from tllboost.dense import threads
 from tllboost.errors import ImageError, UsageError
 from tllboost.files import whole_file
-from tllboost.finetune.images import Maps, TrainingImages
+from tllboost.finetune.images import Maps
 from tllboost.finetune.network import all_tensors, cut, global_vectorizer, with_file
 from tllboost.finetune.settings import (
     FORMAT,
@@ -135,14 +135,14 @@ def finetune(
             size=base.preprocessing.size,
         )
         work.mkdir(parents=True, exist_ok=True)
-        images = TrainingImages(
+        maps = Maps(
+            network,
             base,
             [path or "" for path in paths],
-            augmentation=settings.augmentation,
-            seed=seed,
+            settings.augmentation,
+            seed,
             n_workers=min(8, n_threads or usable_cores()),
         )
-        maps = Maps(network, images)
         n_views = settings.n_views
         if n_views is None:
             n_views = _n_views(maps, len(trained), len(held_out), work)

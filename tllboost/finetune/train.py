@@ -222,39 +222,30 @@ class Trainer:
 
     def _train(self, epoch: int) -> float:
         """Take one step a batch; return the mean loss."""
+        import torch
+
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.matches))
         # No batch is so small that it tells nothing.
         n_batches = max(1, len(order) // self.settings.batch_size)
         batches = np.array_split(order, n_batches)
-        losses = []
+        kind, losses = self.device.type, []
         for step, maps in enumerate(self.maps.batches(self._jobs(batches, epoch))):
             self._set_rate(epoch - 1 + step / n_batches)
-            losses.append(self._step(maps, self.matches.component[batches[step]]))
+            with torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda"):
+                # Of the left images, then of the right ones.
+                left, right = self.projection(self.network.tail(maps)).chunk(2)
+            loss = info_nce(
+                left.float(),
+                right.float(),
+                torch.from_numpy(self.matches.component[batches[step]]).to(self.device),
+                self.settings.temperature,
+            )
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            losses.append(float(loss.detach()))
             self.progress(step + 1, n_batches, f"epoch {epoch}")
         return float(np.mean(losses))
-
-    def _step(self, maps: Any, component: NDArray[np.int64]) -> float:
-        """Learn from one batch; return its loss.
-
-        Parameters
-        ----------
-        maps : torch.Tensor of shape (2 * n_matches, ...)
-            Of the left images, then of the right ones.
-        component : ndarray of shape (n_matches,), int64
-        """
-        import torch
-
-        kind = self.device.type
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda"):
-            left, right = self.projection(self.network.tail(maps)).chunk(2)
-        components = torch.from_numpy(component).to(self.device)
-        loss = info_nce(
-            left.float(), right.float(), components, self.settings.temperature
-        )
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        return float(loss.detach())
 
     def _set_rate(self, done: float) -> None:
         """Set the learning rate after `done` epochs: up, then along a cosine."""

@@ -270,7 +270,7 @@ class XGBoostHead(PairHead):
             bins = self.max_bin or choose_bins(len(y), n_columns)
             matrix = grower.matrix(X, bins, columns)
             self._set_target(matrix, training)
-            matrix.set_base_margin(margin)
+            matrix.set_info(base_margin=margin)
             booster = grower.booster(self._parameters(bins), matrix, self.n_estimators)
             n_trees, losses = self.n_estimators, np.zeros(1)
             if validation is None:

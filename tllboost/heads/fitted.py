@@ -126,12 +126,9 @@ class FittedHead:
         return score + self.intercept
 
     @property
-    def n_features_in_(self) -> int:
-        """Width of the feature rows; AttributeError where none is read."""
-        if self.part is None:
-            msg = "this head reads no feature"
-            raise AttributeError(msg)
-        return self.part.n_features
+    def n_features_in_(self) -> int | None:
+        """Width of the feature rows, None where none is read."""
+        return None if self.part is None else self.part.n_features
 
     def linear_form(self) -> LinearForm | None:
         """Return the score as a linear form of features and cosine, if it is one."""
