@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,6 @@ from tllboost.pairs import pairs_from_paths
 from tllboost.scoring import FittedCell, Scorer, combined_score, joint_score
 from tllboost.store import VectorStore, is_store
 from tllboost.vectorizers.weights import first_line
-from tllboost.vectorizing import Progress
 
 __all__ = ["Hit", "VectorIndex", "best", "best_rows", "rank_images", "search"]
 
@@ -403,8 +402,7 @@ def rank_images(
     candidates: Sequence[str | PathLike[str]],
     *,
     shortlist: int | None = None,
-    progress: Progress | None = None,
-    strict: bool = False,
+    **options: Any,
 ) -> tuple[list[Hit], dict[str, str]]:
     """Order images by how much they look like the query, best first.
 
@@ -417,9 +415,8 @@ def rank_images(
     shortlist : int, optional
         How many are scored where a head is not linear, the best by cosine; by default
         all.
-    progress : callable, optional
-    strict : bool, default=False
-        Whether an image that can't be read is an error.
+    **options
+        ``progress`` and ``strict``, as in :func:`~tllboost.vectorizing.vectorize`.
 
     Returns
     -------
@@ -434,7 +431,7 @@ def rank_images(
         If the query can't be read, or any image can't and `strict` is set.
     """
     table = pairs_from_paths([[query, one] for one in candidates])
-    vectors, failed = classifier.vectors_of(table, progress=progress, strict=strict)
+    vectors, failed = classifier.vectors_of(table, **options)
     own = table.left[0]
     if own in failed:
         raise ImageError(query, failed[own])

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from tllboost.bilinear import Bilinear, bilinear
 from tllboost.calibration import Calibration, best_threshold, fit_calibration
 from tllboost.dense import Layer
-from tllboost.errors import DataError, ImageError, UsageError
+from tllboost.errors import DataError, UsageError
 from tllboost.heads import make_head
 from tllboost.heads.fitted import head_score
 from tllboost.merges import MergeFunction, PairFeatures
 from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths
 from tllboost.projections import NONE
 from tllboost.splits import PairSet
-from tllboost.vectorizing import Progress, vectorize_many
+from tllboost.vectorizing import vectorize_many
 
 if TYPE_CHECKING:
     from tllboost.projections.base import Projection
@@ -444,19 +444,15 @@ class Scorer:
         self.store = store
 
     def vectors_of(
-        self,
-        table: PairTable | CandidateTable,
-        *,
-        progress: Progress | None = None,
-        strict: bool = False,
+        self, table: PairTable | CandidateTable, **options: Any
     ) -> tuple[list[Vectors], dict[int, str]]:
         """Vectorize the images of a table for every cell, what cells share only once.
 
         Parameters
         ----------
         table : PairTable or CandidateTable
-        progress, strict
-            As in :func:`~tllboost.vectorizing.vectorize`.
+        **options
+            ``progress`` and ``strict``, as in :func:`~tllboost.vectorizing.vectorize`.
 
         Returns
         -------
@@ -464,13 +460,9 @@ class Scorer:
         failures : dict of int to str
             Index of each image that any of them could not vectorize, and why.
         """
+        vectorizers = [cell.vectorizer for cell in self.cells_]
         results = vectorize_many(
-            [cell.vectorizer for cell in self.cells_],
-            table.paths,
-            ids=table.ids,
-            store=self.store,
-            progress=progress,
-            strict=strict,
+            vectorizers, table.paths, ids=table.ids, store=self.store, **options
         )
         failures: dict[int, str] = {}
         for result in results:
@@ -482,9 +474,7 @@ class Scorer:
         table: PairTable | CandidateTable,
         left: Indices,
         right: Indices,
-        *,
-        progress: Progress | None = None,
-        strict: bool = False,
+        **options: Any,
     ) -> Scores:
         """Score pairs of the images in a table.
 
@@ -494,8 +484,8 @@ class Scorer:
             Knows the images.
         left, right : ndarray of shape (n_pairs,), int64
             Its images that form the pairs.
-        progress, strict
-            As in :func:`~tllboost.vectorizing.vectorize`.
+        **options
+            ``progress`` and ``strict``, as in :func:`~tllboost.vectorizing.vectorize`.
 
         Returns
         -------
@@ -507,7 +497,7 @@ class Scorer:
         ImageError
             If an image fails and `strict` is set.
         """
-        vectors, failed = self.vectors_of(table, progress=progress, strict=strict)
+        vectors, failed = self.vectors_of(table, **options)
         names = {index: str(table.paths[index] or table.ids[index]) for index in failed}
         told = np.full(len(table.ids), "", dtype=object)
         for index, reason in failed.items():
@@ -543,9 +533,7 @@ def score_pair(
         If one of them can't be read.
     """
     table = pairs_from_paths([[left, right]])
-    scores = classifier.score_table(table, table.left, table.right)
-    for name, reason in scores.failures.items():
-        raise ImageError(name, reason)
+    scores = classifier.score_table(table, table.left, table.right, strict=True)
     (row,) = scores.rows([(str(left), str(right))])
     threshold = np.array(classifier.threshold_)
     return {**row, "threshold": float(classifier.calibration_.probability(threshold))}
