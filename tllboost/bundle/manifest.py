@@ -145,14 +145,14 @@ _SHAPE = {
 def check_shape(value: Any, shape: Any = _SHAPE, where: str = "") -> None:
     """Raise ValueError, naming the place, where `value` is not of a shape.
 
-    A shape is a test, a dict of shapes, of which one under
-    ``...`` is that of every value, or a pair: (None, shape) may be None too, and
-    (n, shape) is a list of 1 to n.
+    A shape is a test, a dict of shapes, of which one under ``...`` is that of every
+    value, or a pair: (None, shape) may be None too, and (n, shape) is a list of 1 to n.
     """
     if isinstance(shape, dict):
         if not isinstance(value, dict) or (... not in shape and set(value) != {*shape}):
             found = sorted(value) if isinstance(value, dict) else value
-            msg = f"{where or 'it'} must hold {[*shape]}, holds {str(found)[:200]!r}"
+            wanted = "named values" if ... in shape else sorted(shape)
+            msg = f"{where or 'it'} must hold {wanted}, holds {str(found)[:200]!r}"
             raise ValueError(msg)
         for key, one in value.items():
             check_shape(key, _is_text, f"a key of {where}")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tllboost.errors import UsageError
-from tllboost.registry import Entry, Registry
+from tllboost.registry import Entry, Registry, path_of
 from tllboost.vectorizers.spec import parse_spec
 
 if TYPE_CHECKING:
@@ -105,9 +105,8 @@ def is_built_in(projection: Projection) -> bool:
     >>> is_built_in(make_projection("triplet/infonce"))
     True
     """
-    kinds = map(type, getattr(projection, "parts", (projection,)))
     paths = {entry.path for entry in PROJECTIONS.values()}
-    return all(f"{kind.__module__}:{kind.__qualname__}" in paths for kind in kinds)
+    return {*map(path_of, getattr(projection, "parts", [projection]))} <= paths
 
 
 def _make_one(text: str, context: Mapping[str, Any]) -> Projection:

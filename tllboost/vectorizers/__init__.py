@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from tllboost.errors import DataError, UsageError
-from tllboost.registry import Entry, Registry, import_path, lies_here
+from tllboost.registry import Entry, Registry, import_path, lies_here, path_of
 from tllboost.vectorizers.base import Vectorizer, fuse, loaded
 from tllboost.vectorizers.spec import (
     Spec,
@@ -365,8 +365,7 @@ class CustomVectorizer(Vectorizer):
         """The import path."""
         if isinstance(self.target, str):
             return self.target
-        kind = type(self.target)
-        return f"{kind.__module__}:{kind.__qualname__}"
+        return path_of(self.target)
 
     @property
     def short_name(self) -> str:
