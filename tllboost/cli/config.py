@@ -50,7 +50,14 @@ def config_of(group: Any) -> Callable[..., Path | None]:
     def read(context: typer.Context, path: Path | None) -> Path | None:
         if path is None:
             return None
-        values, kinds = _values(path), kinds_of(context.command)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # the latter: not TOML, or not UTF-8
+            reason = getattr(error, "strerror", None) or error
+            msg = f"{path}: can't be read as TOML ({reason})"
+            raise DataError(msg) from error
+        values.pop("run", None)
+        kinds = kinds_of(context.command)
         options = {one.name: one for one in context.command.params}
         for key, value in values.items():
             if key == "alias":
@@ -73,17 +80,6 @@ def config_of(group: Any) -> Callable[..., Path | None]:
         return path
 
     return read
-
-
-def _values(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # the latter: not TOML, or not UTF-8
-        reason = getattr(error, "strerror", None) or error
-        msg = f"{path}: can't be read as TOML ({reason})"
-        raise DataError(msg) from error
-    values.pop("run", None)
-    return values
 
 
 def _problem_of(value: Any, context: Any, option: Any, kind: Any) -> str:

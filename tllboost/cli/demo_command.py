@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer import Option
@@ -11,9 +11,6 @@ from typer import Option
 from tllboost.cli import options
 from tllboost.cli.grid_command import Call, GridOptions, run
 from tllboost.cli.streams import message_to
-
-if TYPE_CHECKING:
-    from tllboost.demo import DemoSet
 
 
 def demo(
@@ -55,28 +52,26 @@ def demo(
     call = Call(resume=not overwrite, overwrite=overwrite, quiet=quiet)
     code = run(asked.resolved(has_cells=False), {}, call)
     if bundle.exists():
-        _score_new_pairs(bundle, made)
+        from tllboost.bundle import load_bundle
+
+        classifier = load_bundle(bundle)
+        # Images that the grid never saw. numpy's types have no array of paths, and
+        # `PairClassifier` takes what numpy takes.
+        pairs: Any = [[made.query, made.match], [made.query, made.other]]
+        chances, called = (
+            classifier.predict_proba(pairs)[:, 1],
+            classifier.predict(pairs),
+        )
+        typer.echo(f"new images, scored by {bundle}:")
+        for (left, right), chance, match in zip(pairs, chances, called, strict=True):
+            decision = "match" if match else "no match"
+            typer.echo(f"  {left.name}  {right.name}  {chance:.3f}  {decision}")
         say("the same by hand:")
         say(f"  tllboost grid {made.pairs} --images {images} -m dot -m l1 --out {out}")
         say(f"  tllboost score {bundle} {made.query} {made.match}")
         among = f"--among {made.query.parent} --top 3"
         say(f"  tllboost rank {bundle} {made.query} {among}")
     raise typer.Exit(code)
-
-
-def _score_new_pairs(bundle: Path, made: DemoSet) -> None:
-    """Score images that the grid never saw: a match and a non-match."""
-    from tllboost.bundle import load_bundle
-
-    classifier = load_bundle(bundle)
-    # numpy's types have no array of paths, and `PairClassifier` takes what numpy takes.
-    pairs: Any = [[made.query, made.match], [made.query, made.other]]
-    probability = classifier.predict_proba(pairs)[:, 1]
-    called = classifier.predict(pairs)
-    typer.echo(f"new images, scored by {bundle}:")
-    for (left, right), chance, match in zip(pairs, probability, called, strict=True):
-        decision = "match" if match else "no match"
-        typer.echo(f"  {left.name}  {right.name}  {chance:.3f}  {decision}")
 
 
 COMMANDS = {"demo": demo}

@@ -243,6 +243,7 @@ def run(asked: Any, tables: dict[str, Any], call: Call) -> int:
         msg = "--mlflow: MLflow is not installed: pip install 'tllboost[mlflow]'"
         raise MissingLibraryError(msg)
     from tllboost.report import write_report
+    from tllboost.report.run import read_table
     from tllboost.report.terminal import print_matrix
 
     quiet, say = call.quiet, message_to(quiet=call.quiet)
@@ -254,7 +255,7 @@ def run(asked: Any, tables: dict[str, Any], call: Call) -> int:
     result = _measure(table, asked, tables, call)
     if not call.as_json:
         print_matrix(result.rows, result.metric)
-    failures = _failures(result)
+    failures = read_table(result.out / "failures.csv")
     for line in result.notes:
         say(line)
     for one in failures:
@@ -334,18 +335,6 @@ def _measure(
             progress=progress,
             message=message_to(quiet=call.quiet),
         )
-
-
-def _failures(result: GridResult) -> list[dict[str, str]]:
-    """Return the images left out and the cells that failed, and why."""
-    parts = ("vectorizer", "projection", "merge", "head")
-    told = [("image", path, why) for path, why in result.failures.items()]
-    told += [
-        ("cell", " × ".join(row[part] for part in parts), row["error"])
-        for row in result.rows
-        if row["status"] != "ok"
-    ]
-    return [{"what": what, "where": where, "why": why} for what, where, why in told]
 
 
 COMMANDS = {"grid": grid}

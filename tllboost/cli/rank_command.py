@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument
@@ -12,10 +12,10 @@ from typer import Argument
 from tllboost.cli import options
 from tllboost.cli.options import option, refuse_if
 from tllboost.cli.streams import progress_bar, tell_failures, write_out
-from tllboost.errors import printable
+from tllboost.errors import DataError, UsageError, printable
 
 if TYPE_CHECKING:
-    from tllboost.scoring import Scorer
+    pass
 
 
 _HEADER = "rank  probability  decision  image\n"
@@ -82,18 +82,42 @@ def rank(
     """
     among, candidates = search.among, search.candidates
     if candidates is None:
-        refuse_if(
-            query is None or among is None,
-            "give QUERY and --among DIR, or --candidates FILE",
-        )
+        if query is None or among is None:
+            msg = "give QUERY and --among DIR, or --candidates FILE"
+            raise UsageError(msg)
         folders.refuse("goes with --candidates, not with QUERY", out=search.out)
-        rows, failures = _rank(opening.open(bundle), query, search)
-        lines = [
-            _HEADER,
-            *(_LINE.format(**row, shown=printable(row["image"])) for row in rows),
+        from tllboost.images import find_images
+        from tllboost.rank import rank_images
+
+        classifier = opening.open(bundle)
+        threshold = classifier.threshold_
+        own = query.resolve()
+        images = [one for one in find_images(among) if one.resolve() != own]
+        if not images:
+            msg = f"no images in {str(among)!r}, the query itself aside"
+            raise DataError(msg)
+        with progress_bar(quiet=search.quiet) as progress:
+            hits, failures = rank_images(
+                classifier,
+                query,
+                images,
+                shortlist=None if search.exact else max(search.shortlist, search.top),
+                progress=progress,
+                strict=search.strict,
+            )
+        rows = [
+            {
+                "rank": rank,
+                "image": hit.id,
+                "probability": hit.probability,
+                "decision": "match" if hit.score >= threshold else "no match",
+                "score": hit.score,
+            }
+            for rank, hit in enumerate(hits[: search.top], start=1)
         ]
+        lines = [_LINE.format(**row, shown=printable(row["image"])) for row in rows]
         columns = ("rank", "image", "probability", "decision", "score")
-        form.write(rows, columns, "".join(lines))
+        form.write(rows, columns, "".join([_HEADER, *lines]))
     else:
         refuse_if(
             query or among,
@@ -120,40 +144,6 @@ def rank(
         else:
             write_text(search.out, text)
     raise typer.Exit(tell_failures(failures))
-
-
-def _rank(
-    classifier: Scorer, query: Any, search: Any
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    from tllboost.errors import DataError
-    from tllboost.images import find_images
-    from tllboost.rank import rank_images
-
-    own = query.resolve()
-    images = [one for one in find_images(search.among) if one.resolve() != own]
-    if not images:
-        msg = f"no images in {str(search.among)!r}, the query itself aside"
-        raise DataError(msg)
-    with progress_bar(quiet=search.quiet) as progress:
-        hits, failures = rank_images(
-            classifier,
-            query,
-            images,
-            shortlist=None if search.exact else max(search.shortlist, search.top),
-            progress=progress,
-            strict=search.strict,
-        )
-    rows = [
-        {
-            "rank": rank,
-            "image": hit.id,
-            "probability": hit.probability,
-            "decision": "match" if hit.score >= classifier.threshold_ else "no match",
-            "score": hit.score,
-        }
-        for rank, hit in enumerate(hits[: search.top], start=1)
-    ]
-    return rows, failures
 
 
 COMMANDS = {"rank": rank}

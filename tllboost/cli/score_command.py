@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from tllboost.cli import options
 from tllboost.cli.options import option, refuse_if
 from tllboost.cli.streams import progress_bar, tell_failures
-
-if TYPE_CHECKING:
-    from tllboost.scoring import Scorer
 
 _TEXT = """\
 probability  {probability:.4f}
@@ -89,7 +86,17 @@ def score(
         folders.refuse("goes with --pairs; two images need none")
     classifier = opening.open(bundle)
     if pairs is not None:
-        raise typer.Exit(_score_table(classifier, scored, folders, form))
+        from tllboost.bundle.scoring import pair_rows, read_pairs_to_score, score_pairs
+
+        table, written = read_pairs_to_score(pairs, **vars(folders))
+        with progress_bar(quiet=scored.quiet) as progress:
+            sides, strict = (table.left, table.right), scored.strict
+            scores = score_pairs(
+                classifier, table, *sides, progress=progress, strict=strict
+            )
+        form = form if form.as_json else replace(form, as_csv=True)
+        form.write(pair_rows(scores, written), _COLUMNS, "")
+        raise typer.Exit(tell_failures(scores.failures))
     value: dict[str, Any]
     if with_reasons:
         from tllboost.explain import explain, short_form
@@ -104,29 +111,6 @@ def score(
         value = score_pair(classifier, str(left_image), str(right_image))
         text = _TEXT.format(**value)
     form.write(value, _COLUMNS, text)
-
-
-def _score_table(
-    classifier: Scorer,
-    scored: Any,
-    folders: options.Folders,
-    form: options.Form,
-) -> int:
-    from tllboost.pairs import read_pairs
-    from tllboost.pairs.tables import read_table
-
-    # A pair may stand twice, and an image may be paired with itself.
-    table = read_pairs(scored.pairs, allow_repeats=True, **vars(folders))
-    written = read_table(scored.pairs, required=("left", "right")).rows()
-    sides = (table.left, table.right)
-    with progress_bar(quiet=scored.quiet) as progress:
-        scores = classifier.score_table(
-            table, *sides, progress=progress, strict=scored.strict
-        )
-    if not form.as_json:
-        form = replace(form, as_csv=True)
-    form.write(scores.rows(written), _COLUMNS, "")
-    return tell_failures(scores.failures)
 
 
 COMMANDS = {"score": score}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
@@ -11,9 +11,6 @@ from typer import Argument, Option
 from tllboost.cli import options
 from tllboost.cli.options import refuse_if
 from tllboost.cli.streams import message_to, progress_bar, tell_failures, write_json
-
-if TYPE_CHECKING:
-    from tllboost.vectorizing import Vectorized
 
 
 def vectorize(
@@ -86,7 +83,17 @@ def vectorize(
 
         ids = list(named)
         write_vectors(out, [ids[index] for index in good], results[0].vectors[good])
-    told = [_told(one.label, result) for one, result in zip(made, results, strict=True)]
+    told = [
+        {
+            "vectorizer": one.label,
+            "n_dims": result.vectors.shape[1],
+            "n_computed": result.n_computed,
+            "n_reused": result.n_reused,
+            "n_failed": len(result.failures),
+            "seconds": result.seconds,
+        }
+        for one, result in zip(made, results, strict=True)
+    ]
     if as_json:
         missing = [{"what": "image", "where": p, "why": w} for p, w in failures.items()]
         write_json({"n_images": len(paths), "vectorizers": told, "failures": missing})
@@ -104,18 +111,6 @@ _LINE = (
     "{vectorizer}: {n_images} images, {n_dims} numbers each; {n_computed} computed, "
     "{n_reused} reused, {n_failed} failed, {seconds:.1f} s"
 )
-
-
-def _told(label: str, result: Vectorized) -> dict[str, Any]:
-    """Return what vectorizing all images by one vectorizer came to."""
-    return {
-        "vectorizer": label,
-        "n_dims": result.vectors.shape[1],
-        "n_computed": result.n_computed,
-        "n_reused": result.n_reused,
-        "n_failed": len(result.failures),
-        "seconds": result.seconds,
-    }
 
 
 COMMANDS = {"vectorize": vectorize}

@@ -279,12 +279,27 @@ def occlusion_maps(
         Below 0 where covering makes a match less likely.
     """
     n_patches = grid * grid
-    together = {
-        space: np.concatenate(
-            [blocks[space], *_covered_blocks(leaf, pair, grid, progress)]
-        )
-        for space, leaf in leaves.items()
-    }
+    # Of each leaf the vectors of both images, then of all their covered versions.
+    together = {}
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        for space, leaf in leaves.items():
+            made, n_done = [blocks[space]], 0
+            for path in pair:
+                # As vectorizing decodes it, so that only the cover makes a difference.
+                image = open_image(path, shrink_to=leaf.input_size)
+                size = max(1, min(_BATCH, _MOST_PIXELS // (image.width * image.height)))
+                versions = covered(image, grid)
+                while some := list(islice(versions, size)):
+                    prepared = np.stack(list(threads.map(leaf.prepare, some)))
+                    block = np.asarray(leaf.forward(prepared), dtype=np.float32)
+                    if not np.isfinite(block).all():
+                        reason = f"covered, its vector by {leaf.label} is not finite"
+                        raise ImageError(path, reason)
+                    made.append(block)
+                    n_done += len(block)
+                    if progress is not None:
+                        progress(n_done, 2 * n_patches, f"covering, {leaf.label}")
+            together[space] = np.concatenate(made)
     rows = np.arange(2, 2 + n_patches)
     # The pair as it is, then the left image covered, then the right one.
     left = np.concatenate([[0], rows, np.zeros(n_patches, dtype=np.int64)])
@@ -293,32 +308,3 @@ def occlusion_maps(
     odds = classifier.calibration_.log_odds(score)
     change = (odds[1:] - odds[0]).reshape(2, grid, grid)
     return change[0], change[1]
-
-
-def _covered_blocks(
-    leaf: Vectorizer,
-    pair: tuple[ImagePath, ImagePath],
-    grid: int,
-    progress: Progress | None,
-) -> list[NDArray[np.float32]]:
-    """Return the vectors of all covered versions of both images."""
-    blocks: list[NDArray[np.float32]] = []
-    n_done = 0
-    with ThreadPoolExecutor(usable_cores()) as threads:
-        for path in pair:
-            # As vectorizing decodes it, so that only the cover makes a difference.
-            image = open_image(path, shrink_to=leaf.input_size)
-            size = max(1, min(_BATCH, _MOST_PIXELS // (image.width * image.height)))
-            versions = covered(image, grid)
-            while some := list(islice(versions, size)):
-                prepared = np.stack(list(threads.map(leaf.prepare, some)))
-                block = np.asarray(leaf.forward(prepared), dtype=np.float32)
-                if not np.isfinite(block).all():
-                    raise ImageError(
-                        path, f"covered, its vector by {leaf.label} is not finite"
-                    )
-                blocks.append(block)
-                n_done += len(block)
-                if progress is not None:
-                    progress(n_done, 2 * grid * grid, f"covering, {leaf.label}")
-    return blocks

@@ -104,7 +104,18 @@ def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTab
             f"left out {len(alone)} groups of one image, {alone[0][0].name!r} first: "
             "a match needs two"
         )
-    return _table(root, groups, tuple(notes))
+    named = image_stems(
+        {p.relative_to(root).as_posix(): p for g in groups.values() for p in g}
+    )
+    ids = sorted(named)
+    number = {named[image_id]: i for i, image_id in enumerate(ids)}
+    pairs = []
+    for members in groups.values():
+        codes = np.array(sorted(number[path] for path in members), dtype=np.int64)
+        pairs.append(codes[np.array(np.triu_indices(len(codes), k=1))])
+    left, right = np.concatenate(pairs, axis=1)
+    files = tuple(named[image_id] for image_id in ids)
+    return PairTable(str(root), tuple(ids), files, left, right, notes=tuple(notes))
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -119,20 +130,3 @@ def _compiled(pattern: str) -> re.Pattern[str]:
             return compiled
     msg = rf"group pattern {pattern!r} {wrong}; give 'folder', or one like '^(\d{{4}})'"
     raise UsageError(msg)
-
-
-def _table(
-    root: Path, groups: dict[str, list[Path]], notes: tuple[str, ...]
-) -> PairTable:
-    named = image_stems(
-        {p.relative_to(root).as_posix(): p for g in groups.values() for p in g}
-    )
-    ids = sorted(named)
-    number = {named[image_id]: i for i, image_id in enumerate(ids)}
-    pairs = []
-    for members in groups.values():
-        codes = np.array(sorted(number[path] for path in members), dtype=np.int64)
-        pairs.append(codes[np.array(np.triu_indices(len(codes), k=1))])
-    left, right = np.concatenate(pairs, axis=1)
-    paths = tuple(named[image_id] for image_id in ids)
-    return PairTable(str(root), tuple(ids), paths, left, right, notes=notes)

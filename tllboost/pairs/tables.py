@@ -126,11 +126,41 @@ def read_table(
         raise TableError(source, [(line, header)])
     names = [name.strip().lower() for name in header]
     wanted = _wanted(source, line, names, required, optional, numbered)
-    table = _read_rows(source, rows, wanted, len(names))
-    if not len(table.lines) and not table.problems:
+    problems: list[Problem] = []
+    lines = array("q")
+    # Of each column the code of every text as written, and of every value: texts that
+    # differ by outer blanks alone, or by what keeps a cell inert, are one value.
+    known: dict[str, dict[str, int]] = {name: {} for name in wanted}
+    values: dict[str, dict[str, int]] = {name: {} for name in wanted}
+    coded = {name: array("q") for name in wanted}
+    for line, row in rows:
+        if isinstance(row, str):
+            problems.append((line, row))
+            continue
+        if not row[0].strip() and not any(cell.strip() for cell in row):
+            continue
+        while len(row) > len(names) and not row[-1].strip():
+            row.pop()
+        if len(row) != len(names):
+            text = f"{len(row)} cells where the header has {len(names)}: {row!r}"
+            problems.append((line, text))
+            continue
+        lines.append(line)
+        for name, place in wanted.items():
+            codes, written = known[name], row[place]
+            if written not in codes:
+                value = plain_cell(written.strip())
+                codes[written] = values[name].setdefault(value, len(values[name]))
+            coded[name].append(codes[written])
+    columns = {
+        name: Column(np.frombuffer(coded[name], dtype=np.int64), tuple(values[name]))
+        for name in wanted
+    }
+    if not lines and not problems:
         raise TableError(source, [(None, "the table has a header and no row")])
-    table.ignored = tuple(name for name in names if name and name not in wanted)
-    return table
+    ignored = tuple(name for name in names if name and name not in wanted)
+    found = np.frombuffer(lines, dtype=np.int64)
+    return TextTable(source, columns, found, problems, ignored)
 
 
 def _read_text(path: Path) -> str:
@@ -220,46 +250,6 @@ def _wanted(
     if problems:
         raise TableError(source, problems)
     return {name: names.index(name) for name in known}
-
-
-def _read_rows(
-    source: str,
-    rows: Iterator[tuple[int, list[str] | str]],
-    wanted: dict[str, int],
-    width: int,
-) -> TextTable:
-    """Code the wanted columns of all rows that have as many cells as the header."""
-    problems: list[Problem] = []
-    lines = array("q")
-    # Of each column the code of every text as written, and of every value: texts that
-    # differ by outer blanks alone, or by what keeps a cell inert, are one value.
-    known: dict[str, dict[str, int]] = {name: {} for name in wanted}
-    values: dict[str, dict[str, int]] = {name: {} for name in wanted}
-    coded = {name: array("q") for name in wanted}
-    for line, row in rows:
-        if isinstance(row, str):
-            problems.append((line, row))
-            continue
-        if not row[0].strip() and not any(cell.strip() for cell in row):
-            continue
-        while len(row) > width and not row[-1].strip():
-            row.pop()
-        if len(row) != width:
-            text = f"{len(row)} cells where the header has {width}: {row!r}"
-            problems.append((line, text))
-            continue
-        lines.append(line)
-        for name, place in wanted.items():
-            codes, written = known[name], row[place]
-            if written not in codes:
-                value = plain_cell(written.strip())
-                codes[written] = values[name].setdefault(value, len(values[name]))
-            coded[name].append(codes[written])
-    columns = {
-        name: Column(np.frombuffer(coded[name], dtype=np.int64), tuple(values[name]))
-        for name in wanted
-    }
-    return TextTable(source, columns, np.frombuffer(lines, dtype=np.int64), problems)
 
 
 def find_images(

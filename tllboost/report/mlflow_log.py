@@ -85,7 +85,14 @@ def log_run(
 
             tracking, artifacts = _destination(uri)
             client = MlflowClient(tracking_uri=tracking)
-            return _log(client, _experiment(client, artifacts), run, progress)
+            name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _EXPERIMENT
+            found = client.get_experiment_by_name(name)
+            experiment = (
+                client.create_experiment(name, artifact_location=artifacts)
+                if found is None
+                else found.experiment_id
+            )
+            return _log(client, str(experiment), run, progress)
     except ImportError as error:
         msg = "MLflow is not installed: pip install 'tllboost[mlflow]'"
         raise MissingLibraryError(msg) from error
@@ -112,14 +119,6 @@ def _destination(uri: str) -> tuple[str, str | None]:
     folder = Path(uri).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{folder}/mlflow.db", (folder / "artifacts").as_uri()
-
-
-def _experiment(client: MlflowClient, artifacts: str | None) -> str:
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _EXPERIMENT
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    return str(client.create_experiment(name, artifact_location=artifacts))
 
 
 def _log(

@@ -69,7 +69,11 @@ def curves(tested: Sequence[Tested]) -> dict[str, Any] | None:
     weight = np.concatenate([pairs.weight for _, pairs, _ in tested])
     log_odds = np.concatenate([scores for *_, scores in tested])
     told = weight > 0
-    found: dict[str, Any] = {"topk": _top_k(tested)}
+    ranked = [match_ranks(scores, p.label, p.query)[1:] for _, p, scores in tested]
+    ranks, sizes = (np.concatenate(of) for of in zip(*ranked, strict=True))
+    longest = min(int(sizes.max(initial=0)), _LONGEST)
+    topk = [(ranks <= k).mean() for k in range(1, longest + 1)]
+    found: dict[str, Any] = {"topk": _rounded(topk)}
     if len(np.unique(label[told])) == 2:
         from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -103,15 +107,6 @@ def _binned(
         "reliability": {"said": said, "seen": seen, "n": n_pairs},
         "histogram": {"edges": _rounded(edges), "match": match, "other": other},
     }
-
-
-def _top_k(tested: Sequence[Tested]) -> list[float]:
-    ranked = [match_ranks(scores, p.label, p.query)[1:] for _, p, scores in tested]
-    ranks, sizes = (np.concatenate(of) for of in zip(*ranked, strict=True))
-    if not len(ranks):
-        return []
-    longest = min(int(sizes.max()), _LONGEST)
-    return _rounded(np.array([(ranks <= k).mean() for k in range(1, longest + 1)]))
 
 
 def _thinned(x: Floats, y: Floats) -> list[list[float]]:
@@ -295,10 +290,27 @@ def payload(
     rows = run.rows()
     matrix = make_matrix(rows)
     place = {id(row): i for i, row in enumerate(rows)}
+    name = run.protocol["name"]
+    machine = [(k, run.environment.get(k, "")) for k in ("python", "platform", "cores")]
+    rest = {k: v for k, v in run.settings.items() if k not in _NO_SETTINGS}
+    again = f"tllboost grid --config {shlex.quote(str(run.out / 'run.toml'))} --resume"
     return {
         "title": run.out.name or str(run.out),
         "version": __version__,
-        "run": _about(run),
+        "run": {
+            # A run from Python has no file of pairs, and no command that repeats it.
+            "command": again if "pairs" in run.settings else None,
+            "protocol": {
+                "name": name,
+                "text": PROTOCOLS[name].description if name in PROTOCOLS else "",
+                "sizes": ", ".join(f"{key} {of}" for key, of in run.protocol.items()),
+            },
+            "seeds": run.seeds,
+            "data": _told(part(run.summary, "data").items()),
+            "environment": _told([*machine, *run.versions.items()]),
+            "aliases": _told(part(run.settings, "alias").items()),
+            "settings": _told(rest.items()),
+        },
         "metrics": [
             {
                 "name": name,
@@ -323,27 +335,6 @@ def payload(
         "failures": read_table(run.out / "failures.csv"),
         "leaks": part(run.summary, "leaks", list),
         "gallery": gallery(run, gallery_size, progress=progress),
-    }
-
-
-def _about(run: Run) -> dict[str, Any]:
-    name = run.protocol["name"]
-    machine = [(k, run.environment.get(k, "")) for k in ("python", "platform", "cores")]
-    rest = {k: v for k, v in run.settings.items() if k not in _NO_SETTINGS}
-    again = f"tllboost grid --config {shlex.quote(str(run.out / 'run.toml'))} --resume"
-    return {
-        # A run from Python has no file of pairs, and no command that repeats it.
-        "command": again if "pairs" in run.settings else None,
-        "protocol": {
-            "name": name,
-            "text": PROTOCOLS[name].description if name in PROTOCOLS else "",
-            "sizes": ", ".join(f"{key} {value}" for key, value in run.protocol.items()),
-        },
-        "seeds": run.seeds,
-        "data": _told(part(run.summary, "data").items()),
-        "environment": _told([*machine, *run.versions.items()]),
-        "aliases": _told(part(run.settings, "alias").items()),
-        "settings": _told(rest.items()),
     }
 
 
