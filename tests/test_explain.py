@@ -2,78 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from bundles import make_classifier, save, tiny_network
-from conftest import Run, write_image
+from bundles import tiny_network
+from conftest import write_image
+from explained import GRID, fitted, log_odds, looking, pair, run_folder, scenes
 from PIL import Image
 
 from tllboost.calibration import Calibration
 from tllboost.classifier import PairClassifier, ensemble
-from tllboost.demo import make_scenes
 from tllboost.errors import DataError, ImageError, UsageError
-from tllboost.explain import Explanation, explain, run_beside, short_form, write_page
+from tllboost.explain import Explanation, explain, run_beside, short_form
 from tllboost.explain.attribution import covered, leaf_blocks, leaves_of
 from tllboost.explain.pair import telling_patches
 from tllboost.explain.training import nearest_matches, stored_matches, training_matches
-from tllboost.grid import run_grid
 from tllboost.images import open_image
-from tllboost.pairs import read_pairs
-from tllboost.scoring import FittedCell, PairScorer, score_pair
 from tllboost.store import VectorStore
-from tllboost.vectorizers import make_vectorizer
 
-GRID = 4
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    return make_scenes(folder, n_scenes=40, n_views=2, size=96).parent
-
-
-@pytest.fixture(scope="module")
-def run_folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("run") / "out"
-    table = read_pairs(scenes / "pairs.csv", images=scenes)
-    run_grid(table, ["classic"], heads=["cosine"], out=out, store=out.parent / "store")
-    return out
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[Path, Path]:
-    """Two images without loss, so that a covered one can be written to a file."""
-    left = write_image(tmp_path / "left.png", seed=1, size=(96, 80))
-    return left, write_image(tmp_path / "right.png", seed=2, size=(70, 90))
-
-
-def looking(vectorizer: Any, merge: str = "dot", head: Any = "cosine") -> FittedCell:
-    """Return a cell whose head needs no training, with a curve of its own."""
-    scorer = PairScorer(merge, head)
-    from tllboost.heads.cosine import CosineHead
-
-    scorer.head_ = CosineHead()
-    scorer.calibration_, scorer.threshold_ = Calibration(8.0, -3.0), 0.4
-    return FittedCell(make_vectorizer(vectorizer), None, scorer)
-
-
-def fitted(scenes: Path, vectorizer: str, **options: Any) -> PairClassifier:
-    """Fit on two dozen pairs of scenes."""
-    X = [[scenes / f"scene_{i:04d}_{v}.jpg" for v in (0, 1)] for i in range(1, 25)]
-    model = PairClassifier(vectorizer, validation_fraction=0.3, n_jobs=1, **options)
-    return model.fit(X, [1] * len(X))
-
-
-def log_odds(classifier: PairClassifier, left: Path, right: Path) -> float:
-    """Score a pair as ``tllboost score`` does."""
-    score = score_pair(classifier, left, right)["score"]
-    return float(classifier.calibration_.log_odds(np.array(score)))
+# Fixtures.
+__all__ = ["pair", "run_folder", "scenes"]
 
 
 # maps
@@ -373,150 +324,3 @@ def test_what_can_not_be_explained_is_refused(tmp_path: Path, pair: Any) -> None
     np.savez(tmp_path / "v.npz", ids=["left", "right"], vectors=np.eye(2))
     with pytest.raises(UsageError, match="nothing to cover"):
         explain(ensemble([looking(f"vectors:{tmp_path}/v.npz")]), *pair)
-
-
-# page
-
-
-class Names(HTMLParser):
-    """Collects the tags of a page and what they are given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.text = ""
-        self.alts: list[str | None] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        assert not [key for key, _ in attrs if key.startswith("on")]
-        if tag == "img":
-            self.alts.append(dict(attrs).get("alt"))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_names_of_files_are_text_on_the_page(tmp_path: Path) -> None:
-    folder = tmp_path / "<script>alert(1)<"
-    folder.mkdir()
-    left = write_image(folder / '"><img src=x onerror=alert(1)>.png', seed=1)
-    right = write_image(folder / "two\nlines\u202e&amp;.png", seed=2)
-    found = explain(ensemble([looking("classic+pixels")]), left, right, grid=2)
-    page = write_page(found, tmp_path / "pair.html", bundle=folder / "best.tllb")
-    seen = Names()
-    seen.feed(page.read_text(encoding="utf-8"))
-    assert seen.tags.count("script") == 1
-    assert seen.tags.count("img") == 2
-    assert str(left) in seen.text
-    assert "two\\nlines\\u202e&amp;.png" in seen.text
-    assert all(seen.alts)
-
-
-def test_a_name_that_is_no_text_can_be_shown(tmp_path: Path, pair: Any) -> None:
-    odd = Path(f"{tmp_path}/\udcff.png")
-    try:
-        shutil.copy(pair[0], odd)
-    except (OSError, UnicodeError):
-        pytest.skip("this file system takes no name that is not UTF-8")
-    found = explain(ensemble([looking("pixels")]), odd, pair[1], grid=2)
-    page = write_page(found, tmp_path / "pair.html")
-    assert "\\udcff.png" in page.read_text(encoding="utf-8")
-
-
-def test_the_page_is_small_and_says_all_in_words(scenes: Path, tmp_path: Path) -> None:
-    left = write_image(tmp_path / "large.jpg", seed=1, size=(3000, 2000))
-    found = explain(ensemble([looking("classic")]), left, scenes / "scene_0002_0.jpg")
-    text = write_page(found, tmp_path / "pair.html").read_text(encoding="utf-8")
-    assert len(text) < 2_000_000
-    for patch in telling_patches(found.left_map):
-        assert patch.words.replace("-", "−") in text
-
-
-# commands
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    network = tiny_network(folder / "net.onnx")
-    classifier = make_classifier(f"onnx:{network}", "cosine", n_dims=3)
-    return save(folder / "best.tllb", classifier, 3)
-
-
-def test_explain_writes_a_page_and_prints_the_short_form(
-    run: Run, bundle: Path, pair: Any, tmp_path: Path
-) -> None:
-    page = tmp_path / "pair.html"
-    done = run("explain", bundle, *pair, "--out", page, "--grid", 3)
-    assert (done.returncode, done.stderr) == (0, f"page: {page}\n")
-    plain = run("score", bundle, *pair)
-    assert done.stdout.startswith(plain.stdout)
-    assert "covering changes the log-odds: left, " in done.stdout
-    assert "row " in done.stdout
-    assert "--run DIR" in page.read_text(encoding="utf-8")
-    quiet = run("explain", bundle, *pair, "--out", page, "--grid", 3, "-q", "--json")
-    assert quiet.stderr == ""
-    assert len(quiet.json["left_map"]) == 3
-    assert (
-        quiet.json["probability"]
-        == run("score", bundle, *pair, "--json").json["probability"]
-    )
-
-
-def test_score_explains_without_a_page(
-    run: Run, bundle: Path, pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.iterdir())
-    done = run("score", bundle, *pair, "--explain")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("  row ") == 6
-    told = run("score", bundle, *pair, "--explain", "--json").json
-    assert told["decision"] in done.stdout
-    assert set(tmp_path.iterdir()) - set(before) <= {tmp_path / "cache"}
-    for wrong in (["--csv"], ["--json", "--pairs", "pairs.csv"]):
-        images = [] if "--pairs" in wrong else pair
-        refused = run("score", bundle, *images, "--explain", *wrong)
-        assert refused.returncode == 2
-        assert "--explain" in refused.stderr
-
-
-def test_a_bundle_beside_its_run_shows_the_nearest(
-    run: Run, run_folder: Path, tmp_path: Path
-) -> None:
-    matches = training_matches(run_folder)
-    page = tmp_path / "pair.html"
-    pair = matches.paths[matches.pairs[1, 0]], matches.paths[matches.pairs[1, 1]]
-    given = [*pair, "--out", page, "--grid", 2, "--json", "--store"]
-    given.append(run_folder.parent / "store")
-    done = run("explain", run_folder / "best.tllb", *given)
-    assert done.json["nearest"][0]["same_files"]
-    text = page.read_text(encoding="utf-8")
-    assert text.count("<img ") == 2 + 2 * 5
-    assert "Note: the bundle was trained on the left and the right image" in text
-    moved = shutil.copy(run_folder / "best.tllb", tmp_path / "moved.tllb")
-    assert run("explain", moved, *given).json["nearest"] == []
-    named = run("explain", moved, *given, "--run", run_folder)
-    assert named.json["nearest"] == done.json["nearest"]
-
-
-def test_a_bad_bundle_image_run_or_place_is_one_line(
-    run: Run, bundle: Path, pair: Any, tmp_path: Path
-) -> None:
-    bad = tmp_path / "bad.tllb"
-    bad.write_bytes(bundle.read_bytes()[:-200])
-    page = tmp_path / "pair.html"
-    for code, arguments in (
-        (5, [bad, *pair]),
-        (3, [bundle, pair[0], tmp_path / "none.jpg"]),
-        (3, [bundle, *pair, "--run", tmp_path]),
-        (2, [bundle, *pair, "--grid", "99"]),
-    ):
-        done = run("explain", *arguments, "--out", page)
-        assert (done.returncode, done.stdout) == (code, ""), done
-        assert code == 2 or done.stderr.count("\n") == 1
-    assert not page.exists()
-    (tmp_path / "file").touch()
-    done = run("explain", bundle, *pair, "--grid", 2, "--out", tmp_path / "file" / "p")
-    assert (done.returncode, done.stderr.count("\n")) == (3, 1)

@@ -48,6 +48,11 @@ def compare(
         tllboost compare results/before results/after --metric roc_auc --all
         tllboost compare results/before results/after --json > changes.json
     """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     from tllboost.report.compare import METHODS, compare_runs
 
     found = compare_runs(before, after, metric)
@@ -58,7 +63,22 @@ def compare(
         typer.echo(printable(note), err=True)
     changes = [one for one in found.changes if every or one.changed]
     if changes:
-        _print(changes)
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+        table.show_edge = table.pad_edge = False
+        table.add_column("cell", overflow="fold")
+        for name in ("before", "after", "difference", ""):
+            table.add_column(name, no_wrap=True)
+        for one in changes:
+            low, high = _signed(one.low), _signed(one.high)
+            difference = _signed(one.difference) + (f" [{low}, {high}]" if low else "")
+            figures = [
+                f"{x:.3f}" if math.isfinite(x) else "" for x in (one.before, one.after)
+            ]
+            table.add_row(Text(_name(one)), *figures, Text(difference), one.verdict)
+        Console().print(table)
+        for one in changes:
+            if one.why:
+                typer.echo(f"{one.verdict}: {_name(one)}: {printable(one.why)}")
     counts = ", ".join(f"{n} {verdict}" for verdict, n in found.counts.items())
     typer.echo(f"{found.metric}: {counts or 'no cell in either run'}")
     typer.echo(METHODS[found.method])
@@ -67,31 +87,6 @@ def compare(
             f"if nothing had changed, about {found.expected_by_chance:.1f} cells would "
             "be called better or worse by chance"
         )
-
-
-def _print(changes: list[Change]) -> None:
-    """Print cells as a table, then why some of them can't be compared."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
-    table.show_edge = table.pad_edge = False
-    table.add_column("cell", overflow="fold")
-    for name in ("before", "after", "difference", ""):
-        table.add_column(name, no_wrap=True)
-    for one in changes:
-        low, high = _signed(one.low), _signed(one.high)
-        difference = _signed(one.difference) + (f" [{low}, {high}]" if low else "")
-        figures = [
-            f"{x:.3f}" if math.isfinite(x) else "" for x in (one.before, one.after)
-        ]
-        table.add_row(Text(_name(one)), *figures, Text(difference), one.verdict)
-    Console().print(table)
-    for one in changes:
-        if one.why:
-            typer.echo(f"{one.verdict}: {_name(one)}: {printable(one.why)}")
 
 
 def _name(change: Change) -> str:

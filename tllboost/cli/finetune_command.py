@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,10 +11,6 @@ from tllboost.cli import options
 from tllboost.cli.options import option, refuse_if
 from tllboost.cli.streams import message_to, progress_bar
 from tllboost.finetune.settings import FineTuneSettings
-
-if TYPE_CHECKING:
-    from tllboost.pairs import PairTable
-    from tllboost.splits import PairSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +93,31 @@ def finetune(
             --out clip.safetensors
     """
     from tllboost.finetune import finetune as train_network
+    from tllboost.grid.data import gather
+    from tllboost.splits import Protocol, training_sets
 
     (made,) = networks.make([network.vectorizer], network.weights)
-    table, train, validation = _sets(folders.read(pairs), network)
+    protocol, seed = network.protocol, network.seed
+    refuse_if(
+        network.everything and protocol is not None,
+        f"--all leaves no test set: leave --protocol {protocol!r} out",
+    )
+    table = folders.read(pairs)
+    rule = Protocol(protocol or ("holdout" if table.split is None else "given"))
+    # The table as the grid orders it.
+    data = gather(table, {}, rule)
+    table = data.table
+    if network.everything:
+        columns = (table.left, table.right, table.label, data.component)
+        train, validation = training_sets(*columns, protocol=Protocol(), seed=seed)
+    else:
+        splits = data.splits(seed)
+        refuse_if(
+            len(splits) != 1,
+            f"--protocol {rule.name!r} has {len(splits)} training sets, and one "
+            "network is trained: take holdout or given",
+        )
+        train, validation = splits[0].train, splits[0].validation
     with progress_bar(quiet=quiet) as progress:
         tuned = train_network(
             made,
@@ -109,38 +126,13 @@ def finetune(
             validation,
             network.out,
             settings=FineTuneSettings(**vars(training)),
-            seed=network.seed,
+            seed=seed,
             device=networks.device,
             overwrite=network.overwrite,
             progress=progress,
             message=message_to(quiet=quiet),
         )
     typer.echo(tuned.spec)
-
-
-def _sets(table: PairTable, network: Network) -> tuple[PairTable, PairSet, PairSet]:
-    """Return the table as the grid orders it, its training and its validation set."""
-    from tllboost.grid.data import gather
-    from tllboost.splits import Protocol, training_sets
-
-    protocol, seed = network.protocol, network.seed
-    rule = Protocol(protocol or ("holdout" if table.split is None else "given"))
-    data = gather(table, {}, rule)
-    table = data.table
-    if network.everything:
-        refuse_if(
-            protocol is not None,
-            f"--all leaves no test set: leave --protocol {protocol!r} out",
-        )
-        columns = (table.left, table.right, table.label, data.component)
-        return table, *training_sets(*columns, protocol=Protocol(), seed=seed)
-    splits = data.splits(seed)
-    refuse_if(
-        len(splits) != 1,
-        f"--protocol {rule.name!r} has {len(splits)} training sets, and one network "
-        "is trained: take holdout or given",
-    )
-    return table, splits[0].train, splits[0].validation
 
 
 COMMANDS = {"finetune": finetune}
