@@ -86,16 +86,19 @@ def score(
         folders.refuse("goes with --pairs; two images need none")
     classifier = opening.open(bundle)
     if pairs is not None:
-        from tllboost.bundle.scoring import pair_rows, read_pairs_to_score, score_pairs
+        from tllboost.pairs import read_pairs
+        from tllboost.pairs.tables import read_table
 
-        table, written = read_pairs_to_score(pairs, **vars(folders))
+        # A pair may stand twice, and an image may be paired with itself.
+        table = read_pairs(pairs, allow_repeats=True, **vars(folders))
+        written = read_table(pairs, required=("left", "right")).rows()
+        sides, strict = (table.left, table.right), scored.strict
         with progress_bar(quiet=scored.quiet) as progress:
-            sides, strict = (table.left, table.right), scored.strict
-            scores = score_pairs(
-                classifier, table, *sides, progress=progress, strict=strict
+            scores = classifier.score_table(
+                table, *sides, progress=progress, strict=strict
             )
         form = form if form.as_json else replace(form, as_csv=True)
-        form.write(pair_rows(scores, written), _COLUMNS, "")
+        form.write(scores.rows(written), _COLUMNS, "")
         raise typer.Exit(tell_failures(scores.failures))
     value: dict[str, Any]
     if with_reasons:
