@@ -366,7 +366,7 @@ def test_hard_non_matches_are_the_nearest_in_training_alone(
         return head.X_, head.given_["validation"].features
 
     (drawn, held_out), (hard, still) = sides(0), sides(3)
-    assert hard.frozen_cosine().mean() > drawn.frozen_cosine().mean()
+    assert hard.cosine(frozen=True).mean() > drawn.cosine(frozen=True).mean()
     np.testing.assert_array_equal(hard.left, drawn.left)
     np.testing.assert_array_equal(still.right, held_out.right)
     with pytest.raises(UsageError, match="n_hard=3 must be between 0 and n_negatives"):

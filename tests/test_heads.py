@@ -448,7 +448,7 @@ def test_boosting_starts_from_the_cosine_that_validation_likes(
     assert learner.start_ == start
     test = projected(data, "test", spoilt)
     score = learner.decision_function(test)
-    cosine = test.cosine() if start == "cosine" else test.frozen_cosine()
+    cosine = test.cosine() if start == "cosine" else test.cosine(frozen=True)
     assert auc(score, data.split.test) > auc(cosine, data.split.test) - 0.05
     again = FittedHead.of("trees", learner.fitted_.tensors())
     assert again.is_frozen == (start == "frozen")
@@ -463,7 +463,7 @@ def test_a_start_that_is_told_is_kept(start: str) -> None:
     features = projected(data, "train", "projected")
     label = data.split.train.label
     head = XGBoostHead(start=start, n_estimators=0).fit(features, label)
-    cosine = features.cosine() if start == "cosine" else features.frozen_cosine()
+    cosine = features.cosine() if start == "cosine" else features.cosine(frozen=True)
     np.testing.assert_allclose(
         head.decision_function(features),
         head.fitted_.slope * cosine + head.fitted_.intercept,

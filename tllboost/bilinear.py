@@ -170,28 +170,24 @@ def bilinear(merge: Any, form: LinearForm | None, *, n_dims: int) -> Bilinear | 
     """
     if form is None:
         return None
-    weights: dict[str, Floats] = {}
+    terms: list[tuple[str, Floats]] = []
     if form.coef is not None:
         parts = merge_names(merge)
         if not parts or any(part not in _WIDTHS for part in parts):
             return None
         edges = np.cumsum([_WIDTHS[part] for part in parts])[:-1] * n_dims
         for part, coef in zip(parts, np.split(form.coef, edges), strict=True):
-            _add(weights, part, coef)
+            if part == "concat":
+                terms += zip(("left", "right"), np.split(coef, 2), strict=True)
+            else:
+                terms.append(("unit" if part == "cosdot" else part, coef))
     if form.cosine_coef:
-        _add(weights, "cosdot", np.full(n_dims, form.cosine_coef, dtype=np.float32))
+        terms.append(("unit", np.full(n_dims, form.cosine_coef, dtype=np.float32)))
+    weights: dict[str, Floats] = {}
+    for name, coef in terms:
+        weights[name] = weights[name] + coef if name in weights else coef
     kept = {name: weight for name, weight in weights.items() if weight.any()}
     return Bilinear(n_dims, float(form.intercept), kept)
-
-
-def _add(weights: dict[str, Floats], part: str, coef: Floats) -> None:
-    """Add the weights of one merge to those of the products that it is made of."""
-    if part == "concat":
-        named = dict(zip(("left", "right"), np.split(coef, 2), strict=True))
-    else:
-        named = {"unit" if part == "cosdot" else part: coef}
-    for name, weight in named.items():
-        weights[name] = weights[name] + weight if name in weights else weight
 
 
 def lengths_of(vectors: Floats) -> Floats:

@@ -329,13 +329,16 @@ class PairFeatures:
             joined=self.joined,
         )
 
-    def cosine(self) -> NDArray[np.float32]:
-        """Return the baseline score of each pair: (n_pairs,) float32."""
-        return pair_cosine(self.vectors, self.left, self.right)
+    def cosine(self, *, frozen: bool = False) -> NDArray[np.float32]:
+        """Return the baseline score of each pair: (n_pairs,) float32.
 
-    def frozen_cosine(self) -> NDArray[np.float32]:
-        """Return the cosine of each pair before the projection: (n_pairs,) float32."""
-        return pair_cosine(self.frozen, self.left, self.right)
+        Parameters
+        ----------
+        frozen : bool, default=False
+            Whether it is that of the vectors before the projection.
+        """
+        vectors = self.frozen if frozen else self.vectors
+        return pair_cosine(vectors, self.left, self.right)
 
 
 def _merged(

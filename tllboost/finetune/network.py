@@ -117,8 +117,8 @@ class CutNetwork:
         statistics of batch normalisation stay those of the first training.
     first : str
         Name of the first trained stage.
-    trained : list of str
-        Names of the trained parameters.
+    trained : dict of str to torch.nn.Parameter
+        What is trained, by name.
     n_dims : int
         Width of a vector, once the halves were tried.
     """
@@ -130,9 +130,9 @@ class CutNetwork:
         network.requires_grad_(False)
         for name in units[units.index(first) :]:
             network.get_submodule(name).requires_grad_(True)
-        self.trained = [
-            name for name, one in network.named_parameters() if one.requires_grad
-        ]
+        self.trained = {
+            name: one for name, one in network.named_parameters() if one.requires_grad
+        }
         self._tail = _tail(network, units[: units.index(first)])
 
     def head(self, pixels: Any) -> Any:
@@ -145,7 +145,7 @@ class CutNetwork:
             with torch.no_grad():
                 self.whole(pixels)
         except _Arrived as arrived:
-            return arrived.map
+            return arrived.args[0]
         finally:
             handle.remove()
         msg = f"stage {self.first!r} is never reached"
@@ -175,6 +175,8 @@ def cut(network: Any, n_stages: int, *, what: str, size: tuple[int, int]) -> Cut
     UsageError
         If it has no such stages, or doing one half after the other is not the whole.
     """
+    import torch
+
     stages = stage_names(network)
     if not stages:
         msg = (
@@ -189,7 +191,25 @@ def cut(network: Any, n_stages: int, *, what: str, size: tuple[int, int]) -> Cut
         )
         raise UsageError(msg)
     halves = CutNetwork(network, stages[-n_stages], list(_units(network)))
-    _check(halves, what, size)
+    # The halves must be the whole, on noise.
+    noise = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    noise = noise.to(next(network.parameters()).device)
+    try:
+        with torch.no_grad():
+            vectors = halves.tail(halves.head(noise))
+            whole = _averaged(network(noise))
+        good = torch.allclose(vectors, whole, rtol=1e-3, atol=1e-4)
+    except UsageError:
+        raise
+    except Exception:  # whatever a forward pass raises that is not a chain of parts
+        good = False
+    if not good:
+        msg = (
+            f"{what}: a {type(network).__name__} can't be cut before "
+            f"{halves.first!r}; another number of stages, or another network, may do"
+        )
+        raise UsageError(msg)
+    halves.n_dims = vectors.shape[1]
     return halves
 
 
@@ -213,30 +233,6 @@ def _units(module: Any, prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def _check(halves: CutNetwork, what: str, size: tuple[int, int]) -> None:
-    """Make sure that the halves are the whole, on noise."""
-    import torch
-
-    noise = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    noise = noise.to(next(halves.whole.parameters()).device)
-    try:
-        with torch.no_grad():
-            vectors = halves.tail(halves.head(noise))
-            whole = _averaged(halves.whole(noise))
-        good = torch.allclose(vectors, whole, rtol=1e-3, atol=1e-4)
-    except UsageError:
-        raise
-    except Exception:  # whatever a forward pass raises that is not a chain of parts
-        good = False
-    if not good:
-        msg = (
-            f"{what}: a {type(halves.whole).__name__} can't be cut before "
-            f"{halves.first!r}; another number of stages, or another network, may do"
-        )
-        raise UsageError(msg)
-    halves.n_dims = vectors.shape[1]
-
-
 def _averaged(vectors: Any) -> Any:
     """Return vectors as vectorizing makes them: maps and tokens are averaged."""
     if vectors.ndim == 4:
@@ -245,11 +241,7 @@ def _averaged(vectors: Any) -> Any:
 
 
 class _Arrived(Exception):
-    """The forward pass is where it was to stop."""
-
-    def __init__(self, map: Any) -> None:
-        self.map = map
-        super().__init__()
+    """The forward pass is where it was to stop, with this map."""
 
 
 def _stop(module: Any, inputs: tuple[Any, ...]) -> None:
@@ -274,9 +266,5 @@ def _tail(network: Any, frozen: list[str]) -> Any:
     for module in tail.modules():
         for method in _METHODS:
             if hasattr(module, method):
-                setattr(module, method, _through)
+                setattr(module, method, Through().forward)
     return tail
-
-
-def _through(x: Any) -> Any:
-    return x

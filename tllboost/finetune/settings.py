@@ -70,17 +70,16 @@ class FineTuneSettings:
 
     def __post_init__(self) -> None:
         lowest = {"n_stages": 1, "n_epochs": 1, "patience": 1, "batch_size": 2}
-        for name, low in lowest.items() | {("n_components", 0), ("weight_decay", 0)}:
-            if getattr(self, name) < low:
-                msg = f"{name}={getattr(self, name)!r} must be at least {low}"
+        lowest |= {"n_components": 0, "weight_decay": 0, "n_views": 0}
+        for name, low in lowest.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                msg = f"{name}={value!r} must be at least {low}"
                 raise UsageError(msg)
         for name in ("learning_rate", "temperature"):
             if not getattr(self, name) > 0:
                 msg = f"{name}={getattr(self, name)!r} must be above 0"
                 raise UsageError(msg)
-        if self.n_views is not None and self.n_views < 0:
-            msg = f"n_views={self.n_views!r} must be at least 0"
-            raise UsageError(msg)
 
 
 FORMAT = "tllboost fine-tuning 1"

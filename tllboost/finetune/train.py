@@ -153,8 +153,7 @@ class Trainer:
         held_out = np.append(self.validation.left, self.validation.right)
         self.held_out = np.unique(held_out)
         self.history: list[dict[str, Any]] = []
-        parameters = dict(network.whole.named_parameters())
-        self.trained = {name: parameters[name] for name in network.trained}
+        self.trained = network.trained
         self.device = next(iter(self.trained.values())).device
         self.projection: Any = torch.nn.Identity()
         groups = [{"params": list(self.trained.values())}]

@@ -460,7 +460,7 @@ def cosine_of(X: Any, *, frozen: bool = False) -> NDArray[np.float32]:
             f"{type(X).__name__} of shape {np.shape(X)}: give PairFeatures"
         )
         raise UsageError(msg)
-    cosine: NDArray[np.float32] = X.frozen_cosine() if frozen else X.cosine()
+    cosine: NDArray[np.float32] = X.cosine(frozen=frozen)
     return cosine
 
 

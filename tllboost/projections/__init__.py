@@ -138,8 +138,7 @@ def _copy(given: Any) -> Projection:
     from sklearn.base import clone
 
     _checked(given).check_options()
-    copy: Projection = clone(given)
-    return copy
+    return _checked(clone(given))
 
 
 def _checked(given: Any) -> Projection:

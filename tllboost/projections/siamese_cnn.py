@@ -164,7 +164,7 @@ class SiameseCNNProjection(Projection):
     device: str = "auto"
     n_threads: int | None = None
 
-    def fit(self, vectors: Floats, train: PairSet, validation: PairSet) -> Self:
+    def fit(self, vectors: Floats, pairs: PairSet, validation: PairSet) -> Self:
         """Train on the pairs of the training set; validation chooses the epoch.
 
         Raises
@@ -181,7 +181,7 @@ class SiameseCNNProjection(Projection):
 
         self.check_options()
         side = side_of(vectors.shape[1])
-        if len(np.unique(train.label)) < 2:
+        if len(np.unique(pairs.label)) < 2:
             msg = (
                 f"{self.name} learns to tell matches from others, and the training "
                 "pairs are of one kind: have non-matches drawn"
@@ -189,23 +189,10 @@ class SiameseCNNProjection(Projection):
             raise DataError(msg)
         self.n_dims_in_ = vectors.shape[1]
         device = choose_device(self.device)
+        images, rng = as_images(vectors), np.random.default_rng(self.random_state)
         shared = shared_layers(side, self.components)
         joined = torch.nn.Linear(self.components, 1, device="meta")  # trained along
         network = torch.nn.ModuleList([shared, joined]).to_empty(device="cpu")
-        with threads(self.n_threads), own_chance(self.random_state, device):
-            set_random([*(one for one in shared if hasattr(one, "weight")), joined])
-            with torch.enable_grad():
-                self._train(network.to(device), as_images(vectors), train, validation)
-        refuse_collapse(self, vectors[np.union1d(train.left, train.right)], 1e-7)
-        return self
-
-    def _train(
-        self, network: Any, images: Floats, pairs: PairSet, validation: PairSet
-    ) -> None:
-        """Train epoch by epoch; keep the best arrays."""
-        import torch
-
-        rng = np.random.default_rng(self.random_state)
 
         def losses() -> Iterator[Any]:
             order = rng.permutation(len(pairs))
@@ -216,15 +203,21 @@ class SiameseCNNProjection(Projection):
             state = network[0].state_dict()
             self.arrays_ = {k: one.cpu().numpy().copy() for k, one in state.items()}
 
-        self.history_ = train(
-            network,
-            torch.optim.Adam(network.parameters(), lr=self.rate),
-            losses,
-            lambda: mean_loss(network, images, validation),
-            keep,
-            n_epochs=self.epochs,
-            patience=self.patience,
-        )
+        with threads(self.n_threads), own_chance(self.random_state, device):
+            set_random([*(one for one in shared if hasattr(one, "weight")), joined])
+            network.to(device)
+            with torch.enable_grad():
+                self.history_ = train(
+                    network,
+                    torch.optim.Adam(network.parameters(), lr=self.rate),
+                    losses,
+                    lambda: mean_loss(network, images, validation),
+                    keep,
+                    n_epochs=self.epochs,
+                    patience=self.patience,
+                )
+        refuse_collapse(self, vectors[np.union1d(pairs.left, pairs.right)], 1e-7)
+        return self
 
     def transform(self, vectors: Floats) -> Floats:
         """Return the dense layer's outputs: (n_images, n_components) float32."""

@@ -30,14 +30,13 @@ def training_pairs(
     """Give each match its drawn non-matches, besides those of the table."""
     if protocol.n_negatives == 0:
         rows = rows[np.argsort(table.left[rows], kind="stable")]
-        return _pair_set(table, rows, query=table.left[rows], weight=np.ones(len(rows)))
+        return _pair_set(table, rows, table.left[rows])
     matches = rows[table.label[rows] == 1]
     drawn = match_lists(table, matches, protocol.n_negatives, name, rng)
     others = rows[table.label[rows] == 0]
     # The table's own non-matches form a list a left image, for ranking heads.
     others = others[np.argsort(table.left[others], kind="stable")]
-    lists, weight = table.left[others], np.ones(len(others))
-    return drawn + _pair_set(table, others, query=lists, weight=weight)
+    return drawn + _pair_set(table, others, table.left[others])
 
 
 def ranking_pairs(
@@ -50,13 +49,13 @@ def ranking_pairs(
     """Make the ranking lists and the weights of a validation or test set."""
     if table.query is not None and (table.label == 0).any():
         lists = np.unique(table.query[rows], return_inverse=True)[1]
-        return _pair_set(table, rows, query=lists, weight=np.ones(len(rows)))
+        return _pair_set(table, rows, lists)
     matches = rows[table.label[rows] == 1]
     drawn = match_lists(table, matches, protocol.n_distractors, name, rng)
     if not (table.label[rows] == 0).any():
         return drawn
     none = np.full(len(rows), -1, dtype=np.int64)
-    given = _pair_set(table, rows, query=none, weight=np.ones(len(rows)))
+    given = _pair_set(table, rows, none)
     return replace(drawn, weight=np.zeros(len(drawn))) + given
 
 
@@ -98,10 +97,9 @@ def match_lists(
     )
 
 
-def _pair_set(
-    table: SplitTable, rows: Integers, *, query: Integers, weight: NDArray[np.float64]
-) -> PairSet:
-    left = table.left[rows]
+def _pair_set(table: SplitTable, rows: Integers, query: Integers) -> PairSet:
+    """Return pairs of the table, which weigh one each."""
+    left, weight = table.left[rows], np.ones(len(rows))
     component = table.component[left]
     return PairSet(left, table.right[rows], table.label[rows], query, weight, component)
 

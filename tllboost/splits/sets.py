@@ -147,19 +147,14 @@ class PairSet:
 
     def take(self, rows: NDArray[np.generic]) -> PairSet:
         """Return some of the pairs."""
-        return PairSet(*(getattr(self, name)[rows] for name in _COLUMNS))
+        return PairSet(*(column[rows] for column in vars(self).values()))
 
     def __add__(self, other: PairSet) -> PairSet:
         """Put another set's pairs behind, its queries renumbered."""
         shift = self.query.max(initial=-1) + 1
         query = np.where(other.query >= 0, other.query + shift, -1)
-        other = replace(other, query=query)
-        return PairSet(
-            *(np.append(getattr(self, name), getattr(other, name)) for name in _COLUMNS)
-        )
-
-
-_COLUMNS = ("left", "right", "label", "query", "weight", "component")
+        behind = vars(replace(other, query=query)).values()
+        return PairSet(*map(np.append, vars(self).values(), behind))
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,10 +224,8 @@ def given(
     is_train = given == "train"
     train = (table.label == 1) & is_train
     chosen = choose_components(table, train, protocol.validation_fraction, rng)
-    left, right = (
-        chosen[table.component[table.left]],
-        chosen[table.component[table.right]],
-    )
+    left = chosen[table.component[table.left]]
+    right = chosen[table.component[table.right]]
     names = np.where(is_train & left & right, "validation", given)
     return [np.where(is_train & (left ^ right), "", names)]
 
