@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Run, write_image
-from test_grid_learned import write_planted
+from planted_grid import write_planted
 
 QUIET = ("--quiet", "-j", "1")
 QUICK = "epochs=3&components=6"

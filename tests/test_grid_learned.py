@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -10,43 +9,30 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tuning import ARCH, SIZE, pairs_of_images, random_network
+from planted_grid import (
+    CONTRASTIVE,
+    INFONCE,
+    N_PAIRS,
+    SMALL,
+    TRIPLET,
+    grid,
+    read_csv,
+    records_of,
+    row_of,
+    stamps,
+    without_costs,
+    write_planted,
+)
 
 from tllboost.bundle import load_bundle
 from tllboost.errors import UsageError
-from tllboost.grid import GridResult, run_grid
+from tllboost.grid import GridResult
 from tllboost.grid.best import members_of
-from tllboost.grid.cells import Cell, plan_cells, suits
-from tllboost.grid.learn import spaces_of
 from tllboost.grid.records import read_record, read_scores
 from tllboost.metrics import METRICS
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Processes
 from tllboost.splits import Protocol, make_splits, match_components
-from tllboost.vectorizers import make_vectorizer
-
-N_PAIRS, N_DIMS = 100, 20
-QUICK = "components=6&epochs=4"
-INFONCE = "infonce?epochs=30&components=20&rate=0.01"
-TRIPLET, CONTRASTIVE = f"triplet?{QUICK}", f"contrastive?{QUICK}"
-TUNING = "finetune?stages=1&epochs=1&views=1&batch=8"
-COSTS = {"vectorize_s", "project_s", "fit_s", "score_s", "peak_memory_mb"}
-SMALL = Protocol(n_distractors=7)
-
-
-def write_planted(folder: Path) -> Path:
-    """Write pairs that agree in their first dimensions only, and their vectors."""
-    rng = np.random.default_rng(0)
-    left = rng.normal(size=(N_PAIRS, N_DIMS))
-    right = rng.normal(size=(N_PAIRS, N_DIMS))
-    right[:, :5] = left[:, :5] + 0.5 * right[:, :5]
-    ids = [f"{side}{i:03d}" for side in "ab" for i in range(N_PAIRS)]
-    vectors = np.vstack([left, right]).astype(np.float32)
-    np.savez(folder / "planted.npz", ids=np.array(ids), vectors=vectors)
-    np.savez(folder / "other.npz", ids=np.array(ids), vectors=vectors[:, ::-1] * 2)
-    rows = [f"{a},{b}" for a, b in zip(ids[:N_PAIRS], ids[N_PAIRS:], strict=True)]
-    (folder / "pairs.csv").write_text("\n".join(["left,right", *rows]) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -62,43 +48,6 @@ def table(folder: Path) -> PairTable:
 @pytest.fixture(scope="module")
 def planted(folder: Path) -> str:
     return f"vectors:{folder / 'planted.npz'}"
-
-
-def grid(table: PairTable, out: Path, **given: Any) -> GridResult:
-    """Run a small grid, or go on with it."""
-    small = {
-        "merges": ["dot"],
-        "heads": ["cosine"],
-        "protocol": SMALL,
-        "backend": Processes(1),
-    }
-    store = out.parent / "store"
-    return run_grid(table, out=out, store=store, resume=True, **small | given)
-
-
-def row_of(result: GridResult, **wanted: str) -> dict[str, Any]:
-    (row,) = (
-        row
-        for row in result.rows
-        if all(row[name] == value for name, value in wanted.items())
-    )
-    return row
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def without_costs(path: Path) -> list[dict[str, str]]:
-    return [
-        {name: value for name, value in row.items() if name not in COSTS}
-        for row in read_csv(path)
-    ]
-
-
-def stamps(out: Path, pattern: str) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in out.glob(pattern)}
 
 
 LEARNED = {
@@ -251,180 +200,6 @@ def test_folds_have_a_projection_each(
     assert (result.out / "ensemble.tllb").is_file()
 
 
-# --- what fails, and what is refused
-
-
-def test_a_projection_that_fails_is_failed_rows_with_the_reason(
-    table: PairTable, planted: str, tmp_path: Path
-) -> None:
-    easy = f"triplet?{QUICK}&margin=1e-06&negatives=semi-hard"
-    result = grid(
-        table,
-        tmp_path / "out",
-        vectorizers=[planted],
-        projections=[easy, INFONCE],
-        heads=["cosine", "logistic"],
-    )
-    failed = [row for row in result.rows if row["status"] == "failed"]
-    assert [row["projection"] for row in failed] == [easy, easy]
-    assert all("no triplet" in row["error"] for row in failed)
-    assert result.exit_code == 4
-    assert row_of(result, projection=INFONCE, head="logistic")["status"] == "ok"
-    assert result.chosen is not None
-    failures = read_csv(result.out / "failures.csv")
-    assert [easy in one["where"] for one in failures] == [True, True]
-
-
-def test_fine_tuning_that_suits_no_vectorizer_is_refused_before_anything_is_written(
-    table: PairTable, planted: str, tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match="'finetune' goes with none of the vectorize"):
-        grid(table, tmp_path / "o", vectorizers=[planted], projections=["finetune"])
-    named = [
-        {
-            "name": "B6",
-            "vectorizer": planted,
-            "projection": "finetune",
-            "head": "cosine",
-        }
-    ]
-    with pytest.raises(UsageError, match="does not go with that vectorizer"):
-        grid(table, tmp_path / "o", vectorizers=[], named=named)
-    assert not (tmp_path / "o").exists()
-
-
-def test_a_projection_may_suit_one_vectorizer_and_not_another() -> None:
-    cells = plan_cells(
-        ["pixels", "classic"],
-        [],
-        ["cosine"],
-        ["none", "siamese-cnn"],
-        suits=lambda vectorizer, projection: vectorizer == "pixels",
-    )
-    assert [(cell.vectorizer, cell.projection) for cell in cells] == [
-        ("pixels", "none"),
-        ("pixels", "siamese-cnn"),
-        ("classic", "none"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("vectorizer", "projection", "is_so"),
-    [
-        ("classic", "triplet/contrastive", True),
-        ("classic", "siamese-cnn", False),
-        ("classic", "siamese-cnn/infonce", False),
-        ("pixels", "siamese-cnn/infonce", True),
-        ("pixels", "infonce/siamese-cnn", False),
-        ("pixels", "finetune", False),
-        ("pixels+classic", "siamese-cnn", False),
-        ("timm:resnet50", "finetune/infonce", True),
-        ("timm:resnet50", "finetune/siamese-cnn", False),
-        ("timm:resnet50+classic", "finetune", False),
-        ("timm:resnet50+classic", "infonce", True),
-        ("clip:RN50:openai", "finetune?stages=1", True),
-        ("onnx:net.onnx", "finetune", False),
-    ],
-)
-def test_fine_tuning_wants_a_network_and_a_new_network_wants_pixels(
-    vectorizer: str, projection: str, is_so: bool
-) -> None:
-    assert suits(make_vectorizer(vectorizer), projection) is is_so
-
-
-@pytest.mark.parametrize(
-    "projection", ["none", "infonce", "contrastive?joined=false", "contrastive/triplet"]
-)
-def test_the_joined_network_needs_a_contrastive_projection(projection: str) -> None:
-    with pytest.raises(UsageError, match="contrastive"):
-        plan_cells(["classic"], ["dot"], ["joined"], [projection])
-    with pytest.raises(UsageError, match="contrastive"):
-        plan_cells([], [], [], named=[Cell("classic", projection, "none", "joined")])
-
-
-@pytest.mark.parametrize(
-    ("projection", "said"),
-    [
-        ("infonec", "did you mean 'infonce'"),
-        ("infonce?depht=1", "unknown option 'depht'"),
-        ("infonce?depth=7", "0, 1 or 2"),
-        ("finetune?epochs=0", "epochs"),
-        ("finetune?colour=1", "unknown option 'colour'"),
-        ("finetune/infonec", "did you mean 'infonce'"),
-    ],
-)
-def test_a_wrong_projection_is_refused_before_anything_is_written(
-    projection: str, said: str, table: PairTable, planted: str, tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match=said):
-        grid(table, tmp_path / "o", vectorizers=[planted], projections=[projection])
-    assert not (tmp_path / "o").exists()
-
-
-# --- named cells and aliases
-
-
-def test_named_cells_stand_beside_the_product_under_their_names(
-    table: PairTable, planted: str, tmp_path: Path
-) -> None:
-    named = [
-        {"name": "A1", "vectorizer": "mine", "projection": TRIPLET, "head": "cosine"},
-        {"name": "A4", "vectorizer": "mine", "merge": "l1", "head": "logistic"},
-    ]
-    result = grid(
-        table,
-        tmp_path / "out",
-        vectorizers=["mine"],
-        named=named,
-        aliases={"mine": planted},
-    )
-    found = {row["name"]: row for row in read_csv(result.out / "results.csv")}
-    assert set(found) == {"", "A1", "A4"}
-    assert {row["vectorizer"] for row in found.values()} == {"mine"}
-    assert found["A1"]["projection"] == TRIPLET
-    assert (found["A4"]["merge"], found["A4"]["head"]) == ("l1", "logistic")
-    assert (found[""]["projection"], found[""]["head"]) == ("none", "cosine")
-
-
-def test_named_cells_alone_bring_the_frozen_cosine_along(
-    table: PairTable, planted: str, tmp_path: Path
-) -> None:
-    named = [
-        {"name": "A1", "vectorizer": planted, "projection": TRIPLET, "head": "cosine"}
-    ]
-    result = grid(table, tmp_path / "out", vectorizers=[], named=named)
-    assert [row["name"] for row in result.rows] == ["", "A1"]
-    assert result.rows[1]["gain"] == pytest.approx(
-        result.rows[1]["top2"] - result.rows[0]["top2"]
-    )
-
-
-def test_one_cell_of_two_names_is_refused(
-    table: PairTable, planted: str, tmp_path: Path
-) -> None:
-    one = {"vectorizer": planted, "head": "cosine"}
-    named = [{"name": "A1", **one}, {"name": "A9", **one}]
-    with pytest.raises(UsageError, match="'A1' and 'A9' are one"):
-        grid(table, tmp_path / "o", vectorizers=[], named=named)
-
-
-def test_two_names_of_one_vectorizer_learn_once(
-    table: PairTable, planted: str, tmp_path: Path
-) -> None:
-    result = grid(
-        table,
-        tmp_path / "out",
-        vectorizers=["one", "two"],
-        aliases={"one": planted, "two": planted},
-        projections=[INFONCE],
-    )
-    assert len(list(result.out.glob("projections/*.safetensors"))) == 1
-    one, two = (
-        row_of(result, vectorizer=name, projection=INFONCE) for name in ("one", "two")
-    )
-    assert one["top2"] == two["top2"]
-
-
 # --- hard negatives
 
 
@@ -444,14 +219,6 @@ def test_hard_negatives_change_what_is_learned_and_are_at_most_all(
     assert other["roc_auc"] != drawn["roc_auc"]
     with pytest.raises(UsageError, match="n_hard"):
         Protocol(n_negatives=2, n_hard=3)
-
-
-# --- ensembles
-
-
-def records_of(out: Path) -> list[dict[str, Any]]:
-    found = [json.loads(path.read_text()) for path in out.glob("cells/*.json")]
-    return sorted(found, key=lambda record: record["id"])
 
 
 def test_each_seed_takes_the_best_of_its_own_validation_set(
@@ -641,142 +408,6 @@ def test_the_bundle_of_a_large_run_scores_as_the_grid_did(
     np.testing.assert_allclose(
         again, scores_of_row(finished, chosen), rtol=1e-4, atol=1e-4
     )
-
-
-# --- fine-tuning, networks and pixels
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> PairTable:
-    folder = tmp_path_factory.mktemp("images")
-    left, right = pairs_of_images(folder)
-    rows = [f"{a.stem},{b.stem}" for a, b in zip(left, right, strict=True)]
-    (folder / "pairs.csv").write_text("\n".join(["left,right", *rows]) + "\n")
-    random_network(folder / "net.safetensors")
-    return read_pairs(folder / "pairs.csv", images=folder)
-
-
-def test_projections_stand_on_a_fine_tuned_network(
-    images: PairTable, tmp_path: Path
-) -> None:
-    network = Path(images.source).parent / "net.safetensors"
-    short = f"{TUNING}/infonce?components=4&epochs=2"
-    cells = [(TUNING, "none", "cosine"), (short, "none", "cosine")]
-    cells.append((TUNING, "dot", "xgboost"))
-    named = [
-        {
-            "name": f"{number}",
-            "vectorizer": "net",
-            "projection": projection,
-            "merge": merge,
-            "head": head,
-        }
-        for number, (projection, merge, head) in enumerate(cells)
-    ]
-    given = {
-        "vectorizers": [],
-        "named": named,
-        "aliases": {"net": f"timm:{ARCH}@{network}?size={SIZE}"},
-        "protocol": Protocol(n_distractors=3, validation_fraction=0.25),
-        "ensemble": 4,
-        "device": "cpu",
-    }
-    result = grid(images, tmp_path / "out", **given)
-    assert {row["status"] for row in result.rows} == {"ok"}, result.rows
-    files = list(result.out.glob("projections/*.safetensors"))
-    assert len(files) == 2  # the network, and the map on top of it
-    assert row_of(result, name="1")["project_s"] > row_of(result, name="0")["project_s"]
-
-    before = stamps(result.out, "projections/*")
-    lines: list[str] = []
-    grid(images, result.out, **given, message=lines.append)
-    assert stamps(result.out, "projections/*") == before
-    assert "4 of 4 cells are finished already" in lines
-
-    ensemble = load_bundle(result.out / "ensemble.tllb", device="cpu")
-    assert len(ensemble.cells_) == 4
-    record = next(r for r in records_of(result.out) if "members" in r)
-    protocol = given["protocol"]
-    test = _test_set(images, protocol)
-    scored = ensemble.score_table(images, test.left, test.right)
-    np.testing.assert_allclose(
-        ensemble.calibration_.log_odds(scored.score),
-        read_scores(result.out, record["id"])["test"][0],
-        rtol=1e-3,
-        atol=1e-3,
-    )
-
-
-def _test_set(table: PairTable, protocol: Protocol) -> Any:
-    order = np.lexsort((table.label, table.right, table.left))
-    left, right = table.left[order], table.right[order]
-    (split,) = make_splits(
-        left,
-        right,
-        table.label[order],
-        match_components(table.n_images, left, right),
-        protocol=protocol,
-        seed=0,
-    )
-    return split.test
-
-
-def test_heads_see_no_vectors_that_a_bundle_has_not() -> None:
-    base = np.eye(3, dtype=np.float32)
-    (space,) = spaces_of([base])
-    assert space.vectors is base
-    assert space.frozen is None
-
-
-def test_a_network_from_scratch_learns_on_pixels_and_fails_on_too_few(
-    images: PairTable, tmp_path: Path
-) -> None:
-    result = grid(
-        images,
-        tmp_path / "out",
-        vectorizers=["pixels?size=16", "pixels?size=8", "classic"],
-        projections=["none", "siamese-cnn?epochs=1&components=8"],
-        protocol=Protocol(n_distractors=3),
-    )
-    status = {
-        (row["vectorizer"], row["projection"].partition("?")[0]): row["status"]
-        for row in result.rows
-    }
-    assert status == {
-        ("pixels?size=16", "none"): "ok",
-        ("pixels?size=16", "siamese-cnn"): "ok",
-        ("pixels?size=8", "none"): "ok",
-        ("pixels?size=8", "siamese-cnn"): "failed",
-        ("classic", "none"): "ok",
-    }
-    failed = next(row for row in result.rows if row["status"] == "failed")
-    assert "of size 16 to 512" in failed["error"]
-    assert result.exit_code == 4
-
-
-@pytest.mark.shared
-def test_fine_tuning_real_weights_is_a_row_and_so_is_what_stands_on_it(
-    shared: Path, tmp_path: Path
-) -> None:
-    from tllboost.pairs.groups import read_groups
-
-    folder = tmp_path / "covers"
-    for group in sorted((shared / "data" / "dvd-covers").iterdir())[:16]:
-        (folder / group.name).mkdir(parents=True)
-        for image in sorted(group.iterdir())[:2]:
-            shutil.copy(image, folder / group.name)
-    weights = shared / "weights" / "mobilenetv2_100.safetensors"
-    network = f"timm:mobilenetv2_100@{weights}?size=64"
-    result = grid(
-        read_groups(folder, "folder"),
-        tmp_path / "out",
-        vectorizers=[network],
-        projections=[TUNING, f"{TUNING}/infonce?components=4&epochs=2"],
-        protocol=Protocol(n_distractors=2, validation_fraction=0.25),
-    )
-    assert [row["status"] for row in result.rows] == ["ok"] * 3, result.rows
-    assert all(row["gain"] == 0 for row in result.rows[:1])
-    assert result.exit_code == 0
 
 
 def test_a_cell_of_a_record_that_is_none_counts_as_not_run(

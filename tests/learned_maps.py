@@ -1,0 +1,49 @@
+"""Projections fitted on planted pairs as wide as small images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from makers import Planted, plant
+from safetensors.numpy import save as save_tensors
+
+from tllboost.projections import PROJECTIONS, make_projection
+from tllboost.splits import PairSet
+
+N_DIMS = 768  # as many as an image of 16 x 16 has numbers: siamese-cnn looks at those
+CHAIN = "triplet?components=16/contrastive?components=8"
+QUICK = {"siamese-cnn": "siamese-cnn?components=16&epochs=3"}
+EVERY = [*(QUICK.get(name, name) for name in PROJECTIONS), CHAIN]
+MAPS = [name for name in PROJECTIONS if name != "siamese-cnn"]
+
+
+def learn(spec: str, planted: Planted, *, seed: int = 0, **changed: Any) -> Any:
+    """Fit a projection on the two sides that it may see."""
+    split = replace(planted.split, **changed)
+    made = make_projection(spec, seed=seed, device="cpu", n_threads=1)
+    assert made is not None
+    return made.fit(planted.vectors, split.train, split.validation)
+
+
+def kept(projection: Any) -> bytes:
+    """Return what was learned as a file has it."""
+    return save_tensors(projection.to_tensors())
+
+
+def with_option(spec: str, option: str) -> str:
+    """Add an option to each part of a name."""
+    marks = [(one, "&" if "?" in one else "?") for one in spec.split("/")]
+    return "/".join(f"{one}{mark}{option}" for one, mark in marks)
+
+
+def images_of(pairs: PairSet) -> np.ndarray:
+    return np.union1d(pairs.left, pairs.right)
+
+
+@cache
+def pixels(seed: int = 0) -> Planted:
+    """Few pairs of vectors as wide as small images; nobody changes them."""
+    return plant(90, n_dims=N_DIMS, n_signal=64, noise=0.5, seed=seed)

@@ -1,0 +1,159 @@
+"""Fine-tuned networks, and networks from scratch, in a grid."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from planted_grid import (
+    TUNING,
+    grid,
+    records_of,
+    row_of,
+    stamps,
+)
+from tuning import ARCH, SIZE, pairs_of_images, random_network
+
+from tllboost.bundle import load_bundle
+from tllboost.grid.learn import spaces_of
+from tllboost.grid.records import read_scores
+from tllboost.pairs import PairTable, read_pairs
+from tllboost.splits import Protocol, make_splits, match_components
+
+# --- fine-tuning, networks and pixels
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> PairTable:
+    folder = tmp_path_factory.mktemp("images")
+    left, right = pairs_of_images(folder)
+    rows = [f"{a.stem},{b.stem}" for a, b in zip(left, right, strict=True)]
+    (folder / "pairs.csv").write_text("\n".join(["left,right", *rows]) + "\n")
+    random_network(folder / "net.safetensors")
+    return read_pairs(folder / "pairs.csv", images=folder)
+
+
+def test_projections_stand_on_a_fine_tuned_network(
+    images: PairTable, tmp_path: Path
+) -> None:
+    network = Path(images.source).parent / "net.safetensors"
+    short = f"{TUNING}/infonce?components=4&epochs=2"
+    cells = [(TUNING, "none", "cosine"), (short, "none", "cosine")]
+    cells.append((TUNING, "dot", "xgboost"))
+    named = [
+        {
+            "name": f"{number}",
+            "vectorizer": "net",
+            "projection": projection,
+            "merge": merge,
+            "head": head,
+        }
+        for number, (projection, merge, head) in enumerate(cells)
+    ]
+    given = {
+        "vectorizers": [],
+        "named": named,
+        "aliases": {"net": f"timm:{ARCH}@{network}?size={SIZE}"},
+        "protocol": Protocol(n_distractors=3, validation_fraction=0.25),
+        "ensemble": 4,
+        "device": "cpu",
+    }
+    result = grid(images, tmp_path / "out", **given)
+    assert {row["status"] for row in result.rows} == {"ok"}, result.rows
+    files = list(result.out.glob("projections/*.safetensors"))
+    assert len(files) == 2  # the network, and the map on top of it
+    assert row_of(result, name="1")["project_s"] > row_of(result, name="0")["project_s"]
+
+    before = stamps(result.out, "projections/*")
+    lines: list[str] = []
+    grid(images, result.out, **given, message=lines.append)
+    assert stamps(result.out, "projections/*") == before
+    assert "4 of 4 cells are finished already" in lines
+
+    ensemble = load_bundle(result.out / "ensemble.tllb", device="cpu")
+    assert len(ensemble.cells_) == 4
+    record = next(r for r in records_of(result.out) if "members" in r)
+    protocol = given["protocol"]
+    test = _test_set(images, protocol)
+    scored = ensemble.score_table(images, test.left, test.right)
+    np.testing.assert_allclose(
+        ensemble.calibration_.log_odds(scored.score),
+        read_scores(result.out, record["id"])["test"][0],
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+def _test_set(table: PairTable, protocol: Protocol) -> Any:
+    order = np.lexsort((table.label, table.right, table.left))
+    left, right = table.left[order], table.right[order]
+    (split,) = make_splits(
+        left,
+        right,
+        table.label[order],
+        match_components(table.n_images, left, right),
+        protocol=protocol,
+        seed=0,
+    )
+    return split.test
+
+
+def test_heads_see_no_vectors_that_a_bundle_has_not() -> None:
+    base = np.eye(3, dtype=np.float32)
+    (space,) = spaces_of([base])
+    assert space.vectors is base
+    assert space.frozen is None
+
+
+def test_a_network_from_scratch_learns_on_pixels_and_fails_on_too_few(
+    images: PairTable, tmp_path: Path
+) -> None:
+    result = grid(
+        images,
+        tmp_path / "out",
+        vectorizers=["pixels?size=16", "pixels?size=8", "classic"],
+        projections=["none", "siamese-cnn?epochs=1&components=8"],
+        protocol=Protocol(n_distractors=3),
+    )
+    status = {
+        (row["vectorizer"], row["projection"].partition("?")[0]): row["status"]
+        for row in result.rows
+    }
+    assert status == {
+        ("pixels?size=16", "none"): "ok",
+        ("pixels?size=16", "siamese-cnn"): "ok",
+        ("pixels?size=8", "none"): "ok",
+        ("pixels?size=8", "siamese-cnn"): "failed",
+        ("classic", "none"): "ok",
+    }
+    failed = next(row for row in result.rows if row["status"] == "failed")
+    assert "of size 16 to 512" in failed["error"]
+    assert result.exit_code == 4
+
+
+@pytest.mark.shared
+def test_fine_tuning_real_weights_is_a_row_and_so_is_what_stands_on_it(
+    shared: Path, tmp_path: Path
+) -> None:
+    from tllboost.pairs.groups import read_groups
+
+    folder = tmp_path / "covers"
+    for group in sorted((shared / "data" / "dvd-covers").iterdir())[:16]:
+        (folder / group.name).mkdir(parents=True)
+        for image in sorted(group.iterdir())[:2]:
+            shutil.copy(image, folder / group.name)
+    weights = shared / "weights" / "mobilenetv2_100.safetensors"
+    network = f"timm:mobilenetv2_100@{weights}?size=64"
+    result = grid(
+        read_groups(folder, "folder"),
+        tmp_path / "out",
+        vectorizers=[network],
+        projections=[TUNING, f"{TUNING}/infonce?components=4&epochs=2"],
+        protocol=Protocol(n_distractors=2, validation_fraction=0.25),
+    )
+    assert [row["status"] for row in result.rows] == ["ok"] * 3, result.rows
+    assert all(row["gain"] == 0 for row in result.rows[:1])
+    assert result.exit_code == 0
