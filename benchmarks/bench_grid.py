@@ -19,7 +19,7 @@ import numpy as np
 from bench import compare, options, written
 from holidays_shape import Shape, make_shape, make_vectors, write_table, write_vectors
 
-from tllboost.grid import run_grid
+from tllboost.grid.run import run_grid
 from tllboost.splits import Protocol
 
 MERGES = ("cosdot", "l1", "l2")

@@ -12,7 +12,7 @@ from conftest import write_image
 from tllboost.calibration import Calibration
 from tllboost.classifier import PairClassifier
 from tllboost.demo import make_scenes
-from tllboost.grid import run_grid
+from tllboost.grid.run import run_grid
 from tllboost.pairs import read_pairs
 from tllboost.scoring import FittedCell, PairScorer, score_pair
 from tllboost.vectorizers import make_vectorizer

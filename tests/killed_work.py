@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tllboost import store
-from tllboost.grid import GridResult, run_grid
+from tllboost.grid.run import GridResult, run_grid
 from tllboost.pairs import read_pairs
 from tllboost.processes import Processes, opened
 from tllboost.splits import Protocol

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tllboost.grid import GridResult, run_grid
+from tllboost.grid.run import GridResult, run_grid
 from tllboost.pairs import PairTable
 from tllboost.processes import Processes
 from tllboost.splits import Protocol

@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from tllboost.grid.cells import Cell
-from tllboost.grid.outputs import write_json, write_results
+from tllboost.grid.outputs import RESULT_COLUMNS, write_csv, write_json
 from tllboost.grid.records import write_record
 from tllboost.grid.summary import summarise
 from tllboost.splits import Protocol
@@ -35,7 +35,8 @@ def write_run(
     cells = list(dict.fromkeys(Cell(**one["cell"]) for one in records))
     rows = summarise(cells, records, metric="top2", protocol=protocol.name)
     out.mkdir()
-    write_results(out / "results.csv", rows)
+    columns = [[row.get(name) for name in RESULT_COLUMNS] for row in rows]
+    write_csv(out / "results.csv", RESULT_COLUMNS, columns)
     write_json(out / "summary.json", {"cells": [one["id"] for one in records]})
     told = run | {"run": {"data": data, "protocol": asdict(protocol)}}
     (out / "run.toml").write_text(tomli_w.dumps(told))

@@ -12,7 +12,7 @@ from browser import PHONE, OpenPage, is_sideways, keep_image
 from tllboost.classifier import PairClassifier, ensemble
 from tllboost.demo import make_scenes
 from tllboost.explain import explain, write_page
-from tllboost.grid import run_grid
+from tllboost.grid.run import run_grid
 from tllboost.pairs import read_pairs
 
 if TYPE_CHECKING:

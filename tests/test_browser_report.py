@@ -11,7 +11,7 @@ import pytest
 from browser import DESKTOP, PHONE, OpenPage, is_sideways, keep_image
 
 from tllboost.demo import make_scenes
-from tllboost.grid import run_grid
+from tllboost.grid.run import run_grid
 from tllboost.metrics import METRICS
 from tllboost.pairs import read_pairs
 from tllboost.report import read_run, report_page, write_report

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tllboost.cli.streams import progress_bar
 from tllboost.demo import make_scenes
-from tllboost.grid import run_grid
+from tllboost.grid.run import run_grid
 from tllboost.pairs import read_pairs
 from tllboost.processes import Processes
 

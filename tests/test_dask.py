@@ -26,7 +26,7 @@ from killed_work import (
 from tllboost.cluster import Cluster
 from tllboost.cluster.cluster import _refuse_other, perform, versions
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
-from tllboost.grid import run_grid
+from tllboost.grid.run import run_grid
 from tllboost.heads.boosting import XGBoostHead
 from tllboost.pairs import read_pairs
 from tllboost.processes import Job, Processes

@@ -18,7 +18,7 @@ from reliability import count
 from tllboost.bundle import load_bundle
 from tllboost.classifier import ensemble
 from tllboost.files import plain_cell
-from tllboost.grid.outputs import RESULT_COLUMNS, write_results
+from tllboost.grid.outputs import RESULT_COLUMNS, write_csv
 from tllboost.merges import MERGES
 from tllboost.metrics import METRICS
 from tllboost.scoring import FittedCell, PairScorer
@@ -99,7 +99,8 @@ rows = st.lists(
 def test_results_come_back_from_their_table(rows: list[dict[str, Any]]) -> None:
     with TemporaryDirectory() as name:
         path = Path(name, "results.csv")
-        write_results(path, rows)
+        columns = [[row.get(name) for name in RESULT_COLUMNS] for row in rows]
+        write_csv(path, RESULT_COLUMNS, columns)
         text = path.read_bytes().decode("utf-8")
     found = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     assert len(found) == len(rows)

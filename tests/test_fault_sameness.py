@@ -11,7 +11,7 @@ import pytest
 from killed_work import grid_of, make_pairs
 from reliability import count
 
-from tllboost.grid import run_grid
+from tllboost.grid.run import run_grid
 from tllboost.heads import HEADS
 from tllboost.metrics import METRICS
 from tllboost.pairs import read_pairs

@@ -16,8 +16,8 @@ from killed_work import grid_of, make_pairs
 from reliability import count
 
 from tllboost.errors import UsageError
-from tllboost.grid import GridResult
 from tllboost.grid.outputs import LOCK, locked
+from tllboost.grid.run import GridResult
 from tllboost.processes import Processes
 from tllboost.splits import Protocol
 

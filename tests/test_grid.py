@@ -15,8 +15,8 @@ import pytest
 
 from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UnknownNameError, UsageError
-from tllboost.grid import run_grid
 from tllboost.grid.outputs import RESULT_COLUMNS
+from tllboost.grid.run import run_grid
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Processes
 from tllboost.splits import Protocol

@@ -26,9 +26,9 @@ from planted_grid import (
 
 from tllboost.bundle import load_bundle
 from tllboost.errors import UsageError
-from tllboost.grid import GridResult
 from tllboost.grid.best import members_of
 from tllboost.grid.records import read_record, read_scores
+from tllboost.grid.run import GridResult
 from tllboost.metrics import METRICS
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Processes

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UsageError
-from tllboost.grid import run_grid
+from tllboost.grid.run import run_grid
 from tllboost.metrics import METRICS, match_ranks
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.report import Run, read_run, write_report

@@ -101,7 +101,8 @@ def test_the_store_agrees_with_a_dictionary(
             for number, row in zip(numbers, block, strict=True):
                 model.setdefault((fingerprint, number), row)
             if reopen:
-                store.close()
+                with store:
+                    pass
         for fingerprint in (CLASSIC, ONNX):
             got, found = store.get(fingerprint, keys(*range(13)))
             for number in range(13):

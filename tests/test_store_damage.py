@@ -130,7 +130,8 @@ def test_a_damaged_vector_is_named_by_its_image(
 ) -> None:
     monkeypatch.setattr(module, "SETTLED_SECONDS", -1)
     store.add(CLASSIC, store.hashes_of([image]), vectors(1))
-    store.close()
+    with store:
+        pass
     flip(folder, 1)
     (problem,) = store.verify()
     assert str(image) in problem
@@ -187,7 +188,8 @@ def test_prune_drops_one_fingerprint_and_frees_its_space(
     store.add(ONNX, keys(1), vectors(1))
     assert store.prune(CLASSIC) == 99
     assert [entry["fingerprint"] for entry in store.info()] == [ONNX]
-    store.close()
+    with store:
+        pass
     assert (folder / "vectors.sqlite").stat().st_size < 50_000
     assert store.get(ONNX, keys(1))[1].all()
     with pytest.raises(UsageError, match="nothing is stored under 'classic"):

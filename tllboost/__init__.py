@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tllboost.bundle import save_bundle as save_bundle
     from tllboost.classifier import PairClassifier as PairClassifier
     from tllboost.classifier import SiameseProjection as SiameseProjection
-    from tllboost.grid import run_grid as run_grid
+    from tllboost.grid.run import run_grid as run_grid
     from tllboost.merges import PairFeatures as PairFeatures
     from tllboost.merges import merge_pairs as merge_pairs
     from tllboost.pairs import read_candidates as read_candidates
@@ -36,7 +36,7 @@ _HOMES = {
     "read_candidates": "pairs",
     "read_groups": "pairs.groups",
     "read_pairs": "pairs",
-    "run_grid": "grid",
+    "run_grid": "grid.run",
     "save_bundle": "bundle",
     "vectorize": "vectorizing",
 }

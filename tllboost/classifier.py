@@ -452,7 +452,7 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         return self.__dict__.copy()
 
     @property
-    def source(self) -> Vectorizer:
+    def source(self) -> Vectorizer:  # type: ignore[override]
         """The vectorizer whose vectors are mapped.
 
         Raises

@@ -11,6 +11,7 @@ Write vectors to a file that ``vectors:FILE.npz`` reads back.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import re
@@ -115,22 +116,13 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     >>> csv_text(["left", "score"], [["a,b", -0.1], ["=1+1", None]])
     'left,score\n"a,b",-0.1\n\'=1+1,\n'
     """
-    lines = _Lines()
-    # A carriage return is quoted where it could end a line, and nowhere else.
-    writer = csv.writer(lines, lineterminator="\r\n")
-    writer.writerow([inert_cell(value) for value in header])
-    writer.writerows([inert_cell(value) for value in row] for row in rows)
-    return "".join(lines.text)
-
-
-class _Lines:
-    """Rows as they are written, with plain line ends."""
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-
-    def write(self, row: str) -> None:
-        self.text.append(f"{row[:-2]}\n")
+    lines = []
+    for row in (header, *rows):
+        # A carriage return is quoted where it could end a line, and nowhere else.
+        line = io.StringIO(newline="")
+        csv.writer(line, lineterminator="\r\n").writerow(map(inert_cell, row))
+        lines.append(f"{line.getvalue()[:-2]}\n")
+    return "".join(lines)
 
 
 def inert_cell(value: object) -> object:

@@ -365,7 +365,15 @@ class Pool:
     def worker(self) -> Iterator[Worker]:
         """Lend a worker; it is kept if it is sound at the end."""
         with self._turns:
-            worker = self._take()
+            while True:
+                try:
+                    worker = self._idle.pop()
+                except IndexError:
+                    worker = self._start()
+                    break
+                if worker.process.poll() is None:
+                    break
+                worker.end()  # it has tired of waiting
             try:
                 yield worker
             finally:
@@ -373,16 +381,6 @@ class Pool:
                     self._idle.append(worker)
                 else:
                     worker.end()
-
-    def _take(self) -> Worker:
-        while True:
-            try:
-                worker = self._idle.pop()
-            except IndexError:
-                return self._start()
-            if worker.process.poll() is None:
-                return worker
-            worker.end()  # it has tired of waiting
 
     def close(self) -> None:
         """End the idle workers; what is asked later starts new ones."""
@@ -587,10 +585,6 @@ class Processes:
         running: list[Job] = []
         stop = threading.Event()
 
-        def names() -> list[str]:
-            at = [(job, job.n_done) for job in [*running]]
-            return [job.names[n] for job, n in at if n < len(job.names)]
-
         def finish(job: Job, again: list[Job] | None) -> None:
             """Call until all files are there, in a new process after a death."""
             running.append(job)
@@ -620,7 +614,9 @@ class Processes:
                     while pending:
                         # With a timeout: else Windows leaves Ctrl-C until the end.
                         done, pending = wait(pending, timeout=_TELL_SECONDS)
-                        tell(progress, jobs, what, names())
+                        at = [(job, job.n_done) for job in [*running]]
+                        names = [job.names[n] for job, n in at if n < len(job.names)]
+                        tell(progress, jobs, what, names)
                         for future in done:
                             future.result()
                 except BaseException:

@@ -121,7 +121,7 @@ class VectorStore:
     """A folder of vectors, found by fingerprint and content hash.
 
     Any number of processes may use one folder at once; one object serves one thread.
-    It opens on first use: use it in a ``with`` block, or `close` it.
+    It opens on first use; a ``with`` block closes it, and the next use opens it again.
 
     Parameters
     ----------
@@ -160,7 +160,10 @@ class VectorStore:
             return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        """Close the file; the next use opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the connection behind: a copy opens its own."""
@@ -168,12 +171,6 @@ class VectorStore:
 
     def __repr__(self) -> str:
         return f"VectorStore({os.fspath(self.folder)!r})"
-
-    def close(self) -> None:
-        """Close the file; the next use opens it again."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
     def get(
         self, fingerprint: str, keys: Sequence[str]

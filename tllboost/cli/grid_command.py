@@ -18,7 +18,7 @@ from tllboost.errors import MissingLibraryError, printable
 from tllboost.splits import Protocol
 
 if TYPE_CHECKING:
-    from tllboost.grid import GridResult
+    from tllboost.grid.run import GridResult
     from tllboost.pairs import PairTable
 
 __all__ = ["COMMANDS", "Call", "GridOptions", "run"]
@@ -294,7 +294,7 @@ _TOLD = ("metric", "data", "n_run", "n_reused", "chosen", "notes", "exit_code")
 def _measure(
     table: PairTable, asked: Any, tables: dict[str, Any], call: Call
 ) -> GridResult:
-    from tllboost.grid import run_grid
+    from tllboost.grid.run import run_grid
 
     own = {"weights", *(field.name for field in fields(Machine))}
     settings = {key: value for key, value in vars(asked).items() if key not in own}

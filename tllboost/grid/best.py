@@ -18,17 +18,10 @@ from tllboost.calibration import Calibration, best_threshold, fit_calibration
 from tllboost.errors import BundleError, TllboostError, UsageError
 from tllboost.grid.cells import Cell, digest, parts_of
 from tllboost.grid.data import Grid
-from tllboost.grid.learn import (
-    AllLearned,
-    prepared_splits,
-    read_projection,
-    spaces_of,
-)
 from tllboost.grid.measure import Bench, ScoredSet, figures_of, fit_scorer
-from tllboost.grid.outputs import GridResult
 from tllboost.grid.records import read_scores, write_record, write_scores
 from tllboost.grid.summary import by_validation, figure
-from tllboost.grid.work import failed
+from tllboost.grid.work import failed, prepared_splits, read_projection, spaces_of
 from tllboost.metrics import METRICS
 from tllboost.processes import ProcessDied
 from tllboost.projections import NONE
@@ -41,6 +34,7 @@ ENSEMBLE = "ensemble"
 _N_GOLDEN = 8
 
 Record = dict[str, Any]
+Row = dict[str, Any]
 _Member = tuple[Cell, Any, str, NDArray[np.float32], Sequence[Path]]
 """A cell, its vectorizer, what its vectors are stored under, the vectors of all
 images, and the file of its projection."""
@@ -154,44 +148,42 @@ def _ensemble_record(members: Sequence[Record], seed: int, grid: Grid) -> Record
 
 
 def save_bundles(
-    result: GridResult, records: Sequence[Record], every: AllLearned
-) -> None:
+    rows: Sequence[Row], records: Sequence[Record], grid: Grid
+) -> tuple[Row | None, list[str]]:
     """Save the best row on validation that a bundle can hold, and the ensemble.
 
-    Names the one in `result`, and notes what a bundle could not hold.
+    Returns that row, and notes on what no bundle could hold.
     """
-    for row in by_validation(result.rows, result.metric):
+    chosen, notes = None, []
+    for row in by_validation(rows, grid.metric):
         try:
-            _save(result, "best.tllb", row, records, every)
+            _save(grid.out / "best.tllb", row, records, grid)
         except TllboostError as error:  # such as weights that no hub gives any more
-            result.notes.append(f"best.tllb skips a cell: {error}")
+            notes.append(f"best.tllb skips a cell: {error}")
             continue
-        result.chosen = row
+        chosen = row
         break
-    for row in result.rows:
+    for row in rows:
         if row["vectorizer"] == ENSEMBLE and row["status"] == "ok":
             try:
-                _save(result, "ensemble.tllb", row, records, every)
+                _save(grid.out / "ensemble.tllb", row, records, grid)
             except TllboostError as error:
-                result.notes.append(f"no ensemble.tllb: {error}")
+                notes.append(f"no ensemble.tllb: {error}")
+    return chosen, notes
 
 
-def _save(
-    result: GridResult,
-    name: str,
-    row: Mapping[str, Any],
-    records: Sequence[Record],
-    every: AllLearned,
-) -> None:
+def _save(path: Path, row: Row, records: Sequence[Record], grid: Grid) -> None:
     """Fit a row again on the first seed, whose test figures it keeps, and save it.
 
     In a worker: this process may hold torch, which XGBoost shall not meet.
     """
-    grid = every.grid
     backend, data, seed = grid.backend, grid.data, grid.seeds[0]
     split = data.splits(seed)[0]
-    cell = {part: row[part] for part in ("vectorizer", "projection", "merge", "head")}
-    (own,) = (one for one in records if (one["cell"], one["seed"]) == (cell, seed))
+    (own,) = (
+        one
+        for one in records
+        if one["seed"] == seed and one["cell"].items() <= row.items()
+    )
     by_id = {record["id"]: record for record in records}
     members: list[_Member] = []
     for cell_id in own.get("members", [own["id"]]):
@@ -199,15 +191,15 @@ def _save(
         tuning, _ = parts_of(part.projection)
         vectorizer = grid.plan.made[part.vectorizer]
         if tuning != NONE:
-            vectorizer = every.tuned[part.vectorizer, tuning, seed][0][0]
-        base = every.bases(part.vectorizer, tuning, seed)[0]
-        files = every.learned[part.vectorizer, part.projection, seed].files[:1]
+            vectorizer = grid.tuned[part.vectorizer, tuning, seed][0][0]
+        base = grid.bases(part.vectorizer, tuning, seed)[0]
+        files = grid.learned[part.vectorizer, part.projection, seed].files[:1]
         members.append((part, vectorizer, space_of(vectorizer), base, files))
     n_train = len(split.train)
     try:
         backend.call(
             _fit_and_save,
-            *(result.out / name, row, own, members, split, data.protocol.n_hard),
+            *(path, row, own, members, split, data.protocol.n_hard),
             is_large=any(backend.is_large(one[0].head, n_train) for one in members),
         )
     except ProcessDied as error:

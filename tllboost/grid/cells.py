@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tllboost.errors import UsageError
@@ -173,30 +173,24 @@ def make_plan(
 ) -> Plan:
     """Make each vectorizer once, and plan the cells; see :func:`~tllboost.run_grid`."""
     made: dict[str, Any] = {}
-    labels: dict[Any, str] = {}
-
-    def label(choice: Any) -> str:
-        """Return a vectorizer's alias, else its own label."""
-        known: Any = choice if isinstance(choice, str) else id(choice)
-        if known not in labels:
-            spec = aliases.get(choice, choice) if choice is known else choice
+    known: dict[Any, str] = {}
+    labels = []
+    for choice in [*vectorizers, *(one["vectorizer"] for one in named)]:
+        key: Any = choice if isinstance(choice, str) else id(choice)
+        if key not in known:
+            spec = aliases.get(choice, choice) if choice is key else choice
             vectorizer = make_vectorizer(spec, device=device, offline=offline)
-            label = choice if known in aliases else vectorizer.label
+            label = choice if key in aliases else vectorizer.label
             if label in made:
                 msg = f"two vectorizers are both called {label!r}: give one an alias"
                 raise UsageError(msg)
-            made[label], labels[known] = vectorizer, label
-        return labels[known]
-
-    asked = [label(choice) for choice in vectorizers]
+            made[label], known[key] = vectorizer, label
+        labels.append(known[key])
+    asked, of_named = labels[: len(vectorizers)], labels[len(vectorizers) :]
     names: dict[Cell, str] = {}
-    for one in named:
-        cell = Cell(
-            label(one["vectorizer"]),
-            one.get("projection", NONE),
-            one.get("merge", NONE),
-            one["head"],
-        )
+    for one, label in zip(named, of_named, strict=True):
+        parts = (one.get("projection", NONE), one.get("merge", NONE), one["head"])
+        cell = Cell(label, *parts)
         if cell in names:
             msg = f"cells {names[cell]!r} and {one['name']!r} are one: {cell.name}"
             raise UsageError(msg)
@@ -329,11 +323,5 @@ def digest(*parts: Any) -> str:
     >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     True
     """
-    text = json.dumps(parts, sort_keys=True, default=_plain)
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return hashlib.sha256(value).hexdigest()
-    return list(value) if isinstance(value, Iterable) else asdict(value)

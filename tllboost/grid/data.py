@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import DataError, HubError, ImageError, UsageError
+from tllboost.errors import DataError, HubError, UsageError
 from tllboost.grid.cells import Plan, digest
 from tllboost.pairs import PairTable
 from tllboost.processes import Backend, Progress
+from tllboost.projections import NONE
 from tllboost.splits import Protocol, Split, make_splits, match_components
 from tllboost.store import VectorStore, hash_files
 from tllboost.vectorizing import Vectorized, space_of, vectorize
 
-__all__ = ["Grid", "GridData", "gather"]
+__all__ = ["Grid", "GridData", "Key", "Learned", "gather"]
 
 
 @dataclass(eq=False)
@@ -77,17 +79,6 @@ class GridData:
             )
         return self._splits[seed]
 
-    def sizes(self) -> dict[str, int]:
-        """Return how many there are of what a run is about."""
-        used = np.union1d(self.table.left, self.table.right)
-        return {
-            "pairs": self.table.n_pairs,
-            "matches": int(np.count_nonzero(self.table.label == 1)),
-            "images": len(used),
-            "components": len(np.unique(self.component[used])),
-            "pairs left out": self.n_dropped,
-        }
-
     def split_digest(self, seed: int) -> str:
         """Hash the pairs of every set: another way to split is another cell."""
         sets = [
@@ -95,7 +86,32 @@ class GridData:
             for split in self.splits(seed)
             for pairs in (split.train, split.validation, split.test)
         ]
-        return digest([[column.tobytes() for column in one] for one in sets])
+        return digest(
+            [[sha256(column.tobytes()).hexdigest() for column in one] for one in sets]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What became of a projection: of its fit, and of the fine-tuning below it.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        What was fitted last, a file a fold; none where nothing was to be, or it failed.
+    seconds : float
+        Of all folds together.
+    error : str
+        Why it failed, or nothing.
+    """
+
+    files: tuple[Path, ...] = ()
+    seconds: float = 0.0
+    error: str = ""
+
+
+Key = tuple[str, str, int]
+"""A vectorizer, a projection or fine-tuning, and a seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +130,10 @@ class Grid:
     device : str
     backend : Processes or Cluster
     progress : callable or None
+    learned : dict of (vectorizer, projection, seed) to Learned
+        What was fitted before the cells.
+    tuned : dict of (vectorizer, fine-tuning, seed) to (list, list)
+        Fine-tuned networks and their vectors, one a fold.
     """
 
     out: Path
@@ -125,6 +145,19 @@ class Grid:
     device: str
     backend: Backend
     progress: Progress | None
+    learned: dict[Key, Learned] = field(default_factory=dict)
+    tuned: dict[Key, tuple[list[Any], list[NDArray[np.float32]]]] = field(
+        default_factory=dict
+    )
+
+    def bases(
+        self, vectorizer: str, tuning: str, seed: int
+    ) -> list[NDArray[np.float32]]:
+        """Return the vectors that are mapped after a fine-tuning, an array a fold."""
+        if tuning != NONE:
+            return self.tuned[vectorizer, tuning, seed][1]
+        vectors = self.data.vectors[vectorizer].vectors
+        return [vectors] * len(self.data.splits(seed))
 
 
 def gather(
@@ -183,7 +216,14 @@ def gather(
         raise DataError(msg)
     # Figures must not depend on the order in which a table happens to list its pairs.
     kept = kept.take(np.lexsort((kept.label, kept.right, kept.left)))
-    contents = _contents(kept)
+    # What an image is: the hash of its bytes, or its name where it has none.
+    paths = [path for path in kept.paths if path is not None]
+    hashes = dict(zip(paths, hash_files(paths), strict=True))
+    found = [None if path is None else hashes[path] for path in kept.paths]
+    contents = [
+        content if isinstance(content, str) else name
+        for name, content in zip(kept.ids, found, strict=True)
+    ]
     # Each image is tied to the first one of the same content.
     first_of: dict[str, int] = {}
     ties = [(first_of.setdefault(one, i), i) for i, one in enumerate(contents)]
@@ -203,14 +243,3 @@ def gather(
         table.n_pairs - kept.n_pairs,
         unavailable,
     )
-
-
-def _contents(table: PairTable) -> list[str]:
-    """Return what each image is: the hash of its bytes, or its name where unread."""
-    paths = [path for path in table.paths if path is not None]
-    hashes = dict(zip(paths, hash_files(paths), strict=True))
-    found = [None if path is None else hashes[path] for path in table.paths]
-    return [
-        name if content is None or isinstance(content, ImageError) else content
-        for name, content in zip(table.ids, found, strict=True)
-    ]

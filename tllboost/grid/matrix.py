@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tllboost.errors import printable
-from tllboost.files import write_text
 from tllboost.grid.outputs import csv_text
 from tllboost.metrics import METRICS, check_metric
 from tllboost.registry import Entry, Registry
@@ -25,7 +23,6 @@ __all__ = [
     "make_matrix",
     "markdown_text",
     "matrix_text",
-    "write_matrices",
 ]
 
 Row = dict[str, Any]
@@ -41,14 +38,14 @@ class Matrix(NamedTuple):
         Rows.
     heads : list of str
         Columns.
-    cells : dict of (key, head) to dict
-        The row of results of each cell; the cosine, which reads no merge, stands in
-        every row of its vectorizer and projection.
+    cells : list of list of (dict or None)
+        The row of results of each cell, None where there is none; the cosine, which
+        reads no merge, stands in every row of its vectorizer and projection.
     """
 
     keys: list[Key]
     heads: list[str]
-    cells: dict[tuple[Key, str], Row]
+    cells: list[list[Row | None]]
 
 
 def make_matrix(rows: Sequence[Row]) -> Matrix:
@@ -69,26 +66,35 @@ def make_matrix(rows: Sequence[Row]) -> Matrix:
         place = row["vectorizer"], row["projection"]
         if row["merge"] != "none" or place not in merged:
             keys[*place, row["merge"]] = None
-    cells: dict[tuple[Key, str], Row] = {}
+    cells: list[list[Row | None]] = [[None] * len(heads) for _ in keys]
     for row in rows:
-        for key in keys:
+        for key, found in zip(keys, cells, strict=True):
             same = key[:2] == (row["vectorizer"], row["projection"])
             if same and row["merge"] in ("none", key[2]):
-                cells[key, row["head"]] = row
+                found[heads.index(row["head"])] = row
     return Matrix(list(keys), heads, cells)
 
 
 def _lines(
     rows: Sequence[Row],
+    metric: str,
     text: Callable[[str], str],
-    cell: Callable[[Row | None], str],
+    between: str,
+    **marks: tuple[str, str],
 ) -> Iterator[list[str]]:
-    """Give the fields of the header and of each line, names and cells as text."""
+    """Give the fields of the header and of each line; `marks` stand around figures.
+
+    `text` is applied to names, and `between` stands before half of an interval.
+    """
     matrix = make_matrix(rows)
     yield ["vectorizer", "projection", "merge", *map(text, matrix.heads)]
-    for key in matrix.keys:
-        cells = (matrix.cells.get((key, head)) for head in matrix.heads)
-        yield [*map(text, key), *map(cell, cells)]
+    for key, cells in zip(matrix.keys, matrix.cells, strict=True):
+        line = [*map(text, key)]
+        for row in cells:
+            told, stands = shown(row, metric, between)
+            before, after = marks.get(stands, ("", ""))
+            line.append(f"{before}{told}{after}")
+        yield line
 
 
 def matrix_csv(rows: Sequence[Row], metric: str) -> str:
@@ -96,14 +102,16 @@ def matrix_csv(rows: Sequence[Row], metric: str) -> str:
 
     A failed cell says so, one that was not run or has no figure is empty.
     """
-
-    def cell(row: Row | None) -> str:
-        if row is None or row["status"] != "ok":
-            return "" if row is None else "failed"
-        return f"{row[metric]:.4f}" if math.isfinite(row[metric]) else ""
-
-    header, *lines = _lines(rows, str, cell)
-    return csv_text(header, lines)
+    matrix, lines = make_matrix(rows), []
+    for key, cells in zip(matrix.keys, matrix.cells, strict=True):
+        line = [*key]
+        for row in cells:
+            if row is None or row["status"] != "ok":
+                line.append("" if row is None else "failed")
+            else:
+                line.append(f"{row[metric]:.4f}" if math.isfinite(row[metric]) else "")
+        lines.append(line)
+    return csv_text(["vectorizer", "projection", "merge", *matrix.heads], lines)
 
 
 def caption(rows: Sequence[Row], metric: str) -> str:
@@ -178,14 +186,8 @@ _LETTERS = frozenset(map(chr, range(0xC0, 0x100))) - set("ÐÞðþ×÷")
 
 def matrix_latex(rows: Sequence[Row], metric: str) -> str:
     """Return the matrix of one metric: the best is bold, its ties are underlined."""
-
-    def cell(row: Row | None) -> str:
-        text, stands = shown(row, metric, r" $\pm$ ")
-        text = text.replace("–", "--")
-        wrap = {"best": rf"\textbf{{{text}}}", "tie": rf"\underline{{{text}}}"}
-        return wrap.get(stands, text)
-
-    lines = list(_lines(rows, latex_text, cell))
+    marks = {"best": (r"\textbf{", "}"), "tie": (r"\underline{", "}")}
+    lines = list(_lines(rows, metric, latex_text, r" $\pm$ ", **marks))
     head, *body = (rf"{' & '.join(fields)} \\" for fields in lines)
     table = [
         rf"\begin{{tabular}}{{lll{'r' * (len(lines[0]) - 3)}}}",
@@ -193,7 +195,7 @@ def matrix_latex(rows: Sequence[Row], metric: str) -> str:
         r"\end{tabular}",
     ]
     header = _HEADER.format(caption=caption(rows, metric).replace("±", "+-"))
-    return header + "\n".join(table) + "\n"
+    return header + "\n".join(table).replace("–", "--") + "\n"
 
 
 def latex_text(text: str) -> str:
@@ -206,16 +208,12 @@ def latex_text(text: str) -> str:
     >>> print(latex_text("a_b 100% é 猫"))
     a\_b 100\% é \texttt{U+732B}
     """
-    escaped = "".join(map(_letter, printable(text)))
+    escaped = ""
+    for one in printable(text):
+        is_known = one.isascii() or one in _LETTERS
+        named = one if is_known else rf"\texttt{{U+{ord(one):04X}}}"
+        escaped += _ESCAPES.get(one, named)
     return _HYPHENS.sub("-{}", escaped)
-
-
-def _letter(one: str) -> str:
-    if one in _ESCAPES:
-        return _ESCAPES[one]
-    if one.isascii() or one in _LETTERS:
-        return one
-    return rf"\texttt{{U+{ord(one):04X}}}"
 
 
 _MARKUP = re.compile(r"[\\`*_\[\]<>|~&#$!]")
@@ -225,12 +223,8 @@ _ADDRESS = re.compile(r"(?i)(?<=:)//|(?<=www)\.|@")
 
 def matrix_markdown(rows: Sequence[Row], metric: str) -> str:
     """Return the matrix of one metric: the best is bold, its ties are marked ``=``."""
-
-    def cell(row: Row | None) -> str:
-        text, stands = shown(row, metric, " ± ")
-        return {"best": f"**{text}**", "tie": f"{text} ="}.get(stands, text)
-
-    head, *body = _lines(rows, markdown_text, cell)
+    marks = {"best": ("**", "**"), "tie": ("", " =")}
+    head, *body = _lines(rows, metric, markdown_text, " ± ", **marks)
     rule = ["---"] * 3 + ["---:"] * (len(head) - 3)
     table = [f"| {' | '.join(fields)} |" for fields in (head, rule, *body)]
     told = f"{caption(rows, metric)}; **best**, = tied with it."
@@ -293,9 +287,3 @@ def matrix_text(rows: Sequence[Row], metric: str, form: str) -> str:
     """
     check_metric(metric)
     return str(FORMATS.resolve(form)(rows, metric))
-
-
-def write_matrices(out: Path, rows: Sequence[Row], metric: str) -> None:
-    """Write the matrix in each form: ``matrix.csv``, ``matrix.md``, ``matrix.tex``."""
-    for form in FORMATS:
-        write_text(out / f"matrix.{form}", matrix_text(rows, metric, form))

@@ -13,8 +13,7 @@ import numpy as np
 
 from tllboost.grid.data import Grid
 from tllboost.metrics import METRICS
-from tllboost.splits import PairSet, Protocol, Split
-from tllboost.splits.sets import Integers
+from tllboost.splits import Protocol, Split
 
 __all__ = ["few_notes", "leak_report", "notes_on"]
 
@@ -25,29 +24,49 @@ _FEW_CHOOSING = 5
 
 def notes_on(grid: Grid, records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return all notes on a run, one line each."""
+    from tllboost.finetune.settings import trained_on
+
     splits, protocol = grid.data.splits(grid.seeds[0]), grid.data.protocol
-    return [
-        *few_notes(splits, protocol),
-        *_leak_notes(splits, protocol),
-        *_tuning_notes(grid),
-        *_missing_notes(records),
-    ]
-
-
-def _leak_notes(splits: list[Split], protocol: Protocol) -> list[str]:
-    """Say how much of a test set training has seen; ours never has."""
+    notes = few_notes(splits, protocol)
     seen = total = 0
     for split in splits:
-        known = np.union1d(split.train.left, split.train.right)
-        left, right = np.isin(split.test.left, known), np.isin(split.test.right, known)
+        trained = np.union1d(split.train.left, split.train.right)
+        left, right = (
+            np.isin(of, trained) for of in (split.test.left, split.test.right)
+        )
         seen += int(np.count_nonzero(left | right))
         total += len(split.test)
-    if not seen:
-        return []
-    return [
-        f"protocol {protocol.name} leaks: {100 * seen / total:.1f} % of its test pairs "
-        "share an image with training; compare it with no other protocol"
-    ]
+    if seen:  # ours never has
+        notes.append(
+            f"protocol {protocol.name} leaks: {100 * seen / total:.1f} % of its test "
+            "pairs share an image with training; compare it with no other protocol"
+        )
+    # Weights that `tllboost finetune` wrote name the images that they have seen.
+    tested = np.zeros(len(grid.data.contents), dtype=bool)
+    for seed in grid.seeds:
+        for split in grid.data.splits(seed):
+            tested[split.test.left] = tested[split.test.right] = True
+    for label, vectorizer in grid.plan.made.items():
+        parts = getattr(vectorizer, "parts", None) or [vectorizer]
+        files = [str(getattr(part, "file", None)) for part in parts]
+        tuned = [file for file in files if file.endswith(".safetensors")]
+        known = frozenset().union(*map(trained_on, tuned))
+        shared = sum(c[:_DIGITS] in known for c in np.array(grid.data.contents)[tested])
+        if shared:
+            notes.append(
+                f"{label} leaks: its weights were fine-tuned on {shared} of the "
+                f"{int(tested.sum())} test images; its figures are not held out"
+            )
+    # Cells that are older than a metric lack it.
+    figures = [record["figures"] for record in records if record["status"] == "ok"]
+    for name in METRICS:
+        if count := sum(name not in one for one in figures):
+            notes.append(
+                f"{name} is missing of {count} of {len(figures)} cells, which an "
+                f"earlier version measured: --metric {name} or --overwrite measures "
+                "them again"
+            )
+    return notes
 
 
 def leak_report(grid: Grid) -> list[tuple[str, str]]:
@@ -56,9 +75,11 @@ def leak_report(grid: Grid) -> list[tuple[str, str]]:
     shared = tested = tied = components = 0
     for seed in grid.seeds:
         for split in data.splits(seed):
-            seen = [_images(pairs) for pairs in (split.train, split.validation)]
-            test = _images(split.test)
-            known = np.union1d(*seen)
+            test, train, validation = (
+                np.union1d(pairs.left, pairs.right)
+                for pairs in (split.test, split.train, split.validation)
+            )
+            known = np.union1d(train, validation)
             shared += len(np.intersect1d(test, known))
             tested += len(test)
             own = np.unique(data.component[test])
@@ -73,51 +94,6 @@ def leak_report(grid: Grid) -> list[tuple[str, str]]:
         ),
         ("copies, byte for byte, tied into one component", str(copies)),
         ("near-duplicates", "not looked for here: tllboost check finds them"),
-    ]
-
-
-def _images(pairs: PairSet) -> Integers:
-    return np.union1d(pairs.left, pairs.right)
-
-
-def _tuning_notes(grid: Grid) -> list[str]:
-    """Say which weights were fine-tuned on images that are tested here.
-
-    Weights that ``tllboost finetune`` wrote name the images that they have seen.
-    """
-    from tllboost.finetune.settings import trained_on
-
-    data, notes = grid.data, []
-    for label, vectorizer in grid.plan.made.items():
-        parts = getattr(vectorizer, "parts", None) or [vectorizer]
-        files = [str(getattr(part, "file", None)) for part in parts]
-        tuned = [file for file in files if file.endswith(".safetensors")]
-        known = frozenset().union(*map(trained_on, tuned))
-        if not known:
-            continue
-        seen = np.array([content[:_DIGITS] in known for content in data.contents])
-        tested = np.zeros(len(seen), dtype=bool)
-        for seed in grid.seeds:
-            for split in data.splits(seed):
-                tested[_images(split.test)] = True
-        shared = int(np.count_nonzero(seen & tested))
-        if shared:
-            notes.append(
-                f"{label} leaks: its weights were fine-tuned on {shared} of the "
-                f"{int(tested.sum())} test images; its figures are not held out"
-            )
-    return notes
-
-
-def _missing_notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say which metrics some records lack: those of cells that are older than they."""
-    figures = [record["figures"] for record in records if record["status"] == "ok"]
-    lacking = {name: sum(name not in one for one in figures) for name in METRICS}
-    return [
-        f"{name} is missing of {count} of {len(figures)} cells, which an earlier "
-        f"version measured: --metric {name} or --overwrite measures them again"
-        for name, count in lacking.items()
-        if count
     ]
 
 

@@ -39,7 +39,6 @@ __all__ = [
     "refuse_taken",
     "write_csv",
     "write_json",
-    "write_results",
 ]
 
 _LIBRARIES = (
@@ -66,15 +65,6 @@ RESULT_COLUMNS = (
 )
 
 
-def write_results(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write a row a cell, columns in their fixed order."""
-    write_csv(
-        path,
-        RESULT_COLUMNS,
-        ([row.get(name) for name in RESULT_COLUMNS] for row in rows),
-    )
-
-
 def write_csv(
     path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
@@ -90,7 +80,14 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     >>> csv_text(["a", "b"], [[0.5, float("nan")], ["=1", -2]])
     "a,b\n0.5,\n'=1,-2\n"
     """
-    return inert_csv(header, [[_field(value) for value in row] for row in rows])
+    told: list[list[object]] = [[*row] for row in rows]
+    for row in told:
+        for i, value in enumerate(row):
+            if value is None:
+                row[i] = ""
+            elif isinstance(value, float):
+                row[i] = f"{value:.6g}" if math.isfinite(value) else ""
+    return inert_csv(header, told)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -111,14 +108,6 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "versions": versions,
     }
-
-
-def _field(value: object) -> object:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}" if math.isfinite(value) else ""
-    return value
 
 
 _FOLDERS = ("cells", "scores", "projections", "splits")

@@ -31,14 +31,14 @@ from tllboost.files import finite, whole_file, write_text
 from tllboost.grid.cells import Cell, digest
 from tllboost.grid.data import Grid, GridData
 from tllboost.grid.measure import ScoredSet
-from tllboost.grid.outputs import environment
+from tllboost.grid.outputs import environment, write_csv
+from tllboost.grid.summary import COSTS
 from tllboost.splits import PairSet
 
 __all__ = [
     "RunImages",
     "RunSplits",
     "cell_ids",
-    "is_finished",
     "known",
     "read_images",
     "read_record",
@@ -50,80 +50,12 @@ __all__ = [
     "write_splits",
 ]
 
-_NUMBERS = (
-    *("n_train_pairs", "n_test_queries", "n_candidates", "n_features", "threshold"),
-    *("vectorize_s", "project_s", "fit_s", "score_s", "best_of_folds"),
-    "peak_memory_mb",
-)
-
-
-def is_record(found: Any) -> bool:
-    """Tell whether something read from JSON is a record, of whichever cell.
-
-    Which metrics it holds, and how many resamples, is not asked.
-
-    Examples
-    --------
-    >>> cell = {"vectorizer": "a", "projection": "none", "merge": "dot", "head": "b"}
-    >>> record = {"id": "1", "cell": cell, "seed": 0, "status": "failed", "error": "x"}
-    >>> is_record(record)
-    True
-    >>> is_record(record | {"status": "ok"})
-    False
-    """
-    match found:
-        case {
-            "id": str(),
-            "seed": int() as seed,
-            "error": str(),
-            "status": status,
-            "cell": {
-                "vectorizer": str(),
-                "projection": str(),
-                "merge": str(),
-                "head": str(),
-                **others,
-            },
-        } if not others and not isinstance(seed, bool):
-            return status == "failed" or (status == "ok" and _is_measured(found))
-    return False
-
-
-def _is_measured(found: dict[str, Any]) -> bool:
-    """Tell whether all figures are numbers, or none where there was no finite one."""
-    tables: list[Any] = [
-        found.get(name) for name in ("figures", "validation", "resampled")
-    ]
-    if not all(isinstance(table, dict) for table in tables):
-        return False
-    figures, validation, resampled = (list(dict(one).values()) for one in tables)
-    numbers = [*figures, *validation, *map(found.get, _NUMBERS)]
-    return all(map(_are_numbers, (numbers, *resampled)))
-
-
-def _are_numbers(found: Any) -> bool:
-    """Tell of thousands of numbers, without a call a number."""
-    if not isinstance(found, list) or {*map(type, found)} - {int, float, type(None)}:
-        return False
-    numbers = [number for number in found if number is not None]
-    return not numbers or (
-        min(numbers) > -(2**63)
-        and max(numbers) < 2**63
-        and all(map(math.isfinite, numbers))
-    )
-
-
 Scores = dict[str, list[NDArray[np.float64]]]
 
 
 def record_path(out: Path, cell_id: str) -> Path:
     """Return where the record of a cell lies."""
     return out / "cells" / f"{cell_id}.json"
-
-
-def scores_path(out: Path, cell_id: str) -> Path:
-    """Return where the scores of a cell lie."""
-    return out / "scores" / f"{cell_id}.npz"
 
 
 def write_scores(
@@ -135,7 +67,7 @@ def write_scores(
         for name, of in (("test", test), ("validation", validation))
         for fold, log_odds in enumerate(of.log_odds)
     }
-    with whole_file(scores_path(out, cell_id)) as file:
+    with whole_file(out / "scores" / f"{cell_id}.npz") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
@@ -144,7 +76,7 @@ def read_scores(out: Path, cell_id: str) -> Scores | None:
 
     None where there is no file, or none that can be read: the cell is run again.
     """
-    found = _read_arrays(scores_path(out, cell_id))
+    found = _read_arrays(out / "scores" / f"{cell_id}.npz")
     if found is None:
         return None
     wide = {name: array.astype(np.float64) for name, array in found.items()}
@@ -173,27 +105,53 @@ def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
     """Return a record, or None where there is none, or none that can be used.
 
     A file that is no record of this cell (edited, half copied) counts as none: the cell
-    is run again.
+    is run again. Which metrics a record has, and how many resamples, is not asked; its
+    figures are numbers, or None where there was no finite one.
     """
     try:
         record = json.loads(record_path(out, cell_id).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not is_record(record) or record["id"] != cell_id:
-        return None
-    return dict(record)
+    match record:
+        case {
+            "id": str() as own_id,
+            "seed": int() as seed,
+            "error": str(),
+            "status": "ok" | "failed" as status,
+            "cell": {
+                "vectorizer": str(),
+                "projection": str(),
+                "merge": str(),
+                "head": str(),
+                **others,
+            },
+        } if own_id == cell_id and type(seed) is int and not others:
+            if status == "failed":
+                return dict(record)
+        case _:
+            return None
+    match record:
+        case {
+            "figures": dict() as figures,
+            "validation": dict() as validation,
+            "resampled": dict() as resampled,
+        }:
+            numbers = [*figures.values(), *validation.values(), *map(record.get, COSTS)]
+            if all(map(_are_numbers, (numbers, *resampled.values()))):
+                return dict(record)
+    return None
 
 
-def is_finished(out: Path, cell_id: str, metric: str) -> bool:
-    """Tell whether a cell needs no run: it succeeded, and was measured by a metric.
-
-    A failed one is tried again. One that an earlier version measured without another
-    metric than that is kept: its figures hold, and what it lacks shows as missing.
-    """
-    record = read_record(out, cell_id)
-    if record is None or record["status"] != "ok" or metric not in record["figures"]:
+def _are_numbers(found: Any) -> bool:
+    """Tell of thousands of numbers, without a call a number."""
+    if not isinstance(found, list) or {*map(type, found)} - {int, float, type(None)}:
         return False
-    return read_scores(out, cell_id) is not None
+    numbers = [number for number in found if number is not None]
+    return not numbers or (
+        min(numbers) > -(2**63)
+        and max(numbers) < 2**63
+        and all(map(math.isfinite, numbers))
+    )
 
 
 _IMAGES = "images.json"
@@ -233,10 +191,19 @@ class RunSplits:
 
 
 def write_splits(grid: Grid) -> None:
-    """Write what every seed tested, and the names and places of all images."""
+    """Write what every seed tested, and the names and places of all images.
+
+    ``splits.csv`` says where each pair went: a pair table that protocol "given" reads.
+    """
     out, table = grid.out, grid.data.table
-    paths = [_place(path, out) for path in table.paths]
+    paths: list[str | None] = []
+    for path in table.paths:
+        try:  # as seen from the run's folder: both may move together
+            paths.append(None if path is None else os.path.relpath(path, out))
+        except ValueError:  # another drive
+            paths.append(str(Path(path or "").absolute()))
     write_text(out / _IMAGES, json.dumps({"ids": list(table.ids), "paths": paths}))
+    rows = []
     for seed in grid.seeds:
         arrays: dict[str, Any] = {}
         for fold, split in enumerate(grid.data.splits(seed)):
@@ -245,8 +212,15 @@ def write_splits(grid: Grid) -> None:
             train = split.train
             matches = np.stack([train.left, train.right], 1)[train.label == 1]
             arrays[f"training_matches{fold}"] = np.unique(matches, axis=0)
-        with whole_file(_splits_path(out, seed)) as file:
+            columns = (table.left, table.right, table.label, split.names)
+            rows += [
+                (table.ids[left], table.ids[right], int(label), name, seed, fold)
+                for left, right, label, name in zip(*columns, strict=True)
+            ]
+        with whole_file(out / "splits" / f"seed-{seed}.npz") as file:
             np.savez_compressed(file, **arrays)
+    header = ("left", "right", "label", "split", "seed", "fold")
+    write_csv(out / "splits.csv", header, rows)
 
 
 def read_images(out: Path) -> RunImages | None:
@@ -262,7 +236,7 @@ def read_images(out: Path) -> RunImages | None:
 
 def read_splits(out: Path, seed: int) -> RunSplits | None:
     """Return the splits of a seed, or None where there are none that can be read."""
-    found = _read_arrays(_splits_path(out, seed))
+    found = _read_arrays(out / "splits" / f"seed-{seed}.npz")
     if found is None:
         return None
     folds = range(sum(name.startswith("test_left") for name in found))
@@ -273,20 +247,6 @@ def read_splits(out: Path, seed: int) -> RunSplits | None:
         )
     except KeyError:
         return None
-
-
-def _splits_path(out: Path, seed: int) -> Path:
-    return out / "splits" / f"seed-{seed}.npz"
-
-
-def _place(path: Path | None, out: Path) -> str | None:
-    """Return a path as seen from the run's folder: both may move together."""
-    if path is None:
-        return None
-    try:
-        return os.path.relpath(path, out)
-    except ValueError:  # another drive
-        return str(path.absolute())
 
 
 def cell_ids(grid: Grid) -> dict[tuple[Cell, int], str]:

@@ -8,14 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tllboost.errors import UsageError
+from tllboost.files import write_text
 from tllboost.grid.best import add_ensemble, ensemble_cell, save_bundles
 from tllboost.grid.cells import DEFAULT_HEADS, DEFAULT_MERGES, make_plan
-from tllboost.grid.data import Grid, GridData, gather
-from tllboost.grid.learn import AllLearned, learn_all
-from tllboost.grid.matrix import write_matrices
+from tllboost.grid.data import Grid, gather
+from tllboost.grid.matrix import FORMATS, matrix_text
 from tllboost.grid.notes import leak_report, notes_on
 from tllboost.grid.outputs import (
+    RESULT_COLUMNS,
     GridResult,
     claim_folder,
     environment,
@@ -23,17 +26,16 @@ from tllboost.grid.outputs import (
     refuse_taken,
     write_csv,
     write_json,
-    write_results,
 )
 from tllboost.grid.records import (
     cell_ids,
-    is_finished,
     read_record,
+    read_scores,
     write_record,
     write_splits,
 )
 from tllboost.grid.summary import headline, summarise
-from tllboost.grid.work import cell_jobs, failed
+from tllboost.grid.work import cell_jobs, failed, learn_all
 from tllboost.metrics import check_metric
 from tllboost.pairs import PairTable
 from tllboost.processes import Backend, Processes, Progress
@@ -191,7 +193,13 @@ def run_grid(
     with locked(out):
         refuse_taken(out, resume=resume, overwrite=overwrite)
         data = gather(table, plan.made, protocol, strict=strict, **who)
-        _tell(data, say)
+        for label, one in data.vectors.items():
+            say(
+                f"{label}: {one.n_computed} vectors computed, {one.n_reused} reused, "
+                f"{one.seconds:.1f} s"
+            )
+        for label, reason in data.unavailable.items():
+            say(f"{label}: left out: {reason}")
         claim_folder(
             out,
             data=data.digest,
@@ -200,126 +208,108 @@ def run_grid(
             overwrite=overwrite,
         )
         grid = Grid(out, plan, seeds, metric, data, device=device, **who)
-        _write_splits(grid)
         write_splits(grid)
-        every, records, counts = _measure(grid, say)
+        records, counts = _measure(grid, say)
         if ensemble:
             plan.cells.append(ensemble_cell(ensemble))
             records += add_ensemble(records, ensemble, grid)
-        result = _result(grid, records, *counts)
-        _write_tables(result, records)
-        save_bundles(result, records, every)
-        _write_summary(result, records)
-        return result
+        return _write_results(grid, records, counts)
 
 
-def _tell(data: GridData, say: Message) -> None:
-    """Say what vectorizing took, and what could not be had."""
-    for label, one in data.vectors.items():
-        say(
-            f"{label}: {one.n_computed} vectors computed, {one.n_reused} reused, "
-            f"{one.seconds:.1f} s"
-        )
-    for label, reason in data.unavailable.items():
-        say(f"{label}: left out: {reason}")
-
-
-def _write_splits(grid: Grid) -> None:
-    """Write where each pair went, as a pair table that protocol "given" reads."""
-    table = grid.data.table
-    rows = [
-        (table.ids[a], table.ids[b], int(label), name, seed, fold)
-        for seed in grid.seeds
-        for fold, split in enumerate(grid.data.splits(seed))
-        for a, b, label, name in zip(
-            table.left, table.right, table.label, split.names, strict=True
-        )
-    ]
-    header = ("left", "right", "label", "split", "seed", "fold")
-    write_csv(grid.out / "splits.csv", header, rows)
-
-
-def _measure(
-    grid: Grid, say: Message
-) -> tuple[AllLearned, list[Record], tuple[int, int]]:
+def _measure(grid: Grid, say: Message) -> tuple[list[Record], tuple[int, int]]:
     """Run the cells that no earlier run has finished.
 
-    Returns what was fitted before the cells, the records of all, and how many were run
-    and found finished.
+    Returns the records of all, and how many were run and found finished.
     """
     out, ids = grid.out, cell_ids(grid)
-    finished = {key for key, one in ids.items() if is_finished(out, one, grid.metric)}
+    # A failed cell is tried again. One that an earlier version measured without some
+    # other metric is kept: its figures hold, and what it lacks shows as missing.
+    finished = {}
+    for key, cell_id in ids.items():
+        record = read_record(out, cell_id)
+        is_ok = record is not None and grid.metric in record.get("figures", ())
+        if is_ok and read_scores(out, cell_id) is not None:
+            finished[key] = record
     if finished:
         say(f"{len(finished)} of {len(ids)} cells are finished already")
-    every = learn_all(grid)
+    learn_all(grid)
     missing = {}
     for (cell, seed), cell_id in ids.items():
-        reason = every.learned[cell.vectorizer, cell.projection, seed].error
+        reason = grid.learned[cell.vectorizer, cell.projection, seed].error
         if reason:
             write_record(out, failed(cell, seed, cell_id, reason))
         elif (cell, seed) not in finished:
             missing[cell, seed] = cell_id
-    grid.backend.run(cell_jobs(missing, every), out, "cells", grid.progress)
+    grid.backend.run(cell_jobs(missing, grid), out, "cells", grid.progress)
     records = [
         read_record(out, cell_id)
         or failed(cell, seed, cell_id, "its process died (out of memory?)")
         for (cell, seed), cell_id in ids.items()
     ]
-    return every, records, (len(missing), len(finished))
+    return records, (len(missing), len(finished))
 
 
-def _result(grid: Grid, records: list[Record], n_run: int, n_reused: int) -> GridResult:
-    """Return what records come to."""
-    data, table = grid.data, grid.data.table
-    return GridResult(
-        grid.out,
-        summarise(
-            grid.plan.cells,
-            records,
-            metric=grid.metric,
-            protocol=data.protocol.name,
-            names=grid.plan.names,
-        ),
-        grid.metric,
-        failures={
-            str(table.paths[i] or table.ids[i]): why
-            for i, why in sorted(data.failures.items())
-        },
-        n_run=n_run,
-        n_reused=n_reused,
-        notes=notes_on(grid, records),
-        data=data.sizes(),
-        leaks=leak_report(grid),
+def _write_results(
+    grid: Grid, records: list[Record], counts: tuple[int, int]
+) -> GridResult:
+    """Write what records come to: tables, bundles, and what people should know."""
+    out, data, table, metric = grid.out, grid.data, grid.data.table, grid.metric
+    rows = summarise(
+        grid.plan.cells,
+        records,
+        metric=metric,
+        protocol=data.protocol.name,
+        names=grid.plan.names,
     )
-
-
-def _write_tables(result: GridResult, records: list[Record]) -> None:
-    """Write results, matrix, failures and the environment."""
-    out = result.out
-    write_results(out / "results.csv", result.rows)
-    write_matrices(out, result.rows, result.metric)
+    failures = {
+        str(table.paths[i] or table.ids[i]): why
+        for i, why in sorted(data.failures.items())
+    }
+    columns = [[row.get(name) for name in RESULT_COLUMNS] for row in rows]
+    write_csv(out / "results.csv", RESULT_COLUMNS, columns)
+    for form in FORMATS:
+        write_text(out / f"matrix.{form}", matrix_text(rows, metric, form))
     write_json(out / "environment.json", environment())
     cells = [
         ("cell", " × ".join(r["cell"].values()) + f", seed {r['seed']}", r["error"])
         for r in records
         if r["status"] != "ok"
     ]
-    images = [("image", path, why) for path, why in result.failures.items()]
+    images = [("image", path, why) for path, why in failures.items()]
     write_csv(out / "failures.csv", ("what", "where", "why"), [*images, *cells])
-
-
-def _write_summary(result: GridResult, records: list[Record]) -> None:
-    """Add the headline to the notes and write them, with what was chosen."""
-    result.notes += headline(result.rows, records, result.chosen, result.metric)
+    used = np.union1d(table.left, table.right)
+    chosen, lost = save_bundles(rows, records, grid)
+    result = GridResult(
+        out,
+        rows,
+        metric,
+        chosen,
+        failures,
+        *counts,
+        notes=[
+            *notes_on(grid, records),
+            *lost,
+            *headline(rows, records, chosen, metric),
+        ],
+        data={
+            "pairs": table.n_pairs,
+            "matches": int(np.count_nonzero(table.label == 1)),
+            "images": len(used),
+            "components": len(np.unique(data.component[used])),
+            "pairs left out": data.n_dropped,
+        },
+        leaks=leak_report(grid),
+    )
     write_json(
-        result.out / "summary.json",
+        out / "summary.json",
         {
-            "metric": result.metric,
-            "protocol": result.rows[0]["protocol"],
-            "chosen_on_validation": result.chosen,
+            "metric": metric,
+            "protocol": data.protocol.name,
+            "chosen_on_validation": chosen,
             "lines": result.notes,
             "data": result.data,
             "leaks": result.leaks,
             "cells": [record["id"] for record in records],
         },
     )
+    return result

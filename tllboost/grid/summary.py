@@ -20,6 +20,7 @@ from tllboost.metrics import METRICS
 from tllboost.projections import NONE
 
 __all__ = [
+    "COSTS",
     "by_validation",
     "comparison",
     "draws",
@@ -34,9 +35,12 @@ Floats = NDArray[np.float64]
 Record = dict[str, Any]
 Row = dict[str, Any]
 
-_MEANS = (
+FROZEN = COSINE, NONE
+"""Head and projection of the cosine of the vectors as they are."""
+COSTS = (
     *("n_train_pairs", "n_test_queries", "n_candidates", "n_features", "threshold"),
     *("vectorize_s", "project_s", "fit_s", "score_s", "best_of_folds"),
+    "peak_memory_mb",
 )
 
 
@@ -117,7 +121,18 @@ def summarise(
         row: Row = asdict(cell)
         row |= {"name": (names or {}).get(cell, ""), "status": "failed"}
         if cell in told:
-            row |= {"status": "ok", **_measured(found), **told[cell]}
+            row["status"] = "ok"
+            for name in METRICS:
+                row[name] = _mean(found, name)
+                of_seed = [draws(record, name) for record in found]
+                alike = len({len(one) for one in of_seed}) == 1
+                spread = np.mean(of_seed, axis=0) if alike else np.empty(0)
+                row[f"{name}_low"], row[f"{name}_high"] = interval(spread)
+            for name in COSTS:
+                known = [r[name] for r in found if r.get(name) is not None]
+                join = max if name == "peak_memory_mb" else np.mean
+                row[name] = float(join(known)) if known else float("nan")
+            row |= told[cell]
         row |= {"metric": metric, "protocol": protocol, "n_seeds": len(found)}
         row["error"] = "; ".join(sorted({r["error"] for r in found if r.get("error")}))
         rows.append(row)
@@ -148,18 +163,24 @@ def standings(of_cell: Mapping[Cell, Sequence[Record]], metric: str) -> dict[Cel
         Its gain over the cosine, its distance to the best, whether that is a tie, and
         its figure on the validation set.
     """
-    measured = {cell: found for cell, found in of_cell.items() if _succeeded(found)}
+    measured = {
+        cell: found
+        for cell, found in of_cell.items()
+        if found and all(record["status"] == "ok" for record in found)
+    }
     best = _best(measured, metric, "figures")
-    frozen = {c: r for c, r in measured.items() if _is_frozen_cosine(c)}
+    frozen = {c: r for c, r in measured.items() if (c.head, c.projection) == FROZEN}
     best_frozen = _best(frozen, metric, "validation")
     told = {}
     for cell, found in measured.items():
+        row: Row = {"validation": _mean(found, metric, "validation")}
         # Of an ensemble the best one: on validation, as everything that is chosen.
         cosine = Cell(cell.vectorizer, NONE, NONE, COSINE)
         baseline = cosine if cosine in of_cell else best_frozen or cell
-        row = _compared("gain", found, of_cell[baseline], metric)
-        row |= _compared("to_best", found, of_cell[best], metric) if best else {}
-        row["validation"] = _mean(found, metric, "validation")
+        for name, other in (("gain", baseline), ("to_best", best)):
+            if other is not None:
+                gain, low, high = comparison(found, of_cell[other], metric)
+                row |= {name: gain, f"{name}_low": low, f"{name}_high": high}
         low, high = (row.get(f"to_best_{end}", np.nan) for end in ("low", "high"))
         tied = "yes" if low <= 0 <= high else "no"
         row["tied_with_best"] = "best" if cell == best else tied
@@ -176,7 +197,7 @@ def comparison(
     """
     pair = {record["seed"]: record for record in other}
     both = [(one, pair[one["seed"]]) for one in found if one["seed"] in pair]
-    if not _succeeded([record for couple in both for record in couple]):
+    if not both or any(r["status"] != "ok" for couple in both for r in couple):
         return (float("nan"),) * 3
     sign = METRICS[metric].sign
     value = np.mean([figure(a, metric) - figure(b, metric) for a, b in both])
@@ -200,20 +221,19 @@ def headline(
     """Return lines on the cell that validation chose, against the best cosine."""
     if chosen is None:
         return []
-    cell = _cell(chosen)
     low, high = chosen[f"{metric}_low"], chosen[f"{metric}_high"]
+    name = " × ".join(chosen[part] for part in Cell.__annotations__)
     lines = [
-        f"chosen on validation: {cell.name}: {metric} {chosen[metric]:.3f} "
+        f"chosen on validation: {name}: {metric} {chosen[metric]:.3f} "
         f"[{low:.3f}, {high:.3f}]"
     ]
-    cosines = [
-        row for row in rows if row["status"] == "ok" and _is_frozen_cosine(_cell(row))
-    ]
-    if cosines and not _is_frozen_cosine(cell):
+    measured = [row for row in rows if row["status"] == "ok"]
+    cosines = [row for row in measured if (row["head"], row["projection"]) == FROZEN]
+    if cosines and (chosen["head"], chosen["projection"]) != FROZEN:
         best = max(cosines, key=lambda row: METRICS[metric].sign * row[metric])
         ours, theirs = (
-            [record for record in records if Cell(**record["cell"]) == one]
-            for one in (cell, _cell(best))
+            [record for record in records if record["cell"].items() <= row.items()]
+            for row in (chosen, best)
         )
         gain, low, high = comparison(ours, theirs, metric)
         lines.append(
@@ -223,27 +243,8 @@ def headline(
     return lines
 
 
-def _cell(row: Row) -> Cell:
-    return Cell(row["vectorizer"], row["projection"], row["merge"], row["head"])
-
-
-def _is_frozen_cosine(cell: Cell) -> bool:
-    return (cell.head, cell.projection) == (COSINE, NONE)
-
-
-def _succeeded(found: Sequence[Record]) -> bool:
-    return bool(found) and all(record["status"] == "ok" for record in found)
-
-
-def _mean(found: Sequence[Record], metric: str, of: str) -> float:
+def _mean(found: Sequence[Record], metric: str, of: str = "figures") -> float:
     return float(np.mean([figure(record, metric, of) for record in found]))
-
-
-def drawn(found: Iterable[Record], metric: str) -> Floats:
-    """Return the resamples averaged over seeds, empty where not all have as many."""
-    of_seed = [draws(record, metric) for record in found]
-    alike = len({len(one) for one in of_seed}) == 1
-    return np.mean(of_seed, axis=0) if alike else np.empty(0)
 
 
 def _best(found: Mapping[Cell, Sequence[Record]], metric: str, of: str) -> Cell | None:
@@ -252,22 +253,3 @@ def _best(found: Mapping[Cell, Sequence[Record]], metric: str, of: str) -> Cell 
     values = {cell: sign * _mean(its, metric, of) for cell, its in found.items()}
     finite = {cell: value for cell, value in values.items() if np.isfinite(value)}
     return max(finite, key=finite.__getitem__) if finite else None
-
-
-def _measured(found: Sequence[Record]) -> Row:
-    row: Row = {metric: _mean(found, metric, "figures") for metric in METRICS}
-    for metric in METRICS:
-        row[f"{metric}_low"], row[f"{metric}_high"] = interval(drawn(found, metric))
-    for name in _MEANS:
-        known = [record[name] for record in found if record.get(name) is not None]
-        row[name] = float(np.mean(known)) if known else float("nan")
-    peaks = (record.get("peak_memory_mb") for record in found)
-    row["peak_memory_mb"] = max((p for p in peaks if p is not None), default=np.nan)
-    return row
-
-
-def _compared(
-    name: str, found: Sequence[Record], other: Sequence[Record], metric: str
-) -> Row:
-    told = (name, f"{name}_low", f"{name}_high")
-    return dict(zip(told, comparison(found, other, metric), strict=True))

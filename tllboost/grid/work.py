@@ -1,29 +1,261 @@
-"""The cells of a grid as jobs for workers, each cell written as it ends."""
+"""What a grid has done by workers: projections and fine-tuned networks, then cells.
+
+Networks are fine-tuned first, images are vectorized with them, then projections are
+fitted on those vectors or on the frozen ones, once a seed and fold for all heads. What
+is fitted lies in the folder ``projections`` of the results, and a run that goes on
+finds it there. Each cell is written as it ends.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from tllboost.grid.cells import COSINE, Cell, parts_of
-from tllboost.grid.learn import (
-    AllLearned,
-    one_line,
-    prepared_splits,
-    spaces_of,
-)
-from tllboost.grid.measure import Bench, best_of_folds, measure
-from tllboost.grid.records import record_path, write_record, write_scores
-from tllboost.processes import Job, release_memory
-from tllboost.projections import NONE
-from tllboost.splits import Protocol, Split
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
 
-__all__ = ["cell_jobs", "failed"]
+from tllboost.errors import TllboostError
+from tllboost.files import whole_file, write_text
+from tllboost.grid.cells import COSINE, Cell, digest, parts_of, tuning_settings
+from tllboost.grid.data import Grid, Key, Learned
+from tllboost.grid.measure import Bench, Space, best_of_folds, measure, one_thread
+from tllboost.grid.records import known, record_path, write_record, write_scores
+from tllboost.processes import Job, release_memory
+from tllboost.projections import NONE, make_projection
+from tllboost.splits import Protocol, Split
+from tllboost.splits.negatives import harden
+from tllboost.vectorizing import vectorize
+
+__all__ = [
+    "cell_jobs",
+    "failed",
+    "learn_all",
+    "prepared_splits",
+    "read_projection",
+    "spaces_of",
+]
+
+Floats = NDArray[np.float32]
 
 _SLOW = ("mlp", "random-forest", "xgboost")
+
+
+def learn_all(grid: Grid) -> None:
+    """Fit what no earlier run has fitted; a failure is told, never a lost run."""
+    data, out = grid.data, grid.out
+    # What to fit, and the fine-tuning that it stands on.
+    first: dict[Key, str] = {}
+    second: dict[Key, str] = {}
+    for cell, seed in product(grid.plan.cells, grid.seeds):
+        vectorizer, projection = cell.vectorizer, cell.projection
+        tuning, rest = parts_of(projection)
+        why = data.unavailable.get(vectorizer, "")
+        grid.learned[vectorizer, NONE, seed] = Learned(error=why)
+        if tuning != NONE:
+            first[vectorizer, tuning, seed] = NONE
+        if rest != NONE:
+            second[vectorizer, projection, seed] = tuning
+    for stage in filter(None, (first, second)):
+        jobs: dict[str, Job] = {}
+        names: dict[Key, str] = {}
+        for key, below in stage.items():
+            vectorizer, projection, seed = key
+            if grid.learned[vectorizer, below, seed].error:
+                continue
+            kind = projection.removeprefix(f"{below}/")
+            split, splits = data.split_digest(seed), data.splits(seed)
+            stands_on = [] if below == NONE else [below]
+            parts = (*known(data, vectorizer, split), kind, seed, *stands_on)
+            # Vectorizers of two names may be the same: what is learned of them is, too.
+            name = names[key] = digest(*parts)
+            if name in jobs or not _outcome(out, name, len(splits)).error:
+                continue
+            record, _ = _paths(out, name, len(splits))
+            record.unlink(missing_ok=True)  # what failed is tried again
+            bases, n_hard = grid.bases(vectorizer, below, seed), data.protocol.n_hard
+            network: tuple[Any, ...] = ()
+            if stage is first:
+                network = (grid.plan.made[vectorizer], data.table.paths)
+            jobs[name] = Job(
+                _learn,
+                (name, kind, seed, grid.device, bases, splits, n_hard, *network),
+                [record],
+                names=[f"{vectorizer} × {projection}, seed {seed}"],
+                fail=partial(_tell, record),
+            )
+        grid.backend.run([*jobs.values()], out, "projections", grid.progress)
+        for key, below in stage.items():
+            vectorizer, _, seed = key
+            learned = grid.learned[vectorizer, below, seed]
+            if key in names:
+                own = _outcome(out, names[key], len(data.splits(seed)))
+                learned = replace(own, seconds=own.seconds + learned.seconds)
+            grid.learned[key] = learned
+            if stage is first and not learned.error:
+                grid.tuned[key] = _tuned(grid, vectorizer, learned.files)
+
+
+def _tuned(
+    grid: Grid, label: str, files: Sequence[Path]
+) -> tuple[list[Any], list[Floats]]:
+    """Return the fine-tuned vectorizer of each fold, and the vectors of all images."""
+    from sklearn.base import clone
+
+    table = grid.data.table
+    how: dict[str, Any] = {
+        "store": grid.store,
+        "backend": grid.backend,
+        "progress": grid.progress,
+    }
+    before = grid.plan.made[label]
+    networks = [clone(before).set_params(file=str(file)) for file in files]
+    found = [vectorize(one, table.paths, ids=table.ids, **how) for one in networks]
+    return networks, [one.vectors for one in found]
+
+
+def _paths(out: Path, name: str, n_folds: int) -> tuple[Path, list[Path]]:
+    """Return where a fit tells what became of it, and where the fits of its folds lie.
+
+    Examples
+    --------
+    >>> record, files = _paths(Path(), "a1", 2)
+    >>> record.name, [file.name for file in files]
+    ('a1.json', ['a1-0.safetensors', 'a1-1.safetensors'])
+    """
+    stem = out / "projections" / name
+    files = [Path(f"{stem}-{fold}.safetensors") for fold in range(n_folds)]
+    return Path(f"{stem}.json"), files
+
+
+def _tell(record: Path, _index: int, error: str, seconds: float = 0.0) -> None:
+    """Write what became of a fit, or why its process is gone."""
+    write_text(record, json.dumps({"error": error, "seconds": seconds}))
+
+
+def _outcome(out: Path, name: str, n_folds: int) -> Learned:
+    """Return what became of a fit, from the file that it wrote."""
+    record, files = _paths(out, name, n_folds)
+    try:
+        told = json.loads(record.read_text(encoding="utf-8"))
+        error, seconds = str(told["error"]), float(told["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Learned(error="its process died (out of memory?)")
+    if not error and not all(file.is_file() for file in files):
+        error = "its files are gone: run again"
+    return Learned(() if error else tuple(files), seconds, error)
+
+
+def _learn(
+    out: Path,
+    name: str,
+    projection: str,
+    seed: int,
+    device: str,
+    bases: Sequence[Floats],
+    splits: list[Split],
+    n_hard: int,
+    network: Any = None,
+    paths: Any = None,
+) -> None:
+    """Fit one projection on every fold; then tell, in a file, what became of it."""
+    started, error = time.perf_counter(), ""
+    record, files = _paths(out, name, len(splits))
+    try:
+        splits = prepared_splits(splits, bases, n_hard)
+        for split, base, file in zip(splits, bases, files, strict=True):
+            if network is None:
+                made: Any = make_projection(
+                    projection, seed=seed, device=device, n_threads=1
+                )
+                with one_thread():
+                    made.fit(base, split.train, split.validation)
+                with whole_file(file) as stream:
+                    stream.write(save(made.to_tensors()))
+            else:
+                from tllboost.finetune import finetune
+
+                finetune(
+                    network,
+                    paths,
+                    split.train,
+                    split.validation,
+                    file,
+                    settings=tuning_settings(projection),
+                    seed=seed,
+                    device=device,
+                    n_threads=1,
+                )
+    except Exception as failure:
+        error = _one_line(failure)
+    _tell(record, 0, error, time.perf_counter() - started)
+
+
+def prepared_splits(
+    splits: Sequence[Split], bases: Sequence[Floats], n_hard: int
+) -> list[Split]:
+    """Return splits whose training non-matches are hard, if that was asked.
+
+    Parameters
+    ----------
+    splits : sequence of Split
+    bases : sequence of ndarray of shape (n_images, n_dims), float32
+        What "near" is told by, an array a fold.
+    n_hard : int
+    """
+    if not n_hard:
+        return list(splits)
+    return [
+        replace(split, train=harden(split.train, base, n_hard))
+        for split, base in zip(splits, bases, strict=True)
+    ]
+
+
+def spaces_of(
+    bases: Sequence[Floats], projection: str = NONE, files: Sequence[Path] = ()
+) -> list[Space]:
+    """Return the vectors of each fold after a projection.
+
+    Parameters
+    ----------
+    bases : sequence of ndarray of shape (n_images, n_dims), float32
+        Before it, an array a fold: as the vectorizer gave them, or fine-tuned. These
+        are what a bundle has, so no head may see what was before them.
+    projection : str
+        "none" where no vectors are mapped.
+    files : sequence of Path
+        What it was fitted to, a file a fold.
+    """
+    if projection == NONE:
+        return [Space(base) for base in bases]
+    spaces = []
+    for file, base in zip(files, bases, strict=False):
+        fitted = read_projection(projection, file)
+        with one_thread():
+            projected = fitted.transform(base)
+        joined = getattr(fitted, "joined_", None) or None
+        spaces.append(Space(projected, frozen=base, joined=joined))
+    return spaces
+
+
+def read_projection(projection: str, file: Path) -> Any:
+    """Return a fitted projection from its file."""
+    made: Any = make_projection(projection)
+    return made.from_tensors(load_file(file))
+
+
+def _one_line(error: Exception) -> str:
+    """Return an error as one line of at most 300 characters."""
+    text = " ".join(str(error).split())[:300]
+    return (
+        text if isinstance(error, TllboostError) else f"{type(error).__name__}: {text}"
+    )
 
 
 def failed(cell: Cell, seed: int, cell_id: str, error: str) -> dict[str, Any]:
@@ -37,7 +269,7 @@ def failed(cell: Cell, seed: int, cell_id: str, error: str) -> dict[str, Any]:
     }
 
 
-def cell_jobs(missing: Mapping[tuple[Cell, int], str], every: AllLearned) -> list[Job]:
+def cell_jobs(missing: Mapping[tuple[Cell, int], str], grid: Grid) -> list[Job]:
     """Return jobs, each of cells that share features; the boosted ones share a matrix.
 
     Heads that take long are jobs of their own and come first: what is left for the
@@ -47,10 +279,10 @@ def cell_jobs(missing: Mapping[tuple[Cell, int], str], every: AllLearned) -> lis
     ----------
     missing : mapping of (Cell, int) to str
         The id of each cell and seed.
-    every : AllLearned
-        What is done before them.
+    grid : Grid
+        What is learned before them is known.
     """
-    grid, data, out = every.grid, every.grid.data, every.grid.out
+    data, out = grid.data, grid.out
     groups: dict[tuple[Any, ...], list[tuple[str, Cell]]] = {}
     for (cell, seed), cell_id in missing.items():
         slow = next((n for n, s in enumerate(_SLOW) if cell.head.startswith(s)), 9)
@@ -66,12 +298,12 @@ def cell_jobs(missing: Mapping[tuple[Cell, int], str], every: AllLearned) -> lis
         for file in files:  # of a failure: a file says that its cell is done
             file.unlink(missing_ok=True)
         tuning, rest = parts_of(projection)
-        learned = every.learned[vectorizer, projection, seed]
+        learned = grid.learned[vectorizer, projection, seed]
         costs = {"vectorize_s": data.vectors[vectorizer].seconds}
         costs["project_s"] = learned.seconds or float("nan")
         maps = [str(file.relative_to(out)) for file in learned.files]
         splits, protocol = data.splits(seed), data.protocol
-        bases = every.bases(vectorizer, tuning, seed)
+        bases = grid.bases(vectorizer, tuning, seed)
         jobs.append(
             Job(
                 _run_cells,
@@ -113,7 +345,7 @@ def _run_cells(
         spaces = spaces_of(bases, projection, [out / file for file in maps])
         bench = Bench(spaces, splits, features, seed)
     except Exception as error:
-        reason = one_line(error)
+        reason = _one_line(error)
     for cell_id, cell in cells:
         if record_path(out, cell_id).exists():  # before the process was killed
             continue
@@ -127,7 +359,7 @@ def _run_cells(
                 write_scores(out, cell_id, test, validation)
                 record |= {"status": "ok", **costs, **figures}
             except Exception as error:  # a cell that fails is a row, never a lost run
-                record["error"] = one_line(error)
+                record["error"] = _one_line(error)
         if cell.head == COSINE:
             record["n_features"] = 1
         write_record(out, record)

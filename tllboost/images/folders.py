@@ -75,7 +75,15 @@ class Folder:
         """
         place, name = posixpath.split(self._located(written))
         if place not in self._listings:
-            self._listings[place] = _list_files(self.path / place)
+            try:
+                with os.scandir(self.path / place) as entries:
+                    names = [entry.name for entry in entries if not entry.is_dir()]
+            except (OSError, ValueError):
+                names = []  # a subfolder that an id names and that is not there
+            ids = image_stems({_composed(name): name for name in names})
+            by_id = {one: (one, file) for one, file in ids.items()}
+            by_name = {_composed(file): by_id[one] for one, file in ids.items()}
+            self._listings[place] = by_id | by_name
         if name not in self._listings[place]:
             raise LookupError(self._reason(written, place, name))
         image_id, file = self._listings[place][name]
@@ -149,18 +157,6 @@ def _inside(written: str) -> str:
         msg = f"{written!r} climbs out of its folder; ids lie below it{_UNLESS}"
         raise LookupError(msg)
     return posixpath.normpath(name)
-
-
-def _list_files(folder: Path) -> _Listing:
-    """Return what may be written for the files of a folder."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if not entry.is_dir()]
-    except (OSError, ValueError):
-        names = []  # a subfolder that an id names and that is not there
-    ids = image_stems({_composed(name): name for name in names})
-    by_id = {one: (one, file) for one, file in ids.items()}
-    return by_id | {_composed(file): by_id[one] for one, file in ids.items()}
 
 
 def _composed(name: str) -> str:

@@ -8,18 +8,14 @@ one that was put in here.
 
 from __future__ import annotations
 
-import functools
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tllboost.errors import printable
 from tllboost.files import finite
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 __all__ = ["render"]
 
@@ -61,32 +57,14 @@ def render(
     >>> "<title>a &lt; b</title>" in page, page.count("</script>")
     (True, 2)
     """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    style, script = map(_joined, (styles, scripts))
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            title=title,
-            style=Markup(style),
-            script=Markup(script),
-            digest=b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii"),
-            data=finite(data),
-            **shown,
-        )
-    )
-
-
-def _joined(names: Sequence[str]) -> str:
     package = files("tllboost")
-    return "\n".join((package / name).read_text(encoding="utf-8") for name in names)
-
-
-@functools.cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
+    style, script = (
+        "\n".join((package / name).read_text(encoding="utf-8") for name in names)
+        for names in (styles, scripts)
+    )
     environment = Environment(
         loader=PackageLoader("tllboost", ""),
         autoescape=True,
@@ -99,4 +77,11 @@ def _environment() -> Environment:
     )
     # Of what is in the data `tojson` escapes < > & ', so nothing there ends a script.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    return environment
+    return environment.get_template(template).render(
+        title=title,
+        style=Markup(style),
+        script=Markup(script),
+        digest=b64encode(sha256(script.encode("utf-8")).digest()).decode("ascii"),
+        data=finite(data),
+        **shown,
+    )

@@ -220,6 +220,14 @@ def read_pairs(
     """
     table = read_table(path, required=_REQUIRED, optional=_OPTIONAL)
     ids, paths, codes = find_images(table, _REQUIRED, images, left, right, anywhere)
+    query = None
+    if (column := table.columns.get("query")) is not None:
+        rank = {value: i for i, value in enumerate(sorted(column.values))}
+        if "" in rank:
+            line = int(table.first_lines(column)[column.values.index("")])
+            table.problems.append((line, "query '' is empty; give the query's name"))
+        numbers = np.array([rank[value] for value in column.values], np.int64)
+        query = numbers[column.codes]
     notes: tuple[str, ...] = ()
     if table.ignored:  # a label by another name would be missed
         ignored = ", ".join(repr(name) for name in table.ignored)
@@ -235,7 +243,7 @@ def read_pairs(
         left=codes["left"],
         right=codes["right"],
         label=_translated(table, "label", LABELS, "1 (match) or 0 (no match)"),
-        query=_queries(table),
+        query=query,
         split=_translated(table, "split", SPLITS, "train, validation or test"),
         lines=table.lines,
         notes=notes,
@@ -244,17 +252,6 @@ def read_pairs(
         _find_repeats(pairs, table)
     table.raise_problems()
     return pairs
-
-
-def _queries(table: TextTable) -> np.ndarray | None:
-    column = table.columns.get("query")
-    if column is None:
-        return None
-    rank = {value: i for i, value in enumerate(sorted(column.values))}
-    if "" in rank:
-        line = int(table.first_lines(column)[column.values.index("")])
-        table.problems.append((line, "query '' is empty; give the query's name"))
-    return np.array([rank[value] for value in column.values], np.int64)[column.codes]
 
 
 def _translated(

@@ -118,7 +118,12 @@ def read_table(
     """
     source = str(path)
     text = _read_text(Path(path))
-    rows = _rows(text, _sniff(text, (*required, *optional)))
+    first = next((line for line in io.StringIO(text) if line.strip()), "")
+    known, fits = {*required, *optional}, []
+    for delimiter in _DELIMITERS:
+        cells = [cell.strip().strip('"').lower() for cell in first.split(delimiter)]
+        fits.append((sum(cell in known for cell in cells), len(cells)))
+    rows = _rows(text, _DELIMITERS[fits.index(max(fits))])
     line, header = next(rows, (None, []))
     if not header:
         raise TableError(source, [(None, "the table is empty")])
@@ -185,17 +190,6 @@ def _read_text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         text = f"byte {data[error.start]:#04x} is not text in UTF-8; save it as UTF-8"
         raise TableError(path, [(line, text)]) from error
-
-
-def _sniff(text: str, known: Sequence[str]) -> str:
-    """Return the delimiter under which the header names most known columns."""
-    header = next((line for line in io.StringIO(text) if line.strip()), "")
-
-    def fit(delimiter: str) -> tuple[int, int]:
-        cells = [cell.strip().strip('"').lower() for cell in header.split(delimiter)]
-        return sum(cell in known for cell in cells), len(cells)
-
-    return max(_DELIMITERS, key=fit)
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:

@@ -86,7 +86,7 @@ def make_projection(
     if not isinstance(spec, str):
         return _copy(spec)
     if spec.partition("?")[0] == NONE:
-        parse_spec(spec).without_options()
+        parse_spec(spec).typed_options({})
         return None
     context = {"random_state": seed, "device": device, "n_threads": n_threads}
     parts = [_make_one(text, context) for text in spec.split("/")]
@@ -121,7 +121,7 @@ def _make_one(text: str, context: Mapping[str, Any]) -> Projection:
     else:
         kind = PROJECTIONS.resolve(text.partition("?")[0])
     if not isinstance(kind, type):
-        parsed.without_options()
+        parsed.typed_options({})
         return _copy(kind)
     options = parsed.typed_options(getattr(kind, "OPTIONS", {}))
     known = inspect.signature(kind).parameters

@@ -65,45 +65,41 @@ def curves(tested: Sequence[Tested]) -> dict[str, Any] | None:
     """
     if not tested:
         return None
-    label = np.concatenate([pairs.label == 1 for _, pairs, _ in tested])
-    weight = np.concatenate([pairs.weight for _, pairs, _ in tested])
-    log_odds = np.concatenate([scores for *_, scores in tested])
-    told = weight > 0
+    from scipy.special import expit
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
     ranked = [match_ranks(scores, p.label, p.query)[1:] for _, p, scores in tested]
     ranks, sizes = (np.concatenate(of) for of in zip(*ranked, strict=True))
     longest = min(int(sizes.max(initial=0)), _LONGEST)
-    topk = [(ranks <= k).mean() for k in range(1, longest + 1)]
-    found: dict[str, Any] = {"topk": _rounded(topk)}
-    if len(np.unique(label[told])) == 2:
-        from sklearn.metrics import precision_recall_curve, roc_curve
-
-        columns = label[told], log_odds[told]
-        alarms, hits, _ = roc_curve(*columns, sample_weight=weight[told])
-        precision, recall, _ = precision_recall_curve(
-            *columns, sample_weight=weight[told]
-        )
-        found["roc"] = _thinned(alarms, hits)
-        found["pr"] = _thinned(recall[::-1], precision[::-1])
-        found |= _binned(label[told], weight[told], _probability(log_odds[told]))
-    return found
-
-
-def _binned(
-    label: NDArray[np.bool_], weight: Floats, probability: Floats
-) -> dict[str, Any]:
+    top_k = [np.mean(ranks <= k) for k in range(1, longest + 1)]
+    found: dict[str, Any] = {"topk": _rounded(np.array(top_k))}
+    label = np.concatenate([pairs.label == 1 for _, pairs, _ in tested])
+    weight = np.concatenate([pairs.weight for _, pairs, _ in tested])
+    told = weight > 0
+    label, weight = label[told], weight[told]
+    log_odds = np.concatenate([scores for *_, scores in tested])[told]
+    if len(np.unique(label)) < 2:
+        return found
+    alarms, hits, _ = roc_curve(label, log_odds, sample_weight=weight)
+    precision, recall, _ = precision_recall_curve(label, log_odds, sample_weight=weight)
+    probability = expit(log_odds)
     place = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     total = np.bincount(place, weight, _BINS)
     some = total > 0
-    sums = [np.bincount(place, weight * of, _BINS)[some] for of in (probability, label)]
-    said, seen = (_rounded(one / total[some]) for one in sums)
+    said, seen = (
+        _rounded(np.bincount(place, weight * of, _BINS)[some] / total[some])
+        for of in (probability, label)
+    )
+    n_pairs = np.bincount(place, minlength=_BINS)[some].tolist()
     edges = np.linspace(0, 1, _BARS + 1)
     counts = [
         np.histogram(probability[rows], edges, weights=weight[rows])[0]
         for rows in (label, ~label)
     ]
     match, other = (_rounded(one / one.sum()) for one in counts)
-    n_pairs = np.bincount(place, minlength=_BINS)[some].tolist()
-    return {
+    return found | {
+        "roc": _thinned(alarms, hits),
+        "pr": _thinned(recall[::-1], precision[::-1]),
         "reliability": {"said": said, "seen": seen, "n": n_pairs},
         "histogram": {"edges": _rounded(edges), "match": match, "other": other},
     }
@@ -117,31 +113,28 @@ def _thinned(x: Floats, y: Floats) -> list[list[float]]:
     return [_rounded(x[kept]), _rounded(y[kept])]
 
 
-def _probability(log_odds: Any) -> Any:
-    from scipy.special import expit
-
-    return expit(log_odds)
-
-
 def _rounded(values: Any) -> Any:
     return np.round(values, _DIGITS).tolist()
 
 
-class _Query(NamedTuple):
-    """One ranking list, the match behind its ties; arrays in ranked order."""
+def _chance(log_odds: Any) -> Any:
+    from scipy.special import expit
 
+    return _rounded(expit(log_odds))
+
+
+class _Query(NamedTuple):
+    """One ranking list, the match behind its ties; arrays in ranked order.
+
+    ``margin`` is by how much the best match beats the best distractor, in log-odds.
+    """
+
+    margin: float
     seed: int
     image: int
     right: list[int]
     is_match: NDArray[np.bool_]
     log_odds: Floats
-
-    @property
-    def margin(self) -> float:
-        """By how much the best match beats the best distractor, in log-odds."""
-        return float(
-            self.log_odds[self.is_match].max() - self.log_odds[~self.is_match].max()
-        )
 
     def shown(self, end: str, n_shown: int) -> dict[str, Any]:
         """Return its first candidates, its match in any case."""
@@ -160,7 +153,7 @@ class _Query(NamedTuple):
                 {
                     "image": self.right[at],
                     "rank": 1 + at,
-                    "p": _rounded(_probability(self.log_odds[at])),
+                    "p": _chance(self.log_odds[at]),
                     "match": bool(self.is_match[at]),
                 }
                 for at in places
@@ -246,10 +239,11 @@ def _queries(tested: Sequence[Tested]) -> Iterator[_Query]:
         order = order[pairs.query[order] >= 0]
         starts = np.flatnonzero(np.diff(pairs.query[order])) + 1
         for rows in np.split(order, starts):
-            is_match = pairs.label[rows] == 1
+            is_match, scores = pairs.label[rows] == 1, log_odds[rows]
             if is_match.any() and not is_match.all():
+                margin = float(scores[is_match].max() - scores[~is_match].max())
                 image, right = int(pairs.left[rows[0]]), pairs.right[rows].tolist()
-                yield _Query(seed, image, right, is_match, log_odds[rows])
+                yield _Query(margin, seed, image, right, is_match, scores)
 
 
 def _surest(tested: Sequence[Tested], label: int, n_pairs: int) -> list[dict[str, Any]]:
@@ -264,7 +258,7 @@ def _surest(tested: Sequence[Tested], label: int, n_pairs: int) -> list[dict[str
     once: dict[frozenset[int], dict[str, Any]] = {}
     for score, couple, seed in sorted(found):
         pair: dict[str, Any] = dict(zip(_SIDES, couple, strict=True))
-        pair |= {"p": _rounded(_probability(sign * score)), "seed": seed}
+        pair |= {"p": _chance(sign * score), "seed": seed}
         once.setdefault(frozenset(couple), pair)
     return list(once.values())[:n_pairs]
 
@@ -303,7 +297,7 @@ def payload(
             "protocol": {
                 "name": name,
                 "text": PROTOCOLS[name].description if name in PROTOCOLS else "",
-                "sizes": ", ".join(f"{key} {of}" for key, of in run.protocol.items()),
+                "sizes": ", ".join(f"{k} {value}" for k, value in run.protocol.items()),
             },
             "seeds": run.seeds,
             "data": _told(part(run.summary, "data").items()),
@@ -325,10 +319,7 @@ def payload(
         "matrix": {
             "rows": [list(key) for key in matrix.keys],
             "heads": matrix.heads,
-            "places": [
-                [place.get(id(matrix.cells.get((key, head)))) for head in matrix.heads]
-                for key in matrix.keys
-            ],
+            "places": [[place.get(id(row)) for row in line] for line in matrix.cells],
         },
         "chosen": run.cells.index(run.chosen) if run.chosen else None,
         "notes": part(run.summary, "lines", list),

@@ -45,62 +45,41 @@ class Run:
     Attributes
     ----------
     out : Path
-    table : dict of Cell to dict
-        Its ``results.csv``; empty where that can't be read.
+    cells : list of Cell
+        In their order.
     records : dict of Cell to dict of int to dict
         What each cell came to, by seed, its resamples as arrays; empty where the folder
         holds tables alone, or not every record can be read.
-    summary, settings, environment : dict
-        ``summary.json``, ``run.toml`` and ``environment.json``; empty where there is
-        none.
+    seeds : list of int
+        Of all records.
+    metric : str
+        What the run chose by.
+    chosen : Cell or None
+        The cell that validation chose.
+    data : str or None
+        A hash of the pairs and the images; None where nobody knows it.
+    protocol : dict
+        Its settings, its name first; the name alone may be known.
+    summary, settings, environment, versions : dict
+        ``summary.json``, ``run.toml`` and ``environment.json``, and the libraries that
+        the last of them names; empty where there is none.
+    own_rows : list of dict
+        A row a cell, gains and ties told in the run's own metric.
     """
 
     out: Path
-    table: dict[Cell, Row]
+    cells: list[Cell]
     records: dict[Cell, dict[int, Record]]
+    seeds: list[int]
+    metric: str
+    chosen: Cell | None
+    data: str | None
+    protocol: dict[str, Any]
     summary: dict[str, Any]
     settings: dict[str, Any]
     environment: dict[str, Any]
-
-    @cached_property
-    def cells(self) -> list[Cell]:
-        """Its cells, in their order."""
-        return list(self.records or self.table)
-
-    @cached_property
-    def metric(self) -> str:
-        """What the run chose by."""
-        told = str(self.summary.get("metric") or self._first("metric"))
-        return told if told in METRICS else next(iter(METRICS))
-
-    @property
-    def data(self) -> str | None:
-        """A hash of the pairs and the images; None where nobody knows it."""
-        return part(self.settings, "run").get("data")
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """The settings of the protocol, its name first; the name alone may be known."""
-        known = part(part(self.settings, "run"), "protocol")
-        told = self.summary.get("protocol") or self._first("protocol")
-        return {"name": str(told), **known}
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """The libraries that it was made with."""
-        return part(self.environment, "versions")
-
-    @cached_property
-    def seeds(self) -> list[int]:
-        """All seeds of the records."""
-        return sorted({seed for found in self.records.values() for seed in found})
-
-    @cached_property
-    def chosen(self) -> Cell | None:
-        """The cell that validation chose."""
-        row = part(self.summary, "chosen_on_validation")
-        cell = Cell(*(str(row.get(part)) for part in _PARTS))
-        return cell if cell in self.cells else None
+    versions: dict[str, str]
+    own_rows: list[Row]
 
     @cached_property
     def splits(self) -> dict[int, RunSplits]:
@@ -121,29 +100,12 @@ class Run:
         if metric is not None:
             check_metric(metric)
         if metric in (None, self.metric):
-            return self._rows
-        told = standings(self._found, metric)
+            return self.own_rows
+        told = standings({c: [*of.values()] for c, of in self.records.items()}, metric)
         return [
             {**row, "tied_with_best": "", "metric": metric, **told.get(cell, {})}
-            for cell, row in zip(self.cells, self._rows, strict=True)
+            for cell, row in zip(self.cells, self.own_rows, strict=True)
         ]
-
-    @cached_property
-    def _found(self) -> dict[Cell, list[Record]]:
-        return {cell: list(found.values()) for cell, found in self.records.items()}
-
-    @cached_property
-    def _rows(self) -> list[Row]:
-        """The rows in the run's metric: its one summary."""
-        if not self.records:
-            return [asdict(cell) | row for cell, row in self.table.items()]
-        return summarise(
-            self.cells,
-            [record for found in self._found.values() for record in found],
-            metric=self.metric,
-            protocol=self.protocol["name"],
-            names={cell: row["name"] for cell, row in self.table.items()},
-        )
 
     def tested(self, cell: Cell) -> Iterator[tuple[int, PairSet, NDArray[np.float64]]]:
         """Give a cell's seeds, test pairs and their log-odds, fold by fold."""
@@ -156,9 +118,6 @@ class Run:
                 if len(pairs) == len(log_odds):
                     yield seed, pairs, log_odds
 
-    def _first(self, column: str) -> str:
-        return str(next(iter(self.table.values()), {}).get(column, ""))
-
 
 def read_run(out: Path) -> Run:
     """Read the folder of a run, or the tables that are left of it.
@@ -169,7 +128,18 @@ def read_run(out: Path) -> Run:
         If the folder holds neither.
     """
     summary = _read(out / "summary.json", json.loads)
-    records = _read_records(out, summary.get("cells"))
+    settings = _read(out / "run.toml", tomllib.loads)
+    environment = _read(out / "environment.json", json.loads)
+    records: dict[Cell, dict[int, Record]] = {}
+    for cell_id in part(summary, "cells", list):
+        record = read_record(out, str(cell_id))
+        if record is None:  # half of a run is no run
+            records = {}
+            break
+        resampled = record.get("resampled", {})
+        # Arrays once, for all metrics.
+        record["resampled"] = {name: draws(record, name) for name in resampled}
+        records.setdefault(Cell(**record["cell"]), {})[record["seed"]] = record
     table: dict[Cell, Row] = {}
     reason = "there is none, or it holds no cell"
     try:
@@ -185,28 +155,38 @@ def read_run(out: Path) -> Run:
             f"grid … --out {out}"
         )
         raise DataError(msg)
+    first, cells = next(iter(table.values()), {}), [*(records or table)]
+    metric = str(summary.get("metric") or first.get("metric", ""))
+    metric = metric if metric in METRICS else next(iter(METRICS))
+    protocol = str(summary.get("protocol") or first.get("protocol", ""))
+    row = part(summary, "chosen_on_validation")
+    chosen = Cell(*(str(row.get(part)) for part in _PARTS))
+    if records:
+        rows = summarise(
+            cells,
+            [record for found in records.values() for record in found.values()],
+            metric=metric,
+            protocol=protocol,
+            names={cell: row["name"] for cell, row in table.items()},
+        )
+    else:
+        rows = [asdict(cell) | row for cell, row in table.items()]
+    own = part(settings, "run")
     return Run(
         out,
-        table,
+        cells,
         records,
+        sorted({seed for found in records.values() for seed in found}),
+        metric,
+        chosen if chosen in cells else None,
+        own.get("data"),
+        {"name": protocol, **part(own, "protocol")},
         summary,
-        _read(out / "run.toml", tomllib.loads),
-        _read(out / "environment.json", json.loads),
+        settings,
+        environment,
+        part(environment, "versions"),
+        rows,
     )
-
-
-def _read_records(out: Path, ids: Any) -> dict[Cell, dict[int, Record]]:
-    """Return the records of all cells, or of none: half of a run is no run."""
-    found: dict[Cell, dict[int, Record]] = {}
-    for cell_id in ids if isinstance(ids, list) else ():
-        record = read_record(out, str(cell_id))
-        if record is None:
-            return {}
-        resampled = record.get("resampled", {})
-        # Arrays once, for all metrics.
-        record["resampled"] = {name: draws(record, name) for name in resampled}
-        found.setdefault(Cell(**record["cell"]), {})[record["seed"]] = record
-    return found
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -66,8 +66,8 @@ def print_matrix(
         for name, head in zip(short, matrix.heads, strict=True)
     ]
     columns = [
-        [_value(matrix.cells.get((key, head)), metric) for key in matrix.keys]
-        for head in matrix.heads
+        [_value(row, metric) for row in column]
+        for column in zip(*matrix.cells, strict=True)
     ]
     widths = [
         max(min(cell_len(head), _WIDEST_HEAD), *map(len, column))

@@ -145,20 +145,10 @@ def draw_negatives(
         drawn = rng.permutation(fit)[:n_distractors]
         others[i, : len(drawn)] = drawn
     many = np.flatnonzero(~few)
-    others[many] = pool[_rejection(component[many], pool_component, n_distractors, rng)]
-    return others
-
-
-def _rejection(
-    component: Integers,
-    pool_component: Integers,
-    n_distractors: int,
-    rng: np.random.Generator,
-) -> Integers:
-    """Draw positions in a large pool; redraw repeats and the query's component."""
-    drawn = rng.integers(len(pool_component), size=(len(component), n_distractors))
+    # Positions in a large pool; repeats and the query's component are drawn again.
+    drawn = rng.integers(len(pool), size=(len(many), n_distractors))
     while True:
-        bad = pool_component[drawn] == component[:, None]
+        bad = pool_component[drawn] == component[many, None]
         order = np.argsort(drawn, axis=1, kind="stable")
         ranked = np.take_along_axis(drawn, order, axis=1)
         repeat = np.zeros_like(bad)
@@ -168,8 +158,10 @@ def _rejection(
         np.put_along_axis(repeat, order, repeated, axis=1)
         bad |= repeat
         if not bad.any():
-            return drawn
-        drawn[bad] = rng.integers(len(pool_component), size=int(bad.sum()))
+            break
+        drawn[bad] = rng.integers(len(pool), size=int(bad.sum()))
+    others[many] = pool[drawn]
+    return others
 
 
 _BLOCK_BYTES = 64 * 2**20

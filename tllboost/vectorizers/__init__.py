@@ -215,7 +215,7 @@ def _make(spec: Spec, device: str, offline: bool) -> Vectorizer:
     )
     if not spec.rest or not is_module:
         raise VECTORIZERS.unknown(spec.kind)
-    spec.without_options()
+    spec.typed_options({})
     path = f"{spec.kind}:{spec.rest}"
     return _wrapped(import_path(path, kind="vectorizer"), path)
 

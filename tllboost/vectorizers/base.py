@@ -162,11 +162,14 @@ class Vectorizer:
         Short side that decoding may shrink an image to without loss for `prepare`.
     needs_images : bool
         False when vectors are looked up by id instead.
+    source : Vectorizer or None
+        The vectorizer whose vectors this one maps.
     """
 
     KIND: ClassVar[str] = ""
     OPTIONS: ClassVar[Options] = {}
     needs_images: bool = True
+    source: Vectorizer | None = None
 
     @classmethod
     def from_spec(cls, spec: Spec, *, device: str, offline: bool) -> Self:
@@ -212,11 +215,6 @@ class Vectorizer:
     def spec(self) -> str:
         """The spelling that `make_vectorizer` turns into this vectorizer again."""
         return self.name + self._options_text()
-
-    @property
-    def source(self) -> Vectorizer | None:
-        """The vectorizer whose vectors this one maps, None for most."""
-        return None
 
     def map_vectors(self, vectors: np.ndarray) -> np.ndarray:
         """Return what becomes of the vectors of `source`, row by row."""

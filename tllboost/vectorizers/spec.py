@@ -66,7 +66,7 @@ class Spec:
     options: dict[str, str] = field(default_factory=dict)
 
     def typed_options(self, known: Options) -> dict[str, Any]:
-        """Return the options as values.
+        """Return the options as values; a kind that has none knows none.
 
         Raises
         ------
@@ -85,10 +85,6 @@ class Spec:
                 msg = f"option {key}={text!r} in {self.text!r}: {error}"
                 raise UsageError(msg) from error
         return values
-
-    def without_options(self) -> None:
-        """Refuse options for a kind that has none."""
-        self.typed_options({})
 
     def without_rest(self) -> Spec:
         """Return this for a kind that is a name alone.
