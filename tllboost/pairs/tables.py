@@ -119,10 +119,11 @@ def read_table(
     source = str(path)
     text = _read_text(Path(path))
     first = next((line for line in io.StringIO(text) if line.strip()), "")
-    known, fits = {*required, *optional}, []
+    fits = []
     for delimiter in _DELIMITERS:
         cells = [cell.strip().strip('"').lower() for cell in first.split(delimiter)]
-        fits.append((sum(cell in known for cell in cells), len(cells)))
+        n_known = sum(cell in (*required, *optional) for cell in cells)
+        fits.append((n_known, len(cells)))
     rows = _rows(text, _DELIMITERS[fits.index(max(fits))])
     line, header = next(rows, (None, []))
     if not header:
