@@ -6,7 +6,6 @@ that kinds and limits are those that the options declare.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Callable
 from dataclasses import fields
@@ -18,6 +17,7 @@ import typer
 from tllboost.cli.options import kinds_of
 from tllboost.cli.streams import plainly
 from tllboost.errors import DataError, UsageError
+from tllboost.registry import did_you_mean
 
 __all__ = ["config_of", "config_text", "plain"]
 
@@ -70,8 +70,7 @@ def config_of(group: Any) -> Callable[..., Path | None]:
                     values[key] = value = [value]
                 problem = _problem_of(value, context, options[key], kinds[key])
             else:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
+                hint = did_you_mean(key, known)
                 problem = f"unknown key {key!r}: {hint}known: {', '.join(known)}"
             if problem:
                 msg = f"{path}: {problem}"
