@@ -61,7 +61,7 @@ LINES = {
         '    "top3": Metric("top-3 accuracy", "own", "queries", "own:top3"),\n'
         '    "f1": Metric("F1 score", "own", "pairs", "own:f1"),\n',
     ),
-    "splits/sets.py": (
+    "protocols.py": (
         '    "protocol",\n    {\n',
         '        "twice": Entry("own:twice", "own: two splits"),\n',
     ),

@@ -16,7 +16,7 @@ _REGISTRIES = {
     "projections": "tllboost.projections:PROJECTIONS",
     "merges": "tllboost.merges:MERGES",
     "heads": "tllboost.heads:HEADS",
-    "protocols": "tllboost.splits:PROTOCOLS",
+    "protocols": "tllboost.protocols:PROTOCOLS",
     "metrics": "tllboost.metrics:METRICS",
     "formats": "tllboost.grid.matrix:FORMATS",
 }

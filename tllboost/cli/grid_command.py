@@ -15,7 +15,7 @@ from tllboost.cli.config import config_of, config_text, plain
 from tllboost.cli.options import option, refuse_if
 from tllboost.cli.streams import message_to, progress_bar, write_json
 from tllboost.errors import MissingLibraryError, printable
-from tllboost.splits import Protocol
+from tllboost.protocols import Protocol
 
 if TYPE_CHECKING:
     from tllboost.grid.run import GridResult

@@ -7,9 +7,10 @@ totals of the 2017 Holidays protocol, 99.9 % of its test pairs share an image wi
 training.
 """
 
+from tllboost.protocols import PROTOCOLS, Protocol
 from tllboost.splits.make import make_splits, training_sets
 from tllboost.splits.negatives import draw_negatives, harden
-from tllboost.splits.sets import PROTOCOLS, PairSet, Protocol, Split, match_components
+from tllboost.splits.sets import PairSet, Split, match_components
 
 __all__ = [
     "PROTOCOLS",

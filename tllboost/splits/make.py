@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError
+from tllboost.protocols import PROTOCOLS, Protocol
 from tllboost.splits.negatives import match_lists, ranking_pairs, training_pairs
 from tllboost.splits.sets import (
-    PROTOCOLS,
     Integers,
     PairSet,
-    Protocol,
     Split,
     SplitTable,
     component_sets,

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from tllboost.errors import DataError, UsageError
 from tllboost.merges import unit_rows
-from tllboost.splits.sets import Integers, PairSet, Protocol, SplitTable
+from tllboost.protocols import Protocol
+from tllboost.splits.sets import Integers, PairSet, SplitTable
 
 __all__ = ["draw_negatives", "harden", "match_lists", "ranking_pairs", "training_pairs"]
 
