@@ -1,16 +1,21 @@
-"""Measure how many columns boosted trees should see, and write results/boosting.
+r"""Measure how many columns boosted trees should see, and write results/boosting.
 
-Run it as ``python benchmarks/boosting_filter.py``. The heads ``xgboost`` and
-``xgboost-rank`` are fitted on tll and dvd-covers with trees that see the n columns
-alone that correlate most with what the cosine gets wrong. Rows of fits.csv that this
-does not measure again are kept: those of ``groups`` are of the version before, which
-grew each tree on a tenth of the columns.
+    python benchmarks/boosting_filter.py
+    python benchmarks/boosting_filter.py --sets dvd-covers --vectorizers mobilenetv2 \
+        --merges cosdot,l1,l2 --columns 300,1000 --seeds 5 --groups ../older/run
+
+The heads ``xgboost`` and ``xgboost-rank`` are fitted on tll and dvd-covers with trees
+that see the n columns alone that correlate most with what the cosine gets wrong. Rows
+of fits.csv that this does not measure again are kept: those of ``groups`` are of the
+version before (3b90f7c), which grew each tree on a tenth of the columns; ``--groups``
+reads them from a folder in which its ``tllboost grid`` left such cells.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import sys
 import time
 from itertools import product
@@ -58,18 +63,16 @@ same rule, of fewer columns.
 
 {table}
 
-Means of three seeds; in brackets the standard deviation of the seeds.
+Means of the seeds (three of `small`, five of `mobilenetv2`); in brackets the standard
+deviation of the seeds. Seconds are CPU time of a fit, where it was measured.
 
-The number of columns was chosen on validation, by the mean reciprocal rank of `small`
-over all rows above: {validation}.
-There 300 is the smallest number that is level with the groups. On `mobilenetv2` (1,280
-columns) and DVD covers, five seeds of the grid of `dvd-covers.toml`, 300 is lower on
-validation in all six rows and 1,000 is level on their mean; so 1,000 is what trees see,
-in about half of the groups' time. Test figures chose nothing. The rows of `groups` are
-those of results/dvd-covers, from another processor: rows of unchanged code moved
-by up to 0.016 in top-2 between the two. [covers.csv](covers.csv):
+The number of columns was chosen on validation; test figures chose nothing. Means of
+the mean reciprocal rank on validation over the rows above:
 
-{covers}
+{validation}
+
+With `small` 300 columns are level with the groups. With `mobilenetv2` they are too few,
+and 1,000 are level; so trees see 1,000 columns, in about half of the groups' time.
 
 `small` is MobileNetV2, SqueezeNet and `classic` side by side (5,116 columns),
 `mobilenetv2` the first of them (1,280). All fits: [fits.csv](fits.csv), written by
@@ -105,7 +108,11 @@ def fits(said: argparse.Namespace) -> dict[tuple[str, ...], list[str]]:
         made = {one: make_vectorizer(VECTORIZERS[one]) for one in names}
         data = gather(read_set(SHARED / "data", name), made, store=default_store())
         for columns, vectorizer, merge, head, seed in product(
-            said.columns.split(","), names, ("dot", "l1"), HEADS, range(said.seeds)
+            said.columns.split(","),
+            names,
+            said.merges.split(","),
+            HEADS,
+            range(said.seeds),
         ):
             boosting._N_BEST, boosting._WIDE = int(columns), 0
             vectors = data.vectors[vectorizer].vectors
@@ -115,30 +122,40 @@ def fits(said: argparse.Namespace) -> dict[tuple[str, ...], list[str]]:
     return rows
 
 
+def groups(run: Path, name: str) -> dict[tuple[str, ...], list[str]]:
+    """Return the boosted rows of a run of the version that had groups of columns."""
+    rows = {}
+    for path in sorted((run / "cells").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        cell = record["cell"]
+        if cell["head"] in HEADS and record["status"] == "ok":
+            names = (cell[part] for part in ("vectorizer", "merge", "head"))
+            key = (name, *names, "groups", str(record["seed"]))
+            figures = [
+                record[of][n] for of in ("figures", "validation") for n in FIGURES
+            ]
+            rows[key] = [*(f"{one:.3f}" for one in figures), ""]
+    return rows
+
+
 def page(rows: dict[tuple[str, ...], list[str]]) -> str:
     """Return the page: a row a set, vectorizer, merge, head and number of columns."""
     seeds: dict[tuple[str, ...], list[list[float]]] = {}
     for key, numbers in sorted(rows.items(), key=_order):
-        seeds.setdefault(key[:-1], []).append([float(one) for one in numbers])
+        some = [float(one or "nan") for one in numbers]
+        seeds.setdefault(key[:-1], []).append(some)
     lines = ["| set | vectors | merge | head | columns | top-2 | AUC | CPU s |"]
     lines.append(f"|{'---|' * 8}")
+    reached: dict[tuple[str, str], list[float]] = {}
     for key, some in seeds.items():
         mean, spread = np.mean(some, axis=0), np.std(some, axis=0, ddof=1)
         cells = [f"{mean[i]:.3f} ({spread[i]:.3f})" for i in (0, 2)]
-        lines.append(f"| {' | '.join([*key, *cells])} | {mean[-1]:.1f} |")
-    reached: dict[str, list[float]] = {}
-    for key, some in seeds.items():
-        if key[1] == "small":
-            reached.setdefault(key[-1], []).append(float(np.mean(some, axis=0)[4]))
-    told = ", ".join(f"{np.mean(one):.3f} ({key})" for key, one in reached.items())
-    with (OUT / "covers.csv").open(encoding="utf-8", newline="") as file:
-        header, *kept = csv.reader(file)
-    covers = [header, ["---"] * len(header), *kept]
-    return TEXT.format(
-        table="\n".join(lines),
-        validation=told,
-        covers="\n".join(f"| {' | '.join(row)} |" for row in covers),
-    )
+        seconds = "" if np.isnan(mean[-1]) else f"{mean[-1]:.1f}"
+        lines.append(f"| {' | '.join([*key, *cells, seconds])} |")
+        reached.setdefault((key[1], key[-1]), []).append(mean[4])
+    told = ["| vectors | columns | validation MRR |", "|---|---|---|"]
+    told += [f"| {v} | {n} | {np.mean(one):.3f} |" for (v, n), one in reached.items()]
+    return TEXT.format(table="\n".join(lines), validation="\n".join(told))
 
 
 def _order(row: tuple[tuple[str, ...], list[str]]) -> tuple[Any, ...]:
@@ -150,9 +167,11 @@ def main() -> None:
     """Fit, print a row a fit, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--columns", default="100,300,1000")
-    parser.add_argument("--vectorizers", default="small,mobilenetv2")
+    parser.add_argument("--vectorizers", default="small")
     parser.add_argument("--sets", default="tll,dvd-covers")
+    parser.add_argument("--merges", default="dot,l1")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--groups", type=Path, help="run of an older version")
     said = parser.parse_args()
     rows = {}
     if (OUT / "fits.csv").exists():
@@ -162,6 +181,8 @@ def main() -> None:
         assert header == [*KEYS, *NUMBERS], header
         rows = {tuple(row[:n]): row[n:] for row in kept}
     rows |= fits(said)
+    if said.groups:
+        rows |= groups(said.groups, said.sets)
     lines = [[*key, *numbers] for key, numbers in sorted(rows.items(), key=_order)]
     write_text(OUT / "fits.csv", csv_text([*KEYS, *NUMBERS], lines))
     write_text(OUT / "README.md", page(rows))
