@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -129,13 +130,13 @@ def added(folder: Path) -> Commands:
     return commands_in(folder / "added")
 
 
-def grid(folder: Path, out: str, *more: object) -> Command:
+def grid(out: Path, *more: object) -> Command:
     """Return the command of a small grid of own vectors and an own head."""
-    table = folder / "images" / "pairs.csv"
+    table = out.parent / "images" / "pairs.csv"
     return (
-        *("grid", table, "--images", table.parent, "--out", folder / out, "--quiet"),
-        *("-v", "own:Colours", "-m", "l1", "-c", "own:Tree"),
-        *("--store", folder / "store", *more),
+        *("grid", table, "--images", table.parent, "--out", out, "--quiet"),
+        *("-v", "own:Colours", "-m", "l1", "-c", "own:Tree", "--jobs", 1),
+        *("--store", out.parent / "store", *more),
     )
 
 
@@ -148,17 +149,53 @@ def page_of(out: Path) -> str:
     return (out / "report.html").read_text(encoding="utf-8")
 
 
+class Runs(NamedTuple):
+    """What the commands of the package with the lines left and printed."""
+
+    new: Path
+    as_f1: str
+    known: dict[str, list[dict[str, str]]]
+    before: Path
+    old: Path
+    report: list[dict[str, object]]
+    measured: Path
+
+
 @pytest.fixture(scope="module")
-def new(folder: Path, added: Commands) -> Path:
-    """Return the folder of a run with all that was added."""
-    added(grid(folder, "new", "--protocol", "twice", "--metric", "top3"))
-    return folder / "new"
+def runs(folder: Path, added: Commands) -> Runs:
+    """Run with what was added, and go on with a run from before it."""
+    # A protocol and a format need no line at all: a path is a name.
+    told = ("--protocol", "own:twice")
+    new, before, old, measured = (
+        folder / name for name in ("new", "before", "old", "measured")
+    )
+    _, text = commands_in(folder / "plain")(
+        grid(before, *told), ("report", before, "--format", "own:as_list")
+    )
+    assert text.splitlines() == [
+        f"{row['head']}: {float(row['top2']):.2f}" for row in rows_of(before)
+    ]
+    for copy in (old, measured):
+        shutil.copytree(before, copy)
+    _, as_f1, _, listed, report, *_ = added(
+        grid(new, "--protocol", "twice", "--metric", "top3"),
+        ("report", new, "--metric", "f1", "--format", "txt"),
+        ("report", new, "--gallery", 0, "--quiet"),
+        ("list", "--json"),
+        ("report", old, "--format", "json"),
+        ("report", old, "--gallery", 0, "--quiet"),
+        grid(old, *told, "--resume"),
+        grid(measured, *told, "--resume", "--metric", "top3"),
+    )
+    return Runs(
+        new, as_f1, json.loads(listed), before, old, json.loads(report), measured
+    )
 
 
 def test_one_line_each_and_a_grid_its_tables_and_its_report_have_it(
-    new: Path, added: Commands
+    runs: Runs,
 ) -> None:
-    rows = rows_of(new)
+    rows = rows_of(runs.new)
     assert [row["head"] for row in rows] == ["cosine", "own:Tree"]
     for row in rows:
         told = (row["metric"], row["protocol"], row["status"])
@@ -167,69 +204,46 @@ def test_one_line_each_and_a_grid_its_tables_and_its_report_have_it(
             low, value, high = (float(row[name + end]) for end in ("_low", "", "_high"))
             assert 0 <= low <= value <= high <= 1
         assert float(row["top2"]) <= float(row["top3"]) <= float(row["top5"])
-    with (new / "splits.csv").open(newline="", encoding="utf-8") as file:
+    with (runs.new / "splits.csv").open(newline="", encoding="utf-8") as file:
         assert {row["fold"] for row in csv.DictReader(file)} == {"0", "1"}
 
     def lines(metric: str) -> list[str]:
         return [f"{row['head']}: {float(row[metric]):.2f}" for row in rows]
 
-    assert (new / "matrix.txt").read_text().splitlines() == lines("top3")
-    text, _, listed = added(
-        ("report", new, "--metric", "f1", "--format", "txt"),
-        ("report", new, "--gallery", 0, "--quiet"),
-        ("list", "--json"),
-    )
-    assert text.splitlines() == lines("f1")
+    assert (runs.new / "matrix.txt").read_text().splitlines() == lines("top3")
+    assert runs.as_f1.splitlines() == lines("f1")
     for said in ("top-3 accuracy", "F1 score", "own: two splits"):
-        assert said in page_of(new)
-    known = json.loads(listed)
-    assert {"top3", "f1"} <= {row["name"] for row in known["metrics"]}
-    assert "twice" in {row["name"] for row in known["protocols"]}
-    assert "txt" in {row["name"] for row in known["formats"]}
+        assert said in page_of(runs.new)
+    names = {kind: {row["name"] for row in rows} for kind, rows in runs.known.items()}
+    assert {"top3", "f1"} <= names["metrics"]
+    assert "twice" in names["protocols"]
+    assert "txt" in names["formats"]
 
 
-def test_a_run_from_before_a_metric_is_read_and_goes_on(
-    folder: Path, added: Commands
-) -> None:
-    old = folder / "old"
-    # A protocol and a format need no line at all: a path is a name.
-    told = ("--protocol", "own:twice")
-    _, text = commands_in(folder / "plain")(
-        grid(folder, "old", *told), ("report", old, "--format", "own:as_list")
-    )
-    before = rows_of(old)
-    assert text.splitlines() == [
-        f"{row['head']}: {float(row['top2']):.2f}" for row in before
-    ]
-    records = {path: path.read_bytes() for path in old.glob("cells/*.json")}
-
-    report, *_ = added(
-        ("report", old, "--format", "json"),
-        ("report", old, "--gallery", 0, "--quiet"),
-        grid(folder, "old", *told, "--resume"),
-    )
-    rows = json.loads(report)
-    assert [row["top3"] for row in rows] == [None, None]
-    assert [f"{row['top2']:.6g}" for row in rows] == [row["top2"] for row in before]
-    assert "top-3 accuracy" in page_of(old)
-    assert {path: path.read_bytes() for path in records} == records
-    after = rows_of(old)
+def test_a_run_from_before_a_metric_is_read_and_goes_on(runs: Runs) -> None:
+    before = rows_of(runs.before)
+    assert [row["top3"] for row in runs.report] == [None, None]
+    told = [f"{row['top2']:.6g}" for row in runs.report]
+    assert told == [row["top2"] for row in before]
+    assert "top-3 accuracy" in page_of(runs.old)
+    for record in runs.before.glob("cells/*.json"):
+        assert (runs.old / "cells" / record.name).read_bytes() == record.read_bytes()
+    after = rows_of(runs.old)
     assert [row["top3"] + row["f1_low"] for row in after] == ["", ""]
     assert [{name: row[name] for name in before[0]} for row in after] == before
-    notes = json.loads((old / "summary.json").read_text())["lines"]
+    notes = json.loads((runs.old / "summary.json").read_text())["lines"]
     assert any(line.startswith("top3 is missing of 2 of 2 cells") for line in notes)
-
-    added(grid(folder, "old", *told, "--resume", "--metric", "top3"))
-    measured = rows_of(old)
+    # The metric that is asked for is measured.
+    measured = rows_of(runs.measured)
     assert all(0 <= float(row["top3"]) <= 1 for row in measured)
     assert [row["top2"] for row in measured] == [row["top2"] for row in before]
 
 
 def test_a_run_of_another_number_of_resamples_is_read(
-    new: Path, folder: Path, added: Commands
+    runs: Runs, folder: Path, added: Commands
 ) -> None:
     all_fewer, one_fewer = (
-        shutil.copytree(new, folder / name) for name in ("all", "one")
+        shutil.copytree(runs.new, folder / name) for name in ("all", "one")
     )
     for out in (all_fewer, one_fewer):
         for path in sorted(out.glob("cells/*.json"))[: 2 if out == all_fewer else 1]:
@@ -238,10 +252,11 @@ def test_a_run_of_another_number_of_resamples_is_read(
             path.write_text(json.dumps(record))
     told = added(*(("report", o, "--format", "json") for o in (all_fewer, one_fewer)))
     same, apart = map(json.loads, told)
-    for row, old in zip(same, rows_of(new), strict=True):
+    new = rows_of(runs.new)
+    for row, old in zip(same, new, strict=True):
         assert f"{row['top2']:.6g}" == old["top2"]
         assert row["top2_low"] <= row["top2"] <= row["top2_high"]
     # Resamples in different numbers are not paired: a gain has no interval.
     (learned,) = (row for row in apart if row["head"] == "own:Tree")
-    assert learned["gain"] == pytest.approx(float(rows_of(new)[1]["gain"]), abs=1e-5)
+    assert learned["gain"] == pytest.approx(float(new[1]["gain"]), abs=1e-5)
     assert (learned["gain_low"], learned["gain_high"]) == (None, None)
