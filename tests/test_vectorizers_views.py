@@ -418,7 +418,7 @@ def test_image_towers_of_any_build_have_a_map(arch: str) -> None:
     import open_clip
     import torch
 
-    from tllboost.vectorizers.torch import clip_maps
+    from tllboost.vectorizers.clip import clip_maps
 
     config = open_clip.get_model_config(arch)
     with torch.device("meta"):

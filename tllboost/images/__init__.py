@@ -20,8 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from tllboost.errors import DataError, ImageError
-from tllboost.images.decoders import DECODERS
-from tllboost.images.decoding import FORMATS
+from tllboost.images.decoders import DECODERS, FORMATS
 
 __all__ = [
     "DECODING",

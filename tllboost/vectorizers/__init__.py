@@ -226,10 +226,10 @@ def _wrapped(target: Any, path: str | None = None) -> Vectorizer:
         return target
     if path and isinstance(target, type) and issubclass(target, Vectorizer):
         return target()
-    if not path and not hasattr(target, "transform"):
+    if not callable(getattr(target, "transform", None)):
         msg = (
-            f"{target!r} is no vectorizer: give a name, or an object with "
-            "transform(images) -> (n_images, n_dims)"
+            f"{path or target!r} is no vectorizer: it has no transform(images) -> "
+            "(n_images, n_dims)"
         )
         raise UsageError(msg)
     return CustomVectorizer(path or target)
@@ -440,7 +440,4 @@ class CustomVectorizer(Vectorizer):
                     f"vectorizer {self.name!r} can't be made without arguments: {error}"
                 )
                 raise UsageError(msg) from error
-        if not callable(getattr(made, "transform", None)):
-            msg = f"vectorizer {self.name!r} has no transform(images) method"
-            raise UsageError(msg)
         return made

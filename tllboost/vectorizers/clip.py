@@ -17,10 +17,10 @@ from tllboost.vectorizers.network import LOOK_OPTIONS, options
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.torch import (
     TorchVectorizer,
-    clip_maps,
     module,
     on_device,
     quiet,
+    timm_maps,
 )
 from tllboost.vectorizers.weights import (
     fetch_from_hub,
@@ -30,7 +30,7 @@ from tllboost.vectorizers.weights import (
     sha256_of,
 )
 
-__all__ = ["ClipGridVectorizer", "ClipVectorizer", "recipe_of"]
+__all__ = ["ClipGridVectorizer", "ClipVectorizer", "clip_maps", "recipe_of"]
 
 
 @dataclass(eq=False, repr=False)
@@ -228,6 +228,41 @@ def recipe_of(arch: str, tag: str | None) -> Recipe:
         )
         raise UsageError(msg)
     return recipes.pop() if recipes else _recipe(config, {})
+
+
+def clip_maps(visual: Any, *, what: str) -> Any:
+    """Return a module from pixels to the last maps of an open_clip image tower.
+
+    Of a ResNet these are the last stage's, before attention pools them; of a vision
+    transformer the patches after the last block and its normalisation, before they are
+    projected. The class token is left out.
+
+    Raises
+    ------
+    UsageError
+        If the tower is of another kind.
+    """
+    if hasattr(visual, "trunk"):
+        return timm_maps(visual.trunk, None, what=what)
+    if not hasattr(visual, "forward_intermediates"):
+        msg = f"{what}: a {type(visual).__name__} has no feature map that is known here"
+        raise UsageError(msg)
+    # With a pooling by attention, the normalisation belongs to what it pools.
+    norm = getattr(visual, "attn_pool", None) is None
+    grid = getattr(visual, "grid_size", None)
+
+    def forward(own: Any, pixels: Any) -> Any:
+        found = own.visual.forward_intermediates(
+            pixels,
+            indices=1,
+            normalize_intermediates=norm,
+            intermediates_only=True,
+            output_fmt="NLC" if grid else "NCHW",
+        )
+        (last,) = found["image_intermediates"]
+        return last.transpose(1, 2).unflatten(2, tuple(grid)) if grid else last
+
+    return module(forward, visual=visual)
 
 
 def _vectors(tower: Any, pixels: Any) -> Any:

@@ -22,7 +22,6 @@ from tllboost.vectorizers.preprocess import (
     WHOLE,
     Looks,
     Preprocessing,
-    check_views,
 )
 from tllboost.vectorizers.spec import Options, one_of, positive, three_numbers, truth
 from tllboost.vectorizers.weights import first_line
@@ -34,7 +33,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 LOOK_OPTIONS: Options = {
     "trim": truth,
     "flip": truth,
-    "views": lambda text: check_views(text.split(",")),
+    "views": lambda text: Looks(views=tuple(text.split(","))).views,
 }
 _OPTIONS: Options = {
     "size": positive,

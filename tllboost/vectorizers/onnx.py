@@ -280,18 +280,37 @@ def check_network(file: Path, *, what: str) -> list[Path]:
     """
     model = read_model(file, what=what)
     own = {(one.domain, one.name) for one in model.functions}
-    names = set()
+    names: set[str] = set()
+    wrong: list[str] = []
     for message in _messages(model):
         kind = message.DESCRIPTOR.name
         if kind == "NodeProto":
-            _check_operator(message, own, what)
+            wrong += _wrong_operator(message, own)
         elif kind in _TENSORS:
-            _check_shape(message, what)
+            dims = list(message.dims)
+            if min(dims, default=0) < 0 or math.prod(dims) > _MAX_ELEMENTS:
+                name = getattr(message, "values", message).name  # sparse: of its values
+                wrong.append(
+                    f"its tensor {name[:100]!r} has an absurd shape {dims[:8]}"
+                )
             # What lies elsewhere is named in tensors alone; a sparse one holds some.
             for one in getattr(message, "external_data", ()):
                 if one.key == "location" and message.data_location == _EXTERNAL:
                     names.add(one.value)
-    return [_beside(file, name, what) for name in sorted(names)]
+    for name in sorted(names):
+        data = file.parent / name
+        try:
+            inside = data.resolve().is_relative_to(file.parent.resolve())
+        except (OSError, ValueError, RuntimeError):  # a NUL, too long, a loop of links
+            inside = False
+        if not inside:
+            wrong.append(f"{str(file)!r} refers to {name!r}, outside of its own folder")
+        elif not data.is_file():
+            wrong.append(f"{str(file)!r} needs its data file {name!r} beside it")
+    if wrong:
+        msg = f"{what}: {wrong[0]}"
+        raise WeightsError(msg)
+    return [file.parent / name for name in sorted(names)]
 
 
 def _messages(message: Any) -> Iterator[Any]:
@@ -305,43 +324,13 @@ def _messages(message: Any) -> Iterator[Any]:
                 yield from _messages(inner)
 
 
-def _check_operator(node: Any, own: set[tuple[str, str]], what: str) -> None:
-    name = f"{node.domain}:{node.op_type}"
-    if node.domain not in _DOMAINS or node.op_type in _OPENS_FILES:
-        if (node.domain, node.op_type) in own:
-            return
-        why = f"the custom operator {name[:100]!r}, which is code of another library"
-    elif node.op_type in _REPEATS:
-        why = f"the operator {node.op_type!r}, which may run for ever"
-    else:
-        return
-    msg = (
-        f"{what}: has {why}: not to be used; export it by standard ones, without loops"
-    )
-    raise WeightsError(msg)
-
-
-def _check_shape(tensor: Any, what: str) -> None:
-    dims = list(tensor.dims)
-    if min(dims, default=0) < 0 or math.prod(dims) > _MAX_ELEMENTS:
-        name = getattr(tensor, "values", tensor).name  # of a sparse one, that of these
-        msg = f"{what}: its tensor {name[:100]!r} has an absurd shape {dims[:8]}"
-        raise WeightsError(msg)
-
-
-def _beside(file: Path, name: str, what: str) -> Path:
-    data = file.parent / name
-    try:
-        inside = data.resolve().is_relative_to(file.parent.resolve())
-    except (OSError, ValueError, RuntimeError):  # a NUL, too long, a loop of links
-        inside = False
-    if not inside:
-        msg = f"{what}: {str(file)!r} refers to {name!r}, outside of its own folder"
-        raise WeightsError(msg)
-    if not data.is_file():
-        msg = f"{what}: {str(file)!r} needs its data file {name!r} beside it"
-        raise WeightsError(msg)
-    return data
+def _wrong_operator(node: Any, own: set[tuple[str, str]]) -> Iterator[str]:
+    name = f"{node.domain}:{node.op_type}"[:100]
+    foreign = node.domain not in _DOMAINS or node.op_type in _OPENS_FILES
+    if foreign and (node.domain, node.op_type) not in own:
+        yield f"has the custom operator {name!r}, which is code of another library"
+    elif not foreign and node.op_type in _REPEATS:
+        yield f"has the operator {node.op_type!r}, which may run for ever"
 
 
 _POOLINGS = ("GlobalAveragePool", "ReduceMean", "GlobalMaxPool", "ReduceMax")

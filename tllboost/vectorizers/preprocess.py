@@ -8,7 +8,7 @@ numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,7 +25,6 @@ __all__ = [
     "WHOLE",
     "Looks",
     "Preprocessing",
-    "check_views",
     "trimmed",
 ]
 
@@ -125,7 +124,11 @@ class Looks:
     views: tuple[str, ...] = WHOLE
 
     def __post_init__(self) -> None:
-        check_views(self.views)
+        names, legal = self.views, ", ".join(VIEWS)
+        if not names or set(names) - set(VIEWS) or len(set(names)) < len(names):
+            given = ",".join(names)
+            msg = f"views={given!r}: name one or more of {legal}, each once"
+            raise UsageError(msg)
 
     def __call__(self, image: Image.Image) -> list[list[Image.Image]]:
         """Return a list a view: the image, and its mirror image if `flip`."""
@@ -150,22 +153,6 @@ class Looks:
         """Return the short side to decode at where views should have `size`."""
         size *= _TRIMMED if self.trim else 1
         return math.ceil(size / _CENTRE) if "centre" in self.views else size
-
-
-def check_views(names: Iterable[str]) -> tuple[str, ...]:
-    """Return names of views, each known and there once.
-
-    Examples
-    --------
-    >>> check_views("whole,grey".split(","))
-    ('whole', 'grey')
-    """
-    names = tuple(names)
-    if not names or set(names) - set(VIEWS) or len(set(names)) < len(names):
-        legal, given = ", ".join(VIEWS), ",".join(names)
-        msg = f"views={given!r}: name one or more of {legal}, each once"
-        raise UsageError(msg)
-    return names
 
 
 def _centre(image: Image.Image) -> Image.Image:

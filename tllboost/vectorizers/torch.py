@@ -30,9 +30,10 @@ from tllboost.vectorizers.exported import (
     ExportedNetwork,
     keep_network,
     keep_record,
+    open_session,
     read_record,
 )
-from tllboost.vectorizers.network import PRECISIONS, NetworkVectorizer
+from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.spec import Spec
 from tllboost.vectorizers.weights import first_line, local_file
@@ -40,7 +41,6 @@ from tllboost.vectorizers.weights import first_line, local_file
 __all__ = [
     "TorchVectorizer",
     "choose_device",
-    "clip_maps",
     "disagreement",
     "exported",
     "is_for_cpu",
@@ -153,37 +153,36 @@ class TorchVectorizer(NetworkVectorizer):
         if (folder := self._networks) is None:
             return None
         record = read_record(folder, self.fingerprint)
-        if record and record["network"]:
-            return ExportedNetwork(record["network"], what=self.name)
         with suppress(DataError):  # nowhere to keep it
-            return None if record else self._export(folder)
+            file = record["network"] if record else self._export(folder)
+            return ExportedNetwork(file, what=self.name) if file else None
         return None
 
-    def _export(self, folder: Path) -> ExportedNetwork | None:
-        """Export the network; None where it can't be, or gives something else."""
+    def _export(self, folder: Path) -> Path | None:
+        """Export the network and keep it; None where that can't be done."""
         size = self.preprocessing.size
         batch = probe(size)
         expected = self._run_torch(batch)
-        file, network, why = None, None, ""
+        file, why = None, ""
         try:
-            file = keep_network(folder, exported(self.network, size, self._output))
-            network = ExportedNetwork(file, what=self.name)
-            apart = disagreement(expected, network(batch))
+            data = exported(self.network, size, self._output)
+            session = open_session(
+                folder, device="cpu", n_threads=1, what=self.name, network=data
+            )
+            apart = disagreement(expected, session.run(None, {"pixels": batch})[0])
             if apart > _TOLERANCE:
                 why = f"its vectors are {apart:g} of their length from torch's"
+            else:
+                file = keep_network(folder, data)
+                self.__dict__.pop("network", None)  # its memory
         except DataError:
             raise
         except Exception as error:
             why = first_line(error)
         if why:
-            if file is not None:
-                file.unlink(missing_ok=True)
-            file, network = None, None
             logging.getLogger("tllboost").warning(
                 "%s: can't be run by ONNX Runtime (%s); torch runs it", self.name, why
             )
-        else:
-            self.__dict__.pop("network", None)  # its memory
         keep_record(
             folder,
             self.fingerprint,
@@ -193,13 +192,9 @@ class TorchVectorizer(NetworkVectorizer):
             n_dims=self.pooled(expected).shape[1] * len(self.views),
             why=why,
         )
-        return network
+        return file
 
     def _run_torch(self, batch: np.ndarray) -> np.ndarray:
-        if self.precision not in PRECISIONS:
-            legal = ", ".join(PRECISIONS)
-            msg = f"{self.name}: precision={self.precision!r} must be one of {legal}"
-            raise UsageError(msg)
         return run(self.network, batch, self._output, precision=self.precision)
 
     def _output(self, output: Any) -> Any:
@@ -376,41 +371,6 @@ def timm_maps(network: Any, layer: str | None, *, what: str) -> Any:
         raise UsageError(msg)
 
     return module(forward, source=tap(network, layer) if layer else network)
-
-
-def clip_maps(visual: Any, *, what: str) -> Any:
-    """Return a module from pixels to the last maps of an open_clip image tower.
-
-    Of a ResNet these are the last stage's, before attention pools them; of a vision
-    transformer the patches after the last block and its normalisation, before they are
-    projected. The class token is left out.
-
-    Raises
-    ------
-    UsageError
-        If the tower is of another kind.
-    """
-    if hasattr(visual, "trunk"):
-        return timm_maps(visual.trunk, None, what=what)
-    if not hasattr(visual, "forward_intermediates"):
-        msg = f"{what}: a {type(visual).__name__} has no feature map that is known here"
-        raise UsageError(msg)
-    # With a pooling by attention, the normalisation belongs to what it pools.
-    norm = getattr(visual, "attn_pool", None) is None
-    grid = getattr(visual, "grid_size", None)
-
-    def forward(own: Any, pixels: Any) -> Any:
-        found = own.visual.forward_intermediates(
-            pixels,
-            indices=1,
-            normalize_intermediates=norm,
-            intermediates_only=True,
-            output_fmt="NLC" if grid else "NCHW",
-        )
-        (last,) = found["image_intermediates"]
-        return last.transpose(1, 2).unflatten(2, tuple(grid)) if grid else last
-
-    return module(forward, visual=visual)
 
 
 _LARGEST = 1_800_000_000  # bytes of weights: a file of ONNX holds 2 GiB

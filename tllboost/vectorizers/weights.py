@@ -50,8 +50,6 @@ def local_file(path: str | Path, *, what: str) -> Path:
         msg = f"{what}: no permission to read {str(path)!r}"
     elif file.exists():
         msg = f"{what}: {str(path)!r} is not a file"
-    elif not str(path):
-        msg = f"{what}: no file given"
     else:
         msg = f"{what}: there is no file {str(path)!r}"
         if "+" in str(path):
