@@ -139,19 +139,13 @@ NETWORKS = {
 }
 
 
-_FILES = (
-    *("model.safetensors", "pytorch_model.bin"),
-    *("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-)
-
-
 def is_at_hand(network: KnownNetwork) -> bool:
     """Tell whether the hub's local cache holds a network's weights."""
     from huggingface_hub import constants  # without the rest, which is slow to import
 
     folder = f"models--{network.repository.replace('/', '--')}"
     snapshots = Path(constants.HF_HUB_CACHE, folder, "snapshots")
-    return any(path.name in _FILES for path in snapshots.glob("*/*"))
+    return any(one.suffix in (".safetensors", ".bin") for one in snapshots.glob("*/*"))
 
 
 def make_vectorizer(

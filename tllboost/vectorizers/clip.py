@@ -27,7 +27,6 @@ from tllboost.vectorizers.weights import (
     first_line,
     loading_into,
     read_weights,
-    sha256_of,
 )
 
 __all__ = ["ClipGridVectorizer", "ClipVectorizer", "clip_maps", "recipe_of"]
@@ -83,16 +82,10 @@ class ClipVectorizer(TorchVectorizer):
     device: str = "auto"
     offline: bool = False
 
-    @loaded
-    def fingerprint(self) -> str:
-        """Tell what the vectors depend on."""
+    def _described(self) -> tuple[str, str, str]:
         activation = "quickgelu" if self._recipe.quick_gelu else "as configured"
-        cells = f"|cells={self.cells}" if self.cells else ""
-        return (
-            f"{self.KIND}|{self.arch}|sha256:{sha256_of(self.weights_file)}|{self.preprocessing}"
-            f"|activation={activation}|unit={self.normalize}|{self.precision}"
-            f"|{library('open_clip', package='open_clip_torch')}{self.looks}{cells}"
-        )
+        made_by = library("open_clip", package="open_clip_torch")
+        return self.arch, f"activation={activation}", made_by
 
     @loaded
     def preprocessing(self) -> Preprocessing:

@@ -325,12 +325,19 @@ def _messages(message: Any) -> Iterator[Any]:
 
 
 def _wrong_operator(node: Any, own: set[tuple[str, str]]) -> Iterator[str]:
+    """Say what is wrong with an operator, and what to do about it."""
     name = f"{node.domain}:{node.op_type}"[:100]
     foreign = node.domain not in _DOMAINS or node.op_type in _OPENS_FILES
     if foreign and (node.domain, node.op_type) not in own:
-        yield f"has the custom operator {name!r}, which is code of another library"
+        yield (
+            f"has the custom operator {name!r}, which is code of another library; "
+            "export it with standard operators"
+        )
     elif not foreign and node.op_type in _REPEATS:
-        yield f"has the operator {node.op_type!r}, which may run for ever"
+        yield (
+            f"has the operator {node.op_type!r}, which may run for ever; export it "
+            "without loops"
+        )
 
 
 _POOLINGS = ("GlobalAveragePool", "ReduceMean", "GlobalMaxPool", "ReduceMax")

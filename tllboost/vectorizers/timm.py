@@ -31,7 +31,6 @@ from tllboost.vectorizers.weights import (
     fetch_from_hub,
     loading_into,
     read_weights,
-    sha256_of,
 )
 
 __all__ = [
@@ -96,16 +95,9 @@ class TimmVectorizer(TorchVectorizer):
     device: str = "auto"
     offline: bool = False
 
-    @loaded
-    def fingerprint(self) -> str:
-        """Tell what the vectors depend on."""
-        cells = f"|cells={self.cells}" if self.cells else ""
-        return (
-            f"{self.KIND}|{self._catalogue_name}|sha256:{sha256_of(self.weights_file)}"
-            f"|{self.preprocessing}|layer={self.layer or self.LAST}"
-            f"|unit={self.normalize}|{self.precision}"
-            f"|{library('timm')}{self.looks}{cells}"
-        )
+    def _described(self) -> tuple[str, str, str]:
+        taken = f"layer={self.layer or self.LAST}"
+        return self._catalogue_name, taken, library("timm")
 
     @loaded
     def preprocessing(self) -> Preprocessing:

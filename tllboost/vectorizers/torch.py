@@ -36,7 +36,7 @@ from tllboost.vectorizers.exported import (
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.spec import Spec
-from tllboost.vectorizers.weights import first_line, local_file
+from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
 __all__ = [
     "TorchVectorizer",
@@ -95,6 +95,21 @@ class TorchVectorizer(NetworkVectorizer):
         """The name for tables: without the file."""
         named = (self.KIND, self.arch, getattr(self, "tag", None))
         return ":".join(filter(None, named))
+
+    @abstractmethod
+    def _described(self) -> tuple[str, str, str]:
+        """Return its library's name of the network, what is taken, and the library."""
+
+    @loaded
+    def fingerprint(self) -> str:
+        """Tell what the vectors depend on."""
+        named, taken, made_by = self._described()
+        cells = f"|cells={self.cells}" if self.cells else ""
+        return (
+            f"{self.KIND}|{named}|sha256:{sha256_of(self.weights_file)}"
+            f"|{self.preprocessing}|{taken}|unit={self.normalize}|{self.precision}"
+            f"|{made_by}{self.looks}{cells}"
+        )
 
     @loaded
     def weights_file(self) -> Path:
