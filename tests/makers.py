@@ -1,4 +1,4 @@
-"""Small data that tests of several files share: planted pairs, sets, records."""
+"""Small data that tests of several files share: pairs, sets, records, images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from tllboost.grid.cells import Cell
@@ -146,3 +147,9 @@ def sets_of(split: Split) -> Iterable[tuple[str, PairSet]]:
         ("validation", split.validation),
         ("test", split.test),
     )
+
+
+def noise(seed: int, size: tuple[int, int] = (61, 47)) -> Image.Image:
+    """Return smooth colours that differ on all sides, no line of one colour."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)

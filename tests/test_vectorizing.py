@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -11,72 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from colour_grid import Grid, expected, n_own_threads, write_images
 from conftest import flip_a_bit, write_image
-from PIL import Image
 
-from tllboost.errors import StoreError, UsageError, WeightsError
+from tllboost.errors import StoreError, UsageError
 from tllboost.store import VectorStore
 from tllboost.vectorizers import FusionVectorizer, make_vectorizer
 from tllboost.vectorizers.base import Vectorizer
 from tllboost.vectorizing import space_of, vectorize, vectorize_many
 
 
-class Grid(Vectorizer):
-    """Mean colours of a grid of cells; counts what it is asked to do."""
-
-    def __init__(self, side: int = 2, size: int | None = None) -> None:
-        self.side = side
-        self.size = size
-        self.n_prepared = 0
-        self.batches: list[int] = []
-        self.most_ahead = 0
-        self.threads: dict[str, set[str]] = {"prepare": set(), "forward": set()}
-        self._lock = threading.Lock()
-
-    @property
-    def name(self) -> str:
-        return f"grid{self.side}"
-
-    @property
-    def fingerprint(self) -> str:
-        return f"grid|{self.side}"
-
-    @property
-    def n_dims(self) -> int:
-        return 3 * self.side**2
-
-    @property
-    def input_size(self) -> int | None:
-        return self.size
-
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        with self._lock:
-            self.n_prepared += 1
-            self.most_ahead = max(self.most_ahead, self.n_prepared - sum(self.batches))
-            self.threads["prepare"].add(threading.current_thread().name)
-        side = (self.side, self.side)
-        return np.asarray(image.resize(side, Image.Resampling.BOX), dtype=np.float32)
-
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        self.threads["forward"].add(threading.current_thread().name)
-        self.batches.append(len(batch))
-        return batch.reshape(len(batch), -1)
-
-
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    return [write_image(folder / f"{n:02}.jpg", seed=n) for n in range(11)]
+    return write_images(tmp_path / "images")
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
-
-
-def expected(paths: list[Path], side: int = 2) -> np.ndarray:
-    return Grid(side).transform(paths)
 
 
 # Once and never again
@@ -207,182 +158,6 @@ def test_a_damaged_store_stops_the_run_and_pruning_mends_it(
     np.testing.assert_array_equal(result.vectors, expected(paths))
 
 
-# Images that fail
-
-
-def break_in_every_way(paths: list[Path]) -> dict[int, str]:
-    """Spoil some images; return the reason due to each."""
-    paths[1].unlink()
-    paths[2].write_bytes(paths[2].read_bytes()[:600])
-    paths[5].write_bytes(b"")
-    paths[8].unlink()
-    paths[8].mkdir()
-    due = {1: "No such file", 2: "truncated", 5: "empty", 8: "is a folder"}
-    if hasattr(os, "mkfifo"):
-        paths[9].unlink()
-        os.mkfifo(paths[9])
-        due[9] = "not a regular file"
-    return due
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 32])
-def test_each_bad_image_is_reported_and_the_rest_goes_on(
-    paths: list[Path], store: Path, batch_size: int
-) -> None:
-    due = break_in_every_way(paths)
-    result = vectorize(Grid(), paths, store=store, batch_size=batch_size)
-    assert list(result.failures) == list(due)
-    for index, reason in due.items():
-        assert reason in result.failures[index]
-        assert not result.vectors[index].any()
-    good = [index for index in range(11) if index not in due]
-    np.testing.assert_array_equal(
-        result.vectors[good], expected([paths[index] for index in good])
-    )
-    assert result.n_computed == len(good)
-
-
-def test_a_whole_batch_of_bad_images_is_no_end(paths: list[Path]) -> None:
-    for path in paths[:8]:
-        path.write_bytes(b"no image " + path.name.encode())
-    result = vectorize(Grid(), paths, batch_size=4)
-    assert list(result.failures) == list(range(8))
-    np.testing.assert_array_equal(result.vectors[8:], expected(paths[8:]))
-
-
-def test_nothing_but_bad_images_gives_rows_of_zeros(
-    paths: list[Path], store: Path
-) -> None:
-    for number, path in enumerate(paths):
-        path.write_bytes(b"no image %d" % number)
-    result = vectorize(Grid(), paths, store=store, batch_size=4)
-    assert len(result.failures) == 11
-    assert result.vectors.shape == (11, 12)
-    assert not result.vectors.any()
-    with VectorStore(store) as opened:
-        assert opened.info() == []
-
-
-def test_a_mended_image_is_computed_next_time(paths: list[Path], store: Path) -> None:
-    whole = paths[3].read_bytes()
-    paths[3].write_bytes(whole[:600])
-    assert list(vectorize(Grid(), paths, store=store).failures) == [3]
-    paths[3].write_bytes(whole)
-    result = vectorize(Grid(), paths, store=store)
-    assert result.failures == {}
-    assert (result.n_computed, result.n_reused) == (1, 10)
-
-
-class Picky(Grid):
-    """Fails in a chosen way on images of one colour."""
-
-    def __init__(self, where: str, error: Exception | None = None) -> None:
-        super().__init__()
-        self.where = where
-        self.error = error
-
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        prepared = super().prepare(image)
-        if self.where == "prepare" and self.error and (prepared < 3).all():
-            raise self.error
-        return prepared
-
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        black = (batch < 3).all(axis=(1, 2, 3))
-        if self.where == "forward" and self.error and black.any():
-            raise self.error
-        vectors = super().forward(batch)
-        if self.where == "nan":
-            vectors[black] = np.nan
-        return vectors
-
-
-@pytest.fixture
-def with_black(paths: list[Path]) -> list[Path]:
-    Image.new("RGB", (50, 50)).save(paths[6])
-    return paths
-
-
-@pytest.mark.parametrize(
-    ("vectorizer", "reason"),
-    [
-        (Picky("prepare", ValueError("too dark")), "prepared (ValueError: too dark)"),
-        (Picky("forward", RuntimeError("no")), "vectorized (RuntimeError: no)"),
-        (Picky("nan"), "NaN or infinity"),
-    ],
-)
-def test_an_image_that_the_vectorizer_chokes_on_takes_no_other_with_it(
-    with_black: list[Path], store: Path, vectorizer: Grid, reason: str
-) -> None:
-    result = vectorize(vectorizer, with_black, store=store, batch_size=5)
-    assert list(result.failures) == [6]
-    assert reason in result.failures[6]
-    others = [*range(6), *range(7, 11)]
-    np.testing.assert_array_equal(result.vectors, expected(with_black))
-    assert result.n_computed == len(others)
-    with VectorStore(store) as opened:
-        assert opened.info()[0]["n_rows"] == len(others)
-
-
-@pytest.mark.parametrize("where", ["prepare", "forward"])
-def test_wrong_weights_stop_the_run(with_black: list[Path], where: str) -> None:
-    n_threads = n_own_threads()
-    with pytest.raises(WeightsError, match="no such file"):
-        vectorize(Picky(where, WeightsError("no such file")), with_black)
-    assert n_own_threads() == n_threads
-
-
-class Rewriter(Grid):
-    """Changes the last image while the first is prepared."""
-
-    def __init__(self, victim: Path) -> None:
-        super().__init__()
-        self.victim = victim
-
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        if not self.n_prepared:
-            write_image(self.victim, seed=1000)
-        return super().prepare(image)
-
-
-def test_an_image_that_changes_meanwhile_is_not_stored_under_its_old_content(
-    paths: list[Path], store: Path
-) -> None:
-    result = vectorize(Rewriter(paths[-1]), paths, store=store, n_workers=1)
-    assert result.failures == {10: "changed while it was read: run again"}
-    again = vectorize(Grid(), paths, store=store)
-    assert again.n_computed == 1
-    np.testing.assert_array_equal(again.vectors, expected(paths))
-
-
-class Raw(Grid):
-    """Prepares images of different shapes."""
-
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        return np.asarray(image, dtype=np.float32)
-
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        return np.tile(batch.mean(axis=(1, 2)), 4)
-
-
-def test_images_of_different_shapes_need_not_fit_one_batch(paths: list[Path]) -> None:
-    write_image(paths[2], seed=2, size=(40, 30))
-    result = vectorize(Raw(), paths)
-    assert result.failures == {}
-    one_by_one = np.concatenate([Raw().transform([path]) for path in paths])
-    np.testing.assert_allclose(result.vectors, one_by_one, rtol=1e-5)
-
-
-class Sideways(Grid):
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        return super().forward(batch).T
-
-
-def test_vectors_of_a_wrong_shape_are_the_vectorizers_fault(paths: list[Path]) -> None:
-    with pytest.raises(UsageError, match=r"'grid2' gave vectors of shape \(12, 11\)"):
-        vectorize(Sideways(), paths)
-
-
 # Beside the network
 
 
@@ -451,10 +226,6 @@ class Interrupted(Grid):
         if len(self.batches) == 2:
             raise KeyboardInterrupt
         return super().forward(batch)
-
-
-def n_own_threads() -> int:
-    return sum(not thread.daemon for thread in threading.enumerate())
 
 
 def test_an_interrupt_keeps_what_was_done(paths: list[Path], store: Path) -> None:
@@ -535,16 +306,6 @@ def test_fusions_of_other_weights_share_what_is_stored(
     np.testing.assert_allclose(result.vectors, weighted.transform(paths), atol=1e-6)
     second = result.vectors[:, weighted.parts[0].n_dims :]
     np.testing.assert_allclose(np.linalg.norm(second, axis=1), 0.5, rtol=1e-6)
-
-
-def test_an_image_that_one_part_fails_on_fails_the_fusion(
-    with_black: list[Path],
-) -> None:
-    fused = FusionVectorizer((Grid(3), Picky("nan")))
-    result = vectorize(fused, with_black)
-    assert list(result.failures) == [6]
-    assert not result.vectors[6].any()
-    assert np.allclose(np.linalg.norm(np.delete(result.vectors, 6, 0), axis=1), 2**0.5)
 
 
 @pytest.fixture
