@@ -86,12 +86,8 @@ def read_weights(path: Path, *, what: str) -> dict[str, Any]:
 def _read_torch(path: Path) -> Any:
     import torch
 
-    is_torchscript = False
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        is_torchscript = any(name.endswith("/constants.pkl") for name in names)
-    if not is_torchscript:
+    names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else ()
+    if not any(name.endswith("/constants.pkl") for name in names):
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
