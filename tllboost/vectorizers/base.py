@@ -21,9 +21,7 @@ from PIL import Image
 
 from tllboost.errors import ImageError, UsageError
 from tllboost.merges import unit_rows
-
-if TYPE_CHECKING:
-    from tllboost.vectorizers.spec import Options, Spec
+from tllboost.vectorizers.spec import Options, Spec
 
 __all__ = [
     "FileVectorizer",
@@ -215,10 +213,6 @@ class Vectorizer:
     def spec(self) -> str:
         """The spelling that `make_vectorizer` turns into this vectorizer again."""
         return self.name + self._options_text()
-
-    def map_vectors(self, vectors: np.ndarray) -> np.ndarray:
-        """Return what becomes of the vectors of `source`, row by row."""
-        raise NotImplementedError
 
     @property
     def input_size(self) -> int | None:

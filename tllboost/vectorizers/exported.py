@@ -30,7 +30,6 @@ __all__ = [
     "CPU_BLOCK",
     "ExportedNetwork",
     "keep_network",
-    "keep_record",
     "open_session",
     "read_record",
 ]
@@ -181,31 +180,10 @@ def read_record(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     return record
 
 
-def keep_network(folder: Path, network: bytes) -> Path:
-    """Write a network to the folder that keeps them, and return its file.
-
-    Raises
-    ------
-    DataError
-        If it can't be written.
-    """
-    # What a killed process left half written goes once nobody can be at it.
-    for partial in folder.glob(".*.part"):
-        with suppress(OSError):
-            if time.time() - partial.stat().st_mtime > _AT_WORK:
-                partial.unlink()
-    sha256 = hashlib.sha256(network).hexdigest()
-    target = folder / f"{sha256}.onnx"
-    if not target.is_file() or sha256_of(target) != sha256:
-        with whole_file(target) as file:
-            file.write(network)
-    return target
-
-
-def keep_record(
-    folder: Path, fingerprint: str, network: Path | None, **record: Any
-) -> None:
-    """Write which network makes the vectors of a fingerprint.
+def keep_network(
+    folder: Path, fingerprint: str, network: bytes | None, **record: Any
+) -> Path | None:
+    """Write a network and its record to the folder that keeps them; return its file.
 
     Parameters
     ----------
@@ -213,20 +191,32 @@ def keep_record(
         Where networks are kept.
     fingerprint : str
         Of the vectorizer.
-    network : Path or None
-        Its file; None where it can't be exported.
+    network : bytes or None
+        What makes its vectors; None where it can't be exported.
     **record
         Whatever else must be known of it.
 
     Raises
     ------
     DataError
-        If it can't be written.
+        If one of them can't be written.
     """
-    record |= {"fingerprint": fingerprint, "network": network and network.stem}
-    record["made_with"] = _made_with()
-    file = _record_file(folder, fingerprint)
-    write_text(file, json.dumps(record, indent=1) + "\n")
+    # What a killed process left half written goes once nobody can be at it.
+    for partial in folder.glob(".*.part"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > _AT_WORK:
+                partial.unlink()
+    record |= {"fingerprint": fingerprint, "network": None, "made_with": _made_with()}
+    target = None
+    if network is not None:
+        sha256 = record["network"] = hashlib.sha256(network).hexdigest()
+        target = folder / f"{sha256}.onnx"
+        if not target.is_file() or sha256_of(target) != sha256:
+            with whole_file(target) as file:
+                file.write(network)
+    text = json.dumps(record, indent=1) + "\n"
+    write_text(_record_file(folder, fingerprint), text)
+    return target
 
 
 def _record_file(folder: Path, fingerprint: str) -> Path:

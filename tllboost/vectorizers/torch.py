@@ -29,7 +29,6 @@ from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import (
     ExportedNetwork,
     keep_network,
-    keep_record,
     open_session,
     read_record,
 )
@@ -43,7 +42,6 @@ __all__ = [
     "choose_device",
     "disagreement",
     "exported",
-    "is_for_cpu",
     "on_device",
     "probe",
     "quiet",
@@ -178,18 +176,15 @@ class TorchVectorizer(NetworkVectorizer):
         size = self.preprocessing.size
         batch = probe(size)
         expected = self._run_torch(batch)
-        file, why = None, ""
+        network, why = None, ""
         try:
-            data = exported(self.network, size, self._output)
+            network = exported(self.network, size, self._output)
             session = open_session(
-                folder, device="cpu", n_threads=1, what=self.name, network=data
+                folder, device="cpu", n_threads=1, what=self.name, network=network
             )
             apart = disagreement(expected, session.run(None, {"pixels": batch})[0])
             if apart > _TOLERANCE:
                 why = f"its vectors are {apart:g} of their length from torch's"
-            else:
-                file = keep_network(folder, data)
-                self.__dict__.pop("network", None)  # its memory
         except DataError:
             raise
         except Exception as error:
@@ -198,16 +193,17 @@ class TorchVectorizer(NetworkVectorizer):
             logging.getLogger("tllboost").warning(
                 "%s: can't be run by ONNX Runtime (%s); torch runs it", self.name, why
             )
-        keep_record(
+        else:
+            self.__dict__.pop("network", None)  # its memory
+        return keep_network(
             folder,
             self.fingerprint,
-            file,
+            None if why else network,
             label=self.label,
             preprocessing=asdict(self.preprocessing),
             n_dims=self.pooled(expected).shape[1] * len(self.views),
             why=why,
         )
-        return file
 
     def _run_torch(self, batch: np.ndarray) -> np.ndarray:
         return run(self.network, batch, self._output, precision=self.precision)
