@@ -160,7 +160,7 @@ def test_weights_of_another_network_are_refused(tiny: Path, tmp_path: Path) -> N
 
     other = {"visual.conv1.weight": torch.zeros(3)}
     torch.save(other, tmp_path / "other.pt")
-    with pytest.raises(WeightsError, match="not of this network") as caught:
+    with pytest.raises(WeightsError, match="be loaded into this network") as caught:
         make_vectorizer(f"clip:{ARCH}@{tmp_path / 'other.pt'}").n_dims  # noqa: B018
     assert "\n" not in str(caught.value)
 

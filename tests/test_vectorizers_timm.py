@@ -149,7 +149,7 @@ def test_one_network_serves_many_batches_alike(small: Path) -> None:
 
 def test_weights_of_another_network_are_refused(small: Path) -> None:
     with pytest.raises(
-        WeightsError, match=r"not of this network: Missing key"
+        WeightsError, match=r"can't be loaded into this network: Missing key"
     ) as error:
         make_vectorizer(f"timm:resnet18@{small}").n_dims  # noqa: B018
     assert "\n" not in str(error.value)

@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from tllboost.errors import UnknownNameError, UsageError, WeightsError
+from tllboost.errors import UnknownNameError, UsageError
 from tllboost.registry import did_you_mean
 from tllboost.vectorizers.base import library, loaded
 from tllboost.vectorizers.network import LOOK_OPTIONS, options
@@ -24,7 +24,6 @@ from tllboost.vectorizers.torch import (
 )
 from tllboost.vectorizers.weights import (
     fetch_from_hub,
-    first_line,
     loading_into,
     read_weights,
 )
@@ -120,23 +119,18 @@ class ClipVectorizer(TorchVectorizer):
         state = read_weights(weights, what=what)
         for name in _NOT_TENSORS:
             state.pop(name, None)
-        with quiet():
-            try:
-                model = open_clip.create_model(
-                    self.arch,
-                    force_quick_gelu=self._recipe.quick_gelu,
-                    load_weights=False,
-                    pretrained_text=False,
-                )
-            except Exception as error:
-                msg = f"{what}: open_clip can't build the network ({first_line(error)})"
-                raise WeightsError(msg) from error
-            with loading_into(what, weights):
-                if set(state) == set(model.state_dict()):
-                    state = {name: value.float() for name, value in state.items()}
-                    model.load_state_dict(state, strict=True, assign=True)
-                else:  # other projects' names, which open_clip translates
-                    open_clip.load_checkpoint(model, str(weights), strict=True)
+        with quiet(), loading_into(what, weights):
+            model = open_clip.create_model(
+                self.arch,
+                force_quick_gelu=self._recipe.quick_gelu,
+                load_weights=False,
+                pretrained_text=False,
+            )
+            if set(state) == set(model.state_dict()):
+                state = {name: value.float() for name, value in state.items()}
+                model.load_state_dict(state, strict=True, assign=True)
+            else:  # other projects' names, which open_clip translates
+                open_clip.load_checkpoint(model, str(weights), strict=True)
         if self.cells is not None:
             tower = clip_maps(model.visual, what=self.name)
         else:

@@ -122,21 +122,19 @@ def _tensors_of(state: Any, path: Path, what: str) -> dict[str, Any]:
 
 @contextmanager
 def loading_into(what: str, source: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a network takes up tensors into one line.
+    """Turn whatever goes wrong while a network is built of tensors into one line.
 
     Raises
     ------
     WeightsError
-        If tensors are missing, left over or of another shape.
+        If tensors are missing, left over or of another shape, or a library is absent.
     """
     try:
         yield
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         detail = (lines[1:2] or lines or [type(error).__name__])[0][:160]
-        msg = (
-            f"{what}: the weights in {str(source)!r} are not of this network: {detail}"
-        )
+        msg = f"{what}: {str(source)!r} can't be loaded into this network: {detail}"
         raise WeightsError(msg) from error
 
 
