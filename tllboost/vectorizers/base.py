@@ -161,7 +161,7 @@ class Vectorizer:
     needs_images : bool
         False when vectors are looked up by id instead.
     source : Vectorizer or None
-        The vectorizer whose vectors this one maps.
+        The vectorizer whose vectors this one maps, by a method `map_vectors`.
     """
 
     KIND: ClassVar[str] = ""
