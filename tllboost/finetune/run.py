@@ -209,13 +209,11 @@ def _hashes(paths: Sequence[ImagePath | None], used: list[int]) -> dict[int, str
     if missing := [image for image in used if paths[image] is None]:
         msg = f"fine-tuning looks at images, and {len(missing)} have no file"
         raise UsageError(msg)
-    hashes = {}
-    found = hash_files([paths[image] or "" for image in used])
-    for image, one in zip(used, found, strict=True):
+    hashes = hash_files([paths[image] or "" for image in used])
+    for one in hashes:
         if isinstance(one, ImageError):
             raise one
-        hashes[image] = one
-    return hashes
+    return dict(zip(used, map(str, hashes), strict=True))
 
 
 def _key(

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import DataError
 from tllboost.merges import unit_rows
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import parse_spec
@@ -54,20 +54,8 @@ class Projection:
         }
 
     def set_params(self, **params: Any) -> Self:
-        """Change arguments.
-
-        Raises
-        ------
-        UsageError
-            If one is unknown.
-        """
-        if unknown := sorted(set(params) - set(self.get_params())):
-            msg = (
-                f"unknown parameter {unknown[0]!r} of {type(self).__name__}; known: "
-                f"{', '.join(self.get_params()) or 'none'}"
-            )
-            raise UsageError(msg)
-        self.__dict__.update(params)
+        """Change arguments; what was learned with the old ones is forgotten."""
+        self.__dict__ = type(self)(**self.get_params() | params).__dict__
         return self
 
     def __repr__(self) -> str:

@@ -82,20 +82,11 @@ def match_lists(
         raise DataError(msg)
     columns = np.column_stack([right, others])
     kept = columns >= 0
-    label = np.zeros(columns.shape, dtype=np.int8)
-    label[:, 0] = 1
-    weight = np.repeat(1.0 / counts[:, None], columns.shape[1], axis=1)
-    weight[:, 0] = 1.0
-    query = np.repeat(np.arange(len(matches))[:, None], columns.shape[1], axis=1)
-    lefts = np.repeat(left[:, None], columns.shape[1], axis=1)
-    return PairSet(
-        left=lefts[kept],
-        right=columns[kept],
-        label=label[kept],
-        query=query[kept],
-        weight=weight[kept],
-        component=table.component[lefts[kept]],
-    )
+    query, place = np.nonzero(kept)
+    label = (place == 0).astype(np.int8)
+    weight = np.where(place == 0, 1.0, 1.0 / counts[query])
+    left = left[query]
+    return PairSet(left, columns[kept], label, query, weight, table.component[left])
 
 
 def _pair_set(table: SplitTable, rows: Integers, query: Integers) -> PairSet:
@@ -153,9 +144,7 @@ def draw_negatives(
         order = np.argsort(drawn, axis=1, kind="stable")
         ranked = np.take_along_axis(drawn, order, axis=1)
         repeat = np.zeros_like(bad)
-        repeated = np.concatenate(
-            [np.zeros((len(drawn), 1), bool), ranked[:, 1:] == ranked[:, :-1]], axis=1
-        )
+        repeated = np.diff(ranked, axis=1, prepend=-1) == 0
         np.put_along_axis(repeat, order, repeated, axis=1)
         bad |= repeat
         if not bad.any():
