@@ -64,7 +64,7 @@ def measure() -> dict[str, Any]:
 
     from tllboost.cluster import Cluster
     from tllboost.grid.measure import one_thread
-    from tllboost.heads.boosting import quantile_matrix
+    from tllboost.heads.boosting import Grower
     from tllboost.merges import PairFeatures
     from tllboost.processes import Job
 
@@ -78,7 +78,7 @@ def measure() -> dict[str, Any]:
     with one_thread():
         merge = timed(lambda: deque(features.blocks(), maxlen=0))
         started = time.process_time()
-        matrix = quantile_matrix(features, BINS)
+        matrix = Grower().matrix(features, BINS)
         quantise = time.process_time() - started
         matrix.set_info(label=rng.integers(0, 2, n_pairs))
         booster = xgboost.Booster({**parameters, "colsample_bytree": 0.1}, [matrix])
