@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from reliability import count
 
 from tllboost.errors import printable
 from tllboost.files import csv_text, inert_cell, plain_cell
-from tllboost.grid.outputs import csv_text as grid_csv_text
+from tllboost.grid.outputs import write_csv
 from tllboost.pairs import read_pairs
 
 FORMULAS = [
@@ -30,6 +31,13 @@ FORMULAS = [
     "-inf",
 ]  # fmt: skip
 NUMBERS = ["-1", "+1.5", "-1.5e-07", "-.5", "+3."]
+
+
+def grid_csv_text(header: list[str], rows: list[list[object]]) -> str:
+    """Return the text of a table as a grid writes it."""
+    with TemporaryDirectory() as folder:
+        write_csv(Path(folder, "a.csv"), header, rows)
+        return Path(folder, "a.csv").read_bytes().decode()
 
 
 @pytest.mark.parametrize("writer", [csv_text, grid_csv_text])

@@ -46,10 +46,10 @@ def test_no_modules_import_each_other(figures: dict[str, Any]) -> None:
 
 
 def test_a_pair_table_goes_no_longer_way_than_it_went() -> None:
-    """The aim is half of what it was at first: 237 functions and 51 modules."""
+    """Half of what it was at first: 475 functions, 102 modules, 1,854 changes."""
     found = house("--follow")
-    assert found["functions"] <= 390
-    assert found["modules"] <= 62
+    assert found["functions"] <= 237
+    assert found["modules"] <= 51
     assert found["changes_of_module"] <= 832
 
 

@@ -276,15 +276,13 @@ def test_the_order_of_rows_changes_nothing_but_the_order(
 # PairTable
 
 
-def test_take_and_without_images_keep_the_image_list(tmp_path: Path) -> None:
+def test_take_keeps_the_image_list(tmp_path: Path) -> None:
     text = "left,right,label,query,split\na,b,1,x,train\na,c,0,x,test\nb,c,1,y,test\n"
     table = table_of(tmp_path, text)
     taken = table.take(np.array([2, 0]))
     assert taken.ids == table.ids
     assert rows_of(taken) == [rows_of(table)[2], rows_of(table)[0]]
     assert taken.lines.tolist() == [4, 2]
-    assert rows_of(table.without_images({0})) == [rows_of(table)[2]]
-    assert rows_of(table.without_images(set())) == rows_of(table)
 
 
 def test_pairs_from_paths_is_the_inverse_of_the_paths(tmp_path: Path) -> None:

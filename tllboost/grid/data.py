@@ -209,7 +209,9 @@ def gather(
             continue
         failures = result.failures | failures
         vectors[label] = result
-    kept = table.without_images(set(failures))
+    good = np.ones(table.n_images, dtype=bool)
+    good[list(failures)] = False
+    kept = table.take(good[table.left] & good[table.right])
     if not (kept.label == 1).any():
         first = next(iter(failures.values()), "there is none")
         msg = f"{table.source}: no match is left with two readable images ({first})"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tllboost.errors import printable
-from tllboost.grid.outputs import csv_text
+from tllboost.files import csv_text
 from tllboost.metrics import METRICS, check_metric
 from tllboost.registry import Entry, Registry
 

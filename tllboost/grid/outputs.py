@@ -24,8 +24,7 @@ from typing import Any
 
 from tllboost import __version__
 from tllboost.errors import DataError, UsageError
-from tllboost.files import csv_text as inert_csv
-from tllboost.files import finite, write_text
+from tllboost.files import csv_text, finite, write_text
 from tllboost.metrics import METRICS
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "RESULT_COLUMNS",
     "GridResult",
     "claim_folder",
-    "csv_text",
     "environment",
     "locked",
     "refuse_taken",
@@ -68,26 +66,13 @@ RESULT_COLUMNS = (
 def write_csv(
     path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
-    """Write a CSV file whole or not at all."""
-    write_text(path, csv_text(header, rows))
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    r"""Return rows as CSV; numbers that are not finite are empty.
-
-    Examples
-    --------
-    >>> csv_text(["a", "b"], [[0.5, float("nan")], ["=1", -2]])
-    "a,b\n0.5,\n'=1,-2\n"
-    """
+    """Write a CSV file whole or not at all; numbers that are not finite are empty."""
     told: list[list[object]] = [[*row] for row in rows]
     for row in told:
         for i, value in enumerate(row):
-            if value is None:
-                row[i] = ""
-            elif isinstance(value, float):
+            if isinstance(value, float):
                 row[i] = f"{value:.6g}" if math.isfinite(value) else ""
-    return inert_csv(header, told)
+    write_text(path, csv_text(header, told))
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -296,6 +281,8 @@ class GridResult:
         How many pairs, matches, images and components there were.
     leaks : list of (str, str)
         What training and test share.
+    exit_code : int
+        4 where an image or a cell failed, else 0.
     """
 
     out: Path
@@ -308,9 +295,4 @@ class GridResult:
     notes: list[str] = field(default_factory=list)
     data: dict[str, int] = field(default_factory=dict)
     leaks: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> int:
-        """4 where an image or a cell failed, else 0."""
-        failed = any(row["status"] != "ok" for row in self.rows)
-        return 4 if failed or self.failures else 0
+    exit_code: int = 0

@@ -299,6 +299,7 @@ def _write_results(
             "pairs left out": data.n_dropped,
         },
         leaks=leak_report(grid),
+        exit_code=4 if images or any(row["status"] != "ok" for row in rows) else 0,
     )
     write_json(
         out / "summary.json",

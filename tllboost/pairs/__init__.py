@@ -8,7 +8,6 @@ in it found at once; a pair table may also be made of paths.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -109,12 +108,6 @@ class PairTable:
             split=None if self.split is None else self.split[rows],
             lines=self.lines[rows],
         )
-
-    def without_images(self, bad: Collection[int]) -> PairTable:
-        """Return the table without the pairs of some images, images unchanged."""
-        good = np.ones(self.n_images, dtype=bool)
-        good[list(bad)] = False
-        return self.take(good[self.left] & good[self.right])
 
 
 def pairs_from_paths(X: Any, y: Any = None) -> PairTable:
