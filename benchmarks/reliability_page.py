@@ -46,7 +46,9 @@ def read_faults(path: Path = FAULTS) -> list[Fault]:
 def run_tests(faults: list[Fault], folder: Path, jobs: str) -> int:
     """Run every test that is named, each counting into `folder`."""
     tests = sorted({f"tests/{one.test}" for one in faults})
-    environment = {**os.environ, "TLLBOOST_RELIABILITY": str(folder)}
+    kills = os.environ.get("TLLBOOST_KILLS", "50")
+    own = {"TLLBOOST_RELIABILITY": str(folder), "TLLBOOST_KILLS": kills}
+    environment = {**os.environ, **own}
     command = [sys.executable, "-m", "pytest", "-q", "-n", jobs, *tests]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
