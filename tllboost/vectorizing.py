@@ -135,18 +135,8 @@ def vectorize(
     >>> result.failures, result.n_computed
     ({1: "can't be read (No such file or directory)"}, 1)
     """
-    (result,) = vectorize_many(
-        [vectorizer],
-        paths,
-        ids=ids,
-        store=store,
-        batch_size=batch_size,
-        n_workers=n_workers,
-        backend=backend,
-        progress=progress,
-        strict=strict,
-    )
-    return result
+    how = (ids, store, batch_size, n_workers, backend, progress, strict)
+    return _Request(paths, *how).vectorize_all([vectorizer])[0]
 
 
 def vectorize_many(
@@ -170,21 +160,7 @@ def vectorize_many(
         What is shared counts as computed in the first and as reused in the others;
         ``seconds`` is the time since the one before.
     """
-    asked = _Request(paths, **options)
-    if asked.batch_size < 1:
-        msg = f"batch_size={asked.batch_size!r} must be at least 1"
-        raise UsageError(msg)
-    if asked.store is not None and not isinstance(asked.store, VectorStore):
-        asked.store = VectorStore(asked.store)
-    # One vectorizer shares with none, and need not tell what it is.
-    asked.done = {} if len(vectorizers) > 1 else None
-    results = []
-    with asked.store or nullcontext():
-        for vectorizer in vectorizers:
-            started = time.perf_counter()
-            results.append(asked.vectorize(vectorizer))
-            results[-1].seconds = time.perf_counter() - started
-    return results
+    return _Request(paths, **options).vectorize_all(vectorizers)
 
 
 def space_of(vectorizer: Vectorizer) -> str:
@@ -210,6 +186,23 @@ class _Request:
     progress: Progress | None = None
     strict: bool = False
     done: dict[str, Vectorized] | None = None
+
+    def vectorize_all(self, vectorizers: Sequence[Any]) -> list[Vectorized]:
+        """Return the vectors of several vectorizers, the store open meanwhile."""
+        if self.batch_size < 1:
+            msg = f"batch_size={self.batch_size!r} must be at least 1"
+            raise UsageError(msg)
+        if self.store is not None and not isinstance(self.store, VectorStore):
+            self.store = VectorStore(self.store)
+        # One vectorizer shares with none, and need not tell what it is.
+        self.done = {} if len(vectorizers) > 1 else None
+        results = []
+        with self.store or nullcontext():
+            for vectorizer in vectorizers:
+                started = time.perf_counter()
+                results.append(self.vectorize(vectorizer))
+                results[-1].seconds = time.perf_counter() - started
+        return results
 
     @cached_property
     def images(self) -> tuple[list[str | ImageError], dict[str, Path]]:

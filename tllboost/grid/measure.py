@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from tllboost.metrics import (
     match_ranks,
     ranking_figures,
 )
+from tllboost.processes import resident
 from tllboost.scoring import PairScorer
 from tllboost.splits import PairSet, Split
 
@@ -82,8 +84,7 @@ class ScoredSet:
         return ranking | binary, sizes.tolist()
 
 
-@dataclass(frozen=True, eq=False)
-class Space:
+class Space(NamedTuple):
     """The vectors that the pairs of one fold are compared by.
 
     Parameters
@@ -99,12 +100,6 @@ class Space:
     frozen: NDArray[np.float32] | None = None
     joined: Any = None
 
-    def features(self, pairs: PairSet, merge: str) -> Any:
-        """Return the lazy feature matrix of some pairs."""
-        return PairScorer(merge).features(
-            self.vectors, pairs, frozen=self.frozen, joined=self.joined
-        )
-
 
 @dataclass(eq=False)
 class Bench:
@@ -116,13 +111,15 @@ class Bench:
     seed: int
 
     @cached_property
-    def features(self) -> list[tuple[Any, Any, Any]]:
+    def features(self) -> list[list[Any]]:
         """Features of train, validation and test, for each split."""
-        found = []
-        for space, split in zip(self.spaces, self.splits, strict=True):
+        scorer, found = PairScorer(self.merge), []
+        for (vectors, frozen, joined), split in zip(
+            self.spaces, self.splits, strict=True
+        ):
             sets = (split.train, split.validation, split.test)
-            train, validation, test = (space.features(s, self.merge) for s in sets)
-            found.append((train, validation, test))
+            how: dict[str, Any] = {"frozen": frozen, "joined": joined}
+            found.append([scorer.features(vectors, pairs, **how) for pairs in sets])
         return found
 
 
@@ -225,23 +222,17 @@ def one_thread() -> Any:
 @contextmanager
 def _peak_memory(every_s: float = 0.05) -> Iterator[list[int]]:
     """Sample this process's memory; the list holds the most seen, in bytes."""
-    import psutil
-
-    process, stop, peak = psutil.Process(), threading.Event(), [0]
-
-    def look() -> None:
-        peak[0] = max(peak[0], process.memory_info().rss)
+    stop, peak = threading.Event(), [resident(os.getpid())]
 
     def watch() -> None:
         while not stop.wait(every_s):
-            look()
+            peak[0] = max(peak[0], resident(os.getpid()))
 
     watcher = threading.Thread(target=watch, daemon=True)
-    look()
     watcher.start()
     try:
         yield peak
     finally:
         stop.set()
         watcher.join()
-        look()
+        peak[0] = max(peak[0], resident(os.getpid()))

@@ -96,6 +96,11 @@ def environment() -> dict[str, Any]:
 
 
 _FOLDERS = ("cells", "scores", "projections", "splits")
+_FILES = (
+    *("run.toml", "environment.json", "splits.csv", "matrix.*", "results.csv"),
+    *("failures.csv", "summary.json", "images.json", "report.html"),
+    *("best.tllb", "ensemble.tllb"),
+)
 # What is there of a run that was killed, before or while it wrote a file.
 _LEFT_OVER = re.compile(r"\.lock|\.shared|\..+\.[0-9a-f]{8}\.part")
 
@@ -147,49 +152,36 @@ def claim_folder(
 
     # What killed processes had not finished.
     for folder in (out, *(out / name for name in _FOLDERS)):
-        for path in folder.glob(".*.part"):
-            if _LEFT_OVER.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-    if overwrite:
-        _clear(out)
-    elif (out / "run.toml").exists():
-        _refuse_other(out, data, protocol)
+        for file in folder.glob(".*.part"):
+            if _LEFT_OVER.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+    path = out / "run.toml"
+    if overwrite:  # what a run writes goes, and nothing else
+        for name in _FOLDERS:
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in _FILES:
+            for file in out.glob(name):
+                file.unlink(missing_ok=True)
+    elif path.exists():
+        try:
+            before = dict(tomllib.loads(path.read_text(encoding="utf-8"))["run"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            msg = f"{path} can't be read ({error}): give --overwrite, or another --out"
+            raise UsageError(msg) from error
+        for what, now in (("data", data), ("protocol", protocol)):
+            if before.get(what) != now:
+                other = (
+                    "other pairs or images" if what == "data" else "another protocol"
+                )
+                msg = (
+                    f"{out} holds the results of a run with {other}: give --overwrite "
+                    "to replace them, or another --out"
+                )
+                raise UsageError(msg)
     kept = {key: value for key, value in settings.items() if value is not None}
     # What the options came to; reading the file as --config passes over this part.
     kept["run"] = {"data": data, "protocol": protocol}
-    write_text(out / "run.toml", tomli_w.dumps(kept))
-
-
-def _refuse_other(out: Path, data: str, protocol: dict[str, Any]) -> None:
-    path = out / "run.toml"
-    try:
-        before = dict(tomllib.loads(path.read_text(encoding="utf-8"))["run"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{path} can't be read ({error}): give --overwrite, or another --out"
-        raise UsageError(msg) from error
-    for what, now, then in (
-        ("other pairs or images", data, before.get("data")),
-        ("another protocol", protocol, before.get("protocol")),
-    ):
-        if now != then:
-            msg = (
-                f"{out} holds the results of a run with {what}: give --overwrite to "
-                "replace them, or another --out"
-            )
-            raise UsageError(msg)
-
-
-def _clear(out: Path) -> None:
-    """Remove what a run writes, and nothing else."""
-    for folder in _FOLDERS:
-        shutil.rmtree(out / folder, ignore_errors=True)
-    for name in (
-        *("run.toml", "environment.json", "splits.csv", "matrix.*", "results.csv"),
-        *("failures.csv", "summary.json", "images.json", "report.html"),
-        *("best.tllb", "ensemble.tllb"),
-    ):
-        for path in out.glob(name):
-            path.unlink(missing_ok=True)
+    write_text(path, tomli_w.dumps(kept))
 
 
 LOCK = ".lock"
