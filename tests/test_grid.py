@@ -7,19 +7,23 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UnknownNameError, UsageError
+from tllboost.files import write_vectors
 from tllboost.grid.outputs import RESULT_COLUMNS
 from tllboost.grid.run import run_grid
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Processes
 from tllboost.splits import Protocol
+from tllboost.vectorizers import make_vectorizer
 
 COSTS = {"vectorize_s", "fit_s", "score_s", "peak_memory_mb"}
 
@@ -377,3 +381,55 @@ def test_shuffled_labels_give_chance_on_real_images(
             # count against it.
             if row["roc_auc"] != 0.5:
                 assert row[f"top{k}_high"] >= k / 20, row["head"]
+
+
+class Locked:
+    """A vectorizer of one's own that no other process can be sent."""
+
+    fingerprint = "locked 1"
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def transform(self, images: list[Image.Image]) -> list[np.ndarray]:
+        return [np.asarray(image.resize((8, 8)), float).ravel() for image in images]
+
+
+def test_a_vectorizer_that_no_process_can_be_sent_is_measured_and_in_no_bundle(
+    table: PairTable, store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = run_grid(
+        table, [make_vectorizer(Locked())], heads=["cosine"], out=out, store=store
+    )
+    assert [row["status"] for row in result.rows] == ["ok"]
+    assert result.chosen is None
+    assert not (out / "best.tllb").exists()
+    (note,) = (note for note in result.notes if note.startswith("best.tllb"))
+    assert "can't go to another process: cannot pickle" in note
+
+
+def test_a_vectorizer_that_changed_after_its_vectors_is_in_no_bundle(
+    table: PairTable, store: Path, tmp_path: Path
+) -> None:
+    ids = sorted(table.ids)
+    rng = np.random.default_rng(0)
+    file = tmp_path / "v.npz"
+    write_vectors(file, ids, rng.normal(size=(len(ids), 4)).astype(np.float32))
+
+    def change(line: str) -> None:
+        if line.startswith("vectors:"):  # they are in memory by now
+            write_vectors(file, ids, np.ones((len(ids), 4), dtype=np.float32))
+
+    out = tmp_path / "out"
+    result = run_grid(
+        table,
+        [f"vectors:{file}"],
+        heads=["cosine"],
+        out=out,
+        store=store,
+        message=change,
+    )
+    assert result.chosen is None
+    (note,) = (note for note in result.notes if note.startswith("best.tllb"))
+    assert "no longer what its vectors were made with" in note
