@@ -65,7 +65,7 @@ def add_ensemble(records: Sequence[Record], n_members: int, grid: Grid) -> list[
 
 
 def members_of(records: Sequence[Record], n_members: int, metric: str) -> list[Record]:
-    """Return the records of one seed that its validation set likes best.
+    """Return the records of one seed that are best on its validation set.
 
     Each seed chooses by its own validation set alone: another seed's may hold what is
     this one's test set.

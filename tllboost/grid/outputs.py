@@ -258,7 +258,7 @@ class GridResult:
     out : Path
         Folder of all files.
     rows : list of dict
-        A row a cell, the columns of ``results.csv``.
+        One row for each cell, the columns of ``results.csv``.
     metric : str
         What the matrix shows.
     chosen : dict or None

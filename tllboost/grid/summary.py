@@ -90,7 +90,7 @@ def summarise(
     protocol: str,
     names: Mapping[Cell, str] | None = None,
 ) -> list[Row]:
-    """Return a row a cell, its seeds averaged.
+    """Return one row for each cell, its seeds averaged.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ laid on their principal axes, centred and half-way to whitened: on its first few
 axes the same map has a tenth of the weights, and an orthogonal start keeps all angles.
 Before the first step it is the cosine of centred vectors, which on Totally-Looks-Like
 already beats the plain one. The map is then trained in torch, and the epoch that
-validation likes best is kept; at the end axes and map are folded into plain layers.
+is best on validation is kept; at the end axes and map are folded into plain layers.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Run:
         ``summary.json``, ``run.toml`` and ``environment.json``, and the libraries that
         the last of them names; empty where there is none.
     own_rows : list of dict
-        A row a cell, gains and ties told in the run's own metric.
+        One row for each cell, gains and ties told in the run's own metric.
     """
 
     out: Path
@@ -88,7 +88,7 @@ class Run:
         return {seed: one for seed, one in found.items() if one is not None}
 
     def rows(self, metric: str | None = None) -> list[Row]:
-        """Return a row a cell, gains and ties told in a metric (None: the run's).
+        """Return one row for each cell, gains told in a metric (None: the run's own).
 
         Where tables alone are left, they are told in the run's metric only.
 
