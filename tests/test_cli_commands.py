@@ -366,10 +366,10 @@ def test_store_refuses_an_index_that_is_none(run: Run, tmp_path: Path) -> None:
 
 def test_demo_runs_the_whole_path_and_then_reuses_it(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    arguments = ("demo", "--out", out, "--scenes", 40, "--store", tmp_path / "store")
+    arguments = ("demo", "--out", out, "--scenes", 60, "--store", tmp_path / "store")
     first = run(*arguments)
     assert first.returncode == 0, first.stderr
-    assert "120 vectors computed, 0 reused" in first.stderr
+    assert "180 vectors computed, 0 reused" in first.stderr
     scored = first.stdout.splitlines()[-2:]
     match, other = (float(line.split()[2]) for line in scored)
     assert 0 <= other < match <= 1
@@ -380,7 +380,7 @@ def test_demo_runs_the_whole_path_and_then_reuses_it(run: Run, tmp_path: Path) -
     assert {"best.tllb", "matrix.csv", "run.toml"} <= {p.name for p in out.iterdir()}
     second = run(*arguments)
     assert second.returncode == 0, second.stderr
-    assert "0 vectors computed, 120 reused" in second.stderr
+    assert "0 vectors computed, 180 reused" in second.stderr
     assert "30 of 30 cells are finished already" in second.stderr
     assert second.stdout == first.stdout
 

@@ -167,6 +167,8 @@ def test_ctrl_c_ends_vectorizing_in_one_line(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever started the tests in the background ignores SIGINT, and children do.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (tmp_path / "store" / "vectors.sqlite").exists():
         assert command.poll() is None

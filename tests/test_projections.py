@@ -400,3 +400,6 @@ def test_ones_own_must_give_a_row_an_image() -> None:
     flat = learn(f"{__name__}:Flat", pixels()).transform(pixels().vectors[:3])
     with pytest.raises(UsageError, match=r"vectors of shape \(3,\) must be"):
         PairFeatures(flat, [0], [1])
+    own = pixels().vectors[:3]
+    with pytest.raises(UsageError, match=r"\(n_images, n_dims\), of 3 images"):
+        PairFeatures(own[:2], [0], [1], frozen=own)

@@ -278,11 +278,14 @@ class PairFeatures:
         frozen: NDArray[np.float32] | None = None,
         joined: Sequence[Layer] | None = None,
     ) -> None:
-        if vectors.ndim != 2:
-            msg = f"vectors of shape {vectors.shape} must be (n_images, n_dims)"
+        self.frozen = vectors if frozen is None else frozen
+        if vectors.ndim != 2 or len(vectors) != len(self.frozen):
+            msg = (
+                f"vectors of shape {vectors.shape} must be (n_images, n_dims), of "
+                f"{len(self.frozen)} images"
+            )
             raise UsageError(msg)
         self.vectors = vectors
-        self.frozen = vectors if frozen is None else frozen
         self.joined = joined
         self.left = np.asarray(left, dtype=np.int64)
         self.right = np.asarray(right, dtype=np.int64)
