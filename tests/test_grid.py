@@ -323,8 +323,8 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_results(
     command = [
         *(sys.executable, "-m", "tllboost", "grid", str(scenes)),
         *("--images", str(scenes.parent), "--store", str(store), "--seeds", "2"),
-        *("-m", "dot", "-m", "l1", "-c", "logistic", "-c", "naive-bayes"),
-        *("-c", "xgboost", "-c", "random-forest", "--quiet", "--out"),
+        *("-v", "classic", "-m", "l1", "-c", "naive-bayes", "-c", "xgboost"),
+        *("--jobs", "1", "--quiet", "--out"),
     ]
     subprocess.run([*command, tmp_path / "whole"], check=True, capture_output=True)
 
@@ -333,7 +333,7 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_results(
         [*command, killed], start_new_session=True, stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while len(list(killed.glob("cells/*.json"))) < 3:
+    while not list(killed.glob("cells/*.json")):  # the slow ones come first
         assert process.poll() is None, "the grid ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -354,7 +354,7 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_results(
 
 @pytest.mark.shared
 def test_shuffled_labels_give_chance_on_real_images(
-    tll: Path, shared: Path, store: Path, tmp_path: Path
+    tll: Path, store: Path, tmp_path: Path
 ) -> None:
     table = read_pairs(tll / "pairs.csv", left=tll / "left", right=tll / "right")
     order = np.random.default_rng(0).permutation(table.n_pairs)
@@ -363,10 +363,9 @@ def test_shuffled_labels_give_chance_on_real_images(
     shuffled = PairTable(
         **{**vars(table), "right": table.right[order], "source": "shuffled"}
     )
-    net = f"onnx:{shared / 'weights' / 'squeezenet1_1.onnx'}"
     result = run_grid(
         shuffled,
-        [net],
+        ["pocket"],
         ["l1"],
         ["cosine", "logistic", "xgboost", "xgboost-rank", "naive-bayes"],
         out=tmp_path,

@@ -95,7 +95,8 @@ def test_a_training_in_slices_ends_where_one_at_once_does(tmp_path: Path) -> Non
 
     def train(out: str, *more: str) -> str:
         command = [sys.executable, str(FOLDER / "train.py"), "--out", out]
-        command += ["--steps=2", "--scenes=8", f"--cache={tmp_path}", *more]
+        command += ["--steps=2", "--scenes=8", "--things=4", "--looks=4"]
+        command += [f"--cache={tmp_path}", *more]
         done = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, check=True
         )

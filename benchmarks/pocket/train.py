@@ -288,6 +288,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the ONNX file")
     parser.add_argument("--steps", type=int, default=Recipe.n_steps)
     parser.add_argument("--scenes", type=int, default=Recipe.n_scenes)
+    parser.add_argument("--things", type=int, default=Recipe.n_things)
+    parser.add_argument("--looks", type=int, default=Recipe.n_looks)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="of this slice"
@@ -300,6 +302,8 @@ def main() -> None:
     recipe = Recipe(
         n_steps=given.steps,
         n_scenes=given.scenes,
+        n_things=given.things,
+        n_looks=given.looks,
         seed=given.seed,
         without=tuple(given.without),
     )
