@@ -20,7 +20,7 @@ demo: $(STAMP) ## Run the grid on the bundled demo set and score a new pair
 	@$(BIN)/python benchmarks/results_page.py results/demo
 
 test: $(STAMP) browser ## Run the tests (JOBS=2 processes)
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 browser: ## Install Chromium for the tests of pages, where this may
 	@there() { command -v chromium || command -v chromium-browser || \

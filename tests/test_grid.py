@@ -21,7 +21,6 @@ from tllboost.files import write_vectors
 from tllboost.grid.outputs import RESULT_COLUMNS
 from tllboost.grid.run import run_grid
 from tllboost.pairs import PairTable, read_pairs
-from tllboost.processes import Processes
 from tllboost.splits import Protocol
 from tllboost.vectorizers import make_vectorizer
 
@@ -62,7 +61,7 @@ def finished(table: PairTable, store: Path, tmp_path_factory: pytest.TempPathFac
     out = tmp_path_factory.mktemp("grid") / "out"
     heads = ["cosine", "logistic", "naive-bayes", "xgboost"]
     return run_grid(
-        table, ["classic"], ["dot", "l1"], heads, out=out, store=store, seeds=[0, 1]
+        table, ["pocket"], ["dot", "l1"], heads, out=out, store=store, seeds=[0, 1]
     )
 
 
@@ -146,7 +145,7 @@ def test_a_second_run_vectorizes_nothing_and_fits_nothing(
     heads = ["cosine", "logistic", "naive-bayes", "xgboost"]
     again = run_grid(
         table,
-        ["classic"],
+        ["pocket"],
         ["dot", "l1"],
         heads,
         out=finished.out,
@@ -161,48 +160,12 @@ def test_a_second_run_vectorizes_nothing_and_fits_nothing(
     assert (finished.out / "results.csv").read_bytes() == before
 
 
-def test_figures_do_not_hang_on_the_number_of_workers(
-    finished, table: PairTable, store: Path, tmp_path: Path
-) -> None:
-    heads = ["cosine", "logistic", "naive-bayes", "xgboost"]
-    run_grid(
-        table,
-        ["classic"],
-        ["dot", "l1"],
-        heads,
-        out=tmp_path / "one",
-        store=store,
-        seeds=[0, 1],
-        backend=Processes(1),
-    )
-    one = without_costs(tmp_path / "one" / "results.csv")
-    assert one == without_costs(finished.out / "results.csv")
-
-
-def test_figures_do_not_hang_on_the_order_of_the_rows(
-    table: PairTable, store: Path, tmp_path: Path
-) -> None:
-    for name, rows in (("a", slice(None)), ("b", slice(None, None, -1))):
-        run_grid(
-            table.take(rows),
-            ["classic"],
-            [],
-            ["cosine"],
-            out=tmp_path / name,
-            store=store,
-            protocol=Protocol("kfold"),
-        )
-    one, two = (without_costs(tmp_path / name / "results.csv") for name in "ab")
-    assert one == two
-    assert one[0]["n_test_queries"] == str(table.n_pairs)
-
-
 def test_a_head_that_fails_is_a_failed_row_and_the_rest_goes_on(
     table: PairTable, store: Path, tmp_path: Path
 ) -> None:
     bad = "sklearn.preprocessing:StandardScaler"
     result = run_grid(
-        table, ["classic"], ["dot"], [bad, "logistic"], out=tmp_path / "o", store=store
+        table, ["pocket"], ["dot"], [bad, "logistic"], out=tmp_path / "o", store=store
     )
     status = {row["head"]: row["status"] for row in result.rows}
     assert status == {"cosine": "ok", bad: "failed", "logistic": "ok"}
@@ -216,7 +179,7 @@ def test_a_head_that_fails_is_a_failed_row_and_the_rest_goes_on(
 def test_a_grid_of_the_cosine_alone_writes_a_bundle(
     table: PairTable, store: Path, tmp_path: Path
 ) -> None:
-    result = run_grid(table, ["classic"], [], ["cosine"], out=tmp_path, store=store)
+    result = run_grid(table, ["pocket"], [], ["cosine"], out=tmp_path, store=store)
     assert result.chosen is not None
     assert (tmp_path / "best.tllb").exists()
 
@@ -227,7 +190,7 @@ def test_every_protocol_runs_and_is_named_in_the_results(
 ) -> None:
     result = run_grid(
         table,
-        ["classic"],
+        ["pocket"],
         ["l1"],
         ["logistic"],
         out=tmp_path,
@@ -258,7 +221,7 @@ def test_a_given_split_is_taken_by_default(
         writer.writerows({k: r[k] for k in writer.fieldnames} for r in rows)
     given = read_pairs(again, images=Path(table.paths[0]).parent)
     result = run_grid(
-        given, ["classic"], [], ["cosine"], out=tmp_path / "o", store=store
+        given, ["pocket"], [], ["cosine"], out=tmp_path / "o", store=store
     )
     assert result.rows[0]["protocol"] == "given"
     tested = sum(row["split"] == "test" for row in rows)
@@ -271,7 +234,7 @@ def test_other_data_in_the_same_folder_is_refused(
     with pytest.raises(UsageError, match=r"other pairs or images.*--overwrite"):
         run_grid(
             table.take(slice(100)),
-            ["classic"],
+            ["pocket"],
             [],
             ["cosine"],
             out=finished.out,
@@ -285,7 +248,7 @@ def test_a_folder_of_other_files_is_refused(
 ) -> None:
     (tmp_path / "thesis.tex").write_text("do not lose me")
     with pytest.raises(UsageError, match="holds files of no run"):
-        run_grid(table, ["classic"], [], ["cosine"], out=tmp_path, store=store)
+        run_grid(table, ["pocket"], [], ["cosine"], out=tmp_path, store=store)
 
 
 def test_an_unknown_name_fails_before_anything_is_written(
@@ -293,14 +256,14 @@ def test_an_unknown_name_fails_before_anything_is_written(
 ) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'logistic'"):
         run_grid(
-            table, ["classic"], ["dot"], ["logistc"], out=tmp_path / "o", store=store
+            table, ["pocket"], ["dot"], ["logistc"], out=tmp_path / "o", store=store
         )
     assert not (tmp_path / "o").exists()
 
 
 def test_no_seed_is_a_clear_error(table: PairTable, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least one"):
-        run_grid(table, ["classic"], [], ["cosine"], out=tmp_path / "o", seeds=[])
+        run_grid(table, ["pocket"], [], ["cosine"], out=tmp_path / "o", seeds=[])
 
 
 def test_too_few_pairs_are_a_clear_error(
@@ -309,7 +272,7 @@ def test_too_few_pairs_are_a_clear_error(
     with pytest.raises(DataError, match="give more pairs"):
         run_grid(
             table.take(slice(2)),
-            ["classic"],
+            ["pocket"],
             [],
             ["cosine"],
             out=tmp_path / "o",
@@ -323,7 +286,7 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_results(
     command = [
         *(sys.executable, "-m", "tllboost", "grid", str(scenes)),
         *("--images", str(scenes.parent), "--store", str(store), "--seeds", "2"),
-        *("-v", "classic", "-m", "l1", "-c", "naive-bayes", "-c", "xgboost"),
+        *("-v", "pocket", "-m", "l1", "-c", "naive-bayes", "-c", "xgboost"),
         *("--jobs", "1", "--quiet", "--out"),
     ]
     subprocess.run([*command, tmp_path / "whole"], check=True, capture_output=True)

@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scenes = make_scenes(folder / "images", n_scenes=60, n_views=3)
     result = run_grid(
         read_pairs(scenes, images=scenes.parent),
-        ["classic"],
+        ["pocket"],
         ["dot"],
         ["logistic", "bad_heads:Dies"],
         out=folder / "out",
