@@ -60,7 +60,7 @@ docs: $(STAMP) ## Write docs/commands.md and the outputs that the guides show
 
 clean: ## Remove .venv, caches and the demo's cells and images
 	rm -rf $(VENV) build dist *.egg-info results/demo-images
-	rm -rf $(addprefix results/demo/,cells scores projections sides best.tllb)
+	rm -rf $(addprefix results/demo/,cells scores projections splits best.tllb)
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
