@@ -13,6 +13,7 @@ from tllboost import store
 from tllboost.grid.run import GridResult, run_grid
 from tllboost.pairs import read_pairs
 from tllboost.processes import Processes, opened
+from tllboost.projections.base import Projection
 from tllboost.splits import Protocol
 from tllboost.vectorizing import vectorize
 
@@ -38,6 +39,22 @@ class Squares:
 
     def transform(self, images: list[Image.Image]) -> np.ndarray:
         return self.forward(np.stack([self.prepare(image) for image in images]))
+
+
+class Every2nd(Projection):
+    """A projection that learns nothing and needs no library for it."""
+
+    def fit(self, vectors: np.ndarray, *_: Any) -> Every2nd:
+        return self
+
+    def transform(self, vectors: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(vectors[:, ::2])
+
+    def to_tensors(self) -> dict[str, np.ndarray]:
+        return {"step": np.array([2])}
+
+    def from_tensors(self, tensors: Any) -> Every2nd:
+        return self
 
 
 def images(folder: Path) -> list[Path]:

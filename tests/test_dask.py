@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import Run
 from killed_work import (
+    Here,
     Squares,
     grid_of,
     images,
@@ -29,7 +30,7 @@ from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 from tllboost.grid.run import run_grid
 from tllboost.heads.boosting import XGBoostHead
 from tllboost.pairs import read_pairs
-from tllboost.processes import Job, Processes
+from tllboost.processes import Job
 from tllboost.splits import Protocol
 from tllboost.store import VectorStore
 from tllboost.vectorizers.weights import sha256_of
@@ -87,12 +88,12 @@ def test_a_grid_that_loses_a_worker_gives_the_tables_of_the_local_one(
         "vectorizers": ["killed_work:Squares"],
         "merges": ["l1"],
         "heads": ["naive-bayes", "bad_heads:Slow"],
-        "projections": ["none", "infonce?components=4"],
+        "projections": ["none", "killed_work:Every2nd"],
         "protocol": Protocol("holdout", n_distractors=4),
     }
     kills = KillsAWorker(cluster, "cells")
     local, far = tmp_path / "local", tmp_path / "far"
-    run_grid(table, **asked, out=local, store=tmp_path / "here", backend=Processes(1))
+    run_grid(table, **asked, out=local, store=tmp_path / "here", backend=Here(1))
     there = run_grid(
         table,
         **asked,

@@ -263,8 +263,9 @@ class Cluster:
 
         A worker calls in a folder of its own, which holds what the job reads of `out`;
         what it writes there comes back, and is written to `out` from here alone. What
-        took down each worker that tried it fails, and no other with it. Large jobs are
-        called here, one after the other, their trees grown by all workers.
+        takes down each worker that tries it, also alone and after all others, fails,
+        and no other with it. Large jobs are called here, one after the other, their
+        trees grown by all workers.
 
         Parameters
         ----------
@@ -303,10 +304,7 @@ class Cluster:
         def told(names: Sequence[str]) -> None:
             tell(progress, jobs, what, names)
 
-        for job in jobs:
-            if not job.is_large:
-                hand_out(job, [*range(len(job.files))])
-        for one, outcome in self.each(waiting, told if progress else None):
+        def finish(one: Job, outcome: Any, is_alone: bool) -> None:
             job, wanted = handed.pop(one)
             if not isinstance(outcome, ProcessDied):
                 # At last the files that say that it is done.
@@ -314,11 +312,22 @@ class Cluster:
                 for file in sorted(outcome, key=lambda file: file in last):
                     with whole_file(out / file) as stream:
                         stream.write(outcome[file])
-            elif len(wanted) == 1:
+            elif is_alone:
                 job.fail(wanted[0], f"its process died ({outcome})")
-            else:  # which of them it was, each will tell
+            else:  # Dask blames all that waited on those workers: each will tell, alone
                 for index in wanted:
                     hand_out(job, [index])
+
+        for job in jobs:
+            if not job.is_large:
+                hand_out(job, [*range(len(job.files))])
+        first = deque(waiting)
+        waiting.clear()
+        for one, outcome in self.each(first, told):
+            finish(one, outcome, is_alone=False)
+        while waiting:
+            for one, outcome in self.each(deque([waiting.popleft()]), told):
+                finish(one, outcome, is_alone=True)
         for job in jobs:
             if job.is_large:
                 told(job.names[:1])
