@@ -1,4 +1,4 @@
-"""Heads that do what a head must not: see test_faults_grid.py."""
+"""Heads, and a projection, that do what they must not: see test_faults_grid.py."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.naive_bayes import GaussianNB
+
+from tllboost.projections.base import Projection
 
 
 class HangsInC(GaussianNB):
@@ -77,3 +79,11 @@ class Refuses(GaussianNB):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         msg = "<b>no</b> </script>"
         raise ValueError(msg)
+
+
+class Endless(Projection):
+    """A projection that never ends its training."""
+
+    def fit(self, vectors: Any, train: Any, validation: Any) -> Self:
+        time.sleep(1000)
+        return self

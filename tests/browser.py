@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,6 +27,7 @@ __all__ = [
     "is_sideways",
     "keep_image",
     "open_page",
+    "tab",
 ]
 
 DESKTOP, PHONE = (1280, 900), (360, 740)
@@ -67,36 +68,43 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def tab(chromium: Browser) -> Page:
+    """The one tab of all tests: a new one costs more than most of them."""
+    page = chromium.new_context(reduced_motion="reduce").new_page()
+    page.set_default_timeout(_PATIENCE_MS)
+    return page
+
+
 @pytest.fixture
-def open_page(chromium: Browser) -> Iterator[OpenPage]:
+def open_page(tab: Page) -> Iterator[OpenPage]:
     """Open a file: ``open_page(path, size=DESKTOP, scheme="light")``."""
     asked: list[str] = []
     wrong: list[str] = []
-    contexts = []
+    listeners: dict[str, Callable[[Any], None]] = {
+        "request": lambda request: asked.append(request.url),
+        "pageerror": lambda error: wrong.append(str(error)),
+        "console": lambda said: wrong.append(f"{said.type}: {said.text}"),
+        "dialog": lambda dialog: wrong.append(f"dialog: {dialog.message}"),
+    }
 
     def open_file(
         path: Path, *, size: tuple[int, int] = DESKTOP, scheme: str = "light"
     ) -> Page:
-        context = chromium.new_context(
-            viewport={"width": size[0], "height": size[1]},
-            color_scheme=scheme,  # type: ignore[arg-type]
-            reduced_motion="reduce",
-        )
-        contexts.append(context)
-        context.set_default_timeout(_PATIENCE_MS)
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda said: wrong.append(f"{said.type}: {said.text}"))
-        page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
-        page.goto(path.resolve().as_uri())
-        return page
+        tab.set_viewport_size({"width": size[0], "height": size[1]})
+        tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        tab.goto(path.resolve().as_uri())
+        return tab
 
+    for event, listener in listeners.items():
+        tab.on(event, listener)  # type: ignore[call-overload]
     yield open_file
-    for context in contexts:
-        context.close()
+    # What the page still does is of this test, and the next finds it as it was opened.
+    tab.goto("about:blank")
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
     assert not wrong
-    assert not [url for url in asked if not url.startswith(("file:", "data:"))]
+    assert not [url for url in asked if not url.startswith(("file:", "data:", "about"))]
 
 
 def is_sideways(page: Page) -> bool:

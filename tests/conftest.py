@@ -20,13 +20,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import pytest
-from browser import chromium, open_page
+from browser import chromium, open_page, tab
 from hypothesis import settings
 from PIL import Image
 from reliability import VARIABLE, write_counts
 
 # Fixtures that every test may ask for.
-__all__ = ["chromium", "open_page"]
+__all__ = ["chromium", "open_page", "tab"]
 
 # No deadline: a busy machine is not a bug. The same examples in every run.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)

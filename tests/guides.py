@@ -193,7 +193,6 @@ def _run(line: str) -> tuple[int, str]:
         os.environ[exported[1]] = exported[2]
         if exported[1] == "PYTHONPATH":
             sys.path.insert(0, str(Path.cwd()))
-            _end_warm_processes()
         return 0, ""
     if not line.startswith("tllboost "):
         done = subprocess.run(
@@ -202,13 +201,6 @@ def _run(line: str) -> tuple[int, str]:
         return done.returncode, done.stdout + done.stderr
     command, _, file = line.partition(" > ")
     return _command(shlex.split(command), Path(file) if file else None)
-
-
-def _end_warm_processes() -> None:
-    """End those that an earlier grid left: they don't see a new environment."""
-    from tllboost.processes import end_idle
-
-    end_idle()
 
 
 def _command(words: list[str], file: Path | None) -> tuple[int, str]:

@@ -47,3 +47,9 @@ def images_of(pairs: PairSet) -> np.ndarray:
 def pixels(seed: int = 0) -> Planted:
     """Few pairs of vectors as wide as small images; nobody changes them."""
     return plant(90, n_dims=N_DIMS, n_signal=64, noise=0.5, seed=seed)
+
+
+@cache
+def learned(spec: str) -> Any:
+    """Return a projection fitted on them, for tests that only look at it."""
+    return learn(spec, pixels())

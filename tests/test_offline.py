@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,66 +14,83 @@ from conftest import Run, write_image
 
 import tllboost
 
-# Any connection, and any look-up of a name, ends the process.
+# Any connection, and any look-up of a name, ends the process. All commands in one: most
+# of each is the import of libraries.
 NO_NETWORK = """
-import sys
+import contextlib, io, json, os, sys
 
 def refuse(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
         if not str(arguments[-1]).startswith("/"):  # a socket of this machine's own
-            import os
             os.write(2, f"asked the network: {event} {arguments}\\n".encode())
             os._exit(99)
 
 sys.addaudithook(refuse)
-sys.argv = ["tllboost", *sys.argv[1:]]
 from tllboost.cli import main
-main()
+for name, (environment, arguments) in json.loads(sys.argv[1]).items():
+    os.environ |= environment
+    sys.argv[1:] = arguments
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            main()
+        except SystemExit as leaving:
+            code = leaving.code or 0
+    with open(os.environ["TOLD"], "a") as file:
+        print(json.dumps([name, code, said.getvalue()]), file=file)
 """
 
 
-def alone(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that may not ask the network."""
-    return subprocess.run(
-        [sys.executable, "-c", NO_NETWORK, *map(str, arguments)],
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Exit code and messages of commands in a process that may not ask the network."""
+    folder = tmp_path_factory.mktemp("offline")
+    network = tiny_network(folder / "net.onnx")
+    classifier = make_classifier(f"onnx:{network}", "cosine", n_dims=3)
+    bundle = save(folder / "best.tllb", classifier, 3)
+    write_npz(folder / "net.npz")
+    image = write_image(folder / "a.png", seed=1)
+    local = ("-v", "classic", "-v", "pocket", "-v", f"onnx:{network}")
+    store = ("--store", folder / "store")
+    hub = ("vectorize", image, "-v", "timm:resnet18", *store)
+    commands = {
+        "vectorize": ({}, ("vectorize", image, *local, *store)),
+        "score": ({}, ("score", bundle, image, image)),
+        "option": ({}, (*hub, "--offline")),
+        "environment": ({"TLLBOOST_OFFLINE": "1"}, hub),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", NO_NETWORK, json.dumps(commands, default=str)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **environment},
+        env={
+            **os.environ,
+            "HF_HOME": str(folder / "hub"),
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "TOLD": str(folder / "told"),
+        },
     )
+    assert done.returncode == 0, done.stderr
+    lines = map(json.loads, (folder / "told").read_text().splitlines())
+    return {name: (code, said) for name, code, said in lines}
 
 
-def test_nothing_but_a_hub_model_opens_a_connection(tmp_path: Path) -> None:
-    network = tiny_network(tmp_path / "net.onnx")
-    classifier = make_classifier(f"onnx:{network}", "cosine", n_dims=3)
-    bundle = save(tmp_path / "best.tllb", classifier, 3)
-    write_npz(tmp_path / "net.npz")
-    image = write_image(tmp_path / "a.png", seed=1)
-    vectorizers = ("-v", "classic", "-v", "pocket", "-v", f"onnx:{network}")
-    for arguments in (
-        ("vectorize", image, *vectorizers, "--store", tmp_path / "store"),
-        ("score", bundle, image, image),
-    ):
-        done = alone(*arguments, XDG_CACHE_HOME=str(tmp_path / "cache"))
-        assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("command", ["vectorize", "score"])
+def test_nothing_but_a_hub_model_opens_a_connection(
+    told: dict[str, tuple[int, str]], command: str
+) -> None:
+    code, said = told[command]
+    assert code == 0, said
 
 
 @pytest.mark.parametrize("how", ["option", "environment"])
 def test_offline_opens_no_connection_for_a_hub_model_either(
-    tmp_path: Path, how: str
+    told: dict[str, tuple[int, str]], how: str
 ) -> None:
-    image = write_image(tmp_path / "a.png", seed=1)
-    offline = ("--offline",) if how == "option" else ()
-    environment = {"TLLBOOST_OFFLINE": "1"} if how == "environment" else {}
-    done = alone(
-        "vectorize", image, "-v", "timm:resnet18", *offline,
-        "--store", tmp_path / "store",
-        HF_HOME=str(tmp_path / "hub"), XDG_CACHE_HOME=str(tmp_path / "cache"),
-        **environment,
-    )  # fmt: skip
-    assert done.returncode == 3, done.stderr
-    assert "offline; " in done.stderr
-    assert "Traceback" not in done.stderr
+    code, said = told[how]
+    assert code == 3, said
+    assert "offline; " in said
+    assert "Traceback" not in said
 
 
 def test_a_hub_that_fails_is_one_line(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -88,19 +86,23 @@ def test_onnx_runtime_gives_the_vectors_of_torch(
     np.testing.assert_allclose(vectors, wanted, atol=1e-2)
 
 
-def test_a_training_in_slices_ends_where_one_at_once_does(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    pytest.importorskip("tqdm")
-    pytest.importorskip("onnx")
+def test_a_training_in_slices_ends_where_one_at_once_does(
+    pocket: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    for library in ("torch", "tqdm", "onnx"):
+        pytest.importorskip(library)
+    main = pocket.import_module("train").main
 
     def train(out: str, *more: str) -> str:
-        command = [sys.executable, str(FOLDER / "train.py"), "--out", out]
-        command += ["--steps=2", "--scenes=8", "--things=4", "--looks=4"]
-        command += [f"--cache={tmp_path}", *more]
-        done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, check=True
-        )
-        return done.stdout
+        size = ("--steps=2", "--scenes=8", "--things=4", "--looks=4")
+        told = (f"--out={tmp_path / out}", f"--cache={tmp_path}", *size, *more)
+        monkeypatch.setattr("sys.argv", ["train.py", *told])
+        capsys.readouterr()
+        main()
+        return capsys.readouterr().out
 
     whole = train("a.onnx").split("sha256 ")[1]
     first = train("b.onnx", "--minutes=0")

@@ -35,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         read_pairs(scenes, images=scenes.parent),
         ["pocket"],
         ["dot"],
-        ["logistic", "bad_heads:Dies"],
+        ["logistic", "bad_heads:Refuses"],
         out=folder / "out",
         store=folder / "store",
         seeds=[0, 1],
@@ -84,11 +84,11 @@ def test_figures_are_those_of_the_results_table(
 def test_a_failed_cell_is_shown_with_its_reason_and_without_curves(
     shown: dict[str, Any],
 ) -> None:
-    cell = cell_of(shown, "bad_heads:Dies")
+    cell = cell_of(shown, "bad_heads:Refuses")
     assert cell["status"] == "failed"
     assert cell["error"]
     assert cell["curves"] is None
-    assert any("bad_heads:Dies" in failure["where"] for failure in shown["failures"])
+    assert any("bad_heads:Refuses" in failure["where"] for failure in shown["failures"])
 
 
 def test_every_place_of_the_matrix_holds_its_own_cell(shown: dict[str, Any]) -> None:
