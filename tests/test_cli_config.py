@@ -24,6 +24,7 @@ VALUES: dict[str, tuple[list[str], str]] = {
     "left": (["--left", "l"], '"l"'),
     "right": (["--right", "r"], '"r"'),
     "groups": (["--groups", "folder"], '"folder"'),
+    "groups_from": (["--groups-from", "c.csv"], '"c.csv"'),
     "anywhere": (["--anywhere"], "true"),
     "vectorizer": (["-v", "classic", "-v", "pixels"], '["classic", "pixels"]'),
     "projection": (["-p", "infonce?depth=2"], '["infonce?depth=2"]'),
@@ -75,6 +76,13 @@ def test_a_file_says_what_the_flag_says(run: Run, tmp_path: Path, option: str) -
     assert run("grid", "--config", file, "--print-config").stdout == by_flag.stdout
 
 
+def test_a_byte_order_mark_is_none_of_a_files_words(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "grid.toml"
+    file.write_text('head = "mlp"\n', encoding="utf-8-sig")
+    done = run("grid", "--config", file, "--print-config")
+    assert tomllib.loads(done.stdout)["head"] == ["mlp"]
+
+
 def test_print_config_tells_the_defaults_and_runs_nothing(
     run: Run, tmp_path: Path
 ) -> None:
@@ -100,6 +108,7 @@ def test_print_config_tells_the_defaults_and_runs_nothing(
         ("vectorizer = 3", "vectorizer = 3 must be text, or a list of text"),
         ('merge = ["dot", 1]', "must be text, or a list of text"),
         ('seed = "0"', "seed = '0' must be a whole number"),
+        ("seed = -1", "seed = -1: must be at least 0"),
         ("seed = true", "seed = True must be a whole number"),
         ("seeds = 0", "seeds = 0: "),
         ("jobs = -1", "jobs = -1: "),

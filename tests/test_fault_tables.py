@@ -85,6 +85,79 @@ def test_marks_and_delimiters_are_read_right(
     assert table.ids == ("a", "sub/c")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "first", ["sep=;", "SEP=;\r", '"sep=;"'], ids=["plain", "capitals", "quoted"]
+)
+def test_excels_own_first_line_is_passed_over(
+    tmp_path: Path, folder: Path, first: str, encoding: str
+) -> None:
+    text = f"{first}\nleft;right\na;sub/c\n"
+    table = read_pairs(table_of(tmp_path, text.encode(encoding)), images=folder)
+    assert table.ids == ("a", "sub/c")
+    assert table.lines.tolist() == [3]
+    path = table_of(tmp_path, f"{text}b;nosuch\n".encode(encoding))
+    with pytest.raises(TableError, match=":4: right: no image 'nosuch'"):
+        read_pairs(path, images=folder)
+
+
+@pytest.mark.parametrize("name", ["is_match", "Same", "target", "duplicate", "y", "gt"])
+def test_a_column_that_looks_like_a_label_is_asked_about(
+    run: Run, tmp_path: Path, folder: Path, name: str
+) -> None:
+    text = f"left,right,{name}\na,b,0\nb,sub/c,1\n"
+    path = table_of(tmp_path, text)
+    done = run("check", path, "--images", folder)
+    asked = f"column {name.lower()!r} is not known; did you mean 'label'? Rename it, or"
+    assert done.stderr == f"tllboost: {path}:1: {asked} drop the column\n"
+    assert done.returncode == 3
+    count("bad tables tried")
+    named = table_of(tmp_path, text.replace(f",{name}", ",label"))
+    assert read_pairs(named, images=folder).label.tolist() == [0, 1]
+    both = table_of(tmp_path, f"left,right,label,{name}\na,b,1,0\n")
+    (note,) = read_pairs(both, images=folder).notes
+    assert f"columns left alone: {name.lower()!r}" in note
+
+
+@pytest.mark.parametrize("name", ["target_url", "notes", "year", "same-as-it-ever-was"])
+def test_a_column_that_looks_like_none_is_left_alone_with_a_note(
+    tmp_path: Path, folder: Path, name: str
+) -> None:
+    path = table_of(tmp_path, f"left,right,{name}\na,b,0\n")
+    (note,) = read_pairs(path, images=folder).notes
+    assert f"left alone: {name!r}" in note
+    assert "without label every row is a match" in note
+
+
+def test_names_may_repeat_their_folder(tmp_path: Path, folder: Path) -> None:
+    (folder / "images").mkdir()
+    write_image(folder / "images" / "e.jpg", seed=5)
+    path = table_of(
+        tmp_path,
+        "left,right\nimages/a.jpg,b\nimages/sub/c,images/b.jpg\n"
+        f"{tmp_path.name}/images/a,images/e\n",
+    )
+    table = read_pairs(path, images=folder)
+    assert table.ids == ("a", "b", "images/e", "sub/c")  # what is there comes first
+    assert table.left.tolist() == [0, 3, 0]
+    missing = table_of(tmp_path, "left,right\nimages/nosuch,a\n")
+    with pytest.raises(TableError, match=":2: left: no image 'nosuch' in"):
+        read_pairs(missing, images=folder)
+
+
+def test_a_split_column_without_test_rows_is_named(
+    run: Run, tmp_path: Path, folder: Path
+) -> None:
+    path = table_of(tmp_path, "left,right,split\na,b,train\nb,sub/c,train\n")
+    done = run(
+        "grid", path, "--images", folder, "-v", "pixels", "--out", tmp_path / "o"
+    )
+    told = "the split column says train and never test: mark rows as test, or take"
+    assert told in done.stderr.splitlines()[-1]
+    assert done.returncode == 3
+    count("bad tables tried")
+
+
 def test_twenty_problems_are_shown_and_the_rest_counted(
     tmp_path: Path, folder: Path
 ) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Run
 from hypothesis import given
 from hypothesis import strategies as st
+from reliability import count
 
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import DataError, TableError, UsageError
 from tllboost.pairs import PairTable, groups
 from tllboost.pairs.groups import read_groups
 
@@ -100,6 +102,59 @@ def test_a_pattern_that_makes_no_group_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         read_groups(touch(tmp_path, "a.jpg"), pattern)
+
+
+def classes_of(folder: Path, text: str) -> Path:
+    path = folder / "classes.csv"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "header", ["image,class", "Image,Id", "class,image", "f;label"]
+)
+def test_a_table_of_classes_makes_the_groups(
+    tmp_path: Path, run: Run, header: str
+) -> None:
+    touch(tmp_path, "whales/a.jpg", "whales/b.jpg", "whales/sub/c.png", "whales/d.jpg")
+    rows = [["a.jpg", "w_1"], ["sub/c", "w_1"], ["b", "w_2"], ["whales/a.jpg", "w_1"]]
+    rows = [row[::-1] if header == "class,image" else row for row in rows]
+    comma = ";" if ";" in header else ","
+    text = "\n".join([header, *map(comma.join, rows)])
+    classes = classes_of(tmp_path, text)
+    table = read_groups(tmp_path / "whales", classes=classes)
+    assert pairs_of(table) == {("a", "sub/c")}
+    assert table.notes == (
+        "left out 1 images without a class, 'd.jpg' first",
+        "left out 1 groups of one image, 'b.jpg' first: a match needs two",
+    )
+    done = run("check", tmp_path / "whales", "--groups-from", classes, "--json")
+    assert done.json["n_pairs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image,class\na,1\na,2\n", ":3: 'a' has class '1' already; keep one"),
+        ("image,class\na,1\nnosuch,1\n", ":3: image: no image 'nosuch'"),
+        ("a.jpg,1\nb.jpg,1\n", ":1: ['a.jpg', '1'] names no columns; put a line im"),
+        ("file,label,width\na,1,9\n", ":1: no column 'image'; found 'file', 'label'"),
+    ],
+)
+def test_a_table_of_classes_that_can_not_be_used_is_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    folder = touch(tmp_path / "images", "a.jpg", "b.jpg")
+    with pytest.raises(TableError) as caught:
+        read_groups(folder, classes=classes_of(tmp_path, text))
+    assert said in str(caught.value)
+    count("bad tables tried")
+
+
+def test_groups_come_from_names_or_from_a_table(run: Run, tmp_path: Path) -> None:
+    done = run("check", tmp_path, "--groups", "folder", "--groups-from", "c.csv")
+    assert done.returncode == 2
+    assert "--groups and --groups-from: give one of the two" in done.stderr
 
 
 def test_a_folder_without_groups_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 
+from tllboost.dense import seed_of
 from tllboost.errors import DataError, UnknownNameError, UsageError
 from tllboost.heads import HEADS, make_head
 from tllboost.heads.base import Validation
@@ -117,6 +118,28 @@ def test_the_same_seed_gives_the_same_scores_on_any_number_of_threads(
 def test_a_head_with_chances_hears_its_seed(head: str) -> None:
     other = fit(planted(), head, seed=1, n_threads=1).score(features_of(planted()))
     assert (other != scores(head)).any()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [2**32 - 1, 2**64, None, np.random.RandomState(3), np.random.default_rng(3)],
+    ids=["2^32-1", "2^64", "None", "RandomState", "Generator"],
+)
+@pytest.mark.parametrize("head", ["random-forest", "xgboost", "xgboost-rank", "mlp"])
+def test_a_head_takes_every_seed_and_counts_threads_from_all_cores(
+    head: str, state: Any
+) -> None:
+    own = {"hidden": (4,), "n_epochs": 1} if head == "mlp" else {"n_estimators": 3}
+    own |= {} if head == "mlp" else {"n_jobs": -1}
+    made = clone(make_head(head).set_params(random_state=state, **own))
+    pairs, features = planted().split.train, features_of(planted(), "train")
+    made.fit(features, pairs.label, query=pairs.query)
+    assert np.isfinite(made.decision_function(features)).all()
+
+
+def test_a_head_of_somebody_elses_gets_a_seed_that_it_can_take() -> None:
+    made = make_head("sklearn.ensemble:ExtraTreesClassifier", seed=2**64)
+    assert made.random_state == seed_of(2**64) < 2**32
 
 
 @LEARNED

@@ -64,6 +64,18 @@ def test_a_planted_signal_is_learned(kind: str, depth: int) -> None:
 
 
 @pytest.mark.parametrize("spec", EVERY)
+def test_a_projection_takes_every_seed_and_counts_threads_from_all_cores(
+    spec: str,
+) -> None:
+    split = pixels().split
+    for state in (2**64, None, np.random.RandomState(3), np.random.default_rng(3)):
+        quick = with_option(spec.replace("epochs=3", "patience=1"), "epochs=1")
+        made = make_projection(quick, seed=state, device="cpu", n_threads=-1)
+        assert made is not None
+        clone(made).fit(pixels().vectors, split.train, split.validation)
+
+
+@pytest.mark.parametrize("spec", EVERY)
 def test_shuffled_pairs_give_chance(spec: str) -> None:
     found: dict[str, list[float]] = {"validation": [], "test": []}
     n_lists = dict.fromkeys(found, 0)

@@ -69,6 +69,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = [(f"{name}_0", f"{name}_1") for name in names]
     write(folder / "pairs.csv", ["left", "right"], pairs)
     write(folder / "new.csv", ["left", "right"], pairs[:3])
+    classes = [(f"{1000 + i // 2}{i % 2:02d}.jpg", f"{i // 2}") for i in range(8)]
+    write(folder / "classes.csv", ["image", "class"], classes)
     lists = [
         (pairs[i][0], *(pairs[(i + k) % N_SCENES][1] for k in range(5)))
         for i in range(3)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tllboost.bundle import load as load
     from tllboost.bundle import load_bundle as load_bundle
     from tllboost.bundle import save_bundle as save_bundle
     from tllboost.classifier import PairClassifier as PairClassifier
@@ -30,6 +31,7 @@ _HOMES = {
     "PairFeatures": "merges",
     "SiameseProjection": "classifier",
     "VectorStore": "store",
+    "load": "bundle",
     "load_bundle": "bundle",
     "make_vectorizer": "vectorizers",
     "merge_pairs": "merges",
@@ -56,4 +58,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__

@@ -22,12 +22,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tllboost.calibration import Calibration
+from tllboost.dense import n_threads_of, seed_of
 from tllboost.errors import UsageError
+from tllboost.heads.base import weights_of
 from tllboost.merges import MergeFunction
 from tllboost.pairs import pairs_from_paths
 from tllboost.projections import make_projection
 from tllboost.projections.base import Projection
 from tllboost.rank import rank_images
+from tllboost.registry import import_path
 from tllboost.scoring import FittedCell, PairScorer, Scorer
 from tllboost.splits import PairSet, Protocol, harden, match_components, training_sets
 from tllboost.vectorizers import Vectorizer, make_vectorizer
@@ -41,6 +44,8 @@ def _vectorize_labelled(
     vectorizer: Vectorizer,
     X: ArrayLike,
     y: ArrayLike | None,
+    seed: int,
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float32], PairSet, PairSet]:
     """Vectorize the images of labelled pairs and hold out a part of the pairs.
 
@@ -51,6 +56,7 @@ def _vectorize_labelled(
         Pairs of its rows that share no image.
     """
     table = pairs_from_paths(X, y)
+    weight = weights_of(sample_weight, table.n_pairs)
     vectors = vectorize(
         vectorizer, table.paths, ids=table.ids, store=model.store, strict=True
     ).vectors
@@ -74,7 +80,8 @@ def _vectorize_labelled(
             n_hard=n_hard,
             validation_fraction=model.validation_fraction,
         ),
-        seed=model.random_state,
+        seed=seed,
+        weight=weight / weight.mean(),
     )
     return vectors, harden(train, vectors, n_hard), validation
 
@@ -123,9 +130,10 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     device : str, default="auto"
         Where networks run.
     n_jobs : int or None, default=None
-        Threads of the projection and of the head.
-    random_state : int, default=0
-        Decides what is held out, drawn, and the chances of projection and head.
+        Threads of the projection and of the head; -1 takes all cores.
+    random_state : int, RandomState, Generator or None, default=0
+        Decides what is held out, drawn, and the chances of projection and head. An int
+        of 0 or more gives the same results every time.
 
     Attributes
     ----------
@@ -162,9 +170,14 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     validation_fraction: float = 0.15
     device: str = "auto"
     n_jobs: int | None = None
-    random_state: int = 0
+    random_state: Any = 0
 
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> PairClassifier:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> PairClassifier:
         """Fit on labelled pairs of images.
 
         Parameters
@@ -172,51 +185,45 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         X : array-like of shape (n_pairs, 2)
             Paths of the left and of the right image.
         y : array-like of shape (n_pairs,) or None, default=None
-            1 for a match, 0 for none; None says that all are matches.
+            1 (or True) for a match, 0 for none; None says that all are matches.
+        sample_weight : array-like of shape (n_pairs,) or None, default=None
+            How much each pair counts, beside the others, for the head, the calibration
+            and the threshold. The non-matches drawn for a match together count as it.
 
         Raises
         ------
+        UsageError
+            If an argument is wrong.
         ImageError
             If an image can't be read.
         DataError
             If there are too few pairs to hold a part out.
         """
         vectorizer = make_vectorizer(self.vectorizer, device=self.device)
-        data = _vectorize_labelled(self, vectorizer, X, y)
-        cell = self._fit_cell(vectorizer, *data)
-        Scorer.__init__(self, [cell], store=self.store)
-        self.classes_ = np.array([0, 1])
-        return self
-
-    def _fit_cell(
-        self,
-        vectorizer: Any,
-        vectors: NDArray[np.float32],
-        train: PairSet,
-        validation: PairSet,
-    ) -> FittedCell:
-        """Fit the projection, then merge and head on what it makes of the vectors."""
+        seed, n_threads = seed_of(self.random_state), n_threads_of(self.n_jobs)
+        vectors, train, validation = _vectorize_labelled(
+            self, vectorizer, X, y, seed, sample_weight
+        )
         projection = make_projection(
-            self.projection,
-            seed=self.random_state,
-            device=self.device,
-            n_threads=self.n_jobs,
+            self.projection, seed=seed, device=self.device, n_threads=n_threads
         )
         projected = vectors
         if projection is not None:
             projection.fit(vectors, train, validation)
             projected = projection.transform(vectors)
         joined = getattr(projection, "joined_", None)
-        scorer = PairScorer(
-            self.merge, self.head, seed=self.random_state, n_threads=self.n_jobs
-        )
+        scorer = PairScorer(self.merge, self.head, seed=seed, n_threads=n_threads)
         scorer.fit(
             scorer.features(projected, train, frozen=vectors, joined=joined),
             train,
             scorer.features(projected, validation, frozen=vectors),
             validation,
+            is_weighted=sample_weight is not None,
         )
-        return FittedCell(vectorizer, projection, scorer)
+        cell = FittedCell(vectorizer, projection, scorer)
+        Scorer.__init__(self, [cell], store=self.store)
+        self.classes_ = np.array([0, 1])
+        return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return score minus threshold: (n_pairs,) float64, a match at 0 and above."""
@@ -254,6 +261,15 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
             raise UsageError(msg)
         hits, _ = rank_images(self, query, candidates, strict=True)
         return [(candidates[hit.row], hit.probability) for hit in hits]
+
+    def save(self, path: ImagePath) -> None:
+        """Write all that scoring needs to one file, which ``tllboost.load`` reads.
+
+        See :func:`tllboost.save_bundle`, which says what is raised too.
+        """
+        check_is_fitted(self, "cells_")
+        # By name: the bundle lies above, and gives such classifiers back.
+        import_path("tllboost.bundle:save_bundle")(path, self)
 
     def _score(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "cells_")
@@ -345,9 +361,10 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
     device : str, default="auto"
         Where networks run and the map is trained.
     n_jobs : int or None, default=None
-        Threads that the map is trained with.
-    random_state : int, default=0
-        Decides what is held out and drawn, and the chances of training.
+        Threads that the map is trained with; -1 takes all cores.
+    random_state : int, RandomState, Generator or None, default=0
+        Decides what is held out and drawn, and the chances of training. An int of 0 or
+        more gives the same results every time.
 
     Attributes
     ----------
@@ -375,7 +392,7 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
     validation_fraction: float = 0.15
     device: str = "auto"
     n_jobs: int | None = None
-    random_state: int = 0
+    random_state: Any = 0
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> SiameseProjection:
         """Fit on labelled pairs of images.
@@ -396,14 +413,15 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         DataError
             If there are too few pairs to hold a part out, or nothing is learned.
         """
+        seed, n_threads = seed_of(self.random_state), n_threads_of(self.n_jobs)
         projection = make_projection(
-            self.loss, seed=self.random_state, device=self.device, n_threads=self.n_jobs
+            self.loss, seed=seed, device=self.device, n_threads=n_threads
         )
         if projection is None:
             msg = f"loss={self.loss!r} learns nothing: give one to be learned"
             raise UsageError(msg)
         base = make_vectorizer(self.base, device=self.device)
-        vectors, train, validation = _vectorize_labelled(self, base, X, y)
+        vectors, train, validation = _vectorize_labelled(self, base, X, y, seed)
         self.projection_ = projection.fit(vectors, train, validation)
         self.base_ = base
         self.n_dims_ = self.projection_.transform(vectors[:1]).shape[1]

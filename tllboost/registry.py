@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tllboost.errors import MissingLibraryError, UnknownNameError
+from tllboost.errors import MissingLibraryError, UnknownNameError, UsageError
 
 __all__ = ["Entry", "Registry", "did_you_mean", "import_path", "lies_here", "path_of"]
 
@@ -69,14 +70,16 @@ def import_path(path: str, *, kind: str = "object") -> Any:
 
 
 def path_of(thing: Any) -> str:
-    """Return the import path of a class, or of that of an object.
+    """Return the import path of a class or function, or of the class of an object.
 
     Examples
     --------
     >>> path_of(Entry), path_of(Entry("math:pi", "pi"))
     ('tllboost.registry:Entry', 'tllboost.registry:Entry')
+    >>> path_of(did_you_mean)
+    'tllboost.registry:did_you_mean'
     """
-    kind = thing if isinstance(thing, type) else type(thing)
+    kind = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
@@ -105,6 +108,12 @@ def lies_here(module: str) -> bool:
     """
     root = module.partition(".")[0]
     return Path(f"{root}.py").is_file() or Path(root, "__init__.py").is_file()
+
+
+def _arguments(thing: Any) -> dict[str, str]:
+    """Return the arguments of an estimator as text, but for its seed and threads."""
+    own = thing.get_params(deep=False).items()
+    return {key: repr(one) for key, one in own if key not in ("random_state", "n_jobs")}
 
 
 class Registry(dict[str, Entry]):
@@ -148,6 +157,36 @@ class Registry(dict[str, Entry]):
         if choice not in self and ":" in choice:
             return import_path(choice, kind=self.kind)
         return import_path(self[choice].path, kind=self.kind)
+
+    def name_of(self, choice: Any) -> str:
+        """Return the name of an object or function: :meth:`resolve` gives it back.
+
+        An object is the same as what its class makes without arguments, whatever its
+        seed and threads, which whoever makes it sets.
+
+        Raises
+        ------
+        UsageError
+            If there is no such name: another process could not make it again.
+
+        Examples
+        --------
+        >>> import math
+        >>> Registry("one", {"root": Entry("math:sqrt", "a root")}).name_of(math.sqrt)
+        'root'
+        """
+        path, is_same = path_of(choice), False
+        with suppress(AttributeError, TypeError, UnknownNameError):
+            found = import_path(path)
+            is_same = found is choice or _arguments(found()) == _arguments(choice)
+        if not is_same or path.startswith("__main__:"):
+            msg = (
+                f"{self.kind} {path!r} can't be made again by this name alone, and "
+                "run.toml and worker processes get no more: put a class with these "
+                "arguments as its defaults into a module, and give package.module:Class"
+            )
+            raise UsageError(msg)
+        return next((name for name, one in self.items() if one.path == path), path)
 
     def unknown(self, name: str) -> UnknownNameError:
         """Return the error for a name that is not known, with the nearest one."""

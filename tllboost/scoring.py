@@ -37,14 +37,8 @@ if TYPE_CHECKING:
     from tllboost.vectorizers import Vectorizer
 
 __all__ = [
-    "FittedCell",
-    "PairScorer",
-    "Scorer",
-    "Scores",
-    "combined_score",
-    "joint_score",
-    "score_candidates",
-    "score_pair",
+    *("FittedCell", "PairScorer", "Scorer", "Scores", "combined_score", "joint_score"),
+    *("score_candidates", "score_pair"),
 ]
 
 
@@ -123,8 +117,13 @@ class PairScorer:
         train: PairSet,
         validation_features: PairFeatures,
         validation: PairSet,
+        *,
+        is_weighted: bool = False,
     ) -> PairScorer:
         """Fit the head on `train`; calibrate and set the threshold on `validation`.
+
+        A head of somebody else's counts all pairs alike, unless the user gave weights:
+        `is_weighted` says so.
 
         Raises
         ------
@@ -163,10 +162,13 @@ class PairScorer:
                 query=train.query,
                 validation=chooser,
             )
-        elif "qid" in inspect.signature(head.fit).parameters:
-            head.fit(np.asarray(features), train.label, qid=train.query)
         else:
-            head.fit(np.asarray(features), train.label)
+            more: dict[str, Any] = (
+                {"sample_weight": train.weight} if is_weighted else {}
+            )
+            if "qid" in inspect.signature(head.fit).parameters:
+                more["qid"] = train.query
+            head.fit(np.asarray(features), train.label, **more)
         score = self.score(chooser.features)
         self.calibration_ = fit_calibration(score, chooser.label, chooser.weight)
         self.threshold_ = best_threshold(score, chooser.label, chooser.weight)

@@ -25,6 +25,7 @@ from tllboost.images import DECODING, read_image_bytes
 from tllboost.images.decoders import DECODERS
 from tllboost.processes import Backend, Processes
 from tllboost.store import VectorStore, hash_files
+from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers.base import one_blas_thread, usable_cores
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Vectorized:
 
 
 def vectorize(
-    vectorizer: Vectorizer,
+    vectorizer: Vectorizer | str,
     paths: Sequence[Path | None],
     *,
     ids: Sequence[str] | None = None,
@@ -78,10 +79,10 @@ def vectorize(
 
     Parameters
     ----------
-    vectorizer : Vectorizer
-        What turns an image into a vector. The parts of a fusion are vectorized and
-        stored one by one; of a learned map the vectors that it maps are stored;
-        ``vectors:`` looks up `ids` and needs no images.
+    vectorizer : Vectorizer or str
+        What turns an image into a vector, or its name as on the command line. The parts
+        of a fusion are vectorized and stored one by one; of a learned map the vectors
+        that it maps are stored; ``vectors:`` looks up `ids` and needs no images.
     paths : sequence of path-like, length n_images
         The images; entries may be None where no image is looked at.
     ids : sequence of str, length n_images, optional
@@ -135,6 +136,8 @@ def vectorize(
     >>> result.failures, result.n_computed
     ({1: "can't be read (No such file or directory)"}, 1)
     """
+    if isinstance(vectorizer, str):
+        vectorizer = make_vectorizer(vectorizer)
     how = (ids, store, batch_size, n_workers, backend, progress, strict)
     return _Request(paths, *how).vectorize_all([vectorizer])[0]
 

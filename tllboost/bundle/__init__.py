@@ -54,7 +54,7 @@ from tllboost.scoring import FittedCell, Scorer, combined_score
 if TYPE_CHECKING:
     from tllboost.classifier import PairClassifier
 
-__all__ = ["load_bundle", "read_manifest", "read_scorer", "save_bundle"]
+__all__ = ["load", "load_bundle", "read_manifest", "read_scorer", "save_bundle"]
 
 FilePath = str | PathLike[str]
 Block = tuple[ArrayLike, ArrayLike]
@@ -67,15 +67,16 @@ _MORE_LIBRARIES = ("onnxruntime", "scikit-image", "pillow", "safetensors", "skop
 # score by some 1e-6 of its size; a head that is not the one saved, or that a new
 # library reads in another way, moves it by far more than this.
 _TOLERANCE = 1e-4
+_N_GOLDEN = 8
 
 
 def save_bundle(
     path: FilePath,
     classifier: Scorer,
     *,
-    cell: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    golden: Block | Sequence[Block],
+    cell: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    golden: Block | Sequence[Block] | None = None,
 ) -> None:
     """Write a fitted classifier to one file that scores new pairs anywhere.
 
@@ -89,14 +90,14 @@ def save_bundle(
         Where to; what is there is replaced in one step.
     classifier : Scorer or PairClassifier
         Fitted; at most 64 cells.
-    cell : mapping of str to text, number or None
+    cell : mapping of str to text, number or None, optional
         The names of the grid's row, for the reader.
-    metrics : mapping of str to number or None
+    metrics : mapping of str to number or None, optional
         Its figures.
-    golden : tuple of two array-likes of shape (n_pairs, n_dims), or a list of such
+    golden : tuple of two array-likes (n_pairs, n_dims), or a list of such, optional
         Left and right vectors of a few pairs, scored again whenever it is loaded. As a
         tuple those of the one vectorizer of all cells; as a list one tuple a cell, of
-        the same pairs, in the order of ``classifier.cells_``.
+        the same pairs, in the order of ``classifier.cells_``. Random ones by default.
 
     Raises
     ------
@@ -111,6 +112,9 @@ def save_bundle(
     load_bundle : The way back.
     """
     cells = classifier.cells_
+    if golden is None:
+        shapes = [(2, _N_GOLDEN, one.vectorizer.n_dims) for one in cells]
+        golden = [tuple(np.random.default_rng(0).normal(size=one)) for one in shapes]
     own = [golden] * len(cells) if isinstance(golden, tuple) else list(golden)
     if len(cells) > MAX_CELLS:
         msg = (
@@ -142,8 +146,8 @@ def save_bundle(
         "format": FORMAT,
         "version": VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cell": _plain(cell, described.spellings),
-        "metrics": _plain(metrics, described.spellings),
+        "cell": _plain(cell or {}, described.spellings),
+        "metrics": _plain(metrics or {}, described.spellings),
         "vectorizers": list(described.records.values()),
         "cells": records,
         "calibration": classifier.calibration_._asdict(),
@@ -281,6 +285,10 @@ def load_bundle(
         store=store,
         device=device,
     )
+
+
+load = load_bundle
+"""As ``tllboost.load``: the way back from ``classifier.save``."""
 
 
 def read_scorer(

@@ -51,7 +51,7 @@ def config_of(group: Any) -> Callable[..., Path | None]:
         if path is None:
             return None
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:  # the latter: not TOML, or not UTF-8
             reason = getattr(error, "strerror", None) or error
             msg = f"{path}: can't be read as TOML ({reason})"

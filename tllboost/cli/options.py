@@ -175,6 +175,11 @@ class GroupFolders(Folders):
         "group from the file name.",
         names="groups",
     )
+    groups_from: Path | None = option(
+        None,
+        "Table of the columns image and class: PAIRS is a folder of images, and those "
+        "of one class match.",
+    )
 
     def read(self, pairs: Path) -> PairTable:
         """Return the pair table.
@@ -190,17 +195,21 @@ class GroupFolders(Folders):
         from tllboost.pairs.groups import read_groups
 
         folders = {one.name: getattr(self, one.name) for one in fields(Folders)}
-        if self.groups is None:
+        if self.groups is None and self.groups_from is None:
             refuse_if(
                 pairs.is_dir(),
                 f"{str(pairs)!r} is a folder, not a pair table: say how its images "
-                "form groups, by --groups folder or a pattern like --groups "
-                r"'^(\d{4})'",
+                "form groups, by --groups folder, a pattern like --groups "
+                r"'^(\d{4})', or --groups-from classes.csv",
             )
             return read_pairs(pairs, **folders)
+        refuse_if(
+            self.groups and self.groups_from,
+            "--groups and --groups-from: give one of the two",
+        )
         why = f"does not go with --groups: the images are those of {str(pairs)!r}"
         Folders(**folders).refuse(why)
-        return read_groups(pairs, self.groups)
+        return read_groups(pairs, self.groups or "folder", classes=self.groups_from)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tllboost.dense import threads
+from tllboost.dense import n_threads_of, seed_of, threads
 from tllboost.errors import ImageError, UsageError
 from tllboost.files import whole_file
 from tllboost.finetune.images import Maps
@@ -113,6 +113,7 @@ def finetune(
     from safetensors.torch import save
 
     file, settings = Path(out), settings or FineTuneSettings()
+    seed, n_threads = seed_of(seed), n_threads_of(n_threads)
     tell = message or (lambda line: None)
     report = progress or (lambda done, total, what: None)
     if file.suffix != ".safetensors":

@@ -6,6 +6,7 @@ paper. :data:`FORMATS` names them.
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +18,7 @@ from tllboost.metrics import METRICS, check_metric
 from tllboost.registry import Entry, Registry
 
 __all__ = [
-    "FORMATS",
-    "Matrix",
-    "latex_text",
-    "make_matrix",
-    "markdown_text",
-    "matrix_text",
+    *("FORMATS", "Matrix", "latex_text", "make_matrix", "markdown_text", "matrix_text"),
 ]
 
 Row = dict[str, Any]
@@ -214,6 +210,14 @@ def latex_text(text: str) -> str:
         named = one if is_known else rf"\texttt{{U+{ord(one):04X}}}"
         escaped += _ESCAPES.get(one, named)
     return _HYPHENS.sub("-{}", escaped)
+
+
+def matrix_html(rows: Sequence[Row], metric: str) -> str:
+    """Return the matrix of one metric as a table for a notebook: the best is bold."""
+    marks = {"best": ("<b>", "</b>"), "tie": ("", " =")}
+    lines = _lines(rows, metric, html.escape, " ± ", **marks)
+    body = "".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines)
+    return f"<p>{html.escape(caption(rows, metric))}</p><table>{body}</table>"
 
 
 _MARKUP = re.compile(r"[\\`*_\[\]<>|~&#$!]")

@@ -25,18 +25,13 @@ from typing import Any
 from tllboost import __version__
 from tllboost.errors import DataError, UsageError
 from tllboost.files import csv_text, finite, write_text
+from tllboost.grid.matrix import matrix_html
 from tllboost.metrics import METRICS
+from tllboost.registry import import_path
 
 __all__ = [
-    "LOCK",
-    "RESULT_COLUMNS",
-    "GridResult",
-    "claim_folder",
-    "environment",
-    "locked",
-    "refuse_taken",
-    "write_csv",
-    "write_json",
+    *("LOCK", "RESULT_COLUMNS", "GridResult", "claim_folder", "environment", "locked"),
+    *("refuse_taken", "write_csv", "write_json"),
 ]
 
 _LIBRARIES = (
@@ -164,7 +159,7 @@ def claim_folder(
                 file.unlink(missing_ok=True)
     elif path.exists():
         try:
-            before = dict(tomllib.loads(path.read_text(encoding="utf-8"))["run"])
+            before = dict(tomllib.loads(path.read_text(encoding="utf-8-sig"))["run"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"{path} can't be read ({error}): give --overwrite, or another --out"
             raise UsageError(msg) from error
@@ -249,9 +244,9 @@ def locked(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class GridResult:
-    """What a grid came to.
+    """What a grid came to; a notebook shows it as its matrix.
 
     Attributes
     ----------
@@ -288,3 +283,21 @@ class GridResult:
     data: dict[str, int] = field(default_factory=dict)
     leaks: list[tuple[str, str]] = field(default_factory=list)
     exit_code: int = 0
+
+    def __repr__(self) -> str:
+        chosen = self.chosen or {}
+        told = " × ".join(chosen[name] for name in RESULT_COLUMNS[:4] if name in chosen)
+        return f"GridResult({str(self.out)!r}, {len(self.rows)} cells, chosen: {told})"
+
+    def _repr_html_(self) -> str:
+        return matrix_html(self.rows, self.metric)
+
+    def to_frame(self) -> Any:
+        """Return the rows as a pandas.DataFrame, its columns those of ``results.csv``.
+
+        Raises
+        ------
+        UnknownNameError
+            If pandas is not installed.
+        """
+        return import_path("pandas:DataFrame")(self.rows, columns=RESULT_COLUMNS)

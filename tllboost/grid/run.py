@@ -36,10 +36,12 @@ from tllboost.grid.records import (
 )
 from tllboost.grid.summary import headline, summarise
 from tllboost.grid.work import cell_jobs, failed, learn_all
+from tllboost.heads import HEADS
+from tllboost.merges import MERGES
 from tllboost.metrics import check_metric
-from tllboost.pairs import PairTable
+from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Backend, Processes, Progress
-from tllboost.projections import NONE
+from tllboost.projections import NONE, make_projection
 from tllboost.splits import Protocol
 from tllboost.store import VectorStore, default_store
 from tllboost.vectorizers import DEFAULT_VECTORIZERS
@@ -51,17 +53,17 @@ Record = dict[str, Any]
 
 
 def run_grid(
-    table: PairTable,
+    table: PairTable | Any,
     vectorizers: Sequence[Any] = DEFAULT_VECTORIZERS,
-    merges: Sequence[str] = DEFAULT_MERGES,
-    heads: Sequence[str] = DEFAULT_HEADS,
-    projections: Sequence[str] = (NONE,),
+    merges: Sequence[Any] = DEFAULT_MERGES,
+    heads: Sequence[Any] = DEFAULT_HEADS,
+    projections: Sequence[Any] = (NONE,),
     *,
     named: Sequence[Mapping[str, str]] = (),
     aliases: Mapping[str, str] | None = None,
     ensemble: int = 0,
     out: str | os.PathLike[str],
-    protocol: Protocol | None = None,
+    protocol: Protocol | str | None = None,
     seeds: Sequence[int] = (0,),
     metric: str | None = None,
     store: VectorStore | str | os.PathLike[str] | None = None,
@@ -82,13 +84,17 @@ def run_grid(
 
     Parameters
     ----------
-    table : PairTable
-        From :func:`~tllboost.read_pairs` or :func:`~tllboost.read_groups`.
+    table : PairTable or pandas.DataFrame
+        From :func:`~tllboost.read_pairs` or :func:`~tllboost.read_groups`; or a frame
+        with the columns of a pair table, whose `left` and `right` are paths of images.
     vectorizers : sequence of str or Vectorizer, default=("classic", "pocket")
-    merges : sequence of str, default=all symmetric ones
-    heads : sequence of str, default=all
-        The cosine is always measured.
-    projections : sequence of str, default=("none",)
+    merges : sequence of str or function, default=all symmetric ones
+    heads : sequence of str or estimator, default=all
+        The cosine is always measured. An estimator such as ``XGBClassifier()`` is
+        written to ``run.toml`` as the path of its class, and made from that in other
+        processes, so it must be as its class makes it without arguments. Its
+        ``random_state`` is the seed of the grid.
+    projections : sequence of str or Projection, default=("none",)
         Learned maps, fitted inside each training set: see
         :func:`~tllboost.projections.make_projection`; or ``finetune``.
     named : sequence of mapping, default=()
@@ -101,10 +107,12 @@ def run_grid(
         validation set, as one more row and one more bundle.
     out : path-like
         Folder for the results.
-    protocol : Protocol or None, default=None
-        None takes the table's own split where it has one, else the hold-out protocol.
+    protocol : str or Protocol or None, default=None
+        A name such as "kfold" (see :data:`~tllboost.protocols.PROTOCOLS`), or a rule
+        with its numbers. None takes the table's own split where it has one, else the
+        hold-out protocol.
     seeds : sequence of int, default=(0,)
-        Each seed is another split; rows average them.
+        0 or more. Each seed is another split; rows average them.
     metric : str or None, default=None
         What the matrix shows and validation chooses by; None takes "top2" ("accuracy"
         under "holidays2017", which has no ranking).
@@ -134,6 +142,7 @@ def run_grid(
     Returns
     -------
     GridResult
+        Shown as its matrix in a notebook; `to_frame` gives all rows.
 
     Raises
     ------
@@ -160,12 +169,24 @@ def run_grid(
     [('cosine', 'ok'), ('cosine', 'ok')]
     """
     say = message or (lambda _line: None)
-    protocol = protocol or Protocol("holdout" if table.split is None else "given")
+    if not isinstance(table, PairTable):
+        is_own = hasattr(table, "to_csv")  # a file may be a stranger's
+        table = read_pairs(table, images=".", anywhere=is_own)
+    protocol = protocol or ("holdout" if table.split is None else "given")
+    if isinstance(protocol, str):
+        protocol = Protocol(protocol)
     metric = metric or ("accuracy" if protocol.name == "holidays2017" else "top2")
     check_metric(metric)
-    if not seeds:
-        msg = "seeds is empty: a grid needs at least one"
+    seeds = [int(seed) for seed in seeds]
+    if min(seeds, default=-1) < 0:
+        msg = f"seeds={seeds} must be one or more whole numbers of 0 or more"
         raise UsageError(msg)
+    merges = [one if isinstance(one, str) else MERGES.name_of(one) for one in merges]
+    heads = [one if isinstance(one, str) else HEADS.name_of(one) for one in heads]
+    projections = [
+        one if isinstance(one, str) else getattr(make_projection(one), "spec", NONE)
+        for one in projections
+    ]
     plan = make_plan(
         *(vectorizers, merges, heads, projections),
         named=named,
@@ -181,9 +202,9 @@ def run_grid(
         raise UsageError(msg)
     asked = {
         "vectorizer": [v if isinstance(v, str) else v.spec for v in vectorizers],
-        "projection": list(projections),
-        "merge": list(merges),
-        "head": list(heads),
+        "projection": projections,
+        "merge": merges,
+        "head": heads,
         "metric": metric,
     }
     out = Path(out)

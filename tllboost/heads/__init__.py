@@ -65,7 +65,7 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
         A name of :data:`HEADS`, ``package.module:Class``, or an estimator, which is
         cloned.
     seed : int, default=0
-        Given to heads that have a ``random_state``.
+        Given to heads that have a ``random_state``, see :func:`tllboost.dense.seed_of`.
     n_threads : int or None, default=None
         Given to the built-in heads that have ``n_jobs``; None leaves their default.
         A head of somebody else's keeps its own.
@@ -84,6 +84,7 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
     """
     from sklearn.base import clone
 
+    from tllboost.dense import seed_of
     from tllboost.heads.base import PairHead
 
     if not isinstance(head, str | type):
@@ -94,7 +95,7 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
     made = _construct(HEADS.resolve(head), head)
     known = made.get_params(deep=False) if hasattr(made, "get_params") else {}
     if "random_state" in known:
-        made.set_params(random_state=seed)
+        made.set_params(random_state=seed_of(seed))
     # scikit-learn drops n_jobs from one estimator after another, with a warning.
     if n_threads is not None and "n_jobs" in known and isinstance(made, PairHead):
         made.set_params(n_jobs=n_threads)

@@ -13,20 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from tllboost.calibration import Calibration, fit_calibration, log_loss
-from tllboost.errors import DataError
+from tllboost.calibration import Calibration, fit_calibration, labels_of, log_loss
+from tllboost.dense import seed_of
+from tllboost.errors import DataError, UsageError
 from tllboost.heads.fitted import cosine_of
 
 __all__ = [
-    "MOST_BYTES",
-    "PairHead",
-    "Training",
-    "Validation",
-    "clearly_better",
-    "cosine_curve",
-    "fits_memory",
-    "refuse_lost",
-    "within_memory",
+    *("MOST_BYTES", "PairHead", "Training", "Validation", "clearly_better"),
+    *("cosine_curve", "fits_memory", "refuse_lost", "weights_of", "within_memory"),
 ]
 
 
@@ -162,6 +156,28 @@ def refuse_lost(head: Any, loss: float) -> None:
         raise DataError(msg)
 
 
+def weights_of(sample_weight: ArrayLike | None, n_pairs: int) -> NDArray[np.float64]:
+    """Return the weight of each pair: (n_pairs,), 1 where none are given.
+
+    Raises
+    ------
+    UsageError
+        If there is not one a pair, one is no number of 0 or more, or all are 0.
+
+    Examples
+    --------
+    >>> weights_of(None, 2).tolist(), weights_of([1, 0], 2).tolist()
+    ([1.0, 1.0], [1.0, 0.0])
+    """
+    if sample_weight is None:
+        return np.ones(n_pairs)
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (n_pairs,) or not (weight.min() >= 0 < weight.sum() < np.inf):
+        msg = f"sample_weight must be {n_pairs} numbers of 0 or more, not all of them 0"
+        raise UsageError(msg)
+    return weight
+
+
 class PairHead(ClassifierMixin, BaseEstimator):
     """Base of the built-in heads: two classes, one score.
 
@@ -181,7 +197,7 @@ class PairHead(ClassifierMixin, BaseEstimator):
         X: Any,
         y: ArrayLike,
         *,
-        sample_weight: NDArray[np.float64] | None = None,
+        sample_weight: ArrayLike | None = None,
         query: NDArray[np.int64] | None = None,
         validation: Validation | None = None,
     ) -> Self:
@@ -193,13 +209,15 @@ class PairHead(ClassifierMixin, BaseEstimator):
         ----------
         X : array-like or PairFeatures of shape (n_pairs, n_features)
         y : array-like of shape (n_pairs,)
-        sample_weight : ndarray of shape (n_pairs,) or None
+            1 (or True) for a match, 0 for none.
+        sample_weight : array-like of shape (n_pairs,) or None
         query : ndarray of shape (n_pairs,), int64, or None
             Ranking list of each pair; a ranking head needs it.
         validation : Validation or None
         """
-        label = np.asarray(y)
-        weight = np.ones(len(label)) if sample_weight is None else sample_weight
+        label = labels_of(y, len(X))
+        weight = weights_of(sample_weight, len(X))
+        self.seed_ = seed_of(getattr(self, "random_state", 0))
         self.learn(Training(X, label, weight, query), validation)
         return self
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.dense import n_threads_of
 from tllboost.errors import UsageError
 from tllboost.heads.base import (
     MOST_BYTES,
@@ -200,8 +201,8 @@ class XGBoostHead(PairHead):
         None chooses from the shape of the data, see
         :func:`~tllboost.heads.boosting.choose_bins`.
     n_jobs : int or None, default=None
-        Threads.
-    random_state : int, default=0
+        Threads; -1 takes all cores.
+    random_state : int, RandomState, Generator or None, default=0
 
     Attributes
     ----------
@@ -235,7 +236,7 @@ class XGBoostHead(PairHead):
     min_child_weight: float = 1.0
     max_bin: int | None = None
     n_jobs: int | None = None
-    random_state: int = 0
+    random_state: Any = 0
 
     def learn(self, training: Training, validation: Validation | None) -> None:
         """Grow trees on the training pairs until validation gains no more.
@@ -253,7 +254,7 @@ class XGBoostHead(PairHead):
             raise UsageError(msg)
         grower = _GROWER.get()
         if grower.is_bounded:
-            training = within_memory(training, value_bytes=1, seed=self.random_state)
+            training = within_memory(training, value_bytes=1, seed=self.seed_)
         X, y, weight, _ = training
         is_wide = X.shape[0] * X.shape[1] >= _WIDE and X.shape[1] > _N_BEST
         best: NDArray[np.float64] | None = None
@@ -299,8 +300,8 @@ class XGBoostHead(PairHead):
             "min_child_weight": self.min_child_weight,
             "max_bin": bins,
             "tree_method": "hist",
-            "seed": self.random_state,
-            "nthread": self.n_jobs or 0,
+            "seed": self.seed_,
+            "nthread": n_threads_of(self.n_jobs) or 0,
         }
 
     def _starts(self, X: Any, validation: Validation | None) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class RandomForestHead(PairHead):
     max_samples: float = 0.3
     min_samples_leaf: int = 5
     n_jobs: int | None = None
-    random_state: int | None = 0
+    random_state: Any = 0
 
     def learn(self, training: Training, _: Any) -> None:
         """Grow the trees.
@@ -57,14 +57,14 @@ class RandomForestHead(PairHead):
         edges = [self.n_estimators * part // n_parts for part in range(n_parts + 1)]
         trees: list[dict[str, NDArray[Any]]] = []
         for part, (first, end) in enumerate(pairwise(edges)):
-            seed = None if self.random_state is None else self.random_state + part
+            seed = (self.seed_ + part) % 2**32
             some = within_memory(training, seed=seed)
             trees += self._grow(some, end - first, seed)
         votes = Forest.stacked(trees, training.features.shape[1])
         self.fitted_ = FittedHead(votes, intercept=np.float64(-0.5))
 
     def _grow(
-        self, some: Training, n_trees: int, seed: int | None
+        self, some: Training, n_trees: int, seed: int
     ) -> list[dict[str, NDArray[Any]]]:
         features = _by_column(some.features)
         # scikit-learn takes values less than 1e-7 apart for equal, so they are brought

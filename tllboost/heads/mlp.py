@@ -53,7 +53,7 @@ class MLPHead(PairHead):
     batch_size : int, default=32
     learning_rate, weight_decay : float, default=1e-3, 1e-3
         Of AdamW (Loshchilov & Hutter, 2019).
-    random_state : int, default=0
+    random_state : int, RandomState, Generator or None, default=0
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class MLPHead(PairHead):
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3
-    random_state: int = 0
+    random_state: Any = 0
 
     def learn(self, training: Training, validation: Validation | None) -> None:
         """Train; keep the best epoch on validation, or the last without one."""
@@ -85,7 +85,7 @@ class MLPHead(PairHead):
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         training = training._replace(query=None)
-        training = within_memory(training, seed=self.random_state)
+        training = within_memory(training, seed=self.seed_)
         X, y, weight, _ = training
         features = np.array(X, dtype=np.float32)
         shift, scale = features.mean(axis=0), features.std(axis=0)
@@ -100,7 +100,7 @@ class MLPHead(PairHead):
         rows, label, share, offset = (
             torch.from_numpy(c.astype(np.float32, copy=False)) for c in columns
         )
-        with own_chance(self.random_state):
+        with own_chance(self.seed_):
             network = self._network(features.shape[1])
 
             def losses() -> Iterator[Any]:

@@ -73,7 +73,8 @@ class Folder:
         LookupError
             With the reason, if there is no such image or more than one.
         """
-        place, name = posixpath.split(self._located(written))
+        located = self._located(written)
+        place, name = posixpath.split(located)
         if place not in self._listings:
             try:
                 with os.scandir(self.path / place) as entries:
@@ -85,6 +86,11 @@ class Folder:
             by_name = {_composed(file): by_id[one] for one, file in ids.items()}
             self._listings[place] = by_id | by_name
         if name not in self._listings[place]:
+            # Tables often name the folder again: images/a.jpg below images.
+            parts, own = located.split("/"), Path(os.path.abspath(self.path)).parts
+            for n in range(1, len(parts)):
+                if own[-n:] == tuple(parts[:n]):
+                    return self.find("/".join(parts[n:]))
             raise LookupError(self._reason(written, place, name))
         image_id, file = self._listings[place][name]
         return posixpath.join(place, image_id), Path(self.path, place, file)

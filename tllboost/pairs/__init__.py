@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tllboost.calibration import labels_of
 from tllboost.errors import UsageError
 from tllboost.pairs.tables import TextTable, find_images, read_table
 
@@ -99,15 +100,9 @@ class PairTable:
 
     def take(self, rows: Any) -> PairTable:
         """Return the table of some rows (indices, mask or slice), images unchanged."""
-        return replace(
-            self,
-            left=self.left[rows],
-            right=self.right[rows],
-            label=self.label[rows],
-            query=None if self.query is None else self.query[rows],
-            split=None if self.split is None else self.split[rows],
-            lines=self.lines[rows],
-        )
+        names = ("left", "right", "label", "query", "split", "lines")
+        known = {n: one for n in names if (one := getattr(self, n)) is not None}
+        return replace(self, **{name: one[rows] for name, one in known.items()})
 
 
 def pairs_from_paths(X: Any, y: Any = None) -> PairTable:
@@ -146,22 +141,13 @@ def pairs_from_paths(X: Any, y: Any = None) -> PairTable:
     unique = sorted(set(names))
     number = {name: i for i, name in enumerate(unique)}
     codes = np.array([number[name] for name in names], dtype=np.int64).reshape(-1, 2)
-    if y is not None:
-        y = np.asarray(y)
-        if y.shape != (len(codes),):
-            msg = f"y has shape {y.shape}; it must be ({len(codes)},), a label a pair"
-            raise UsageError(msg)
-        wrong = [value for value in np.unique(y).tolist() if value not in (0, 1)]
-        if wrong:
-            msg = f"y holds {wrong[0]!r}; a label is 1 (match) or 0 (no match)"
-            raise UsageError(msg)
-        y = y.astype(np.int8)
+    label: Any = None if y is None else labels_of(y, len(codes))
     left, right = codes.T
-    return PairTable("X", tuple(unique), tuple(map(Path, unique)), left, right, y)
+    return PairTable("X", tuple(unique), tuple(map(Path, unique)), left, right, label)
 
 
 def read_pairs(
-    path: str | PathLike[str],
+    path: str | PathLike[str] | Any,
     *,
     images: str | PathLike[str] | None = None,
     left: str | PathLike[str] | None = None,
@@ -173,7 +159,7 @@ def read_pairs(
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or pandas.DataFrame
         The table, separated by commas, semicolons or tabs. Without a ``label``
         column every row is a match.
     images : path-like, optional
@@ -337,7 +323,7 @@ class CandidateTable:
 
 
 def read_candidates(
-    path: str | PathLike[str],
+    path: str | PathLike[str] | Any,
     *,
     images: str | PathLike[str] | None = None,
     left: str | PathLike[str] | None = None,
@@ -348,7 +334,7 @@ def read_candidates(
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or pandas.DataFrame
         The table, separated by commas, semicolons or tabs.
     images : path-like, optional
         The folder of all images.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +13,20 @@ from tllboost.errors import DataError, UsageError
 from tllboost.images import find_images
 from tllboost.images.folders import image_stems
 from tllboost.pairs import PairTable
+from tllboost.pairs.tables import find_images as find_named
+from tllboost.pairs.tables import read_table
 
 __all__ = ["read_groups"]
 
 _MOST_PAIRS = 20_000_000
 
 
-def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTable:
+def read_groups(
+    folder: str | PathLike[str],
+    pattern: str = "folder",
+    *,
+    classes: str | PathLike[str] | Any = None,
+) -> PairTable:
     r"""Make a pair table of a folder in which images stand in groups.
 
     Every pair of images inside a group is a match. Images outside of any group,
@@ -33,6 +41,10 @@ def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTab
         regular expression with one group in parentheses, searched for in the name of
         each file of `folder`: equal finds are a group. ``'^(\d{4})'`` is the naming
         of INRIA Holidays.
+    classes : path-like or pandas.DataFrame, optional
+        A table of the columns ``image`` and ``class``, or of two columns of any name in
+        this order: images of one class are a group, and `pattern` is not read. Images
+        may be named without extension.
 
     Returns
     -------
@@ -45,6 +57,8 @@ def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTab
         If the pattern is no regular expression with one group.
     DataError
         If the folder is not there, or no group has two images.
+    TableError
+        If the table of classes can't be used.
 
     Examples
     --------
@@ -59,12 +73,15 @@ def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTab
     ([0, 2], [1, 3])
     """
     root = Path(folder)
+    of_table = None if classes is None else _classes(classes, root)
     by_folder = pattern == "folder"
     compiled = None if by_folder else _compiled(pattern)
     paths = find_images(root, recursive=by_folder)
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        if compiled is None:
+        if of_table is not None:
+            name = of_table.get(path, "")
+        elif compiled is None:
             name = path.parent.relative_to(root).as_posix()
             name = "" if name == "." else name  # the root itself is no group
         else:
@@ -97,6 +114,7 @@ def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTab
         where = (
             "in no subfolder" if by_folder else "with a name that the pattern misses"
         )
+        where = where if classes is None else "without a class"
         first = outside[0].name
         notes.append(f"left out {len(outside)} images {where}, {first!r} first")
     if alone:
@@ -116,6 +134,22 @@ def read_groups(folder: str | PathLike[str], pattern: str = "folder") -> PairTab
     left, right = np.concatenate(pairs, axis=1)
     files = tuple(named[image_id] for image_id in ids)
     return PairTable(str(root), tuple(ids), files, left, right, notes=tuple(notes))
+
+
+def _classes(classes: Any, root: Path) -> dict[Path, str]:
+    """Return the class of each image that a table names."""
+    table = read_table(classes, required=("image", "class"), in_order=True)
+    ids, files, codes = find_named(table, ("image",), root, None, None, False)
+    table.raise_problems()
+    found: dict[Path, str] = {}
+    column = table.columns["class"]
+    rows = zip(codes["image"], column.codes, table.lines.tolist(), strict=True)
+    for image, code, line in rows:
+        if found.setdefault(files[image], column.values[code]) != column.values[code]:
+            text = f"{ids[image]!r} has class {found[files[image]]!r} already; keep one"
+            table.problems.append((line, text))
+    table.raise_problems()
+    return found
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -17,17 +17,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tllboost.errors import DataError, TableError, UsageError
 from tllboost.files import plain_cell
-from tllboost.images.folders import Folder, find_names
+from tllboost.images.folders import Folder, find_names, without_suffix
 
 __all__ = ["Column", "TextTable", "find_images", "read_table"]
 
 _DELIMITERS = ",;\t"
 _MOST_BYTES = 1_000_000_000
+# Excel's own first line, which says what separates the cells.
+_EXCEL = re.compile(r"\A\s*\"?sep=.\"?[ \t,;]*\r?\n", re.IGNORECASE)
+# What people call the label.
+_LIKE_LABEL = re.compile(
+    r"(is_?)?(match\w{0,2}|same(_\w+)?|dup\w*|identical|similar|equal|related|positive)"
+    r"|target|(ground_?)?truth|gt|y"
+)
 
 Problem = tuple[int | None, str]
 """A line number (1 is the first line) or None, and what is wrong there."""
@@ -77,11 +85,12 @@ class TextTable:
 
 
 def read_table(
-    path: str | PathLike[str],
+    path: Any,
     *,
     required: Sequence[str],
     optional: Sequence[str] = (),
     numbered: str | None = None,
+    in_order: bool = False,
 ) -> TextTable:
     r"""Read the known columns of a comma, semicolon or tab separated table.
 
@@ -91,12 +100,16 @@ def read_table(
 
     Parameters
     ----------
-    path : path-like
-        The table; its first line names the columns, in upper or lower case.
+    path : path-like or pandas.DataFrame
+        The table; its first line names the columns, in upper or lower case. Excel's
+        line ``sep=;`` may stand before it.
     required, optional : sequence of str
         Columns that must, or may, be there.
     numbered : str, optional
         A prefix: with ``"c"`` the columns ``c0, c1, …`` are read too.
+    in_order : bool, default=False
+        Take the required columns in their order where the table has as many, whatever
+        it calls them.
 
     Raises
     ------
@@ -116,8 +129,11 @@ def read_table(
     >>> table.columns["left"].values, table.columns["right"].codes.tolist()
     (('a',), [0, 1])
     """
-    source = str(path)
-    text = _read_text(Path(path))
+    source, is_frame = str(path), hasattr(path, "to_csv")
+    if is_frame:
+        source = "DataFrame"
+    text = path.to_csv(index=False) if is_frame else _read_text(Path(path))
+    text = _EXCEL.sub("\n", text)
     first = next((line for line in io.StringIO(text) if line.strip()), "")
     fits = []
     for delimiter in _DELIMITERS:
@@ -131,6 +147,11 @@ def read_table(
     if isinstance(header, str):
         raise TableError(source, [(line, header)])
     names = [name.strip().lower() for name in header]
+    if in_order and len(names) == len(required) and {*names} != {*required}:
+        if without_suffix(names[0]) != names[0]:
+            text = f"{header!r} names no columns; put a line {','.join(required)} first"
+            raise TableError(source, [(line, text)])
+        names = list(required)
     wanted = _wanted(source, line, names, required, optional, numbered)
     problems: list[Problem] = []
     lines = array("q")
@@ -170,7 +191,7 @@ def read_table(
 
 
 def _read_text(path: Path) -> str:
-    """Return the text of a table; its encoding is UTF-8, or UTF-16 with a mark."""
+    """Return the text of a table file; its encoding is UTF-8, or UTF-16 with a mark."""
     try:
         if not path.is_file():
             kind = "not a regular file" if path.exists() else "no such file"
@@ -237,11 +258,12 @@ def _wanted(
     ]
     absent = [name for name in optional if name not in names]
     for name in names:
-        if name not in known and (
-            near := difflib.get_close_matches(name, absent, 1, 0.8)
-        ):
+        near = difflib.get_close_matches(name, absent, 1, 0.8)
+        if not near and "label" in absent and _LIKE_LABEL.fullmatch(name):
+            near = ["label"]
+        if name not in known and near:
             text = f"column {name!r} is not known; did you mean {near[0]!r}? Rename it"
-            problems.append((line, text))
+            problems.append((line, f"{text}, or drop the column"))
     if problems:
         raise TableError(source, problems)
     return {name: names.index(name) for name in known}

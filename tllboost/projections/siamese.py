@@ -24,6 +24,7 @@ from tllboost.dense import (
     layers_of,
     own_chance,
     run_layers,
+    seed_of,
     take_layers,
     threads,
     train,
@@ -44,11 +45,7 @@ from tllboost.projections.base import (
 from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import positive
 
-__all__ = [
-    "COMMON_OPTIONS",
-    "Epoch",
-    "SiameseMap",
-]
+__all__ = ["COMMON_OPTIONS", "Epoch", "SiameseMap"]
 
 Floats = NDArray[np.float32]
 Layers = list[Layer]
@@ -200,7 +197,7 @@ class SiameseMap(Projection):
         Learning rate of Adam.
     dropout : float, default=0.3
         Share of the coordinates that each image loses in each step.
-    random_state : int, default=0
+    random_state : int, RandomState, Generator or None, default=0
     device : str, default="auto"
     n_threads : int or None, default=None
 
@@ -226,7 +223,7 @@ class SiameseMap(Projection):
     batch: int = 256
     rate: float = 1e-3
     dropout: float = 0.3
-    random_state: int = 0
+    random_state: Any = 0
     device: str = "auto"
     n_threads: int | None = None
 
@@ -257,13 +254,14 @@ class SiameseMap(Projection):
             raise DataError(msg)
         # Without a layer the outputs are the axes: fewer outputs are fewer axes.
         n_axes = min(self.axes, (self.depth == 0 and self.components) or self.axes)
-        axes = principal_axes(vectors[images], n_axes, self.whiten, self.random_state)
+        seed = seed_of(self.random_state)
+        axes = principal_axes(vectors[images], n_axes, self.whiten, seed)
         coordinates = np.zeros((len(vectors), len(axes[1])), dtype=np.float32)
         coordinates[seen] = _unit(vectors[seen]) @ axes[0] + axes[1]
         self.n_dims_in_ = vectors.shape[1]
         sets = (train, matches, held_out)
         trained = [
-            self._train(coordinates, sets, seed=self.random_state + 1_000 * member)
+            self._train(coordinates, sets, seed=seed + 1_000 * member)
             for member in range(self.members)
         ]
         self.maps_ = [_folded(axes, networks["body"]) for networks, _ in trained]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.dense import own_chance, threads, train
+from tllboost.dense import own_chance, seed_of, threads, train
 from tllboost.errors import DataError, UsageError
 from tllboost.projections.base import Projection, above_zero, refuse_collapse, whole
 from tllboost.splits import PairSet
@@ -129,7 +129,7 @@ class SiameseCNNProjection(Projection):
         Pairs a step.
     rate : float, default=1e-3
         Learning rate of Adam (Kingma & Ba, 2015).
-    random_state : int, default=0
+    random_state : int, RandomState, Generator or None, default=0
     device : str, default="auto"
     n_threads : int or None, default=None
 
@@ -160,7 +160,7 @@ class SiameseCNNProjection(Projection):
     patience: int = 3
     batch: int = 32
     rate: float = 1e-3
-    random_state: int = 0
+    random_state: Any = 0
     device: str = "auto"
     n_threads: int | None = None
 
@@ -189,7 +189,8 @@ class SiameseCNNProjection(Projection):
             raise DataError(msg)
         self.n_dims_in_ = vectors.shape[1]
         device = choose_device(self.device)
-        images, rng = as_images(vectors), np.random.default_rng(self.random_state)
+        images, seed = as_images(vectors), seed_of(self.random_state)
+        rng = np.random.default_rng(seed)
         shared = shared_layers(side, self.components)
         joined = torch.nn.Linear(self.components, 1, device="meta")  # trained along
         network = torch.nn.ModuleList([shared, joined]).to_empty(device="cpu")
@@ -203,7 +204,7 @@ class SiameseCNNProjection(Projection):
             state = network[0].state_dict()
             self.arrays_ = {k: one.cpu().numpy().copy() for k, one in state.items()}
 
-        with threads(self.n_threads), own_chance(self.random_state, device):
+        with threads(self.n_threads), own_chance(seed, device):
             set_random([*(one for one in shared if hasattr(one, "weight")), joined])
             network.to(device)
             with torch.enable_grad():

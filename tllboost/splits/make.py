@@ -93,15 +93,18 @@ def training_sets(
     *,
     protocol: Protocol,
     seed: int,
+    weight: NDArray[np.float64] | None = None,
 ) -> tuple[PairSet, PairSet]:
     """Split pairs into train and validation alone, as :func:`make_splits` would.
+
+    `weight` is what each pair weighs, where they do not all weigh one.
 
     Returns
     -------
     train, validation : PairSet
     """
     rng = np.random.default_rng(seed)
-    table = SplitTable(left, right, label, None, component)
+    table = SplitTable(left, right, label, None, component, weight=weight)
     nothing = np.zeros(component.max(initial=0) + 1, dtype=bool)
     names = component_sets(table, nothing, protocol, rng)
     sets = _draw(table, names, protocol, rng, ("train", "validation"))

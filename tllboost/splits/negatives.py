@@ -85,13 +85,17 @@ def match_lists(
     query, place = np.nonzero(kept)
     label = (place == 0).astype(np.int8)
     weight = np.where(place == 0, 1.0, 1.0 / counts[query])
+    if table.weight is not None:
+        weight *= table.weight[matches][query]
     left = left[query]
     return PairSet(left, columns[kept], label, query, weight, table.component[left])
 
 
 def _pair_set(table: SplitTable, rows: Integers, query: Integers) -> PairSet:
-    """Return pairs of the table, which weigh one each."""
+    """Return pairs of the table, which weigh one each where nothing else is given."""
     left, weight = table.left[rows], np.ones(len(rows))
+    if table.weight is not None:
+        weight = table.weight[rows]
     component = table.component[left]
     return PairSet(left, table.right[rows], table.label[rows], query, weight, component)
 

@@ -12,16 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import UsageError
+from tllboost.errors import DataError, UsageError
 from tllboost.protocols import Protocol
 
 __all__ = [
-    "Integers",
-    "PairSet",
-    "Split",
-    "SplitTable",
-    "component_sets",
-    "match_components",
+    *("Integers", "PairSet", "Split", "SplitTable"),
+    *("component_sets", "match_components"),
 ]
 
 Integers = NDArray[np.int64]
@@ -84,7 +80,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class SplitTable:
-    """The pairs to split, and the component of each image."""
+    """The pairs to split, what each weighs (1 unless given), and images' components."""
 
     left: Integers
     right: Integers
@@ -92,6 +88,7 @@ class SplitTable:
     query: Integers | None
     component: Integers
     given: NDArray[np.str_] | None = None
+    weight: NDArray[np.float64] | None = None
 
 
 def holdout(
@@ -130,6 +127,10 @@ def given(
     if given is None:
         msg = "protocol 'given' needs a pair table with a `split` column"
         raise UsageError(msg)
+    for name in {"train", "test"} - {*given}:
+        found = f"the split column says {', '.join({*given})} and never {name}"
+        msg = f"{found}: mark rows as {name}, or take another protocol, as holdout"
+        raise DataError(msg)
     if (given == "validation").any():
         return [given.copy()]
     is_train = given == "train"

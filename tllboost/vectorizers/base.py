@@ -19,37 +19,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from PIL import Image
 
+from tllboost.dense import usable_cores as usable_cores
 from tllboost.errors import ImageError, UsageError
 from tllboost.merges import unit_rows
 from tllboost.vectorizers.spec import Options, Spec
 
 __all__ = [
-    "FileVectorizer",
-    "Vectorizer",
-    "fuse",
-    "is_on",
-    "library",
-    "loaded",
-    "one_blas_thread",
-    "usable_cores",
+    *("FileVectorizer", "Vectorizer", "fuse", "is_on", "library", "loaded"),
+    *("one_blas_thread", "usable_cores"),
 ]
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may run on.
-
-    ``TLLBOOST_CORES`` says so where several processes share a machine.
-
-    Examples
-    --------
-    >>> usable_cores() >= 1
-    True
-    """
-    if os.environ.get("TLLBOOST_CORES", "").isdecimal():
-        return max(1, int(os.environ["TLLBOOST_CORES"]))
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager
