@@ -93,8 +93,8 @@ def test_header_may_be_upper_case_in_any_order_among_other_columns(
 
 
 def test_a_label_by_another_name_is_pointed_out(tmp_path: Path) -> None:
-    table = table_of(tmp_path, "left,right,is_match\na,b,0\n")
-    assert "'is_match'" in table.notes[0]
+    table = table_of(tmp_path, "left,right,verdict\na,b,0\n")
+    assert "'verdict'" in table.notes[0]
     assert "every row is a match" in table.notes[0]
 
 
