@@ -18,8 +18,8 @@ from reliability import count
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from tllboost.bundle import load_bundle, save_bundle
-from tllboost.classifier import PairClassifier, ensemble
+from tllboost.bundle import save_bundle
+from tllboost.classifier import PairClassifier, ensemble, load_bundle
 from tllboost.errors import BundleError
 from tllboost.heads.boosting import XGBoostHead
 from tllboost.projections import PROJECTIONS, make_projection

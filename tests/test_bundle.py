@@ -25,7 +25,8 @@ from bundles import (
 from conftest import write_image
 from sklearn.base import clone
 
-from tllboost.bundle import load_bundle, read_manifest, save_bundle
+from tllboost.bundle import read_manifest, save_bundle
+from tllboost.classifier import load_bundle
 from tllboost.errors import UsageError, WeightsError
 from tllboost.heads import HEADS
 from tllboost.heads.boosting import XGBoostHead
@@ -231,7 +232,7 @@ def test_a_stored_vector_is_used_without_opening_the_network(
     pair = [str(write_image(tmp_path / f"{i}.jpg", seed=i)) for i in (1, 2)]
     code = """
 import json, sys
-from tllboost.bundle import load_bundle
+from tllboost.classifier import load_bundle
 bundle, store, left, right = sys.argv[1:]
 probability = load_bundle(bundle, store=store).predict_proba([[left, right]])[0, 1]
 print(json.dumps([probability, "onnxruntime" in sys.modules, "onnx" in sys.modules]))

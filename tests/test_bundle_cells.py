@@ -32,9 +32,9 @@ from bundles import (
 from conftest import Run, write_image
 from safetensors.numpy import load as load_tensors
 
-from tllboost.bundle import load_bundle, read_manifest, save_bundle
+from tllboost.bundle import read_manifest, save_bundle
 from tllboost.calibration import Calibration
-from tllboost.classifier import PairClassifier, ensemble
+from tllboost.classifier import PairClassifier, ensemble, load_bundle
 from tllboost.errors import UsageError
 from tllboost.pairs import pairs_from_paths
 from tllboost.projections import PROJECTIONS
@@ -309,7 +309,7 @@ def test_a_projection_scores_without_torch(tmp_path: Path, projected: bytes) -> 
     bundle.write_bytes(projected)
     code = """
 import sys
-from tllboost.bundle import load_bundle
+from tllboost.classifier import load_bundle
 print(load_bundle(sys.argv[1]).decision_function([sys.argv[2:]])[0])
 print("torch" in sys.modules)
 """

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reliability import count
 
-from tllboost.bundle import load_bundle, read_manifest
+from tllboost.bundle import read_manifest
+from tllboost.classifier import load_bundle
 from tllboost.errors import DataError
 
 

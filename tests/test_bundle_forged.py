@@ -34,7 +34,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reliability import count
 
-from tllboost.bundle import load_bundle, read_manifest
+from tllboost.bundle import read_manifest
+from tllboost.classifier import load_bundle
 from tllboost.errors import BundleError, UsageError
 from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer

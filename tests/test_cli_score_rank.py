@@ -11,8 +11,8 @@ import pytest
 from bundles import make_classifier, save, tamper, tiny_network, write_npz
 from conftest import Run, write_image
 
-from tllboost.bundle import load_bundle, save_bundle
-from tllboost.classifier import PairClassifier
+from tllboost.bundle import save_bundle
+from tllboost.classifier import PairClassifier, load_bundle
 from tllboost.store import VectorStore, default_store
 from tllboost.vectorizing import vectorize
 

@@ -134,7 +134,7 @@ def test_fewer_candidates_than_asked_are_all_that_there_are(
 SOAK = """
 import csv, sys, gc
 import psutil
-from tllboost.bundle import load_bundle
+from tllboost.classifier import load_bundle
 
 classifier = load_bundle(sys.argv[1])
 with open(sys.argv[2], newline="") as file:

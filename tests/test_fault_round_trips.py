@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reliability import count
 
-from tllboost.bundle import load_bundle
-from tllboost.classifier import ensemble
+from tllboost.classifier import ensemble, load_bundle
 from tllboost.files import plain_cell
 from tllboost.grid.outputs import RESULT_COLUMNS, write_csv
 from tllboost.merges import MERGES

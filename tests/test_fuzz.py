@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from reliability import count
 
-from tllboost.bundle import load_bundle, read_manifest
+from tllboost.bundle import read_manifest
+from tllboost.classifier import load_bundle
 from tllboost.errors import BundleError, DataError, ImageError, TllboostError
 from tllboost.images.decoders import DECODERS
 from tllboost.pairs import read_candidates, read_pairs

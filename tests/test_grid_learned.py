@@ -24,7 +24,7 @@ from planted_grid import (
     write_planted,
 )
 
-from tllboost.bundle import load_bundle
+from tllboost.classifier import load_bundle
 from tllboost.errors import UsageError
 from tllboost.grid.best import members_of
 from tllboost.grid.records import read_record, read_scores

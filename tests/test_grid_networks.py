@@ -17,7 +17,7 @@ from planted_grid import (
 )
 from tuning import ARCH, SIZE, pairs_of_images, random_network
 
-from tllboost.bundle import load_bundle
+from tllboost.classifier import load_bundle
 from tllboost.grid.records import read_scores
 from tllboost.grid.work import spaces_of
 from tllboost.pairs import PairTable, read_pairs

@@ -107,7 +107,8 @@ def no_globals(event, arguments):
     if event == "pickle.find_class":
         refuse()
 
-from tllboost.bundle import load_bundle, read_manifest
+from tllboost.bundle import read_manifest
+from tllboost.classifier import load_bundle
 import skops.io, sklearn.linear_model, xgboost
 
 sys.addaudithook(no_globals)

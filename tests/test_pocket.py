@@ -16,8 +16,8 @@ from bundles import make_classifier, refused, save
 from conftest import Run, write_image
 from PIL import Image
 
-from tllboost.bundle import load_bundle, read_manifest
-from tllboost.classifier import PairClassifier
+from tllboost.bundle import read_manifest
+from tllboost.classifier import PairClassifier, load_bundle
 from tllboost.demo import make_scenes
 from tllboost.errors import WeightsError
 from tllboost.merges import unit_rows

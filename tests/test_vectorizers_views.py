@@ -12,8 +12,8 @@ import pytest
 from makers import noise
 from PIL import Image, ImageOps
 
-from tllboost.bundle import load_bundle, read_manifest, save_bundle
-from tllboost.classifier import PairClassifier
+from tllboost.bundle import read_manifest, save_bundle
+from tllboost.classifier import PairClassifier, load_bundle
 from tllboost.errors import UnknownNameError, UsageError
 from tllboost.merges import unit_rows
 from tllboost.vectorizers import Vectorizer, make_vectorizer

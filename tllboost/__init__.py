@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tllboost.bundle import load as load
-    from tllboost.bundle import load_bundle as load_bundle
     from tllboost.bundle import save_bundle as save_bundle
     from tllboost.classifier import PairClassifier as PairClassifier
     from tllboost.classifier import SiameseProjection as SiameseProjection
+    from tllboost.classifier import load as load
+    from tllboost.classifier import load_bundle as load_bundle
     from tllboost.grid.run import run_grid as run_grid
     from tllboost.merges import PairFeatures as PairFeatures
     from tllboost.merges import merge_pairs as merge_pairs
@@ -31,8 +31,8 @@ _HOMES = {
     "PairFeatures": "merges",
     "SiameseProjection": "classifier",
     "VectorStore": "store",
-    "load": "bundle",
-    "load_bundle": "bundle",
+    "load": "classifier",
+    "load_bundle": "classifier",
     "make_vectorizer": "vectorizers",
     "merge_pairs": "merges",
     "read_candidates": "pairs",

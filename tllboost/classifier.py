@@ -21,6 +21,7 @@ from safetensors.numpy import save
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from tllboost.bundle import read_scorer, save_bundle
 from tllboost.calibration import Calibration
 from tllboost.dense import n_threads_of, seed_of
 from tllboost.errors import UsageError
@@ -30,13 +31,12 @@ from tllboost.pairs import pairs_from_paths
 from tllboost.projections import make_projection
 from tllboost.projections.base import Projection
 from tllboost.rank import rank_images
-from tllboost.registry import import_path
 from tllboost.scoring import FittedCell, PairScorer, Scorer
 from tllboost.splits import PairSet, Protocol, harden, match_components, training_sets
 from tllboost.vectorizers import Vectorizer, make_vectorizer
 from tllboost.vectorizing import vectorize
 
-__all__ = ["PairClassifier", "SiameseProjection", "ensemble"]
+__all__ = ["PairClassifier", "SiameseProjection", "ensemble", "load", "load_bundle"]
 
 
 def _vectorize_labelled(
@@ -268,8 +268,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         See :func:`tllboost.save_bundle`, which says what is raised too.
         """
         check_is_fitted(self, "cells_")
-        # By name: the bundle lies above, and gives such classifiers back.
-        import_path("tllboost.bundle:save_bundle")(path, self)
+        save_bundle(path, self)
 
     def _score(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "cells_")
@@ -328,6 +327,83 @@ def ensemble(
     )
     classifier.classes_ = np.array([0, 1])
     return classifier
+
+
+def load_bundle(
+    path: ImagePath,
+    *,
+    weights: ImagePath | Iterable[ImagePath] | None = None,
+    device: str = "auto",
+    store: ImagePath | None = None,
+    offline: bool = False,
+    trust_code: bool = False,
+) -> PairClassifier:
+    """Return the fitted classifier in a bundle: one cell, or an ensemble of several.
+
+    Every member must have its sha256, the numbers of projections and heads must be
+    finite and trees sound, and golden pairs must get the scores that they got when it
+    was saved. No network is opened: it is when an image has no vector in the store.
+
+    Parameters
+    ----------
+    path : path-like
+        The bundle.
+    weights : path-like or several, optional
+        Where the networks lie that the bundle names and does not hold; told apart by
+        their sha256.
+    device : str, default="auto"
+        Where networks run.
+    store : path-like, optional
+        Folder of the vector store; None keeps vectors for this process alone.
+    offline : bool, default=False
+        Never ask a hub for weights.
+    trust_code : bool, default=False
+        Import the modules that the bundle names, if it has a vectorizer or merge of
+        somebody's own. That runs their code.
+
+    Returns
+    -------
+    PairClassifier
+
+    Raises
+    ------
+    DataError
+        If there is no such file.
+    BundleError
+        If it must not be used; the message says why.
+    UsageError
+        If it names code and `trust_code` was not said.
+    WeightsError
+        If a file of `weights` is none that the bundle names.
+
+    See Also
+    --------
+    tllboost.bundle.read_scorer : The same without scikit-learn.
+
+    Examples
+    --------
+    >>> load_bundle("best.tllb").predict_proba([["a.jpg", "b.jpg"]])  # doctest: +SKIP
+    array([[0.12, 0.88]])
+    """
+    scorer = read_scorer(
+        path,
+        weights=weights,
+        device=device,
+        store=store,
+        offline=offline,
+        trust_code=trust_code,
+    )
+    return ensemble(
+        scorer.cells_,
+        calibration=scorer.calibration_,
+        threshold=scorer.threshold_,
+        store=store,
+        device=device,
+    )
+
+
+load = load_bundle
+"""As ``tllboost.load``: the way back from ``classifier.save``."""
 
 
 @dataclass(eq=False, repr=False)

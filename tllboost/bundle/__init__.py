@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,10 +51,7 @@ from tllboost.calibration import Calibration
 from tllboost.errors import BundleError, UsageError
 from tllboost.scoring import FittedCell, Scorer, combined_score
 
-if TYPE_CHECKING:
-    from tllboost.classifier import PairClassifier
-
-__all__ = ["load", "load_bundle", "read_manifest", "read_scorer", "save_bundle"]
+__all__ = ["read_manifest", "read_scorer", "save_bundle"]
 
 FilePath = str | PathLike[str]
 Block = tuple[ArrayLike, ArrayLike]
@@ -109,7 +106,7 @@ def save_bundle(
 
     See Also
     --------
-    load_bundle : The way back.
+    tllboost.load : The way back.
     """
     cells = classifier.cells_
     if golden is None:
@@ -212,85 +209,6 @@ def read_manifest(path: FilePath) -> dict[str, Any]:
         return archive.manifest
 
 
-def load_bundle(
-    path: FilePath,
-    *,
-    weights: FilePath | Iterable[FilePath] | None = None,
-    device: str = "auto",
-    store: FilePath | None = None,
-    offline: bool = False,
-    trust_code: bool = False,
-) -> PairClassifier:
-    """Return the fitted classifier in a bundle: one cell, or an ensemble of several.
-
-    Every member must have its sha256, the numbers of projections and heads must be
-    finite and trees sound, and golden pairs must get the scores that they got when it
-    was saved. No network is opened: it is when an image has no vector in the store.
-
-    Parameters
-    ----------
-    path : path-like
-        The bundle.
-    weights : path-like or several, optional
-        Where the networks lie that the bundle names and does not hold; told apart by
-        their sha256.
-    device : str, default="auto"
-        Where networks run.
-    store : path-like, optional
-        Folder of the vector store; None keeps vectors for this process alone.
-    offline : bool, default=False
-        Never ask a hub for weights.
-    trust_code : bool, default=False
-        Import the modules that the bundle names, if it has a vectorizer or merge of
-        somebody's own. That runs their code.
-
-    Returns
-    -------
-    PairClassifier
-
-    Raises
-    ------
-    DataError
-        If there is no such file.
-    BundleError
-        If it must not be used; the message says why.
-    UsageError
-        If it names code and `trust_code` was not said.
-    WeightsError
-        If a file of `weights` is none that the bundle names.
-
-    See Also
-    --------
-    read_scorer : The same without scikit-learn.
-
-    Examples
-    --------
-    >>> load_bundle("best.tllb").predict_proba([["a.jpg", "b.jpg"]])  # doctest: +SKIP
-    array([[0.12, 0.88]])
-    """
-    from tllboost.classifier import ensemble
-
-    scorer = read_scorer(
-        path,
-        weights=weights,
-        device=device,
-        store=store,
-        offline=offline,
-        trust_code=trust_code,
-    )
-    return ensemble(
-        scorer.cells_,
-        calibration=scorer.calibration_,
-        threshold=scorer.threshold_,
-        store=store,
-        device=device,
-    )
-
-
-load = load_bundle
-"""As ``tllboost.load``: the way back from ``classifier.save``."""
-
-
 def read_scorer(
     path: FilePath,
     *,
@@ -300,7 +218,7 @@ def read_scorer(
     offline: bool = False,
     trust_code: bool = False,
 ) -> Scorer:
-    """Return what is in a bundle as :func:`load_bundle` does, importing numpy alone.
+    """Return what is in a bundle as :func:`tllboost.load` does, importing numpy alone.
 
     scikit-learn, half a second to import, is not needed to score.
     """

@@ -41,7 +41,7 @@ def verify(bundle: options.Bundle, *, beside: options.Unbundled) -> None:
         tllboost bundle verify best.tllb
         tllboost bundle verify best.tllb --weights resnet50.safetensors
     """
-    from tllboost.bundle import load_bundle
+    from tllboost.classifier import load_bundle
 
     classifier = load_bundle(bundle, offline=True, **vars(beside))
     vectorizers = [cell.vectorizer for cell in classifier.cells_]

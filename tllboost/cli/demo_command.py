@@ -52,7 +52,7 @@ def demo(
     call = Call(resume=not overwrite, overwrite=overwrite, quiet=quiet)
     code = run(asked.resolved(has_cells=False), {}, call)
     if bundle.exists():
-        from tllboost.bundle import load_bundle
+        from tllboost.classifier import load_bundle
 
         classifier = load_bundle(bundle)
         # Images that the grid never saw. numpy's types have no array of paths, and
