@@ -71,6 +71,7 @@ def run(
 
     def run_command(*arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["tllboost", *map(str, arguments)])
+        monkeypatch.setenv("TLLBOOST_MAX_PIXELS", "")  # which an option sets
         capfd.readouterr()
         with pytest.raises(SystemExit) as leaving:
             main()

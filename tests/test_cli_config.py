@@ -47,6 +47,7 @@ VALUES: dict[str, tuple[list[str], str]] = {
     "large": (["--large", "9"], "9"),
     "device": (["--device", "cpu"], '"cpu"'),
     "offline": (["--offline"], "true"),
+    "max_pixels": (["--max-pixels", "9"], "9"),
     "strict": (["--strict"], "true"),
     "cell_timeout": (["--cell-timeout", "9.5"], "9.5"),
     "cell_memory": (["--cell-memory", "2000"], "2000"),

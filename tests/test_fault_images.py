@@ -7,6 +7,7 @@ import socket
 import sys
 import zlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,8 @@ GOOD: dict[str, Callable[[], bytes]] = {
     **({"two\nlines.png": lambda: image("1", "TIFF")} if LINUX else {}),
 }  # fmt: skip
 
+# What is said of HEIC depends on what is installed.
+HEIC = "is not an image" if find_spec("pillow_heif") else "HEIC needs pillow-heif"
 # What can't be read, and what is said of it.
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty.jpg": (bytes, "the file is empty"),
@@ -98,7 +101,8 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         "is not an image",
     ),
-    "phone.jpg": (lambda: b"\0\0\0\x18ftypheic" + bytes(99), "HEIC is not supported"),
+    "phone.heic": (lambda: b"\0\0\0\x18ftypheic" + bytes(99), HEIC),
+    "raw.CR2": (lambda: b"II*\0", ""),
     "cut.jpg": (lambda: image(suffix="JPEG")[:-200], "truncated"),
     "cut.png": (lambda: image()[:-40], "truncated"),
     "head.png": (lambda: image()[:20], ""),
@@ -268,6 +272,7 @@ def test_a_grid_reports_what_it_leaves_out_and_strict_stops_it(
             write_image(folder / name / f"={view}.jpg", seed=seed)
     bad = [folder / "a" / ("=2\n.jpg" if LINUX else "=2.jpg")]
     bad += [folder / "b" / os.fsdecode(b"\xff.jpg")] if LINUX else []
+    bad += [folder / "c" / "=3.heic", folder / "d" / "=4.NEF"]
     for path in bad:
         path.write_bytes(b"no image")
     grid = ("grid", folder, "--groups", "folder", "-v", "pixels?size=4", "-c", "cosine")

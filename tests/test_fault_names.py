@@ -14,6 +14,10 @@ from conftest import Run, write_image
 from PIL import Image
 from reliability import count
 
+from tllboost.grid.records import read_images
+from tllboost.images.folders import name_images
+from tllboost.pairs import read_pairs
+
 LINUX = sys.platform.startswith("linux")
 NAMES = (b"no-text-\xff", b"<img src=x onerror=alert(1)>", b"</script>", "é\n".encode())
 
@@ -37,11 +41,20 @@ def hostile_groups(folder: Path, n_groups: int = 24) -> Path:
 def test_images_under_any_name_go_through_a_grid_a_report_and_a_bundle(
     run: Run, tmp_path: Path
 ) -> None:
-    folder, out = hostile_groups(tmp_path / "images"), tmp_path / "out"
+    folder = hostile_groups(tmp_path / os.fsdecode(b"images-\xff"))
+    out = tmp_path / os.fsdecode(b"out-\xff")
     store = ("--store", tmp_path / "store")
     how = ("-v", "pixels?size=4", "-c", "cosine", "--distractors", 3, "--jobs", 1)
     done = run("grid", folder, "--groups", "folder", *how, *store, "--out", out)
     assert done.returncode == 0, done.stderr
+    # What was written names the same images when it is read.
+    table = read_pairs(out / "splits.csv", images=folder)
+    images = read_images(out)
+    assert images is not None
+    assert list(table.ids) == images.ids == list(name_images([folder]))
+    done = run("grid", "--config", out / "run.toml", *store, "--out", out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 cells are finished" in done.stderr
     assert run("report", out).returncode == 0
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<img src=x" not in page
@@ -70,11 +83,14 @@ for read in (read_groups, lambda folder: name_images([folder])):
         read(sys.argv[1])
     except DataError as error:
         print(error.exit_code, error)
+(table,) = [read_groups(sys.argv[2])]
+print(*table.notes)
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "setresuid"), reason="no such permissions here")
 def test_a_folder_that_can_not_be_listed_is_named() -> None:
+    """The one that was given is refused, one of its subfolders is passed over."""
     with TemporaryDirectory() as name:  # pytest's own folders are closed to others
         root = Path(name)
         root.chmod(0o755)
@@ -82,10 +98,11 @@ def test_a_folder_that_can_not_be_listed_is_named() -> None:
         for group in (root / "open", closed):
             group.mkdir()
             write_image(group / "a.png", seed=0)
+            write_image(group / "b.png", seed=1)
         closed.chmod(0)
         try:
             done = subprocess.run(
-                [sys.executable, "-c", CLOSED, root],
+                [sys.executable, "-c", CLOSED, closed, root],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -94,5 +111,8 @@ def test_a_folder_that_can_not_be_listed_is_named() -> None:
             closed.chmod(0o755)
         assert (done.returncode, done.stderr) == (0, "")
         said = f"3 can't list the folder {str(closed)!r} (Permission denied): "
-        assert done.stdout.count(said) == len(done.stdout.splitlines()) == 2
+        *refused, passed = done.stdout.splitlines()
+        assert done.stdout.count(said) == len(refused) == 2
+        kind = "folders that can't be listed"
+        assert passed == f"{root}: passed over {kind} (1, {str(closed)!r} first)"
     count("bad images tried", 2)

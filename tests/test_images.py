@@ -6,6 +6,7 @@ import os
 import pickle
 import socket
 import struct
+import sys
 import threading
 import warnings
 import zlib
@@ -28,7 +29,7 @@ from tllboost.images import (
     find_images,
     open_image,
 )
-from tllboost.images.decoders import DECODERS
+from tllboost.images.decoders import DECODERS, FORMATS, Decoders, decode
 
 
 def corners(image: Image.Image) -> list[tuple[int, ...]]:
@@ -51,7 +52,9 @@ def quarters(mode: str = "RGB", size: tuple[int, int] = (64, 48)) -> Image.Image
 RED, LIME, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
-@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - {".jp2", ".avif"}))
+@pytest.mark.parametrize(
+    "suffix", sorted(IMAGE_SUFFIXES - {".jp2", ".avif", *FORMATS["HEIF"]})
+)
 def test_every_suffix_that_we_list_can_be_read(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"image{suffix}"
     formats = {".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG"}
@@ -73,6 +76,31 @@ def test_newer_formats_are_read_where_pillow_has_them(
         pytest.skip(f"this Pillow does not write {suffix}")
     seen = np.array(corners(open_image(path)))
     assert np.abs(seen - [RED, LIME, BLUE, WHITE]).max() < 30
+
+
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    path = tmp_path / "image.heic"
+    quarters().save(path, quality=95)
+    seen = np.array(corners(open_image(path)))
+    assert np.abs(seen - [RED, LIME, BLUE, WHITE]).max() < 30
+
+
+@pytest.mark.parametrize(
+    ("kind", "library", "said"),
+    [
+        ("heic", "HEIF", r"HEIC needs pillow-heif \(pip install 'tllboost\[heif\]'\)"),
+        ("avif", "AVIF", r"AVIF needs Pillow 11\.3"),
+    ],
+)
+def test_what_reads_a_newer_format_is_named_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch, kind: str, library: str, said: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # it can't be imported
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, library, raising=False)
+    with pytest.raises(ImageError, match=said):
+        decode(b"\0\0\0\x18ftyp" + kind.encode() + bytes(99))
 
 
 def test_the_format_is_told_by_content_not_by_suffix(tmp_path: Path) -> None:
@@ -257,7 +285,6 @@ def test_a_truncated_real_photo_says_so(tll: Path, tmp_path: Path) -> None:
         (b"\x89PNG\r\n\x1a\n", "."),
         (b"\xff\xd8\xff", "."),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image"),
-        (b"\x00\x00\x00\x18ftypheic" + bytes(99), "HEIC is not supported"),
     ],
 )
 def test_what_is_no_image_is_refused_with_its_reason(
@@ -446,6 +473,30 @@ def test_content_hash_is_the_sha256_of_the_bytes(image: Path) -> None:
     assert content_hash(image) == expected
 
 
+def test_the_pixel_cap_is_what_the_environment_says(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(data: bytes) -> str:
+        with pytest.raises(ImageError) as caught:
+            fresh.decode(data)
+        return caught.value.reason
+
+    monkeypatch.setenv("TLLBOOST_MAX_PIXELS", "5000")
+    fresh = Decoders()
+    assert "(at most 5,000 allowed: see --max-pixels)" in refused(image.read_bytes())
+    fresh.pool.close()
+    # More than we, and Pillow, allow by themselves; the pixels behind are missing.
+    monkeypatch.setenv("TLLBOOST_MAX_PIXELS", "400000000")
+    assert "too many pixels" not in refused(png_header(19_000, 20_000))
+    fresh.pool.close()
+    with image.open("ab") as file:
+        file.truncate(150_000_000)
+    assert len(content_hash(image)) == 64
+    monkeypatch.delenv("TLLBOOST_MAX_PIXELS")
+    with pytest.raises(ImageError, match="at most 100,000,000 allowed"):
+        content_hash(image)
+
+
 def test_find_images_is_sorted_and_leaves_out_what_is_hidden(tmp_path: Path) -> None:
     for name in (
         "b.jpg",
@@ -460,9 +511,8 @@ def test_find_images_is_sorted_and_leaves_out_what_is_hidden(tmp_path: Path) -> 
         path.touch()
     (tmp_path / "album.jpg").mkdir()
     (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    flat = [tmp_path / "a.PNG", tmp_path / "b.jpg", tmp_path / "broken.jpg"]
-    assert find_images(tmp_path) == flat
-    assert find_images(tmp_path, recursive=True) == [*flat, tmp_path / "sub/c.webp"]
+    names = ("a.PNG", "b.jpg", "broken.jpg", "sub/c.webp")
+    assert find_images(tmp_path) == [tmp_path / name for name in names]
 
 
 def test_find_images_refuses_a_missing_folder_and_a_file(image: Path) -> None:
@@ -474,7 +524,7 @@ def test_find_images_refuses_a_missing_folder_and_a_file(image: Path) -> None:
 
 @pytest.mark.shared
 def test_all_the_real_images_can_be_read(shared: Path) -> None:
-    paths = find_images(shared / "data", recursive=True)[::20]
+    paths = find_images(shared / "data")[::20]
     assert len(paths) > 100
     open_image(paths[0])  # starts what decodes, and its watcher
     threads_before = threading.active_count()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Run as Command
 from rich.console import Console
 
 from tllboost.demo import make_scenes
@@ -258,9 +259,24 @@ def test_no_images_are_shown_where_none_are_wanted_or_left(
     assert gallery(run_of, 0) is None
     moved = tmp_path / "away"
     shutil.copytree(finished, moved)
-    assert gallery(read_run(moved), 5) is None
     (moved / "images.json").write_text("no JSON")
     assert gallery(read_run(moved), 5) is None
+
+
+def test_a_report_whose_images_are_gone_stays_as_it_was_and_says_so(
+    run: Command, finished: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "away"
+    shutil.copytree(finished, moved)
+    (moved / "report.html").write_text("a good page")
+    done = run("report", moved, "--quiet")
+    assert done.returncode == 3
+    assert "pocket" in done.stdout  # the matrix is shown all the same
+    assert "can't be read any more, nor " in done.stderr
+    assert "it is not written; put them back, or give --gallery 0" in done.stderr
+    assert (moved / "report.html").read_text() == "a good page"
+    assert run("report", moved, "--quiet", "--gallery", 0).returncode == 0
+    assert "<!doctype html>" in (moved / "report.html").read_text("utf-8")
 
 
 def test_a_run_that_moves_with_its_images_keeps_its_gallery(

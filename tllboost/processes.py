@@ -758,6 +758,21 @@ def resident(process: int) -> int:
         return 0
 
 
+def beyond_memory(n_bytes: int) -> str:
+    """Tell that so many bytes are more than is free; nothing where they are not.
+
+    Examples
+    --------
+    >>> beyond_memory(10**18)
+    '1,000,000,000,000,000,000 bytes, more than is free (... bytes may be used)'
+    """
+    import psutil
+
+    room = psutil.virtual_memory().available * 3 // 4
+    told = f"{n_bytes:,} bytes, more than is free ({room:,} bytes may be used)"
+    return told if n_bytes > room else ""
+
+
 def release_memory() -> None:
     """Give back what is no longer used, so that the next cell does not add to it.
 

@@ -23,6 +23,7 @@ from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.pairs import pairs_from_paths
 from tllboost.scoring import FittedCell, Scorer, combined_score, joint_score
 from tllboost.store import VectorStore, is_store
+from tllboost.vectorizers.arrays import names_in
 from tllboost.vectorizers.weights import first_line
 
 __all__ = ["Hit", "VectorIndex", "best", "best_rows", "rank_images", "search"]
@@ -104,7 +105,7 @@ class VectorIndex:
         if path.suffix in (".npy", ".npz"):
             try:
                 ids, vectors = _arrays_in(path)
-                return cls(vectors, None if ids is None else list(map(str, ids)))
+                return cls(vectors, None if ids is None else names_in(ids))
             except Exception as error:  # a damaged archive fails in many ways
                 reason = getattr(error, "strerror", None) or first_line(error)
                 msg = f"{str(path)!r} can't be read as vectors ({reason})"
@@ -151,7 +152,7 @@ class VectorIndex:
         return self._views[key][1]
 
 
-def _arrays_in(file: Path) -> tuple[NDArray[np.generic] | None, Vectors]:
+def _arrays_in(file: Path) -> tuple[NDArray[Any] | None, Vectors]:
     """Return ids, if there are any, and vectors of a file.
 
     In an ``.npz`` file the vectors are mapped where they lie in it as they are: not

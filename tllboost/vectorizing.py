@@ -23,7 +23,7 @@ import numpy as np
 from tllboost.errors import ImageError, TllboostError, UsageError
 from tllboost.images import DECODING, read_image_bytes
 from tllboost.images.decoders import DECODERS
-from tllboost.processes import Backend, Processes
+from tllboost.processes import Backend, Processes, beyond_memory
 from tllboost.store import VectorStore, hash_files
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers.base import one_blas_thread, usable_cores
@@ -304,6 +304,12 @@ class _Request:
         with closing(batches):
             for batch in batches:
                 good = {k: row for k, row in batch.items() if not isinstance(row, str)}
+                n_bytes = sum(row.nbytes for row in good.values())
+                if n_bytes > 2**24 and len(outcomes) == n_reused:  # wide, and the first
+                    n_bytes = n_bytes // len(good) * (len(keys) + len(missing))
+                    if told := beyond_memory(n_bytes):
+                        msg = f"the vectors of {vectorizer.label} take {told}"
+                        raise UsageError(msg)
                 if good and isinstance(store, VectorStore):
                     block = np.stack(list(good.values()))
                     store.add(space_of(vectorizer), list(good), block)

@@ -12,6 +12,7 @@ def check(
     pairs: options.Pairs,
     *,
     folders: options.GroupFolders,
+    max_pixels: options.MaxPixels = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -51,8 +51,9 @@ def config_of(group: Any) -> Callable[..., Path | None]:
         if path is None:
             return None
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:  # the latter: not TOML, or not UTF-8
+            # The paths in it need not be text.
+            values = tomllib.loads(path.read_text("utf-8-sig", "surrogateescape"))
+        except (OSError, ValueError) as error:  # the latter: not TOML
             reason = getattr(error, "strerror", None) or error
             msg = f"{path}: can't be read as TOML ({reason})"
             raise DataError(msg) from error

@@ -12,8 +12,8 @@ from typer import Argument
 
 from tllboost.cli import options
 from tllboost.cli.config import config_of, config_text, plain
-from tllboost.cli.options import option, refuse_if
-from tllboost.cli.streams import message_to, progress_bar, write_json
+from tllboost.cli.options import option, refuse_given, refuse_if
+from tllboost.cli.streams import message_to, progress_bar, write_json, write_out
 from tllboost.errors import MissingLibraryError, printable
 from tllboost.protocols import Protocol
 
@@ -222,8 +222,15 @@ def grid(
     asked = asked.resolved(has_cells="cell" in tables)
     if call.print_config:
         known = {k: v for k, v in vars(asked).items() if k != "weights"}
-        typer.echo(config_text(known, tables), nl=False)
+        write_out(config_text(known, tables))
         return
+    if asked.protocol in (None, "holdout", "given", "holidays2017"):
+        refuse_given(context, "goes with --protocol kfold", "folds")
+    if asked.protocol == "holidays2017":
+        why = "has no effect: this --protocol draws one non-match for each match"
+        refuse_given(context, why, "negatives", "distractors")
+    if not asked.report:
+        refuse_given(context, "goes without --no-report", "gallery")
     refuse_if(
         asked.pairs is None or asked.out is None,
         "grid needs a pair table and --out FOLDER: see tllboost grid --help",

@@ -11,6 +11,7 @@ import copy
 import functools
 import inspect
 import itertools
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -36,7 +37,8 @@ __all__ = [
     *("LEFT", "RIGHT", "Bundle", "Folders", "Form", "Gallery", "GroupFolders", "Json"),
     *("LocalWeights", "Metric", "Mlflow", "Networks", "Opening", "Pairs", "Quiet"),
     *("Seed", "Store", "Strict", "Unbundled", "VectorizerNames", "Workers"),
-    *("kinds_of", "option", "refuse_if", "spread", "with_weights"),
+    *("MaxPixels", "kinds_of", "option", "refuse_given", "refuse_if", "spread"),
+    *("with_weights",),
 ]
 
 Bundle = Annotated[
@@ -76,6 +78,11 @@ Metric = Annotated[
     str | None,
     Option(autocompletion=complete("metrics"), help="Metric to show [the run's]."),
 ]
+_PIXELS = "TLLBOOST_MAX_PIXELS"
+MaxPixels = Annotated[
+    int | None,
+    Option(min=1, envvar=_PIXELS, help="Most pixels an image may have [50 million]."),
+]
 Gallery = Annotated[
     int,
     Option(
@@ -94,6 +101,17 @@ def refuse_if(wrong: object, message: str) -> None:
     """Raise UsageError if options contradict each other."""
     if wrong:
         raise UsageError(message)
+
+
+def refuse_given(context: Any, why: str, *names: str) -> None:
+    """Raise UsageError if the command line gives an option that has no effect.
+
+    A file after --config may: the one that a run wrote gives all options.
+    """
+    for name in names:
+        source = getattr(context.get_parameter_source(name), "name", "")
+        told = f"--{name} {context.params[name]!r} {why}"
+        refuse_if(source == "COMMANDLINE", told)
 
 
 def option(
@@ -223,6 +241,7 @@ class Networks:
     offline: bool = option(
         False, "Never ask a hub for weights.", envvar="TLLBOOST_OFFLINE"
     )
+    max_pixels: MaxPixels = None
 
     def make(
         self, names: Sequence[str], weights: Path | None = None
@@ -261,10 +280,11 @@ class Opening(Unbundled, Networks):
         """Return what is in a bundle, its vectors kept in the user's store."""
         from tllboost.bundle import read_scorer
         from tllboost.store import default_store
+        from tllboost.vectorizers import make_vectorizer
 
-        return read_scorer(
-            bundle, **vars(self) | {"store": self.store or default_store()}
-        )
+        make_vectorizer("pixels", device=self.device)  # refuses what is no device
+        known = {key: one for key, one in vars(self).items() if key != "max_pixels"}
+        return read_scorer(bundle, **known | {"store": self.store or default_store()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +321,8 @@ class Workers:
             If there is no such backend, or what is one's is given to the other.
         """
         if self.backend == "dask":
+            told = f"--jobs {n_jobs}: the workers of a scheduler are there already"
+            refuse_if(n_jobs and self.scheduler, told)
             refuse_if(
                 seconds or megabytes,
                 "--cell-timeout and --cell-memory are kept by local processes, not by "
@@ -378,6 +400,8 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
+        if most := given.get("max_pixels"):  # for all that decodes, in any process
+            os.environ[_PIXELS] = str(most)
         for name, group in groups.items():
             options = {one.name: given.pop(one.name) for one in fields(group)}
             given[name] = group(**options)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from typer import Argument
 
 from tllboost.cli import options
-from tllboost.cli.options import option, refuse_if
-from tllboost.cli.streams import progress_bar, tell_failures, write_out
+from tllboost.cli.options import option, refuse_given, refuse_if
+from tllboost.cli.streams import message_to, progress_bar, tell_failures, write_out
 from tllboost.errors import DataError, UsageError, printable
-
-if TYPE_CHECKING:
-    pass
-
 
 _HEADER = "rank  probability  decision  image\n"
 _LINE = "{rank:>4}  {probability:>11.4f}  {decision:<8}  {shown}\n"
@@ -27,7 +23,7 @@ class Search:
     """Which images are ranked, and how many of them are shown."""
 
     panel = ""
-    among: Path | None = option(None, "Folder of images to rank.")
+    among: Path | None = option(None, "Folder of images to rank, with its subfolders.")
     top: int = option(10, "How many of the best to show.", min=1)
     shortlist: int = option(
         2000,
@@ -47,6 +43,7 @@ class Search:
 
 
 def rank(
+    context: typer.Context,
     bundle: options.Bundle,
     query: Annotated[
         Path | None, Argument(metavar="QUERY", help="The image to look for.")
@@ -86,13 +83,15 @@ def rank(
             msg = "give QUERY and --among DIR, or --candidates FILE"
             raise UsageError(msg)
         folders.refuse("goes with --candidates, not with QUERY", out=search.out)
+        if search.exact:
+            refuse_given(context, "goes without --exact, which scores all", "shortlist")
         from tllboost.images import find_images
         from tllboost.rank import rank_images
 
         classifier = opening.open(bundle)
         threshold = classifier.threshold_
-        own = query.resolve()
-        images = [one for one in find_images(among) if one.resolve() != own]
+        own, say = query.resolve(), message_to(quiet=search.quiet)
+        images = [one for one in find_images(among, tell=say) if one.resolve() != own]
         if not images:
             msg = f"no images in {str(among)!r}, the query itself aside"
             raise DataError(msg)
@@ -124,6 +123,8 @@ def rank(
             f"{str(query or among)!r} and --candidates {str(candidates)!r}: give one "
             "of the two",
         )
+        why = "goes with QUERY and --among: a table has all its candidates scored"
+        refuse_given(context, why, "top", "shortlist", "exact")
         refuse_if(
             form.as_json,
             "--candidates writes a submission, which is CSV: leave --json out",

@@ -9,10 +9,12 @@ import typer
 
 from tllboost.cli import options
 from tllboost.cli.completion import complete
+from tllboost.cli.options import refuse_given
 from tllboost.cli.streams import message_to, progress_bar, write_json, write_out
 
 
 def report(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Results folder of a grid.")],
     *,
     metric: options.Metric = None,
@@ -27,10 +29,14 @@ def report(
         ),
     ] = None,
     gallery: options.Gallery = 20,
+    max_pixels: options.MaxPixels = None,
     mlflow: options.Mlflow = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write report.html of a finished grid, and show its matrix in any metric.
+
+    Where images of the gallery can't be read any more, the page stays as it was and the
+    exit code is 3; --gallery 0 writes one without images.
 
     **Examples**
 
@@ -42,6 +48,8 @@ def report(
     from tllboost.report import read_run, write_report
     from tllboost.report.terminal import print_matrix
 
+    if form is not None:
+        refuse_given(context, "goes without --format, which writes no page", "gallery")
     found = read_run(run)
     rows, metric = found.rows(metric), metric or found.metric
     if form == "json":
@@ -49,9 +57,9 @@ def report(
     elif form is not None:
         write_out(matrix_text(rows, metric, form))
     else:
+        print_matrix(rows, metric)
         with progress_bar(quiet=quiet) as progress:
             page = write_report(found, gallery=gallery, progress=progress)
-        print_matrix(rows, metric)
         message_to(quiet=quiet)(f"report: {page}")
     if mlflow is not None:
         from tllboost.report.mlflow_log import log_run

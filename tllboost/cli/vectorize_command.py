@@ -56,7 +56,7 @@ def vectorize(
         "give one -v, or join them by '+'",
     )
     made = networks.make(names, weights)
-    named = name_images(images)
+    named = name_images(images, tell=message_to(quiet=quiet))
     try:
         with workers.open() as backend, progress_bar(quiet=quiet) as progress:
             results = vectorize_many(

@@ -159,7 +159,10 @@ def claim_folder(
                 file.unlink(missing_ok=True)
     elif path.exists():
         try:
-            before = dict(tomllib.loads(path.read_text(encoding="utf-8-sig"))["run"])
+            text = path.read_text(
+                "utf-8-sig", "surrogateescape"
+            )  # it may hold any path
+            before = dict(tomllib.loads(text)["run"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"{path} can't be read ({error}): give --overwrite, or another --out"
             raise UsageError(msg) from error

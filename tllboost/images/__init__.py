@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -20,18 +22,18 @@ from pathlib import Path
 from PIL import Image
 
 from tllboost.errors import DataError, ImageError
-from tllboost.images.decoders import DECODERS, FORMATS
+from tllboost.images.decoders import DECODERS, FORMATS, MAX_PIXELS, max_pixels
 
 __all__ = [
-    "DECODING",
-    "IMAGE_SUFFIXES",
-    "content_hash",
-    "find_images",
-    "open_image",
-    "read_image_bytes",
+    *("DECODING", "IMAGE_SUFFIXES", "content_hash", "find_images", "open_image"),
+    *("read_image_bytes",),
 ]
 
 MAX_BYTES = 100_000_000
+"""What a file may have; more where more pixels are allowed."""
+
+# What storage devices, archives and file systems put beside the images.
+_SYSTEM = re.compile(r"@eadir|[@#$]recycle(\.bin)?|__macosx|lost\+found", re.I)
 ImagePath = str | os.PathLike[str]
 
 
@@ -89,12 +91,18 @@ def _check(path: ImagePath, status: os.stat_result) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(path, "is not a regular file (a pipe, socket or device)")
     size = status.st_size
-    if size > MAX_BYTES:
-        raise ImageError(path, f"has {size:,} bytes (at most {MAX_BYTES:,} allowed)")
+    most = max(MAX_BYTES, MAX_BYTES * max_pixels() // MAX_PIXELS)
+    if size > most:
+        raise ImageError(path, f"has {size:,} bytes (at most {most:,} allowed)")
     return size
 
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(itertools.chain(*FORMATS.values()))
+# A walk takes images of other formats as well, so that reading names them.
+_TAKEN = (
+    *(*IMAGE_SUFFIXES, ".arw", ".cr2", ".cr3", ".dng", ".ico", ".j2k", ".jpx", ".jxl"),
+    *(".nef", ".orf", ".psd", ".raf", ".rw2", ".svg", ".tga"),
+)
 # Part of what a stored vector is kept under: raise it when a change below could change
 # a pixel.
 DECODING = "decoded 1"
@@ -109,9 +117,10 @@ def open_image(path: ImagePath, *, shrink_to: int | None = None) -> Image.Image:
     Parameters
     ----------
     path : path-like
-        A regular file (JPEG, PNG, GIF, BMP, TIFF, WebP, PNM, JPEG 2000 or AVIF) of at
-        most 100,000,000 bytes and 50,000,000 pixels. Pillow's own limit stays in
-        force too.
+        A regular file (JPEG, PNG, GIF, BMP, TIFF, WebP, PNM, JPEG 2000, AVIF, and HEIC
+        with the extra ``tllboost[heif]``) of at most 100,000,000 bytes and 50,000,000
+        pixels, or what ``TLLBOOST_MAX_PIXELS`` says. Pillow's own limit stays in force
+        too.
     shrink_to : int, optional
         The short side, in pixels, that is enough. A large JPEG is then decoded at a
         half, a quarter or an eighth, never below this size: several times faster.
@@ -135,35 +144,72 @@ def open_image(path: ImagePath, *, shrink_to: int | None = None) -> Image.Image:
     return DECODERS.decode(read_image_bytes(path), path=path, shrink_to=shrink_to)
 
 
-def find_images(folder: ImagePath, *, recursive: bool = False) -> list[Path]:
-    """Return the images in a folder, sorted, told by their suffix.
+def find_images(
+    folder: ImagePath, *, tell: Callable[[str], None] | None = None
+) -> list[Path]:
+    """Return the images in a folder and its subfolders, sorted, told by their suffix.
 
-    Hidden files are left out. Broken links and other oddities with an image's name
-    are kept, so that reading reports them instead of losing them.
+    Links to folders are followed, each folder is walked once. Broken links, formats
+    that can't be read and other oddities with an image's name are kept, so that reading
+    reports them instead of losing them.
 
     Parameters
     ----------
     folder : path-like
         Where to look.
-    recursive : bool, default=False
-        Look in its subfolders too (links to folders are not followed).
+    tell : callable, optional
+        Called with one line if anything is passed over, that counts it by its kind:
+        what is hidden, folders of the system, folders that can't be listed, links to
+        folders that are walked already, and files that are no images.
 
     Raises
     ------
     DataError
         If the folder is not there or can't be listed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["a.jpg", "b.txt"]:
+    ...         Path(folder, name).touch()
+    ...     told = []
+    ...     [path.name for path in find_images(folder, tell=told.append)]
+    ['a.jpg']
+    >>> told[0].partition("over ")[2]
+    "files that are no images (1, 'b.txt' first)"
     """
     found: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
-        folders[:] = [one for one in folders if recursive and not one.startswith(".")]
-        files = (Path(parent, name) for name in names if not name.startswith("."))
-        found += [one for one in files if one.suffix.lower() in IMAGE_SUFFIXES]
+    passed: dict[str, list[str]] = defaultdict(list)
+    walked: set[str] = set()
+
+    def note_closed(error: OSError) -> None:
+        if not walked:
+            why = f"can't list the folder {str(folder)!r} ({error.strerror})"
+            msg = f"{why}: give a folder of images that may be read"
+            raise DataError(msg) from error
+        passed["folders that can't be listed"].append(error.filename)
+
+    roots, top = [os.fspath(folder)], os.path.realpath(folder)
+    for root in roots:  # links last: a folder has the name under which it lies there
+        for parent, folders, names in os.walk(root, onerror=note_closed):
+            real = os.path.realpath(parent)
+            if real in walked or top.startswith(os.path.join(real, "")):
+                passed["links to folders that are walked anyway"].append(parent)
+                folders[:], names = [], []
+            walked.add(real)
+            hidden = [one for one in (*folders, *names) if one.startswith(".")]
+            passed["hidden files and folders"] += hidden
+            shown = sorted(one for one in folders if not one.startswith("."))
+            passed["folders of the system"] += filter(_SYSTEM.fullmatch, shown)
+            folders[:] = [one for one in shown if not _SYSTEM.fullmatch(one)]
+            paths = [os.path.join(parent, one) for one in folders]
+            roots += filter(os.path.islink, paths)
+            shown = [one for one in names if not one.startswith(".")]
+            images = [one for one in shown if one.lower().endswith(_TAKEN)]
+            passed["files that are no images"] += {*shown} - {*images}
+            found += [Path(parent, one) for one in images]
+    kinds = [f"{kind} ({len(o)}, {min(o)!r} first)" for kind, o in passed.items() if o]
+    if kinds and tell is not None:
+        tell(f"{folder}: passed over {', '.join(sorted(kinds))}")
     return sorted(found)
-
-
-def _refuse_folder(error: OSError) -> None:
-    msg = (
-        f"can't list the folder {str(error.filename)!r} ({error.strerror}): "
-        "give a folder of images that may be read"
-    )
-    raise DataError(msg) from error

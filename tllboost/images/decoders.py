@@ -33,18 +33,21 @@ __all__ = ["DECODERS", "FORMATS", "Decoders"]
 _LONGEST_REASON = 10_000
 # Elsewhere the system does not hold a process to its memory: it is watched.
 _ON_LINUX = sys.platform.startswith("linux")
-_REQUEST = struct.Struct("<QQ")
-"""Pillow's own limit of pixels, short side that is enough; then the image."""
+_REQUEST = struct.Struct("<QQQ")
+"""Pillow's own limit of pixels, ours, short side that is enough; then the image."""
 _REPLY = struct.Struct("<?QQ")
 """Whether it worked, width and height; then the pixels or the reason."""
 
 MAX_PIXELS = 50_000_000
+"""What an image may have where nobody says otherwise: see :func:`max_pixels`."""
+_BYTES_A_PIXEL = 24  # what the memory of a decoder grows by
 _UNNAMED = "<bytes>"
 
 FORMATS = {
     "AVIF": (".avif",),
     "BMP": (".bmp",),
     "GIF": (".gif",),
+    "HEIF": (".heic", ".heics", ".heif", ".heifs", ".hif"),  # by pillow-heif
     "JPEG": (".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
     "JPEG2000": (".jp2",),
     "PNG": (".png",),
@@ -56,6 +59,18 @@ FORMATS = {
 them starts a PostScript interpreter."""
 
 
+def max_pixels() -> int:
+    """Return how many pixels an image may have: ``TLLBOOST_MAX_PIXELS`` says so.
+
+    Examples
+    --------
+    >>> max_pixels() >= 1
+    True
+    """
+    said = os.environ.get("TLLBOOST_MAX_PIXELS", "")
+    return max(1, int(said)) if said.isdecimal() else MAX_PIXELS
+
+
 class Decoders:
     """Processes that decode; any number of threads may ask at once.
 
@@ -64,7 +79,7 @@ class Decoders:
     seconds : float, default=60
         What an image may take.
     memory : int, default=2 GiB
-        Bytes that the process of an image may take.
+        Bytes that the process of an image may take; more where images may be larger.
     """
 
     def __init__(self, *, seconds: float = 60.0, memory: int = 2 << 30) -> None:
@@ -72,10 +87,14 @@ class Decoders:
         self.memory = memory
         self.pool = Pool(self._start, most=max(2, os.cpu_count() or 1))
 
+    @property
+    def _limit(self) -> int:
+        return self.memory + _BYTES_A_PIXEL * max(0, max_pixels() - MAX_PIXELS)
+
     def _start(self) -> Worker:
         return Worker(
             "tllboost.images.decoders:start",
-            str(self.memory),
+            str(self._limit),
             options=("-I", "-S"),
             stderr=subprocess.DEVNULL,
             environment={"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
@@ -106,8 +125,11 @@ class Decoders:
         DataError
             If no process can be started.
         """
-        head = _REQUEST.pack(Image.MAX_IMAGE_PIXELS or 0, shrink_to or 0)
-        most = _REPLY.size + max(3 * MAX_PIXELS, _LONGEST_REASON)
+        n_most, pillow = max_pixels(), Image.MAX_IMAGE_PIXELS or 0
+        if n_most > MAX_PIXELS:  # somebody asked for more than Pillow may allow
+            pillow = max(pillow, n_most)
+        head = _REQUEST.pack(pillow, n_most, shrink_to or 0)
+        most = _REPLY.size + max(3 * n_most, _LONGEST_REASON)
         for last in (False, True):
             try:
                 with self.pool.worker() as worker:
@@ -131,8 +153,8 @@ class Decoders:
     def _look(self, worker: Worker) -> str:
         if time.monotonic() - worker.since > self.seconds:
             return f"took over {self.seconds:g} s to decode"
-        if not _ON_LINUX and resident(worker.process.pid) > self.memory:
-            return f"took over {self.memory >> 20} MiB to decode"
+        if not _ON_LINUX and resident(worker.process.pid) > self._limit:
+            return f"took over {self._limit >> 20} MiB to decode"
         return ""
 
 
@@ -160,10 +182,10 @@ def start(max_memory: str) -> Callable[[bytes], list[bytes]]:
 
 
 def _answer(request: bytes) -> list[bytes]:
-    pillow_limit, shrink_to = _REQUEST.unpack_from(request)
+    pillow_limit, n_most, shrink_to = _REQUEST.unpack_from(request)
     Image.MAX_IMAGE_PIXELS = pillow_limit or None
     try:
-        image = decode(request[_REQUEST.size :], shrink_to=shrink_to or None)
+        image = decode(request[_REQUEST.size :], n_most, shrink_to=shrink_to or None)
         return [_REPLY.pack(True, *image.size), image.tobytes()]
     except ImageError as error:
         reason = error.reason
@@ -258,13 +280,17 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
     return np.rint(pixels * (255.0 / scale)).astype(np.uint8)
 
 
-def decode(data: bytes, *, shrink_to: int | None = None) -> Image.Image:
+def decode(
+    data: bytes, n_most: int = MAX_PIXELS, *, shrink_to: int | None = None
+) -> Image.Image:
     """Return the image in `data` as upright RGB.
 
     Parameters
     ----------
     data : bytes
         The content of an image's file.
+    n_most : int
+        Pixels that it may have.
     shrink_to : int, optional
         The short side that is enough: a JPEG is decoded at a half, a quarter or an
         eighth, never below it.
@@ -278,12 +304,17 @@ def decode(data: bytes, *, shrink_to: int | None = None) -> Image.Image:
         If they would take more than this process may.
     """
     Image.init()  # this Pillow may be built without some
+    if data[4:8] == b"ftyp" and "HEIF" not in Image.OPEN:
+        with suppress(ImportError):
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
     formats = [name for name in FORMATS if name in Image.OPEN]
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                most = f"(at most {MAX_PIXELS:,} allowed)"
+            if width * height > n_most:
+                most = f"(at most {n_most:,} allowed: see --max-pixels)"
                 msg = f"{width} × {height} is too many pixels {most}"
                 raise ImageError(_UNNAMED, msg)
             # The same size twice: before the EXIF turn, no side is the short one.
@@ -297,11 +328,17 @@ def decode(data: bytes, *, shrink_to: int | None = None) -> Image.Image:
         raise ImageError(_UNNAMED, _reason(error, data)) from error
 
 
+_HEIC = b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1"
+
+
 def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
-        if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"):
-            return "HEIC is not supported: save it as JPEG or PNG"
-        return "is not an image in a format that tllboost reads"
+        why = "is not an image in a format that tllboost reads"
+        if data[4:12] in _HEIC and "HEIF" not in Image.OPEN:
+            why = "HEIC needs pillow-heif (pip install 'tllboost[heif]')"
+        elif data[4:12] == b"ftypavif" and "AVIF" not in Image.OPEN:
+            why = "AVIF needs Pillow 11.3 (pip install 'pillow>=11.3')"
+        return f"{why}: save it as JPEG or PNG"
     if isinstance(error, Image.DecompressionBombError):
         return "has too many pixels"
     text = " ".join(str(error).split()) or type(error).__name__

@@ -1,7 +1,9 @@
 """What images are called: find one by its name, and name those in files and folders.
 
-A name is a file's with or without its extension. Names that are absolute or climb out
-of their folder are refused, unless their user asked for them.
+A name is a file's with or without its extension, in one normal form, which
+:func:`normal_name` gives: composed, with forward slashes. The path of a file stays what
+it is on disk. Names that are absolute or climb out of their folder are refused, unless
+their user asked for them.
 """
 
 from __future__ import annotations
@@ -13,23 +15,46 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar
 
 from tllboost.errors import DataError
-from tllboost.images import IMAGE_SUFFIXES, find_images
+from tllboost.images import IMAGE_SUFFIXES, ImagePath, find_images
 
-__all__ = ["Folder", "find_names", "image_stems", "name_images", "without_suffix"]
+__all__ = [
+    *("Folder", "find_names", "image_stems", "name_images", "normal_name"),
+    *("without_suffix",),
+]
 
-T = TypeVar("T")
 _MOST_HINTS = 20
 _MOST_NAMES_FOR_A_HINT = 20_000
 _UNLESS = ", unless --anywhere allows it"
+_TWINS = "they differ in the form of accents, slashes or outer blanks alone: rename one"
+_STEM = "\0"  # before what is no name but a stem; no file's name holds it
 
 
-_Listing = dict[str, tuple[str, str]]
-"""What may be written for the files of one folder, and the id and the name of each."""
+def normal_name(name: str) -> str:
+    r"""Return a name in the one form in which names are compared and written.
+
+    Some systems keep accents as characters of their own, some write backslashes, and
+    tables lose the blanks around a name. Bytes that are no text stay as Python has
+    them.
+
+    Examples
+    --------
+    >>> normal_name("cafe\u0301\\ a.jpg") == "caf\u00e9/a.jpg"
+    True
+    """
+    if not name.isascii():
+        name = unicodedata.normalize("NFC", name)
+    if "/" not in name and "\\" not in name:
+        return name.strip() or name
+    parts = name.replace("\\", "/").split("/")
+    parts = [part.strip() or part for part in parts]
+    name = "/".join(parts)
+    # A name that climbs stays one that does, for whoever refuses it.
+    return name if ".." in parts else posixpath.normpath(name)
 
 
 class Folder:
@@ -59,7 +84,7 @@ class Folder:
             state = "is not a folder" if self.path.exists() else "no such folder"
             msg = f"{self.path}: {state} (given as {option})"
             raise DataError(msg)
-        self._listings: dict[str, _Listing] = {}
+        self._listings: dict[str, dict[str, list[str]]] = {}
         self._n_hints = 0
 
     def find(self, written: str) -> tuple[str, Path | None]:
@@ -73,49 +98,70 @@ class Folder:
         LookupError
             With the reason, if there is no such image or more than one.
         """
-        located = self._located(written)
-        place, name = posixpath.split(located)
-        if place not in self._listings:
-            try:
-                with os.scandir(self.path / place) as entries:
-                    names = [entry.name for entry in entries if not entry.is_dir()]
-            except (OSError, ValueError):
-                names = []  # a subfolder that an id names and that is not there
-            ids = image_stems({_composed(name): name for name in names})
-            by_id = {one: (one, file) for one, file in ids.items()}
-            by_name = {_composed(file): by_id[one] for one, file in ids.items()}
-            self._listings[place] = by_id | by_name
-        if name not in self._listings[place]:
+        root, place = str(self.path), ""
+        if self.anywhere and written:
+            base = os.path.abspath(root)
+            slashed = normal_name(written) if "\\" in written else written
+            there = Path(os.path.normpath(os.path.join(base, slashed)))
+            if not there.is_relative_to(base):
+                # From its folder, as that is written, or else from the top.
+                root = str(there.parent if there.parent.is_dir() else there.anchor)
+                base, place = root, normal_name(root)
+            name = normal_name(str(there.relative_to(base)))
+        else:
+            name = _inside(written)
+        found = self._matches(root, name) or self._matches(root, name, _STEM)
+        if not found:
             # Tables often name the folder again: images/a.jpg below images.
-            parts, own = located.split("/"), Path(os.path.abspath(self.path)).parts
+            parts, own = name.split("/"), normal_name(os.path.abspath(root)).split("/")
             for n in range(1, len(parts)):
-                if own[-n:] == tuple(parts[:n]):
+                if own[-n:] == parts[:n]:
                     return self.find("/".join(parts[n:]))
-            raise LookupError(self._reason(written, place, name))
-        image_id, file = self._listings[place][name]
-        return posixpath.join(place, image_id), Path(self.path, place, file)
+        if len(found) != 1:
+            raise LookupError(self._reason(written, root, name, found))
+        stem = without_suffix(name)
+        same = {*self._matches(root, stem), *self._matches(root, stem, _STEM)}
+        return posixpath.join(place, name if len(same) > 1 else stem), Path(found[0])
 
-    def _located(self, written: str) -> str:
-        """Return an id relative to the folder, or absolute if it leads out of it."""
-        if not self.anywhere or not written:
-            return _inside(written)
-        root = os.path.abspath(self.path)
-        there = os.path.normpath(os.path.join(root, _composed(written)))
-        try:
-            below = os.path.commonpath([root, there]) == root
-        except ValueError:  # another drive
-            below = False
-        return Path(os.path.relpath(there, root) if below else there).as_posix()
+    def _matches(self, folder: str, name: str, mark: str = "") -> list[str]:
+        """Return the files below a folder that have a name, or with a mark a stem.
 
-    def _reason(self, written: str, place: str, name: str) -> str:
-        folder, listing = self.path / place, self._listings[place]
-        if several := [one for one in listing if without_suffix(one) == name]:
-            names = ", ".join(map(repr, sorted(several)))
-            return f"{written!r} may be any of {names} in {folder}; add the extension"
+        What is on disk may be written in another form; its own may hold backslashes.
+        """
+        if folder not in self._listings:
+            known = self._listings[folder] = {}
+            with suppress(OSError, ValueError), os.scandir(folder) as entries:
+                for entry in entries:
+                    own = normal_name(entry.name).lstrip("/")
+                    is_link = entry.is_symlink()
+                    keys = [own, _STEM + without_suffix(own)]
+                    if os.path.isdir(entry.path) if is_link else entry.is_dir():
+                        keys = [f"{own}/"]
+                    for key in keys:
+                        known.setdefault(key, []).append(entry.name)
+        known = self._listings[folder]
+        found = [os.path.join(folder, one) for one in known.get(mark + name, ())]
+        for slash in re.finditer("/", name):
+            for one in known.get(name[: slash.end()], ()):
+                below = os.path.join(folder, one)
+                found += self._matches(below, name[slash.end() :], mark)
+        return found
+
+    def _reason(self, written: str, root: str, name: str, found: list[str]) -> str:
+        if found:
+            names = ", ".join(f"{os.path.relpath(o, root)!a}" for o in sorted(found))
+            are_twins = len({normal_name(one) for one in found}) < len(found)
+            remedy = _TWINS if are_twins else "add the extension"
+            return f"{written!r} may be any of {names} in {root}; {remedy}"
+        place, _, name = name.rpartition("/")
+        folder = os.path.join(root, *filter(None, place.split("/")))
         msg = f"no image {written!r} in {folder}"
+        known = self._listings.get(folder, ())
+        listing = [one.lstrip(_STEM) for one in known if not one.endswith("/")]
         if self._n_hints < _MOST_HINTS and len(listing) <= _MOST_NAMES_FOR_A_HINT:
             self._n_hints += 1
-            if near := difflib.get_close_matches(name, listing, n=1):
+            near = [one for one in listing if posixpath.splitext(one)[0] == name]
+            if near := near or difflib.get_close_matches(name, listing, n=1):
                 msg += f"; did you mean {near[0]!r}?"
         return msg
 
@@ -135,12 +181,12 @@ def find_names(
         Whether an id may be absolute or climb: it is kept as it is then.
     """
     suffixed: dict[str, set[str]] = {}
-    for one in written:
+    for one in map(normal_name, written):
         if (stem := without_suffix(one)) != one:
             suffixed.setdefault(stem, set()).add(one)
 
     def find(written: str) -> tuple[str, Path | None]:
-        name = _composed(written) if anywhere and written else _inside(written)
+        name = normal_name(written) if anywhere and written else _inside(written)
         full = suffixed.get(name, ())
         return (next(iter(full)) if len(full) == 1 else name), None
 
@@ -149,43 +195,52 @@ def find_names(
 
 def _inside(written: str) -> str:
     """Return an id as a plain relative path with forward slashes."""
-    if not written:
+    name = normal_name(written)
+    if not name:
         msg = "an empty id; give an image's name"
         raise LookupError(msg)
-    name = _composed(written)
-    if "/" not in name and "\\" not in name and name not in (".", ".."):
-        return name
-    name = name.replace("\\", "/")
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+    if name.startswith("/") or ("/" in name and re.match(r"[A-Za-z]:", name)):
         msg = f"{written!r} is an absolute path; ids lie below their folder{_UNLESS}"
         raise LookupError(msg)
     if ".." in name.split("/"):
         msg = f"{written!r} climbs out of its folder; ids lie below it{_UNLESS}"
         raise LookupError(msg)
-    return posixpath.normpath(name)
-
-
-def _composed(name: str) -> str:
-    """Return a name composed: some systems keep accents as separate characters."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
+    return name
 
 
 def without_suffix(name: str) -> str:
     """Return the name without the extension of an image."""
     stem, _, suffix = name.rpartition(".")
-    return stem if stem and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
+    is_image = stem.strip() and f".{suffix.lower()}" in IMAGE_SUFFIXES
+    return stem.rstrip() if is_image and not stem.endswith("/") else name
 
 
-def image_stems(images: dict[str, T]) -> dict[str, T]:
-    """Name images by stem, by full name where two differ by the extension alone."""
-    count = Counter(without_suffix(name) for name in images)
+def image_stems(images: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Name images by stem, by full name where two differ by the extension alone.
+
+    Raises
+    ------
+    DataError
+        If two of them have one name.
+    """
+    named: dict[str, Path] = {}
+    for name, path in images:
+        other = named.setdefault(normal_name(name), path)
+        if other is not path and other.absolute() != path.absolute():
+            msg = f"{str(other)!a} and {str(path)!a} have one name; {_TWINS}"
+            raise DataError(msg)
+    count = Counter(map(without_suffix, named))
     return {
-        stem if count[stem := without_suffix(name)] == 1 else name: path
-        for name, path in images.items()
+        name
+        if count[stem := without_suffix(name)] > 1 or (stem != name and stem in named)
+        else stem: path
+        for name, path in named.items()
     }
 
 
-def name_images(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
+def name_images(
+    given: Sequence[ImagePath], *, tell: Callable[[str], None] | None = None
+) -> dict[str, Path]:
     """Return the images in files and folders under the ids of a pair table.
 
     Parameters
@@ -193,6 +248,8 @@ def name_images(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     given : sequence of path-like
         Files, and folders that are searched with all their subfolders. A file is
         taken whatever its name, and need not be there: reading it will say so.
+    tell : callable, optional
+        As of :func:`~tllboost.images.find_images`.
 
     Returns
     -------
@@ -205,7 +262,7 @@ def name_images(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     Raises
     ------
     DataError
-        If there is no image.
+        If there is no image, or two of them have one name.
 
     Examples
     --------
@@ -219,14 +276,14 @@ def name_images(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     found = [
         (path, root)
         for root in roots
-        for path in (find_images(root, recursive=True) if root.is_dir() else [root])
+        for path in (find_images(root, tell=tell) if root.is_dir() else [root])
     ]
     if not found:
         places = ", ".join(repr(str(root)) for root in roots)
         msg = f"no images in {places}: give files, or folders that hold some"
         raise DataError(msg)
     names = [
-        path.name if path == root else path.relative_to(root).as_posix()
+        normal_name(str(path.name if path == root else path.relative_to(root)))
         for path, root in found
     ]
     if _are_shared(names, found):
@@ -236,8 +293,7 @@ def name_images(given: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
         ]
     if _are_shared(names, found):
         names = [path.as_posix() for path, _ in found]
-    paths = (path for path, _ in found)
-    return image_stems(dict(zip(names, paths, strict=True)))
+    return image_stems(zip(names, (path for path, _ in found), strict=True))
 
 
 def _are_shared(names: list[str], found: list[tuple[Path, Path]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from tllboost.errors import DataError, UsageError
 from tllboost.images import find_images
-from tllboost.images.folders import image_stems
+from tllboost.images.folders import image_stems, normal_name
 from tllboost.pairs import PairTable
 from tllboost.pairs.tables import find_images as find_named
 from tllboost.pairs.tables import read_table
@@ -39,8 +40,8 @@ def read_groups(
     pattern : str, default="folder"
         ``"folder"``: the images of one subfolder are a group. Anything else is a
         regular expression with one group in parentheses, searched for in the name of
-        each file of `folder`: equal finds are a group. ``'^(\d{4})'`` is the naming
-        of INRIA Holidays.
+        each file, subfolders included: equal finds are a group. ``'^(\d{4})'`` is the
+        naming of INRIA Holidays.
     classes : path-like or pandas.DataFrame, optional
         A table of the columns ``image`` and ``class``, or of two columns of any name in
         this order: images of one class are a group, and `pattern` is not read. Images
@@ -56,7 +57,8 @@ def read_groups(
     UsageError
         If the pattern is no regular expression with one group.
     DataError
-        If the folder is not there, or no group has two images.
+        If the folder is not there, no group has two images, or two images have one
+        name.
     TableError
         If the table of classes can't be used.
 
@@ -76,7 +78,8 @@ def read_groups(
     of_table = None if classes is None else _classes(classes, root)
     by_folder = pattern == "folder"
     compiled = None if by_folder else _compiled(pattern)
-    paths = find_images(root, recursive=by_folder)
+    notes: list[str] = []
+    paths = find_images(root, tell=notes.append)
     groups: dict[str, list[Path]] = {}
     for path in paths:
         if of_table is not None:
@@ -85,14 +88,14 @@ def read_groups(
             name = path.parent.relative_to(root).as_posix()
             name = "" if name == "." else name  # the root itself is no group
         else:
-            found = compiled.search(path.name)
+            found = compiled.search(normal_name(path.name))
             name = (found[1] or "") if found else ""
         groups.setdefault(name, []).append(path)
     outside = groups.pop("", [])
     alone = [members for members in groups.values() if len(members) == 1]
     groups = {name: groups[name] for name in sorted(groups) if len(groups[name]) > 1}
     if not groups:
-        msg = f"{root}: no images there to group by {pattern!r}"
+        msg = "; ".join([f"{root}: no images there to group by {pattern!r}", *notes])
         if paths:
             msg = (
                 f"{root}: none of the {len(paths)} images there shares a group with "
@@ -109,7 +112,6 @@ def read_groups(
             f"of {_MOST_PAIRS}; group {name!r} alone has {len(groups[name])} images"
         )
         raise DataError(msg)
-    notes = []
     if outside:
         where = (
             "in no subfolder" if by_folder else "with a name that the pattern misses"
@@ -123,7 +125,7 @@ def read_groups(
             "a match needs two"
         )
     named = image_stems(
-        {p.relative_to(root).as_posix(): p for g in groups.values() for p in g}
+        (str(path.relative_to(root)), path) for g in groups.values() for path in g
     )
     ids = sorted(named)
     number = {named[image_id]: i for i, image_id in enumerate(ids)}
@@ -155,7 +157,7 @@ def _classes(classes: Any, root: Path) -> dict[Path, str]:
 def _compiled(pattern: str) -> re.Pattern[str]:
     """Return a pattern that finds what the names of one group share."""
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(unicodedata.normalize("NFC", pattern))
         wrong = f"has {compiled.groups} groups in parentheses; it must have one"
     except re.error as error:
         wrong = f"is no regular expression ({error})"

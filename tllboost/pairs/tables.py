@@ -135,6 +135,8 @@ def read_table(
     text = path.to_csv(index=False) if is_frame else _read_text(Path(path))
     text = _EXCEL.sub("\n", text)
     first = next((line for line in io.StringIO(text) if line.strip()), "")
+    if not first.isascii() and (wrong := _no_text(first)):
+        raise TableError(source, [(1 + text[: text.index(first)].count("\n"), wrong)])
     fits = []
     for delimiter in _DELIMITERS:
         cells = [cell.strip().strip('"').lower() for cell in first.split(delimiter)]
@@ -205,13 +207,21 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         msg = f"{path}: {error.strerror or error}"
         raise DataError(msg) from error
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        # The name of a file need not be text: whoever looks it up will see.
+        return data.decode("utf-8-sig", "surrogateescape")
     try:
-        return data.decode(encoding)
+        return data.decode("utf-16")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        text = f"byte {data[error.start]:#04x} is not text in UTF-8; save it as UTF-8"
-        raise TableError(path, [(line, text)]) from error
+        msg = f"{path}: begins as UTF-16 and is not ({error.reason}); save it as UTF-8"
+        raise DataError(msg) from error
+
+
+def _no_text(value: str) -> str:
+    """Tell which byte of a value is no UTF-8, nothing where it is text."""
+    wrong = re.search("[\udc80-\udcff]", value)
+    byte = wrong and f"{ord(wrong[0]) - 0xDC00:#04x}"
+    return f"byte {byte} is not text in UTF-8; save it as UTF-8" if byte else ""
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
@@ -342,11 +352,14 @@ def find_images(
             try:
                 found, path = find(value)
             except LookupError as error:
-                table.problems.append((line, f"{name}: {error.args[0]}"))
+                text = f"{name}: {error.args[0]}"
+                table.problems.append((line, _no_text(value) or text))
                 ids[name].append(None)
             else:
                 ids[name].append(prefix + found)
-                paths[prefix + found] = path
+                if paths.setdefault(prefix + found, path) != path:
+                    text = f"{name}: {path} and {paths[prefix + found]} are one name"
+                    table.problems.append((line, f"{text}; rename one of them"))
     order = sorted(paths)
     number: dict[str | None, int] = {image_id: i for i, image_id in enumerate(order)}
     codes = {

@@ -51,6 +51,8 @@ def write_report(
     ------
     DataError
         If the folder holds no run, or tables alone, or can't be written.
+    ImageError
+        If an image of the gallery can't be read any more: the page stays as it was.
 
     Examples
     --------

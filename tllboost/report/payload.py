@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost import __version__
+from tllboost.errors import ImageError
 from tllboost.grid.matrix import make_matrix
 from tllboost.grid.records import read_images
 from tllboost.images.thumbnails import make_thumbnails
@@ -178,6 +179,11 @@ def gallery(
     -------
     dict or None
         The gallery of the page's data; None where there is nothing to show.
+
+    Raises
+    ------
+    ImageError
+        If an image of it can't be read any more.
     """
     images = read_images(run.out)
     if n_queries < 1 or run.chosen is None or images is None:
@@ -202,12 +208,14 @@ def gallery(
         *(one["image"] for query in shown for one in query["candidates"]),
         *(pair[side] for of in wrong.values() for pair in of for side in _SIDES),
     }
-    thumbnails = make_thumbnails(
-        {i: path for i in sorted(used) if (path := images.paths[i]) is not None},
-        progress=progress,
-    )
-    if not thumbnails:
+    there = {i: path for i in sorted(used) if (path := images.paths[i]) is not None}
+    if not there:
         return None
+    thumbnails = make_thumbnails(there, progress=progress)
+    if gone := [path for i, path in there.items() if i not in thumbnails]:
+        why = f"can't be read any more, nor {len(gone) - 1} other images of the page: "
+        why += "it is not written; put them back, or give --gallery 0"
+        raise ImageError(gone[0], why)
     seeds = ", ".join(map(str, run.seeds))
     return {
         "cell": run.cells.index(run.chosen),

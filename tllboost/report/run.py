@@ -204,7 +204,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     """Return what a file holds, nothing where it can't be read."""
     try:
-        found = parse(path.read_text(encoding="utf-8-sig"))
+        found = parse(path.read_text("utf-8-sig", "surrogateescape"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +31,8 @@ from tllboost.vectorizers.spec import (
 )
 
 __all__ = [
-    "DEFAULT_VECTORIZERS",
-    "NETWORKS",
-    "VECTORIZERS",
-    "CustomVectorizer",
-    "FusionVectorizer",
-    "Vectorizer",
-    "is_at_hand",
-    "make_vectorizer",
+    *("DEFAULT_VECTORIZERS", "NETWORKS", "VECTORIZERS", "CustomVectorizer"),
+    *("FusionVectorizer", "Vectorizer", "is_at_hand", "make_vectorizer"),
 ]
 
 DEFAULT_VECTORIZERS = ("classic", "pocket")
@@ -179,13 +174,16 @@ def make_vectorizer(
     UnknownNameError
         If no kind of vectorizer has this name.
     UsageError
-        If the rest of the name or an option is wrong.
+        If the rest of the name, an option or the device is wrong.
 
     Examples
     --------
     >>> make_vectorizer("classic+onnx:net.onnx").label
     'classic+onnx:net'
     """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        msg = f"unknown device {device!r}: give auto, cpu, cuda, cuda:NUMBER or mps"
+        raise UsageError(msg)
     if not isinstance(spec, str):
         return _wrapped(spec)
     specs = [parse_spec(part) for part in split_fusion(spec, VECTORIZERS)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 from tllboost.errors import DataError, UsageError, WeightsError, printable
-from tllboost.images.folders import without_suffix
+from tllboost.images.folders import normal_name, without_suffix
+from tllboost.processes import beyond_memory
 from tllboost.vectorizers.base import FileVectorizer, loaded
 from tllboost.vectorizers.weights import local_file, sha256_of
 
-__all__ = ["ArrayVectorizer"]
+__all__ = ["ArrayVectorizer", "names_in"]
 
 _AMBIGUOUS = -1
 
@@ -82,6 +82,7 @@ class ArrayVectorizer(FileVectorizer):
         raise UsageError(msg)
 
     def _row(self, wanted: str) -> int:
+        wanted = normal_name(wanted)
         if wanted in self._index:  # nearly always, and paths are slow to take apart
             return self._index[wanted]
         folderless = posixpath.basename(wanted)
@@ -95,13 +96,20 @@ class ArrayVectorizer(FileVectorizer):
         exact = {one: row for row, one in enumerate(self._arrays[0])}
         stems: dict[str, int] = {}
         for one, row in exact.items():
-            stem = without_suffix(posixpath.normpath(one))
+            stem = without_suffix(one)
             stems[stem] = row if stem not in stems else _AMBIGUOUS
         return stems | exact
 
     @loaded
     def _arrays(self) -> tuple[list[str], np.ndarray]:
         return _read(local_file(self.file, what=self.name))
+
+
+def names_in(ids: np.ndarray) -> list[str]:
+    """Return the ids of a file in the form that all names have; bytes are UTF-8."""
+    if ids.dtype.kind == "S":
+        ids = np.char.decode(ids, "utf-8", "surrogateescape")
+    return [normal_name(str(one)) for one in ids]
 
 
 def _read(file: Path) -> tuple[list[str], np.ndarray]:
@@ -117,8 +125,7 @@ def _read(file: Path) -> tuple[list[str], np.ndarray]:
     elif ids.dtype.kind not in "UTSiu":
         why = f"ids of dtype {ids.dtype}; they must be text"
     else:
-        texts = np.char.decode(ids, "utf-8") if ids.dtype.kind == "S" else ids
-        names = [str(one) for one in texts]
+        names = names_in(ids)
         # Overflow of a float64 to float32 is reported as the infinity it becomes.
         with np.errstate(over="ignore"):
             narrow = vectors.astype(np.float32)
@@ -146,7 +153,9 @@ def _opened(file: Path) -> tuple[np.ndarray, np.ndarray]:
             elif absent := sorted({"ids", "vectors"} - set(archive.files)):
                 found = printable(", ".join(archive.files))[:300] or "nothing"
                 why = f"has no array {absent[0]!r} (found: {found})"
-            elif not (why := _swelling(file)):
+            elif told := beyond_memory(sum(o.file_size for o in archive.zip.filelist)):
+                why = f"unpacks to {told}"
+            else:
                 return archive["ids"], archive["vectors"]
     except Exception as error:  # a damaged archive fails in many ways
         pickled = "allow_pickle" in str(error)
@@ -155,18 +164,3 @@ def _opened(file: Path) -> tuple[np.ndarray, np.ndarray]:
         raise WeightsError(msg) from error
     msg = f"{str(file)!r} {why}"
     raise DataError(msg)
-
-
-def _swelling(file: Path) -> str:
-    """Tell that arrays unpack to more than there is memory; nothing if they don't."""
-    import psutil
-
-    with zipfile.ZipFile(file) as archive:
-        n_bytes = sum(member.file_size for member in archive.infolist())
-    room = psutil.virtual_memory().available * 3 // 4
-    if n_bytes <= room:
-        return ""
-    return (
-        f"unpacks to {n_bytes:,} bytes, more than the memory that is free ({room:,} "
-        "bytes may be used)"
-    )

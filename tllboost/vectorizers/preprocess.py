@@ -16,16 +16,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tllboost.errors import UsageError
+from tllboost.processes import beyond_memory
 
 __all__ = [
-    "FITS",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "VIEWS",
-    "WHOLE",
-    "Looks",
-    "Preprocessing",
-    "trimmed",
+    *("FITS", "IMAGENET_MEAN", "IMAGENET_STD", "VIEWS", "WHOLE", "Looks"),
+    *("Preprocessing", "trimmed"),
 ]
 
 # Of 255, in light and in any one channel. JPEG files keep colour at half the
@@ -171,6 +166,8 @@ VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FITS = ("crop", "squash", "pad")
+# A pixel of 32 images, prepared, waiting, and as one array: float32, three channels.
+_BATCH_BYTES = 32 * 3 * 12
 _PIXELS = 1  # raise it when a change below could change a vector
 
 
@@ -218,6 +215,12 @@ class Preprocessing:
                 f"mean={self.mean}, std={self.std}: needs one number a channel, three "
                 "each, and no std of zero or less"
             )
+            raise UsageError(msg)
+
+        n_bytes = _BATCH_BYTES * math.prod(self.size)
+        if n_bytes > 2**30 and (told := beyond_memory(n_bytes)):
+            size = " × ".join(map(str, self.size))
+            msg = f"images of {size} pixels take {told}: choose a smaller size"
             raise UsageError(msg)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
