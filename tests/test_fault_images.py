@@ -189,7 +189,9 @@ def test_check_reports_every_kind_in_lines_that_can_be_shown(
     unreadable = dict(done.json["unreadable"])
     assert len(unreadable) == len(said)
     for name, why in unreadable.items():
-        stems = [said[one] for one in said if name in (f"all/{one}", f"all/{one[:-4]}")]
+        stems = [
+            said[one] for one in said if name in (f"all/{one}", f"all/{Path(one).stem}")
+        ]
         assert stems, name
         assert any(reason in why for reason in stems)
     done = run("check", group.parent, "--groups", "folder", "--quiet")

@@ -349,7 +349,7 @@ def test_a_run_of_a_version_with_fewer_metrics_shows_what_it_has(
             del record[table]["ece"]
         record["resampled"] = {k: v[:200] for k, v in record["resampled"].items()}
         path.write_text(json.dumps(record), encoding="utf-8")
-    write_report(out)
+    write_report(out, gallery=0)
     found = cell_of(payload(read_run(out), gallery_size=0), "logistic")
     told = cell_of(payload(read_run(finished), gallery_size=0), "logistic")
     assert found["figures"]["top2"][0] == told["figures"]["top2"][0]

@@ -357,9 +357,10 @@ def find_images(
                 ids[name].append(None)
             else:
                 ids[name].append(prefix + found)
-                if paths.setdefault(prefix + found, path) != path:
-                    text = f"{name}: {path} and {paths[prefix + found]} are one name"
-                    table.problems.append((line, f"{text}; rename one of them"))
+                seen = paths.setdefault(prefix + found, path)
+                if path and seen and path != seen and path.resolve() != seen.resolve():
+                    text = f"{name}: {path} and {seen} have one name; rename one"
+                    table.problems.append((line, text))
     order = sorted(paths)
     number: dict[str | None, int] = {image_id: i for i, image_id in enumerate(order)}
     codes = {
