@@ -159,9 +159,7 @@ def claim_folder(
                 file.unlink(missing_ok=True)
     elif path.exists():
         try:
-            text = path.read_text(
-                "utf-8-sig", "surrogateescape"
-            )  # it may hold any path
+            text = path.read_text("utf-8-sig", "surrogateescape")  # as paths are
             before = dict(tomllib.loads(text)["run"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"{path} can't be read ({error}): give --overwrite, or another --out"
