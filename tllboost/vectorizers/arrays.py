@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -148,12 +149,13 @@ def _opened(file: Path) -> tuple[np.ndarray, np.ndarray]:
         # Opened here, because np.load leaves a damaged file open.
         with file.open("rb") as opened:
             archive = np.load(opened, allow_pickle=False)
+            zipped: Any = getattr(archive, "zip", None)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 why = f"is one array, not an .npz of two; {remedy}"
             elif absent := sorted({"ids", "vectors"} - set(archive.files)):
                 found = printable(", ".join(archive.files))[:300] or "nothing"
                 why = f"has no array {absent[0]!r} (found: {found})"
-            elif told := beyond_memory(sum(o.file_size for o in archive.zip.filelist)):
+            elif told := beyond_memory(sum(o.file_size for o in zipped.filelist)):
                 why = f"unpacks to {told}"
             else:
                 return archive["ids"], archive["vectors"]
