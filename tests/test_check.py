@@ -250,3 +250,18 @@ def test_blocks_meet_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_plain_images_are_near_no_other() -> None:
     plain = [Image.new("RGB", (50, 40), colour) for colour in ("black", "white")]
     assert find_near_duplicates(np.array([difference_hash(p) for p in plain])) == []
+
+
+def test_non_matches_that_a_chain_of_matches_ties_are_named(images: Path) -> None:
+    # p0–p1 and p1–p2 match, p0–p2 is 0; p3–p4 too, but for a copy: p5 is p4.
+    shutil.copy(images / "p4.png", images / "p5.png")
+    pairs = ["p0 p1", "p1 p2", "p0 p2", "p3 p4", "p3 p5", "p4 p5", "p6 p7", "p0 p3"]
+    report = check_pairs(table_of(images, pairs, label="11010000"))
+    assert report.tied_non_matches == (("p0", "p2"), ("p3", "p5"))
+    assert report.contradictions == (("p4", "p5"),)
+    assert "  non-matches whose images matches tie: 2" in report.lines()
+    assert "    p0 ~ p2" in report.lines()
+    # The table alone tells of chains, though not of copies.
+    bare = check_pairs(table_of(None, pairs, label="11010000"))
+    assert bare.tied_non_matches == (("p0", "p2"),)
+    assert "    p0 ~ p2" in bare.lines()

@@ -357,6 +357,20 @@ def test_non_matches_are_drawn_where_asked(
     assert (head.y_ == 0).sum() == per_match * (head.y_ == 1).sum()
 
 
+def test_another_seed_holds_other_pairs_out_and_15_percent_of_them(
+    images: np.ndarray,
+) -> None:
+    held_out = []
+    for seed in (0, 1, 1):
+        model = PairClassifier(Thumbnail(), projection=Keep(), random_state=seed)
+        projection = model.fit(images).cells_[0].projection
+        _, train, validation = projection.fitted_
+        matches = validation.left[validation.label == 1]
+        assert (len(matches), (train.label == 1).sum()) == (5, 25)
+        held_out.append(sorted(matches.tolist()))
+    assert held_out[0] != held_out[1] == held_out[2]
+
+
 def test_hard_non_matches_are_the_nearest_in_training_alone(
     images: np.ndarray,
 ) -> None:

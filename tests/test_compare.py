@@ -19,9 +19,10 @@ from tllboost import read_pairs, run_grid
 from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UsageError
 from tllboost.grid.cells import Cell
-from tllboost.grid.outputs import write_json
+from tllboost.grid.outputs import write_csv, write_json
 from tllboost.processes import Processes
 from tllboost.report.compare import Change, compare_runs
+from tllboost.report.run import read_table
 from tllboost.splits import Protocol
 
 
@@ -89,6 +90,31 @@ def test_without_pairing_both_spreads_count(tmp_path: Path) -> None:
     (change,) = tables.changes
     assert change.low == pytest.approx(wide.low, abs=0.01)
     assert change.high == pytest.approx(wide.high, abs=0.01)
+
+
+def test_of_uneven_intervals_the_ends_that_face_each_other_count(
+    tmp_path: Path,
+) -> None:
+    folders = runs(tmp_path, [record(DOT, 0.5)], [record(DOT, 0.6)])
+    for folder, ends in zip(folders, [(0.4, 0.52), (0.57, 0.68)], strict=True):
+        shutil.rmtree(folder / "cells")  # tables alone are left
+        (row,) = read_table(folder / "results.csv")
+        row |= dict(zip(("top2_low", "top2_high"), ends, strict=True))
+        write_csv(folder / "results.csv", list(row), [list(row.values())])
+    (change,) = compare_runs(*folders).changes
+    # By hand: 0.57 may be 0.03 too high and 0.52 0.02 too low, 0.68 0.08, 0.4 0.10.
+    assert change.low == pytest.approx(0.1 - math.hypot(0.03, 0.02))
+    assert change.high == pytest.approx(0.1 + math.hypot(0.08, 0.10))
+
+
+def test_runs_of_data_that_nobody_knows_are_not_paired(tmp_path: Path) -> None:
+    folders = runs(tmp_path, [record(DOT, 0.5)], [record(DOT, 0.53)])
+    assert compare_runs(*folders).method == "paired"
+    for folder in folders:
+        (folder / "run.toml").unlink()
+    found = compare_runs(*folders)
+    assert found.method == "independent"
+    assert "nobody knows whether the data is the same" in found.notes[0]
 
 
 @pytest.mark.parametrize("tables_only", [False, True])

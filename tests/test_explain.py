@@ -19,9 +19,15 @@ from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.explain import Explanation, explain, run_beside, short_form
 from tllboost.explain.attribution import covered, leaf_blocks, leaves_of
 from tllboost.explain.pair import telling_patches
-from tllboost.explain.training import nearest_matches, stored_matches, training_matches
+from tllboost.explain.training import (
+    TrainingMatches,
+    nearest_matches,
+    stored_matches,
+    training_matches,
+)
 from tllboost.images import open_image
 from tllboost.store import VectorStore
+from tllboost.vectorizers.base import Vectorizer
 
 # Fixtures.
 __all__ = ["pair", "run_folder", "scenes"]
@@ -247,6 +253,47 @@ def test_the_nearest_of_a_training_pair_is_itself(run_folder: Path) -> None:
         assert ", these very files" in short_form(found)
         assert found.trained_on == ["left", "right"]
         assert "trained on the left and the right image" in short_form(found)
+
+
+class Direction(Vectorizer):
+    """Red and green of the first pixel."""
+
+    name = fingerprint = "direction"
+    n_dims = 2
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        return np.asarray(image, dtype=np.float32)[0, 0, :2] - 128
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        return batch
+
+
+def test_the_nearest_training_match_is_told_in_the_better_order(
+    tmp_path: Path,
+) -> None:
+    # Vectors at angles: those of the pair lie at 0° and 90°.
+    angles = {"a": 0, "b": 90, "c": 80, "d": 20, "e": 0, "f": 0, "g": 45, "h": 45}
+    turns = np.radians(list(angles.values()))
+    vectors = np.column_stack([np.cos(turns), np.sin(turns)]).astype(np.float32)
+    paths = [tmp_path / f"{name}.png" for name in angles]
+    for path, (red, green) in zip(
+        paths, (128 + 127 * vectors).astype(int), strict=True
+    ):
+        Image.new("RGB", (4, 4), (red, green, 0)).save(path)
+    matches = TrainingMatches(
+        list(angles)[2:], paths[2:], np.array([[2, 3], [4, 5], [0, 1]])
+    )
+    leaves: Any = {"direction": Direction()}
+    near, notes = nearest_matches(
+        matches, (paths[0], paths[1]), leaves, {"direction": vectors[:2]}
+    )
+    # By hand: d and c, turned round, are 20° and 10° away; g and h 45° both.
+    assert [one.left + one.right for one in near] == ["dc", "gh", "ef"]
+    cosines = [np.cos(np.radians(angle)) for angle in (20, 10)]
+    assert near[0].cosines == pytest.approx(cosines, abs=0.02)
+    likeness = [one.likeness for one in near]
+    assert likeness == pytest.approx([np.mean(cosines), 0.5**0.5, 0.5], abs=0.02)
+    assert notes == []
 
 
 def test_neighbours_come_from_the_training_set_alone(run_folder: Path) -> None:

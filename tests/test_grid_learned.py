@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from makers import record as made_record
 from planted_grid import (
     CONTRASTIVE,
     INFONCE,
@@ -24,15 +25,20 @@ from planted_grid import (
     write_planted,
 )
 
+from tllboost.calibration import Calibration, best_threshold, fit_calibration
 from tllboost.classifier import load_bundle
 from tllboost.errors import UsageError
-from tllboost.grid.best import members_of
-from tllboost.grid.records import read_record, read_scores
+from tllboost.grid.best import add_ensemble, members_of
+from tllboost.grid.cells import Cell, Plan
+from tllboost.grid.data import Grid, gather
+from tllboost.grid.measure import ScoredSet
+from tllboost.grid.records import read_record, read_scores, write_scores
 from tllboost.grid.run import GridResult
 from tllboost.metrics import METRICS
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Processes
 from tllboost.splits import Protocol, make_splits, match_components
+from tllboost.vectorizers import make_vectorizer
 
 
 @pytest.fixture(scope="module")
@@ -422,3 +428,39 @@ def test_a_cell_of_a_record_that_is_none_counts_as_not_run(
     for content in (b"", b"PK\x03\x04 cut off", b"no archive"):
         (tmp_path / "scores" / f"{record['id']}.npz").write_bytes(content)
         assert read_scores(tmp_path, record["id"]) is None
+
+
+def test_the_curve_of_an_ensemble_is_fitted_by_weight_on_the_mean_of_its_members(
+    table: PairTable, planted: str, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"store": tmp_path / "store", "backend": Processes(1)}
+    data = gather(table, {"planted": make_vectorizer(planted)}, SMALL, **given)
+    made = Plan([], {}, {})
+    of = Grid(tmp_path, made, [0], "top2", data, device="cpu", progress=None, **given)
+    (split,) = data.splits(0)
+    rng, scores, records = np.random.default_rng(0), [], []
+    for name in "ab":
+        sets = []
+        for pairs in (split.test, split.validation):
+            scored = ScoredSet()
+            score = pairs.label + rng.normal(size=len(pairs))
+            scored.add(pairs, score, Calibration(1.0, 0.0), 0.0)
+            sets.append(scored)
+        write_scores(tmp_path, name, *sets)
+        scores.append(sets[1].log_odds[0].astype(np.float32))
+        records.append(
+            made_record(Cell(name, "none", "dot", "mlp"), 0.5) | {"id": name}
+        )
+    (found,) = add_ensemble(records, 2, of)
+    held_out = split.validation
+    assert len(np.unique(held_out.weight)) == 2  # non-matches weigh less
+    mean = np.mean(np.float64(scores), axis=0)
+    curve = fit_calibration(mean, held_out.label, held_out.weight)
+    assert found["calibration"][0] == pytest.approx(list(curve))
+    threshold = best_threshold(mean, held_out.label, held_out.weight)
+    assert found["thresholds"] == [pytest.approx(threshold)]
+    assert found["threshold"] == pytest.approx(curve.probability(np.array(threshold)))
+    # Costs are those of all members; the memory is that of the largest.
+    assert (found["fit_s"], found["score_s"], found["project_s"]) == (4, 6, 0)
+    assert (found["n_features"], found["n_train_pairs"]) == (48, 100)
+    assert found["peak_memory_mb"] == 100

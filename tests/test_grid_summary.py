@@ -14,11 +14,12 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import fit, plant, record
+from makers import features_of, fit, plant, record, sets_of
 
 from tllboost.cli.app import app
 from tllboost.cli.config import plain
 from tllboost.errors import DataError, UsageError
+from tllboost.grid.best import members_of
 from tllboost.grid.cells import Cell, digest, plan_cells
 from tllboost.grid.measure import Bench, Space, best_of_folds, measure
 from tllboost.grid.outputs import RESULT_COLUMNS, claim_folder, locked, refuse_taken
@@ -26,7 +27,7 @@ from tllboost.grid.records import read_record, record_path, write_record
 from tllboost.grid.summary import by_validation, comparison, headline, summarise
 from tllboost.merges import PairFeatures
 from tllboost.metrics import METRICS, N_RESAMPLES, match_ranks, ranking_figures
-from tllboost.splits import Protocol
+from tllboost.splits import Protocol, Split
 
 Row = dict[str, Any]
 COSINE, DOT, L1 = (
@@ -281,7 +282,12 @@ def test_a_measured_cell_is_what_its_scores_say() -> None:
     said = score >= scorer.threshold_
     hits = [(said == test.label)[test.label == label].mean() for label in (0, 1)]
     assert measured["figures"]["balanced_accuracy"] == pytest.approx(np.mean(hits))
-    assert 0 < measured["threshold"] < 1
+    assert measured["threshold"] == scorer.probability(np.array(scorer.threshold_))
+    assert 20 < measured["peak_memory_mb"] < 20_000
+    assert (measured["n_train_pairs"], measured["n_features"]) == (
+        len(data.split.train),
+        12,
+    )
     assert (measured["n_test_queries"], measured["n_candidates"]) == (20, 10)
     for metric in METRICS:
         assert len(measured["resampled"][metric]) == N_RESAMPLES
@@ -293,6 +299,19 @@ def test_the_best_of_ten_folds_flatters() -> None:
     bench = Bench([Space(data.vectors)], [data.split], "l1", 0)
     held_out = measure(bench, "logistic")[0]["figures"]["accuracy"]
     assert 1 >= best_of_folds(bench, "logistic") > held_out
+    # Two folds of the training pairs, fitted by hand: the better one is told.
+    train, validation, _ = (pairs for _, pairs in sets_of(data.split))
+    halves = np.array_split(np.random.default_rng(0).permutation(len(train)), 2)
+    accuracies = []
+    for tested, rest in (halves, halves[::-1]):
+        sets = (train.take(np.sort(rest)), validation, train.take(tested))
+        fold = data._replace(split=Split(*sets, names=data.split.names))
+        scorer = fit(fold, "cosine")
+        pairs = fold.split.test
+        score = scorer.score(features_of(fold))
+        accuracies.append(np.mean((score >= scorer.threshold_) == pairs.label))
+    bench = Bench([Space(data.vectors)], [data.split], "dot", 0)
+    assert best_of_folds(bench, "cosine", 2) == max(accuracies) > min(accuracies)
 
 
 DATA = "0123456789abcdef"
@@ -397,3 +416,39 @@ def test_options_come_back_from_run_toml(
     usual = command.make_context("grid", []).params
     given = {key: value for key, value in options.items() if value is not None}
     assert {**read, "config": None} == usual | given
+
+
+def test_an_ensemble_is_compared_with_the_cosine_that_validation_likes_best() -> None:
+    other = Cell("onnx:net", "none", "none", "cosine")
+    both = Cell("ensemble", "none", "none", "best-2")
+    records = [
+        record(COSINE, 0.7, validation=0.3),
+        record(other, 0.4, validation=0.6),
+        record(DOT, 0.6, validation=0.9),  # no cosine
+        record(both, 0.8),
+    ]
+    rows = rows_of(records, cells=(COSINE, other, DOT, both))
+    assert rows[both]["gain"] == pytest.approx(0.4)
+    # Of an error, too, less is better on validation.
+    rows = rows_of(records, "brier", cells=(COSINE, other, DOT, both))
+    assert rows[both]["gain"] == pytest.approx(0.7 - 0.8)
+
+
+def test_members_that_tie_are_told_apart_by_the_brier_score() -> None:
+    records = [record(cell, 0.5) | {"id": cell.merge} for cell in CELLS]
+    for made, brier in zip(records, (0.3, 0.1, 0.2), strict=True):
+        made["validation"] = made["validation"] | {"brier": brier}
+    assert [one["id"] for one in members_of(records, 3, "top2")] == [
+        "dot",
+        "l1",
+        "none",
+    ]
+    records[2]["validation"]["top2"] = 0.6
+    assert [one["id"] for one in members_of(records, 2, "top2")] == ["l1", "dot"]
+
+
+def test_a_copied_record_is_not_that_of_another_cell(tmp_path: Path) -> None:
+    write_record(tmp_path, record(DOT, 0.5) | {"id": "abc"})
+    record_path(tmp_path, "def").write_bytes(record_path(tmp_path, "abc").read_bytes())
+    assert read_record(tmp_path, "abc") is not None
+    assert read_record(tmp_path, "def") is None

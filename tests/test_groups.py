@@ -89,6 +89,12 @@ def test_names_that_the_pattern_misses_are_told(tmp_path: Path) -> None:
     assert "1 images with a name that the pattern misses" in table.notes[0]
 
 
+def test_a_pattern_is_searched_for_anywhere_in_the_name(tmp_path: Path) -> None:
+    touch(tmp_path, "a_0001.jpg", "b_0001.jpg", "c_0002.jpg", "d_0002_0001.jpg")
+    table = read_groups(tmp_path, r"_(\d{4})")
+    assert pairs_of(table) == {("a_0001", "b_0001"), ("c_0002", "d_0002_0001")}
+
+
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [

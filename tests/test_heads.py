@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fitted_heads import arrays, fitted, noise_of_pairs, planted, scores, validation_of
+from fitted_heads import (
+    Scripted,
+    arrays,
+    fitted,
+    noise_of_pairs,
+    planted,
+    scores,
+    validation_of,
+)
 from makers import Planted, auc, features_of, fit, plant, sets_of
 from safetensors.numpy import load, save
 from sklearn.base import clone
@@ -17,7 +25,7 @@ from sklearn.svm import LinearSVC
 
 from tllboost.dense import seed_of
 from tllboost.errors import DataError, UnknownNameError, UsageError
-from tllboost.heads import HEADS, make_head
+from tllboost.heads import HEADS, linear, make_head
 from tllboost.heads.base import Validation
 from tllboost.heads.cosine import CosineHead
 from tllboost.heads.fitted import FittedHead
@@ -438,3 +446,57 @@ def test_calibration_compares_scores_on_any_scale() -> None:
     losses = [validation.loss(factor * score + 3) for factor in (1, 1e-3, 1e3)]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-3)
     assert validation.loss(-score) > losses[0]
+
+
+def test_the_loss_of_a_set_counts_each_pair_by_its_weight() -> None:
+    # A score that says nothing: by hand, the chance of a match is 9 in 12.
+    told = Validation(None, np.array([1, 0, 0, 0]), np.array([9.0, 1, 1, 1]))
+    right, wrong = -np.log(0.75), -np.log(0.25)
+    loss = told.loss(np.zeros(4))
+    assert loss == pytest.approx(0.75 * right + 0.25 * wrong)
+    losses = told.losses(np.zeros(4))
+    np.testing.assert_allclose(losses, [3 * right, *[wrong / 3] * 3])
+    assert losses.mean() == pytest.approx(loss)
+
+
+def test_a_list_loses_what_its_match_is_unlikely_to_be_found() -> None:
+    label, query = np.array([1, 0, 0, 1, 1]), np.array([0, 0, 1, 1, -1])
+    told = Validation(None, label, np.ones(5), query)
+    # One list right, one wrong by as much: the smallest scale, 0.01, is the best. The
+    # scores are 1 and -1 then, the pair outside of the lists left out.
+    by_hand = np.log1p(np.exp([-0.02, 0.02]))
+    found = told.losses(np.array([5.0, 3.0, 5.0, 3.0, 9.0]))
+    np.testing.assert_allclose(found, by_hand, rtol=1e-9)
+    assert told.losses(np.array([1.0, 0, 0, 1, 0])).max() < 1e-9
+    # Lists without a match, or of matches alone, tell nothing: pairs are told then.
+    alone = Validation(None, np.array([1, 0]), np.ones(2), np.array([0, 1]))
+    np.testing.assert_allclose(alone.losses(np.zeros(2)), np.log([2, 2]))
+
+
+@pytest.mark.parametrize(
+    ("losses", "n_steps"),
+    [
+        ([9, 8, 7, 6, 5, 4, 3, 2, 1], 9),
+        ([1, 2, 3], 3),
+        ([3, 2, 4, 5], 4),
+        ([3, 4, 2, 3, 1, 2, 2], 7),
+    ],
+)
+def test_the_path_of_a_linear_head_ends_where_the_loss_has_risen_twice(
+    losses: list[float], n_steps: int
+) -> None:
+    X, y, _ = arrays()
+    told = Scripted([*losses, *losses, *[0.0] * 9], X, y, np.ones(len(y)))
+    head = LogisticHead().fit(X, y, validation=told)
+    assert told.n_asked == 2 * n_steps  # a path of each scaling
+    steps = [10.0**power for power in np.arange(-5, -0.9, 0.5)]
+    assert head.scaling_ == "global"
+    assert head.strength_ == pytest.approx(steps[int(np.argmin(losses))])
+
+
+def test_features_are_scaled_by_one_number_or_each_column_by_its_own() -> None:
+    features = np.float32([[3, -4], [0, 0]])
+    shift, scale = linear._scaling(features, "global")
+    assert (shift.tolist(), scale.tolist()) == ([0, 0], [2.5, 2.5])
+    shift, scale = linear._scaling(features, "column")
+    assert (shift.tolist(), scale.tolist()) == ([1.5, -2], [1.5, 2])

@@ -6,9 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fitted_heads import arrays, noise_of_pairs, planted, scores, validation_of
+from fitted_heads import (
+    Scripted,
+    arrays,
+    noise_of_pairs,
+    planted,
+    scores,
+    validation_of,
+)
 from makers import Planted, auc, features_of, fit, plant
 
+from tllboost.calibration import fit_calibration
 from tllboost.errors import UsageError
 from tllboost.heads.base import Validation
 from tllboost.heads.boosting import (
@@ -79,10 +87,9 @@ def test_a_start_that_is_told_is_kept(start: str) -> None:
     label = data.split.train.label
     head = XGBoostHead(start=start, n_estimators=0).fit(features, label)
     cosine = features.cosine() if start == "cosine" else features.cosine(frozen=True)
+    curve = fit_calibration(cosine, label)
     np.testing.assert_allclose(
-        head.decision_function(features),
-        head.fitted_.slope * cosine + head.fitted_.intercept,
-        atol=1e-6,
+        head.decision_function(features), curve.log_odds(cosine), atol=1e-5
     )
 
 
@@ -314,3 +321,22 @@ def test_more_matches_than_one_a_query_are_no_problem_for_the_ranking_head() -> 
     features = features_of(data, "train")
     head = XGBoostRankHead(n_estimators=5).fit(features, label, query=train.query)
     assert np.isfinite(head.decision_function(features)).all()
+
+
+@pytest.mark.parametrize(
+    ("losses", "n_trees"),
+    [
+        ([5, 4, 3, 4, 4, 4], 20),  # ends thirty trees behind the best
+        ([5, 4, 4, 4, 3, 4, 4, 4], 40),
+        ([5, 6, 6, 6], 0),
+        ([5, 4, 3, 2], 30),  # no more than asked
+    ],
+)
+def test_trees_behind_the_best_step_are_thrown_away(
+    losses: list[float], n_trees: int
+) -> None:
+    X, y, _ = arrays()
+    most = 30 if losses[-1] == 2 else 400
+    head = XGBoostHead(start="none", n_estimators=most, n_jobs=1)
+    head.fit(X, y, validation=Scripted(losses, X, y, np.ones(len(y))))
+    assert len(head.fitted_.part) == n_trees

@@ -355,3 +355,36 @@ def test_the_interval_is_the_central_95_percent_of_finite_values() -> None:
         (0.025, 0.975)
     )
     assert np.isnan(interval(np.full(5, np.nan))).all()
+
+
+def test_the_calibration_error_has_ten_bins() -> None:
+    # By hand: .12 and .18 share a bin, .29 and .31 do not.
+    p, label = np.array([0.12, 0.18, 0.29, 0.31]), np.array([1, 0, 1, 0])
+    found = values(p, p > 0.5, label, np.ones(4))["ece"]
+    assert found == pytest.approx((abs(-0.88 + 0.18) + 0.71 + 0.31) / 4)
+
+
+def test_resamples_do_not_depend_on_the_order_of_the_rows() -> None:
+    judged = noisy_pairs(0, 40)
+    order = np.random.default_rng(0).permutation(len(judged[0]))
+    mixed = binary_figures(*(column[order] for column in judged))
+    for name, figure in binary_figures(*judged).items():
+        np.testing.assert_allclose(mixed[name].resampled, figure.resampled, atol=1e-12)
+
+
+def test_tied_scores_of_very_many_rows_are_tied_in_each_resample(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probability, *rest = noisy_pairs(0, 500)
+    judged = (probability.round(1), *rest)
+    few = binary_figures(*judged)
+    monkeypatch.setattr(metrics, "_MANY", 0)
+    for name, figure in binary_figures(*judged).items():
+        np.testing.assert_allclose(figure.resampled, few[name].resampled, atol=1e-9)
+
+
+def test_more_than_20000_components_share_the_counts_of_the_first() -> None:
+    together = ranking_figures(np.array([1, 9]), np.array([3, 20_003]))["top1"]
+    drawn = together.resampled[np.isfinite(together.resampled)]
+    assert len(drawn) > 100
+    assert (drawn == 0.5).all()

@@ -150,6 +150,23 @@ def test_ranking_by_a_shortlist_leaves_the_rest_out(
         np.testing.assert_allclose(short[query], wanted, atol=1e-6)
 
 
+def test_the_shortlist_of_several_cells_is_the_best_by_the_sum_of_their_cosines(
+    vectors: np.ndarray,
+) -> None:
+    (one,) = model(vectors, "xgboost", merge="l1").cells_
+    other = vectors[:, :3] ** 3  # another vectorizer's, on a scale of its own
+    (two,) = model(other, "xgboost", merge="l1").cells_
+    indexes = [VectorIndex(vectors), VectorIndex(other)]
+    rows, _ = best([one, two], [vectors[:2], other[:2]], indexes, shortlist=20)
+    for query in range(2):
+        total = np.zeros(N_IMAGES)
+        for of in (vectors, other):
+            unit = of / np.linalg.norm(of, axis=1, keepdims=True)
+            cosine = unit @ unit[query]
+            total += (cosine - cosine.mean()) / cosine.std()
+        assert set(rows[query].tolist()) == set(np.argsort(-total)[:20].tolist())
+
+
 def test_a_linear_head_needs_no_shortlist(vectors: np.ndarray) -> None:
     cells = model(vectors, "logistic").cells_
     rows, _ = best(cells, [vectors[:1]], [VectorIndex(vectors)], shortlist=20)

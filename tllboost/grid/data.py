@@ -43,6 +43,8 @@ class GridData:
     component : ndarray of shape (n_images,), int64
     contents : list of str
         The hash of each image's bytes, its name where it has no file.
+    same : ndarray of shape (n_images,), int64
+        The first image of the same content.
     digest : str
         Hash of all that the splits and labels depend on.
     n_dropped : int
@@ -58,6 +60,7 @@ class GridData:
     failures: dict[int, str]
     component: NDArray[np.int64]
     contents: list[str]
+    same: NDArray[np.int64]
     digest: str
     n_dropped: int
     unavailable: dict[str, str]
@@ -228,7 +231,7 @@ def gather(
     ]
     # Each image is tied to the first one of the same content.
     first_of: dict[str, int] = {}
-    ties = [(first_of.setdefault(one, i), i) for i, one in enumerate(contents)]
+    same = np.array([first_of.setdefault(one, i) for i, one in enumerate(contents)])
     is_match = kept.label == 1
     columns = (kept.left, kept.right, kept.label, kept.query, kept.split)
     return GridData(
@@ -238,9 +241,10 @@ def gather(
         {label: space_of(vectorizers[label]) for label in vectors},
         failures,
         match_components(
-            kept.n_images, kept.left[is_match], kept.right[is_match], ties
+            kept.n_images, kept.left[is_match], kept.right[is_match], enumerate(same)
         ),
         contents,
+        same,
         digest(contents, [None if one is None else one.tolist() for one in columns]),
         table.n_pairs - kept.n_pairs,
         unavailable,

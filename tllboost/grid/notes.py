@@ -26,32 +26,46 @@ def notes_on(grid: Grid, records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return all notes on a run, one line each."""
     from tllboost.finetune.settings import trained_on
 
-    splits, protocol = grid.data.splits(grid.seeds[0]), grid.data.protocol
+    data, protocol = grid.data, grid.data.protocol
+    splits, table = data.splits(grid.seeds[0]), data.table
     notes = few_notes(splits, protocol)
-    seen = total = 0
+    seen = between = total = 0
     for split in splits:
-        trained = np.union1d(split.train.left, split.train.right)
-        left, right = (
-            np.isin(of, trained) for of in (split.test.left, split.test.right)
-        )
-        seen += int(np.count_nonzero(left | right))
+        # An image and its copy, byte for byte, are one.
+        sets = (split.train, split.validation, split.test)
+        train, chosen, test = (data.same[np.stack([s.left, s.right])] for s in sets)
+        seen += int(np.isin(test, train).any(axis=0).sum())
+        between += len(np.intersect1d(chosen, np.append(train, test)))
         total += len(split.test)
-    if seen:  # ours never has
+    if seen or between:  # ours never have
+        shared = f"{100 * seen / total:.1f} % of its test pairs share an image with "
+        if not seen:
+            shared = f"{between} images of its validation set are in test or "
+        names = "; tllboost check names them" if protocol.name == "given" else ""
         notes.append(
-            f"protocol {protocol.name} leaks: {100 * seen / total:.1f} % of its test "
-            "pairs share an image with training; compare it with no other protocol"
+            f"protocol {protocol.name} leaks: {shared}training; compare it with no "
+            f"other protocol{names}"
+        )
+    ends = data.component[table.left], data.component[table.right]
+    tied = np.flatnonzero((table.label == 0) & (ends[0] == ends[1]))
+    if len(tied):
+        first, other = (table.ids[side[tied[0]]] for side in (table.left, table.right))
+        notes.append(
+            f"{len(tied)} non-matches contradict the matches, which tie their images "
+            f"into one component, {first!r} and {other!r} first; tllboost check names "
+            "them"
         )
     # Weights that `tllboost finetune` wrote name the images that they have seen.
-    tested = np.zeros(len(grid.data.contents), dtype=bool)
+    tested = np.zeros(len(data.contents), dtype=bool)
     for seed in grid.seeds:
-        for split in grid.data.splits(seed):
+        for split in data.splits(seed):
             tested[split.test.left] = tested[split.test.right] = True
     for label, vectorizer in grid.plan.made.items():
         parts = getattr(vectorizer, "parts", None) or [vectorizer]
         files = [str(getattr(part, "file", None)) for part in parts]
         tuned = [file for file in files if file.endswith(".safetensors")]
         known = frozenset().union(*map(trained_on, tuned))
-        shared = sum(c[:_DIGITS] in known for c in np.array(grid.data.contents)[tested])
+        shared = sum(c[:_DIGITS] in known for c in np.array(data.contents)[tested])
         if shared:
             notes.append(
                 f"{label} leaks: its weights were fine-tuned on {shared} of the "
@@ -80,7 +94,7 @@ def leak_report(grid: Grid) -> list[tuple[str, str]]:
                 for pairs in (split.test, split.train, split.validation)
             )
             known = np.union1d(train, validation)
-            shared += len(np.intersect1d(test, known))
+            shared += int(np.isin(data.same[test], data.same[known]).sum())
             tested += len(test)
             own = np.unique(data.component[test])
             tied += len(np.intersect1d(own, data.component[known]))

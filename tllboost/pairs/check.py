@@ -53,6 +53,9 @@ class CheckReport:
         Matches of two files with the same bytes: every scorer finds them.
     contradictions : tuple of (str, str)
         Non-matches of two files with the same bytes.
+    tied_non_matches : tuple of (str, str)
+        Other non-matches inside one component: matches tie their images, as where a–b
+        and b–c match and a–c is 0.
     near_duplicates : tuple of (str, str, float)
         Other images that look the same, and their distance (0 to 1). With a split
         column only those in two of its sets, without one all that no match ties.
@@ -80,6 +83,7 @@ class CheckReport:
     identical: tuple[tuple[str, ...], ...]
     trivial: tuple[tuple[str, str], ...]
     contradictions: tuple[tuple[str, str], ...]
+    tied_non_matches: tuple[tuple[str, str], ...]
     near_duplicates: tuple[tuple[str, str, float], ...]
     n_shared: int
     n_components: int
@@ -129,6 +133,9 @@ class CheckReport:
                     f"{a} ~ {b} (distance {d:g})" for a, b, d in self.near_duplicates
                 ),
             }
+        found["non-matches whose images matches tie"] = map(
+            " ~ ".join, self.tied_non_matches
+        )
         if self.leaks:
             lines += ["  THE GIVEN SPLIT LEAKS: the same image is in several sets"]
             found["images in more than one set"] = (
@@ -189,6 +196,7 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
     for first, image in ties:
         groups.setdefault(first, [first]).append(image)
     component = match_components(table.n_images, left[matches], right[matches], ties)
+    tied = (component[left] == component[right]) & ~copies & ~matches
     sizes = np.bincount(component, minlength=1)
     sets = {
         name: rows
@@ -220,6 +228,7 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
         ),
         trivial=_names(table, copies & matches),
         contradictions=_names(table, copies & ~matches),
+        tied_non_matches=_names(table, tied),
         near_duplicates=tuple((ids[i], ids[j], d) for i, j, d in near),
         n_shared=int((in_pairs > 1).sum()),
         n_components=len(sizes),
