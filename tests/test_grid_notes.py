@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Run, write_image
+from reliability import count
 from safetensors.numpy import save_file
 
 from tllboost.finetune.settings import FORMAT
@@ -131,6 +132,7 @@ def test_grid_and_check_tell_of_the_same_leak(run: Run, folder: Path) -> None:
     assert "protocol given leaks" in leak
     assert "1 non-matches contradict the matches" in tied
     assert {leak, tied} <= set(json.loads((out / "summary.json").read_text())["lines"])
+    count("bad tables tried")
 
 
 # --- labels
@@ -149,6 +151,7 @@ def test_non_matches_that_a_chain_of_matches_ties_are_counted_and_named(
     shutil.copy(folder / "a1.png", folder / "b5.png")
     with_rows(folder, "b5,b0,0,train")
     assert told(grid_of(folder), "contradict")[0].startswith("2 non-matches")
+    count("bad tables tried", 2)
 
 
 # --- networks

@@ -1,20 +1,46 @@
-"""What lies in the working folder is data: no worker imports it."""
+"""What lies in the working folder is data: no command and no worker imports it."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from conftest import write_image
+from test_cli_help import COMMANDS
 
 import tllboost
+from tllboost.processes import Processes, end_idle
 
-# Names that Python itself has, and that libraries look for where they are absent.
-STRANGERS = ("random.py", "secrets.py", "pandas.py", "cupy.py")
-STRANGER = "open({path!r}, 'a').write(__name__)\n"
+STRANGER = "open({path!r}, 'a').write(__name__ + ' ')\n"
+# What Python itself has loaded, for `python -m`, before it looks for our package.
+PYTHONS_OWN = "import pkgutil, sys; print(*sys.modules)"
+# Many commands in one process, which finds modules where the command does.
+COMMAND = """
+import json, sys
+from tllboost.cli import main
+
+if __name__ == "__main__":
+    for arguments in json.loads(sys.argv[1]):
+        sys.argv = ["tllboost", *arguments]
+        try:
+            main()
+        except SystemExit as leaving:
+            if leaving.code:
+                raise RuntimeError(arguments) from leaving
+"""
+PLUG_IN = """
+import numpy as np
+
+def furthest(left, right):
+    return np.abs(left - right).max(axis=1, keepdims=True)
+"""
 SCRIPT = """
 import importlib
 import own_plugins
@@ -30,48 +56,103 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def strange(tmp_path: Path) -> Path:
-    """A folder of images where a stranger's modules lie; they write a file if run."""
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images and their table, where a stranger's modules lie.
+
+    They have the name of each module of Python's, and of each package that is
+    installed, or that a library looks for though it is not. They write a file if run.
+    """
+    folder = tmp_path_factory.mktemp("strange")
     for number in range(12):
         for side in "lr":
-            write_image(tmp_path / f"{side}{number}.jpg", seed=number)
+            write_image(folder / f"{side}{number}.jpg", seed=number, size=(24, 20))
     rows = ["left,right", *(f"l{n}.jpg,r{n}.jpg" for n in range(12))]
-    (tmp_path / "pairs.csv").write_text("\n".join(rows))
-    for name in STRANGERS:
-        text = STRANGER.format(path=str(tmp_path / "was-run"))
-        (tmp_path / name).write_text(text)
-    return tmp_path
+    (folder / "pairs.csv").write_text("\n".join(rows))
+    pythons_own = python(["-I", "-c", PYTHONS_OWN], folder).split()
+    names = {*sys.stdlib_module_names, *packages_distributions(), "cupy", "pandas"}
+    assert {"random", "numpy", "json", "sklearn", "torch", "PIL", "dask"} <= names
+    text = STRANGER.format(path=str(folder / "was-run"))
+    for name in filter(str.isidentifier, names - {*pythons_own, "tllboost"}):
+        (folder / f"{name}.py").write_text(text)
+        if name not in sys.stdlib_module_names:
+            (folder / name).mkdir()
+            (folder / name / "__init__.py").write_text(text)
+    return folder
 
 
-def environment() -> dict[str, str]:
-    """Return variables by which the package is found, and no working folder is."""
-    path = str(Path(tllboost.__file__).parents[1])
-    own = {"PYTHONPATH": path, "TLLBOOST_STORE": "store", "OMP_NUM_THREADS": "1"}
-    return {**os.environ, **own}
+def python(arguments: Sequence[str | Path], folder: Path, *path: Path | str) -> str:
+    """Run Python in a folder; return what it printed.
 
-
-def test_a_grid_runs_no_module_of_the_folder_that_it_is_started_in(
-    strange: Path,
-) -> None:
-    command = Path(sys.executable).with_name("tllboost")
-    if not command.is_file():
-        pytest.skip("needs the installed command, not there")
+    The package is found, and so are modules of the folders of `path`.
+    """
+    root = str(Path(tllboost.__file__).parents[1])
+    own = {"PYTHONPATH": os.pathsep.join(map(str, (root, *path)))}
+    own |= {"TLLBOOST_STORE": "store", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [
-            *(command, "grid", "pairs.csv", "--images", ".", "--out", "out"),
-            *("-v", "pixels?size=4", "-m", "l1", "-c", "logistic", "-c", "xgboost"),
-            *("-p", "none", "-p", "infonce?epochs=1&components=2", "-j", "1"),
-            *("--distractors", "2", "--no-report"),
-        ],
-        cwd=strange,
-        env=environment(),
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, **own},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert (strange / "out" / "matrix.csv").is_file()
-    assert not (strange / "was-run").exists()
+    return done.stdout
+
+
+def was_run(folder: Path) -> str:
+    """Return the names of the stranger's modules that were run."""
+    file = folder / "was-run"
+    names = file.read_text() if file.exists() else ""
+    file.unlink(missing_ok=True)
+    return names
+
+
+def test_no_command_runs_a_module_of_the_folder_that_it_is_started_in(
+    strange: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "own_plugins.py").write_text(PLUG_IN)
+    (tmp_path / "command.py").write_text(COMMAND)
+    table, bundle = ("pairs.csv", "--images", "."), "one/best.tllb"
+    grid = ("grid", *table, "-v", "pixels?size=4", "--distractors", "2", "-j", "1")
+    dask = ("--backend", "dask") if find_spec("distributed") else ()
+    commands = [
+        ("vectorize", ".", "-v", "pixels?size=2"),
+        ("check", *table),
+        (
+            *(*grid, "--out", "one", "-m", "l1", "-m", "own_plugins:furthest"),
+            *("-c", "logistic", "-c", "xgboost", "-p", "none"),
+            *("-p", "infonce?epochs=1&components=2"),
+        ),
+        (*grid, "--out", "two", "-c", "cosine", *dask),
+        ("compare", "one", "two"),
+        ("report", "one"),
+        ("score", bundle, "l0.jpg", "r0.jpg"),
+        ("rank", bundle, "l0.jpg", "--among", "."),
+        ("explain", bundle, "l0.jpg", "r0.jpg", "--grid", "2"),
+        ("bundle", "show", bundle),
+        ("bundle", "verify", bundle),
+        ("store", "info"),
+        ("store", "verify"),
+        ("store", "prune"),
+        ("list", "heads"),
+    ]
+    # Two need a network, or a minute, and start what the others start.
+    lines = [" ".join(one) + " " for one in commands]
+    ran = {name for name in COMMANDS for line in lines if line.startswith(f"{name} ")}
+    assert {*COMMANDS} - ran == {"finetune", "demo"}
+    python([tmp_path / "command.py", json.dumps(commands)], strange, tmp_path / "own")
+    assert "own_plugins:furthest" in (strange / "one" / "results.csv").read_text()
+    assert was_run(strange) == ""
+
+
+def test_python_m_tllboost_leaves_the_working_folder_before_it_imports(
+    strange: Path,
+) -> None:
+    told = python(["-m", "tllboost", "vectorize", ".", "-v", "pixels?size=3"], strange)
+    assert "pixels?size=3" in told
+    assert was_run(strange) == ""
 
 
 def test_workers_know_the_plug_ins_of_a_script_and_nothing_else_beside_it(
@@ -80,28 +161,27 @@ def test_workers_know_the_plug_ins_of_a_script_and_nothing_else_beside_it(
     (tmp_path / "own_plugins.py").write_text("def name():\n    return __name__\n")
     (tmp_path / "stranger.py").write_text("")
     (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, "script.py"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:2] == ["own_plugins", "No module named 'stranger'"]
+    told = python(["script.py"], tmp_path)
+    assert told.split("\n")[:2] == ["own_plugins", "No module named 'stranger'"]
 
 
 def test_workers_look_where_pythonpath_says(tmp_path: Path) -> None:
     (tmp_path / "own_plugins.py").write_text("def name():\n    return __name__\n")
     code = "from tllboost.processes import Processes; from importlib import "
     code += "import_module as get; print(Processes().call(get, 'own_plugins'))"
-    given = environment()
-    given["PYTHONPATH"] += os.pathsep + "."
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=given,
-        capture_output=True,
-        text=True,
+    told = python(["-c", code], tmp_path, ".")
+    assert told.startswith("<module 'own_plugins' from")
+
+
+def test_an_empty_part_of_pythonpath_is_no_folder_of_a_worker(
+    strange: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As `export PYTHONPATH=/opt:$PYTHONPATH` leaves it where it was not set.
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{Path(tllboost.__file__).parents[1]}{os.pathsep}"
     )
-    assert done.stdout.startswith("<module 'own_plugins' from"), done.stderr
+    monkeypatch.chdir(strange)
+    end_idle()
+    assert Processes(1).call(os.getcwd) == str(strange.resolve())
+    end_idle()
+    assert was_run(strange) == ""

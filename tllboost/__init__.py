@@ -3,7 +3,16 @@
 Names below are imported when first used, so that ``import tllboost`` is quick.
 """
 
-from __future__ import annotations
+import sys
+
+# ``python -m tllboost`` looks into the working folder first, where a stranger's
+# ``random.py`` may lie: before anything else is imported, it looks there no more.
+if (
+    sys.argv[:1] == ["-m"]
+    and not sys.flags.safe_path
+    and any(one.removeprefix("-m") == "tllboost" for one in sys.orig_argv)
+):
+    del sys.path[0]
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -244,6 +244,7 @@ class Worker:
     ) -> None:
         self.n_asked, self.is_sound, self._most = 0, True, 0
         package = sys.modules["tllboost"].__file__
+        path = os.environ.get("PYTHONPATH", "")
         told = json.dumps({"answer": answer, "argument": argument, **_importable()})
         command = [sys.executable, *options, "-c", _START, str(package), told]
         try:
@@ -256,7 +257,13 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 # What it starts itself looks into no working folder either.
-                env={**os.environ, "PYTHONSAFEPATH": "1", **environment},
+                env={
+                    **os.environ,
+                    "PYTHONSAFEPATH": "1",
+                    # An empty part of it would be the working folder.
+                    "PYTHONPATH": os.pathsep.join(filter(None, path.split(os.pathsep))),
+                    **environment,
+                },
             )
         except (OSError, ValueError) as error:
             raise _no_start(str(error)) from error

@@ -439,6 +439,10 @@ class Cluster:
 
         address: Any = self.scheduler
         if address is None:
+            if not os.environ.get("PYTHONSAFEPATH"):
+                # Nothing that is started here imports from the working folder.
+                os.environ["PYTHONSAFEPATH"] = "1"
+                stack.callback(os.environ.pop, "PYTHONSAFEPATH", None)
             n_workers = self.n_workers or os.cpu_count() or 1
             address = stack.enter_context(
                 LocalCluster(
