@@ -156,6 +156,8 @@ def test_a_recompressed_copy_across_the_split_is_a_leak(images: Path) -> None:
     assert [found[:2] for found in report.near_duplicates] == [("p0", "p2")]
     assert report.leaks
     assert check_pairs(table_of(images, pairs, split="xx")).near_duplicates == ()
+    report = check_pairs(table_of(images, [*pairs, "p4 p5"], split="xtv"))
+    assert [found[:2] for found in report.near_duplicates] == [("p0", "p2")]
     report = check_pairs(table_of(images, pairs))
     assert len(report.near_duplicates) == 1
     assert not report.leaks

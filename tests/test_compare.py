@@ -141,6 +141,14 @@ def test_paired_seeds_are_those_that_both_runs_have(tmp_path: Path) -> None:
     assert found.notes == ["the seeds differ: 2 before, 2 after, in both seed 1"]
 
 
+def test_figures_of_several_seeds_are_their_mean(tmp_path: Path) -> None:
+    before = [record(DOT, value, seed=seed) for seed, value in enumerate((0.4, 0.6))]
+    after = [record(DOT, value, seed=seed) for seed, value in enumerate((0.6, 0.9))]
+    (change,) = compare_runs(*runs(tmp_path, before, after)).changes
+    assert (change.before, change.after) == pytest.approx((0.5, 0.75))
+    assert change.difference == pytest.approx(0.25)
+
+
 def test_no_seed_in_both_is_no_pair(tmp_path: Path) -> None:
     made = [record(DOT, 0.5)], [record(DOT, 0.6, seed=1)]
     found = compare_runs(*runs(tmp_path, *made))

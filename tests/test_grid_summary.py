@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import time
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +21,7 @@ from makers import features_of, fit, plant, record, sets_of
 from tllboost.cli.app import app
 from tllboost.cli.config import plain
 from tllboost.errors import DataError, UsageError
+from tllboost.grid import measure as measuring
 from tllboost.grid.best import members_of
 from tllboost.grid.cells import Cell, digest, plan_cells
 from tllboost.grid.measure import Bench, Space, best_of_folds, measure
@@ -27,6 +30,7 @@ from tllboost.grid.records import read_record, record_path, write_record
 from tllboost.grid.summary import by_validation, comparison, headline, summarise
 from tllboost.merges import PairFeatures
 from tllboost.metrics import METRICS, N_RESAMPLES, match_ranks, ranking_figures
+from tllboost.processes import resident
 from tllboost.splits import Protocol, Split
 
 Row = dict[str, Any]
@@ -284,6 +288,8 @@ def test_a_measured_cell_is_what_its_scores_say() -> None:
     assert measured["figures"]["balanced_accuracy"] == pytest.approx(np.mean(hits))
     assert measured["threshold"] == scorer.probability(np.array(scorer.threshold_))
     assert 20 < measured["peak_memory_mb"] < 20_000
+    assert 0 < measured["fit_s"] < 600
+    assert 0 < measured["score_s"] < 600
     assert (measured["n_train_pairs"], measured["n_features"]) == (
         len(data.split.train),
         12,
@@ -452,3 +458,21 @@ def test_a_copied_record_is_not_that_of_another_cell(tmp_path: Path) -> None:
     record_path(tmp_path, "def").write_bytes(record_path(tmp_path, "abc").read_bytes())
     assert read_record(tmp_path, "abc") is not None
     assert read_record(tmp_path, "def") is None
+
+
+def test_the_most_memory_that_a_cell_had_is_seen_after_it_is_freed() -> None:
+    with measuring._peak_memory(0.01) as peak:
+        before = resident(os.getpid())
+        block = np.ones(2**26, np.uint8)
+        time.sleep(0.1)
+        del block
+    assert before + 2**25 < peak[0] < before + 2**28
+
+
+def test_a_record_with_a_number_that_no_float_is_meant_by_is_none(
+    tmp_path: Path,
+) -> None:
+    made = record(DOT, 0.5) | {"id": "abc"}
+    for value, is_one in ((2**62, True), (2**63, False), (-(2**63), False)):
+        write_record(tmp_path, made | {"figures": {"top1": value}})
+        assert (read_record(tmp_path, "abc") is not None) == is_one

@@ -490,6 +490,7 @@ def test_the_path_of_a_linear_head_ends_where_the_loss_has_risen_twice(
     head = LogisticHead().fit(X, y, validation=told)
     assert told.n_asked == 2 * n_steps  # a path of each scaling
     steps = [10.0**power for power in np.arange(-5, -0.9, 0.5)]
+    assert pytest.approx(steps) == linear._STRENGTHS
     assert head.scaling_ == "global"
     assert head.strength_ == pytest.approx(steps[int(np.argmin(losses))])
 
@@ -500,3 +501,9 @@ def test_features_are_scaled_by_one_number_or_each_column_by_its_own() -> None:
     assert (shift.tolist(), scale.tolist()) == ([0, 0], [2.5, 2.5])
     shift, scale = linear._scaling(features, "column")
     assert (shift.tolist(), scale.tolist()) == ([1.5, -2], [1.5, 2])
+    # A column is constant that hardly varies beside the others: it keeps scale 1.
+    _, scale = linear._scaling(np.float32([[2e10, 1e-3], [0, 0]]), "column")
+    assert scale.tolist() == [1e10, 1]
+    # Many columns, a few rows at a time.
+    _, scale = linear._scaling(np.ones((3, 2**19), np.float32), "global")
+    assert scale[0] == 1

@@ -340,3 +340,13 @@ def test_trees_behind_the_best_step_are_thrown_away(
     head = XGBoostHead(start="none", n_estimators=most, n_jobs=1)
     head.fit(X, y, validation=Scripted(losses, X, y, np.ones(len(y))))
     assert len(head.fitted_.part) == n_trees
+
+
+def test_lists_are_told_apart_whatever_their_codes() -> None:
+    X, y, _ = arrays()
+    for last in (0, 1, 2, 3):
+        codes = [7, 5, last]
+        query = np.repeat(codes, 4)
+        head = XGBoostRankHead(start="none", n_estimators=2, n_jobs=1)
+        head.fit(X[:12], y[:12], query=query)
+        assert len(head.fitted_.part) == 2

@@ -119,8 +119,9 @@ def test_the_joined_network_is_told_product_and_difference_of_each_pair() -> Non
     def joined(pairs: torch.Tensor) -> torch.Tensor:
         return (pairs * torch.tensor([1.0, 10, 0.1, 0.5])).sum(1, keepdim=True)
 
-    (alone,) = steps(ContrastiveProjection(joined=False), WEIGHTED, SPREAD)
-    (found,) = steps(ContrastiveProjection(), WEIGHTED, SPREAD, joined)
+    longer = SPREAD * np.float32([[2], [3], [0.5]])  # which the cosine does not mind
+    (alone,) = steps(ContrastiveProjection(joined=False), WEIGHTED, longer)
+    (found,) = steps(ContrastiveProjection(), WEIGHTED, longer, joined)
     # Products .6 0 and -.6 0, differences .4 .8 and 1.6 .8.
     near, far = 0.6 + 0.04 + 0.4, -0.6 + 0.16 + 0.4
     odds = np.array([-near, near, far])
@@ -156,6 +157,9 @@ def test_principal_axes_keep_distances_or_make_all_axes_alike(
 
 
 def test_principal_axes_are_centred_and_no_more_than_the_vectors_span() -> None:
-    weight, bias = principal_axes(np.float32([[2, 0], [0, 3]]), 9, 0.25, 0)
-    mapped = np.eye(2, dtype=np.float32) @ weight + bias
-    assert sorted(mapped.ravel().tolist()) == pytest.approx([-1, 1])
+    # Two vectors at 60°, of two columns and of more columns than there are vectors.
+    for vectors in ([[2, 0], [1, 3**0.5]], [[5, 0, 0], [1, 3**0.5, 0]]):
+        weight, bias = principal_axes(np.float32(vectors), 9, 0.25, 0)
+        unit = np.array(vectors) / np.linalg.norm(vectors, axis=1, keepdims=True)
+        mapped = unit @ weight + bias
+        assert sorted(mapped.ravel().tolist()) == pytest.approx([-1, 1], abs=1e-5)

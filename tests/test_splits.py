@@ -444,3 +444,11 @@ def test_a_set_can_be_put_behind_another() -> None:
     assert len(both) == len(one.validation) + len(one.test)
     n_lists = len(ranking_lists(one.validation)) + len(ranking_lists(one.test))
     assert len(ranking_lists(both)) == n_lists
+
+
+def test_validation_takes_no_more_than_half_of_what_is_not_tested() -> None:
+    (one,) = split(
+        matches_only(100), test_fraction=0.7, validation_fraction=0.25, n_distractors=2
+    )
+    sizes = [(pairs.label == 1).sum() for _, pairs in sets_of(one)]
+    assert sizes == [15, 15, 70]
