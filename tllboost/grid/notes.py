@@ -38,12 +38,12 @@ def notes_on(grid: Grid, records: Sequence[Mapping[str, Any]]) -> list[str]:
         between += len(np.intersect1d(chosen, np.append(train, test)))
         total += len(split.test)
     if seen or between:  # ours never have
-        shared = f"{100 * seen / total:.1f} % of its test pairs share an image with "
+        what = f"{100 * seen / total:.1f} % of its test pairs share an image with "
         if not seen:
-            shared = f"{between} images of its validation set are in test or "
+            what = f"{between} images of its validation set are in test or "
         names = "; tllboost check names them" if protocol.name == "given" else ""
         notes.append(
-            f"protocol {protocol.name} leaks: {shared}training; compare it with no "
+            f"protocol {protocol.name} leaks: {what}training; compare it with no "
             f"other protocol{names}"
         )
     ends = data.component[table.left], data.component[table.right]
