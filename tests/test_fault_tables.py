@@ -145,6 +145,17 @@ def test_names_may_repeat_their_folder(tmp_path: Path, folder: Path) -> None:
         read_pairs(missing, images=folder)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_blanks_around_names_are_none_of_theirs(
+    tmp_path: Path, folder: Path, encoding: str
+) -> None:
+    write_image(folder / " e .jpg", seed=5)
+    text = 'left , right\n a.jpg," b.jpg "\n e .jpg, sub/c\n'
+    table = read_pairs(table_of(tmp_path, text.encode(encoding)), images=folder)
+    paths = [str(path.relative_to(folder)) for path in table.paths if path]
+    assert sorted(paths) == [" e .jpg", "a.jpg", "b.jpg", "sub/c.jpg"]
+
+
 def test_a_split_column_without_test_rows_is_named(
     run: Run, tmp_path: Path, folder: Path
 ) -> None:
