@@ -23,7 +23,7 @@ from sklearn.svm import SVC
 import tllboost
 from tllboost.classifier import PairClassifier
 from tllboost.dense import n_threads_of, seed_of, usable_cores
-from tllboost.errors import DataError, TableError, UsageError
+from tllboost.errors import DataError, MissingLibraryError, TableError, UsageError
 from tllboost.grid.run import GridResult, run_grid
 from tllboost.heads import HEADS
 from tllboost.heads.linear import LogisticHead
@@ -274,6 +274,14 @@ def test_a_result_is_short_in_a_shell_and_a_table_in_a_notebook(
     assert list(table["head"]) == [row["head"] for row in result.rows]
     assert list(table.columns)[:4] == ["vectorizer", "projection", "merge", "head"]
     assert table["top2"].tolist() == [row["top2"] for row in result.rows]
+
+
+def test_a_table_without_pandas_says_what_to_install(
+    result: GridResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingLibraryError, match="needs pandas: pip install pandas"):
+        result.to_frame()
 
 
 @pytest.mark.parametrize("seeds", [[], [-1], [0, -3]])

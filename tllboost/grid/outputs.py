@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from tllboost import __version__
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import DataError, MissingLibraryError, UsageError
 from tllboost.files import csv_text, finite, write_text
 from tllboost.grid.matrix import matrix_html
 from tllboost.metrics import METRICS
-from tllboost.registry import import_path
 
 __all__ = [
     *("LOCK", "RESULT_COLUMNS", "GridResult", "claim_folder", "environment", "locked"),
@@ -298,7 +297,12 @@ class GridResult:
 
         Raises
         ------
-        UnknownNameError
+        MissingLibraryError
             If pandas is not installed.
         """
-        return import_path("pandas:DataFrame")(self.rows, columns=RESULT_COLUMNS)
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            msg = f"a table needs pandas: pip install pandas ({error})"
+            raise MissingLibraryError(msg) from error
+        return DataFrame(self.rows, columns=RESULT_COLUMNS)
