@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from small_installs import ROOT, build_wheel, make_environment
 
 from tllboost.bundle import save_bundle
 from tllboost.classifier import ensemble
@@ -43,10 +45,10 @@ print(*sys.modules, file=sys.stderr)
 """
 
 
-def imported(*words: str | Path) -> set[str]:
+def imported(*words: str | Path, python: str | Path = sys.executable) -> set[str]:
     """Run commands in a process of their own; return what it has imported."""
     done = subprocess.run(
-        [sys.executable, "-c", CODE, *map(str, words)],
+        [python, "-P", "-c", CODE, *map(str, words)],
         capture_output=True,
         text=True,
         check=True,
@@ -140,16 +142,98 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(table.parent.glob("*.jpg"))
 
 
+@pytest.fixture(scope="module")
+def pocket_bundles(
+    scenes: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    folder, vectorizer = tmp_path_factory.mktemp("pocket"), make_vectorizer("pocket")
+    heads = [*HEADS, "projected"]
+    return [bundle_of(vectorizer, scenes, folder, head) for head in heads]
+
+
 @pytest.mark.parametrize("spec", ["classic", "pocket"])
 def test_scores_need_numpy_and_what_the_vectorizer_needs(
-    spec: str, scenes: list[Path], tmp_path: Path
+    spec: str, scenes: list[Path], tmp_path: Path, pocket_bundles: list[Path]
 ) -> None:
-    vectorizer = make_vectorizer(spec, offline=True)
+    bundles = pocket_bundles
+    if spec != "pocket":
+        vectorizer, heads = make_vectorizer(spec, offline=True), [*HEADS, "projected"]
+        bundles = [bundle_of(vectorizer, scenes, tmp_path, head) for head in heads]
     words: list[str | Path] = []
-    for head in [*HEADS, "projected"]:
-        bundle = bundle_of(vectorizer, scenes, tmp_path, head)
+    for bundle in bundles:
         words += ["score", bundle, *scenes[:2], "--store", tmp_path / "new", THEN]
     assert not imported(*words[:-1]) & TRAINERS
+
+
+# Installs without the large libraries
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+def lines_of_pip() -> list[list[str]]:
+    """Return what the guide of small installs gives pip to install, line by line."""
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    lines = re.findall(r"(?m)^(?:RUN )?pip install ((?:[\w-]|\[|\]| )+?)$", text)
+    return [line.split() for line in lines]
+
+
+def test_the_small_install_of_the_guide_scores_and_ranks_with_every_head(
+    wheel: Path,
+    pocket_bundles: list[Path],
+    scenes: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    python = make_environment(tmp_path / "small", wheel, lines_of_pip()[0])
+    words: list[str | Path] = []
+    for bundle in pocket_bundles:
+        words += ["score", bundle, *scenes[:2], "--store", tmp_path / "new", THEN]
+        among = ("--among", scenes[0].parent, "--store", tmp_path / "new")
+        words += ["rank", bundle, scenes[0], *among, THEN]
+    page = ("--out", tmp_path / "page.html", "--store", tmp_path / "new", "-q")
+    words += ["explain", pocket_bundles[0], *scenes[:2], *page]
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    found = imported(*words, python=python)
+    assert not found & (MODELS | {"scipy", "skops"}) - {"onnxruntime"}
+    missing = subprocess.run(
+        [python, "-I", "-m", "tllboost", "vectorize", scenes[0], "-v", "timm:resnet18"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert missing.returncode == 2
+    assert missing.stderr.endswith("pip install torch\n")
+
+
+def test_a_grid_without_torch_leaves_out_what_needs_it_with_one_note(
+    wheel: Path, scenes: list[Path], tmp_path: Path
+) -> None:
+    scoring, grids, *_ = lines_of_pip()
+    python = make_environment(tmp_path / "small", wheel, [*scoring, *grids])
+    folder = scenes[0].parent
+    rows = (folder / "pairs.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "few.csv").write_text("\n".join(rows[:24]), encoding="utf-8")
+    words = ("grid", tmp_path / "few.csv", "--images", folder)
+    how = ("-v", "classic", "-v", "pocket", "-m", "dot", "-j", 1, "--no-report")
+    where = ("--out", tmp_path / "out", "--store", tmp_path / "store")
+    done = subprocess.run(
+        [python, "-I", "-m", "tllboost", *map(str, (*words, *how, *where))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (note,) = (one for one in done.stderr.splitlines() if one.startswith("left out"))
+    assert note == (
+        "left out: head 'mlp' needs 'torch', not installed: pip install torch"
+    )
+    header, *cells = (tmp_path / "out" / "matrix.csv").read_text().splitlines()
+    assert "xgboost" in header
+    assert "mlp" not in header
+    assert len(cells) == 2
 
 
 @pytest.mark.shared

@@ -14,11 +14,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from bundles import IDS, N_PAIRS, make_classifier, save, tiny_network, write_npz
 from conftest import Run, write_image
 from killed_work import BATCH_SIZE, N_IMAGES, Squares, images, looked_at
 from killing import N_MOMENTS, kill_at_moments
 from reliability import count
 
+from tllboost import store as store_module
 from tllboost.errors import StoreError
 from tllboost.store import VectorStore
 from tllboost.vectorizing import vectorize
@@ -334,3 +336,134 @@ def test_a_disk_that_fills_up_while_vectorizing_costs_nothing_that_was_stored(
     np.testing.assert_array_equal(result.vectors, right)
     count("bad stores tried")
     count("results compared", N_IMAGES)
+
+
+# A store that nobody chose is a cache
+
+
+def lose_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be a user whom the system does not know, as containers have them."""
+    pwd = pytest.importorskip("pwd")
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def fill_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let SQLite have no page more than an empty store takes."""
+    really = store_module._open_file
+
+    def opened(path: Path) -> sqlite3.Connection:
+        connection = really(path)
+        if path.parent.name == "store":
+            connection.execute("PRAGMA max_page_count = 8")
+        return connection
+
+    monkeypatch.setattr(store_module, "_open_file", opened)
+
+
+@pytest.fixture(scope="module")
+def pocket_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    return save(folder / "best.tllb", make_classifier("pocket", "cosine", n_dims=384))
+
+
+@pytest.mark.parametrize(
+    ("command", "state"),
+    [
+        ("grid", "no home"),
+        ("score", "no home"),
+        ("rank", "no folder can be made"),
+        ("explain", "no folder can be made"),
+        ("vectorize", "no home"),
+        ("vectorize", "no folder can be made"),
+        ("vectorize", "full"),
+    ],
+)
+def test_where_the_cache_can_not_be_used_one_note_says_so_and_work_goes_on(
+    command: str,
+    state: str,
+    pocket_bundle: Path,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    images = [write_image(tmp_path / f"{n}.png", seed=n) for n in range(2)]
+    monkeypatch.chdir(tmp_path)
+    if state == "no home":
+        lose_home(monkeypatch)
+    elif state == "full":
+        fill_up(monkeypatch)
+    else:  # a file where the folder should be stops root as well
+        (tmp_path / "cache").write_text("")
+    words: tuple[object, ...] = (pocket_bundle, *images)
+    if command == "grid":
+        vectors = f"vectors:{write_npz(tmp_path / 'own.npz')}"
+        rows = [f"{IDS[n]},{IDS[n + N_PAIRS]}\n" for n in range(N_PAIRS)]
+        (tmp_path / "pairs.csv").write_text("".join(["left,right\n", *rows]))
+        how = ("-c", "cosine", "-j", 1, "--no-report", "--out", "out")
+        words = ("pairs.csv", "-v", vectors, *how)
+    elif command == "vectorize":
+        words = (*images, "-v", "pixels", "-v", "pixels?size=8")
+    elif command == "rank":
+        words = (pocket_bundle, images[0], "--among", tmp_path)
+    elif command == "explain":
+        words = (pocket_bundle, *images, "--out", "page.html")
+    done = run(command, *words)
+    assert done.returncode == 0, done.stderr
+    (note,) = (one.getMessage() for one in caplog.records if "store" in one.name)
+    assert note.endswith("going on without it: vectors are not kept")
+    assert not list(tmp_path.glob("~*"))
+    count("bad stores tried")
+
+
+def test_a_store_that_was_asked_for_and_can_not_be_used_is_an_error(
+    image: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ("vectorize", image, "-v", "pixels")
+    for option in (("--store", tmp_path / "file"), ()):
+        monkeypatch.setenv("TLLBOOST_STORE", "" if option else str(tmp_path / "file"))
+        done = run(*words, *option)
+        assert done.returncode == 5
+        assert "can't be used" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_without_a_home_commands_of_the_store_say_what_to_do(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_home(monkeypatch)
+    for command in ("info", "verify", "prune"):
+        done = run("store", command)
+        assert done.returncode == 5
+        assert "TLLBOOST_STORE" in done.stderr
+
+
+def test_a_cache_that_is_damaged_or_another_programs_is_not_passed_over(
+    image: Path, run: Run, tmp_path: Path
+) -> None:
+    place = tmp_path / "cache" / "tllboost" / "store"
+    place.mkdir(parents=True)
+    (place / "vectors.sqlite").write_bytes(b"no database" * 100)
+    done = run("vectorize", image, "-v", "pixels")
+    assert done.returncode == 5
+    assert "delete the folder" in done.stderr
+
+
+def test_the_network_of_a_bundle_opens_without_a_home(
+    run: Run, tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = tiny_network(tmp_path / "net.onnx")
+    classifier = make_classifier(f"onnx:{net}?size=16", "cosine", n_dims=3)
+    bundle = save(tmp_path / "best.tllb", classifier)
+    net.unlink()
+    lose_home(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert run("score", bundle, image, image).returncode == 0
+    assert not list(tmp_path.glob("~*"))

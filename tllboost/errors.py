@@ -40,6 +40,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "WeightsError",
+    "missing_library",
     "printable",
 ]
 
@@ -81,6 +82,28 @@ class MissingLibraryError(TllboostError, ImportError):
     """A library that this choice needs is not installed."""
 
     exit_code = 2
+
+
+_PACKAGES = {
+    "PIL": "pillow",
+    "open_clip": "open_clip_torch",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
+
+
+def missing_library(module: str | None, what: str) -> MissingLibraryError:
+    """Return the error for a library that is not installed: how to install it.
+
+    Examples
+    --------
+    >>> print(missing_library("skimage.color", "vectorizer 'classic'"))
+    vectorizer 'classic' needs 'skimage', not installed: pip install scikit-image
+    """
+    root = str(module).partition(".")[0]
+    package = _PACKAGES.get(root, root)
+    msg = f"{what} needs {root!r}, not installed: pip install {package}"
+    return MissingLibraryError(msg)
 
 
 class DataError(TllboostError, ValueError):

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tllboost.errors import MissingLibraryError, UnknownNameError, UsageError
+from tllboost.errors import UnknownNameError, UsageError, missing_library
 
 __all__ = ["Entry", "Registry", "did_you_mean", "import_path", "lies_here", "path_of"]
 
 
 class Entry(NamedTuple):
-    """Where a named thing lives and what it is, in one line."""
+    """Where a named thing lives, what it is in one line, and libraries it needs."""
 
     path: str
     description: str
+    needs: Sequence[str] = ()
 
 
 def import_path(path: str, *, kind: str = "object") -> Any:
@@ -60,8 +62,7 @@ def import_path(path: str, *, kind: str = "object") -> Any:
             if lies_here(missing):
                 msg += "; it lies in this folder, where Python looks with PYTHONPATH=."
             raise UnknownNameError(msg) from error
-        msg = f"{kind} {path!r} needs {missing!r}: try `pip install {missing}`"
-        raise MissingLibraryError(msg) from error
+        raise missing_library(missing, f"{kind} {path!r}") from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:
@@ -151,11 +152,16 @@ class Registry(dict[str, Entry]):
         ------
         UnknownNameError
             If `choice` is a string that names nothing.
+        MissingLibraryError
+            If it needs a library that is not installed.
         """
         if not isinstance(choice, str):
             return choice
         if choice not in self and ":" in choice:
             return import_path(choice, kind=self.kind)
+        for library in self[choice].needs:
+            if find_spec(library) is None:
+                raise missing_library(library, f"{self.kind} {choice!r}")
         return import_path(self[choice].path, kind=self.kind)
 
     def name_of(self, choice: Any) -> str:

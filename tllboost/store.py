@@ -10,6 +10,9 @@ A batch is one transaction: a kill loses at most the batch that was being writte
 SQLite's write-ahead mode any number of processes read while one writes. The checksum
 covers the fingerprint and the image as well as the vector: a damaged file may lose
 vectors, but never returns one as another's.
+
+The store in the user's cache folder is one that nobody chose. Where it can't be used
+(no home, no rights, a full disk) a note says so, and work goes on without it.
 """
 
 from __future__ import annotations
@@ -79,19 +82,30 @@ _REMEDIES = {
     sqlite3.SQLITE_FULL: "free some space",
     sqlite3.SQLITE_IOERR: "free some space, see whether the disk is sound",
 }
+_UNUSABLE = {*_REMEDIES, sqlite3.SQLITE_BUSY}
+_MEMORY = Path(":memory:")
 
 
 def default_store() -> Path:
     """Return where vectors are kept unless told otherwise.
 
     ``$TLLBOOST_STORE``, or else ``store`` in the user's cache folder for tllboost.
+
+    Raises
+    ------
+    StoreError
+        If the user has no home.
     """
     chosen = os.environ.get("TLLBOOST_STORE")
     if chosen:
         return Path(chosen)
     from platformdirs import user_cache_path
 
-    return user_cache_path("tllboost") / "store"
+    with suppress(RuntimeError):  # a user without a home, as in a container
+        if (folder := user_cache_path("tllboost")).is_absolute():
+            return folder / "store"
+    msg = "there is no home folder for the store: choose one by TLLBOOST_STORE"
+    raise StoreError(msg) from OSError(msg)
 
 
 def is_store(folder: str | os.PathLike[str]) -> bool:
@@ -125,8 +139,15 @@ class VectorStore:
 
     Parameters
     ----------
-    folder : path-like
-        Where the vectors lie; made on first use.
+    folder : path-like or None, default=None
+        Where the vectors lie; made on first use. None takes :func:`default_store`;
+        unless ``$TLLBOOST_STORE`` names that, it is a mere cache: where it can't be
+        used, one warning says so, and it keeps nothing.
+
+    Attributes
+    ----------
+    is_lost : bool
+        Whether it keeps nothing.
 
     Examples
     --------
@@ -143,8 +164,10 @@ class VectorStore:
            [1., 1., 1.]], dtype=float32)
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self.folder = folder
+        self.is_lost = False
+        self._is_cache = folder is None and not os.environ.get("TLLBOOST_STORE")
         self._connection: sqlite3.Connection | None = None
 
     def __enter__(self) -> Self:
@@ -156,8 +179,9 @@ class VectorStore:
             If its file is another program's, of another format or damaged, or can't
             be made.
         """
-        with self._opened():
-            return self
+        with self._unless_lost(), self._opened():
+            pass
+        return self
 
     def __exit__(self, *exception: object) -> None:
         """Close the file; the next use opens it again."""
@@ -167,10 +191,10 @@ class VectorStore:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the connection behind: a copy opens its own."""
-        return {"folder": self.folder, "_connection": None}
+        return vars(self) | {"_connection": None}
 
     def __repr__(self) -> str:
-        return f"VectorStore({os.fspath(self.folder)!r})"
+        return f"VectorStore({str(self.folder or '')!r})"
 
     def get(
         self, fingerprint: str, keys: Sequence[str]
@@ -199,7 +223,8 @@ class VectorStore:
         places = {_key_bytes(key): index for index, key in enumerate(keys)}
         wanted = sorted(places)  # as they stand in the index
         found = np.zeros(len(keys), dtype=bool)
-        with self._opened() as connection:
+        vectors = np.zeros((len(keys), 0), dtype=np.float32)
+        with self._unless_lost(), self._opened() as connection:
             space, n_dims = _space(connection, fingerprint)
             vectors = np.zeros((len(keys), n_dims), dtype=np.float32)
             for first in range(0, len(wanted), _KEYS_A_QUERY):
@@ -212,7 +237,7 @@ class VectorStore:
                     if not _is_sound(n_dims, fingerprint, *row):
                         image = _image_name(connection, row[0])
                         msg = (
-                            f"the store {os.fspath(self.folder)!r} is damaged: the "
+                            f"the store {str(self.folder)!r} is damaged: the "
                             f"vector of {image} under {fingerprint!r} does not match "
                             "its checksum; run `tllboost store prune` to drop what is "
                             "damaged, it is then computed again"
@@ -275,7 +300,7 @@ class VectorStore:
         ]
         if not rows:
             return
-        with self._writing() as connection:
+        with self._unless_lost(), self._writing() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO spaces (fingerprint) VALUES (?)", (fingerprint,)
             )
@@ -300,7 +325,8 @@ class VectorStore:
             " WHERE path = ? AND size = ? AND modified = ? AND changed = ?"
         )
         stamps = [_stamp(path) for path in paths]
-        with self._opened() as connection:
+        known: list[Any] = [None] * len(stamps)
+        with self._unless_lost(), self._opened() as connection:
             known = [s and connection.execute(query, s).fetchone() for s in stamps]
         unknown = [index for index, row in enumerate(known) if row is None]
         settled = time.time_ns() - int(SETTLED_SECONDS * 1e9)
@@ -315,7 +341,7 @@ class VectorStore:
             and stamp == _stamp(paths[index])
         ]
         if remembered:
-            with self._writing() as connection:
+            with self._unless_lost(), self._writing() as connection:
                 connection.executemany(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", remembered
                 )
@@ -411,7 +437,10 @@ class VectorStore:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """Open what is closed; tell what SQLite or the disk complains of in a line."""
-        path = Path(self.folder, _FILE)
+        path = _MEMORY
+        if not self.is_lost:
+            self.folder = self.folder or default_store()
+            path = Path(self.folder, _FILE)
         try:
             if self._connection is None:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -421,6 +450,23 @@ class VectorStore:
             # The last is Python's, of a message that quotes what is damaged.
             msg = f"the store {str(path)!r} can't be used ({_reason(error, path)})"
             raise StoreError(msg) from error
+
+    @contextmanager
+    def _unless_lost(self) -> Iterator[None]:
+        """Go on without a store that nobody chose and that can't be used."""
+        try:
+            yield
+        except StoreError as error:
+            why = error.__cause__
+            code = getattr(why, "sqlite_errorcode", 0) & 0xFF
+            # One that is damaged, or another program's, is not passed over.
+            is_unusable = isinstance(why, OSError) or code in _UNUSABLE
+            if not (self._is_cache and is_unusable):
+                raise
+            line = "%s; going on without it: vectors are not kept"
+            logging.getLogger(__name__).warning(line, error)
+            self.__exit__()
+            self.is_lost = True
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -442,7 +488,7 @@ def _open_file(path: Path) -> sqlite3.Connection:
             with connection:
                 for statement in _SCHEMA:
                     connection.execute(statement)
-            if path.with_name("index.sqlite").exists():
+            if path != _MEMORY and path.with_name("index.sqlite").exists():
                 logging.getLogger(__name__).warning(
                     "%s: the vectors that an older tllboost stored there are computed "
                     "anew; its files (index.sqlite, *.f32) can be deleted",

@@ -288,9 +288,9 @@ class _Request:
             vectors, found = store.get(space_of(vectorizer), [*files])
             rows = zip(files, vectors, found, strict=True)
             outcomes = {key: row for key, row, is_stored in rows if is_stored}
-            if hasattr(vectorizer, "keep_networks_in"):
+            if hasattr(vectorizer, "keep_networks_in") and not store.is_lost:
                 # What a network is exported to lies beside the vectors that it makes.
-                vectorizer.keep_networks_in(os.path.join(store.folder, "networks"))
+                vectorizer.keep_networks_in(os.path.join(str(store.folder), "networks"))
         n_reused = len(outcomes)
         missing = [item for item in files.items() if item[0] not in outcomes]
         tell(n_reused, len(files), vectorizer.label)
@@ -406,7 +406,7 @@ def _prepare(vectorizer: Vectorizer, path: Path, key: str) -> np.ndarray | str:
         return vectorizer.prepare(image)
     except ImageError as error:
         return error.reason
-    except TllboostError:  # weights or options, not this image
+    except (TllboostError, ModuleNotFoundError):  # weights, options: not this image
         raise
     except Exception as error:
         return f"can't be prepared ({type(error).__name__}: {error})"
@@ -417,7 +417,7 @@ def _forward(vectorizer: Vectorizer, prepared: dict[str, np.ndarray]) -> Batch:
     try:
         batch = np.stack(list(prepared.values()))
         vectors = np.asarray(vectorizer.forward(batch), dtype=np.float32)
-    except TllboostError:
+    except (TllboostError, ModuleNotFoundError):
         raise
     except Exception as error:
         if len(prepared) == 1:

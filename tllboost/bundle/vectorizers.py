@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,8 @@ def build(spec: str, *, device: str, offline: bool) -> Vectorizer:
     parsed = parse_spec(spec)
     if parsed.kind not in VECTORIZERS and parsed.rest:
         return make_vectorizer(spec, device=device, offline=offline)
-    kind = VECTORIZERS.resolve(parsed.kind)
+    # Its libraries are not needed while all vectors are in the store.
+    kind = import_path(VECTORIZERS[parsed.kind].path)
     vectorizer: Vectorizer = kind.from_spec(parsed, device=device, offline=offline)
     return vectorizer
 
@@ -266,7 +268,7 @@ class Described:
         network = None
         if file is not None:
             network = self._describe_file(local_file(file, what=part.label), part)
-            forms = {str(file), str(Path(file).expanduser().absolute())}
+            forms = {str(file), str(Path(expanduser(file)).absolute())}
             self.spellings |= dict.fromkeys(forms, network["name"])
         elif isinstance(part, BundledVectorizer) and part.named_file is not None:
             network = {**part.named_file, "embedded": False}
@@ -450,7 +452,7 @@ def _unpacked(archive: Archive, name: str, sha256: str) -> Path:
             if not (target.is_file() and sha256_of(target) == sha256):
                 with whole_file(target) as file:
                     file.writelines(archive.verified_chunks(f"network/{name}"))
-        except (OSError, DataError) as error:
+        except (OSError, RuntimeError, DataError) as error:
             reason = str(error)
         else:
             return target
@@ -461,7 +463,10 @@ def _unpacked(archive: Archive, name: str, sha256: str) -> Path:
 def _cache() -> Path:
     from platformdirs import user_cache_path
 
-    return user_cache_path("tllboost") / "networks"
+    folder = user_cache_path("tllboost")
+    if not folder.is_absolute():  # of a user without a home
+        raise FileNotFoundError(str(folder))
+    return folder / "networks"
 
 
 @functools.cache

@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    from tllboost.errors import TllboostError, printable
+    from tllboost.errors import TllboostError, missing_library, printable
 
     try:
         from tllboost.cli.app import app
@@ -50,6 +50,9 @@ def _run() -> int:
         # Of the command line's library, whose name differs between its versions.
         elif hasattr(error, "format_message"):
             line, code = _usage(error), 2
+        elif isinstance(error, ModuleNotFoundError) and "tllboost" not in str(error):
+            missing = missing_library(error.name, "this")
+            line, code = str(missing), missing.exit_code
         elif type(error).__name__ == "Abort":
             line, code = "interrupted", 130
         elif os.environ.get(_TRACEBACK):

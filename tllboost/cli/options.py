@@ -59,7 +59,8 @@ Store = Annotated[
     Path | None,
     Option(
         envvar="TLLBOOST_STORE",
-        help="Folder of the vector store; by default one in the user's cache.",
+        help="Folder of the vector store; by default one in the user's cache, which "
+        "the command does without where it can't be used.",
     ),
 ]
 VectorizerNames = Annotated[
@@ -279,12 +280,12 @@ class Opening(Unbundled, Networks):
     def open(self, bundle: Path) -> Scorer:
         """Return what is in a bundle, its vectors kept in the user's store."""
         from tllboost.bundle import read_scorer
-        from tllboost.store import default_store
+        from tllboost.store import VectorStore
         from tllboost.vectorizers import make_vectorizer
 
         make_vectorizer("pixels", device=self.device)  # refuses what is no device
         known = {key: one for key, one in vars(self).items() if key != "max_pixels"}
-        return read_scorer(bundle, **known | {"store": self.store or default_store()})
+        return read_scorer(bundle, **known | {"store": self.store or VectorStore()})
 
 
 @dataclass(frozen=True, kw_only=True)

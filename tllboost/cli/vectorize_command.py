@@ -45,7 +45,7 @@ def vectorize(
         tllboost vectorize pics -v classic --backend dask --scheduler tcp://a:8786
     """
     from tllboost.images.folders import name_images
-    from tllboost.store import default_store
+    from tllboost.store import VectorStore
     from tllboost.vectorizers import DEFAULT_VECTORIZERS
     from tllboost.vectorizing import vectorize_many
 
@@ -63,7 +63,7 @@ def vectorize(
                 made,
                 list(named.values()),
                 ids=list(named),
-                store=store or default_store(),
+                store=store or VectorStore(),
                 backend=backend,
                 progress=progress,
                 strict=strict,

@@ -93,12 +93,15 @@ def _between(matches: TrainingMatches, kept: NDArray[np.bool_]) -> TrainingMatch
 
 
 def stored_matches(
-    matches: TrainingMatches, leaves: Leaves, store: str | PathLike[str] | None
+    matches: TrainingMatches,
+    leaves: Leaves,
+    store: VectorStore | str | PathLike[str] | None,
 ) -> TrainingMatches:
     """Return the matches whose images have all their vectors in the store."""
     kept = np.zeros(len(matches.ids), dtype=bool)
     if store is not None:
-        with VectorStore(store) as opened:
+        own = store if isinstance(store, VectorStore) else VectorStore(store)
+        with own as opened:
             keys = opened.hashes_of(matches.paths)
             read = [row for row, key in enumerate(keys) if isinstance(key, str)]
             known = [key for key in keys if isinstance(key, str)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tllboost.errors import UsageError
 from tllboost.heads import HEADS
 from tllboost.merges import MERGES, resolve_merge
-from tllboost.projections import NONE, make_projection
+from tllboost.projections import NONE, PROJECTIONS, make_projection
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers.spec import parse_spec, positive, truth
 
@@ -313,6 +313,8 @@ def _check_names(
         if tuning != NONE:
             tuning_settings(tuning)
         make_projection(rest)
+        for kind in PROJECTIONS.keys() & {parse_spec(p).kind for p in rest.split("/")}:
+            PROJECTIONS.resolve(kind)  # says which library is missing
 
 
 def digest(*parts: Any) -> str:

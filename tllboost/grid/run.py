@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tllboost.errors import UsageError
+from tllboost.errors import MissingLibraryError, UsageError
 from tllboost.files import write_text
 from tllboost.grid.best import add_ensemble, ensemble_cell, save_bundles
 from tllboost.grid.cells import DEFAULT_HEADS, DEFAULT_MERGES, make_plan
@@ -43,8 +43,8 @@ from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Backend, Processes, Progress
 from tllboost.projections import NONE, make_projection
 from tllboost.splits import Protocol
-from tllboost.store import VectorStore, default_store
-from tllboost.vectorizers import DEFAULT_VECTORIZERS
+from tllboost.store import VectorStore
+from tllboost.vectorizers import DEFAULT_VECTORIZERS, VECTORIZERS
 
 __all__ = ["GridResult", "run_grid"]
 
@@ -90,7 +90,8 @@ def run_grid(
     vectorizers : sequence of str or Vectorizer, default=("classic", "pocket")
     merges : sequence of str or function, default=all symmetric ones
     heads : sequence of str or estimator, default=all
-        The cosine is always measured. An estimator such as ``XGBClassifier()`` is
+        The cosine is always measured. Of the defaults those are left out, with one
+        message, whose libraries are not installed. An estimator such as ``XGBClassifier()`` is
         written to ``run.toml`` as the path of its class, and made from that in other
         processes, so it must be as its class makes it without arguments. Its
         ``random_state`` is the seed of the grid.
@@ -117,7 +118,8 @@ def run_grid(
         What the matrix shows and validation chooses by; None takes "top2" ("accuracy"
         under "holidays2017", which has no ranking).
     store : VectorStore, path-like or None, default=None
-        None takes :func:`~tllboost.store.default_store`.
+        None takes :func:`~tllboost.store.default_store`, as a cache: where it can't be
+        used, a warning says so, and vectors are not kept.
     backend : Processes or Cluster or None, default=None
         Who works: :class:`~tllboost.processes.Processes` of this machine, which may
         hold each cell to limits of time and memory (one over them is a failed row, and
@@ -148,6 +150,8 @@ def run_grid(
     ------
     ImageError
         If an image fails and `strict` is set.
+    MissingLibraryError
+        If a name, other than by default, needs a library that is not installed.
     UsageError
         If a name is wrong, or `out` holds a run and neither `resume` nor `overwrite`
         is given, or holds another run, or another grid writes into it just now.
@@ -187,6 +191,21 @@ def run_grid(
         one if isinstance(one, str) else getattr(make_projection(one), "spec", NONE)
         for one in projections
     ]
+    # What is taken because nobody named any need not be there.
+    lacking: dict[Any, str] = {}
+    for names, default, known in (
+        (vectorizers, DEFAULT_VECTORIZERS, VECTORIZERS),
+        (heads, DEFAULT_HEADS, HEADS),
+    ):
+        for name in names if tuple(names) == default else ():
+            try:
+                known.resolve(name)
+            except MissingLibraryError as error:
+                lacking[name] = str(error)
+    if lacking:
+        say(f"left out: {'; '.join(lacking.values())}")
+        vectorizers = [one for one in vectorizers if one not in lacking]
+        heads = [one for one in heads if one not in lacking]
     plan = make_plan(
         *(vectorizers, merges, heads, projections),
         named=named,
@@ -208,7 +227,7 @@ def run_grid(
         "metric": metric,
     }
     out = Path(out)
-    store = default_store() if store is None else store
+    store = VectorStore() if store is None else store
     backend = backend or Processes()
     who: dict[str, Any] = {"store": store, "backend": backend, "progress": progress}
     with locked(out):

@@ -40,17 +40,22 @@ HEADS = Registry(
         "xgboost": Entry(
             "tllboost.heads.boosting:XGBoostHead",
             "gradient-boosted trees, from the cosine where validation says so",
+            needs=("xgboost",),
         ),
         "xgboost-rank": Entry(
             "tllboost.heads.boosting:XGBoostRankHead",
             "gradient-boosted ranking of each query's candidates",
+            needs=("xgboost",),
         ),
         "mlp": Entry(
-            "tllboost.heads.mlp:MLPHead", "dense network 512-128, ReLU, dropout 0.2"
+            "tllboost.heads.mlp:MLPHead",
+            "dense network 512-128, ReLU, dropout 0.2",
+            needs=("torch",),
         ),
         "joined": Entry(
             "tllboost.heads.mlp:JoinedHead",
             "network trained along with -p contrastive; reads the merge dot+l1",
+            needs=("torch",),
         ),
     },
 )
@@ -74,6 +79,8 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
     ------
     UnknownNameError
         If nothing has that name.
+    MissingLibraryError
+        If it needs a library that is not installed.
     UsageError
         If the thing is no estimator, or can't be made without arguments.
 

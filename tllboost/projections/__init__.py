@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tllboost.errors import UsageError
-from tllboost.registry import Entry, Registry, path_of
+from tllboost.registry import Entry, Registry, import_path, path_of
 from tllboost.vectorizers.spec import parse_spec
 
 if TYPE_CHECKING:
@@ -28,18 +28,22 @@ PROJECTIONS = Registry(
         "infonce": Entry(
             "tllboost.projections.losses:InfoNCEProjection",
             "each image finds its match among those of the batch (InfoNCE)",
+            needs=("torch",),
         ),
         "triplet": Entry(
             "tllboost.projections.losses:TripletProjection",
             "a match lies closer than a non-match by a margin (triplet loss)",
+            needs=("torch",),
         ),
         "contrastive": Entry(
             "tllboost.projections.losses:ContrastiveProjection",
             "matches close, non-matches beyond a margin, and a joined network",
+            needs=("torch",),
         ),
         "siamese-cnn": Entry(
             "tllboost.projections.siamese_cnn:SiameseCNNProjection",
             "a small convolutional network from scratch, on pixels: the floor",
+            needs=("torch",),
         ),
     },
 )
@@ -117,7 +121,8 @@ def _make_one(text: str, context: Mapping[str, Any]) -> Projection:
         raise UsageError(msg)
     if parsed.kind in PROJECTIONS:
         parsed.without_rest()
-        kind = PROJECTIONS.resolve(parsed.kind)
+        # Only training needs libraries: resolved whole, a bundle's would need them too.
+        kind = import_path(PROJECTIONS[parsed.kind].path)
     else:
         kind = PROJECTIONS.resolve(text.partition("?")[0])
     if not isinstance(kind, type):

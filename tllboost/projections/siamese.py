@@ -289,11 +289,11 @@ class SiameseMap(Projection):
         seed : int
             Of the start and of the order.
         """
-        import torch
-
         from tllboost.vectorizers.torch import choose_device
 
         device = choose_device(self.device)
+        import torch
+
         pairs, matches, held_out = sets
         with threads(self.n_threads), own_chance(seed, device):
             network = self._new_network(coordinates.shape[1]).to(device)

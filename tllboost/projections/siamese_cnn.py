@@ -175,8 +175,6 @@ class SiameseCNNProjection(Projection):
             If the training pairs are all matches or none is, or the network gives all
             images the same vector.
         """
-        import torch
-
         from tllboost.vectorizers.torch import choose_device
 
         self.check_options()
@@ -189,6 +187,8 @@ class SiameseCNNProjection(Projection):
             raise DataError(msg)
         self.n_dims_in_ = vectors.shape[1]
         device = choose_device(self.device)
+        import torch
+
         images, seed = as_images(vectors), seed_of(self.random_state)
         rng = np.random.default_rng(seed)
         shared = shared_layers(side, self.components)

@@ -44,18 +44,22 @@ VECTORIZERS = Registry(
         "classic": Entry(
             "tllboost.vectorizers.classic:ClassicVectorizer",
             "classic: descriptors of shape, patches and colour; no weights",
+            needs=("skimage",),
         ),
         "clip": Entry(
             "tllboost.vectorizers.clip:ClipVectorizer",
             "clip:ARCH:TAG[@FILE]: image tower of an open_clip network",
+            needs=("torch", "open_clip"),
         ),
         "clip-grid": Entry(
             "tllboost.vectorizers.clip:ClipGridVectorizer",
             "clip-grid:ARCH:TAG[@FILE]: its last feature map, a vector a grid position",
+            needs=("torch", "open_clip"),
         ),
         "onnx": Entry(
             "tllboost.vectorizers.onnx:OnnxVectorizer",
             "onnx:FILE: a network in an ONNX file",
+            needs=("onnxruntime", "onnx"),
         ),
         "pixels": Entry(
             "tllboost.vectorizers.classic:PixelVectorizer",
@@ -64,14 +68,17 @@ VECTORIZERS = Registry(
         "pocket": Entry(
             "tllboost.vectorizers.pocket:PocketVectorizer",
             "pocket: a small network inside the package, trained on made images",
+            needs=("onnxruntime",),
         ),
         "timm": Entry(
             "tllboost.vectorizers.timm:TimmVectorizer",
             "timm:NAME[@FILE]: a network of timm without its classifier",
+            needs=("torch", "timm"),
         ),
         "timm-grid": Entry(
             "tllboost.vectorizers.timm:TimmGridVectorizer",
             "timm-grid:NAME[@FILE]: its last feature map, a vector a grid position",
+            needs=("torch", "timm"),
         ),
         "vectors": Entry(
             "tllboost.vectorizers.arrays:ArrayVectorizer",

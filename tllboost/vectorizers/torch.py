@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import DataError, UsageError, missing_library
 from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import (
     ExportedNetwork,
@@ -238,9 +238,13 @@ def choose_device(device: str) -> Any:
     ------
     UsageError
         If there is no such device here.
+    MissingLibraryError
+        If torch is not installed.
     """
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise missing_library(error.name, "this network") from error
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if device == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")

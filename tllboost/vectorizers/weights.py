@@ -43,7 +43,7 @@ def local_file(path: str | Path, *, what: str) -> Path:
     WeightsError
         If it is not; `what` says who asked for it.
     """
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     if file.is_file():
         if os.access(file, os.R_OK):
             return file
