@@ -8,10 +8,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser lint fuzz audit reliability docs bench clean
+.PHONY: help install demo test test-alone test-lowest test-newest browser lint fuzz \
+  audit reliability docs bench release-check clean
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with the tllboost command (once; needs Python 3.11 or later)
 
@@ -21,6 +22,25 @@ demo: $(STAMP) ## Run the grid on the bundled demo set and score a new pair
 
 test: $(STAMP) browser ## Run the tests (JOBS=2 processes)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+test-alone: $(STAMP) ## Run the tests that ask for ../shared as if it were not there
+	TLLBOOST_SHARED=nowhere $(BIN)/python -m pytest tests -m shared \
+	  -n $(JOBS) --dist loadfile
+
+# Each of these two makes an environment of its own.
+test-lowest: browser ## Run the tests on the oldest libraries that are allowed (needs uv)
+	uv venv --clear --python $(PYTHON) $(VENV)-lowest
+	uv pip compile --quiet --resolution lowest-direct --extra dask --extra mlflow \
+	  --python $(VENV)-lowest -o $(VENV)-lowest/lowest.txt pyproject.toml
+	uv pip install --quiet --python $(VENV)-lowest -c $(VENV)-lowest/lowest.txt \
+	  -e ".[dask,mlflow,test]"
+	$(VENV)-lowest/bin/python -m pytest -n $(JOBS) --dist loadfile \
+	  -W default::DeprecationWarning -W default::FutureWarning
+
+test-newest: browser ## Run the tests on the newest libraries, whatever constraints.txt says
+	$(PYTHON) -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet -e ".[dev]"
+	$(VENV)-newest/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 browser: ## Install Chromium for the tests of pages, where this may
 	@there() { command -v chromium || command -v chromium-browser || \
@@ -58,15 +78,19 @@ docs: $(STAMP) ## Write docs/commands.md and the outputs that the guides show
 	$(BIN)/python benchmarks/scale_out_page.py
 	$(BIN)/python benchmarks/guide_outputs.py
 
+release-check: $(STAMP) ## Build, check and install what a release would be
+	$(BIN)/python benchmarks/release_check.py
+
 clean: ## Remove .venv, caches and the demo's cells and images
-	rm -rf $(VENV) build dist *.egg-info results/demo-images
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest build dist *.egg-info
+	rm -rf results/demo-images
 	rm -rf $(addprefix results/demo/,cells scores projections splits best.tllb)
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Done once, and again when pyproject.toml changes; a stop half way leaves no stamp.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): a few minutes, once"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from bench import compare, limit, options
+from fetch_data import SHARED
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 TLLBOOST = (sys.executable, "-m", "tllboost")
 
 # As the READMEs of timm and XGBoost have it.
@@ -122,7 +122,8 @@ def main() -> None:
     )
     weights = SHARED / "weights" / "mobilenetv2_100.safetensors"
     if not weights.is_file():
-        print(f"no {weights}: scores are not measured", file=sys.stderr)
+        told = f"no {weights} (see docs/data.md): scores are not measured"
+        print(told, file=sys.stderr)
         return
     images = sorted((SHARED / "data" / "ukbench").glob("*.jpg"))
     with tempfile.TemporaryDirectory() as made:

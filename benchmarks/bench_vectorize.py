@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from bench import compare, options
+from fetch_data import SHARED
 from PIL import Image
 
 from tllboost.demo import make_scenes
@@ -25,7 +26,6 @@ from tllboost.vectorizers.base import usable_cores
 from tllboost.vectorizers.torch import disagreement
 from tllboost.vectorizing import space_of, vectorize
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 PHOTO = (2592, 1944)  # 5 megapixels
 TOLERANCE = 1e-4
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from bench import RESULTS
+from fetch_data import SHARED
 
 from tllboost.files import csv_text, write_text
 from tllboost.grid.data import GridData, gather
@@ -37,7 +38,6 @@ from tllboost.vectorizers import make_vectorizer
 sys.path.append(str(Path(__file__).parent / "pocket"))
 from validation_sides import read_set
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 OUT = RESULTS.parent / "boosting"
 NETWORKS = [f"onnx:{SHARED}/weights/{n}.onnx" for n in ("mobilenetv2", "squeezenet1_1")]
 VECTORIZERS = {

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from fetch_data import SHARED
 from joblib import Parallel, delayed
 from tables import rows_of, table
 
@@ -34,7 +35,7 @@ OUT = ROOT / "results" / "classic"
 NAMES = (*SETS, "mean")
 PATCH_WEIGHTS = (0.5, 1.0, 4.0)
 NETWORKS = {
-    name: make_vectorizer(f"onnx:{ROOT.parent}/shared/weights/{name}.onnx")
+    name: make_vectorizer(f"onnx:{SHARED}/weights/{name}.onnx")
     for name in ("squeezenet1_1", "mobilenetv2")
 }
 BESIDE = {"alone": (), "with pocket": ("pocket",), "with networks": tuple(NETWORKS)}
@@ -131,7 +132,7 @@ def page(folder: Path) -> str:
 def main() -> None:
     """Measure, and write the table and its page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=SHARED / "data")
     parser.add_argument("--store", type=Path, help="where vectors are kept")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from bench import RESULTS, machine
+from fetch_data import ABSENT, SHARED
 from pocket_page import ROOT, chosen_fusion, page
 
 from tllboost import run_grid
@@ -29,7 +30,6 @@ from tllboost.store import default_store
 sys.path.append(str(ROOT / "benchmarks" / "pocket"))
 from validation_sides import SETS, read_set
 
-SHARED = ROOT.parent / "shared"
 OUT = ROOT / "results" / "pocket"
 SEEDS = range(5)
 METRICS = ("top1", "top2", "mrr", "roc_auc")
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     said = parser.parse_args()
     if not (SHARED / "data").is_dir():
-        parser.exit(2, f"{SHARED / 'data'} is not there: nothing to measure on\n")
+        parser.exit(2, f"{SHARED / 'data'} {ABSENT}\n")
     with tempfile.TemporaryDirectory() as folder:
         store = said.store or default_store()
         measured = {name: measure(name, Path(folder, name), store) for name in SETS}

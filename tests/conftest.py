@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import pytest
 from browser import chromium, open_page, tab
+from guides import SHARED
 from hypothesis import settings
 from PIL import Image
 from reliability import VARIABLE, write_counts
@@ -58,6 +59,13 @@ class Done(NamedTuple):
 Run = Callable[..., Done]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that are others without the folder beside the checkout."""
+    for item in items:
+        if {"shared", "shared_or_made"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("shared")
+
+
 @pytest.fixture
 def run(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
@@ -83,10 +91,15 @@ def run(
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real images and real weights that lies beside the project."""
-    folder = Path(__file__).resolve().parents[2] / "shared"
-    if not (folder / "data").is_dir():
+    if not (SHARED / "data").is_dir():
         pytest.skip("needs the real images and weights of ../shared, not there")
-    return folder
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def shared_or_made() -> Path:
+    """The same folder, there or not: what runs makes images of its own without."""
+    return SHARED
 
 
 @pytest.fixture(scope="session")

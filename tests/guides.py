@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "GUIDES",
+    "SHARED",
     "WEIGHTS",
     "Block",
     "alike",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("TLLBOOST_SHARED") or ROOT.parent / "shared")
+"""Where real images and weights lie, if they do: see docs/data.md. The variable may
+name a folder that is not there, to see what happens without."""
 _WRITTEN = (
     "README.md",
     "commands.md",
@@ -156,7 +160,7 @@ def prepare(page: Path, folder: Path) -> dict[str, str]:
             shutil.copy(ROOT / name, folder / name)
     for name in WEIGHTS:
         if name in text:
-            (folder / name).symlink_to(ROOT.parent / "shared" / "weights" / name)
+            (folder / name).symlink_to(SHARED / "weights" / name)
     return {
         "XDG_CACHE_HOME": str(folder / "cache"),
         "TLLBOOST_OFFLINE": "0",  # pages may export these two

@@ -119,7 +119,10 @@ def test_limits_and_curves_stand_on_the_page() -> None:
 @pytest.mark.filterwarnings("default")  # what other libraries warn of is theirs
 @pytest.mark.parametrize("name", ["bench_pocket", "bench_rank", "bench_vectorize"])
 def test_scripts_run_with_tiny_sizes(
-    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str,
+    shared_or_made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(sys, "argv", [name, "--quick", "--out", str(tmp_path)])
     load(name).main()

@@ -26,15 +26,28 @@ from test_results import script
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
+def needs_weights(page: Path) -> bool:
+    return any(name in page.read_text(encoding="utf-8") for name in WEIGHTS)
+
+
 @pytest.mark.filterwarnings("default")  # what a guide's own code warns of is shown
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.shared] * needs_weights(page))
+        for page in GUIDES
+    ],
+    ids=lambda page: page.stem,
+)
 def test_all_code_of_a_guide_runs_and_prints_what_it_shows(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     text = page.read_text(encoding="utf-8")
-    weights = ROOT.parent / "shared" / "weights"
-    if any(name in text for name in WEIGHTS) and not weights.is_dir():
-        pytest.skip("needs the real weights of ../shared, not there")
+    if needs_weights(page):
+        request.getfixturevalue("shared")
     modules = set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TLLBOOST_STORE", raising=False)

@@ -6,6 +6,7 @@ part of `pocket`, is chosen on these validation sets. No test set is seen.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ _N_SEEDS = 5
 def read_set(data: Path, name: str) -> PairTable:
     """Return the pair table of one of the three sets."""
     folder = data / name
+    if not folder.is_dir():
+        sys.exit(f"{folder} is not there: docs/data.md says how to build it")
     if name == "tll":
         left, right = folder / "left", folder / "right"
         return read_pairs(folder / "pairs.csv", left=left, right=right)
