@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL_LINES = shell_lines(TEXT)
 COMMAND_LINES = [line for line in SHELL_LINES if line.startswith("tllboost ")]
+BLOB = "https://github.com/tllboost/tllboost/blob/main/"
+RAW = "https://raw.githubusercontent.com/tllboost/tllboost/main/"
 EXAMPLES = [one.text for one in blocks_of(TEXT) if one.kind == "python"]
 
 
@@ -28,8 +32,16 @@ def test_readme_shows_no_other_shell_lines_than_make() -> None:
     others = set(SHELL_LINES) - set(COMMAND_LINES)
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert others
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
     for line in others:
         make, target, *_ = line.split()
+        if line.startswith("pip install "):
+            _, _, wanted = shlex.split(line)
+            asked = wanted.removeprefix(".").strip("[]")
+            assert wanted.startswith(".")
+            assert set(filter(None, asked.split(","))) <= set(extras)
+            continue
         assert make == "make"
         assert re.search(rf"(?m)^{target}:", makefile), line
 
@@ -54,6 +66,12 @@ def test_readme_lists_the_exit_code_of_every_error() -> None:
     assert raised | {0, 4, 130} == listed
 
 
-def test_readme_links_to_files_that_exist() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+def test_readme_links_to_files_that_exist_wherever_it_is_shown() -> None:
+    """A package index shows it too: no link there leads into a checkout."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", TEXT)
+    assert len(targets) > 20
+    for target in targets:
+        place = re.fullmatch(rf"({BLOB}|{RAW})([^#]+)(#.*)?", target)
+        assert place is not None, target
+        assert (ROOT / place[2]).exists(), target
+        assert (place[1] == RAW) == (Path(place[2]).suffix == ".png"), target

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 from conftest import write_image
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -16,9 +17,7 @@ from tllboost.vectorizing import vectorize
 
 def threads_of_numpy() -> set[int]:
     return {
-        one["num_threads"]
-        for one in threadpool_info()
-        if one["prefix"] == "libscipy_openblas"
+        one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"
     }
 
 
@@ -33,6 +32,27 @@ def test_all_is_as_before_even_if_what_was_done_failed() -> None:
     with threadpool_limits(2, user_api="blas"):
         with pytest.raises(ValueError, match="no image"):
             fail()
+        assert threads_of_numpy() == {2}
+
+
+@pytest.mark.parametrize("prefix", ["libopenblas", "mkl_rt", "libblis", "libblas"])
+def test_numpy_is_held_to_one_thread_whatever_its_library_is_called(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As conda's and Debian's numpy have it; pip's is called libscipy_openblas."""
+
+    class Renamed(threadpoolctl.ThreadpoolController):
+        def __init__(self) -> None:
+            super().__init__()
+            for one in self.lib_controllers:
+                if one.user_api == "blas":
+                    one.prefix = prefix
+
+    with threadpool_limits(2, user_api="blas"):
+        monkeypatch.setattr(threadpoolctl, "ThreadpoolController", Renamed)
+        with one_blas_thread():
+            monkeypatch.undo()
+            assert threads_of_numpy() == {1}
         assert threads_of_numpy() == {2}
 
 

@@ -16,6 +16,7 @@ import math
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,14 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(target)
+            for seconds in (0.05, 0.2, 0.8, None):
+                try:
+                    partial.replace(target)
+                    break
+                except PermissionError:  # on Windows, while a scanner holds it open
+                    if seconds is None:
+                        raise
+                    time.sleep(seconds)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:

@@ -185,7 +185,8 @@ def serve(answer: str, argument: str, **importable: Any) -> None:
     arguments = (requests, put, lambda: sys.maxsize)
     threading.Thread(target=_listen, args=arguments, daemon=True).start()
     with suppress(queue.Empty, OSError):
-        _send(replies)
+        # Its own id: that of Popen may be of a launcher (Windows' environments).
+        _send(replies, str(os.getpid()).encode())
         while True:
             _send(replies, *work(waiting.get(timeout=_IDLE_SECONDS)))
     os._exit(0)
@@ -223,6 +224,8 @@ class Worker:
     ----------
     n_asked : int
         How many requests it was sent.
+    pid : int
+        Its process, once it was asked.
     is_sound : bool
         Whether it waits for a request.
     since : float
@@ -301,7 +304,7 @@ class Worker:
         self.since = time.monotonic()
         try:
             if not self.n_asked:
-                self._answer(_started)
+                self.pid = int(self._answer(_started))
         except ProcessDied as error:
             raise _no_start(error.verdict or str(error)) from error
         self.n_asked, self.since = self.n_asked + 1, time.monotonic()
@@ -655,7 +658,7 @@ class _Watch:
             self.n_done, self.since = n_done, time.monotonic()
         if seconds is not None and time.monotonic() - self.since > seconds:
             return f"it took more than {seconds:g} s, the limit of a cell"
-        if megabytes is not None and resident(worker.process.pid) > megabytes * 2**20:
+        if megabytes is not None and resident(worker.pid) > megabytes * 2**20:
             self.is_memory, self.is_fresh = True, worker.n_asked == 2
             return f"it took more than {megabytes:g} MB, the limit of a cell"
         return ""

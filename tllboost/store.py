@@ -7,7 +7,8 @@ A store is a folder with one SQLite file, ``vectors.sqlite``:
     files     (path, size, times) -> SHA-256, so that unchanged files are not read again
 
 A batch is one transaction: a kill loses at most the batch that was being written. In
-SQLite's write-ahead mode any number of processes read while one writes. The checksum
+SQLite's write-ahead mode any number of processes read while one writes; on a network
+drive, where that mode is not safe, SQLite's older one makes readers wait. The checksum
 covers the fingerprint and the image as well as the vector: a damaged file may lose
 vectors, but never returns one as another's.
 
@@ -24,7 +25,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,6 +85,17 @@ _REMEDIES = {
 }
 _UNUSABLE = {*_REMEDIES, sqlite3.SQLITE_BUSY}
 _MEMORY = Path(":memory:")
+_NETWORKS = (
+    "nfs",
+    "smb",
+    "cifs",
+    "afp",
+    "afs",
+    "webdav",
+    "fuse.sshfs",
+    "ceph",
+    "lustre",
+)
 
 
 def default_store() -> Path:
@@ -300,7 +312,7 @@ class VectorStore:
         ]
         if not rows:
             return
-        with self._unless_lost(), self._writing() as connection:
+        with self._unless_lost(), self._opened(write=True) as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO spaces (fingerprint) VALUES (?)", (fingerprint,)
             )
@@ -341,7 +353,7 @@ class VectorStore:
             and stamp == _stamp(paths[index])
         ]
         if remembered:
-            with self._unless_lost(), self._writing() as connection:
+            with self._unless_lost(), self._opened(write=True) as connection:
                 connection.executemany(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", remembered
                 )
@@ -402,7 +414,7 @@ class VectorStore:
         UsageError
             If `fingerprint` is empty, or nothing is stored under it.
         """
-        with self._writing() as connection:
+        with self._opened(write=True) as connection:
             if fingerprint is None:
                 rows = connection.execute(_EVERYTHING)
                 dropped = [(row,) for row, *rest in rows if not _is_sound(*rest)]
@@ -435,8 +447,12 @@ class VectorStore:
         return n_dropped
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Open what is closed; tell what SQLite or the disk complains of in a line."""
+    def _opened(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+        """Open what is closed; tell what SQLite or the disk complains of in a line.
+
+        With `write` all that the block writes is written or nothing, after whoever
+        writes now.
+        """
         path = _MEMORY
         if not self.is_lost:
             self.folder = self.folder or default_store()
@@ -445,7 +461,10 @@ class VectorStore:
             if self._connection is None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._connection = _open_file(path)
-            yield self._connection
+            if write:
+                self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection if write else nullcontext():
+                yield self._connection
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             # The last is Python's, of a message that quotes what is damaged.
             msg = f"the store {str(path)!r} can't be used ({_reason(error, path)})"
@@ -468,16 +487,10 @@ class VectorStore:
             self.__exit__()
             self.is_lost = True
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Write all that the block writes or nothing, after whoever writes now."""
-        with self._opened() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            with connection:
-                yield connection
-
 
 def _open_file(path: Path) -> sqlite3.Connection:
+    import psutil
+
     connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
     try:
         # What a stranger's file may have in it (views, triggers) runs nothing.
@@ -502,13 +515,22 @@ def _open_file(path: Path) -> sqlite3.Connection:
                 "another folder, or delete it, vectors are then computed again"
             )
             raise StoreError(msg)
-        # Of two processes that switch a new file at once, one is told "locked": it
-        # works all the same, and so does the next that opens the file.
-        with suppress(sqlite3.OperationalError):
-            connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        # Reading through a map takes two thirds of the time.
-        connection.execute("PRAGMA mmap_size = 2147418112")
+        place = os.path.realpath(path.parent)
+        is_remote = place.startswith("\\\\")  # Windows, a drive without a letter
+        disks = psutil.disk_partitions(all=True)
+        for one in sorted(disks, key=lambda one: len(one.mountpoint)):
+            if Path(place).is_relative_to(one.mountpoint):
+                kind, options = one.fstype, one.opts.split(",")
+                is_remote = kind.startswith(_NETWORKS) or "remote" in options
+        # Memory that processes share is not shared between machines.
+        if not is_remote:
+            # Of two processes that switch a new file at once, one is told "locked": it
+            # works all the same, and so does the next that opens the file.
+            with suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA journal_mode = WAL")
+            # Reading through a map takes two thirds of the time.
+            connection.execute("PRAGMA mmap_size = 2147418112")
     except BaseException:
         connection.close()
         raise

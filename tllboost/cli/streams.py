@@ -7,6 +7,7 @@ on standard error, and nowhere where nobody watches.
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import json
@@ -74,7 +75,10 @@ class _Pipe(io.FileIO):
         """Write, to nowhere once the reader is gone."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            is_closed = sys.platform == "win32" and error.errno == errno.EINVAL
+            if not (is_closed or isinstance(error, BrokenPipeError)):
+                raise
             drop_output(self.fileno())
             return super().write(data)
 

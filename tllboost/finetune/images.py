@@ -188,7 +188,7 @@ class Maps:
             pass
         if kept is None or kept.shape != shape:
             done.unlink(missing_ok=True)  # not what it was begun as: made anew
-            n_done = 0
+            n_done, kept = 0, None  # Windows writes no file anew that is mapped
             kept = np.lib.format.open_memmap(
                 file, mode="w+", dtype=np.float16, shape=shape
             )

@@ -153,7 +153,7 @@ class Decoders:
     def _look(self, worker: Worker) -> str:
         if time.monotonic() - worker.since > self.seconds:
             return f"took over {self.seconds:g} s to decode"
-        if not _ON_LINUX and resident(worker.process.pid) > self._limit:
+        if not _ON_LINUX and resident(worker.pid) > self._limit:
             return f"took over {self._limit >> 20} MiB to decode"
         return ""
 

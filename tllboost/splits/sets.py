@@ -213,7 +213,9 @@ def match_components(
     from scipy.sparse.csgraph import connected_components
 
     ties = np.array(list(identical), dtype=np.int64).reshape(-1, 2)
-    rows, columns = np.append(left, ties[:, 0]), np.append(right, ties[:, 1])
+    # scipy 1.11.0 to 1.11.2 give wrong components for indices of 64 bits.
+    rows = np.append(left, ties[:, 0]).astype(np.int32)
+    columns = np.append(right, ties[:, 1]).astype(np.int32)
     ones = np.ones(len(rows), dtype=np.int8)
     graph = coo_array((ones, (rows, columns)), shape=(n_images, n_images))
     return connected_components(graph, directed=False)[1].astype(np.int64)

@@ -48,9 +48,9 @@ def one_blas_thread() -> Iterator[None]:
     """
     from threadpoolctl import ThreadpoolController
 
-    # The library that comes with numpy; torch may bring another one.
-    of_numpy = ThreadpoolController().select(prefix="libscipy_openblas")
-    with of_numpy.limit(limits=1):
+    # Whatever numpy was built with: OpenBLAS by any name, MKL, BLIS. The networks'
+    # own threads are OpenMP's or ONNX Runtime's.
+    with ThreadpoolController().select(user_api="blas").limit(limits=1):
         yield
 
 
