@@ -43,6 +43,22 @@ def noise(n_images: int, size: tuple[int, int] = (60, 50)) -> list[Image.Image]:
     ]
 
 
+@pytest.mark.parametrize("arch", ["levit_128s", "efficientvit_m0", "repvit_m0_9"])
+def test_a_classifier_of_several_layers_is_left_out_of_a_local_file(
+    arch: str, tmp_path: Path
+) -> None:
+    import timm
+    import torch
+
+    whole = timm.create_model(arch, pretrained=False)
+    torch.save(whole.state_dict(), tmp_path / "net.pth")
+    network = make_vectorizer(f"timm:{arch}@{tmp_path / 'net.pth'}").network
+    whole.reset_classifier(0)
+    expected, found = whole.state_dict(), network.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
 def test_vectors_are_those_of_timm_itself(small: Path) -> None:
     import timm
     import torch

@@ -254,7 +254,8 @@ def _fitting(network: Any, state: dict[str, Any]) -> dict[str, Any]:
             state = rename(*arguments)
     classifier = network.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    dropped = tuple(f"{head}." for head in heads) + _AUXILIARY
+    # A head of several layers is named by its last one: `head.linear` after `head.bn`.
+    dropped = tuple(f"{one.rpartition('.')[0] or one}." for one in heads) + _AUXILIARY
     return {
         key: value.to(torch.float32) if value.is_floating_point() else value
         for key, value in state.items()
