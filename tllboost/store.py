@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import psutil
 
 from tllboost.errors import ImageError, StoreError, UsageError
 from tllboost.images import content_hash
@@ -489,8 +490,6 @@ class VectorStore:
 
 
 def _open_file(path: Path) -> sqlite3.Connection:
-    import psutil
-
     connection = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
     try:
         # What a stranger's file may have in it (views, triggers) runs nothing.
