@@ -517,7 +517,9 @@ def _open_file(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         place = os.path.realpath(path.parent)
         is_remote = place.startswith("\\\\")  # Windows, a drive without a letter
-        disks = psutil.disk_partitions(all=True)
+        disks: list[Any] = []
+        with suppress(OSError):  # where nobody tells
+            disks = psutil.disk_partitions(all=True)
         for one in sorted(disks, key=lambda one: len(one.mountpoint)):
             if Path(place).is_relative_to(one.mountpoint):
                 kind, options = one.fstype, one.opts.split(",")
