@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-alone test-lowest test-newest browser lint fuzz \
-  audit reliability docs bench release-check clean
+  mutants audit reliability docs bench release-check clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ lint: $(STAMP) ## Check style, types and layers
 
 fuzz: $(STAMP) ## Feed the readers damaged files (FUZZ=20000 of each kind)
 	TLLBOOST_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n $(JOBS) tests/test_fuzz.py
+
+mutants: $(STAMP) ## Change the code place by place: do the tests notice? (an hour)
+	nice $(BIN)/python benchmarks/mutants.py --jobs $(JOBS)
 
 audit: $(STAMP) ## Look up known vulnerabilities of what is installed
 	-@$(BIN)/python -m pip install --quiet "pip-audit>=2.7"

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import features_of, fit, plant, record, sets_of
 
+from tllboost.calibration import Calibration
 from tllboost.cli.app import app
 from tllboost.cli.config import plain
 from tllboost.errors import DataError, UsageError
@@ -476,3 +477,18 @@ def test_a_record_with_a_number_that_no_float_is_meant_by_is_none(
     for value, is_one in ((2**62, True), (2**63, False), (-(2**63), False)):
         write_record(tmp_path, made | {"figures": {"top1": value}})
         assert (read_record(tmp_path, "abc") is not None) == is_one
+
+
+def test_ranking_figures_do_not_depend_on_the_order_of_the_pairs() -> None:
+    pairs = plant(60).split.test
+    score = pairs.label + np.random.default_rng(0).normal(size=len(pairs))
+    order = np.random.default_rng(1).permutation(len(pairs))
+    found = []
+    for rows in (np.arange(len(pairs)), order):
+        scored = measuring.ScoredSet()
+        scored.add(pairs.take(rows), score[rows], Calibration(1.0, 0.0), 0.5)
+        found.append(scored.figures()[0])
+    for name in ("top1", "mrr"):
+        one, other = (figures[name] for figures in found)
+        assert one.value == pytest.approx(other.value)
+        np.testing.assert_allclose(one.resampled, other.resampled)
