@@ -68,6 +68,19 @@ def test_images_under_any_name_go_through_a_grid_a_report_and_a_bundle(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
+    bundle, splits, npz = out / "best.tllb", out / "splits.csv", out / "v.npz"
+    for arguments in (
+        ("vectorize", folder, *how[:2], "--out", npz, *store),
+        ("check", splits, "--images", folder),
+        ("score", bundle, "--pairs", splits, "--images", folder, *store),
+        ("grid", splits, "-v", f"vectors:{npz}", *how[2:], "--out", out / "again"),
+        ("compare", out, out / "again", "--all"),
+        ("bundle", "verify", bundle),
+        ("explain", bundle, *images, "--grid", 2, "--out", out / "pair.html", *store),
+        ("store", "info", "--store", out / os.fsdecode(b"\xff")),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 0, done.stderr
     count("bad images tried", len(NAMES))
 
 
