@@ -333,12 +333,11 @@ _HEIC = b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1"
 
 def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
-        why = "is not an image in a format that tllboost reads"
         if data[4:12] in _HEIC and "HEIF" not in Image.OPEN:
-            why = "HEIC needs pillow-heif (pip install 'tllboost[heif]')"
-        elif data[4:12] == b"ftypavif" and "AVIF" not in Image.OPEN:
-            why = "AVIF needs Pillow 11.3 (pip install 'pillow>=11.3')"
-        return f"{why}: save it as JPEG or PNG"
+            return "HEIC needs pillow-heif (pip install 'tllboost[heif]'), or save JPEG"
+        if data[4:12] == b"ftypavif" and "AVIF" not in Image.OPEN:
+            return "AVIF needs Pillow 11.3 (pip install 'pillow>=11.3'), or save JPEG"
+        return "is not an image in a format that tllboost reads"
     if isinstance(error, Image.DecompressionBombError):
         return "has too many pixels"
     text = " ".join(str(error).split()) or type(error).__name__
