@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -258,3 +259,28 @@ def test_score_opens_no_network_without_need_and_torch_never(
     assert not first & TRAINERS
     again = imported(*words)
     assert not again & {"onnxruntime", "onnx", *TRAINERS}
+
+
+def test_a_type_checker_sees_wrong_arguments_of_the_installed_package(
+    wheel: Path, tmp_path: Path
+) -> None:
+    python = make_environment(tmp_path / "alone", wheel, [])
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from tllboost import make_vectorizer, read_pairs\n"
+        "read_pairs('pairs.csv', imags='images')\n"
+        "make_vectorizer('classic', device=1)\n"
+        "make_vectorizer('classic', device='cpu')\n"
+    )
+    how = ("--ignore-missing-imports", "--no-incremental", f"--cache-dir={os.devnull}")
+    checker = (sys.executable, "-m", "mypy", "--python-executable", python)
+    done = subprocess.run(
+        [*checker, *how, script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 'Unexpected keyword argument "imags" for "read_pairs"' in done.stdout
+    assert 'Argument "device" to "make_vectorizer"' in done.stdout
+    assert "Found 2 errors" in done.stdout

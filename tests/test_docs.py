@@ -144,3 +144,43 @@ def test_alike_looks_past_figures_and_not_past_words() -> None:
     assert alike(shown, " classic  dot .812*  .800\nresults in out\n")
     assert not alike(shown, " classic l1 .736= .743*\nresults in out")
     assert alike("first\n…\nlast", "first\nsecond\nthird\nlast\n")
+
+
+def test_the_folder_beside_the_checkout_is_named_in_one_place() -> None:
+    """So that one variable hides it: else its absence is tried by nobody."""
+    scripts = [*ROOT.glob("tests/*.py"), *ROOT.glob("benchmarks/**/*.py")]
+    named = {
+        script.name
+        for script in scripts
+        if re.search(r"/ \"shared\"$|/ \"shared\"\)", script.read_text("utf-8"), re.M)
+    }
+    assert named == {"guides.py", "fetch_data.py"}
+
+
+def test_the_list_of_benchmark_data_names_every_file_once() -> None:
+    files = script("fetch_data").listed()
+    assert len(files) == 3587
+    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in files.values())
+    assert {name.partition("/")[0] for name in files} == {
+        *("dvd-covers", "tll", "tll-challenge", "ukbench"),
+    }
+
+
+def test_data_that_is_absent_or_changed_is_named(tmp_path: Path) -> None:
+    fetching = script("fetch_data")
+    wrong = fetching.check(tmp_path)
+    assert len(wrong) == len(fetching.listed())
+    (tmp_path / "ukbench").mkdir()
+    (tmp_path / "ukbench" / "000000.jpg").write_bytes(b"another")
+    changed = "ukbench/000000.jpg: not the file that was measured on"
+    assert changed in fetching.check(tmp_path)
+
+
+@pytest.mark.shared
+def test_data_that_is_right_is_told_to_be_so(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetching = script("fetch_data")
+    some = dict([*fetching.listed().items()][::40])
+    monkeypatch.setattr(fetching, "listed", lambda: some)
+    assert fetching.check(shared / "data") == []
