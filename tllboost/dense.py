@@ -20,8 +20,17 @@ from numpy.typing import NDArray
 from tllboost.errors import UsageError
 
 __all__ = [
-    *("Layer", "as_tensors", "layers_of", "n_threads_of", "own_chance", "run_layers"),
-    *("seed_of", "take_layers", "threads", "train", "usable_cores"),
+    "Layer",
+    "as_tensors",
+    "layers_of",
+    "n_threads_of",
+    "own_chance",
+    "run_layers",
+    "seed_of",
+    "take_layers",
+    "threads",
+    "train",
+    "usable_cores",
 ]
 
 Floats = NDArray[np.float32]

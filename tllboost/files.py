@@ -28,8 +28,13 @@ from numpy.typing import NDArray
 from tllboost.errors import DataError
 
 __all__ = [
-    *("csv_text", "finite", "inert_cell", "plain_cell", "whole_file", "write_text"),
-    *("write_vectors",),
+    "csv_text",
+    "finite",
+    "inert_cell",
+    "plain_cell",
+    "whole_file",
+    "write_text",
+    "write_vectors",
 ]
 
 

@@ -18,8 +18,13 @@ from tllboost.errors import UsageError
 from tllboost.registry import Entry, Registry
 
 __all__ = [
-    *("MERGES", "MergeFunction", "PairFeatures", "merge_names", "merge_pairs"),
-    *("pair_cosine", "unit_rows"),
+    "MERGES",
+    "MergeFunction",
+    "PairFeatures",
+    "merge_names",
+    "merge_pairs",
+    "pair_cosine",
+    "unit_rows",
 ]
 
 MergeFunction = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[Any]]

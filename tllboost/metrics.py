@@ -24,8 +24,15 @@ from tllboost.errors import UsageError
 from tllboost.registry import import_path
 
 __all__ = [
-    *("METRICS", "N_RESAMPLES", "Figure", "Metric", "Resamples", "binary_figures"),
-    *("check_metric", "match_ranks", "ranking_figures"),
+    "METRICS",
+    "N_RESAMPLES",
+    "Figure",
+    "Metric",
+    "Resamples",
+    "binary_figures",
+    "check_metric",
+    "match_ranks",
+    "ranking_figures",
 ]
 
 Floats = NDArray[np.float64]

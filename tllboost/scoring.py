@@ -37,8 +37,14 @@ if TYPE_CHECKING:
     from tllboost.vectorizers import Vectorizer
 
 __all__ = [
-    *("FittedCell", "PairScorer", "Scorer", "Scores", "combined_score", "joint_score"),
-    *("score_candidates", "score_pair"),
+    "FittedCell",
+    "PairScorer",
+    "Scorer",
+    "Scores",
+    "combined_score",
+    "joint_score",
+    "score_candidates",
+    "score_pair",
 ]
 
 

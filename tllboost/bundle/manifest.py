@@ -19,9 +19,19 @@ from tllboost.vectorizers.spec import is_weight
 from tllboost.vectorizers.weights import first_line
 
 __all__ = [
-    *("FORMAT", "GOLDEN", "HEAD", "MANIFEST", "MAX_CELLS", "MAX_NETWORK_BYTES"),
-    *("PROJECTION", "SKOPS", "VERSION", "manifest_bytes", "members_of"),
-    *("parse_manifest", "size_limit"),
+    "FORMAT",
+    "GOLDEN",
+    "HEAD",
+    "MANIFEST",
+    "MAX_CELLS",
+    "MAX_NETWORK_BYTES",
+    "PROJECTION",
+    "SKOPS",
+    "VERSION",
+    "manifest_bytes",
+    "members_of",
+    "parse_manifest",
+    "size_limit",
 ]
 
 FORMAT = "tllboost bundle"

@@ -47,8 +47,11 @@ from tllboost.vectorizers.weights import local_file, sha256_of
 from tllboost.vectorizing import space_of
 
 __all__ = [
-    *("BundledVectorizer", "Described", "code_in", "place_networks"),
-    *("restore_vectorizers",),
+    "BundledVectorizer",
+    "Described",
+    "code_in",
+    "place_networks",
+    "restore_vectorizers",
 ]
 
 FilePath = str | PathLike[str]

@@ -26,9 +26,19 @@ from tllboost.vectorizers.base import usable_cores
 from tllboost.vectorizing import Progress, space_of, vectorize_many
 
 __all__ = [
-    *("MOST_PARTS", "Blocks", "Leaves", "Member", "Share", "covered", "leaf_blocks"),
-    *("leaves_of", "member_opinions", "occlusion_maps", "patches"),
-    *("scores", "shapley_shares"),
+    "MOST_PARTS",
+    "Blocks",
+    "Leaves",
+    "Member",
+    "Share",
+    "covered",
+    "leaf_blocks",
+    "leaves_of",
+    "member_opinions",
+    "occlusion_maps",
+    "patches",
+    "scores",
+    "shapley_shares",
 ]
 
 MOST_PARTS = 8

@@ -20,8 +20,12 @@ from tllboost.vectorizers.base import Vectorizer, fuse
 from tllboost.vectorizing import Progress, space_of
 
 __all__ = [
-    *("Neighbour", "TrainingMatches", "nearest_matches", "run_beside"),
-    *("stored_matches", "training_matches"),
+    "Neighbour",
+    "TrainingMatches",
+    "nearest_matches",
+    "run_beside",
+    "stored_matches",
+    "training_matches",
 ]
 
 Pair = tuple[str | PathLike[str], str | PathLike[str]]

@@ -19,8 +19,12 @@ from tllboost.vectorizers.timm import TimmVectorizer
 from tllboost.vectorizers.weights import read_weights
 
 __all__ = [
-    *("CutNetwork", "all_tensors", "cut", "global_vectorizer", "stage_names"),
-    *("with_file",),
+    "CutNetwork",
+    "all_tensors",
+    "cut",
+    "global_vectorizer",
+    "stage_names",
+    "with_file",
 ]
 
 

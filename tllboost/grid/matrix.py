@@ -18,7 +18,12 @@ from tllboost.metrics import METRICS, check_metric
 from tllboost.registry import Entry, Registry
 
 __all__ = [
-    *("FORMATS", "Matrix", "latex_text", "make_matrix", "markdown_text", "matrix_text"),
+    "FORMATS",
+    "Matrix",
+    "latex_text",
+    "make_matrix",
+    "markdown_text",
+    "matrix_text",
 ]
 
 Row = dict[str, Any]

@@ -29,8 +29,13 @@ from tllboost.scoring import PairScorer
 from tllboost.splits import PairSet, Split
 
 __all__ = [
-    *("Bench", "ScoredSet", "Space", "best_of_folds", "figures_of", "fit_scorer"),
-    *("measure",),
+    "Bench",
+    "ScoredSet",
+    "Space",
+    "best_of_folds",
+    "figures_of",
+    "fit_scorer",
+    "measure",
 ]
 
 Floats = NDArray[np.float64]

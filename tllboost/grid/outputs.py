@@ -29,8 +29,15 @@ from tllboost.grid.matrix import matrix_html
 from tllboost.metrics import METRICS
 
 __all__ = [
-    *("LOCK", "RESULT_COLUMNS", "GridResult", "claim_folder", "environment", "locked"),
-    *("refuse_taken", "write_csv", "write_json"),
+    "LOCK",
+    "RESULT_COLUMNS",
+    "GridResult",
+    "claim_folder",
+    "environment",
+    "locked",
+    "refuse_taken",
+    "write_csv",
+    "write_json",
 ]
 
 _LIBRARIES = (

@@ -36,9 +36,18 @@ from tllboost.grid.summary import COSTS
 from tllboost.splits import PairSet
 
 __all__ = [
-    *("RunImages", "RunSplits", "cell_ids", "known", "read_images", "read_record"),
-    *("read_scores", "read_splits", "record_path", "write_record", "write_scores"),
-    *("write_splits",),
+    "RunImages",
+    "RunSplits",
+    "cell_ids",
+    "known",
+    "read_images",
+    "read_record",
+    "read_scores",
+    "read_splits",
+    "record_path",
+    "write_record",
+    "write_scores",
+    "write_splits",
 ]
 
 Scores = dict[str, list[NDArray[np.float64]]]

@@ -20,8 +20,15 @@ from tllboost.metrics import METRICS
 from tllboost.projections import NONE
 
 __all__ = [
-    *("COSTS", "by_validation", "comparison", "draws", "figure", "headline"),
-    *("interval", "standings", "summarise"),
+    "COSTS",
+    "by_validation",
+    "comparison",
+    "draws",
+    "figure",
+    "headline",
+    "interval",
+    "standings",
+    "summarise",
 ]
 
 Floats = NDArray[np.float64]

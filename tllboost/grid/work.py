@@ -34,8 +34,12 @@ from tllboost.splits.negatives import harden
 from tllboost.vectorizing import vectorize
 
 __all__ = [
-    *("cell_jobs", "failed", "learn_all", "prepared_splits", "read_projection"),
-    *("spaces_of",),
+    "cell_jobs",
+    "failed",
+    "learn_all",
+    "prepared_splits",
+    "read_projection",
+    "spaces_of",
 ]
 
 Floats = NDArray[np.float32]

@@ -19,8 +19,16 @@ from tllboost.errors import DataError, UsageError
 from tllboost.heads.fitted import cosine_of
 
 __all__ = [
-    *("MOST_BYTES", "PairHead", "Training", "Validation", "clearly_better"),
-    *("cosine_curve", "fits_memory", "refuse_lost", "weights_of", "within_memory"),
+    "MOST_BYTES",
+    "PairHead",
+    "Training",
+    "Validation",
+    "clearly_better",
+    "cosine_curve",
+    "fits_memory",
+    "refuse_lost",
+    "weights_of",
+    "within_memory",
 ]
 
 

@@ -23,8 +23,18 @@ from tllboost.dense import Layer, as_tensors, run_layers, take_layers
 from tllboost.errors import UsageError
 
 __all__ = [
-    *("Dense", "FittedHead", "Forest", "Linear", "LinearForm", "NaiveBayes", "Trees"),
-    *("below_of", "blocks_of", "cosine_of", "head_score", "numbered_blocks"),
+    "Dense",
+    "FittedHead",
+    "Forest",
+    "Linear",
+    "LinearForm",
+    "NaiveBayes",
+    "Trees",
+    "below_of",
+    "blocks_of",
+    "cosine_of",
+    "head_score",
+    "numbered_blocks",
 ]
 
 Rows = NDArray[np.float32]

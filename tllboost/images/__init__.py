@@ -25,8 +25,12 @@ from tllboost.errors import DataError, ImageError
 from tllboost.images.decoders import DECODERS, FORMATS, MAX_PIXELS, max_pixels
 
 __all__ = [
-    *("DECODING", "IMAGE_SUFFIXES", "content_hash", "find_images", "open_image"),
-    *("read_image_bytes",),
+    "DECODING",
+    "IMAGE_SUFFIXES",
+    "content_hash",
+    "find_images",
+    "open_image",
+    "read_image_bytes",
 ]
 
 MAX_BYTES = 100_000_000

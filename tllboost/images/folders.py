@@ -23,8 +23,12 @@ from tllboost.errors import DataError
 from tllboost.images import IMAGE_SUFFIXES, ImagePath, find_images
 
 __all__ = [
-    *("Folder", "find_names", "image_stems", "name_images", "normal_name"),
-    *("without_suffix",),
+    "Folder",
+    "find_names",
+    "image_stems",
+    "name_images",
+    "normal_name",
+    "without_suffix",
 ]
 
 _MOST_HINTS = 20

@@ -20,8 +20,16 @@ from tllboost.splits import PairSet
 from tllboost.vectorizers.spec import parse_spec
 
 __all__ = [
-    *("Projection", "above_zero", "below_one", "depth_012", "find_loss", "matches_in"),
-    *("matches_of", "refuse_collapse", "share", "whole"),
+    "Projection",
+    "above_zero",
+    "below_one",
+    "depth_012",
+    "find_loss",
+    "matches_in",
+    "matches_of",
+    "refuse_collapse",
+    "share",
+    "whole",
 ]
 
 

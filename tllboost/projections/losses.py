@@ -20,7 +20,10 @@ from tllboost.splits.negatives import draw_negatives
 from tllboost.vectorizers.spec import one_of, positive, truth
 
 __all__ = [
-    *("ContrastiveProjection", "InfoNCEProjection", "TripletProjection", "info_nce"),
+    "ContrastiveProjection",
+    "InfoNCEProjection",
+    "TripletProjection",
+    "info_nce",
 ]
 
 

@@ -16,8 +16,12 @@ from tllboost.errors import DataError, UsageError
 from tllboost.protocols import Protocol
 
 __all__ = [
-    *("Integers", "PairSet", "Split", "SplitTable"),
-    *("component_sets", "match_components"),
+    "Integers",
+    "PairSet",
+    "Split",
+    "SplitTable",
+    "component_sets",
+    "match_components",
 ]
 
 Integers = NDArray[np.int64]

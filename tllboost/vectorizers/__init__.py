@@ -31,8 +31,14 @@ from tllboost.vectorizers.spec import (
 )
 
 __all__ = [
-    *("DEFAULT_VECTORIZERS", "NETWORKS", "VECTORIZERS", "CustomVectorizer"),
-    *("FusionVectorizer", "Vectorizer", "is_at_hand", "make_vectorizer"),
+    "DEFAULT_VECTORIZERS",
+    "NETWORKS",
+    "VECTORIZERS",
+    "CustomVectorizer",
+    "FusionVectorizer",
+    "Vectorizer",
+    "is_at_hand",
+    "make_vectorizer",
 ]
 
 DEFAULT_VECTORIZERS = ("classic", "pocket")

@@ -25,8 +25,14 @@ from tllboost.merges import unit_rows
 from tllboost.vectorizers.spec import Options, Spec
 
 __all__ = [
-    *("FileVectorizer", "Vectorizer", "fuse", "is_on", "library", "loaded"),
-    *("one_blas_thread", "usable_cores"),
+    "FileVectorizer",
+    "Vectorizer",
+    "fuse",
+    "is_on",
+    "library",
+    "loaded",
+    "one_blas_thread",
+    "usable_cores",
 ]
 
 

@@ -30,8 +30,13 @@ from tllboost.vectorizers.network import LOOK_OPTIONS, NetworkVectorizer, option
 from tllboost.vectorizers.preprocess import Preprocessing
 
 __all__ = [
-    *("WEIGHTS", "ClassicVectorizer", "PixelVectorizer", "blocks"),
-    *("gradient_histograms", "near_centre", "patch_sums"),
+    "WEIGHTS",
+    "ClassicVectorizer",
+    "PixelVectorizer",
+    "blocks",
+    "gradient_histograms",
+    "near_centre",
+    "patch_sums",
 ]
 
 _CENTRE = 0.8

@@ -27,7 +27,11 @@ from tllboost.vectorizers.base import loaded, usable_cores
 from tllboost.vectorizers.weights import first_line, sha256_of
 
 __all__ = [
-    *("CPU_BLOCK", "ExportedNetwork", "keep_network", "open_session", "read_record"),
+    "CPU_BLOCK",
+    "ExportedNetwork",
+    "keep_network",
+    "open_session",
+    "read_record",
 ]
 
 CPU_BLOCK = 4

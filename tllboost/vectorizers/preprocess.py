@@ -19,8 +19,14 @@ from tllboost.errors import UsageError
 from tllboost.processes import beyond_memory
 
 __all__ = [
-    *("FITS", "IMAGENET_MEAN", "IMAGENET_STD", "VIEWS", "WHOLE", "Looks"),
-    *("Preprocessing", "trimmed"),
+    "FITS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "VIEWS",
+    "WHOLE",
+    "Looks",
+    "Preprocessing",
+    "trimmed",
 ]
 
 # Of 255, in light and in any one channel. JPEG files keep colour at half the

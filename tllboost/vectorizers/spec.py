@@ -25,8 +25,17 @@ from typing import Any
 from tllboost.errors import UsageError
 
 __all__ = [
-    *("Options", "Spec", "is_weight", "one_of", "parse_spec", "positive"),
-    *("split_fusion", "take_weight", "three_numbers", "truth", "with_weights"),
+    "Options",
+    "Spec",
+    "is_weight",
+    "one_of",
+    "parse_spec",
+    "positive",
+    "split_fusion",
+    "take_weight",
+    "three_numbers",
+    "truth",
+    "with_weights",
 ]
 
 Options = Mapping[str, Callable[[str], Any]]

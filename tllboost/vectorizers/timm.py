@@ -34,8 +34,11 @@ from tllboost.vectorizers.weights import (
 )
 
 __all__ = [
-    *("TimmGridVectorizer", "TimmVectorizer", "catalogue_name", "create"),
-    *("data_config",),
+    "TimmGridVectorizer",
+    "TimmVectorizer",
+    "catalogue_name",
+    "create",
+    "data_config",
 ]
 
 
