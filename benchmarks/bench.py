@@ -289,7 +289,7 @@ def written(record: dict[str, Any], folder: Path | None) -> dict[str, Any]:
     """Return a record with the machine and the command, and write it."""
     record = {**record, "command": command(), "machine": machine()}
     if folder is not None:
-        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         write_text(folder / f"{record['name']}.json", text)
     return record
 

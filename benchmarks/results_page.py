@@ -153,7 +153,8 @@ def page(out: Path) -> str:
             command(out),
             "```",
             "",
-            f"Protocol {first['protocol']}, {first['n_seeds']:.0f} seeds, "
+            f"Protocol {first['protocol']}, {first['n_seeds']:.0f} "
+            f"seed{'s' if first['n_seeds'] > 1 else ''}, "
             f"{first['n_test_queries']:.0f} test queries a seed, each ranked "
             f"among {first['n_candidates']:.1f} candidates. {len(rows)} cells, "
             f"{failed} failed. Intervals are 95 %, by bootstrap over components.",

@@ -53,7 +53,10 @@ class Done(NamedTuple):
 
     @property
     def json(self) -> Any:
-        return json.loads(self.stdout)
+        def refuse(word: str) -> None:
+            pytest.fail(f"{word} is no JSON")
+
+        return json.loads(self.stdout, parse_constant=refuse)
 
 
 Run = Callable[..., Done]

@@ -72,12 +72,12 @@ def _without_network(manifest: dict[str, Any], members: Members) -> None:
 
 FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
     "newer format": (
-        put_in("version", to=5),
-        "version 5, this tllboost reads 4",
+        put_in("version", to=6),
+        "version 6, this tllboost reads 5",
     ),
     "older format": (
-        put_in("version", to=3),
-        "version 3, this tllboost reads 4",
+        put_in("version", to=4),
+        "version 4, this tllboost reads 5",
     ),
     "no format": (put_in("format", to="zip"), "not that of a tllboost bundle"),
     "further key": (put_in("exec", to="os.system"), "must hold"),
@@ -95,6 +95,7 @@ FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
         put_in(*CELL, "calibration", "slope", to=float("inf")),
         r"calibration\.slope is not legal",
     ),
+    "limit is missing": (put_in(*CELL, "calibration", "low", to=None), r"low is not"),
     "merge is code": (put_in(*CELL, "merge", to="dot+os:system"), "os:system"),
     "merge is no name": (
         put_in(*CELL, "merge", to="sum"),

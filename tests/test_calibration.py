@@ -101,11 +101,59 @@ def test_weights_count_as_copies() -> None:
     )
 
 
-def test_a_score_that_says_the_reverse_says_nothing() -> None:
+def test_a_score_that_says_the_reverse_says_nothing_and_keeps_its_order() -> None:
     score, label = scored(5)
     curve = fit_calibration(-score, label)
-    assert curve.slope == 0
-    assert curve.probability(score) == pytest.approx(np.full(len(score), label.mean()))
+    assert curve.is_flat
+    share = np.full(len(score), label.mean())
+    assert curve.probability(score) == pytest.approx(share, abs=1e-3)
+    assert (np.diff(curve.log_odds(np.sort(score))) > 0).all()
+    assert not fit_calibration(score, label).is_flat
+
+
+WILD = {
+    "a few, either way": lambda score, rng: np.where(
+        rng.random(len(score)) < 0.03, 1e7 * rng.normal(size=len(score)), score
+    ),
+    "a few non-matches far up": lambda score, rng: np.where(
+        (score < -1) & (rng.random(len(score)) < 0.2), 1e7, score
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", WILD.values(), ids=WILD)
+def test_a_few_scores_far_outside_decide_no_probability(spoil) -> None:
+    score, label = scored(6, 4_000)
+    wild = spoil(score, np.random.default_rng(0))
+    ordinary = wild == score
+    assert 0.9 < ordinary.mean() < 0.99
+    tame, robust = fit_calibration(score, label), fit_calibration(wild, label)
+    best, found = (
+        figures(curve.probability(score), label)["brier"] for curve in (tame, robust)
+    )
+    assert not robust.is_flat
+    assert found < best + 0.05  # 0.13 worse where outliers decide
+    most = max(abs(robust.log_odds(np.array([robust.low, robust.high]))))
+    assert np.abs(robust.log_odds(wild)).max() <= most + 0.001
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_scores_without_outliers_are_seen_as_they_are(scale: float) -> None:
+    score, label = np.linspace(-scale, scale, 50), np.arange(50) % 5 == 4
+    curve = fit_calibration(score, label)
+    line = curve.slope * score + curve.intercept
+    np.testing.assert_array_equal(curve.log_odds(score), line)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_log_odds_rank_pairs_just_as_the_scores_do(sign: int, scale: float) -> None:
+    score, label = scored(7, scale=scale)
+    far = np.geomspace(10, 1e7, 50) * scale
+    every = np.sort(np.concatenate([score, far, -far]))
+    for some in (score, every):
+        curve = fit_calibration(sign * some, np.resize(label, len(some)))
+        assert (np.diff(curve.log_odds(every)) > 0).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 7.25, -1e9])

@@ -1,11 +1,16 @@
-"""A grid says where so few groups are tested that its figures tell little."""
+"""A grid says where its figures tell little: of few groups, or of no order."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import Run
+from planted_grid import grid, write_planted
 
 from tllboost.grid.notes import few_notes
+from tllboost.pairs import read_pairs
 from tllboost.splits import Protocol, Split, make_splits, match_components
 
 
@@ -49,3 +54,29 @@ def test_the_old_protocol_has_no_queries_to_count() -> None:
     protocol = Protocol("holidays2017")
     (note,) = few_notes(splits_of(12, protocol), protocol)
     assert "candidates" not in note
+
+
+def test_scores_without_an_order_are_named_and_ranked_as_they_are(
+    run: Run, tmp_path: Path
+) -> None:
+    file = write_planted(tmp_path) / "planted.npz"
+    with np.load(file) as arrays:
+        vectors = arrays["vectors"].copy()
+        vectors[len(vectors) // 2 :] *= -1  # the cosine of a match is lowest now
+        np.savez(file, ids=arrays["ids"], vectors=vectors)
+    result = grid(
+        read_pairs(tmp_path / "pairs.csv"),
+        tmp_path / "out",
+        vectorizers=[f"vectors:{file}"],
+        heads=["cosine", "logistic"],
+    )
+    (note,) = (note for note in result.notes if "no order" in note)
+    assert note.startswith("vectors:planted × none × none × cosine: its valid")
+    turned, fitted = result.rows
+    assert turned["roc_auc"] < 0.3
+    assert turned["brier"] == pytest.approx(0.25, abs=1e-3)
+    assert fitted["roc_auc"] > 0.7
+    shown = run("report", tmp_path / "out", "--gallery", 0)
+    assert "no order" not in run("bundle", "show", tmp_path / "out/best.tllb").stdout
+    assert shown.returncode == 0
+    assert "carry no order" in (tmp_path / "out/report.html").read_text()

@@ -269,10 +269,10 @@ def test_the_score_of_an_ensemble_is_the_mean_of_its_members(
         r for r in records_of(finished.out) if "members" in r and r["seed"] == 0
     )
     members = [read_scores(finished.out, one) for one in ensemble["members"]]
-    slope, intercept = ensemble["calibration"][0]
+    curve = Calibration(*ensemble["calibration"][0])
     mean = np.mean([one["test"][0] for one in members], axis=0)
     own = read_scores(finished.out, ensemble["id"])["test"][0]
-    np.testing.assert_allclose(own, slope * mean + intercept, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(own, curve.log_odds(mean), rtol=1e-4, atol=1e-4)
 
 
 def test_the_baseline_of_an_ensemble_is_the_best_frozen_cosine(

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from tllboost.errors import DataError, ImageError
 from tllboost.images import (
@@ -544,3 +545,241 @@ def png_header(width: int, height: int) -> bytes:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(b"\0"))
     return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
+
+
+# Colour profiles and the many kinds of TIFF
+
+ROWS, COLUMNS = np.mgrid[0:16, 0:16]
+SCENE = np.stack([16 * COLUMNS, 16 * ROWS, 8 * (ROWS + COLUMNS)], -1).astype(np.uint8)
+GREY = SCENE[..., :1].repeat(3, -1)
+# Colorants as ICC profiles have them, adapted to D50: columns are red, green, blue.
+TO_XYZ = {
+    "sRGB": [
+        [0.43607, 0.38515, 0.14307],
+        [0.22249, 0.71687, 0.06061],
+        [0.01392, 0.09708, 0.7141],
+    ],
+    "Adobe RGB": [
+        [0.60974, 0.20528, 0.14919],
+        [0.31111, 0.62567, 0.06322],
+        [0.01947, 0.06087, 0.74457],
+    ],
+}
+
+
+def icc(gamma: float, colorants: list[list[float]] | None = None) -> bytes:
+    """Return a small ICC profile: of a grey with a gamma, or of three colorants."""
+
+    def number(value: float) -> bytes:
+        return struct.pack(">i", round(value * 65536))
+
+    def xyz(values: Any) -> bytes:
+        return b"XYZ \0\0\0\0" + b"".join(map(number, values))
+
+    curve = b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
+    about = b"desc\0\0\0\0" + struct.pack(">I", 2) + b"x\0" + bytes(79)
+    tags = {"desc": about, "wtpt": xyz([0.9642, 1.0, 0.8249]), "kTRC": curve}
+    if colorants:
+        del tags["kTRC"]
+        tags |= {f"{one}TRC": curve for one in "rgb"}
+        columns = np.transpose(colorants)
+        tags |= {f"{a}XYZ": xyz(c) for a, c in zip("rgb", columns, strict=True)}
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        place = 128 + 4 + 12 * len(tags) + len(body)
+        table += name.encode() + struct.pack(">II", place, len(content))
+        body += content + bytes(-len(content) % 4)
+    space = b"RGB " if colorants else b"GRAY"
+    head = struct.pack(">I4xI4s4s4s", 132 + len(table) + len(body) - 4, 0x02100000,
+                       b"mntr", space, b"XYZ ")  # fmt: skip
+    head += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(28)
+    head += b"".join(map(number, (0.9642, 1.0, 0.8249)))
+    return head.ljust(128, b"\0") + table + body
+
+
+def linear(values: Any) -> np.ndarray:
+    """Return the light of sRGB levels, by the formula of IEC 61966-2-1."""
+    v = np.asarray(values) / 255
+    return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+
+
+def in_space(scene: np.ndarray, name: str, gamma: float) -> np.ndarray:
+    """Return the levels that show the same colours in another RGB space."""
+    light = linear(scene) @ np.transpose(TO_XYZ["sRGB"])
+    light = light @ np.linalg.inv(np.transpose(TO_XYZ[name]))
+    return np.rint(255 * light.clip(0, 1) ** (1 / gamma)).astype(np.uint8)
+
+
+def apart(image: Any, scene: np.ndarray) -> np.ndarray:
+    return np.abs(np.asarray(image, dtype=int) - scene)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp", "jpg"])
+def test_colours_of_another_space_are_moved_to_srgb(
+    tmp_path: Path, suffix: str
+) -> None:
+    soft = np.asarray(Image.fromarray(SCENE).resize((96, 96)))
+    stored = Image.fromarray(in_space(soft, "Adobe RGB", 2.2))
+    how = {"webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}
+    path = tmp_path / f"wide.{suffix}"
+    profile = icc(2.2, TO_XYZ["Adobe RGB"])
+    stored.save(path, icc_profile=profile, **how.get(suffix, {}))
+    assert apart(stored, soft).mean() > 4
+    assert apart(open_image(path), soft).mean() < 1.2
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_greys_of_another_curve_are_moved_to_srgb(tmp_path: Path, mode: str) -> None:
+    levels = np.arange(256, dtype=np.uint8)[None].repeat(2, 0)
+    image = Image.fromarray(levels)
+    if mode == "I;16":
+        image = Image.fromarray(levels.astype(np.uint16) * 257)
+    image = image.convert(mode)
+    image.save(tmp_path / "grey.png", icc_profile=icc(1.0))
+    seen = np.asarray(open_image(tmp_path / "grey.png"))[0, :, 0]
+    assert apart(255 * linear(seen), np.arange(256)).max() <= 2
+
+
+SAID_NOTHING = {
+    "sRGB": lambda: ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+    "no profile": lambda: b"no profile",
+    "cut": lambda: icc(2.2, TO_XYZ["Adobe RGB"])[:200],
+    "of greys": lambda: icc(1.0),
+    "of Lab": lambda: ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(),
+}
+
+
+@pytest.mark.parametrize("profile", SAID_NOTHING.values(), ids=SAID_NOTHING)
+def test_srgb_and_what_is_no_profile_of_the_image_change_no_pixel(profile) -> None:
+    for mode in ("RGB", "RGBA", "CMYK"):
+        plain, told = io.BytesIO(), io.BytesIO()
+        image = Image.fromarray(SCENE).convert(mode)
+        image.save(plain, "TIFF")
+        image.save(told, "TIFF", icc_profile=profile())
+        same = apart(decode(told.getvalue()), np.asarray(decode(plain.getvalue())))
+        assert same.max() == 0, mode
+
+
+def test_what_is_clear_stays_so_beside_a_profile() -> None:
+    file, profile = io.BytesIO(), icc(2.2, TO_XYZ["Adobe RGB"])
+    Image.new("RGBA", (2, 2), (0, 200, 0, 0)).save(file, "PNG", icc_profile=profile)
+    assert decode(file.getvalue()).getpixel((0, 0)) == WHITE
+
+
+def tiff(
+    values: np.ndarray,
+    *,
+    bits: int = 16,
+    kind: int = 1,
+    photometric: int = 1,
+    planar: bool = False,
+    order: str = "<",
+    packed: bool = False,
+) -> bytes:
+    """Return a TIFF by the letter of its specification, of numbers as they are."""
+    if bits == 12:
+        digits = "".join(f"{one:012b}" for one in values.ravel())
+        body = int(digits, 2).to_bytes(len(digits) // 8, "big")
+    else:
+        letter = {1: "u", 2: "i", 3: "f"}[kind]
+        body = values.astype(f"{order}{letter}{bits // 8}").tobytes()
+    body = zlib.compress(body) if packed else body
+    n_bands = values.shape[0] if planar else 1
+    height, width = values.shape[-2:]
+    size = len(body) // n_bands
+    tags = {
+        256: [width], 257: [height], 258: [bits] * n_bands, 259: [8 if packed else 1],
+        262: [photometric], 273: [8 + band * size for band in range(n_bands)],
+        277: [n_bands], 278: [height], 279: [size] * n_bands,
+        284: [2 if planar else 1], 339: [kind],
+    }  # fmt: skip
+    at = 8 + len(body) + len(body) % 2
+    table, beyond = struct.pack(f"{order}H", len(tags)), b""
+    for tag, numbers in tags.items():
+        of = "I" if tag in (273, 279) else "H"
+        content = struct.pack(f"{order}{len(numbers)}{of}", *numbers)
+        if len(content) > 4:
+            place = at + 2 + 12 * len(tags) + 4 + len(beyond)
+            beyond += content
+            content = struct.pack(f"{order}I", place)
+        shape = struct.pack(f"{order}HHI", tag, 4 if of == "I" else 3, len(numbers))
+        table += shape + content.ljust(4, b"\0")
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    head = mark + struct.pack(f"{order}I", at) + body
+    return head.ljust(at, b"\0") + table + bytes(4) + beyond
+
+
+def shades(most: float) -> np.ndarray:
+    """Return the grey levels of the scene as numbers of another scale."""
+    return np.rint(GREY[..., 0] / 255 * most) if most > 1 else GREY[..., 0] / 255
+
+
+# Each shows the greys of the scene.
+GREYS = {
+    "8 bits": lambda: tiff(shades(255), bits=8),
+    "12 bits": lambda: tiff(shades(4095).astype(int), bits=12),
+    "16 bits": lambda: tiff(shades(65535)),
+    "16 bits, big-endian": lambda: tiff(shades(65535), order=">"),
+    "16 bits, packed": lambda: tiff(shades(65535), packed=True),
+    "16 bits, white is 0": lambda: tiff(65535 - shades(65535), photometric=0),
+    "16 bits with a sign": lambda: tiff(shades(32767), kind=2),
+    "32 bits": lambda: tiff(shades(2**32 - 1), bits=32),
+    "32 bits, packed": lambda: tiff(shades(2**32 - 1), bits=32, packed=True),
+    "floating point": lambda: tiff(shades(1), bits=32, kind=3),
+    "floating point, white is 0": lambda: tiff(
+        1 - shades(1), bits=32, kind=3, photometric=0
+    ),
+    "floating point, big-endian": lambda: tiff(shades(1), bits=32, kind=3, order=">"),
+}
+
+
+@pytest.mark.parametrize("made", GREYS.values(), ids=GREYS)
+def test_a_grey_tiff_shows_its_greys_whatever_its_numbers_are(made) -> None:
+    assert apart(decode(made()), GREY).max() <= 1
+
+
+BANDS = SCENE.transpose(2, 0, 1)
+MISREAD = {
+    "a plane a colour, of 16 bits": lambda order: tiff(
+        BANDS.astype(np.uint16) * 257, photometric=2, planar=True, order=order
+    ),
+    "8 bits with a sign": lambda order: tiff(shades(127), bits=8, kind=2, order=order),
+}
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("what", MISREAD)
+def test_a_tiff_that_pillow_misreads_is_refused_by_its_kind(
+    what: str, order: str
+) -> None:
+    with pytest.raises(ImageError, match=f"TIFF of {what}.*: save it as PNG"):
+        decode(MISREAD[what](order))
+
+
+def test_a_packed_tiff_of_big_endian_floats_is_refused() -> None:
+    made = tiff(shades(1), bits=32, kind=3, order=">", packed=True)
+    with pytest.raises(ImageError, match="TIFF of floating point, big-endian and"):
+        decode(made)
+
+
+def test_planes_of_8_bits_are_read_right() -> None:
+    made = tiff(BANDS, bits=8, photometric=2, planar=True)
+    assert apart(decode(made), SCENE).max() == 0
+
+
+@pytest.mark.shared
+def test_every_odd_image_gives_its_right_value_or_is_refused(shared: Path) -> None:
+    """As the README beside them says."""
+    folder = shared / "data" / "odd-images"
+    known = open_image(folder / "srgb.jpg")
+    for name in ("adobe.jpg", "p3.jpg", "prophoto.jpg"):
+        assert apart(open_image(folder / name), np.asarray(known, int)).mean() < 1.2
+    rows, columns = np.mgrid[0:64, 0:64]
+    colours = np.stack([4 * columns, 4 * rows, 2 * (rows + columns)], -1)
+    greys = (4 * columns)[..., None].repeat(3, -1)
+    assert apart(open_image(folder / "contig.tif"), colours).max() == 0
+    assert apart(open_image(folder / "u32.tif"), greys).max() == 0
+    with pytest.raises(ImageError, match=r"planar\.tif: .*a plane a colour"):
+        open_image(folder / "planar.tif")
+    dark = np.rint(greys * 16 / 257)
+    assert apart(open_image(folder / "g12.tif"), dark).max() <= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as reference
 
 from tllboost import metrics
+from tllboost.calibration import fit_calibration
+from tllboost.grid.measure import ScoredSet
+from tllboost.grid.records import read_scores, write_scores
 from tllboost.grid.summary import interval
 from tllboost.metrics import (
     METRICS,
@@ -21,6 +25,8 @@ from tllboost.metrics import (
     match_ranks,
     ranking_figures,
 )
+from tllboost.report.payload import curves
+from tllboost.splits import PairSet
 
 RANKING_METRICS = tuple(n for n, one in METRICS.items() if one.over == "queries")
 BINARY_METRICS = tuple(n for n, one in METRICS.items() if one.over == "pairs")
@@ -180,7 +186,30 @@ def test_every_metric_and_resample_lies_between_0_and_1(judged) -> None:
         together = np.append(figure.resampled, figure.value)
         finite = together[np.isfinite(together)]
         assert len(figure.resampled) == N_RESAMPLES
-        assert ((finite >= -1e-12) & (finite <= 1 + 1e-12)).all()
+        assert ((finite >= 0) & (finite <= 1)).all()
+
+
+@given(st.lists(st.floats(1e-3, 10), min_size=2, max_size=40))
+def test_what_is_perfect_is_1_to_the_last_digit(weights: list[float]) -> None:
+    label = np.arange(len(weights)) % 2
+    ones = np.array(weights), np.arange(len(label)) % 5
+    for name, figure in binary_figures(label * 1.0, label == 1, label, *ones).items():
+        best = 0.0 if name in LOWER_IS_BETTER else 1.0
+        drawn = figure.resampled[np.isfinite(figure.resampled)]
+        assert figure.value == best
+        assert (drawn == best).all(), name
+
+
+def test_pairs_are_ordered_by_their_scores_where_probabilities_are_rounded() -> None:
+    score, label = np.array([50.0, 60.0, -800.0, -900.0]), np.array([0, 1, 1, 0])
+    probability = 1 / (1 + np.exp(-np.clip(score, -700, 700)))
+    rest = probability, score > 0, label, np.ones(4), np.arange(4)
+    found = binary_figures(*rest, score=score)
+    assert found["roc_auc"].value == reference.roc_auc_score(label, score) == 0.75
+    assert found["average_precision"].value == pytest.approx(
+        reference.average_precision_score(label, score)
+    )
+    assert binary_figures(*rest)["brier"].value == found["brier"].value
 
 
 @given(judged_pairs(), st.randoms(use_true_random=False))
@@ -388,3 +417,50 @@ def test_more_than_20000_components_share_the_counts_of_the_first() -> None:
     drawn = together.resampled[np.isfinite(together.resampled)]
     assert len(drawn) > 100
     assert (drawn == 0.5).all()
+
+
+# From a head's scores to what is reported of them
+
+SPOILT = {
+    "as they are": lambda score, label: score,
+    "the wrong way round": lambda score, label: -score,
+    "a few far outside": lambda score, label: np.where(
+        (label == 0) & (np.arange(len(score)) % 20 == 0), 1e7 * score, score
+    ),
+    "probabilities that round to 1": lambda score, label: 1e3 * score,
+    "a slope of nearly nothing": lambda score, label: 1e-9 * score + 7,
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_rank_metrics_are_those_of_the_raw_scores_whatever_the_calibration(
+    spoil, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    label = np.tile([1, 0, 0, 0, 0], 60)
+    query, rows = np.arange(300) // 5, np.arange(300)
+    weight = np.where(label == 1, 1.0, 0.25)
+    pairs = PairSet(rows, rows, label, query, weight, query)
+    chosen, score = (spoil(label + rng.normal(size=300), label) for _ in range(2))
+    curve = fit_calibration(chosen, label, weight)
+    test = ScoredSet()
+    test.add(pairs, score, curve, 0.0)
+    found = {name: one.value for name, one in test.figures(resample=False)[0].items()}
+    scored = {"y_true": label, "y_score": score, "sample_weight": weight}
+    assert found["roc_auc"] == pytest.approx(reference.roc_auc_score(**scored))
+    assert found["average_precision"] == pytest.approx(
+        reference.average_precision_score(**scored)
+    )
+    _, ranks, _ = match_ranks(score, label, query)
+    assert found["mrr"] == pytest.approx((1 / ranks).mean())
+    # What a report draws, and an ensemble averages, is read back from the run.
+    write_scores(tmp_path, "a", test, test)
+    again = read_scores(tmp_path, "a")["test"][0]
+    assert match_ranks(again, label, query)[1].tolist() == ranks.tolist()
+    alarms, hits = curves([(0, pairs, again)])["roc"]
+    area = np.trapezoid(hits, alarms)
+    assert area == pytest.approx(reference.roc_auc_score(**scored), abs=0.01)
+    # Of two folds, each with a scale of its own, as of one.
+    test.add(pairs, score * 50, fit_calibration(chosen * 50, label, weight), 0.0)
+    both = test.figures(resample=False)[0]
+    assert both["roc_auc"].value == pytest.approx(found["roc_auc"], abs=0.01)

@@ -78,6 +78,19 @@ def test_no_module_unpickles_or_evaluates_anything(path: Path) -> None:
         assert "weights_only" not in options or options["weights_only"] == "True"
 
 
+def test_every_module_writes_strict_json() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in SOURCES]
+    calls = [
+        options.get("allow_nan")
+        for text in texts
+        if "json.dump" in text
+        for name, options in calls_of(ast.parse(text))
+        if name in ("json.dump", "json.dumps")
+    ]
+    assert len(calls) > 8
+    assert set(calls) == {"False"}
+
+
 def test_what_decodes_strangers_images_is_never_unpickled() -> None:
     tree = ast.parse((PACKAGE / "images" / "decoders.py").read_text(encoding="utf-8"))
     used = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,39 @@ def test_a_failed_cell_is_shown_with_its_reason_and_without_curves(
     assert cell["error"]
     assert cell["curves"] is None
     assert any("bad_heads:Refuses" in failure["where"] for failure in shown["failures"])
+
+
+def test_every_json_of_a_run_is_strict(
+    finished: Path, run: Any, tmp_path: Path
+) -> None:
+    """NaN and Infinity are no JSON: no other program could read the file."""
+    out, images = tmp_path / "out", finished.parent / "images"
+    shutil.copytree(finished, out)
+    write_report(out, gallery=0)
+    texts = {str(file): file.read_bytes() for file in out.rglob("*.json")}
+    assert len(texts) > 5
+    for bundle in out.glob("*.tllb"):
+        with zipfile.ZipFile(bundle) as members:
+            texts[f"{bundle} manifest"] = members.read("manifest.json")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    texts["page"] = re.search(r'id="data">(.*?)</script>', page, re.S)[1].encode()
+    two = [images / f"scene_0001_{view}.jpg" for view in (0, 1)]
+    best, store = out / "best.tllb", ("--store", finished.parent / "store")
+    for command in (
+        ("report", out, "--format", "json"),
+        ("compare", out, finished, "--json"),
+        ("bundle", "show", best, "--json"),
+        ("score", best, *two, *store, "--json"),
+        ("rank", best, two[0], "--among", images, *store, "--json"),
+        ("explain", best, *two, "--grid", 2, *store, "--json", "--quiet"),
+        ("store", "info", *store, "--json"),
+    ):
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        texts[str(command)] = done.stdout.encode()
+    for name, text in texts.items():
+        json.loads(text, parse_constant=lambda word, name=name: pytest.fail(name))
+    assert b"null" in texts[str(out / "summary.json")]
 
 
 def test_every_place_of_the_matrix_holds_its_own_cell(shown: dict[str, Any]) -> None:

@@ -176,6 +176,52 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
         fit(planted(), Spoilt())
 
 
+class Turned(ClassifierMixin, BaseEstimator):
+    """Somebody's head, which lists its classes in an order of its own."""
+
+    def __init__(self, method: str = "", classes: tuple = (0, 1), n_dims: int = 2):
+        self.method, self.classes, self.n_dims = method, classes, n_dims
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        if name != self.__dict__.get("method"):
+            raise AttributeError(name)
+        return self.told
+
+    def fit(self, X: Any, y: Any) -> Turned:
+        self.inner_ = LogisticRegression().fit(np.asarray(X), y)
+        if self.classes:
+            self.classes_ = np.array(self.classes)
+        return self
+
+    def told(self, X: Any) -> np.ndarray:
+        chance = self.inner_.predict_proba(np.asarray(X))[:, 1]
+        last = chance if (self.classes or (0, 1))[-1] == 1 else 1 - chance
+        if self.n_dims == 1:
+            return 2 * last - 1 if self.method == "decision_function" else last
+        return last[:, None] if self.n_dims == 0 else np.stack([1 - last, last], 1)
+
+
+@pytest.mark.parametrize("method", ["predict_proba", "decision_function"])
+@pytest.mark.parametrize("classes", [(0, 1), (1, 0), (False, True), (1.0, 0.0), ()])
+@pytest.mark.parametrize("n_dims", [0, 1, 2])
+def test_the_classes_of_a_head_say_which_of_its_numbers_is_a_match(
+    method: str, classes: tuple, n_dims: int
+) -> None:
+    data = planted()
+    scorer = fit(data, Turned(method, classes, n_dims), "l1")
+    score = scorer.score(features_of(data, merge="l1"))
+    assert auc(score, data.split.test) > 0.8
+    assert not scorer.calibration_.is_flat
+
+
+def test_a_head_that_knows_no_match_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"classes_ \['no', 'yes'\], none of which is"):
+        fit(planted(), Turned("predict_proba", ("no", "yes")), "l1")
+
+
 class Wide(Witness):
     """A head that scores every feature."""
 

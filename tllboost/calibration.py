@@ -1,8 +1,12 @@
 """Probabilities and thresholds, both chosen on validation pairs, and what labels are.
 
 A score becomes a probability through a logistic curve of one slope and one intercept
-(Platt, "Probabilistic outputs for support vector machines", 1999). The slope is never
-negative, so a probability ranks pairs as the score does.
+(Platt, "Probabilistic outputs for support vector machines", 1999). The slope is always
+positive, so log-odds rank pairs just as the score does, whatever validation says.
+
+A few scores may lie far outside of all others, those of naive Bayes a million times as
+far. They count as the limits of what is ordinary on validation, where the curve is
+fitted and wherever it is used; only their order among themselves stays.
 """
 
 from __future__ import annotations
@@ -14,20 +18,52 @@ from numpy.typing import ArrayLike, NDArray
 
 from tllboost.errors import UsageError
 
-__all__ = ["Calibration", "best_threshold", "fit_calibration", "labels_of", "log_loss"]
+__all__ = [
+    "FLAT",
+    "Calibration",
+    "best_threshold",
+    "fit_calibration",
+    "labels_of",
+    "log_loss",
+]
 
 Floats = NDArray[np.float64]
 
+# Quartiles of each class, and how far from them a score is an outlier, in widths of
+# what lies between them (the fences of Tukey, "Exploratory data analysis", 1977).
+_QUARTILES, _FENCE = (0.25, 0.75), 1.5
+_LEAST = 1e-4  # slope, in spreads of the score
+_ORDER = 1e-3  # log-odds that the order of outliers takes at most
+_FAR = 1e300  # no limit, as a number that JSON has
+
+FLAT = "its validation scores carry no order: all probabilities are about the same"
+"""What to say of a curve that is flat."""
+
 
 class Calibration(NamedTuple):
-    """The curve p = 1 / (1 + exp(−(slope · score + intercept)))."""
+    """The curve p = 1 / (1 + exp(−(slope · score + intercept))).
+
+    A score outside of ``low`` to ``high`` counts as the limit, but for less than 0.001
+    of log-odds that keep the order of such scores.
+    """
 
     slope: float
     intercept: float
+    low: float = -_FAR
+    high: float = _FAR
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether all ordinary scores come to the same probability, within 0.03."""
+        return not self.slope * (self.high - self.low) > 0.1
 
     def log_odds(self, score: NDArray[np.floating]) -> Floats:
         """Return the log-odds of a match: (n_pairs,) float64."""
-        return self.slope * np.asarray(score, dtype=np.float64) + self.intercept
+        score = np.asarray(score, dtype=np.float64)
+        inside = np.clip(score, self.low, self.high)
+        far = np.log1p(self.slope * np.abs(score - inside))
+        beyond = _ORDER * np.sign(score - inside) * far / (1 + far)
+        return self.slope * inside + self.intercept + beyond
 
     def probability(self, score: NDArray[np.floating]) -> Floats:
         """Return the probability of a match: (n_pairs,) float64 in [0, 1]."""
@@ -54,7 +90,9 @@ def fit_calibration(
     Returns
     -------
     Calibration
-        Slope 0 where the score ranks non-matches above matches.
+        Flat where the score ranks non-matches above matches: as good as the share of
+        matches, and still in the order of the score. Of equal scores, or one class,
+        the slope is 0.
 
     Examples
     --------
@@ -67,17 +105,26 @@ def fit_calibration(
     score = np.asarray(score, dtype=np.float64)
     weight = np.ones(len(score)) if weight is None else weight
     base = np.average(label, weights=weight)
-    prior = float(np.log(base) - np.log1p(-base)) if 0 < base < 1 else 0.0
-    centre, spread = float(score.mean()), float(score.std())
-    if not 0 < base < 1 or spread <= 1e-12 * max(1.0, abs(centre)):
+    if not 0 < base < 1:
+        return Calibration(0.0, 0.0)
+    prior = float(np.log(base) - np.log1p(-base))
+    # Of each class, since matches may be few, and lie where no non-match does.
+    ends = [np.quantile(score[label == one], _QUARTILES) for one in (0, 1)]
+    low, high = float(np.min(ends)), float(np.max(ends))
+    margin = _FENCE * (high - low)
+    low, high = (low - margin, high + margin) if margin else (-_FAR, _FAR)
+    seen = np.clip(score, low, high)
+    centre, spread = float(seen.mean()), float(seen.std())
+    if spread <= 1e-12 * max(1.0, abs(centre)):
         return Calibration(0.0, prior)
     # A light ridge keeps the slope finite where the classes don't overlap.
     model = LogisticRegression(C=100.0)
-    model.fit(((score - centre) / spread)[:, None], label, sample_weight=weight)
-    slope = float(model.coef_[0, 0]) / spread
-    if slope <= 0:
-        return Calibration(0.0, prior)
-    return Calibration(slope, float(model.intercept_[0]) - slope * centre)
+    model.fit(((seen - centre) / spread)[:, None], label, sample_weight=weight)
+    steep, at_centre = float(model.coef_[0, 0]), float(model.intercept_[0])
+    if steep < _LEAST:
+        steep, at_centre = _LEAST, prior
+    slope = steep / spread
+    return Calibration(slope, at_centre - slope * centre, low, high)
 
 
 def log_loss(

@@ -141,7 +141,8 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         The fitted vectorizer, projection, merge and head: one, unless
         :func:`~tllboost.classifier.ensemble` put several together.
     calibration_ : Calibration
-        Curve from score to probability.
+        Curve from score to probability; its ``is_flat`` says that the scores of the
+        validation set carry no order.
     threshold_ : float
         Score at and above which a pair is called a match.
     classes_ : ndarray of shape (2,)

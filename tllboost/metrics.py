@@ -131,7 +131,7 @@ def ranking_figures(
         for name, measure in _measures("queries")
     }
     one = np.ones(len(ranks))
-    return _figures(measures, (one, one, one, one), component, resample=resample)
+    return _figures(measures, (one,) * 5, component, resample=resample)
 
 
 def binary_figures(
@@ -141,6 +141,7 @@ def binary_figures(
     weight: Floats,
     component: Integers,
     *,
+    score: Floats | None = None,
     resample: bool = True,
 ) -> dict[str, Figure]:
     """Measure match / no match.
@@ -157,6 +158,9 @@ def binary_figures(
         Weights; pairs of weight 0 don't count.
     component : ndarray of shape (n_pairs,), int64
         What the bootstrap draws together.
+    score : ndarray of shape (n_pairs,), float64, or None, default=None
+        What ``roc_auc`` and ``average_precision`` order the pairs by; None orders them
+        by probability, of which many round to 1.
     resample : bool, default=True
         Without, a figure has its value alone.
 
@@ -172,17 +176,18 @@ def binary_figures(
     >>> binary_figures(p, p > 0.5, y, np.ones(2), np.arange(2))["roc_auc"].value
     1.0
     """
-    order = np.argsort(-probability, kind="stable")
+    score = probability if score is None else score
+    order = np.argsort(-score, kind="stable")
     order = order[weight[order] > 0]
-    p, y = probability[order], (label[order] == 1).astype(np.float64)
-    columns = (p, y, decision[order].astype(np.float64), weight[order])
+    kept = (probability, label == 1, decision, score, weight)
+    columns = tuple(column[order].astype(np.float64) for column in kept)
     measures = dict(_measures("pairs"))
     return _figures(measures, columns, component[order], resample=resample)
 
 
 def _figures(
     measures: Mapping[str, Callable[..., Floats]],
-    columns: tuple[Floats, Floats, Floats, Floats],
+    columns: tuple[Floats, ...],
     component: Integers,
     *,
     resample: bool,
@@ -191,13 +196,14 @@ def _figures(
 
     `columns` are those of :class:`Resamples`, each row with its own weight.
     """
-    p, y, said, w = columns
+    p, y, said, score, w = columns
+    rest = p, y, said, score
     if not len(w):
         drawn = np.full(N_RESAMPLES, np.nan) if resample else _NONE
         return dict.fromkeys(measures, Figure(float("nan"), drawn))
 
     def resamples() -> Iterator[Resamples]:
-        yield Resamples(p, y, said, w[None])
+        yield Resamples(*rest, w[None])
         if not resample:
             return
         n_clusters = min(int(component.max()) + 1, _MOST_CLUSTERS)
@@ -205,11 +211,11 @@ def _figures(
         # Very many components share counts: coarser clusters, wider intervals.
         cluster = component % _MOST_CLUSTERS
         if len(w) > _MANY:
-            yield _Clustered(p, y, said, w[None], counts, cluster)
+            yield _Clustered(*rest, w[None], counts, cluster)
             return
         step = max(1, _BLOCK_VALUES // len(w))
         for start in range(0, len(counts), step):
-            yield Resamples(p, y, said, counts[start : start + step, cluster] * w)
+            yield Resamples(*rest, counts[start : start + step, cluster] * w)
 
     # A block at a time: all resamples of many rows are more than memory should hold.
     found = [[measure(one) for measure in measures.values()] for one in resamples()]
@@ -235,9 +241,9 @@ class Resamples:
 
     Parameters
     ----------
-    p, y, said : ndarray of shape (n_pairs,), float64
-        Probability of a match, 1 for a match, and 1 where the threshold says match;
-        sorted by falling probability.
+    p, y, said, score : ndarray of shape (n_pairs,), float64
+        Probability of a match, 1 for a match, 1 where the threshold says match, and
+        what the pairs are sorted by, falling.
     w : ndarray of shape (n_resamples, n_pairs), float64
         Weight of each pair in each resample.
     """
@@ -245,6 +251,7 @@ class Resamples:
     p: Floats
     y: Floats
     said: Floats
+    score: Floats
     w: Floats
 
     def total(self, column: NDArray[Any]) -> Floats:
@@ -257,16 +264,17 @@ class Resamples:
     @cached_property
     def size(self) -> Floats:
         """Weight of all pairs in each resample."""
-        return self.w.sum(axis=1)
+        # Summed as a column is: no mean of what is at most 1 is then rounded above 1.
+        return self.total(np.ones(len(self.p)))
 
     def mean(self, column: NDArray[Any]) -> Floats:
         """Return the weighted mean of a column in each resample: (n_resamples,)."""
-        return _ratio(self.total(column), self.size)
+        return _share(self.total(column), self.size, np.inf)
 
     @cached_property
     def curve(self) -> tuple[Floats, Floats]:
         """Matches and non-matches above each step: two of (n_resamples, n_steps)."""
-        last = np.append(self.p[1:] < self.p[:-1], True)
+        last = np.append(self.score[1:] < self.score[:-1], True)
         hits = np.cumsum(self.w * self.y, axis=1)[:, last]
         return hits, np.cumsum(self.w * (1 - self.y), axis=1)[:, last]
 
@@ -291,18 +299,14 @@ class _Clustered(Resamples):
         return (self.counts.astype(np.float64) @ sums.T).reshape(-1, *column.shape[1:])
 
     @cached_property
-    def size(self) -> Floats:
-        return self.total(np.ones(len(self.p)))
-
-    @cached_property
     def curve(self) -> tuple[Floats, Floats]:
         from scipy.sparse import csr_array
 
-        p, y, w = self.p, self.y, self.w[0]
+        score, y, w = self.score, self.y, self.w[0]
         # Ties share a step: that of the first of them.
-        first = np.append(True, p[1:] < p[:-1])
-        start = np.maximum.accumulate(np.where(first, np.arange(len(p)), 0))
-        at = np.log1p(start / _FINE) / np.log1p(len(p) / _FINE)
+        first = np.append(True, score[1:] < score[:-1])
+        start = np.maximum.accumulate(np.where(first, np.arange(len(y)), 0))
+        at = np.log1p(start / _FINE) / np.log1p(len(y) / _FINE)
         place = (at * _CURVE_STEPS).astype(np.int64), self.cluster
         shape = (_CURVE_STEPS, self.counts.shape[1])
         often = np.ascontiguousarray(self.counts.T, dtype=np.float64)
@@ -316,38 +320,37 @@ class _Clustered(Resamples):
 def _roc_auc(pairs: Resamples) -> Floats:
     hits, alarms = map(_from_zero, pairs.curve)
     area = (np.diff(alarms) * (hits[:, 1:] + hits[:, :-1]) / 2).sum(axis=1)
-    return _ratio(area, hits[:, -1] * alarms[:, -1])
+    return _share(area, hits[:, -1] * alarms[:, -1])
 
 
 def _average_precision(pairs: Resamples) -> Floats:
     hits, alarms = pairs.curve
-    precision = _ratio(hits, hits + alarms)
+    precision = _share(hits, hits + alarms)
     gained = np.diff(_from_zero(hits))
-    return _ratio((np.nan_to_num(precision) * gained).sum(axis=1), hits[:, -1])
+    return _share((np.nan_to_num(precision) * gained).sum(axis=1), hits[:, -1])
 
 
 def _balanced_accuracy(pairs: Resamples) -> Floats:
     y, said = pairs.y, pairs.said
-    recalled = _ratio(pairs.total(said * y), pairs.total(y))
-    rejected = _ratio(pairs.total((1 - said) * (1 - y)), pairs.total(1 - y))
+    recalled = _share(pairs.total(said * y), pairs.total(y))
+    rejected = _share(pairs.total((1 - said) * (1 - y)), pairs.total(1 - y))
     return (recalled + rejected) / 2
 
 
 def _ece(pairs: Resamples) -> Floats:
     place = np.minimum((pairs.p * _ECE_BINS).astype(int), _ECE_BINS - 1)
     gaps = np.eye(_ECE_BINS)[place] * (pairs.p - pairs.y)[:, None]
-    return _ratio(np.abs(pairs.total(gaps)).sum(axis=1), pairs.size)
+    return _share(np.abs(pairs.total(gaps)).sum(axis=1), pairs.size)
 
 
 def _from_zero(curve: Floats) -> Floats:
     return np.concatenate([np.zeros((len(curve), 1)), curve], axis=1)
 
 
-def _ratio(top: Floats, bottom: Floats) -> Floats:
-    """Divide; NaN where the bottom is zero."""
-    return np.divide(
-        top, bottom, out=np.full_like(top, np.nan, float), where=bottom > 0
-    )
+def _share(part: Floats, whole: Floats, most: float = 1.0) -> Floats:
+    """Divide; NaN where the whole is zero, and no more than the most, by rounding."""
+    share = np.full_like(part, np.nan, float)
+    return np.minimum(np.divide(part, whole, out=share, where=whole > 0), most)
 
 
 @dataclass(frozen=True)

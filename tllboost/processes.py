@@ -248,7 +248,8 @@ class Worker:
         self.n_asked, self.is_sound, self._most = 0, True, 0
         package = sys.modules["tllboost"].__file__
         path = os.environ.get("PYTHONPATH", "")
-        told = json.dumps({"answer": answer, "argument": argument, **_importable()})
+        asked = {"answer": answer, "argument": argument, **_importable()}
+        told = json.dumps(asked, allow_nan=False)
         command = [sys.executable, *options, "-c", _START, str(package), told]
         try:
             if getattr(sys, "frozen", False):  # it would start itself again

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tllboost.errors import BundleError
+from tllboost.files import finite
 from tllboost.projections import NONE
 from tllboost.vectorizers.spec import is_weight
 from tllboost.vectorizers.weights import first_line
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 FORMAT = "tllboost bundle"
-VERSION = 4
+VERSION = 5
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.safetensors"
@@ -118,7 +119,7 @@ _PART = {
     "index": _is_count(511),
     "weight": lambda value: _is_number(value) and is_weight(value),
 }
-_CALIBRATION = {"slope": _is_number, "intercept": _is_number}
+_CALIBRATION = dict.fromkeys(("slope", "intercept", "low", "high"), _is_number)
 _CELL = {
     "vectorizer": (32, _PART),
     "projection": _is_text,
@@ -175,7 +176,7 @@ def check_shape(value: Any, shape: Any = _SHAPE, where: str = "") -> None:
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
     """Return a manifest as JSON that :func:`parse_manifest` takes back."""
-    data = json.dumps(manifest, indent=1).encode()
+    data = json.dumps(finite(manifest), indent=1, allow_nan=False).encode()
     parse_manifest(data, what="the new bundle")
     return data
 
@@ -200,7 +201,7 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
     >>> parse_manifest(b'{"format": "tllboost bundle", "version": 7}', what="a.tllb")
     Traceback (most recent call last):
       ...
-    tllboost.errors.BundleError: a.tllb: format version 7, this tllboost reads 4: ...
+    tllboost.errors.BundleError: a.tllb: format version 7, this tllboost reads 5: ...
     """
     try:
         manifest = json.loads(data)

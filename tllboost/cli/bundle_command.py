@@ -54,7 +54,7 @@ def verify(bundle: options.Bundle, *, beside: options.Unbundled) -> None:
 
 def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what a reader wants to know, a line each."""
-    from tllboost.calibration import Calibration
+    from tllboost.calibration import FLAT, Calibration
     from tllboost.vectorizers.spec import with_weights
 
     cells = manifest["cells"]
@@ -73,6 +73,8 @@ def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     curve = Calibration(**manifest["calibration"])
     threshold = curve.probability(manifest["threshold"])
     yield "threshold", f"{threshold:.4f} (a probability)"
+    if curve.is_flat:
+        yield "note", FLAT
     yield "created", manifest["created"]
     files = [one["file"] for one in manifest["vectorizers"]]
     for text in dict.fromkeys(_network(file) for file in files if file is not None):

@@ -24,7 +24,7 @@ from typing import get_type_hints as hints_of
 from typer import Argument, Option
 
 from tllboost.cli.completion import complete
-from tllboost.cli.streams import write_json, write_out
+from tllboost.cli.streams import message_to, write_json, write_out
 from tllboost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -303,12 +303,17 @@ class Opening(Unbundled, Networks):
     def open(self, bundle: Path) -> Scorer:
         """Return what is in a bundle, its vectors kept in the user's store."""
         from tllboost.bundle import read_scorer
+        from tllboost.calibration import FLAT
         from tllboost.store import VectorStore
         from tllboost.vectorizers import make_vectorizer
 
         make_vectorizer("pixels", device=self.device)  # refuses what is no device
         known = {key: one for key, one in vars(self).items() if key != "max_pixels"}
-        return read_scorer(bundle, **known | {"store": self.store or VectorStore()})
+        known["store"] = self.store or VectorStore()
+        scorer = read_scorer(bundle, **known)
+        if scorer.calibration_.is_flat:
+            message_to()(f"{bundle}: {FLAT}; rank pairs by their scores")
+        return scorer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.calibration import FLAT
 from tllboost.errors import ImageError, UsageError, printable
 from tllboost.explain.attribution import (
     MOST_PARTS,
@@ -290,11 +291,8 @@ def explain(
         shares, empty = shapley_shares(classifier, leaves, blocks)
     score = scores(classifier, blocks, np.array([0]), np.array([1]))
     curve, threshold = classifier.calibration_, classifier.threshold_
-    if curve.slope == 0:
-        notes.append(
-            "the bundle gives every pair the same probability: on validation its "
-            "score told no match from a non-match"
-        )
+    if curve.is_flat:
+        notes.append(FLAT)
     return Explanation(
         left=str(left),
         right=str(right),

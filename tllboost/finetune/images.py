@@ -197,7 +197,7 @@ class Maps:
             kept[n_done : n_done + len(batch)] = maps.clamp(-_MOST, _MOST).cpu().numpy()
             n_done += len(batch)
             kept.flush()
-            write_text(done, json.dumps(n_done))
+            write_text(done, json.dumps(n_done, allow_nan=False))
             progress(n_done, len(jobs), "augmented views")
         self._kept, self._row = kept, {job: row for row, job in enumerate(jobs)}
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from tllboost.dense import n_threads_of, seed_of, threads
 from tllboost.errors import ImageError, UsageError
-from tllboost.files import whole_file
+from tllboost.files import finite, whole_file
 from tllboost.finetune.images import Maps
 from tllboost.finetune.network import all_tensors, cut, global_vectorizer, with_file
 from tllboost.finetune.settings import (
@@ -172,7 +172,7 @@ def finetune(
             "seed": str(seed),
             "base": base.fingerprint,
             "trained_on": " ".join(sorted({*map(short_hash, hashes.values())})),
-            "history": json.dumps(history),
+            "history": json.dumps(finite(history), allow_nan=False),
         }
         data = save(all_tensors(base, network.whole), record)
     with whole_file(file) as opened:

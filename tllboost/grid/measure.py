@@ -48,10 +48,13 @@ class ScoredSet:
     ----------
     log_odds : list of ndarray of shape (n_pairs,), float64
         Calibrated on validation, an array a fold.
+    is_flat : bool
+        Whether the calibration of any fold is.
     """
 
     def __init__(self) -> None:
         self.log_odds: list[Floats] = []
+        self.is_flat = False
         self._folds: list[tuple[PairSet, Floats, NDArray[np.bool_]]] = []
 
     def add(
@@ -59,6 +62,7 @@ class ScoredSet:
     ) -> None:
         """Add a fold: its pairs, and their scores as the head gave them."""
         self.log_odds.append(calibration.log_odds(score))
+        self.is_flat |= calibration.is_flat
         self._folds.append((pairs, score, score >= threshold))
 
     def figures(self, *, resample: bool = True) -> tuple[dict[str, Figure], list[int]]:
@@ -73,12 +77,15 @@ class ScoredSet:
         order = np.argsort(pairs.query, kind="stable")
         first = order[np.searchsorted(pairs.query[order], queries)]
         ranking = ranking_figures(ranks, pairs.component[first], resample=resample)
+        # Log-odds: in the order of the scores, and of one scale where folds meet.
+        log_odds = np.concatenate(self.log_odds)
         binary = binary_figures(
-            expit(np.concatenate(self.log_odds)),
+            expit(log_odds),
             np.concatenate(decisions),
             pairs.label,
             pairs.weight,
             pairs.component,
+            score=log_odds,
             resample=resample,
         )
         return ranking | binary, sizes.tolist()
@@ -183,6 +190,7 @@ def figures_of(test: ScoredSet, validation: ScoredSet) -> dict[str, Any]:
             name: np.round(figures[name].resampled, 5).tolist() for name in METRICS
         },
         "validation": {name: chosen[name].value for name in METRICS},
+        "is_flat": test.is_flat,
         "n_test_queries": len(sizes),
         "n_candidates": float(np.mean(sizes)) if sizes else 0.0,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tllboost.calibration import FLAT
 from tllboost.grid.data import Grid
 from tllboost.metrics import METRICS
 from tllboost.splits import Protocol, Split
@@ -71,6 +72,10 @@ def notes_on(grid: Grid, records: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"{label} leaks: its weights were fine-tuned on {shared} of the "
                 f"{int(tested.sum())} test images; its figures are not held out"
             )
+    flat = [record["cell"].values() for record in records if record.get("is_flat")]
+    if mute := sorted({" × ".join(parts) for parts in flat}):
+        more = f" and {len(mute) - 3} cells more" if len(mute) > 3 else ""
+        notes.append(f"{', '.join(mute[:3])}{more}: {FLAT}")
     # Cells that are older than a metric lack it.
     figures = [record["figures"] for record in records if record["status"] == "ok"]
     for name in METRICS:

@@ -78,7 +78,7 @@ def write_csv(
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(finite(value), indent=2) + "\n")
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
 @functools.cache

@@ -98,7 +98,8 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
 
 def write_record(out: Path, record: dict[str, Any]) -> None:
     """Write a record under its ``id``."""
-    write_text(record_path(out, record["id"]), json.dumps(finite(record)))
+    text = json.dumps(finite(record), allow_nan=False)
+    write_text(record_path(out, record["id"]), text)
 
 
 def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
@@ -202,7 +203,8 @@ def write_splits(grid: Grid) -> None:
             paths.append(None if path is None else os.path.relpath(path, out))
         except ValueError:  # another drive
             paths.append(str(Path(path or "").absolute()))
-    write_text(out / _IMAGES, json.dumps({"ids": list(table.ids), "paths": paths}))
+    images = {"ids": list(table.ids), "paths": paths}
+    write_text(out / _IMAGES, json.dumps(images, allow_nan=False))
     rows = []
     for seed in grid.seeds:
         arrays: dict[str, Any] = {}

@@ -136,7 +136,8 @@ def _paths(out: Path, name: str, n_folds: int) -> tuple[Path, list[Path]]:
 
 def _tell(record: Path, _index: int, error: str, seconds: float = 0.0) -> None:
     """Write what became of a fit, or why its process is gone."""
-    write_text(record, json.dumps({"error": error, "seconds": seconds}))
+    told = {"error": error, "seconds": seconds}
+    write_text(record, json.dumps(told, allow_nan=False))
 
 
 def _outcome(out: Path, name: str, n_folds: int) -> Learned:

@@ -262,7 +262,7 @@ class XGBoostHead(PairHead):
             curve = columns = None
             if start in _COSINES:
                 curve = cosine_curve(training, validation, frozen=start == "frozen")
-            slope, intercept = map(np.float64, curve or (0, 0))
+            slope, intercept = map(np.float64, curve[:2] if curve else (0, 0))
             head = FittedHead(None, slope, intercept, start == "frozen")
             margin = head.decision_function(X)
             if is_wide:

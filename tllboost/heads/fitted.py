@@ -467,20 +467,35 @@ def cosine_of(X: Any, *, frozen: bool = False) -> NDArray[np.float32]:
 def head_score(head: Any, features: Any) -> NDArray[np.float64]:
     """Return the score of each pair by any fitted classifier or ranker.
 
-    ``decision_function`` where there is one, else the probability of class 1, else
-    ``predict`` (a ranker).
+    ``decision_function`` where there is one, else the probability of a match, else
+    ``predict`` (a ranker). ``classes_`` says which column, or which sign, is that of a
+    match; without it the last one is, as of ``[0, 1]``.
 
     Returns
     -------
     ndarray of shape (n_pairs,), float64
+
+    Raises
+    ------
+    UsageError
+        If no class of the head is 1, or its scores have another shape.
     """
+    classes = np.asarray(getattr(head, "classes_", (0, 1))).tolist()
     if hasattr(head, "decision_function"):
         score = head.decision_function(features)
     elif hasattr(head, "predict_proba"):
-        score = np.asarray(head.predict_proba(np.asarray(features)))[:, -1]
+        score = head.predict_proba(np.asarray(features))
     else:
-        score = head.predict(np.asarray(features))
+        score, classes = head.predict(np.asarray(features)), [0, 1]
+    if 1 not in classes:
+        msg = f"{head!r} has classes_ {classes}, none of which is 1, a match"
+        raise UsageError(msg)
     score = np.asarray(score, dtype=np.float64)
+    score = score.ravel() if score.shape == (len(features), 1) else score
+    if score.shape == (len(features), len(classes)):
+        score = score[:, classes.index(1)]
+    elif classes.index(1) != len(classes) - 1:
+        score = -score
     if score.shape != (len(features),):
         msg = f"{head!r} gave scores of shape {score.shape} for {len(features)} pairs"
         raise UsageError(msg)

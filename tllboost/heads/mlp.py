@@ -92,7 +92,8 @@ class MLPHead(PairHead):
         scale[scale < 1e-9] = 1.0
         slope, intercept = np.float64(0), np.float64(0)
         if hasattr(X, "cosine"):
-            slope, intercept = map(np.float64, cosine_curve(training, validation))
+            curve = cosine_curve(training, validation)
+            slope, intercept = np.float64(curve.slope), np.float64(curve.intercept)
         start = FittedHead(None, slope, intercept)
         features -= shift
         features /= scale

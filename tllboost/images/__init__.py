@@ -109,14 +109,15 @@ _TAKEN = (
 )
 # Part of what a stored vector is kept under: raise it when a change below could change
 # a pixel.
-DECODING = "decoded 1"
+DECODING = "decoded 2"
 
 
 def open_image(path: ImagePath, *, shrink_to: int | None = None) -> Image.Image:
     """Return the image in a file as upright RGB.
 
-    The EXIF rotation is applied, transparency is laid on white, 16-bit and floating
-    point greys are scaled to 8 bits, and of an animation the first frame is taken.
+    The EXIF rotation is applied, colours are moved from an ICC profile to sRGB,
+    transparency is laid on white, 16-bit and floating point greys are scaled to 8 bits,
+    and of an animation the first frame is taken.
 
     Parameters
     ----------

@@ -18,9 +18,9 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from tllboost.errors import ImageError, printable
 from tllboost.processes import Pool, ProcessDied, Worker, resident
@@ -212,6 +212,16 @@ def _limit(max_memory: int) -> None:
             resource.setrlimit(kind, (most, most))
 
 
+# Of TIFF: the tags that say how numbers are kept, and what values of the last mean.
+_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _KIND = 258, 259, 262, 284, 339
+_UNSIGNED, _SIGNED, _FLOATING = 1, 2, 3
+# Of ICC: kinds of colours and Pillow's modes, and how colours are moved.
+_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+_HOW = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+# Levels of 255 by which a colour may move and still be the same: curves of sRGB are
+# written in a dozen ways.
+_SAME = 3
+
 # EXIF orientation -> the move that turns the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -227,6 +237,7 @@ _UPRIGHT = {
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Return a loaded image of any mode as RGB: a new image, turned upright.
 
+    Colours are moved to sRGB where the image carries an ICC profile of others.
     Transparency is laid on white. A grey of 16 bits is scaled by 65,535, floating
     point by 1 or 255 if it fits in there; what fits no scale is stretched from its
     lowest to its highest value.
@@ -249,35 +260,87 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     move = None
     with suppress(Exception):  # a broken EXIF block is no reason to lose the image
         move = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    image = image if move is None else image.transpose(move)
+    profile = image.info.get("icc_profile")
+    is_clear = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         image = Image.fromarray(_eight_bits(image))
-    is_clear = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
+    alpha = None
     if is_clear or {"A", "a"} & set(image.getbands()):
-        image = image.convert("RGBA")
+        whole = image.convert("RGBA")
+        alpha = whole.getchannel("A")
+        image = image.convert("L") if image.mode in ("L", "LA") else whole
+    upright = _to_srgb(image, profile) if profile else image.convert("RGB")
+    if alpha is not None:
+        upright.putalpha(alpha)
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    upright = image.convert("RGB")
+        upright = Image.alpha_composite(white, upright).convert("RGB")
+    upright = upright if move is None else upright.transpose(move)
     upright.info = {}  # or the rotation that it carries would be applied once more
     return upright
 
 
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Return an image as RGB, its colours moved from an ICC profile to sRGB.
+
+    What is no profile, or one of another kind of colours, says nothing. Neither does
+    one that moves no colour by more than rounding does: sRGB itself, whoever wrote it.
+    """
+    cms: Any = ImageCms  # whose functions may return None, when asked to
+    with suppress(ImportError, OSError, KeyError, ImageCms.PyCMSError):
+        of = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = _MODES[of.profile.xcolor_space]
+        how = ImageCms.createProfile("sRGB"), mode, "RGB", *_HOW
+        move = ImageCms.buildTransform(of, *how)
+        ramp = Image.linear_gradient("L")
+        tried = Image.merge("RGB", [ramp, ramp.rotate(90), ramp.rotate(180)])
+        moved = cms.applyTransform(tried := tried.convert(mode), move)
+        apart: Any = ImageChops.difference(moved, tried.convert("RGB")).getextrema()
+        fits = image.mode == mode or (mode == "RGB" and image.mode != "CMYK")
+        if fits and max(high for _, high in apart) > _SAME:
+            image = cms.applyTransform(image.convert(mode), move)
+    return image.convert("RGB")
+
+
 def _eight_bits(image: Image.Image) -> np.ndarray:
-    """Return a grey of 16 or 32 bits as uint8, from its scale or else its range."""
+    """Return a grey of more than 8 bits as uint8, from its scale or else its range."""
     import numpy as np
 
-    pixels = np.asarray(image).astype(np.float64)
+    tags = getattr(image, "tag_v2", {})  # what the numbers of a TIFF mean
+    (bits, *_), (kind, *_) = tags.get(_BITS, (16,)), tags.get(_KIND, (_UNSIGNED,))
+    pixels = np.asarray(image)
+    if (bits, kind) == (32, _UNSIGNED):  # Pillow takes them for signed
+        pixels = pixels.view(np.uint32)
+    pixels = pixels.astype(np.float64)
     if not np.isfinite(pixels).all():
         msg = "it has pixels that are NaN or infinite"
         raise ValueError(msg)
     low, high = float(pixels.min()), float(pixels.max())
-    scales = (1.0, 255.0) if image.mode == "F" else (65535.0,)
+    depth = 15 if (bits, kind) == (16, _SIGNED) else min(bits, 16)
+    scales = [1.0, 255.0] if image.mode == "F" else [2.0**depth - 1]
+    if high >= 2**31 and image.mode != "F":
+        scales = [2.0**32 - 1]
     for scale in scales:
         if low >= 0 and high <= scale:
             break
     else:
         pixels, scale = pixels - low, (high - low) or 1.0
-    return np.rint(pixels * (255.0 / scale)).astype(np.uint8)
+    scaled = np.rint(pixels * (255.0 / scale)).astype(np.uint8)
+    return 255 - scaled if tags.get(_PHOTOMETRIC) == 0 else scaled  # white is 0
+
+
+def _refuse_misread(image: Image.Image) -> None:
+    """Refuse the kinds of TIFF whose numbers Pillow puts together wrongly."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits, kinds = max(tags.get(_BITS, (1,))), tags.get(_KIND, ())
+    what = "8 bits with a sign" if bits == 8 and _SIGNED in kinds else ""
+    if tags.get(_COMPRESSION, 1) == 1:
+        if bits > 8 and tags.get(_PLANAR) == 2:
+            what = "a plane a colour, of 16 bits and not compressed"
+    elif _FLOATING in kinds and tags.prefix == b"MM":
+        what = "floating point, big-endian and compressed"
+    if what:
+        msg = f"TIFF of {what}, which is not supported: save it as PNG"
+        raise ValueError(msg)
 
 
 def decode(
@@ -320,6 +383,7 @@ def decode(
             # The same size twice: before the EXIF turn, no side is the short one.
             if shrink_to is not None and image.format in ("JPEG", "MPO"):
                 image.draft(None, (shrink_to, shrink_to))
+            _refuse_misread(image)
             image.load()
             return upright_rgb(image)
     except (ImageError, MemoryError):

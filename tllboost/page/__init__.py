@@ -76,7 +76,8 @@ def render(
         lstrip_blocks=True,
     )
     # Of what is in the data `tojson` escapes < > & ', so nothing there ends a script.
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    how = {"separators": (",", ":"), "allow_nan": False}
+    environment.policies["json.dumps_kwargs"] = how
     return environment.get_template(template).render(
         title=title,
         style=Markup(style),

@@ -214,7 +214,7 @@ def keep_network(
         if not target.is_file() or sha256_of(target) != sha256:
             with whole_file(target) as file:
                 file.write(network)
-    text = json.dumps(record, indent=1) + "\n"
+    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     write_text(_record_file(folder, fingerprint), text)
     return target
 

@@ -127,7 +127,7 @@ function drawRun(about, protocol, seeds) {
       facts([
         ...(about.data || []),
         ["protocol", [make("b", {}, protocol.name || ""), " ", protocol.text || ""]],
-        ["seeds", seeds.join(", ")],
+        [seeds.length === 1 ? "seed" : "seeds", seeds.join(", ")],
       ]),
       folded("Settings", [
         ...(about.settings || []),
