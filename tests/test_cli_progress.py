@@ -153,7 +153,7 @@ def test_a_grid_tells_which_cells_run(tmp_path: Path) -> None:
 def test_a_watched_command_draws_bars_and_a_piped_one_does_not(tmp_path: Path) -> None:
     import pty
 
-    make_scenes(tmp_path / "images", n_scenes=10, n_views=2)
+    make_scenes(tmp_path / "images", n_scenes=10, n_views=2).unlink()
     command = [
         *(sys.executable, "-m", "tllboost", "vectorize", tmp_path / "images"),
         *("-v", "classic"),

@@ -218,7 +218,7 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_line(
         Cluster("tcp://127.0.0.1:1", patience=1),
     ):
         pass
-    make_image_pairs(tmp_path, n_pairs=1)
+    make_image_pairs(tmp_path, n_pairs=1).unlink()
     done = run(
         *("vectorize", tmp_path, "-v", "classic", "--store", tmp_path / "store"),
         *("--backend", "dask", "--scheduler", "nonsense"),

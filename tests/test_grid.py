@@ -263,7 +263,7 @@ def test_an_unknown_name_fails_before_anything_is_written(
 
 
 def test_no_seed_is_a_clear_error(table: PairTable, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="at least one"):
+    with pytest.raises(UsageError, match="must be one or more"):
         run_grid(table, ["pocket"], [], ["cosine"], out=tmp_path / "o", seeds=[])
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from conftest import write_image
 from pair_tables import folder, problems_of, table_of, write
 
 from tllboost.errors import DataError, TableError, UsageError
@@ -94,7 +95,7 @@ def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
 def test_a_table_in_another_encoding_names_the_line(tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.csv", "left,right\na,b\ncafé,b\n", "latin-1")
     with pytest.raises(TableError, match=r"pairs\.csv:3: byte 0xe9 is not text"):
-        read_pairs(path)
+        read_pairs(path, images=write_image(tmp_path / "a.png", seed=0).parent)
 
 
 def test_a_line_number_counts_rows_that_span_lines(tmp_path: Path) -> None:

@@ -115,14 +115,14 @@ def at_desk(
 @pytest.fixture
 def results(desk: Path, at_desk: Run) -> Path:
     """Two finished runs, one beside the other, as the README's later commands ask."""
-    if not (desk / "kept").exists():
+    if not (desk / "runs" / "kept").exists():
         grid = "grid pairs.csv --images images -v classic -m dot -c logistic"
-        assert at_desk(*shlex.split(grid), "--out", "kept").returncode == 0
-        toml = desk / "kept" / "run.toml"
-        toml.write_text(toml.read_text().replace('"kept"', '"results/mine"'))
+        assert at_desk(*shlex.split(grid), "--out", "runs/kept").returncode == 0
+        toml = desk / "runs" / "kept" / "run.toml"
+        toml.write_text(toml.read_text().replace('"runs/kept"', '"results/mine"'))
     for name in ("mine", "other"):
         shutil.rmtree(desk / "results" / name, ignore_errors=True)
-        shutil.copytree(desk / "kept", desk / "results" / name)
+        shutil.copytree(desk / "runs" / "kept", desk / "results" / name)
     return desk / "results"
 
 

@@ -416,7 +416,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     >>> def show(name: str, *, networks: Networks) -> None:
     ...     print(name, networks.device)
     >>> list(inspect.signature(spread(show)).parameters)
-    ['name', 'device', 'offline']
+    ['name', 'device', 'offline', 'max_pixels']
     >>> spread(show)(name="a", device="cpu", offline=True)
     a cpu
     """

@@ -147,6 +147,7 @@ class Cluster:
         if find_spec("distributed") is None:
             raise MissingLibraryError(_MISSING)
         import dask
+        import distributed  # noqa: F401 (its defaults first: else they go with ours)
 
         self._kept: dict[int, tuple[Any, Any]] = {}
         # What is large is sent once, and on purpose.
