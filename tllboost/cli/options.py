@@ -417,7 +417,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     ...     print(name, networks.device)
     >>> list(inspect.signature(spread(show)).parameters)
     ['name', 'device', 'offline', 'max_pixels']
-    >>> spread(show)(name="a", device="cpu", offline=True)
+    >>> spread(show)(name="a", device="cpu", offline=True, max_pixels=None)
     a cpu
     """
     signature = inspect.signature(command, eval_str=True)
