@@ -175,6 +175,6 @@ def test_ctrl_c_ends_vectorizing_in_one_line(tmp_path: Path) -> None:
         time.sleep(0.05)
     command.send_signal(signal.SIGINT)
     stdout, stderr = command.communicate(timeout=60)
-    assert command.returncode == 130
+    assert command.returncode == 130, stderr
     assert stdout == ""
     assert stderr == "interrupted: the same command goes on where it was\n"
