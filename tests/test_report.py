@@ -116,7 +116,17 @@ def test_every_json_of_a_run_is_strict(
         ("bundle", "show", best, "--json"),
         ("score", best, *two, *store, "--json"),
         ("rank", best, two[0], "--among", images, *store, "--json"),
-        ("explain", best, *two, "--grid", 2, *store, "--json", "--quiet"),
+        (
+            "explain",
+            best,
+            *two,
+            "--grid",
+            2,
+            *store,
+            "--json",
+            "--out",
+            tmp_path / "page",
+        ),
         ("store", "info", *store, "--json"),
     ):
         done = run(*command)
@@ -307,8 +317,8 @@ def test_a_report_whose_images_are_gone_stays_as_it_was_and_says_so(
     done = run("report", moved, "--quiet")
     assert done.returncode == 3
     assert "pocket" in done.stdout  # the matrix is shown all the same
-    assert "can't be read any more, nor " in done.stderr
-    assert "it is not written; put them back, or give --gallery 0" in done.stderr
+    assert "of the page's images), so the page is not written: " in done.stderr
+    assert "put the images back, or give --gallery 0" in done.stderr
     assert (moved / "report.html").read_text() == "a good page"
     assert run("report", moved, "--quiet", "--gallery", 0).returncode == 0
     assert "<!doctype html>" in (moved / "report.html").read_text("utf-8")

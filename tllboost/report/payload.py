@@ -213,8 +213,9 @@ def gallery(
         return None
     thumbnails = make_thumbnails(there, progress=progress)
     if gone := [path for i, path in there.items() if i not in thumbnails]:
-        why = f"can't be read any more, nor {len(gone) - 1} other images of the page: "
-        why += "it is not written; put them back, or give --gallery 0"
+        more = f" ({len(gone)} of the page's images)" if len(gone) > 1 else ""
+        why = f"can't be read any more{more}, so the page is not written: "
+        why += "put the images back, or give --gallery 0"
         raise ImageError(gone[0], why)
     seeds = ", ".join(map(str, run.seeds))
     return {
