@@ -493,6 +493,10 @@ def test_the_pixel_cap_is_what_the_environment_says(
     with image.open("ab") as file:
         file.truncate(150_000_000)
     assert len(content_hash(image)) == 64
+    for wrong in ("many", "50M", "0", "-1"):
+        monkeypatch.setenv("TLLBOOST_MAX_PIXELS", wrong)
+        with pytest.raises(ImageError, match=f"is '{wrong}': it must be a number"):
+            content_hash(image)
     monkeypatch.delenv("TLLBOOST_MAX_PIXELS")
     with pytest.raises(ImageError, match="at most 100,000,000 allowed"):
         content_hash(image)

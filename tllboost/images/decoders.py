@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 
-from tllboost.errors import ImageError, printable
+from tllboost.errors import ImageError, UsageError, printable
 from tllboost.processes import Pool, ProcessDied, Worker, resident
 
 if TYPE_CHECKING:
@@ -62,13 +62,21 @@ them starts a PostScript interpreter."""
 def max_pixels() -> int:
     """Return how many pixels an image may have: ``TLLBOOST_MAX_PIXELS`` says so.
 
+    Raises
+    ------
+    UsageError
+        If that is no number above 0.
+
     Examples
     --------
     >>> max_pixels() >= 1
     True
     """
     said = os.environ.get("TLLBOOST_MAX_PIXELS", "")
-    return max(1, int(said)) if said.isdecimal() else MAX_PIXELS
+    if said and not (said.isdecimal() and int(said)):
+        msg = f"TLLBOOST_MAX_PIXELS is {said!r}: it must be a number of pixels above 0"
+        raise UsageError(msg)
+    return int(said) if said else MAX_PIXELS
 
 
 class Decoders:
