@@ -18,11 +18,11 @@ from bench import compare, options
 from fetch_data import SHARED
 from PIL import Image
 
+from tllboost.conventions import usable_cores
 from tllboost.demo import make_scenes
 from tllboost.images import open_image
 from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.base import usable_cores
 from tllboost.vectorizers.torch import disagreement
 from tllboost.vectorizing import space_of, vectorize
 

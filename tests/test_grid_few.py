@@ -70,13 +70,14 @@ def test_scores_without_an_order_are_named_and_ranked_as_they_are(
         vectorizers=[f"vectors:{file}"],
         heads=["cosine", "logistic"],
     )
-    (note,) = (note for note in result.notes if "no order" in note)
-    assert note.startswith("vectors:planted × none × none × cosine: its valid")
+    (note,) = (note for note in result.notes if "do not tell matches" in note)
+    assert note.startswith("vectors:planted × none × none × cosine: the valid")
     turned, fitted = result.rows
     assert turned["roc_auc"] < 0.3
     assert turned["brier"] == pytest.approx(0.25, abs=1e-3)
     assert fitted["roc_auc"] > 0.7
     shown = run("report", tmp_path / "out", "--gallery", 0)
-    assert "no order" not in run("bundle", "show", tmp_path / "out/best.tllb").stdout
+    chosen = run("bundle", "show", tmp_path / "out/best.tllb").stdout
+    assert "do not tell matches" not in chosen
     assert shown.returncode == 0
-    assert "carry no order" in (tmp_path / "out/report.html").read_text()
+    assert "do not tell matches" in (tmp_path / "out/report.html").read_text()

@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 
 import tllboost
 from tllboost.classifier import PairClassifier
-from tllboost.dense import n_threads_of, seed_of, usable_cores
+from tllboost.conventions import n_threads_of, seed_of, usable_cores
 from tllboost.errors import DataError, MissingLibraryError, TableError, UsageError
 from tllboost.grid.run import GridResult, run_grid
 from tllboost.heads import HEADS
@@ -280,7 +280,7 @@ def test_a_table_without_pandas_says_what_to_install(
     result: GridResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(MissingLibraryError, match="needs pandas: pip install pandas"):
+    with pytest.raises(MissingLibraryError, match="installed: pip install pandas"):
         result.to_frame()
 
 

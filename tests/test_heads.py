@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 
-from tllboost.dense import seed_of
+from tllboost.conventions import seed_of
 from tllboost.errors import DataError, UnknownNameError, UsageError
 from tllboost.heads import HEADS, linear, make_head
 from tllboost.heads.base import Validation

@@ -1,4 +1,4 @@
-"""Probabilities and thresholds, both chosen on validation pairs, and what labels are.
+"""Probabilities and thresholds, both chosen on validation pairs.
 
 A score becomes a probability through a logistic curve of one slope and one intercept
 (Platt, "Probabilistic outputs for support vector machines", 1999). The slope is always
@@ -14,16 +14,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from tllboost.errors import UsageError
+from numpy.typing import NDArray
 
 __all__ = [
     "FLAT",
     "Calibration",
     "best_threshold",
     "fit_calibration",
-    "labels_of",
     "log_loss",
 ]
 
@@ -36,7 +33,10 @@ _LEAST = 1e-4  # slope, in spreads of the score
 _ORDER = 1e-3  # log-odds that the order of outliers takes at most
 _FAR = 1e300  # no limit, as a number that JSON has
 
-FLAT = "its validation scores carry no order: all probabilities are about the same"
+FLAT = (
+    "the validation scores do not tell matches from non-matches, so all probabilities "
+    "are about the same"
+)
 """What to say of a curve that is flat."""
 
 
@@ -171,28 +171,3 @@ def best_threshold(
     middle = (ranked[best] + below) / 2
     # Between scores that nearly touch, the middle is rounded to the lower one.
     return float(middle if middle > below else ranked[best])
-
-
-def labels_of(y: ArrayLike, n_pairs: int) -> NDArray[np.int8]:
-    """Return labels as 1 and 0, of numbers or booleans.
-
-    Raises
-    ------
-    UsageError
-        If there is not one a pair, or one is neither.
-
-    Examples
-    --------
-    >>> labels_of([True, False, 1.0], 3).tolist()
-    [1, 0, 1]
-    """
-    label = np.asarray(y)
-    if label.shape != (n_pairs,):
-        msg = f"y has shape {label.shape}; it must be ({n_pairs},), a label a pair"
-        raise UsageError(msg)
-    kinds = bool, int, float, np.generic
-    for value in (label if label.dtype == object else np.unique(label)).tolist():
-        if not (isinstance(value, kinds) and value in (0, 1)):
-            msg = f"y holds {value!r}; a label is 1 (match) or 0 (no match)"
-            raise UsageError(msg)
-    return label.astype(np.int8)

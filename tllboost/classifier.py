@@ -23,9 +23,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from tllboost.bundle import read_scorer, save_bundle
 from tllboost.calibration import Calibration
-from tllboost.dense import n_threads_of, seed_of
+from tllboost.conventions import n_threads_of, seed_of, weights_of
 from tllboost.errors import UsageError
-from tllboost.heads.base import weights_of
 from tllboost.merges import MergeFunction
 from tllboost.pairs import pairs_from_paths
 from tllboost.projections import make_projection
@@ -142,7 +141,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         :func:`~tllboost.classifier.ensemble` put several together.
     calibration_ : Calibration
         Curve from score to probability; its ``is_flat`` says that the scores of the
-        validation set carry no order.
+        validation set do not tell matches from non-matches.
     threshold_ : float
         Score at and above which a pair is called a match.
     classes_ : ndarray of shape (2,)

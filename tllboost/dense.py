@@ -2,13 +2,11 @@
 
 Layers are weights (n_in, n_out) and biases (n_out,), float32, with ReLU between them.
 The maps of projections are such networks, the dense heads, and the small networks that
-train by epochs beside them share how the best epoch is kept. What a `random_state` and
-a number of threads mean stands here for all that is learned.
+train by epochs beside them share how the best epoch is kept.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -17,20 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import UsageError
+from tllboost.conventions import n_threads_of
 
 __all__ = [
     "Layer",
     "as_tensors",
     "layers_of",
-    "n_threads_of",
     "own_chance",
     "run_layers",
-    "seed_of",
     "take_layers",
     "threads",
     "train",
-    "usable_cores",
 ]
 
 Floats = NDArray[np.float32]
@@ -157,54 +152,11 @@ def train(
     return found
 
 
-def usable_cores() -> int:
-    """Return the number of cores that this process may run on.
-
-    ``TLLBOOST_CORES`` says so where several processes share a machine.
-
-    Examples
-    --------
-    >>> usable_cores() >= 1
-    True
-    """
-    if os.environ.get("TLLBOOST_CORES", "").isdecimal():
-        return max(1, int(os.environ["TLLBOOST_CORES"]))
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def n_threads_of(n_jobs: int | None) -> int | None:
-    """Return a number of threads, of one that is counted as scikit-learn counts.
-
-    Parameters
-    ----------
-    n_jobs : int or None
-        -1 is every core, -2 every core but one; None leaves it to whoever is asked.
-
-    Raises
-    ------
-    UsageError
-        If it is 0, or no whole number.
-
-    Examples
-    --------
-    >>> n_threads_of(-1) == usable_cores(), n_threads_of(3), n_threads_of(None)
-    (True, 3, None)
-    """
-    if n_jobs is None:
-        return None
-    if not isinstance(n_jobs, int | np.integer) or not n_jobs:
-        msg = f"n_jobs={n_jobs!r} must be a number of threads, or -1 for all cores"
-        raise UsageError(msg)
-    return int(n_jobs) if n_jobs > 0 else max(1, usable_cores() + 1 + int(n_jobs))
-
-
 @contextmanager
 def threads(n_threads: int | None) -> Iterator[None]:
     """Let torch use that many threads, None as many as before, inside the block.
 
-    -1 is every core: see :func:`~tllboost.dense.n_threads_of`.
+    -1 is every core: see :func:`~tllboost.conventions.n_threads_of`.
     """
     import torch
 
@@ -214,47 +166,6 @@ def threads(n_threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def seed_of(random_state: Any) -> int:
-    """Return the seed that a ``random_state`` means, from 0 to below 2³².
-
-    Parameters
-    ----------
-    random_state : int, RandomState, Generator or None
-        As in scikit-learn: an int of 0 or more gives the same results every time; one
-        of numpy's generators is drawn from, so that it gives others every time; None
-        draws from numpy's global one. An int of 2³² or more, which some libraries do
-        not take, is hashed to a smaller one.
-
-    Raises
-    ------
-    UsageError
-        If it is none of these.
-
-    Examples
-    --------
-    >>> seed_of(7), seed_of(2**32 - 1), seed_of(2**32) < 2**32
-    (7, 4294967295, True)
-    >>> seed_of(np.random.default_rng(0)) == seed_of(np.random.default_rng(0))
-    True
-    """
-    if isinstance(random_state, int | np.integer) and random_state >= 0:
-        seed = int(random_state)
-        if seed < 2**32:
-            return seed
-        return int(np.random.SeedSequence(seed).generate_state(1)[0])
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**32))
-    if random_state is None or isinstance(random_state, np.random.RandomState):
-        from sklearn.utils import check_random_state
-
-        return int(check_random_state(random_state).randint(2**32, dtype=np.int64))
-    msg = (
-        f"random_state={random_state!r} must be an int of 0 or more, a RandomState or "
-        "Generator of numpy, or None"
-    )
-    raise UsageError(msg)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
+from tllboost.conventions import n_threads_of
 from tllboost.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -479,7 +480,7 @@ class Processes:
     Parameters
     ----------
     n_jobs : int or None, default=None
-        Processes side by side; None takes one a core, and so does -1.
+        Processes side by side; None and -1 take one a core.
     seconds : float or None, default=None
         Wall time that a cell of a grid, or the fit of a projection, may take; that of
         loading xgboost or torch in a new process counts. More makes it a failed one.
@@ -504,7 +505,7 @@ class Processes:
             if value is not None and not value > 0:
                 msg = f"the {what} of a cell must be above 0, not {value!r}"
                 raise UsageError(msg)
-        self.n_jobs = n_jobs if n_jobs and n_jobs > 0 else os.cpu_count() or 1
+        self.n_jobs = n_threads_of(n_jobs) or os.cpu_count() or 1
         self.seconds, self.megabytes = seconds, megabytes
 
     def is_large(self, head: str, n_pairs: int) -> bool:

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tllboost.conventions import usable_cores
 from tllboost.errors import ImageError, TllboostError, UsageError
 from tllboost.images import DECODING, read_image_bytes
 from tllboost.images.decoders import DECODERS
 from tllboost.processes import Backend, Processes, beyond_memory
 from tllboost.store import VectorStore, hash_files
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.base import one_blas_thread, usable_cores
+from tllboost.vectorizers.base import one_blas_thread
 
 if TYPE_CHECKING:
     from tllboost.vectorizers.base import Vectorizer

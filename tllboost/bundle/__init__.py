@@ -50,6 +50,7 @@ from tllboost.bundle.vectorizers import (
 from tllboost.calibration import Calibration
 from tllboost.errors import BundleError, UsageError
 from tllboost.scoring import FittedCell, Scorer, combined_score
+from tllboost.vectorizers import check_device
 
 __all__ = ["read_manifest", "read_scorer", "save_bundle"]
 
@@ -222,6 +223,7 @@ def read_scorer(
 
     scikit-learn, half a second to import, is not needed to score.
     """
+    check_device(device)
     with open_archive(path) as archive:
         archive.verify()
         manifest = archive.manifest

@@ -305,9 +305,7 @@ class Opening(Unbundled, Networks):
         from tllboost.bundle import read_scorer
         from tllboost.calibration import FLAT
         from tllboost.store import VectorStore
-        from tllboost.vectorizers import make_vectorizer
 
-        make_vectorizer("pixels", device=self.device)  # refuses what is no device
         known = {key: one for key, one in vars(self).items() if key != "max_pixels"}
         known["store"] = self.store or VectorStore()
         scorer = read_scorer(bundle, **known)

@@ -24,10 +24,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from tllboost.conventions import usable_cores
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 from tllboost.files import whole_file
 from tllboost.processes import Job, ProcessDied, Processes, Progress, tell
-from tllboost.vectorizers.base import usable_cores
 
 __all__ = ["Cluster", "perform", "versions"]
 

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from tllboost.conventions import usable_cores
 from tllboost.errors import ImageError, UsageError
 from tllboost.images import open_image
 from tllboost.scoring import FittedCell, Scorer, joint_score
 from tllboost.vectorizers import Vectorizer
-from tllboost.vectorizers.base import usable_cores
 from tllboost.vectorizing import Progress, space_of, vectorize_many
 
 __all__ = [

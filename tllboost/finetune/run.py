@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tllboost.dense import n_threads_of, seed_of, threads
+from tllboost.conventions import n_threads_of, seed_of, usable_cores
+from tllboost.dense import threads
 from tllboost.errors import ImageError, UsageError
 from tllboost.files import finite, whole_file
 from tllboost.finetune.images import Maps
@@ -30,7 +31,6 @@ from tllboost.projections.base import matches_of
 from tllboost.splits import PairSet
 from tllboost.store import hash_files
 from tllboost.vectorizers import Vectorizer
-from tllboost.vectorizers.base import usable_cores
 
 __all__ = ["finetune"]
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tllboost import __version__
-from tllboost.errors import DataError, MissingLibraryError, UsageError
+from tllboost.errors import DataError, UsageError, missing_library
 from tllboost.files import csv_text, finite, write_text
 from tllboost.grid.matrix import matrix_html
 from tllboost.metrics import METRICS
@@ -310,6 +310,5 @@ class GridResult:
         try:
             from pandas import DataFrame
         except ImportError as error:
-            msg = f"a table needs pandas: pip install pandas ({error})"
-            raise MissingLibraryError(msg) from error
+            raise missing_library(error.name, "to_frame()") from error
         return DataFrame(self.rows, columns=RESULT_COLUMNS)

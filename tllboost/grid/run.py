@@ -93,9 +93,8 @@ def run_grid(
         The cosine is always measured. Of the defaults those are left out, with one
         message, whose libraries are not installed. An estimator such as
         ``XGBClassifier()`` is written to ``run.toml`` as the path of its class, and
-        made from that in other
-        processes, so it must be as its class makes it without arguments. Its
-        ``random_state`` is the seed of the grid.
+        made from that in other processes, so it must be as its class makes it without
+        arguments. Its ``random_state`` is the seed of the grid.
     projections : sequence of str or Projection, default=("none",)
         Learned maps, fitted inside each training set: see
         :func:`~tllboost.projections.make_projection`; or ``finetune``.

@@ -70,7 +70,8 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
         A name of :data:`HEADS`, ``package.module:Class``, or an estimator, which is
         cloned.
     seed : int, default=0
-        Given to heads that have a ``random_state``, see :func:`tllboost.dense.seed_of`.
+        Given to heads that have a ``random_state``; see
+        :func:`tllboost.conventions.seed_of`.
     n_threads : int or None, default=None
         Given to the built-in heads that have ``n_jobs``; None leaves their default.
         A head of somebody else's keeps its own.
@@ -91,7 +92,7 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
     """
     from sklearn.base import clone
 
-    from tllboost.dense import seed_of
+    from tllboost.conventions import seed_of
     from tllboost.heads.base import PairHead
 
     if not isinstance(head, str | type):

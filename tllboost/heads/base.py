@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from tllboost.calibration import Calibration, fit_calibration, labels_of, log_loss
-from tllboost.dense import seed_of
-from tllboost.errors import DataError, UsageError
+from tllboost.calibration import Calibration, fit_calibration, log_loss
+from tllboost.conventions import labels_of, seed_of, weights_of
+from tllboost.errors import DataError
 from tllboost.heads.fitted import cosine_of
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "cosine_curve",
     "fits_memory",
     "refuse_lost",
-    "weights_of",
     "within_memory",
 ]
 
@@ -162,28 +161,6 @@ def refuse_lost(head: Any, loss: float) -> None:
             "too large, or give smaller steps"
         )
         raise DataError(msg)
-
-
-def weights_of(sample_weight: ArrayLike | None, n_pairs: int) -> NDArray[np.float64]:
-    """Return the weight of each pair: (n_pairs,), 1 where none are given.
-
-    Raises
-    ------
-    UsageError
-        If there is not one a pair, one is no number of 0 or more, or all are 0.
-
-    Examples
-    --------
-    >>> weights_of(None, 2).tolist(), weights_of([1, 0], 2).tolist()
-    ([1.0, 1.0], [1.0, 0.0])
-    """
-    if sample_weight is None:
-        return np.ones(n_pairs)
-    weight = np.asarray(sample_weight, dtype=np.float64)
-    if weight.shape != (n_pairs,) or not (weight.min() >= 0 < weight.sum() < np.inf):
-        msg = f"sample_weight must be {n_pairs} numbers of 0 or more, not all of them 0"
-        raise UsageError(msg)
-    return weight
 
 
 class PairHead(ClassifierMixin, BaseEstimator):

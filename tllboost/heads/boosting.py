@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.dense import n_threads_of
+from tllboost.conventions import n_threads_of
 from tllboost.errors import UsageError
 from tllboost.heads.base import (
     MOST_BYTES,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tllboost.calibration import labels_of
+from tllboost.conventions import labels_of
 from tllboost.errors import UsageError
 from tllboost.pairs.tables import TextTable, find_images, read_table
 

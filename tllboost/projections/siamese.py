@@ -18,13 +18,13 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.conventions import seed_of
 from tllboost.dense import (
     Layer,
     as_tensors,
     layers_of,
     own_chance,
     run_layers,
-    seed_of,
     take_layers,
     threads,
     train,

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.dense import own_chance, seed_of, threads, train
+from tllboost.conventions import seed_of
+from tllboost.dense import own_chance, threads, train
 from tllboost.errors import DataError, UsageError
 from tllboost.projections.base import Projection, above_zero, refuse_collapse, whole
 from tllboost.splits import PairSet

@@ -37,6 +37,7 @@ __all__ = [
     "CustomVectorizer",
     "FusionVectorizer",
     "Vectorizer",
+    "check_device",
     "is_at_hand",
     "make_vectorizer",
 ]
@@ -156,6 +157,19 @@ def is_at_hand(network: KnownNetwork) -> bool:
     return any(one.suffix in (".safetensors", ".bin") for one in snapshots.glob("*/*"))
 
 
+def check_device(device: str) -> None:
+    """Refuse what names no device; whether it is there is seen where it is used.
+
+    Raises
+    ------
+    UsageError
+        If it names none.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        msg = f"unknown device {device!r}: give auto, cpu, cuda, cuda:NUMBER or mps"
+        raise UsageError(msg)
+
+
 def make_vectorizer(
     spec: str | Vectorizer | Any, *, device: str = "auto", offline: bool = False
 ) -> Vectorizer:
@@ -194,9 +208,7 @@ def make_vectorizer(
     >>> make_vectorizer("classic+onnx:net.onnx").label
     'classic+onnx:net'
     """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        msg = f"unknown device {device!r}: give auto, cpu, cuda, cuda:NUMBER or mps"
-        raise UsageError(msg)
+    check_device(device)
     if not isinstance(spec, str):
         return _wrapped(spec)
     specs = [parse_spec(part) for part in split_fusion(spec, VECTORIZERS)]

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from PIL import Image
 
-from tllboost.dense import usable_cores as usable_cores
 from tllboost.errors import ImageError, UsageError
 from tllboost.merges import unit_rows
 from tllboost.vectorizers.spec import Options, Spec
@@ -32,7 +31,6 @@ __all__ = [
     "library",
     "loaded",
     "one_blas_thread",
-    "usable_cores",
 ]
 
 

@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from tllboost.conventions import usable_cores
 from tllboost.errors import UsageError, WeightsError
 from tllboost.files import whole_file, write_text
-from tllboost.vectorizers.base import loaded, usable_cores
+from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.weights import first_line, sha256_of
 
 __all__ = [

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from tllboost.conventions import usable_cores
 from tllboost.errors import UsageError, WeightsError
-from tllboost.vectorizers.base import FileVectorizer, library, loaded, usable_cores
+from tllboost.vectorizers.base import FileVectorizer, library, loaded
 from tllboost.vectorizers.exported import CPU_BLOCK, open_session
 from tllboost.vectorizers.network import LOOK_OPTIONS, NetworkVectorizer, options
 from tllboost.vectorizers.preprocess import (

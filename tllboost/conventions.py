@@ -1,0 +1,157 @@
+"""What users know from scikit-learn: `random_state`, `n_jobs`, `y`, `sample_weight`.
+
+Everything that is fitted reads these four here, so they mean the same everywhere. numpy
+is imported where it is used: the processes that decode images come by here too.
+"""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+from tllboost.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["labels_of", "n_threads_of", "seed_of", "usable_cores", "weights_of"]
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may run on.
+
+    ``TLLBOOST_CORES`` says so where several processes share a machine.
+
+    Examples
+    --------
+    >>> usable_cores() >= 1
+    True
+    """
+    if os.environ.get("TLLBOOST_CORES", "").isdecimal():
+        return max(1, int(os.environ["TLLBOOST_CORES"]))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def n_threads_of(n_jobs: int | None) -> int | None:
+    """Return a number of threads, of one that is counted as scikit-learn counts.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        -1 is every core, -2 every core but one; None leaves it to whoever is asked.
+
+    Raises
+    ------
+    UsageError
+        If it is 0, or no whole number.
+
+    Examples
+    --------
+    >>> n_threads_of(-1) == usable_cores(), n_threads_of(3), n_threads_of(None)
+    (True, 3, None)
+    """
+    if n_jobs is None:
+        return None
+    if not isinstance(n_jobs, Integral) or not n_jobs:
+        msg = f"n_jobs={n_jobs!r} must be a number of threads, or -1 for all cores"
+        raise UsageError(msg)
+    return int(n_jobs) if n_jobs > 0 else max(1, usable_cores() + 1 + int(n_jobs))
+
+
+def seed_of(random_state: Any) -> int:
+    """Return the seed that a ``random_state`` means, from 0 to below 2³².
+
+    Parameters
+    ----------
+    random_state : int, RandomState, Generator or None
+        As in scikit-learn: an int of 0 or more gives the same results every time; one
+        of numpy's generators is drawn from, so that it gives others every time; None
+        draws from numpy's global one. An int of 2³² or more, which some libraries do
+        not take, is hashed to a smaller one.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> seed_of(7), seed_of(2**32 - 1), seed_of(2**32) < 2**32
+    (7, 4294967295, True)
+    >>> import numpy as np
+    >>> seed_of(np.random.default_rng(0)) == seed_of(np.random.default_rng(0))
+    True
+    """
+    import numpy as np
+
+    if isinstance(random_state, Integral) and int(random_state) >= 0:
+        seed = int(random_state)
+        if seed < 2**32:
+            return seed
+        return int(np.random.SeedSequence(seed).generate_state(1)[0])
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**32))
+    if random_state is None or isinstance(random_state, np.random.RandomState):
+        from sklearn.utils import check_random_state
+
+        return int(check_random_state(random_state).randint(2**32, dtype=np.int64))
+    msg = (
+        f"random_state={random_state!r} must be an int of 0 or more, a RandomState or "
+        "Generator of numpy, or None"
+    )
+    raise UsageError(msg)
+
+
+def labels_of(y: ArrayLike, n_pairs: int) -> NDArray[np.int8]:
+    """Return labels as 1 and 0, of numbers or booleans.
+
+    Raises
+    ------
+    UsageError
+        If there is not one a pair, or one is neither.
+
+    Examples
+    --------
+    >>> labels_of([True, False, 1.0], 3).tolist()
+    [1, 0, 1]
+    """
+    import numpy as np
+
+    label = np.asarray(y)
+    if label.shape != (n_pairs,):
+        msg = f"y has shape {label.shape}; it must be ({n_pairs},), a label a pair"
+        raise UsageError(msg)
+    kinds = bool, int, float, np.generic
+    for value in (label if label.dtype == object else np.unique(label)).tolist():
+        if not (isinstance(value, kinds) and value in (0, 1)):
+            msg = f"y holds {value!r}; a label is 1 (match) or 0 (no match)"
+            raise UsageError(msg)
+    return label.astype(np.int8)
+
+
+def weights_of(sample_weight: ArrayLike | None, n_pairs: int) -> NDArray[np.float64]:
+    """Return the weight of each pair: (n_pairs,), 1 where none are given.
+
+    Raises
+    ------
+    UsageError
+        If there is not one a pair, one is no number of 0 or more, or all are 0.
+
+    Examples
+    --------
+    >>> weights_of(None, 2).tolist(), weights_of([1, 0], 2).tolist()
+    ([1.0, 1.0], [1.0, 0.0])
+    """
+    import numpy as np
+
+    if sample_weight is None:
+        return np.ones(n_pairs)
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (n_pairs,) or not (weight.min() >= 0 < weight.sum() < np.inf):
+        msg = f"sample_weight must be {n_pairs} numbers of 0 or more, not all of them 0"
+        raise UsageError(msg)
+    return weight
