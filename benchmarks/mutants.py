@@ -31,6 +31,7 @@ _BROKEN = 70  # what a run ends with that is none: anything but tests that fail
 TESTS = {
     "metrics.py": "metrics",
     "calibration.py": "calibration",
+    "conventions.py": "habits",
     "merges.py": "merges",
     "bilinear.py": "bilinear search",
     "scoring.py": "scorer ensemble",
