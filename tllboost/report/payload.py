@@ -118,12 +118,6 @@ def _rounded(values: Any) -> Any:
     return np.round(values, _DIGITS).tolist()
 
 
-def _chance(log_odds: Any) -> Any:
-    from scipy.special import expit
-
-    return _rounded(expit(log_odds))
-
-
 class _Query(NamedTuple):
     """One ranking list, the match behind its ties; arrays in ranked order.
 
@@ -139,6 +133,8 @@ class _Query(NamedTuple):
 
     def shown(self, end: str, n_shown: int) -> dict[str, Any]:
         """Return its first candidates, its match in any case."""
+        from scipy.special import expit
+
         place = int(np.argmax(self.is_match))
         places = list(range(min(n_shown, len(self.right))))
         if place >= n_shown:
@@ -154,7 +150,7 @@ class _Query(NamedTuple):
                 {
                     "image": self.right[at],
                     "rank": 1 + at,
-                    "p": _chance(self.log_odds[at]),
+                    "p": _rounded(expit(self.log_odds[at])),
                     "match": bool(self.is_match[at]),
                 }
                 for at in places
@@ -257,6 +253,8 @@ def _queries(tested: Sequence[Tested]) -> Iterator[_Query]:
 
 def _surest(tested: Sequence[Tested], label: int, n_pairs: int) -> list[dict[str, Any]]:
     """Return the pairs of a label that were most surely taken for the other one."""
+    from scipy.special import expit
+
     sign = -1.0 if label == 0 else 1.0
     found = []
     for seed, pairs, log_odds in tested:
@@ -267,7 +265,7 @@ def _surest(tested: Sequence[Tested], label: int, n_pairs: int) -> list[dict[str
     once: dict[frozenset[int], dict[str, Any]] = {}
     for score, couple, seed in sorted(found):
         pair: dict[str, Any] = dict(zip(_SIDES, couple, strict=True))
-        pair |= {"p": _chance(sign * score), "seed": seed}
+        pair |= {"p": _rounded(expit(sign * score)), "seed": seed}
         once.setdefault(frozenset(couple), pair)
     return list(once.values())[:n_pairs]
 

@@ -189,12 +189,18 @@ class Vectorizer:
     @property
     def label(self) -> str:
         """Short name for tables, with every option that differs from its default."""
-        return self.short_name + self._options_text()
+        return self.short_name + self.spec.removeprefix(self.name)
 
     @property
     def spec(self) -> str:
         """The spelling that `make_vectorizer` turns into this vectorizer again."""
-        return self.name + self._options_text()
+        changed = dict(self._changed())
+        options = "&".join(
+            f"{name}={_as_text(changed[name])}"
+            for name in self.OPTIONS
+            if name in changed
+        )
+        return f"{self.name}?{options}" if options else self.name
 
     @property
     def input_size(self) -> int | None:
@@ -287,16 +293,6 @@ class Vectorizer:
             value = getattr(self, name)
             if default is inspect.Parameter.empty or value != default:
                 yield name, value
-
-    def _options_text(self) -> str:
-        """Return the options that differ from their defaults as ``?a=b&c=d``."""
-        changed = dict(self._changed())
-        options = "&".join(
-            f"{name}={_as_text(changed[name])}"
-            for name in self.OPTIONS
-            if name in changed
-        )
-        return f"?{options}" if options else ""
 
 
 class FileVectorizer(Vectorizer):
