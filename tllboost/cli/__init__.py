@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from tllboost.cli.streams import drop_output, plainly, prepare_streams
@@ -28,8 +30,16 @@ def main() -> None:
 
 
 def _run() -> int:
-    from tllboost.errors import TllboostError, missing_library, printable
+    # Libraries may turn what Ctrl-C raises in them into an error of their own.
+    interrupts: list[int] = []
 
+    def interrupt(number: int, _frame: Any) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        with suppress(ValueError):  # in a thread, which gets no signals
+            signal.signal(signal.SIGINT, interrupt)
     try:
         from tllboost.cli.app import app
 
@@ -37,29 +47,37 @@ def _run() -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except TllboostError as error:
-        line, code = str(error), error.exit_code
-    except Exception as error:
-        line, code = _bug(error), 1
-        if isinstance(error, OSError) and error.filename is not None:
-            reason = error.strerror or type(error).__name__
-            line, code = f"{printable(error.filename)}: {reason}", 3
-        elif isinstance(error, OSError) and error.errno in _FULL:  # of a stream
-            drop_output()
-            line, code = f"can't write the output ({error.strerror})", 3
-        # Of the command line's library, whose name differs between its versions.
-        elif hasattr(error, "format_message"):
-            line, code = _usage(error), 2
-        elif isinstance(error, ModuleNotFoundError) and "tllboost" not in str(error):
-            missing = missing_library(error.name, "this")
-            line, code = str(missing), missing.exit_code
-        elif type(error).__name__ == "Abort":
-            line, code = "interrupted", 130
-        elif os.environ.get(_TRACEBACK):
-            traceback.print_exc()
+    except (Exception, KeyboardInterrupt) as error:
+        is_aborted = bool(interrupts) or type(error).__name__ == "Abort"
+        line, code = ("interrupted", 130) if is_aborted else _said(error)
     if line:
         sys.stderr.write(f"tllboost: {line}\n")
     return code
+
+
+def _said(error: BaseException) -> tuple[str, int]:
+    """Return the line and the exit code for what a command raised."""
+    from tllboost.errors import TllboostError, missing_library, printable
+
+    if isinstance(error, TllboostError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        return (
+            f"{printable(error.filename)}: {error.strerror or type(error).__name__}",
+            3,
+        )
+    if isinstance(error, OSError) and error.errno in _FULL:  # of a stream
+        drop_output()
+        return f"can't write the output ({error.strerror})", 3
+    # Of the command line's library, whose name differs between its versions.
+    if hasattr(error, "format_message"):
+        return _usage(error), 2
+    if isinstance(error, ModuleNotFoundError) and "tllboost" not in str(error):
+        missing = missing_library(error.name, "this")
+        return str(missing), missing.exit_code
+    if os.environ.get(_TRACEBACK):
+        traceback.print_exception(error)
+    return _bug(error), 1
 
 
 def _usage(error: Any) -> str:
@@ -73,7 +91,7 @@ def _usage(error: Any) -> str:
     return f"{message[0].lower()}{message[1:]}{end} see {path} --help"
 
 
-def _bug(error: Exception) -> str:
+def _bug(error: BaseException) -> str:
     """Return in one line what we did wrong, for whoever reports it."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
