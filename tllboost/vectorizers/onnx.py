@@ -7,9 +7,10 @@ take all memory is refused before ONNX Runtime sees it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -280,9 +281,20 @@ def check_network(file: Path, *, what: str) -> list[Path]:
         absent or elsewhere.
     """
     model = read_model(file, what=what)
-    own = {(one.domain, one.name) for one in model.functions}
+    own = {
+        (function.domain, function.name): {
+            (one.domain, one.op_type)
+            for one in _messages(function)
+            if one.DESCRIPTOR.name == "NodeProto"
+        }
+        for function in model.functions
+    }
     names: set[str] = set()
     wrong: list[str] = []
+    try:  # ONNX Runtime up to 1.26 crashes
+        TopologicalSorter(own).prepare()
+    except CycleError:
+        wrong.append("it has a function that calls itself")
     for message in _messages(model):
         kind = message.DESCRIPTOR.name
         if kind == "NodeProto":
@@ -325,7 +337,7 @@ def _messages(message: Any) -> Iterator[Any]:
                 yield from _messages(inner)
 
 
-def _wrong_operator(node: Any, own: set[tuple[str, str]]) -> Iterator[str]:
+def _wrong_operator(node: Any, own: Collection[tuple[str, str]]) -> Iterator[str]:
     """Say what is wrong with an operator, and what to do about it."""
     name = f"{node.domain}:{node.op_type}"[:100]
     foreign = node.domain not in _DOMAINS or node.op_type in _OPENS_FILES
