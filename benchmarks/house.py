@@ -234,14 +234,15 @@ def follow(package: Path = PACKAGE, n_scenes: int = 40) -> dict[str, int]:
         trace = Trace(package)
         silent = io.StringIO()
         with redirect_stdout(silent), redirect_stderr(silent):
-            sys.setprofile(trace)
+            # Called as each function begins, and asked for nothing of what it does.
+            sys.settrace(trace)
             try:
                 main()
             except SystemExit as leaving:
                 if leaving.code:
                     raise RuntimeError(silent.getvalue()) from leaving
             finally:
-                sys.setprofile(None)
+                sys.settrace(None)
         if not (folder / "out" / "matrix.csv").is_file():
             msg = "the grid wrote no matrix.csv"
             raise RuntimeError(msg)

@@ -14,9 +14,10 @@ from tllboost.projections import PROJECTIONS, make_projection
 from tllboost.splits import PairSet
 
 N_DIMS = 768  # as many as an image of 16 x 16 has numbers: siamese-cnn looks at those
-CHAIN = "triplet?components=16/contrastive?components=8"
+CHAIN = "triplet?components=16&epochs=3/contrastive?components=8&epochs=3"
 QUICK = {"siamese-cnn": "siamese-cnn?components=16&epochs=3"}
-EVERY = [*(QUICK.get(name, name) for name in PROJECTIONS), CHAIN]
+EVERY = [*(QUICK.get(name, f"{name}?epochs=3") for name in PROJECTIONS), CHAIN]
+"""Few epochs: enough wherever what is asked is not how well they learn."""
 MAPS = [name for name in PROJECTIONS if name != "siamese-cnn"]
 
 

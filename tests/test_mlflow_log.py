@@ -32,6 +32,12 @@ def out(tmp_path: Path) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs that tests share: to make its tables takes a second."""
+    return tmp_path_factory.mktemp("ml")
+
+
 @needs_mlflow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("where", ["folder", "sqlite"])
@@ -91,12 +97,14 @@ def test_a_place_that_takes_nothing_is_one_line(
 
 @needs_mlflow
 @pytest.mark.filterwarnings("ignore")
-def test_very_long_settings_are_cut_to_what_servers_take(tmp_path: Path) -> None:
+def test_very_long_settings_are_cut_to_what_servers_take(
+    tmp_path: Path, kept: Path
+) -> None:
     from mlflow.tracking import MlflowClient
 
     run = write_run(tmp_path / "mine", [record(DOT, 0.5)], vectorizer=["x" * 9000])
-    run_id = log_run(run, str(tmp_path / "ml"))
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/ml/mlflow.db")
+    run_id = log_run(run, str(kept))
+    client = MlflowClient(tracking_uri=f"sqlite:///{kept}/mlflow.db")
     assert len(client.get_run(run_id).data.params["vectorizer"]) == 500
 
 
@@ -118,15 +126,18 @@ def test_a_folder_without_a_run_is_named_before_anything_is_asked(
 
 @needs_mlflow
 @pytest.mark.filterwarnings("ignore")
-def test_the_commands_log_a_real_grid_with_its_report(run: Run, tmp_path: Path) -> None:
+def test_the_commands_log_a_real_grid_with_its_report(
+    run: Run, tmp_path: Path, kept: Path
+) -> None:
     from mlflow.tracking import MlflowClient
 
-    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
-    asked = (pairs, "--images", pairs.parent, "-c", "cosine", "--out", tmp_path / "out")
-    done = run("grid", *asked, "--mlflow", tmp_path / "ml")
+    pairs = make_scenes(tmp_path / "images", n_scenes=16, n_views=2)
+    data = (pairs, "--images", pairs.parent)
+    asked = (*data, "-v", "pocket", "-c", "cosine", "--out", tmp_path / "out")
+    done = run("grid", *asked, "--mlflow", kept)
     assert done.returncode == 0, done.stderr
-    assert run("report", tmp_path / "out", "--mlflow", tmp_path / "ml").returncode == 0
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/ml/mlflow.db")
+    assert run("report", tmp_path / "out", "--mlflow", kept).returncode == 0
+    client = MlflowClient(tracking_uri=f"sqlite:///{kept}/mlflow.db")
     experiment = client.get_experiment_by_name("tllboost")
     found = client.search_runs([experiment.experiment_id])
     whole = [one for one in found if one.info.run_name == "out"]

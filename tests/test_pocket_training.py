@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -19,10 +20,13 @@ def pocket(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib
 
 
-@pytest.fixture
-def bank(pocket: ModuleType, tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    images = pocket.import_module("images")
-    made = images.make_bank(24, seed=3, size=32, cache=tmp_path, n_workers=1)
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray]:
+    cache = tmp_path_factory.mktemp("bank")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        images = importlib.import_module("images")
+        made = images.make_bank(24, seed=3, size=32, cache=cache, n_workers=1)
     return np.array(made[0]), made[1]
 
 
@@ -94,14 +98,16 @@ def test_a_training_in_slices_ends_where_one_at_once_does(
 ) -> None:
     for library in ("torch", "tqdm", "onnx"):
         pytest.importorskip(library)
-    main = pocket.import_module("train").main
+    module = pocket.import_module("train")
+    small = partial(module.PocketNet, widths=(4, 8, 8, 16), n_dims=8)
+    monkeypatch.setattr(module, "PocketNet", small)
 
     def train(out: str, *more: str) -> str:
         size = ("--steps=2", "--scenes=8", "--things=4", "--looks=4")
         told = (f"--out={tmp_path / out}", f"--cache={tmp_path}", *size, *more)
         monkeypatch.setattr("sys.argv", ["train.py", *told])
         capsys.readouterr()
-        main()
+        module.main()
         return capsys.readouterr().out
 
     whole = train("a.onnx").split("sha256 ")[1]

@@ -206,7 +206,8 @@ def test_odd_vectors_give_finite_maps(spec: str) -> None:
     vectors[left[1]] = vectors[left[2]]
     vectors[left[3]] *= 1e-30
     vectors[left[4]] *= 1e15
-    projection = learn(with_option(spec, "epochs=3"), Planted(vectors, planted.split))
+    quick = spec if spec == CHAIN else with_option(spec, "epochs=3")
+    projection = learn(quick, Planted(vectors, planted.split))
     assert np.isfinite(projection.transform(vectors)).all()
 
 

@@ -23,7 +23,7 @@ LINES = list(
         and "benchmarks/tll.toml" not in line
     )
 )
-N_SCENES = 40
+N_SCENES = 24
 
 
 def narrowed(line: str) -> str:

@@ -221,8 +221,9 @@ def test_a_bundle_scores_as_the_classifier_did(
     bundle = tmp_path / "best.tllb"
     save_bundle(bundle, classifier, cell={}, metrics={}, golden=(left, right))
     loaded = load_bundle(bundle, device="cpu", offline=True)
+    some = np.concatenate([pairs[:4], pairs[-4:]])  # matches, and others
     np.testing.assert_allclose(
-        loaded.predict_proba(pairs), classifier.predict_proba(pairs), atol=1e-6
+        loaded.predict_proba(some), classifier.predict_proba(some), atol=1e-6
     )
     if kind != "pixels":
         (part,) = read_manifest(bundle)["vectorizers"]
@@ -232,7 +233,7 @@ def test_a_bundle_scores_as_the_classifier_did(
 def write_pairs(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Write images and their dimmed copies in frames; pair them, and others."""
     pairs = []
-    for seed in range(24):
+    for seed in range(12):
         names = [str(folder / f"{seed}{side}.png") for side in ("left", "right")]
         image = noise(seed)
         image.save(names[0])

@@ -9,6 +9,7 @@ match. Nothing is downloaded and the photographs stay where they are; ``china.jp
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import itertools
@@ -181,6 +182,7 @@ def _draw_regions(n_scenes: int, seed: int) -> list[_Region]:
     return regions[:n_scenes]
 
 
+@functools.cache
 def _regions(path: Path) -> list[_Region]:
     """Return the squares of a regular grid that hold enough detail."""
     grey = np.asarray(_open(path).convert("L"), dtype=np.float32)
