@@ -72,12 +72,12 @@ def _without_network(manifest: dict[str, Any], members: Members) -> None:
 
 FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
     "newer format": (
-        put_in("version", to=6),
-        "version 6, this tllboost reads 5",
+        put_in("version", to=7),
+        "version 7, this tllboost reads 6",
     ),
     "older format": (
-        put_in("version", to=4),
-        "version 4, this tllboost reads 5",
+        put_in("version", to=5),
+        "version 5, this tllboost reads 6",
     ),
     "no format": (put_in("format", to="zip"), "not that of a tllboost bundle"),
     "further key": (put_in("exec", to="os.system"), "must hold"),
@@ -94,6 +94,10 @@ FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
     "slope is infinite": (
         put_in(*CELL, "calibration", "slope", to=float("inf")),
         r"calibration\.slope is not legal",
+    ),
+    "prior is a certainty": (
+        put_in("calibration", "prior", to=1),
+        r"calibration\.prior is not legal",
     ),
     "limit is missing": (put_in(*CELL, "calibration", "low", to=None), r"low is not"),
     "merge is code": (put_in(*CELL, "merge", to="dot+os:system"), "os:system"),

@@ -8,7 +8,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tllboost.calibration import Calibration, best_threshold, fit_calibration, log_loss
+from tllboost.calibration import (
+    Calibration,
+    best_threshold,
+    check_share,
+    fit_calibration,
+    log_loss,
+)
+from tllboost.errors import UsageError
 from tllboost.metrics import binary_figures
 
 
@@ -22,7 +29,8 @@ def scored(seed: int, n_pairs: int = 400, scale: float = 1.0) -> tuple[np.ndarra
 
 def figures(probability: np.ndarray, label: np.ndarray) -> dict[str, float]:
     ones, rows = np.ones(len(label)), np.arange(len(label))
-    found = binary_figures(probability, probability > 0.5, label, ones, rows)
+    said = probability > 0.5
+    found = binary_figures(probability, said, label, ones, rows, resample=False)
     return {name: figure.value for name, figure in found.items()}
 
 
@@ -183,6 +191,67 @@ def test_extreme_scores_overflow_nothing() -> None:
     extreme = np.array([-1e300, 1e300])
     assert curve.probability(extreme).tolist() == [0, 1]
     assert np.isfinite(log_loss(np.array([-1e6, 1e6]), np.array([1, 0])))
+
+
+def shared_out(seed: int, share: float, n_pairs: int) -> tuple[np.ndarray, ...]:
+    """Return scores of which those of matches lie two units higher, and labels."""
+    rng = np.random.default_rng(seed)
+    label = (rng.random(n_pairs) < share).astype(np.int8)
+    return rng.normal(2.0 * label), label
+
+
+@pytest.mark.parametrize("share", [0.05, 0.8])
+def test_a_curve_of_even_odds_holds_where_the_prior_is_another(share: float) -> None:
+    curve = fit_calibration(*shared_out(0, 0.5, 4_000))
+    score, label = shared_out(1, share, 20_000)
+    told = figures(curve.at(share).probability(score), label)
+    assert told["ece"] < 0.02
+    assert figures(curve.probability(score), label)["ece"] > 3 * told["ece"]
+
+
+@given(scores_and_labels(), st.sampled_from([0.001, 0.05, 0.5, 0.99]))
+def test_a_prior_multiplies_the_odds_of_all_pairs_alike(drawn, prior: float) -> None:
+    score, label, weight = drawn
+    curve = fit_calibration(score, label, weight)
+    assert curve.prior == pytest.approx(np.average(label, weights=weight))
+    own, other = curve.probability(score), curve.at(prior).probability(score)
+    factor = prior / (1 - prior) * (1 - curve.prior) / curve.prior
+    odds = own / (1 - own) * factor
+    np.testing.assert_allclose(other, odds / (1 + odds), rtol=1e-6)
+    assert curve.at(prior).at(curve.prior) == pytest.approx(curve, rel=1e-9, abs=1e-9)
+
+
+def test_drawn_non_matches_make_the_prior_one_in_two_exactly() -> None:
+    weight = np.tile([1.0, *[1 / 19] * 19], 7)
+    label = np.tile([1, *[0] * 19], 7)
+    score = np.random.default_rng(0).normal(size=len(label))
+    assert np.average(label, weights=weight) != 0.5  # sums are rounded
+    assert fit_calibration(score, label, weight).prior == 0.5
+
+
+@given(scores_and_labels(), st.floats(0.001, 0.999))
+def test_the_score_of_a_probability_parts_those_below_from_the_rest(
+    drawn, probability: float
+) -> None:
+    curve = fit_calibration(*drawn)
+    score = np.concatenate([drawn[0], [-1e9, 1e9]])
+    told = curve.probability(score)
+    clear = np.abs(told - probability) > 1e-9  # else it is rounding that decides
+    wanted = told >= probability
+    assert ((score >= curve.score_of(probability)) == wanted)[clear].all()
+
+
+@pytest.mark.parametrize("share", ["1/20", "0.05", 0.05, np.float64(0.05)], ids=repr)
+def test_a_share_is_a_number_or_a_fraction(share: float | str) -> None:
+    assert check_share(share, "prior") == 0.05
+
+
+@pytest.mark.parametrize(
+    "share", ["0", "1", "-1/20", "20/1", "1/0", "1/", "nan", "1/2/3", "few", "", None]
+)
+def test_a_share_outside_of_0_to_1_is_refused(share: str) -> None:
+    with pytest.raises(UsageError, match=r"prior .* must lie between 0 and 1"):
+        check_share(share, "prior")
 
 
 @given(scores_and_labels())

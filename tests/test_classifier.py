@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 
-from tllboost.classifier import PairClassifier
+from tllboost.classifier import PairClassifier, load
 from tllboost.demo import make_scenes
 from tllboost.errors import DataError, ImageError, UnknownNameError, UsageError
 from tllboost.heads import HEADS
@@ -127,6 +127,57 @@ def test_rank_puts_the_true_match_first(
         chances = [probability for _, probability in ranked]
         assert chances == sorted(chances, reverse=True)
         assert 0 <= chances[-1] <= chances[0] <= 1
+
+
+def test_another_prior_is_that_of_its_odds_and_keeps_the_model(
+    fitted: PairClassifier, images: np.ndarray, tmp_path: Path
+) -> None:
+    X, _ = labelled(images[:10])
+    before, rare = fitted.predict_proba(X), fitted.at("1/20")
+    assert (rare.calibration_.prior, fitted.calibration_.prior) == (0.05, 0.5)
+    odds = before[:, 1] / before[:, 0] / 19
+    told = rare.predict_proba(X)[:, 1]
+    np.testing.assert_allclose(told, odds / (1 + odds), rtol=1e-6)
+    assert (rare.predict(X) == (told >= 0.5)).all()
+    strict = fitted.at(threshold=0.99)
+    assert (strict.predict(X) == (before[:, 1] >= 0.99)).all()
+    np.testing.assert_array_equal(strict.predict_proba(X), before)
+    for one in (rare, fitted.at(0.001, threshold=0.3)):
+        one.save(tmp_path / "one.tllb")
+        loaded = load(tmp_path / "one.tllb")
+        np.testing.assert_allclose(loaded.predict_proba(X), one.predict_proba(X))
+        np.testing.assert_array_equal(loaded.predict(X), one.predict(X))
+        assert loaded.calibration_.prior == one.calibration_.prior
+
+
+def test_labelled_non_matches_make_the_prior_what_the_weights_say(
+    images: np.ndarray, store: Path
+) -> None:
+    X, y = labelled(images)
+    odds = []
+    for weight in (1.0, 30.0):
+        model = PairClassifier("classic", head="cosine", store=store)
+        model.fit(X, y, sample_weight=np.where(y == 1, 1.0, weight))
+        prior = model.calibration_.prior
+        odds.append(prior / (1 - prior))
+        told, even = (one.predict_proba(X)[:, 1] for one in (model, model.at(0.5)))
+        np.testing.assert_allclose(
+            told / (1 - told), even / (1 - even) * odds[-1], rtol=1e-6
+        )
+    assert odds[0] == pytest.approx(30 * odds[1])
+    assert odds[0] > 1 > odds[1]
+
+
+def test_rank_tells_chances_of_one_match_a_list_unless_told(
+    fitted: PairClassifier, images: np.ndarray
+) -> None:
+    left, right = images[0][0], images[:10, 1]
+    own = dict(fitted.rank(left, right, prior=fitted.calibration_.prior))
+    pairs = [[left, one] for one in right]
+    rare = fitted.at(0.1).predict_proba(pairs)[:, 1]
+    for one, chance in fitted.rank(left, right):
+        assert chance == pytest.approx(rare[list(right).index(one)], rel=1e-5)
+        assert chance < own[one]
 
 
 def test_rank_takes_one_candidate_and_one_named_twice(

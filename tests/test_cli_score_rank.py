@@ -62,7 +62,7 @@ def test_score_tells_probability_decision_threshold_and_score(
     done = run("score", bundle, left, right)
     assert (done.returncode, done.stderr) == (0, "")
     words = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert list(words) == ["probability", "decision", "threshold", "score"]
+    assert list(words) == ["probability", "decision", "threshold", "prior", "score"]
     classifier = load_bundle(bundle)
     probability = classifier.predict_proba([[left, right]])[0, 1]
     match = classifier.predict([[left, right]])[0]
@@ -76,6 +76,54 @@ def test_score_tells_probability_decision_threshold_and_score(
     assert float(row["score"]) == found["score"]
 
 
+def test_a_prior_changes_probability_and_decision_and_no_score(
+    run: Run, bundle: Path, images: Path
+) -> None:
+    pair = (images / "a.jpg", images / "b.png", "--json")
+    even, rare = (
+        run("score", bundle, *pair, *more).json for more in ((), ("--prior", "1/20"))
+    )
+    assert (even["prior"], rare["prior"], rare["threshold"]) == (0.5, 0.05, 0.5)
+    odds = even["probability"] / (1 - even["probability"]) / 19
+    assert rare["probability"] == pytest.approx(odds / (1 + odds))
+    assert (rare["decision"] == "match") == (rare["probability"] >= 0.5)
+    assert rare["score"] == even["score"]
+    for least, said in ((rare["probability"] - 1e-6, "match"), (0.9999, "no match")):
+        words = ("--prior", "0.05", "--threshold", least)
+        told = run("score", bundle, *pair, *map(str, words)).json
+        assert told == rare | {"threshold": least, "decision": said}
+
+
+def test_a_threshold_alone_leaves_the_probability(
+    run: Run, bundle: Path, images: Path, pairs: Path
+) -> None:
+    words = ("score", bundle, "--pairs", pairs, "--images", images)
+    plain, strict = run(*words).table, run(*words, "--threshold", "0.999999").table
+    assert [row["decision"] for row in plain] != [row["decision"] for row in strict]
+    for one, other in zip(plain, strict, strict=True):
+        assert one | {"decision": ""} == other | {"decision": ""}
+        assert one["prior"] == "0.5"
+
+
+@pytest.mark.parametrize("option", ["--prior", "--threshold"])
+@pytest.mark.parametrize("value", ["0", "1/1", "1/0", "half"])
+def test_a_share_that_is_none_is_refused_in_one_line(
+    run: Run, bundle: Path, images: Path, option: str, value: str
+) -> None:
+    image = images / "a.jpg"
+    for words in (
+        ("score", bundle, image, image),
+        ("rank", bundle, image, "--among", images),
+        ("explain", bundle, image, image),
+    ):
+        done = run(*words, option, value)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            f"tllboost: {option[2:]} {value!r} must lie between 0 and 1: give one as "
+            "0.05 or 1/20\n"
+        )
+
+
 def test_score_says_what_its_threshold_means(run: Run) -> None:
     text = " ".join(run("score", "--help").stdout.split())
     assert "The threshold is a probability too" in text.replace("│ ", "")
@@ -86,7 +134,7 @@ def test_score_gives_a_row_a_pair_as_the_table_was_written(
 ) -> None:
     done = run("score", bundle, "--pairs", pairs, "--images", images)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[0] == "left,right,probability,decision,score"
+    assert done.stdout.splitlines()[0] == "left,right,probability,decision,score,prior"
     written = [("a", "b.png"), ("c.jpg", "a"), ("a", "b.png"), ("d", "d")]
     assert [(row["left"], row["right"]) for row in done.table] == written
     files = {"a": "a.jpg", "d": "d.jpg"}
@@ -261,6 +309,23 @@ def test_rank_orders_a_folder_best_first(run: Run, bundle: Path, images: Path) -
     assert len(shown.stdout.splitlines()) == 2
 
 
+def test_rank_takes_one_match_a_list_as_its_prior_and_says_so(
+    run: Run, bundle: Path, images: Path
+) -> None:
+    words = ("rank", bundle, images / "a.jpg", "--among", images, "--json")
+    done, even = run(*words), run(*words, "--prior", "1/2")
+    assert done.stderr == "prior 0.3333: one match in 3 images; see --prior\n"
+    assert even.stderr == run(*words, "--quiet").stderr == ""
+    for row, other in zip(done.json, even.json, strict=True):
+        assert (row["prior"], other["prior"]) == (1 / 3, 0.5)
+        odds = other["probability"] / (1 - other["probability"]) / 2
+        assert row["probability"] == pytest.approx(odds / (1 + odds))
+        assert (row["decision"] == "match") == (row["probability"] >= 0.5)
+        assert row["score"] == other["score"]
+    strict = run(*words, "--threshold", "0.9999999").json
+    assert {row["decision"] for row in strict} == {"no match"}
+
+
 def test_rank_scores_all_or_a_shortlist(run: Run, images: Path) -> None:
     classifier = make_classifier("pixels?size=2", "random-forest", "l1")
     bundle = save(images.parent / "forest.tllb", classifier)
@@ -407,6 +472,8 @@ def test_a_damaged_bundle_is_refused_in_one_line(
         "rank B A --among D --top 0",
         "rank B A --among D --json --csv",
         "rank B --candidates P --images D --json",
+        "rank B --candidates P --images D --prior 1/20",
+        "rank B --candidates P --images D --threshold 0.9",
         "score B A A --colour",
     ],
 )

@@ -16,7 +16,7 @@ from tllboost.calibration import Calibration
 from tllboost.classifier import PairClassifier, ensemble
 from tllboost.errors import ImageError, UsageError
 from tllboost.pairs import pairs_from_paths
-from tllboost.scoring import FittedCell, combined_score, joint_score
+from tllboost.scoring import FittedCell, PairScorer, combined_score, joint_score
 
 PAIRS = [[IDS[left], IDS[right]] for left in LEFT[:10] for right in RIGHT[:3]]
 
@@ -62,6 +62,17 @@ def test_an_ensemble_calls_a_match_at_even_odds_unless_told(
     np.testing.assert_allclose(
         told.predict_proba(PAIRS)[:, 1], 1 / (1 + np.exp(1 - 2 * decision))
     )
+
+
+def test_an_ensembles_prior_has_the_mean_log_odds_of_its_cells() -> None:
+    priors = (0.1, 0.5, 0.9, 0.5)
+    cells = []
+    for prior in priors:
+        scorer = PairScorer("dot", "cosine")
+        scorer.calibration_ = Calibration(1.0, 0.0, prior=prior)
+        cells.append(FittedCell(None, None, scorer))
+    assert ensemble(cells).calibration_.prior == pytest.approx(0.5)
+    assert ensemble(cells[:2]).calibration_.prior == pytest.approx(0.25)
 
 
 def test_the_order_of_cells_does_not_matter(cells: list[FittedCell]) -> None:

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from bundles import make_classifier, save, tiny_network
 from conftest import Run, write_image
@@ -105,6 +106,22 @@ def test_explain_writes_a_page_and_prints_the_short_form(
         quiet.json["probability"]
         == run("score", bundle, *pair, "--json").json["probability"]
     )
+
+
+def test_the_page_says_for_which_prior_its_probability_is(
+    run: Run, bundle: Path, pair: Any, tmp_path: Path
+) -> None:
+    page = tmp_path / "pair.html"
+    words = ("explain", bundle, *pair, "--out", page, "--grid", 2, "-q", "--json")
+    even, rare = run(*words).json, run(*words, "--prior", "1/20").json
+    assert (even["prior"], rare["prior"], rare["threshold"]) == (0.5, 0.05, 0.5)
+    assert rare["log_odds"] == pytest.approx(even["log_odds"] - np.log(19))
+    np.testing.assert_allclose(rare["left_map"], even["left_map"], atol=1e-9)
+    text = page.read_text(encoding="utf-8")
+    assert "threshold 0.500: a pair" in text.lower()
+    assert "a share of 0.05 match" in text
+    scored = run("score", bundle, *pair, "--prior", "1/20", "--explain").stdout
+    assert "prior        0.05\n" in scored
 
 
 def test_score_explains_without_a_page(

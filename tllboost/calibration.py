@@ -7,6 +7,10 @@ positive, so log-odds rank pairs just as the score does, whatever validation say
 A few scores may lie far outside of all others, those of naive Bayes a million times as
 far. They count as the limits of what is ordinary on validation, where the curve is
 fitted and wherever it is used; only their order among themselves stays.
+
+Validation pairs weigh what they weigh: drawn non-matches of a match one together, so
+that matches are 1 in 2; labelled pairs as they were given. A curve keeps that share,
+its *prior*, and :meth:`Calibration.at` moves it to another one.
 """
 
 from __future__ import annotations
@@ -16,15 +20,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.errors import UsageError
+
 __all__ = [
     "FLAT",
     "Calibration",
+    "Share",
     "best_threshold",
+    "check_share",
     "fit_calibration",
     "log_loss",
+    "logit",
+    "one_match_of",
 ]
 
 Floats = NDArray[np.float64]
+
+Share = float | str
+"""A number between 0 and 1, or one as text, which may be a fraction, as 1/20."""
 
 # Quartiles of each class, and how far from them a score is an outlier, in widths of
 # what lies between them (the fences of Tukey, "Exploratory data analysis", 1977).
@@ -45,12 +58,21 @@ class Calibration(NamedTuple):
 
     A score outside of ``low`` to ``high`` counts as the limit, but for less than 0.001
     of log-odds that keep the order of such scores.
+
+    Parameters
+    ----------
+    slope, intercept : float
+    low, high : float
+        Limits of what is ordinary on validation.
+    prior : float, default=0.5
+        Share of matches among the pairs that the probabilities hold for.
     """
 
     slope: float
     intercept: float
     low: float = -_FAR
     high: float = _FAR
+    prior: float = 0.5
 
     @property
     def is_flat(self) -> bool:
@@ -69,6 +91,49 @@ class Calibration(NamedTuple):
         """Return the probability of a match: (n_pairs,) float64 in [0, 1]."""
         with np.errstate(over="ignore"):  # of exp: the probability is 0 then
             return 1 / (1 + np.exp(-self.log_odds(score)))
+
+    def at(self, prior: Share) -> Calibration:
+        """Return the curve for pairs of which another share matches.
+
+        The odds of a match are those of the score times those of the prior (Bayes), so
+        in log-odds the curve is shifted (Elkan, "The foundations of cost-sensitive
+        learning", 2001, theorem 2).
+
+        Raises
+        ------
+        UsageError
+            If `prior` is not between 0 and 1.
+
+        Examples
+        --------
+        >>> curve = Calibration(1.0, 0.0)
+        >>> curve.at(0.05).probability(np.array([0.0, 3.0])).round(3).tolist()
+        [0.05, 0.514]
+        """
+        share = check_share(prior, "prior")
+        shift = logit(share) - logit(self.prior)
+        return self._replace(intercept=self.intercept + shift, prior=share)
+
+    def score_of(self, probability: float) -> float:
+        """Return the score that has a probability, ±1e300 where none has it.
+
+        Examples
+        --------
+        >>> Calibration(2.0, 1.0).score_of(0.5)
+        -0.5
+        """
+        wanted = logit(probability) - self.intercept
+        if not self.slope > 0:
+            return -_FAR if wanted <= 0 else _FAR
+        score = wanted / self.slope
+        if self.low <= score <= self.high:
+            return score
+        # Beyond the limits only the order of outliers is left: log_odds, turned round.
+        end, sign = (self.high, 1) if score > self.high else (self.low, -1)
+        rest = abs(wanted - self.slope * end) / _ORDER
+        if rest > 0.99:
+            return sign * _FAR
+        return end + sign * float(np.expm1(rest / (1 - rest))) / self.slope
 
 
 def fit_calibration(
@@ -104,10 +169,11 @@ def fit_calibration(
 
     score = np.asarray(score, dtype=np.float64)
     weight = np.ones(len(score)) if weight is None else weight
-    base = np.average(label, weights=weight)
+    base = float(np.average(label, weights=weight))
     if not 0 < base < 1:
         return Calibration(0.0, 0.0)
-    prior = float(np.log(base) - np.log1p(-base))
+    # Sums of weights are rounded: 1 in 2 is to be just that.
+    prior, share = logit(base), 0.5 if abs(base - 0.5) < 1e-9 else base
     # Of each class, since matches may be few, and lie where no non-match does.
     ends = [np.quantile(score[label == one], _QUARTILES) for one in (0, 1)]
     low, high = float(np.min(ends)), float(np.max(ends))
@@ -116,7 +182,7 @@ def fit_calibration(
     seen = np.clip(score, low, high)
     centre, spread = float(seen.mean()), float(seen.std())
     if spread <= 1e-12 * max(1.0, abs(centre)):
-        return Calibration(0.0, prior)
+        return Calibration(0.0, prior, prior=share)
     # A light ridge keeps the slope finite where the classes don't overlap.
     model = LogisticRegression(C=100.0)
     model.fit(((seen - centre) / spread)[:, None], label, sample_weight=weight)
@@ -124,7 +190,47 @@ def fit_calibration(
     if steep < _LEAST:
         steep, at_centre = _LEAST, prior
     slope = steep / spread
-    return Calibration(slope, at_centre - slope * centre, low, high)
+    return Calibration(slope, at_centre - slope * centre, low, high, share)
+
+
+def logit(share: float) -> float:
+    """Return the log-odds of a share between 0 and 1."""
+    return float(np.log(share) - np.log1p(-share))
+
+
+def check_share(share: Share, what: str) -> float:
+    """Return a share as the number that it is.
+
+    Raises
+    ------
+    UsageError
+        If it is not between 0 and 1; `what` is its name.
+
+    Examples
+    --------
+    >>> check_share("1/20", "prior"), check_share(0.05, "prior")
+    (0.05, 0.05)
+    """
+    whole, _, parts = str(share).partition("/")
+    try:
+        value = float(whole) / float(parts or 1)
+    except (ValueError, ZeroDivisionError):
+        value = 0.0
+    if not 0 < value < 1:
+        msg = f"{what} {share!r} must lie between 0 and 1: give one as 0.05 or 1/20"
+        raise UsageError(msg)
+    return value
+
+
+def one_match_of(n_candidates: int) -> float:
+    """Return the prior of a list that holds one match: 1/n, and at most 1/2.
+
+    Examples
+    --------
+    >>> one_match_of(20), one_match_of(1)
+    (0.05, 0.5)
+    """
+    return 1 / max(n_candidates, 2)
 
 
 def log_loss(

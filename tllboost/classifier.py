@@ -22,7 +22,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tllboost.bundle import read_scorer, save_bundle
-from tllboost.calibration import Calibration
+from tllboost.calibration import Calibration, Share, one_match_of
 from tllboost.conventions import n_threads_of, seed_of, weights_of
 from tllboost.errors import UsageError
 from tllboost.merges import MergeFunction
@@ -144,6 +144,8 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         validation set do not tell matches from non-matches.
     threshold_ : float
         Score at and above which a pair is called a match.
+    limit_ : float or None
+        That as a probability, where :meth:`at` stated it.
     classes_ : ndarray of shape (2,)
         0 and 1.
 
@@ -230,16 +232,27 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         return self._score(X) - self.threshold_
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return 1 for a match at the validation-chosen threshold: (n_pairs,) int64."""
+        """Return 1 for a match: (n_pairs,) int64.
+
+        At the threshold that validation chose, or that :meth:`at` stated.
+        """
         return (self.decision_function(X) >= 0).astype(np.int64)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return calibrated probabilities (n_pairs, 2), float64: no match, match."""
+        """Return calibrated probabilities (n_pairs, 2), float64: no match, match.
+
+        They hold where ``calibration_.prior`` of the pairs match, which is 0.5 unless
+        `y` had non-matches; ``model.at(0.05)`` gives those where 1 in 20 does.
+        """
         probability = self.calibration_.probability(self._score(X))
         return np.column_stack([1 - probability, probability])
 
     def rank(
-        self, query: ImagePath, candidates: Sequence[ImagePath]
+        self,
+        query: ImagePath,
+        candidates: Sequence[ImagePath],
+        *,
+        prior: Share | None = None,
     ) -> list[tuple[ImagePath, float]]:
         """Order candidates by how much they look like the query, best first.
 
@@ -249,6 +262,8 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
             The left image.
         candidates : sequence of path-like, length n_candidates
             The right images.
+        prior : float, str or None, default=None
+            Share of the candidates that match; None takes one of them, 1/n.
 
         Returns
         -------
@@ -259,7 +274,8 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         if not len(candidates):
             msg = "candidates is empty: give at least one image to rank"
             raise UsageError(msg)
-        hits, _ = rank_images(self, query, candidates, strict=True)
+        model = self.at(one_match_of(len(candidates)) if prior is None else prior)
+        hits, _ = rank_images(model, query, candidates, strict=True)
         return [(candidates[hit.row], hit.probability) for hit in hits]
 
     def save(self, path: ImagePath) -> None:

@@ -11,17 +11,25 @@ Scoring needs numpy alone. Fitting imports what the head learns with.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.bilinear import Bilinear, bilinear
-from tllboost.calibration import Calibration, best_threshold, fit_calibration
+from tllboost.calibration import (
+    Calibration,
+    Share,
+    best_threshold,
+    check_share,
+    fit_calibration,
+    logit,
+)
 from tllboost.dense import Layer
 from tllboost.errors import DataError, UsageError
 from tllboost.heads import make_head
@@ -203,7 +211,8 @@ class PairScorer:
     def probability(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the calibrated probability of a match: (n_pairs,) in [0, 1].
 
-        Of a match among as many matches as non-matches, as on the validation set.
+        Of a match where ``calibration_.prior`` of the pairs match, as by the weights
+        on the validation set: 1 in 2 where the non-matches were drawn.
         """
         return self.calibration_.probability(score)
 
@@ -385,6 +394,8 @@ class Scores:
         Why an image failed, by its path or id.
     reasons : ndarray of object
         Of each pair that failed, one of its images and why; else empty.
+    prior : float
+        Share of matches that the probabilities are for.
     """
 
     score: NDArray[np.float64]
@@ -392,12 +403,13 @@ class Scores:
     is_match: NDArray[np.bool_]
     failures: dict[str, str]
     reasons: NDArray[np.object_]
+    prior: float
 
     def rows(self, names: Iterable[Sequence[str]]) -> list[dict[str, Any]]:
         """Return a row a pair, of these left and right names.
 
-        ``left``, ``right``, ``probability``, ``decision``, ``score``, and ``error``
-        where an image failed.
+        ``left``, ``right``, ``probability``, ``decision``, ``score``, ``prior``, and
+        ``error`` where an image failed.
         """
         rows: list[dict[str, Any]] = []
         for index, (left, right) in enumerate(names):
@@ -409,7 +421,7 @@ class Scores:
                 row["probability"] = float(self.probability[index])
                 row["decision"] = "match" if self.is_match[index] else "no match"
                 row["score"] = float(self.score[index])
-            rows.append(row)
+            rows.append(row | {"prior": self.prior})
         return rows
 
 
@@ -443,13 +455,56 @@ class Scorer:
     ) -> None:
         scorer, alone = cells[0].scorer, len(cells) == 1
         if calibration is None:
-            calibration = scorer.calibration_ if alone else Calibration(1.0, 0.0)
+            calibration = scorer.calibration_ if alone else _mean_curve(cells)
         if threshold is None:
             threshold = scorer.threshold_ if alone else 0.0
         self.cells_: tuple[FittedCell, ...] = tuple(cells)
         self.calibration_ = calibration
         self.threshold_ = float(threshold)
+        self.limit_: float | None = None
         self.store = store
+
+    @property
+    def limit(self) -> float:
+        """The threshold as a probability."""
+        if self.limit_ is not None:  # it may be one that no score has
+            return self.limit_
+        return float(self.calibration_.probability(np.array(self.threshold_)))
+
+    def at(self, prior: Share | None = None, *, threshold: Share | None = None) -> Self:
+        """Return the same for another share of matches, or with another threshold.
+
+        Parameters
+        ----------
+        prior : float, str or None, default=None
+            Share of the pairs that match, between 0 and 1, as 0.05 or "1/20": what
+            probabilities are for. None leaves ``calibration_.prior``.
+        threshold : float, str or None, default=None
+            Probability at and above which a pair is called a match. None is 0.5 with a
+            prior; without, ``threshold_`` stays.
+
+        Returns
+        -------
+        Scorer
+            A copy, of the same class, of the same cells; scores are the same.
+
+        Raises
+        ------
+        UsageError
+            If one of them is not between 0 and 1.
+
+        See Also
+        --------
+        tllboost.calibration.one_match_of : The prior of a list that holds one match.
+        """
+        other = copy.copy(self)
+        if prior is not None:
+            other.calibration_ = self.calibration_.at(prior)
+            threshold = 0.5 if threshold is None else threshold
+        if threshold is not None:
+            other.limit_ = check_share(threshold, "threshold")
+            other.threshold_ = other.calibration_.score_of(other.limit_)
+        return other
 
     def vectors_of(
         self, table: PairTable | CandidateTable, **options: Any
@@ -521,7 +576,14 @@ class Scorer:
             is_match=score >= self.threshold_,
             failures={names[index]: why for index, why in failed.items()},
             reasons=reasons,
+            prior=self.calibration_.prior,
         )
+
+
+def _mean_curve(cells: Sequence[FittedCell]) -> Calibration:
+    """Return the curve of mean log-odds, whose odds of the prior are a mean too."""
+    odds = np.mean([logit(cell.scorer.calibration_.prior) for cell in cells])
+    return Calibration(1.0, 0.0, prior=float(1 / (1 + np.exp(-odds))))
 
 
 def score_pair(
@@ -532,8 +594,8 @@ def score_pair(
     Returns
     -------
     dict
-        ``left``, ``right``, ``probability``, ``decision``, ``score``, ``threshold``
-        (a probability).
+        ``left``, ``right``, ``probability``, ``decision``, ``score``, ``prior``,
+        ``threshold`` (a probability).
 
     Raises
     ------
@@ -543,8 +605,7 @@ def score_pair(
     table = pairs_from_paths([[left, right]])
     scores = classifier.score_table(table, table.left, table.right, strict=True)
     (row,) = scores.rows([(str(left), str(right))])
-    threshold = np.array(classifier.threshold_)
-    return {**row, "threshold": float(classifier.calibration_.probability(threshold))}
+    return {**row, "threshold": classifier.limit}
 
 
 def score_candidates(

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 FORMAT = "tllboost bundle"
-VERSION = 5
+VERSION = 6
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.safetensors"
@@ -119,7 +119,9 @@ _PART = {
     "index": _is_count(511),
     "weight": lambda value: _is_number(value) and is_weight(value),
 }
-_CALIBRATION = dict.fromkeys(("slope", "intercept", "low", "high"), _is_number)
+_CALIBRATION = dict.fromkeys(("slope", "intercept", "low", "high"), _is_number) | {
+    "prior": lambda value: _is_number(value) and 0 < value < 1
+}
 _CELL = {
     "vectorizer": (32, _PART),
     "projection": _is_text,
@@ -201,7 +203,7 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
     >>> parse_manifest(b'{"format": "tllboost bundle", "version": 7}', what="a.tllb")
     Traceback (most recent call last):
       ...
-    tllboost.errors.BundleError: a.tllb: format version 7, this tllboost reads 5: ...
+    tllboost.errors.BundleError: a.tllb: format version 7, this tllboost reads 6: ...
     """
     try:
         manifest = json.loads(data)

@@ -72,7 +72,7 @@ def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "head", cell["head"]["name"]
     curve = Calibration(**manifest["calibration"])
     threshold = curve.probability(manifest["threshold"])
-    yield "threshold", f"{threshold:.4f} (a probability)"
+    yield "threshold", f"{threshold:.4f} (a probability, prior {curve.prior:.4g})"
     if curve.is_flat:
         yield "note", FLAT
     yield "created", manifest["created"]

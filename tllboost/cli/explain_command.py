@@ -31,6 +31,7 @@ def explain(
     ] = None,
     as_json: options.Json = False,
     opening: options.Opening,
+    rarity: options.Rarity,
     quiet: options.Quiet = False,
 ) -> None:
     """Show which parts of two images carry their score, and what else does.
@@ -41,16 +42,19 @@ def explain(
     a fusion adds, the score of each member of an ensemble, and the training matches
     of the bundle that are most similar to these two images.
 
-    The strongest of these are printed too, with --json all of them.
+    The strongest of these are printed too, with --json all of them. Probability and
+    log-odds are for the share of matches that --prior gives, else for that of the
+    validation pairs, 0.5 where non-matches were drawn.
 
     **Examples**
 
         tllboost explain best.tllb cat.jpg dog.jpg
         tllboost explain best.tllb cat.jpg dog.jpg --out pair.html --grid 12
+        tllboost explain best.tllb cat.jpg dog.jpg --prior 1/20
         tllboost explain copy.tllb cat.jpg dog.jpg --run results/mine
         tllboost explain best.tllb cat.jpg dog.jpg --json > pair.json
     """
-    classifier = opening.open(bundle)
+    classifier = rarity.of(opening.open(bundle))
     from tllboost.explain import explain as explain_pair
     from tllboost.explain import run_beside, short_form, write_page
 

@@ -50,6 +50,7 @@ __all__ = [
     "Opening",
     "Pairs",
     "Quiet",
+    "Rarity",
     "Seed",
     "Store",
     "Strict",
@@ -312,6 +313,23 @@ class Opening(Unbundled, Networks):
         if scorer.calibration_.is_flat:
             message_to()(f"{bundle}: {FLAT}; rank pairs by their scores")
         return scorer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rarity:
+    """How rare matches are, and from where on a pair is called one."""
+
+    panel = "How rare matches are"
+    prior: str | None = option(
+        None, "Share of pairs that match, as 0.05 or 1/20, that probabilities are for."
+    )
+    threshold: str | None = option(
+        None, "Probability from which on a pair is called a match [0.5 with --prior]."
+    )
+
+    def of(self, scorer: Scorer, prior: float | None = None) -> Scorer:
+        """Return the scorer at this prior, or one's own, and at this threshold."""
+        return scorer.at(self.prior or prior, threshold=self.threshold)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ def rank(
     search: Search,
     folders: options.Folders,
     opening: options.Opening,
+    rarity: options.Rarity,
     form: options.Form,
 ) -> None:
     r"""Order images by how much they look like a query, the best first.
@@ -59,6 +60,9 @@ def rank(
     A linear head scores every image of --among at once. Any other head scores a
     shortlist: the --shortlist images nearest to the query by the cosine of their
     vectors. With --exact every head scores all images.
+
+    Probabilities are for one match among the images, a prior of 1/n, unless --prior
+    says otherwise; a pair is called a match from 0.5 on, or from --threshold.
 
     With --candidates each row of the table holds a query and its candidates. The
     output has the form of the challenge's submission: left, c0, c1, … with the score
@@ -74,6 +78,7 @@ def rank(
         tllboost rank best.tllb cat.jpg --among images
         tllboost rank best.tllb cat.jpg --among images --top 3 --json
         tllboost rank best.tllb cat.jpg --among images --exact
+        tllboost rank best.tllb cat.jpg --among images --prior 0.001
         tllboost rank best.tllb --candidates candidates.csv \
             --left left --right right --out submission.csv
     """
@@ -85,16 +90,17 @@ def rank(
         folders.refuse("goes with --candidates, not with QUERY", out=search.out)
         if search.exact:
             refuse_given(context, "goes without --exact, which scores all", "shortlist")
+        from tllboost.calibration import one_match_of
         from tllboost.images import find_images
         from tllboost.rank import rank_images
 
         classifier = opening.open(bundle)
-        threshold = classifier.threshold_
         own, say = query.resolve(), message_to(quiet=search.quiet)
         images = [one for one in find_images(among, tell=say) if one.resolve() != own]
         if not images:
             msg = f"no images in {str(among)!r}, the query itself aside"
             raise DataError(msg)
+        classifier = rarity.of(classifier, one_match_of(len(images)))
         with progress_bar(quiet=search.quiet) as progress:
             hits, failures = rank_images(
                 classifier,
@@ -104,18 +110,22 @@ def rank(
                 progress=progress,
                 strict=search.strict,
             )
+        least, prior = classifier.threshold_, classifier.calibration_.prior
+        if rarity.prior is None:
+            say(f"prior {prior:.4g}: one match in {len(images)} images; see --prior")
         rows = [
             {
                 "rank": rank,
                 "image": hit.id,
                 "probability": hit.probability,
-                "decision": "match" if hit.score >= threshold else "no match",
+                "decision": "match" if hit.score >= least else "no match",
                 "score": hit.score,
+                "prior": prior,
             }
             for rank, hit in enumerate(hits[: search.top], start=1)
         ]
         lines = [_LINE.format(**row, shown=printable(row["image"])) for row in rows]
-        columns = ("rank", "image", "probability", "decision", "score")
+        columns = ("rank", "image", "probability", "decision", "score", "prior")
         form.write(rows, columns, "".join([_HEADER, *lines]))
     else:
         refuse_if(
@@ -123,8 +133,8 @@ def rank(
             f"{str(query or among)!r} and --candidates {str(candidates)!r}: give one "
             "of the two",
         )
-        why = "goes with QUERY and --among: a table has all its candidates scored"
-        refuse_given(context, why, "top", "shortlist", "exact")
+        why = "goes with QUERY and --among: a submission has the scores of all"
+        refuse_given(context, why, "top", "shortlist", "exact", "prior", "threshold")
         refuse_if(
             form.as_json,
             "--candidates writes a submission, which is CSV: leave --json out",

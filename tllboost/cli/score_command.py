@@ -16,9 +16,10 @@ _TEXT = """\
 probability  {probability:.4f}
 decision     {decision}
 threshold    {threshold:.4f}
+prior        {prior:.4g}
 score        {score:.6g}
 """
-_COLUMNS = ("left", "right", "probability", "decision", "score")
+_COLUMNS = ("left", "right", "probability", "decision", "score", "prior")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,25 +46,29 @@ def score(
     scored: Scored,
     folders: options.Folders,
     opening: options.Opening,
+    rarity: options.Rarity,
     form: options.Form,
 ) -> None:
     """Say how likely two images match, and whether the bundle calls them a match.
 
-    The probability holds where matches are as frequent as non-matches. The threshold
-    is a probability too: at and above it a pair is called a match. It is the one with
-    the best balanced accuracy on the validation pairs, and rarely 0.5. The score is
-    the output of the head before calibration (for an ensemble: the mean log-odds of
-    its cells); it ranks pairs as the probability does.
+    The probability holds where the share of matches is the prior: that of --prior,
+    else that of the validation pairs, 0.5 where non-matches were drawn. The threshold
+    is a probability too: at and above it a pair is called a match. It is that of
+    --threshold, or 0.5 with --prior; else the one with the best balanced accuracy on
+    the validation pairs, and rarely 0.5. The score is the output of the head before
+    calibration (for an ensemble: the mean log-odds of its cells); it ranks pairs as
+    the probability does.
 
     With --pairs the output has one row for each pair: left, right, probability,
-    decision, score. Where an image can't be read, the decision is "error", the image
-    is named on standard error, and the exit code is 4; with --strict nothing is
+    decision, score, prior. Where an image can't be read, the decision is "error", the
+    image is named on standard error, and the exit code is 4; with --strict nothing is
     written, and the exit code is 3.
 
     **Examples**
 
         tllboost score best.tllb cat.jpg dog.jpg
         tllboost score best.tllb cat.jpg dog.jpg --json
+        tllboost score best.tllb cat.jpg dog.jpg --prior 1/20
         tllboost score best.tllb cat.jpg dog.jpg --explain
         tllboost score best.tllb --pairs new.csv --images images > scores.csv
         tllboost score best.tllb --pairs new.csv --left left --right right --json
@@ -84,7 +89,7 @@ def score(
     )
     if pairs is None:
         folders.refuse("goes with --pairs; two images need none")
-    classifier = opening.open(bundle)
+    classifier = rarity.of(opening.open(bundle))
     if pairs is not None:
         from tllboost.pairs import read_pairs
         from tllboost.pairs.tables import read_table

@@ -45,6 +45,8 @@ class Explanation:
         The images.
     probability, threshold : float
         Of a match, and at and above which a pair is called one.
+    prior : float
+        Share of matches that both are for.
     decision : str
         "match" or "no match".
     score : float
@@ -73,6 +75,7 @@ class Explanation:
     right: str
     probability: float
     threshold: float
+    prior: float
     decision: str
     score: float
     log_odds: float
@@ -174,6 +177,7 @@ def short_form(explanation: Explanation) -> str:
         f"probability  {one.probability:.4f}",
         f"decision     {one.decision}",
         f"threshold    {one.threshold:.4f}",
+        f"prior        {one.prior:.4g}",
         f"score        {one.score:.6g}",
         f"log-odds     {signed(one.log_odds)}",
     ]
@@ -290,15 +294,16 @@ def explain(
     elif len(leaves) > 1:
         shares, empty = shapley_shares(classifier, leaves, blocks)
     score = scores(classifier, blocks, np.array([0]), np.array([1]))
-    curve, threshold = classifier.calibration_, classifier.threshold_
+    curve = classifier.calibration_
     if curve.is_flat:
         notes.append(FLAT)
     return Explanation(
         left=str(left),
         right=str(right),
         probability=float(curve.probability(score)[0]),
-        threshold=float(curve.probability(np.array(threshold))),
-        decision="match" if score[0] >= threshold else "no match",
+        threshold=classifier.limit,
+        prior=curve.prior,
+        decision="match" if score[0] >= classifier.threshold_ else "no match",
         score=float(score[0]),
         log_odds=float(curve.log_odds(score)[0]),
         left_map=left_map,
