@@ -118,7 +118,7 @@ AMONG = ("rank", "no.tllb", "a.jpg", "--among", "no")
     [
         ((*TABLE, "--top", 10), "--top 10 goes with QUERY and --among"),
         ((*TABLE, "--shortlist", 5), "--shortlist 5 goes with QUERY"),
-        ((*TABLE, "--exact"), "--exact True goes with QUERY"),
+        ((*TABLE, "--exact"), "--exact goes with QUERY"),
         ((*AMONG, "--exact", "--shortlist", 5), "--shortlist 5 goes without --exact"),
         ((*AMONG, "--out", "x.csv"), "--out 'x.csv' goes with --candidates"),
         (
@@ -131,6 +131,25 @@ AMONG = ("rank", "no.tllb", "a.jpg", "--among", "no")
             (*GRID, "--protocol", "holidays2017", "--distractors", 9),
             "--distractors 9 has no effect",
         ),
+        (
+            (*GRID, "--distractors", 9),
+            "--distractors 9 has no effect: the table's column query lists",
+        ),
+        ((*GRID, "-c", "cosine", "--large", 9), "--large 9 goes with the head xgboost"),
+        ((*GRID, "--print-config", "--json"), "--json goes without --print-config"),
+        ((*GRID, "--print-config", "--resume"), "--resume goes without --print-con"),
+        (
+            ("grid", "no.csv", "--config", "cells.toml", "-m", "l1"),
+            "--merge goes with -v: each [[cell]] of --config says its own",
+        ),
+        (
+            ("report", "no", "--format", "md", "--max-pixels", 3),
+            "--max-pixels 3 goes without --format",
+        ),
+        (("check", "no.csv", "--max-pixels", 3), "--max-pixels 3 goes with a folder"),
+        (("score", "no.tllb", "a.jpg", "b.jpg", "--strict"), "--strict goes with --pa"),
+        (("score", "no.tllb", "a.jpg", "b.jpg", "--anywhere"), "--anywhere goes with"),
+        (("compare", "no", "no", "--all", "--json"), "--all goes without --json"),
         ((*GRID, "--device", "nonsense"), "unknown device 'nonsense': give auto, cpu"),
         (("vectorize", "no", *PIXELS, "--device", "gpu"), "unknown device 'gpu'"),
         (("score", "no.tllb", "a.jpg", "b.jpg", "--device", "x"), "unknown device 'x'"),
@@ -144,8 +163,12 @@ AMONG = ("rank", "no.tllb", "a.jpg", "--among", "no")
 def test_an_option_that_has_no_effect_is_refused(
     run: Run, tmp_path: Path, arguments: tuple[Any, ...], told: str
 ) -> None:
-    (tmp_path / "no.csv").write_text("left,right\na,b\n")
-    arguments = tuple(tmp_path / one if one == "no.csv" else one for one in arguments)
+    (tmp_path / "no.csv").write_text("left,right,label,query\na,b,1,q\na,c,0,q\n")
+    told_cells = '[[cell]]\nname = "a"\nvectorizer = "pocket"\nhead = "cosine"\n'
+    (tmp_path / "cells.toml").write_text(told_cells)
+    arguments = tuple(
+        tmp_path / one if one in ("no.csv", "cells.toml") else one for one in arguments
+    )
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"tllboost: {told}")

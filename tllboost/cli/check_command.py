@@ -5,10 +5,12 @@ from __future__ import annotations
 import typer
 
 from tllboost.cli import options
+from tllboost.cli.options import refuse_given
 from tllboost.cli.streams import message_to, progress_bar, write_json
 
 
 def check(
+    context: typer.Context,
     pairs: options.Pairs,
     *,
     folders: options.GroupFolders,
@@ -31,6 +33,8 @@ def check(
     from tllboost.pairs.check import check_pairs
 
     table = folders.read(pairs)
+    if not any(table.paths):
+        refuse_given(context, "goes with a folder of images", "max_pixels")
     with progress_bar(quiet=quiet) as progress:
         report = check_pairs(table, progress=progress)
     if as_json:

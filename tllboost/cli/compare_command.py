@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from tllboost.cli import options
+from tllboost.cli.options import refuse_if
 from tllboost.cli.streams import write_json
 from tllboost.errors import printable
 
@@ -55,6 +56,7 @@ def compare(
 
     from tllboost.report.compare import METHODS, compare_runs
 
+    refuse_if(every and as_json, "--all goes without --json, which has all cells")
     found = compare_runs(before, after, metric)
     if as_json:
         write_json(found.as_dict())

@@ -54,7 +54,7 @@ def explain(
         tllboost explain copy.tllb cat.jpg dog.jpg --run results/mine
         tllboost explain best.tllb cat.jpg dog.jpg --json > pair.json
     """
-    classifier = rarity.of(opening.open(bundle))
+    classifier = rarity.of(opening.open(bundle, quiet=quiet))
     from tllboost.explain import explain as explain_pair
     from tllboost.explain import run_beside, short_form, write_page
 

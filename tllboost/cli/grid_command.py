@@ -220,10 +220,12 @@ def grid(
     said = context.default_map or {}
     tables = {key: said[key] for key in ("alias", "cell") if key in said}
     asked = asked.resolved(has_cells="cell" in tables)
-    if call.print_config:
-        known = {k: v for k, v in vars(asked).items() if k != "weights"}
-        write_out(config_text(known, tables))
-        return
+    if not asked.vectorizer:
+        why = "goes with -v: each [[cell]] of --config says its own"
+        refuse_given(context, why, "projection", "merge", "head")
+    heads = {*(asked.head or []), *(one["head"] for one in tables.get("cell", []))}
+    if "xgboost" not in heads:
+        refuse_given(context, "goes with the head xgboost", "large")
     if asked.protocol in (None, "holdout", "given", "holidays2017"):
         refuse_given(context, "goes with --protocol kfold", "folds")
     if asked.protocol == "holidays2017":
@@ -231,12 +233,18 @@ def grid(
         refuse_given(context, why, "negatives", "distractors")
     if not asked.report:
         refuse_given(context, "goes without --no-report", "gallery")
+    if call.print_config:
+        why = "goes without --print-config, which runs nothing"
+        refuse_given(context, why, "as_json", "resume", "overwrite")
+        known = {k: v for k, v in vars(asked).items() if k != "weights"}
+        write_out(config_text(known, tables))
+        return
     refuse_if(
         asked.pairs is None or asked.out is None,
         "grid needs a pair table and --out FOLDER: see tllboost grid --help",
     )
     try:
-        code = run(asked, tables, call)
+        code = run(asked, tables, call, context)
     except KeyboardInterrupt:
         line = "interrupted: the same command with --resume goes on where it was"
         message_to(quiet=call.quiet)(line)
@@ -244,7 +252,7 @@ def grid(
     raise typer.Exit(code)
 
 
-def run(asked: Any, tables: dict[str, Any], call: Call) -> int:
+def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> int:
     """Read the table, run the grid, print the matrix, write the page."""
     if asked.mlflow is not None and importlib.util.find_spec("mlflow") is None:
         msg = "--mlflow: MLflow is not installed: pip install 'tllboost[mlflow]'"
@@ -259,6 +267,9 @@ def run(asked: Any, tables: dict[str, Any], call: Call) -> int:
     asked = replace(asked, protocol=asked.protocol or own_split)
     for note in table.notes:
         say(note)
+    if context and table.query is not None and (table.label == 0).any():
+        why = "has no effect: the table's column query lists each query's candidates"
+        refuse_given(context, why, "distractors")
     result = _measure(table, asked, tables, call)
     if not call.as_json:
         print_matrix(result.rows, result.metric)

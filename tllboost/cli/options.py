@@ -133,10 +133,12 @@ def refuse_given(context: Any, why: str, *names: str) -> None:
 
     A file after --config may: the one that a run wrote gives all options.
     """
-    for name in names:
-        source = getattr(context.get_parameter_source(name), "name", "")
-        told = f"--{name} {context.params[name]!r} {why}"
-        refuse_if(source == "COMMANDLINE", told)
+    for one in context.command.params:
+        source = getattr(context.get_parameter_source(one.name), "name", "")
+        value = context.params.get(one.name)
+        told = f" {value!r}" if type(value) in (int, str) else ""
+        given = one.name in names and source == "COMMANDLINE"
+        refuse_if(given, f"{one.opts[0]}{told} {why}")
 
 
 def option(
@@ -204,7 +206,8 @@ class Folders:
     def refuse(self, why: str, **more: Any) -> None:
         """Raise UsageError if any of them is given where none is read."""
         for name, value in (vars(self) | more).items():
-            refuse_if(value, f"--{name} {str(value)!r} {why}")
+            told = "" if value is True else f" {str(value)!r}"
+            refuse_if(value, f"--{name}{told} {why}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +304,7 @@ class Opening(Unbundled, Networks):
     panel = "How the bundle is opened"
     store: Store = None
 
-    def open(self, bundle: Path) -> Scorer:
+    def open(self, bundle: Path, *, quiet: bool = False) -> Scorer:
         """Return what is in a bundle, its vectors kept in the user's store."""
         from tllboost.bundle import read_scorer
         from tllboost.calibration import FLAT
@@ -311,7 +314,7 @@ class Opening(Unbundled, Networks):
         known["store"] = self.store or VectorStore()
         scorer = read_scorer(bundle, **known)
         if scorer.calibration_.is_flat:
-            message_to()(f"{bundle}: {FLAT}; rank pairs by their scores")
+            message_to(quiet=quiet)(f"{bundle}: {FLAT}; rank pairs by their scores")
         return scorer
 
 

@@ -94,7 +94,7 @@ def rank(
         from tllboost.images import find_images
         from tllboost.rank import rank_images
 
-        classifier = opening.open(bundle)
+        classifier = opening.open(bundle, quiet=search.quiet)
         own, say = query.resolve(), message_to(quiet=search.quiet)
         images = [one for one in find_images(among, tell=say) if one.resolve() != own]
         if not images:
@@ -143,7 +143,7 @@ def rank(
         from tllboost.pairs import read_candidates
         from tllboost.scoring import score_candidates
 
-        classifier = opening.open(bundle)
+        classifier = opening.open(bundle, quiet=search.quiet)
         table = read_candidates(candidates, **vars(folders))
         with progress_bar(quiet=search.quiet) as progress:
             (header, *scored), failures = score_candidates(

@@ -49,7 +49,8 @@ def report(
     from tllboost.report.terminal import print_matrix
 
     if form is not None:
-        refuse_given(context, "goes without --format, which writes no page", "gallery")
+        why = "goes without --format, which writes no page"
+        refuse_given(context, why, "gallery", "max_pixels")
     found = read_run(run)
     rows, metric = found.rows(metric), metric or found.metric
     if form == "json":

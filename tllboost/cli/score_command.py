@@ -88,8 +88,8 @@ def score(
         "--explain tells of two images, as text or --json: leave --pairs and --csv out",
     )
     if pairs is None:
-        folders.refuse("goes with --pairs; two images need none")
-    classifier = rarity.of(opening.open(bundle))
+        folders.refuse("goes with --pairs, not with two images", strict=scored.strict)
+    classifier = rarity.of(opening.open(bundle, quiet=scored.quiet))
     if pairs is not None:
         from tllboost.pairs import read_pairs
         from tllboost.pairs.tables import read_table

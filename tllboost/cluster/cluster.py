@@ -27,7 +27,7 @@ import numpy as np
 from tllboost.conventions import usable_cores
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 from tllboost.files import whole_file
-from tllboost.processes import Job, ProcessDied, Processes, Progress, tell
+from tllboost.processes import Job, ProcessDied, Processes, Progress, end_idle, tell
 
 __all__ = ["Cluster", "perform", "versions"]
 
@@ -36,6 +36,8 @@ _LIBRARIES = ("tllboost", "numpy", "scikit-learn", "xgboost")
 # A worker with many threads is given many jobs. Numerical libraries count the threads
 # of the whole process, and so would its peak of memory be of them all.
 _ALONE = threading.Lock()
+_PIXELS = "TLLBOOST_MAX_PIXELS"
+_OWN_PIXELS = os.environ.get(_PIXELS, "")
 
 
 @cache
@@ -58,6 +60,7 @@ def perform(
     folder: str,
     function: Callable[..., Any],
     arguments: list[Any],
+    most_pixels: str = "",
 ) -> Any:
     """Call a function here, on a worker.
 
@@ -69,6 +72,8 @@ def perform(
         What relative paths are relative to, where it is to be had here.
     function : callable
     arguments : list
+    most_pixels : str, default=""
+        What ``TLLBOOST_MAX_PIXELS`` is for the call; "" leaves what it is here.
 
     Raises
     ------
@@ -84,10 +89,14 @@ def perform(
             )
             raise UsageError(msg)
     with _ALONE, chdir(folder) if os.path.isdir(folder) else nullcontext():
+        if os.environ.get(_PIXELS, "") != (most_pixels or _OWN_PIXELS):
+            os.environ[_PIXELS] = most_pixels or _OWN_PIXELS
+            end_idle()  # decoders whose memory is that for other images
         return function(*arguments)
 
 
 _LOOK_SECONDS = 0.5
+_MOST_SECONDS = 10.0
 _LARGE_BYTES = 2**20
 # Batches of a shard: the most that the loss of a worker, or of this process, costs.
 _LARGEST = 8
@@ -118,7 +127,8 @@ class Cluster:
         Training pairs from which an ``xgboost`` cell of a grid is trained by all
         workers together; None leaves each cell to one.
     patience : float, default=60
-        Seconds to wait for a scheduler, and for a worker where there is none.
+        Seconds to wait for a scheduler, at most 10, and for a worker where there is
+        none.
 
     Examples
     --------
@@ -381,7 +391,8 @@ class Cluster:
                 for _ in range(min(len(jobs), _AHEAD * n_workers - len(out))):
                     job = jobs.popleft()
                     call = (versions(), os.getcwd(), job.function, [*job.arguments])
-                    out[self._submit(perform, *call)] = job
+                    most = os.environ.get(_PIXELS, "")
+                    out[self._submit(perform, *call, most)] = job
                 try:
                     with self.client.as_current():
                         ended = wait([*out], _LOOK_SECONDS, "FIRST_COMPLETED").done
@@ -436,7 +447,13 @@ class Cluster:
         return repr(self.scheduler) if self.scheduler else "this machine's own cluster"
 
     def _connected(self, stack: ExitStack) -> Any:
-        from distributed import Client, LocalCluster
+        from distributed import Client, LocalCluster, Security
+        from distributed.comm import connect
+        from distributed.utils import LoopRunner
+
+        async def greet(seconds: float) -> None:
+            certificates = Security().get_connection_args("client")
+            (await connect(address, timeout=seconds, **certificates)).abort()
 
         address: Any = self.scheduler
         if address is None:
@@ -456,13 +473,17 @@ class Cluster:
                 )
             )
         try:
+            if self.scheduler is not None:
+                # A client that found none would hold the process for two minutes.
+                seconds = min(self.patience, _MOST_SECONDS)
+                LoopRunner(asynchronous=False).run_sync(greet, seconds)
             return Client(
                 address,
                 timeout=self.patience,
                 set_as_default=False,
                 name="tllboost",
             )
-        except (OSError, TimeoutError, ValueError, TypeError) as error:
+        except Exception as error:  # what answers there may be anything
             msg = (
                 f"no Dask scheduler answers at {self.scheduler!r}: give the address "
                 "that 'dask scheduler' names, as tcp://10.0.0.1:8786"
