@@ -17,12 +17,14 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import NamedTuple
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 KNOWN, PAGE = ROOT / "docs" / "mutants.txt", ROOT / "docs" / "mutants.md"
@@ -39,21 +41,17 @@ TESTS = {
     "classifier.py": "classifier",
     "protocols.py": "splits",
     "splits/*.py": "splits hard_negatives",
-    "heads/base.py": "heads heads_scale",
-    "heads/linear.py": "heads heads_scale",
+    "heads/base.py heads/linear.py": "heads heads_scale",
     "heads/boosting.py": "heads_boosting heads_wide",
     "heads/fitted.py": "heads heads_boosting bundle_forged",
-    "heads/forest.py": "heads",
-    "heads/mlp.py": "heads",
-    "projections/[!s]*.py": "projection_losses projections_refused projections",
-    "projections/siamese.py": "projection_losses projections_refused projections",
+    "heads/forest.py heads/mlp.py": "heads",
+    "projections/[!s]*.py projections/siamese.py": "projection_losses "
+    "projections_refused projections",
     "projections/siamese_cnn.py": "siamese_cnn projections_refused",
     "grid/cells.py": "grid_summary grid_learned_plan",
-    "grid/data.py": "grid_notes grid_few",
+    "grid/data.py grid/notes.py": "grid_notes grid_few",
     "grid/measure.py": "grid_summary",
-    "grid/notes.py": "grid_notes grid_few",
-    "grid/records.py": "grid_summary compare",
-    "grid/summary.py": "grid_summary compare",
+    "grid/records.py grid/summary.py": "grid_summary compare",
     "grid/best.py": "grid_summary grid_learned grid_networks",
     "pairs/*.py": "pairs groups check pair_problems candidates",
     "report/compare.py": "compare",
@@ -69,50 +67,29 @@ that changes nothing that anybody could see is equivalent. One that is alive wan
 test.
 
 `benchmarks/mutants.py` names the tests of each module. Changes: {drawn}.
-"""
-SWAPS: dict[type, type] = {
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-    ast.And: ast.Or,
-    ast.Or: ast.And,
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.BitAnd: ast.BitOr,
-    ast.BitOr: ast.BitAnd,
-    ast.Pow: ast.Mult,
-    ast.USub: ast.UAdd,
-    ast.Not: ast.UAdd,
-    ast.Invert: ast.UAdd,
+
+| module | killed | alive | equivalent | rate |
+|---|---|---|---|---|"""
+
+
+def swaps(both_ways: str, one_way: str) -> dict[str, str]:
+    """Return what each word stands for, of words in pairs."""
+    words = [*both_ways.split(), *both_ways.split()[::-1], *one_way.split()]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+SWAPS: dict[type, Any] = {
+    getattr(ast, one): getattr(ast, other)
+    for one, other in swaps(
+        "Lt LtE Gt GtE Eq NotEq Is IsNot In NotIn And Or Add Sub Mult Div BitAnd BitOr",
+        "Pow Mult USub UAdd Not UAdd Invert UAdd",
+    ).items()
 }
+NAMES = swaps(
+    "min max argmin argmax any all left right minimum maximum",
+    "mean sum square abs sqrt abs search match union1d intersect1d floor ceil",
+)
 TYPES = ("NDArray", "Callable", "Mapping", "Sequence", "dict", "list", "tuple")
-NAMES = {
-    "min": "max",
-    "max": "min",
-    "argmin": "argmax",
-    "argmax": "argmin",
-    "any": "all",
-    "all": "any",
-    "mean": "sum",
-    "left": "right",
-    "right": "left",
-    "square": "abs",
-    "sqrt": "abs",
-    "minimum": "maximum",
-    "maximum": "minimum",
-    "search": "match",
-    "union1d": "intersect1d",
-    "floor": "ceil",
-}
 
 
 class Mutant(NamedTuple):
@@ -146,8 +123,7 @@ def changes(node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
             yield node, str(value + 1 if type(value) is int else value * 1.5)
         case ast.Name(name) | ast.Attribute(attr=name) if name in NAMES:
             if isinstance(node.ctx, ast.Load):
-                text = ast.unparse(node)
-                yield node, text.removesuffix(name) + NAMES[name]
+                yield node, ast.unparse(node).removesuffix(name) + NAMES[name]
         case ast.Subscript(value, _, ast.Load()) if ast.unparse(value) not in TYPES:
             yield node, ast.unparse(value)
         case ast.If(test) | ast.IfExp(test):
@@ -187,69 +163,43 @@ def mutants_of(path: Path) -> list[Mutant]:
     return list(found.values())
 
 
-def start(tree: Path, mutant: Mutant | None, tests: str) -> int:
-    """Run tests on a copy of the project, in a fork of this process; return its id."""
-    if mutant is not None:
-        path = tree / "tllboost" / mutant.module
-        source = path.read_bytes()
-        path.with_suffix(".sound").write_bytes(source)
-        changed = source[: mutant.start] + mutant.new.encode() + source[mutant.end :]
-        path.write_bytes(changed)
-    if process := os.fork():
-        return process
-    try:
-        os.setsid()  # with the processes that tests start
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-        os.chdir(tree)
-        os.dup2(os.open(tree / "log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 1)
-        os.dup2(1, 2)
-        sys.path.insert(0, str(tree))
-        os.environ.update(PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1")
-        pytest = importlib.import_module("pytest")
-        files = [f"tests/test_{name}.py" for name in [*tests.split(), "docstrings"]]
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not shared"]
-        os._exit(int(pytest.main([*options, *files])))
-    finally:
-        traceback.print_exc()
-        os._exit(_BROKEN)
-
-
-def verdicts(
-    todo: list[tuple[Mutant | None, str]], trees: list[Path], ends: float
-) -> Iterator[tuple[Mutant | None, str, bool]]:
-    """Yield changes, their tests and whether they noticed, as many at once as trees."""
-    todo, running, free = todo[::-1], {}, list(trees)
-    while todo or running:
-        if time.monotonic() > ends:
-            todo.clear()
-        while todo and free:
-            mutant, tests = todo.pop()
-            tree = free.pop()
-            begun = time.monotonic()
-            running[start(tree, mutant, tests)] = mutant, tests, tree, begun
-        time.sleep(0.05)
-        for process, (mutant, tests, tree, begun) in [*running.items()]:
-            done, status = os.waitpid(process, os.WNOHANG)
-            if not done and time.monotonic() - begun < 6 * SECONDS:
-                continue
-            if not done:
-                os.killpg(process, signal.SIGKILL)
-                _, status = os.waitpid(process, 0)
-            code = os.waitstatus_to_exitcode(status)
-            if code > 2:  # 1: a test failed, 2: its file could not be imported
-                sys.exit(f"{tests} did not run: {(tree / 'log').read_text()[-2000:]}")
-            del running[process]
-            free.append(tree)
-            if mutant is not None:
-                path = tree / "tllboost" / mutant.module
-                path.with_suffix(".sound").replace(path)
-            yield mutant, tests, code != 0
+def notices(tree: Path, mutant: Mutant | None, tests: str) -> bool:
+    """Tell whether tests fail on a copy of the project, in a fork of this process."""
+    path = tree / "tllboost" / (mutant.module if mutant else "__init__.py")
+    sound = path.read_bytes()
+    if mutant:
+        new = mutant.new.encode()
+        path.write_bytes(sound[: mutant.start] + new + sound[mutant.end :])
+    if not (process := os.fork()):
+        try:
+            os.setsid()  # with the processes that tests start
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+            signal.alarm(6 * SECONDS)
+            os.chdir(tree)
+            os.dup2(os.open("log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 1)
+            os.dup2(1, 2)
+            sys.path.insert(0, str(tree))
+            os.environ.update(PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1")
+            files = [f"tests/test_{one}.py" for one in [*tests.split(), "docstrings"]]
+            options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not shared"]
+            pytest = importlib.import_module("pytest")
+            os._exit(int(pytest.main([*options, *files])))
+        finally:
+            traceback.print_exc()
+            os._exit(_BROKEN)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    path.write_bytes(sound)
+    if code > 2:  # 1: a test failed, 2: its file could not be imported
+        msg = f"{tests} did not run: {(tree / 'log').read_text()[-2000:]}"
+        raise RuntimeError(msg)
+    return code != 0
 
 
 def modules() -> dict[Path, str]:
     """Return each module of TESTS, and its tests."""
-    found = {glob: sorted((ROOT / "tllboost").glob(glob)) for glob in TESTS}
-    return {path: TESTS[glob] for glob, paths in found.items() for path in paths}
+    globs = {glob: tests for globs, tests in TESTS.items() for glob in globs.split()}
+    found = {glob: sorted((ROOT / "tllboost").glob(glob)) for glob in globs}
+    return {path: globs[glob] for glob, paths in found.items() for path in paths}
 
 
 def read_known() -> dict[str, str]:
@@ -258,45 +208,29 @@ def read_known() -> dict[str, str]:
     return dict(line.split(" | ") for line in lines if line)
 
 
-def page(told: dict[str, dict[str, list[Mutant]]], drawn: str) -> str:
+def page(told: dict[str, list[Mutant]], drawn: str) -> str:
     """Return the page: rates by module, what is alive, what is equivalent and why."""
-    rows, lists = [], {"alive": [], "equivalent": []}
-    totals = [0, 0, 0]
-    for module, found in sorted(told.items()):
-        counts = [len(found.get(one, [])) for one in ("killed", "alive", "equivalent")]
-        totals = [a + b for a, b in zip(totals, counts, strict=True)]
-        rows.append((f"`{module}`", *counts))
-        for verdict, listed in lists.items():
-            listed += [one.key for one in found.get(verdict, [])]
-    table = [
-        "| module | killed | alive | equivalent | rate |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {name} | {killed} | {alive} | {same} | "
-            + (f"{killed / (killed + alive):.0%} |" if killed + alive else "– |")
-            for name, killed, alive, same in [*rows, ("**all**", *totals)]
-        ),
-    ]
-    known = read_known()
-    alive = [f"- `{key}`" for key in lists["alive"]] or ["None."]
-    same = [f"- `{key}`: {known[key]}" for key in lists["equivalent"]] or ["None."]
-    parts = [
-        [HEAD.format(drawn=drawn), *table],
-        ["", "## Alive", "", *alive],
-        ["", "## Equivalent, and why", "", *same, ""],
-    ]
-    return "\n".join(line for part in parts for line in part)
+    counts = [Counter(f"`{one.module}`" for one in ones) for ones in told.values()]
+    for count in counts:
+        count["**all**"] = count.total()
+    lines, known = [HEAD.format(drawn=drawn)], read_known()
+    names = {name for count in counts for name in count}
+    for name in sorted(names, key=lambda name: (name == "**all**", name)):
+        n_killed, n_alive, n_same = (count[name] for count in counts)
+        rate = f"{n_killed / (n_killed + n_alive):.0%}" if n_killed + n_alive else "–"
+        lines.append(f"| {name} | {n_killed} | {n_alive} | {n_same} | {rate} |")
+    alive = [f"- `{one.key}`" for one in told["alive"]] or ["None."]
+    same = [f"- `{one.key}`: {known[one.key]}" for one in told["equivalent"]]
+    lines += ["", "## Alive", "", *alive, "", "## Equivalent, and why", ""]
+    return "\n".join([*lines, *(same or ["None."]), ""])
 
 
 def main() -> None:
     """Draw, run and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutants", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop after")
+    for name, default in (("mutants", 200), ("seed", 0), ("jobs", 2)):
+        parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
-    ends = time.monotonic() + 60 * given.minutes
     every = [(one, of) for path, of in modules().items() for one in mutants_of(path)]
     # By a hash of each: a change of the code leaves the draw of the rest as it was.
     every.sort(key=lambda one: sha256(f"{given.seed} {one[0].key}".encode()).digest())
@@ -304,28 +238,33 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     for name in ("pytest", "scipy.optimize", "sklearn.metrics", "torch"):
         importlib.import_module(name)
-    told: dict[str, dict[str, list[Mutant]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        trees = [Path(folder, str(number)) for number in range(given.jobs)]
+    told: dict[str, list[Mutant]] = {"killed": [], "alive": [], "equivalent": []}
+    equivalent, unsure = read_known(), {*modules().values()}
+    trees: SimpleQueue[Path] = SimpleQueue()
+
+    def tried(one: tuple[Mutant | None, str]) -> tuple[Mutant | None, str, bool]:
+        tree = trees.get()
+        noticed = notices(tree, *one)
+        trees.put(tree)
+        return *one, noticed
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPool(given.jobs) as pool:
         ignored = shutil.ignore_patterns("__pycache__", ".*", "results", "build")
-        for tree in trees:
-            shutil.copytree(ROOT, tree, ignore=ignored)
-        equivalent, unsure = read_known(), {*modules().values()}
-        for mutant, tests, noticed in verdicts(every[: given.mutants], trees, ends):
-            verdict = "equivalent" if mutant.key in equivalent else "alive"
+        for number in range(given.jobs):
+            trees.put(shutil.copytree(ROOT, Path(folder, f"{number}"), ignore=ignored))
+        for one, tests, noticed in pool.imap(tried, every[: given.mutants]):
+            verdict = "equivalent" if one.key in equivalent else "alive"
             verdict = "killed" if noticed else verdict
-            of_module = told.setdefault(mutant.module, {})
-            of_module.setdefault(verdict, []).append(mutant)
-            print(f"{verdict:10} line {mutant.line}, {mutant.key}", flush=True)
+            told[verdict].append(one)
+            print(f"{verdict:10} line {one.line}, {one.key}", flush=True)
             if not noticed:  # all of these tests passed
                 unsure.discard(tests)
         # Of the others nobody knows yet whether they pass where nothing is changed.
-        for _, tests, noticed in verdicts([(None, one) for one in unsure], trees, ends):
+        for _, tests, noticed in pool.imap(tried, [(None, one) for one in unsure]):
             if noticed:
                 sys.exit(f"without any change, a test fails in {tests}")
-    n_run = sum(len(some) for found in told.values() for some in found.values())
-    text = page(told, f"{n_run} drawn from {len(every):,} by seed {given.seed}")
-    PAGE.write_text(text, encoding="utf-8")
+    drawn = f"{sum(map(len, told.values()))} drawn from {len(every):,}"
+    PAGE.write_text(page(told, f"{drawn} by seed {given.seed}"), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -41,8 +41,20 @@ def test_the_tests_of_every_module_are_there(mutants: ModuleType) -> None:
     for tests in mutants.TESTS.values():
         for name in tests.split():
             assert (ROOT / "tests" / f"test_{name}.py").is_file()
-    for glob in mutants.TESTS:
+    for glob in " ".join(mutants.TESTS).split():
         assert [*(ROOT / "tllboost").glob(glob)], glob
+
+
+def test_the_page_counts_by_module_and_names_what_is_alive(mutants: ModuleType) -> None:
+    found = mutants.mutants_of(ROOT / "tllboost" / "calibration.py")
+    (one, why), *_ = mutants.read_known().items()
+    same = found[0]._replace(module=one.partition(":")[0], key=one)
+    told = {"killed": found[:3], "alive": found[3:4], "equivalent": [same]}
+    page = mutants.page(told, "5 drawn")
+    assert "| `calibration.py` | 3 | 1 | 0 | 75% |\n" in page
+    assert "| **all** | 3 | 1 | 1 | 75% |\n\n## Alive\n" in page
+    assert f"- `{found[3].key}`\n\n" in page
+    assert page.endswith(f"- `{one}`: {why}\n")
 
 
 def test_what_is_said_to_be_equivalent_can_still_be_drawn(mutants: ModuleType) -> None:
