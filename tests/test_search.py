@@ -150,6 +150,17 @@ def test_ranking_by_a_shortlist_leaves_the_rest_out(
         np.testing.assert_allclose(short[query], wanted, atol=1e-6)
 
 
+def test_more_queries_than_a_block_holds_pairs_are_ranked_as_few_are(
+    vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells, index = model(vectors, "xgboost").cells_, [VectorIndex(vectors)]
+    _, whole = best(cells, [vectors[:3]], index, shortlist=5)
+    for block in (2, 6):  # a column at a time, and two
+        monkeypatch.setattr("tllboost.rank._BLOCK", block)
+        _, scores = best(cells, [vectors[:3]], index, shortlist=5)
+        assert np.array_equal(scores, whole)
+
+
 def test_the_shortlist_of_several_cells_is_the_best_by_the_sum_of_their_cosines(
     vectors: np.ndarray,
 ) -> None:
