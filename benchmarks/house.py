@@ -219,7 +219,7 @@ def follow(package: Path = PACKAGE, n_scenes: int = 40) -> dict[str, int]:
     try:
         from tllboost.demo import make_scenes
     except ImportError:  # where an older checkout has it
-        from tllboost.scenes import make_scenes
+        from tllboost.demo import make_scenes
     from tllboost.cli import main
 
     with tempfile.TemporaryDirectory() as name:

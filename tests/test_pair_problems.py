@@ -68,6 +68,7 @@ def test_a_near_miss_is_suggested(tmp_path: Path, folder: Path) -> None:
         ("left,right\na,b,c\n", 2, "3 cells where the header has 2"),
         ("left,rigth\na,b\n", 1, "no column 'right'; found 'left', 'rigth'"),
         ("a,b\nc,d\n", 1, "no column 'left'; found 'a', 'b'"),
+        ("Image,Id\na,w\n", 1, "'image', 'id': a table of images and classes is read"),
         ("left,right,labels\na,b,1\n", 1, "did you mean 'label'?"),
         ("left,right,left\na,b,c\n", 1, "column 'left' is there 2 times"),
         ('left,right\na,b\nc,"d\n', 3, "a quote never closes"),

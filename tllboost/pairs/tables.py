@@ -249,6 +249,8 @@ def _wanted(
     """Return the position of each column that is to be read."""
     problems: list[Problem] = []
     found = ", ".join(repr(name) for name in names)
+    if "left" in required and "image" in names:
+        found += ": a table of images and classes is read by FOLDER --groups-from FILE"
     missing = [name for name in required if name not in names]
     problems += [(line, f"no column {name!r}; found {found}") for name in missing]
     known = [name for name in (*required, *optional) if name in names]
