@@ -136,7 +136,7 @@ def refuse_given(context: Any, why: str, *names: str) -> None:
     for one in context.command.params:
         source = getattr(context.get_parameter_source(one.name), "name", "")
         value = context.params.get(one.name)
-        told = f" {value!r}" if type(value) in (int, str) else ""
+        told = f" {value!r}" if type(value) in (int, float, str) else ""
         given = one.name in names and source == "COMMANDLINE"
         refuse_if(given, f"{one.opts[0]}{told} {why}")
 
