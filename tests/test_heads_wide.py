@@ -62,7 +62,7 @@ def test_heads_of_wide_features_learn_and_come_back_from_a_bundle(head: type) ->
 
 def test_trees_see_the_best_columns_alone() -> None:
     features, label = wide()
-    fitted = XGBoostHead(n_estimators=400, start="none", colsample_bytree=1.0, n_jobs=1)
+    fitted = XGBoostHead(n_estimators=150, start="none", colsample_bytree=1.0, n_jobs=1)
     fitted.fit(features, label)
     allowed = best_columns(features, label - 0.5, np.ones(len(label)), 1000)
     assert split_on(fitted) <= set(allowed.tolist())

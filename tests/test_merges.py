@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -14,6 +14,7 @@ from tllboost.merges import MERGES, PairFeatures, merge_pairs, pair_cosine
 SUMS = ("dot+l1", "cosdot+l2+concat", "l1+l1", "dot + l2")
 NAMES = (*MERGES, *SUMS)
 EVERY_MERGE = pytest.mark.parametrize("merge", NAMES)
+FEWER = settings(max_examples=25)  # of each: all together are many
 
 numbers = st.floats(-100, 100, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3)
 
@@ -39,6 +40,7 @@ def indexed_vectors(
 
 
 @EVERY_MERGE
+@FEWER
 @given(blocks=vector_blocks())
 def test_swapping_the_sides_changes_nothing_where_a_merge_is_symmetric(
     merge: str, blocks: tuple[np.ndarray, np.ndarray]
@@ -53,6 +55,7 @@ def test_swapping_the_sides_changes_nothing_where_a_merge_is_symmetric(
 
 
 @EVERY_MERGE
+@FEWER
 @given(blocks=vector_blocks(), data=st.data())
 def test_permuting_the_pairs_permutes_the_rows(
     merge: str, blocks: tuple[np.ndarray, np.ndarray], data: st.DataObject
@@ -132,6 +135,7 @@ def test_an_image_with_itself_has_no_distance(merge: str) -> None:
 
 
 @EVERY_MERGE
+@FEWER
 @given(drawn=indexed_vectors(), size=st.integers(1, 15))
 def test_lazy_features_are_the_merged_rows_whatever_the_block(
     merge: str, drawn: tuple[np.ndarray, np.ndarray, np.ndarray], size: int

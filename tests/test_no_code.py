@@ -142,7 +142,7 @@ def test_every_kind_of_bundle_loads_and_scores_with_pickle_disabled(
     made = {
         **{name: make_classifier(base, name) for name in heads},
         "skops": make_classifier(base, "sklearn.linear_model:RidgeClassifier"),
-        "projected": make_classifier(base, "cosine", projection="infonce"),
+        "projected": make_classifier(base, "cosine", projection="infonce?epochs=2"),
         "ensemble": ensemble([make_cell(base, "cosine"), make_cell(base, "mlp")]),
     }
     paths = [save(tmp_path / f"{name}.tllb", one) for name, one in made.items()]

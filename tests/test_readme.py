@@ -52,7 +52,11 @@ def test_readme_python_example_runs(example: str, tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-W", "error", "-c", example + checks],
         cwd=tmp_path,
-        env={"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        env={
+            "TMPDIR": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+        },
         check=True,
         timeout=120,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,9 +40,26 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"timm:{SMALL}@{file}?size={SIDE}"
 
 
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
+    return [write_image(folder / f"{i}.jpg", seed=i) for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def exported_once(
+    spec: str, paths: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A store with the network, exported, and the vector of one image."""
+    folder = tmp_path_factory.mktemp("exported") / "store"
+    vectorize(make(spec), paths[:1], store=folder)
+    return folder
+
+
 @pytest.fixture
-def paths(tmp_path: Path) -> list[Path]:
-    return [write_image(tmp_path / f"{i}.jpg", seed=i) for i in range(5)]
+def store(exported_once: Path, tmp_path: Path) -> Path:
+    """A copy of that store."""
+    return shutil.copytree(exported_once, tmp_path / "store")
 
 
 def make(spec: str) -> Vectorizer:
@@ -125,11 +143,7 @@ def open_network(data: bytes) -> Callable[[np.ndarray], np.ndarray]:
     return lambda batch: session.run(["output"], {"pixels": batch})[0]
 
 
-def test_a_network_is_exported_once(
-    spec: str, paths: list[Path], tmp_path: Path
-) -> None:
-    store = tmp_path / "store"
-    vectorize(make(spec), paths[:2], store=store)
+def test_a_network_is_exported_once(spec: str, paths: list[Path], store: Path) -> None:
     assert len(kept(store)) == 2  # the network and its record
     times = [file.stat().st_mtime_ns for file in (store / "networks").iterdir()]
     again = make(spec)
@@ -150,10 +164,10 @@ def test_the_same_fingerprint_whatever_runs_it(
 
 
 def test_a_kept_network_runs_by_its_fingerprint_without_torch(
-    spec: str, paths: list[Path], tmp_path: Path
+    spec: str, paths: list[Path], store: Path, tmp_path: Path
 ) -> None:
     vectorizer = make(spec + "&flip=true")
-    expected = vectorize(vectorizer, paths, store=tmp_path / "store").vectors
+    expected = vectorize(vectorizer, paths, store=store).vectors
     code = (
         "import sys, numpy\n"
         "from tllboost.vectorizers import make_vectorizer\n"
@@ -165,7 +179,7 @@ def test_a_kept_network_runs_by_its_fingerprint_without_torch(
         "assert found.n_dims == found.transform(paths[:1]).shape[1]\n"
         "assert not {'torch', 'timm'} & set(sys.modules), 'imports torch'\n"
     )
-    folder, out = tmp_path / "store" / "networks", tmp_path / "vectors.npy"
+    folder, out = store / "networks", tmp_path / "vectors.npy"
     flipped, known = without_file(spec) + "&flip=true", vectorizer.fingerprint
     arguments = [flipped, folder, known, out, *paths]
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
@@ -180,9 +194,8 @@ def test_a_kept_network_runs_by_its_fingerprint_without_torch(
 
 @pytest.mark.parametrize("damage", ["network", "record", "cut", "gone"])
 def test_a_damaged_network_is_exported_anew(
-    spec: str, paths: list[Path], tmp_path: Path, damage: str
+    spec: str, paths: list[Path], store: Path, damage: str
 ) -> None:
-    store = tmp_path / "store"
     expected = vectorize(make(spec), paths[:1], store=store).vectors
     (network,) = (store / "networks").glob("*.onnx")
     (record,) = (store / "networks").glob("*.json")
@@ -206,10 +219,9 @@ def test_a_damaged_network_is_exported_anew(
 
 
 def test_what_another_onnx_runtime_was_checked_with_does_not_count(
-    spec: str, paths: list[Path], tmp_path: Path
+    spec: str, store: Path
 ) -> None:
-    vectorizer, folder = make(spec), tmp_path / "store" / "networks"
-    vectorize(vectorizer, paths[:1], store=tmp_path / "store")
+    vectorizer, folder = make(spec), store / "networks"
     (file,) = folder.glob("*.json")
     record = json.loads(file.read_text())
     record["made_with"]["onnxruntime"] = "1.0"
@@ -279,10 +291,10 @@ def test_what_a_kill_left_half_written_goes_later(
 
 
 def test_a_store_with_networks_is_whole(
-    spec: str, paths: list[Path], tmp_path: Path
+    spec: str, paths: list[Path], store: Path
 ) -> None:
-    vectorize(make(spec), paths, store=tmp_path / "store")
-    with VectorStore(tmp_path / "store") as store:
-        assert store.verify() == []
-        store.prune()
-    assert len(kept(tmp_path / "store")) == 2
+    vectorize(make(spec), paths, store=store)
+    with VectorStore(store) as opened:
+        assert opened.verify() == []
+        opened.prune()
+    assert len(kept(store)) == 2
