@@ -105,13 +105,17 @@ def test_a_projection_may_suit_one_vectorizer_and_not_another() -> None:
         ("pixels+classic", "siamese-cnn", False),
         ("timm:resnet50", "finetune/infonce", True),
         ("timm:resnet50", "finetune/siamese-cnn", False),
-        ("timm:resnet50+classic", "finetune", False),
+        ("timm:resnet50+classic", "finetune", True),
+        ("timm:resnet50+classic", "finetune/infonce/triplet", True),
+        ("timm:resnet50+classic", "finetune/siamese-cnn", False),
+        ("timm:resnet50+clip:RN50:openai", "finetune", False),
+        ("onnx:net.onnx+classic", "finetune", False),
         ("timm:resnet50+classic", "infonce", True),
         ("clip:RN50:openai", "finetune?stages=1", True),
         ("onnx:net.onnx", "finetune", False),
     ],
 )
-def test_fine_tuning_wants_a_network_and_a_new_network_wants_pixels(
+def test_fine_tuning_wants_one_network_and_a_new_network_wants_pixels(
     vectorizer: str, projection: str, is_so: bool
 ) -> None:
     assert suits(make_vectorizer(vectorizer), projection) is is_so

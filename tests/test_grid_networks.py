@@ -36,45 +36,52 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> PairTable:
     return read_pairs(folder / "pairs.csv", images=folder)
 
 
-def test_projections_stand_on_a_fine_tuned_network(
+def test_projections_and_fusions_stand_on_a_fine_tuned_network(
     images: PairTable, tmp_path: Path
 ) -> None:
     network = Path(images.source).parent / "net.safetensors"
     short = f"{TUNING}/infonce?components=4&epochs=2"
-    cells = [(TUNING, "none", "cosine"), (short, "none", "cosine")]
-    cells.append((TUNING, "dot", "xgboost"))
+    cells = [("net", TUNING, "none", "cosine"), ("net", short, "none", "cosine")]
+    cells.append(("net", TUNING, "dot", "xgboost"))
+    cells.append(("fused", TUNING, "none", "cosine"))
     named = [
         {
             "name": f"{number}",
-            "vectorizer": "net",
+            "vectorizer": vectorizer,
             "projection": projection,
             "merge": merge,
             "head": head,
         }
-        for number, (projection, merge, head) in enumerate(cells)
+        for number, (vectorizer, projection, merge, head) in enumerate(cells)
     ]
+    net = f"timm:{ARCH}@{network}?size={SIZE}"
     given = {
         "vectorizers": [],
         "named": named,
-        "aliases": {"net": f"timm:{ARCH}@{network}?size={SIZE}"},
+        "aliases": {"net": net, "fused": f"{net}+pixels?size=4"},
         "protocol": Protocol(n_distractors=3, validation_fraction=0.25),
-        "ensemble": 4,
+        "ensemble": 6,
         "device": "cpu",
     }
     result = grid(images, tmp_path / "out", **given)
     assert {row["status"] for row in result.rows} == {"ok"}, result.rows
     files = list(result.out.glob("projections/*.safetensors"))
-    assert len(files) == 2  # the network, and the map on top of it
+    assert len(files) == 2  # the network, trained once, and the map on top of it
     assert row_of(result, name="1")["project_s"] > row_of(result, name="0")["project_s"]
 
     before = stamps(result.out, "projections/*")
     lines: list[str] = []
     grid(images, result.out, **given, message=lines.append)
     assert stamps(result.out, "projections/*") == before
-    assert "4 of 4 cells are finished already" in lines
+    assert "6 of 6 cells are finished already" in lines
 
     ensemble = load_bundle(result.out / "ensemble.tllb", device="cpu")
-    assert len(ensemble.cells_) == 4
+    assert len(ensemble.cells_) == 6
+    made = [cell.vectorizer for cell in ensemble.cells_]
+    alone = {one.fingerprint for one in made if not hasattr(one, "parts")}
+    parts = {part.fingerprint for one in made for part in getattr(one, "parts", ())}
+    assert len(alone) == 2  # the network as it was, and tuned
+    assert parts > alone
     record = next(r for r in records_of(result.out) if "members" in r)
     protocol = given["protocol"]
     test = _test_set(images, protocol)

@@ -31,6 +31,7 @@ __all__ = [
     "parts_of",
     "plan_cells",
     "suits",
+    "trainable",
     "tuning_settings",
 ]
 
@@ -92,8 +93,8 @@ def parts_of(projection: str) -> tuple[str, str]:
 def suits(vectorizer: Any, projection: str) -> bool:
     """Tell whether a projection can learn on a vectorizer.
 
-    Fine-tuning needs a single network of timm or open_clip, a network from scratch
-    needs pixels.
+    Fine-tuning needs one network of timm or open_clip, alone or as a part of a fusion;
+    a network from scratch needs pixels.
 
     Examples
     --------
@@ -107,8 +108,25 @@ def suits(vectorizer: Any, projection: str) -> bool:
     tuning, rest = parts_of(projection)
     first, *others = (parse_spec(one).kind for one in rest.split("/"))
     if tuning != NONE:
-        return kind in ("timm", "clip") and _SIAMESE_CNN not in (first, *others)
+        is_one = trainable(vectorizer) is not None
+        return is_one and _SIAMESE_CNN not in (first, *others)
     return _SIAMESE_CNN not in others and (kind == "pixels" or first != _SIAMESE_CNN)
+
+
+def trainable(vectorizer: Any) -> Any:
+    """Return the one network that fine-tuning trains, None for none or several.
+
+    The vectorizer, or that part of a fusion.
+
+    Examples
+    --------
+    >>> from tllboost.vectorizers import make_vectorizer
+    >>> trainable(make_vectorizer("timm:resnet50+classic")).label
+    'timm:resnet50'
+    """
+    parts = getattr(vectorizer, "parts", [vectorizer])
+    found = [one for one in parts if parse_spec(one.name).kind in ("timm", "clip")]
+    return found[0] if len(found) == 1 else None
 
 
 def tuning_settings(projection: str) -> FineTuneSettings:

@@ -23,7 +23,14 @@ from safetensors.numpy import load_file, save
 
 from tllboost.errors import TllboostError
 from tllboost.files import whole_file, write_text
-from tllboost.grid.cells import COSINE, Cell, digest, parts_of, tuning_settings
+from tllboost.grid.cells import (
+    COSINE,
+    Cell,
+    digest,
+    parts_of,
+    trainable,
+    tuning_settings,
+)
 from tllboost.grid.data import Grid, Key, Learned
 from tllboost.grid.measure import Bench, Space, best_of_folds, measure, one_thread
 from tllboost.grid.records import known, record_path, write_record, write_scores
@@ -31,7 +38,8 @@ from tllboost.processes import Job, release_memory
 from tllboost.projections import NONE, make_projection
 from tllboost.splits import Protocol, Split
 from tllboost.splits.negatives import harden
-from tllboost.vectorizing import vectorize
+from tllboost.vectorizers import FusionVectorizer
+from tllboost.vectorizing import space_of, vectorize
 
 __all__ = [
     "cell_jobs",
@@ -72,7 +80,8 @@ def learn_all(grid: Grid) -> None:
             kind = projection.removeprefix(f"{below}/")
             split, splits = data.split_digest(seed), data.splits(seed)
             stands_on = [] if below == NONE else [below]
-            parts = (*known(data, vectorizer, split), kind, seed, *stands_on)
+            label = _alone(grid, vectorizer) if stage is first else vectorizer
+            parts = (*known(data, label, split), kind, seed, *stands_on)
             # Vectorizers of two names may be the same: what is learned of them is, too.
             name = names[key] = digest(*parts)
             if name in jobs or not _outcome(out, name, len(splits)).error:
@@ -82,7 +91,7 @@ def learn_all(grid: Grid) -> None:
             bases, n_hard = grid.bases(vectorizer, below, seed), data.protocol.n_hard
             network: tuple[Any, ...] = ()
             if stage is first:
-                network = (grid.plan.made[vectorizer], data.table.paths)
+                network = trainable(grid.plan.made[vectorizer]), data.table.paths
             jobs[name] = Job(
                 _learn,
                 (name, kind, seed, grid.device, bases, splits, n_hard, *network),
@@ -115,9 +124,26 @@ def _tuned(
         "progress": grid.progress,
     }
     before = grid.plan.made[label]
-    networks = [clone(before).set_params(file=str(file)) for file in files]
+    networks = [clone(trainable(before)).set_params(file=str(one)) for one in files]
+    if parts := getattr(before, "parts", None):
+        place = parts.index(trainable(before))
+        networks = [
+            FusionVectorizer([*parts[:place], one, *parts[place + 1 :]], before.weights)
+            for one in networks
+        ]
     found = [vectorize(one, table.paths, ids=table.ids, **how) for one in networks]
     return networks, [one.vectors for one in found]
+
+
+def _alone(grid: Grid, label: str) -> str:
+    """Return what trains the same network: where it stands alone, what that is called.
+
+    Hard negatives are near by the vectors of all parts, and so are its own.
+    """
+    spaces = grid.data.spaces
+    space = space_of(trainable(grid.plan.made[label]))
+    shared = [one for one in spaces if spaces[one] == space]
+    return label if grid.data.protocol.n_hard else (*shared, label)[0]
 
 
 def _paths(out: Path, name: str, n_folds: int) -> tuple[Path, list[Path]]:
