@@ -68,6 +68,14 @@ def test_one_product_gives_what_merge_then_predict_gives(merge: str, kind: Any) 
     np.testing.assert_allclose(alone, expected, **close)
 
 
+def test_vectors_of_twice_the_precision_score_as_those_that_are_stored() -> None:
+    product = cell("dot", fitted(LogisticHead(), "dot")).bilinear(N_DIMS)
+    assert product is not None
+    left, right = vectors()[:N_LEFT].astype(np.float64) / 3, vectors()[N_LEFT:]
+    expected = product.scores(left.astype(np.float32), right)
+    np.testing.assert_array_equal(product.scores(left, right), expected)
+
+
 def test_squared_differences_stay_exact_far_from_the_origin() -> None:
     rng = np.random.default_rng(0)
     both = (1000 + rng.normal(size=(6, 32))).astype(np.float32)

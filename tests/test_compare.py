@@ -173,6 +173,7 @@ def test_cells_that_failed_or_are_in_one_run_say_so(tmp_path: Path) -> None:
     by_cell = {change.cell: change for change in found.changes}
     assert by_cell[DOT].verdict == "failed after"
     assert by_cell[DOT].why == "no memory"
+    assert by_cell[COSINE].verdict == "only before"
     assert {c.cell for c in found.changes if c.changed} == {L1, DOT}
     json.dumps(found.as_dict(), allow_nan=False)
 

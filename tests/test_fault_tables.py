@@ -192,6 +192,10 @@ def test_ids_may_lead_anywhere_only_where_that_is_asked_for(
     path = table_of(tmp_path, text)
     with pytest.raises(TableError, match="unless --anywhere allows it"):
         read_pairs(path, images=folder)
+    with pytest.raises(TableError, match="unless --anywhere allows it"):
+        read_pairs(path)
+    bare = read_pairs(path, anywhere=True, allow_repeats=True)
+    assert "../d" in bare.ids
     table = read_pairs(path, images=folder, anywhere=True, allow_repeats=True)
     wanted = (outside.with_suffix("").as_posix(), "a", "b", "sub/c")
     assert table.ids == wanted  # one id a file, however it was written

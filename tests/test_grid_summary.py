@@ -249,6 +249,16 @@ def test_a_file_that_is_no_record_is_none(text: str, tmp_path: Path) -> None:
     assert read_record(tmp_path, "abc") is None
 
 
+def test_a_record_with_one_number_that_is_none_is_no_record(tmp_path: Path) -> None:
+    made = record(DOT, 0.5) | {"id": "abc"}
+    write_record(tmp_path, made)
+    path = record_path(tmp_path, "abc")
+    told = json.loads(path.read_text())
+    told["resampled"]["top2"][7] = math.inf
+    path.write_text(json.dumps(told))
+    assert read_record(tmp_path, "abc") is None
+
+
 @given(st.permutations(["figures", "resampled", "cell", "seed", "status"]))
 def test_a_digest_does_not_hang_on_the_order_of_keys(order: list[str]) -> None:
     made = record(DOT, 0.5)

@@ -84,6 +84,38 @@ def test_shuffled_labels_give_chance(head: str) -> None:
     assert abs(np.mean(found) - 0.5) < 0.12
 
 
+@pytest.mark.parametrize("head", ["logistic", "linear-svm"])
+def test_a_linear_head_of_wrong_training_labels_is_left_with_the_cosine(
+    head: str,
+) -> None:
+    train, features = planted().split.train, features_of(planted(), "train")
+    validation = validation_of(planted())
+    made = make_head(head).fit(features, 1 - train.label, validation=validation)
+    test = features_of(planted())
+    found = auc(made.decision_function(test), planted().split.test)
+    assert found >= auc(test.cosine(), planted().split.test) - 0.03
+    alone = make_head(head).fit(features, 1 - train.label)
+    assert auc(alone.decision_function(test), planted().split.test) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("log_prior", np.zeros(3)),
+        ("theta", np.zeros((2, 4), np.float32)),
+        ("var", np.ones((2, 4), np.float32)),
+        ("var", np.zeros((2, 24), np.float32)),
+    ],
+)
+def test_a_naive_bayes_of_numbers_that_do_not_fit_is_refused(
+    name: str, wrong: np.ndarray
+) -> None:
+    numbers = fitted("naive-bayes").fitted
+    (key,) = (one for one in numbers.tensors() if one.endswith(name))
+    with pytest.raises(ValueError, match="classes are not two"):
+        FittedHead.of(numbers.kind, numbers.tensors() | {key: wrong})
+
+
 @EVERY_HEAD
 def test_swapping_the_images_changes_no_score(head: str) -> None:
     there = features_of(planted())

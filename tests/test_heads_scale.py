@@ -32,7 +32,7 @@ def test_a_forest_of_more_pairs_than_fit_has_all_its_trees(
     features, label = pairs()
     X = np.asarray(features) if plain else features
     monkeypatch.setattr(sampling, "MOST_BYTES", 4 * 16 * 700)
-    head = make_head("random-forest").set_params(n_estimators=25)
+    head = make_head("random-forest", seed=2**32 - 1).set_params(n_estimators=25)
     head.fit(X, label, sample_weight=np.ones(len(label)))
     assert len(head.fitted_.part) == 25
     score = head.decision_function(X)

@@ -129,6 +129,22 @@ def test_the_joined_network_is_told_product_and_difference_of_each_pair() -> Non
     assert found - alone == pytest.approx(by_hand, rel=1e-4)
 
 
+def test_an_epoch_is_judged_by_the_joined_network_as_well() -> None:
+    class Joined(torch.nn.Linear):
+        """Product along the first axis, less a tenth of both differences."""
+
+        def __init__(self) -> None:
+            super().__init__(4, 1, bias=False)
+            self.weight.data = torch.tensor([[1.0, 0, -0.1, -0.1]])
+
+    projection = ContrastiveProjection()
+    alone = projection.validation_loss(ROWS, MATCHES)
+    both = projection.validation_loss(ROWS, MATCHES, Joined())
+    # Products .6 0, 0 0; differences .4 .8, 1 1, .6 .2, 0 0.
+    scores = np.array([[0.6 - 0.12, -0.2], [-0.08, 0.0]])
+    assert both - alone == pytest.approx(find_loss(scores, np.arange(2)), rel=1e-4)
+
+
 def test_matches_find_each_other_at_the_scale_that_suits_them_best() -> None:
     # All wrong: the least scale, a half, of the similarities at spread 1.
     wrong = 1 - np.eye(2)

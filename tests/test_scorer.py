@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from tllboost.calibration import best_threshold, fit_calibration
 from tllboost.errors import DataError, UnknownNameError, UsageError
 from tllboost.merges import PairFeatures
-from tllboost.scoring import PairScorer
+from tllboost.scoring import PairScorer, Scores
 from tllboost.splits import PairSet
 
 OTHERS = (
@@ -148,6 +148,15 @@ def test_the_order_of_training_pairs_does_not_matter_to_a_linear_head() -> None:
     for head in ("logistic", "linear-svm", "naive-bayes"):
         one, other = (fit(d, head).score(features_of(data)) for d in (data, mixed))
         assert np.corrcoef(one, other)[0, 1] > 0.999
+
+
+def test_each_row_tells_its_own_score() -> None:
+    score, none = np.array([2.0, -1.0, np.nan]), np.array(["", "", "a: gone"], object)
+    chance = 1 / (1 + np.exp(-score))
+    told = Scores(score, chance, score > 0, {"a": "gone"}, none, 0.5)
+    rows = told.rows([("x", "y"), ("x", "z"), ("x", "a")])
+    assert [row["score"] for row in rows] == [2.0, -1.0, None]
+    assert [row["decision"] for row in rows] == ["match", "no match", "error"]
 
 
 @pytest.mark.parametrize("side", ["train", "validation"])
