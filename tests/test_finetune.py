@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load_file
 from tuning import ARCH, SIZE, Tuning, random_network, tuning
 
+from tllboost.dense import Adam
 from tllboost.errors import DataError, ImageError, UsageError, WeightsError
 from tllboost.finetune import Augmentation, FineTuneSettings, finetune, trained_on
 from tllboost.finetune.settings import read_record, short_hash
@@ -397,3 +398,26 @@ def test_a_set_without_lists_ranks_its_matches_among_each_other() -> None:
         np.random.default_rng(0).normal(size=good.shape).astype(np.float32),
         split.validation,
     )
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_other_training_takes_the_steps_of_torch_to_the_last_digit(
+    decay: float,
+) -> None:
+    taken = []
+    for is_own in (True, False):
+        torch.manual_seed(0)
+        # Of more numbers than go in one piece; one layer has no part in the loss.
+        used, idle = torch.nn.Linear(300, 300), torch.nn.Linear(2, 2)
+        both = [*used.parameters(), *idle.parameters()]
+        if is_own:
+            steps: Any = Adam(both, 0.1, decay)
+        else:
+            steps = torch.optim.AdamW(both, 0.1, weight_decay=decay)
+        for _ in range(3):
+            used(torch.randn(4, 300)).square().mean().backward()
+            steps.step()
+            used.zero_grad()
+        taken.append([one.detach().numpy() for one in both])
+    for own, its in zip(*taken, strict=True):
+        np.testing.assert_array_equal(own, its)

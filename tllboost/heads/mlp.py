@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.dense import Layer, layers_of, own_chance, train
+from tllboost.dense import Adam, Layer, layers_of, own_chance, train
 from tllboost.errors import UsageError
 from tllboost.heads.base import (
     PairHead,
@@ -124,11 +124,7 @@ class MLPHead(PairHead):
 
             found = train(
                 network,
-                torch.optim.AdamW(
-                    network.parameters(),
-                    self.learning_rate,
-                    weight_decay=self.weight_decay,
-                ),
+                Adam(network.parameters(), self.learning_rate, self.weight_decay),
                 losses,
                 validate,
                 keep,

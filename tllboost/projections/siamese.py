@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tllboost.conventions import seed_of
 from tllboost.dense import (
+    Adam,
     Layer,
     as_tensors,
     layers_of,
@@ -321,7 +322,7 @@ class SiameseMap(Projection):
 
             losses = train(
                 network,
-                torch.optim.Adam(network.parameters(), self.rate),
+                Adam(network.parameters(), self.rate),
                 lambda: self.losses(now),
                 validate,
                 keep,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.conventions import seed_of
-from tllboost.dense import own_chance, threads, train
+from tllboost.dense import Adam, own_chance, threads, train
 from tllboost.errors import DataError, UsageError
 from tllboost.projections.base import Projection, above_zero, refuse_collapse, whole
 from tllboost.splits import PairSet
@@ -211,7 +211,7 @@ class SiameseCNNProjection(Projection):
             with torch.enable_grad():
                 self.history_ = train(
                     network,
-                    torch.optim.Adam(network.parameters(), lr=self.rate),
+                    Adam(network.parameters(), self.rate),
                     losses,
                     lambda: mean_loss(network, images, validation),
                     keep,
