@@ -238,10 +238,12 @@ def _warp(tile: Image.Image, size: int, rng: np.random.Generator) -> Image.Image
 
 def _light(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Change brightness, contrast, the colour of the light and the sensor's noise."""
-    pixels = np.asarray(image, dtype=np.float32) / 255
-    pixels = pixels ** np.exp(rng.uniform(-0.5, 0.5))
-    pixels = (pixels - 0.5) * rng.uniform(0.6, 1.2) + 0.5 + rng.uniform(-0.1, 0.1)
-    pixels = pixels * np.exp(rng.uniform(-0.2, 0.2, 3))
+    levels = np.arange(256, dtype=np.float32)[:, None] / 255  # there are no others
+    levels = levels ** np.exp(rng.uniform(-0.5, 0.5))
+    levels = (levels - 0.5) * rng.uniform(0.6, 1.2) + 0.5 + rng.uniform(-0.1, 0.1)
+    levels = levels * np.exp(rng.uniform(-0.2, 0.2, 3))
+    pixels = np.take_along_axis(levels, np.asarray(image).reshape(-1, 3), axis=0)
+    pixels = pixels.reshape(image.height, image.width, 3)
     pixels = pixels + rng.normal(0, rng.uniform(0, 0.05), pixels.shape)
     return Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8))
 
