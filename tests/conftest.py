@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 # threads that wait for each other by spinning make a fit fifty times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# One worker process for each process of tests: each one more imports all anew.
+os.environ.setdefault("TLLBOOST_CORES", "1")
 
 import numpy as np
 import pytest

@@ -474,7 +474,7 @@ def test_a_real_ensemble_ranks_matches_of_new_pairs_first(
         .cells_[0]
         for name, projection in (
             (squeezenet, "none"),
-            (f"{squeezenet}+classic", "infonce"),
+            (f"{squeezenet}+pixels", "infonce"),
         )
     ]
     table = pairs_from_paths(pairs)

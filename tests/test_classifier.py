@@ -249,7 +249,8 @@ def test_the_same_seed_gives_the_same_model_and_another_another(
     scenes: np.ndarray, store: Path
 ) -> None:
     def decisions(seed: int) -> np.ndarray:
-        model = PairClassifier("classic", head="mlp", store=store, random_state=seed)
+        how = {"head": "mlp", "store": store, "random_state": seed}
+        model = PairClassifier("pixels?size=8", **how)
         return model.fit(scenes).decision_function(scenes)
 
     first = decisions(0)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import typer
 from conftest import Run
+from killed_work import make_image_pairs
 
 from tllboost.cli.app import app
 from tllboost.cli.grid_command import Call
-from tllboost.demo import make_scenes
 
 GRID = typer.main.get_command(app).commands["grid"]  # type: ignore[attr-defined]
 OPTIONS = [str(option.name) for option in GRID.params if option.name != "help"]
@@ -192,10 +192,10 @@ def test_local_weights_go_into_the_name(run: Run) -> None:
 def test_a_run_is_repeated_by_its_file_to_the_same_numbers(
     run: Run, tmp_path: Path
 ) -> None:
-    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
+    pairs = make_image_pairs(tmp_path)
     first, again = tmp_path / "first", tmp_path / "again"
     asked = (
-        *("grid", pairs, "--images", pairs.parent, "-v", "pocket"),
+        *("grid", pairs, "--images", pairs.parent, "-v", "pixels?size=8"),
         *("-p", "none", "-p", "infonce?components=16&epochs=5"),
         *("-m", "l1", "-c", "cosine", "-c", "naive-bayes"),
         *("--seed", 3, "--distractors", 9, "--negatives", 3, "--hard-negatives", 1),

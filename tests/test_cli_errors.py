@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, write_image
-
-from tllboost.demo import make_scenes
+from killed_work import make_image_pairs
 
 COMMAND = (sys.executable, "-m", "tllboost")
 
@@ -133,10 +132,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(arguments: tuple[str, ...]) -
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has other pipes")
 def test_a_grid_is_finished_though_nobody_reads_its_matrix(tmp_path: Path) -> None:
-    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
-    out = tmp_path / "out"
+    pairs, out = make_image_pairs(tmp_path), tmp_path / "out"
     done = read_no_more(
-        *("grid", pairs, "--images", pairs.parent, "-c", "cosine", "--jobs", 1),
+        *("grid", pairs, "--images", tmp_path, "-v", "pixels", "-c", "cosine"),
         *("--store", tmp_path / "store", "--out", out),
         stderr=subprocess.STDOUT,
     )

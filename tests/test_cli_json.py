@@ -49,7 +49,7 @@ def test_numbers_that_are_not_finite_are_null(
 
 
 def test_grid_tells_what_came_out(run: Run, tmp_path: Path) -> None:
-    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
+    pairs = make_scenes(tmp_path / "images", n_scenes=24, n_views=2, size=64)
     images = [p for p in pairs.parent.iterdir() if p.suffix == ".jpg"]
     bad = min(images)
     bad.write_bytes(bad.read_bytes()[:500])

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from killed_work import make_image_pairs
 from rich.console import Console
 
 from tllboost.cli.streams import progress_bar
-from tllboost.demo import make_scenes
 from tllboost.grid.run import run_grid
 from tllboost.pairs import read_pairs
 from tllboost.processes import Processes
@@ -128,11 +128,11 @@ class Recorded:
 
 
 def test_a_grid_tells_which_cells_run(tmp_path: Path) -> None:
-    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
+    pairs = make_image_pairs(tmp_path)
     progress = Recorded()
     run_grid(
         read_pairs(pairs, images=pairs.parent),
-        ["classic"],
+        ["pixels"],
         merges=["dot"],
         heads=["cosine", "bad_heads:Slow"],
         out=tmp_path / "out",
@@ -140,10 +140,10 @@ def test_a_grid_tells_which_cells_run(tmp_path: Path) -> None:
         backend=Processes(1),
         progress=progress,
     )
-    assert progress.bars == {"classic": (80, 80), "cells": (2, 2)}
+    assert progress.bars == {"pixels": (80, 80), "cells": (2, 2)}
     assert progress.names <= {
-        "classic × none × none × cosine, seed 0",
-        "classic × none × dot × bad_heads:Slow, seed 0",
+        "pixels × none × none × cosine, seed 0",
+        "pixels × none × dot × bad_heads:Slow, seed 0",
     }
     assert progress.names
     assert progress.last == []
@@ -153,10 +153,11 @@ def test_a_grid_tells_which_cells_run(tmp_path: Path) -> None:
 def test_a_watched_command_draws_bars_and_a_piped_one_does_not(tmp_path: Path) -> None:
     import pty
 
-    make_scenes(tmp_path / "images", n_scenes=10, n_views=2).unlink()
+    (tmp_path / "images").mkdir()
+    make_image_pairs(tmp_path / "images", n_pairs=10).unlink()
     command = [
         *(sys.executable, "-m", "tllboost", "vectorize", tmp_path / "images"),
-        *("-v", "classic"),
+        *("-v", "pixels"),
     ]
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Run
+from killed_work import make_image_pairs
 from makers import record
 from recorded_runs import COSINE, DOT, L1, write_run
 
 from tllboost import read_pairs, run_grid
-from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UsageError
 from tllboost.grid.cells import Cell
 from tllboost.grid.outputs import write_csv, write_json
@@ -342,12 +342,12 @@ def test_a_folder_without_a_run_ends_in_one_line(run: Run, tmp_path: Path) -> No
 def test_two_real_runs_are_paired_and_a_run_is_the_same_as_itself(
     tmp_path: Path,
 ) -> None:
-    pairs = make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
+    pairs = make_image_pairs(tmp_path)
     table = read_pairs(pairs, images=pairs.parent)
     for name, negatives in (("one", 1), ("two", 3)):
         result = run_grid(
             table,
-            ["classic"],
+            ["pixels"],
             merges=["l1"],
             heads=["cosine", "naive-bayes"],
             protocol=Protocol(n_negatives=negatives),

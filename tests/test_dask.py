@@ -140,7 +140,12 @@ def test_vectorizing_that_loses_a_worker_stores_what_the_local_one_stores(
 
 
 @needs_dask
-def test_what_kills_its_workers_fails_alone(cluster: Cluster, tmp_path: Path) -> None:
+def test_what_kills_its_workers_fails_alone(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Each lost worker is two seconds until the next one is there: one is enough.
+    scheduler = cluster.client.cluster.scheduler
+    monkeypatch.setattr(scheduler, "allowed_failures", 0)
     heads = ["naive-bayes", "bad_heads:Dies"]
     pairs = make_pairs(tmp_path)
     result = grid_of(pairs, tmp_path / "out", heads=heads, backend=cluster)
@@ -179,10 +184,10 @@ def test_all_workers_train_a_large_cell_together_as_well_as_one_does(
     pairs = make_pairs(tmp_path, n_pairs=150)
     asked: dict[str, Any] = {"heads": ["xgboost", "xgboost-rank"], "metric": "roc_auc"}
     asked["protocol"] = Protocol("holdout", n_distractors=4)
-    local = grid_of(pairs, tmp_path / "local", **asked)
-    monkeypatch.setattr(cluster, "large", 1)
     # A tree takes as many messages as it has levels: a few will do.
     monkeypatch.setitem(XGBoostHead.__init__.__kwdefaults__, "n_estimators", 30)
+    local = grid_of(pairs, tmp_path / "local", **asked, backend=Here(1))
+    monkeypatch.setattr(cluster, "large", 1)
     there = grid_of(pairs, tmp_path / "there", **asked, backend=cluster)
     figures = [
         {row["head"]: row["roc_auc"] for row in result.rows}

@@ -33,7 +33,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
-from tllboost.conventions import n_threads_of
+from tllboost.conventions import n_threads_of, usable_cores
 from tllboost.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -505,7 +505,7 @@ class Processes:
             if value is not None and not value > 0:
                 msg = f"the {what} of a cell must be above 0, not {value!r}"
                 raise UsageError(msg)
-        self.n_jobs = n_threads_of(n_jobs) or os.cpu_count() or 1
+        self.n_jobs = n_threads_of(n_jobs) or usable_cores()
         self.seconds, self.megabytes = seconds, megabytes
 
     def is_large(self, head: str, n_pairs: int) -> bool:
