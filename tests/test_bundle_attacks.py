@@ -41,7 +41,7 @@ def with_member(name: str, data: bytes, packing: int = zipfile.ZIP_STORED) -> At
 
     def attack(path: Path) -> None:
         with zipfile.ZipFile(path, "a", packing) as archive:
-            archive.writestr(zipfile.ZipInfo(name), data, packing)
+            archive.writestr(zipfile.ZipInfo(name), data, packing, compresslevel=1)
 
     return attack
 

@@ -91,7 +91,7 @@ CLASSIFIERS: dict[str, Callable[[Path], PairClassifier]] = {
     "one": lambda scenes: ensemble([looking("classic")]),
     "fusion": lambda scenes: ensemble([looking("classic+pixels")]),
     "weighted": lambda scenes: ensemble([looking("classic?weight=0.2+pixels")]),
-    "trained": lambda scenes: fitted(scenes, "classic", head="logistic"),
+    "trained": lambda scenes: fitted(scenes, "pixels", head="logistic"),
     "projected": lambda scenes: fitted(
         scenes, "pixels?size=8", projection="infonce", head="cosine", device="cpu"
     ),

@@ -70,7 +70,7 @@ def test_a_name_that_is_no_text_can_be_shown(tmp_path: Path, pair: Any) -> None:
 
 def test_the_page_is_small_and_says_all_in_words(scenes: Path, tmp_path: Path) -> None:
     left = write_image(tmp_path / "large.jpg", seed=1, size=(3000, 2000))
-    found = explain(ensemble([looking("classic")]), left, scenes / "scene_0002_0.jpg")
+    found = explain(ensemble([looking("pixels")]), left, scenes / "scene_0002_0.jpg")
     text = write_page(found, tmp_path / "pair.html").read_text(encoding="utf-8")
     assert len(text) < 2_000_000
     for patch in telling_patches(found.left_map):
