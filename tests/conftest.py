@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 # threads that wait for each other by spinning make a fit fifty times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# One worker process for each process of tests: each one more imports all anew.
+# A process of tests starts one worker: each further one imports all libraries anew.
 os.environ.setdefault("TLLBOOST_CORES", "1")
 
 import numpy as np
