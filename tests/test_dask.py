@@ -54,7 +54,7 @@ def cluster() -> Iterator[Cluster]:
     # Two lost workers are enough to blame a job.
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-        Cluster(n_workers=2) as opened,
+        Cluster(n_workers=2, patience=300) as opened,
     ):
         yield opened
 

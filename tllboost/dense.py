@@ -138,8 +138,13 @@ class Adam:
                     column += pieces
                 one.grad = None
         *lists, steps = columns
-        how = {"amsgrad": False, "maximize": False, "beta1": 0.9, "beta2": 0.999}
-        how |= {"lr": self.rate, "weight_decay": self.decay, "eps": 1e-8}
+        how: dict[str, Any] = {"amsgrad": False, "beta1": 0.9, "beta2": 0.999}
+        how |= {
+            "maximize": False,
+            "lr": self.rate,
+            "weight_decay": self.decay,
+            "eps": 1e-8,
+        }
         with torch.no_grad():
             adamw(*lists, [], steps, **how)
 
