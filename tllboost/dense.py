@@ -137,16 +137,12 @@ class Adam:
                 for column, pieces in zip(columns, own, strict=True):
                     column += pieces
                 one.grad = None
-        *lists, steps = columns
-        how: dict[str, Any] = {"amsgrad": False, "beta1": 0.9, "beta2": 0.999}
-        how |= {
-            "maximize": False,
-            "lr": self.rate,
-            "weight_decay": self.decay,
-            "eps": 1e-8,
-        }
+        values, grads, first, second, steps = columns
+        how: dict[str, Any] = {"lr": self.rate, "weight_decay": self.decay}
+        how |= {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+        how |= {"amsgrad": False, "maximize": False}
         with torch.no_grad():
-            adamw(*lists, [], steps, **how)
+            adamw(values, grads, first, second, [], steps, **how)
 
 
 def _pieces(tensor: Any) -> Sequence[Any]:
