@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -123,10 +124,18 @@ def test_exactly_one_cell_is_best_and_it_has_the_highest_figure(finished) -> Non
     assert best[0]["top2"] == max(row["top2"] for row in finished.rows)
 
 
-def test_validation_and_not_the_test_set_chooses_the_bundle(finished) -> None:
-    highest = max(row["validation"] for row in finished.rows)
-    assert finished.chosen is not None
-    assert finished.chosen["validation"] == highest
+def test_what_choosing_gave_is_told_beside_the_cell_of_the_bundle(finished) -> None:
+    chosen, gave = finished.chosen, finished.choosing_gave
+    summary = json.loads((finished.out / "summary.json").read_text())
+    assert summary["choosing_gave"] == gave
+    assert summary["chosen_on_validation"]["head"] == chosen["head"]
+    assert sum(gave["cells"].values()) == gave["n_choices"] == 2  # seeds
+    # Cells are of the grid, and the figure is the mean of theirs.
+    figures = {" × ".join([*row.values()][:4]): row["top2"] for row in finished.rows}
+    assert set(gave["cells"]) <= set(figures)
+    assert gave["top2_low"] <= gave["top2"] <= gave["top2_high"]
+    lines = [line for line in finished.notes if f"{gave['top2']:.3f} [" in line]
+    assert lines[0].startswith("what choosing on validation gave: top2 ")
 
 
 def test_boosting_from_the_cosine_is_at_least_the_cosine_within_the_interval(

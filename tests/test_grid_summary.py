@@ -28,7 +28,7 @@ from tllboost.grid.cells import Cell, digest, plan_cells
 from tllboost.grid.measure import Bench, Space, best_of_folds, measure
 from tllboost.grid.outputs import RESULT_COLUMNS, claim_folder, locked, refuse_taken
 from tllboost.grid.records import read_record, record_path, write_record
-from tllboost.grid.summary import by_validation, comparison, headline, summarise
+from tllboost.grid.summary import comparison, headline, summarise
 from tllboost.merges import PairFeatures
 from tllboost.metrics import METRICS, N_RESAMPLES, match_ranks, ranking_figures
 from tllboost.processes import resident
@@ -159,10 +159,6 @@ def test_a_failed_seed_is_a_failed_cell_that_says_why() -> None:
     assert "top2" not in rows[DOT]
     assert [rows[cell]["status"] for cell in (COSINE, L1)] == ["ok", "ok"]
     assert rows[COSINE]["tied_with_best"] == "best"
-    assert [row["head"] for row in by_validation(list(rows.values()), "top2")] == [
-        "cosine",
-        "logistic",
-    ]
 
 
 def test_a_failed_baseline_leaves_gains_open() -> None:
@@ -181,40 +177,29 @@ def test_a_run_in_which_all_failed_is_rows_of_reasons() -> None:
     failed = [record(cell, 0, status="failed", error="no") for cell in CELLS]
     rows = rows_of(failed)
     assert {row["status"] for row in rows.values()} == {"failed"}
-    assert by_validation(list(rows.values()), "top2") == []
-    assert headline(list(rows.values()), failed, None, "top2") == []
+    assert headline(list(rows.values()), failed, None, None, "top2") == []
 
 
-def test_a_metric_without_figures_chooses_and_ties_nothing() -> None:
+def test_a_metric_without_figures_ties_nothing() -> None:
     records = [record(cell, math.nan) for cell in CELLS]
     rows = rows_of(records)
     assert {row["tied_with_best"] for row in rows.values()} == {"no"}
     assert all(math.isnan(row["top2"]) for row in rows.values())
-    assert len(by_validation(list(rows.values()), "top2")) == 3
-
-
-@pytest.mark.parametrize(
-    ("metric", "first"), [("top2", "dot"), ("accuracy", "dot"), ("brier", "none")]
-)
-def test_validation_chooses_whatever_the_test_set_says(metric: str, first: str) -> None:
-    records = [
-        record(COSINE, 0.5, validation=0.4),
-        record(DOT, 0.1, validation=0.9),
-        record(L1, 0.9, validation=0.6),
-    ]
-    rows = list(rows_of(records, metric).values())
-    ordered = by_validation(rows, metric)
-    assert ordered[0]["merge"] == first
-    assert len(ordered) == 3
 
 
 def test_the_headline_tells_choice_and_gain_with_intervals() -> None:
     records = [record(COSINE, 0.4), record(DOT, 0.5), record(L1, 0.45)]
     rows = list(rows_of(records).values())
-    chosen, gain = headline(rows, records, rows[1], "top2")
+    gave = {"top2": 0.48, "top2_low": 0.44, "top2_high": 0.52}
+    gave |= {"n_choices": 5, "cells": {DOT.name: 3, L1.name: 2}}
+    told, chosen, gain = headline(rows, records, rows[1], gave, "top2")
+    assert told == (
+        "what choosing on validation gave: top2 0.480 [0.440, 0.520] (5 choices, "
+        "2 cells)"
+    )
     assert "classic × none × dot × logistic: top2 0.500 [0.4" in chosen
     assert gain == "gain over the best cosine (classic, 0.400): +0.100 [+0.100, +0.100]"
-    assert len(headline(rows, records, rows[0], "top2")) == 1
+    assert len(headline(rows, records, rows[0], gave, "top2")) == 2
 
 
 def test_records_of_other_cells_are_passed_over() -> None:

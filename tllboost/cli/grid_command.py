@@ -79,7 +79,7 @@ class Measured:
     )
     metric: str | None = option(
         None,
-        "Metric of the matrix, and of the choice on validation [top2].",
+        "Metric of the matrix and of gains; the choice is by MRR [top2].",
         names="metrics",
     )
     seed: options.Seed = 0
@@ -292,7 +292,7 @@ def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> 
             log_run(result.out, asked.mlflow, progress=progress)
         say(f"logged to MLflow: {asked.mlflow}")
     if call.as_json:
-        told = {key: getattr(result, key) for key in _TOLD}
+        told = {key: getattr(result, key) for key in (*_TOLD, "exit_code")}
         write_json(
             {
                 "out": str(result.out),
@@ -306,7 +306,7 @@ def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> 
     return result.exit_code
 
 
-_TOLD = ("metric", "data", "n_run", "n_reused", "chosen", "notes", "exit_code")
+_TOLD = ("metric", "data", "n_run", "n_reused", "choosing_gave", "chosen", "notes")
 
 
 def _measure(

@@ -1,12 +1,23 @@
-"""The ensemble of the best cells as one more row, and fitted cells as bundles.
+"""What validation chooses, what choosing so came to, and bundles of fitted cells.
 
-What is best is told by the validation set alone. ``best.tllb`` holds the cell that it
-chose, ``ensemble.tllb`` the mean of the K best.
+Of the cells that validation can't tell from its best one, the simplest is chosen: the
+rule of one standard error of Breiman et al., "Classification and regression trees"
+(1984). The figure is the mean reciprocal rank of the match in the validation lists; the
+error is that of the paired difference, over components, since lists that share images
+are no two looks. Where a protocol has no lists, the Brier score takes its place.
+
+The test figure of the cell so chosen is too good: the validation images of one fold or
+seed are test images of another. So each seed and fold chooses once more, on its own
+validation set alone, and what it chose is measured on its own test set.
+
+``best.tllb`` holds the cell that all validation sets together chose, ``ensemble.tllb``
+the mean of the K best.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,28 +27,223 @@ from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration, best_threshold, fit_calibration
 from tllboost.errors import BundleError, TllboostError, UsageError
-from tllboost.grid.cells import Cell, digest, parts_of
+from tllboost.grid.cells import ENSEMBLE, Cell, digest, parts_of
 from tllboost.grid.data import Grid
 from tllboost.grid.measure import Bench, ScoredSet, figures_of, fit_scorer
-from tllboost.grid.records import read_scores, write_record, write_scores
-from tllboost.grid.summary import by_validation, figure
+from tllboost.grid.records import Scores, read_scores, write_record, write_scores
+from tllboost.grid.summary import figure, interval
 from tllboost.grid.work import failed, prepared_splits, read_projection, spaces_of
-from tllboost.metrics import METRICS
+from tllboost.heads import HEADS
+from tllboost.metrics import METRICS, match_ranks
 from tllboost.processes import ProcessDied
 from tllboost.projections import NONE
-from tllboost.splits import Split
+from tllboost.splits import PairSet, Split
 from tllboost.vectorizing import space_of
 
-__all__ = ["add_ensemble", "ensemble_cell", "members_of", "save_bundles"]
+__all__ = [
+    *("add_ensemble", "choose", "choose_all", "ensemble_cell", "evidence"),
+    *("members_of", "save_bundles", "simplicity"),
+]
 
-ENSEMBLE = "ensemble"
 _N_GOLDEN = 8
+_CALIBRATED = Calibration(1.0, 0.0)
+
+Floats = NDArray[np.float64]
+Evidence = tuple[Floats, Floats, Floats]
+"""What validation says of cells: of each cell and component the sum of what its lists
+reached, (n_cells, n_components), higher is better; how many lists each component has;
+and the Brier score of each cell. Pairs stand in for lists where there are none."""
+_Splits = Mapping[int, Sequence[Split]]
 
 Record = dict[str, Any]
 Row = dict[str, Any]
 _Member = tuple[Cell, Any, str, NDArray[np.float32], Sequence[Path]]
 """A cell, its vectorizer, what its vectors are stored under, the vectors of all
 images, and the file of its projection."""
+
+
+def simplicity(cell: Cell, n_parts: int = 1) -> tuple[int, ...]:
+    """Return what cells are ordered by, the simplest first.
+
+    A single cell comes before an ensemble, one without fine-tuning before one with it;
+    then heads in the order of :data:`~tllboost.heads.HEADS`, those of your own last;
+    then fewer projections on each other, and fewer fused networks.
+
+    Examples
+    --------
+    >>> simplicity(Cell("a", "none", "none", "cosine")) < simplicity(
+    ...     Cell("a", "none", "dot", "logistic")
+    ... )
+    True
+    """
+    tuning, rest = parts_of(cell.projection)
+    heads, head = [*HEADS], cell.head.partition("?")[0]
+    place = heads.index(head) if head in heads else len(heads)
+    n_maps = 0 if rest == NONE else 1 + rest.count("/")
+    return cell.vectorizer == ENSEMBLE, tuning != NONE, place, n_maps, n_parts
+
+
+def evidence(
+    scores: Sequence[Floats], pairs: PairSet, n_components: int, *, ranked: bool
+) -> Evidence:
+    """Return what one validation set says of cells.
+
+    Parameters
+    ----------
+    scores : sequence of ndarray of shape (n_pairs,), float64
+        Log-odds of each cell.
+    pairs : PairSet
+    n_components : int
+    ranked : bool
+        Whether its lists count, or its pairs.
+
+    Examples
+    --------
+    >>> pairs = PairSet(*np.arange(12).reshape(2, 6), np.array([1, 0, 0] * 2),
+    ...     np.repeat([0, 1], 3), np.ones(6), np.repeat([0, 1], 3))
+    >>> evidence([np.array([3.0, 2, 1, 2, 3, 1])], pairs, 2, ranked=True)[0]
+    array([[1. , 0.5]])
+    """
+    from scipy.special import expit
+
+    counted = pairs.weight > 0
+    label, weight = pairs.label[counted], pairs.weight[counted]
+    errors = np.array([(expit(score[counted]) - label) ** 2 for score in scores])
+    errors[np.isnan(errors)] = 1.0
+    brier = np.average(errors, axis=1, weights=weight)
+    values, rows = list(-errors), np.flatnonzero(counted)
+    if ranked:
+        codes, first = np.unique(pairs.query, return_index=True)
+        ranks = [match_ranks(one, pairs.label, pairs.query) for one in scores]
+        rows = first[np.searchsorted(codes, ranks[0][0])]
+        values, weight = [1 / rank for _, rank, _ in ranks], np.ones(len(rows))
+    component = pairs.component[rows]
+    sums = [np.bincount(component, value * weight, n_components) for value in values]
+    weights = np.bincount(component, weight, n_components).astype(np.float64)
+    return np.array(sums), weights, brier
+
+
+def choose(cells: Mapping[Cell, int], found: Evidence) -> list[Cell]:
+    """Order cells, the one to choose first.
+
+    Those within one standard error of the best come first, the simplest of them before
+    the others, and of the same simplicity the lower Brier score; then the rest by what
+    they reached. Cells that are alike in all of that go by the alphabet.
+
+    Parameters
+    ----------
+    cells : mapping of Cell to int
+        How many fused networks each has.
+    found : Evidence
+        Of the cells in their order.
+
+    Examples
+    --------
+    >>> cosine = Cell("a", "none", "none", "cosine")
+    >>> mlp = Cell("a", "none", "dot", "mlp")
+    >>> value = np.array([[1.0, 0.5, 1.0], [1.0, 1.0, 1.0]])
+    >>> found = value, np.ones(3), np.array([0.2, 0.1])
+    >>> choose({cosine: 1, mlp: 1}, found)[0].head
+    'cosine'
+    """
+    value, weight, brier = found
+    total, n_components = weight.sum(), np.count_nonzero(weight)
+    mean = value.sum(axis=1) / total
+    best = np.lexsort((brier, -mean))[0]
+    behind = mean[best] - mean
+    gaps = value[best] - value - np.outer(behind, weight)
+    squares = (gaps**2).sum(axis=1) * n_components / max(n_components - 1, 1)
+    # One component tells nothing, so that all are near.
+    near = (behind <= np.sqrt(squares) / total + 1e-12) | (n_components < 2)
+    first = [
+        simplicity(*one) if is_near else (gap,)
+        for one, is_near, gap in zip(cells.items(), near, behind, strict=True)
+    ]
+    keys = dict(zip(cells, zip(~near, first, brier, cells, strict=True), strict=True))
+    return sorted(cells, key=keys.__getitem__)
+
+
+def choose_all(
+    cells: Mapping[Cell, int], read: Callable[[Cell, int], Scores], splits: _Splits
+) -> tuple[list[Cell], dict[int, ScoredSet], Counter[str]]:
+    """Choose by all validation sets together, and by each alone.
+
+    Parameters
+    ----------
+    cells : mapping of Cell to int
+        How many fused networks each has.
+    read : callable
+        Of a cell and a seed: its log-odds.
+    splits : mapping of int to sequence of Split
+        Those of each seed, one a fold.
+
+    Returns
+    -------
+    order : list of Cell
+        The one that all sets together choose first.
+    gave : dict of int to ScoredSet
+        For each seed its test pairs, scored by what each fold chose.
+    chosen : Counter of str
+        How many folds of all seeds chose a cell.
+    """
+    if max(map(len, splits.values())) > 1:
+        # Members of an ensemble were chosen by the validation sets of all folds.
+        cells = {c: n for c, n in cells.items() if c.vectorizer != ENSEMBLE}
+    sets = [split.validation for folds in splits.values() for split in folds]
+    n_components = 1 + max(int(pairs.component.max()) for pairs in sets)
+    ranked = all(len(match_ranks(p.weight, p.label, p.query)[0]) for p in sets)
+    gave, chosen, found = {}, Counter[str](), []
+    for seed, folds in splits.items():
+        scores = {cell: read(cell, seed)["validation"] for cell in cells}
+        gave[seed] = ScoredSet()
+        for fold, split in enumerate(folds):
+            pairs, own = split.validation, [one[fold] for one in scores.values()]
+            found.append(evidence(own, pairs, n_components, ranked=ranked))
+            best = choose(cells, found[-1])[0]
+            rows, score = pairs.weight > 0, scores[best][fold]
+            labels = pairs.label[rows], pairs.weight[rows]
+            threshold = best_threshold(score[rows], *labels)
+            tested = read(best, seed)["test"][fold]
+            gave[seed].add(split.test, tested, _CALIBRATED, threshold)
+            chosen[best.name] += 1
+    value, weight, brier = (np.sum(one, axis=0) for one in zip(*found, strict=True))
+    return choose(cells, (value, weight, brier)), gave, chosen
+
+
+def _choose_recorded(
+    out: Path, cells: Mapping[Cell, int], ids: Mapping[Any, str], splits: _Splits
+) -> tuple[list[Cell], Row]:
+    """Choose among cells of a run's folder, by the scores that lie there.
+
+    Parameters
+    ----------
+    out : Path
+    cells : mapping of Cell to int
+        Those that succeeded, and how many fused networks each has.
+    ids : mapping of (Cell, int) to str
+        The record of each cell and seed.
+    splits : mapping of int to sequence of Split
+
+    Returns
+    -------
+    order : list of Cell
+        The one to choose first.
+    gave : dict
+        Each metric of what the folds chose, on their own test sets, with the ends of
+        its interval; ``n_choices``, and ``cells``: how many folds chose each.
+    """
+
+    def read(cell: Cell, seed: int) -> Scores:
+        return read_scores(out, ids[cell, seed]) or {}
+
+    order, gave, chosen = choose_all(cells, read, splits)
+    figures = [test.figures()[0] for test in gave.values()]
+    told: dict[str, Any] = {"n_choices": chosen.total(), "cells": chosen}
+    for name in METRICS:
+        told[name] = float(np.mean([one[name].value for one in figures]))
+        ends = interval(np.mean([one[name].resampled for one in figures], axis=0))
+        told[f"{name}_low"], told[f"{name}_high"] = ends
+    return order, told
 
 
 def ensemble_cell(n_members: int) -> Cell:
@@ -149,19 +355,30 @@ def _ensemble_record(members: Sequence[Record], seed: int, grid: Grid) -> Record
 
 def save_bundles(
     rows: Sequence[Row], records: Sequence[Record], grid: Grid
-) -> tuple[Row | None, list[str]]:
-    """Save the best row on validation that a bundle can hold, and the ensemble.
+) -> tuple[Row | None, Row | None, list[str]]:
+    """Save the best cell on validation that a bundle can hold, and the ensemble.
 
-    Returns that row, and notes on what no bundle could hold.
+    Returns its row, what choosing gave, and notes on what no bundle could hold.
     """
-    chosen, notes = None, []
-    for row in by_validation(rows, grid.metric):
+    chosen, gave, notes, order = None, None, [], []
+    row_of = dict(zip(grid.plan.cells, rows, strict=True))
+    measured = {
+        cell: len(getattr(grid.plan.made.get(cell.vectorizer), "parts", "1"))
+        for cell, row in row_of.items()
+        if row["status"] == "ok"
+    }
+    if measured:  # in a worker, which has what it takes to measure
+        ids = {(Cell(**r["cell"]), r["seed"]): r["id"] for r in records}
+        splits = {seed: grid.data.splits(seed) for seed in grid.seeds}
+        how = (_choose_recorded, grid.out, measured, ids, splits)
+        order, gave = grid.backend.call(*how)
+    for cell in order:
         try:
-            _save(grid.out / "best.tllb", row, records, grid)
+            _save(grid.out / "best.tllb", row_of[cell], records, grid)
         except TllboostError as error:  # such as weights that no hub gives any more
             notes.append(f"best.tllb skips a cell: {error}")
             continue
-        chosen = row
+        chosen = row_of[cell]
         break
     for row in rows:
         if row["vectorizer"] == ENSEMBLE and row["status"] == "ok":
@@ -169,7 +386,7 @@ def save_bundles(
                 _save(grid.out / "ensemble.tllb", row, records, grid)
             except TllboostError as error:
                 notes.append(f"no ensemble.tllb: {error}")
-    return chosen, notes
+    return chosen, gave, notes
 
 
 def _save(path: Path, row: Row, records: Sequence[Record], grid: Grid) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COSINE",
+    "ENSEMBLE",
     "Cell",
     "Plan",
     "digest",
@@ -35,6 +36,8 @@ __all__ = [
     "tuning_settings",
 ]
 
+ENSEMBLE = "ensemble"
+"""What stands in a cell's place for a vectorizer where it is several cells' mean."""
 COSINE = "cosine"
 JOINED = "joined"
 NO_MERGE = {COSINE: "dot", JOINED: "dot+l1"}

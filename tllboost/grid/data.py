@@ -127,7 +127,7 @@ class Grid:
     plan : Plan
     seeds : sequence of int
     metric : str
-        What validation chooses by.
+        What figures are told in.
     data : GridData
     store : VectorStore or path-like
     device : str

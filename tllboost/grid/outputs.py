@@ -265,6 +265,11 @@ class GridResult:
         What the matrix shows.
     chosen : dict or None
         The row that validation chose and ``best.tllb`` holds.
+    choosing_gave : dict or None
+        What choosing on validation gave: each metric with the ends of its interval,
+        every seed and fold choosing on its own validation set and tested on its own
+        test set. The figure to quote; that of `chosen` is too good where folds or
+        seeds share images.
     failures : dict of str to str
         Images left out, and why.
     n_run, n_reused : int
@@ -283,6 +288,7 @@ class GridResult:
     rows: list[dict[str, Any]]
     metric: str
     chosen: dict[str, Any] | None = None
+    choosing_gave: dict[str, Any] | None = None
     failures: dict[str, str] = field(default_factory=dict)
     n_run: int = 0
     n_reused: int = 0

@@ -115,8 +115,9 @@ def run_grid(
     seeds : sequence of int, default=(0,)
         0 or more. Each seed is another split; rows average them.
     metric : str or None, default=None
-        What the matrix shows and validation chooses by; None takes "top2" ("accuracy"
-        under "holidays2017", which has no ranking).
+        What the matrix shows, and gains and ties are told in; None takes "top2"
+        ("accuracy" under "holidays2017", which has no ranking). Validation chooses by
+        the mean reciprocal rank whatever it is.
     store : VectorStore, path-like or None, default=None
         None takes :func:`~tllboost.store.default_store`, as a cache: where it can't be
         used, a warning says so, and vectors are not kept.
@@ -318,18 +319,19 @@ def _write_results(
     images = [("image", path, why) for path, why in failures.items()]
     write_csv(out / "failures.csv", ("what", "where", "why"), [*images, *cells])
     used = np.union1d(table.left, table.right)
-    chosen, lost = save_bundles(rows, records, grid)
+    chosen, gave, lost = save_bundles(rows, records, grid)
     result = GridResult(
         out,
         rows,
         metric,
         chosen,
+        gave,
         failures,
         *counts,
         notes=[
             *notes_on(grid, records),
             *lost,
-            *headline(rows, records, chosen, metric),
+            *headline(rows, records, chosen, gave, metric),
         ],
         data={
             "pairs": table.n_pairs,
@@ -346,6 +348,7 @@ def _write_results(
         {
             "metric": metric,
             "protocol": data.protocol.name,
+            "choosing_gave": gave,
             "chosen_on_validation": chosen,
             "lines": result.notes,
             "data": result.data,

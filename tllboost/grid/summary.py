@@ -1,4 +1,4 @@
-"""Records of cells and seeds to rows: means, intervals, gains, ties, the choice.
+"""Records of cells and seeds to rows: means, intervals, gains, ties, headlines.
 
 Everything here is arithmetic on the resamples that each record keeps: the same resample
 of the same components for every cell and seed, so differences are paired. A record of
@@ -21,7 +21,6 @@ from tllboost.projections import NONE
 
 __all__ = [
     "COSTS",
-    "by_validation",
     "comparison",
     "draws",
     "figure",
@@ -207,25 +206,27 @@ def comparison(
     return sign * float(value), *interval(sign * spread)
 
 
-def by_validation(rows: Sequence[Row], metric: str) -> list[Row]:
-    """Order the rows by their validation figure, best first; the test has no say."""
-    sign = METRICS[metric].sign
-    measured = [row for row in rows if row["status"] == "ok"]
-    finite = [row for row in measured if np.isfinite(row["validation"])]
-    return sorted(finite, key=lambda row: -sign * row["validation"]) or measured
-
-
 def headline(
-    rows: Sequence[Row], records: Sequence[Record], chosen: Row | None, metric: str
+    rows: Sequence[Row],
+    records: Sequence[Record],
+    chosen: Row | None,
+    gave: Row | None,
+    metric: str,
 ) -> list[str]:
-    """Return lines on the cell that validation chose, against the best cosine."""
-    if chosen is None:
+    """Return lines on what validation chose and gave, against the best cosine."""
+    if chosen is None or gave is None:
         return []
-    low, high = chosen[f"{metric}_low"], chosen[f"{metric}_high"]
+    told = [
+        f"{metric} {of[metric]:.3f} [{of[f'{metric}_low']:.3f}, "
+        f"{of[f'{metric}_high']:.3f}]"
+        for of in (gave, chosen)
+    ]
     name = " × ".join(chosen[part] for part in Cell.__annotations__)
+    n, k = gave["n_choices"], len(gave["cells"])
+    how = f"{n} choices, {k} cell{'s' * (k > 1)}" if n > 1 else "1 choice"
     lines = [
-        f"chosen on validation: {name}: {metric} {chosen[metric]:.3f} "
-        f"[{low:.3f}, {high:.3f}]"
+        f"what choosing on validation gave: {told[0]} ({how})",
+        f"chosen on validation: {name}: {told[1]}",
     ]
     measured = [row for row in rows if row["status"] == "ok"]
     cosines = [row for row in measured if (row["head"], row["projection"]) == FROZEN]

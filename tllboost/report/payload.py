@@ -329,6 +329,7 @@ def payload(
             "places": [[place.get(id(row)) for row in line] for line in matrix.cells],
         },
         "chosen": run.cells.index(run.chosen) if run.chosen else None,
+        "choosing_gave": part(run.summary, "choosing_gave"),
         "notes": part(run.summary, "lines", list),
         "failures": read_table(run.out / "failures.csv"),
         "leaks": part(run.summary, "leaks", list),

@@ -53,7 +53,7 @@ class Run:
     seeds : list of int
         Of all records.
     metric : str
-        What the run chose by.
+        What its figures are told in.
     chosen : Cell or None
         The cell that validation chose.
     data : str or None

@@ -51,6 +51,17 @@ function drawHeadline() {
   place.replaceChildren();
   if (!all.length) return;
   const { title, lower } = metric();
+  const gave = ["", "_low", "_high"].map(
+    (end) => (run.choosing_gave || {})[chosen.metric + end],
+  );
+  if (given(gave[0]))
+    place.append(
+      tile(
+        "What choosing gave",
+        decimals(gave[0]),
+        `${title} ${between(gave)} · each seed and fold chose on its own validation set, and was tested on its own test set`,
+      ),
+    );
   const winner = run.chosen === null ? null : cells[run.chosen];
   if (winner && value(winner) !== null) {
     const text = `${title} ${between(figure(winner))} · ${cellName(winner)}`;
