@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ from fetch_data import SHARED
 from numpy.typing import NDArray
 
 from tllboost.demo import make_scenes
-from tllboost.files import csv_text, write_text
+from tllboost.files import csv_text, whole_file, write_text
 from tllboost.grid.best import choose, evidence
 from tllboost.grid.cells import COSINE, plan_cells
 from tllboost.grid.data import GridData, gather
@@ -41,9 +43,9 @@ from validation_sides import read_set
 OUT = RESULTS.parent / "choosing"
 # Groups of the small set, and how many outside are tested. ukbench has 14 in all.
 SETS = {
-    "tll": ((30, 45, 60), 200),
-    "dvd-covers": ((14, 24, 40), 20),
-    "scenes": ((14, 30, 60), 100),
+    "tll": ((30, 45, 60), 100),
+    "dvd-covers": ((14, 24, 40), 10),
+    "scenes": ((14, 30, 60), 60),
     "ukbench": ((9,), 5),
 }
 N_SEEDS = 3
@@ -192,18 +194,19 @@ def told(run: dict[str, NDArray[Any]], name: str) -> tuple[Told, int]:
 
 def runs(seeds: range, keep: Path) -> Iterator[tuple[str, int, int, dict[str, Any]]]:
     """Give set, number of groups, seed and scores of each run."""
-    for name, (sizes, n_tested) in SETS.items():
-        data = None
+    data: dict[str, GridData] = {}
+    for seed, (name, (sizes, n_tested)) in product(seeds, SETS.items()):
         for n_groups in sizes:
-            for seed in seeds:
-                file = keep / f"{name}-{n_groups}-{seed}.npz"
-                if not file.exists():
-                    data = data or read(name, keep)
-                    one = split(data, n_groups, n_tested, seed)
-                    np.savez(file, **fit(data, one, seed))
-                    print(file.stem, flush=True)
-                with np.load(file) as arrays:
-                    yield name, n_groups, seed, dict(arrays)
+            file = keep / f"{name}-{n_groups}-{seed}.npz"
+            if not file.exists():
+                if name not in data:
+                    data[name] = read(name, keep)
+                one = split(data[name], n_groups, n_tested, seed)
+                with whole_file(file) as stream:
+                    np.savez(stream, **fit(data[name], one, seed))
+                print(file.stem, f"{time.process_time():.0f} s", flush=True)
+            with np.load(file) as arrays:
+                yield name, n_groups, seed, dict(arrays)
 
 
 def main() -> None:

@@ -154,7 +154,7 @@ def prepare(page: Path, folder: Path) -> dict[str, str]:
     Those are tables of committed runs, and shared weights.
     """
     text = page.read_text(encoding="utf-8")
-    for name in set(re.findall(r"results/[\w-]+/\w+\.csv", text)):
+    for name in set(re.findall(r"results/[\w-]+/\w+\.(?:csv|json)", text)):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)

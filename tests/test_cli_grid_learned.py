@@ -332,3 +332,4 @@ def test_the_summary_names_what_was_chosen_on_validation(
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["chosen_on_validation"]["projection"] in ("none", f"infonce?{QUICK}")
     assert "chosen on validation" in done.stderr
+    assert "what choosing on validation gave: top2 " in done.stderr

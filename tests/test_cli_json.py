@@ -67,6 +67,8 @@ def test_grid_tells_what_came_out(run: Run, tmp_path: Path) -> None:
     heads = ("cosine", "naive-bayes")
     assert cells == [(name, one) for name in DEFAULT_VECTORIZERS for one in heads]
     assert told["chosen"] in told["cells"]
+    # One seed, one fold: what it chose is what is in the bundle.
+    assert told["choosing_gave"]["top2"] == told["chosen"]["top2"]
     assert told["failures"][0]["where"] == str(bad)
     assert told["exit_code"] == 4
     assert told["report"] == str(out / "report.html")

@@ -158,6 +158,19 @@ def test_the_chosen_cell_is_that_of_the_summary(
     assert shown["cells"][shown["chosen"]]["head"] == chosen["head"]
 
 
+def test_what_choosing_gave_is_that_of_the_summary_and_missing_before(
+    finished: Path, shown: dict[str, Any], tmp_path: Path
+) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    gave = summary.pop("choosing_gave")
+    assert shown["choosing_gave"] == gave
+    assert gave["top2_low"] <= gave["top2"] <= gave["top2_high"]
+    # A run of an earlier version says nothing of it.
+    shutil.copytree(finished, tmp_path / "old")
+    (tmp_path / "old" / "summary.json").write_text(json.dumps(summary))
+    assert payload(read_run(tmp_path / "old"), gallery_size=0)["choosing_gave"] == {}
+
+
 def test_gains_and_ties_follow_the_metric(run_of: Run, shown: dict[str, Any]) -> None:
     for metric in ("roc_auc", "brier"):
         for row, cell in zip(run_of.rows(metric), shown["cells"], strict=True):

@@ -47,6 +47,7 @@ __all__ = [
 
 _N_GOLDEN = 8
 _CALIBRATED = Calibration(1.0, 0.0)
+_ONE_ERROR = 0.8413  # share of a normal distribution below one standard error
 
 Floats = NDArray[np.float64]
 Evidence = tuple[Floats, Floats, Floats]
@@ -146,15 +147,19 @@ def choose(cells: Mapping[Cell, int], found: Evidence) -> list[Cell]:
     >>> choose({cosine: 1, mlp: 1}, found)[0].head
     'cosine'
     """
+    from scipy.special import stdtrit
+
     value, weight, brier = found
     total, n_components = weight.sum(), np.count_nonzero(weight)
     mean = value.sum(axis=1) / total
     best = np.lexsort((brier, -mean))[0]
     behind = mean[best] - mean
     gaps = value[best] - value - np.outer(behind, weight)
-    squares = (gaps**2).sum(axis=1) * n_components / max(n_components - 1, 1)
-    # One component tells nothing, so that all are near.
-    near = (behind <= np.sqrt(squares) / total + 1e-12) | (n_components < 2)
+    free = max(n_components - 1, 1)
+    error = np.sqrt((gaps**2).sum(axis=1) * n_components / free) / total
+    # Student's t: an error that few components tell is itself uncertain. One component
+    # tells none, so that all are near.
+    near = (behind <= stdtrit(free, _ONE_ERROR) * error + 1e-12) | (n_components < 2)
     first = [
         simplicity(*one) if is_near else (gap,)
         for one, is_near, gap in zip(cells.items(), near, behind, strict=True)
@@ -238,7 +243,7 @@ def _choose_recorded(
 
     order, gave, chosen = choose_all(cells, read, splits)
     figures = [test.figures()[0] for test in gave.values()]
-    told: dict[str, Any] = {"n_choices": chosen.total(), "cells": chosen}
+    told: dict[str, Any] = {"n_choices": chosen.total(), "cells": dict(chosen)}
     for name in METRICS:
         told[name] = float(np.mean([one[name].value for one in figures]))
         ends = interval(np.mean([one[name].resampled for one in figures], axis=0))
