@@ -95,6 +95,11 @@ def test_the_page_of_the_blocks_of_classic_is_what_its_table_makes() -> None:
     assert named == {name for name, _ in module.variants()}
 
 
+def test_the_page_of_choosing_is_what_its_table_makes() -> None:
+    module = script("choosing")
+    assert (module.OUT / "README.md").read_text("utf-8") == module.page(module.OUT)
+
+
 def test_what_validation_chose_of_pocket_is_what_is_shipped() -> None:
     """The length is in the weights; the fusion is the one that is told about."""
     module = script("pocket_page")

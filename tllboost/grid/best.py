@@ -246,7 +246,8 @@ def _choose_recorded(
     told: dict[str, Any] = {"n_choices": chosen.total(), "cells": dict(chosen)}
     for name in METRICS:
         told[name] = float(np.mean([one[name].value for one in figures]))
-        ends = interval(np.mean([one[name].resampled for one in figures], axis=0))
+        drawn = [np.round(one[name].resampled, 5) for one in figures]  # as in records
+        ends = interval(np.mean(drawn, axis=0))
         told[f"{name}_low"], told[f"{name}_high"] = ends
     return order, told
 
@@ -376,7 +377,10 @@ def save_bundles(
         ids = {(Cell(**r["cell"]), r["seed"]): r["id"] for r in records}
         splits = {seed: grid.data.splits(seed) for seed in grid.seeds}
         how = (_choose_recorded, grid.out, measured, ids, splits)
-        order, gave = grid.backend.call(*how)
+        try:
+            order, gave = grid.backend.call(*how)
+        except ProcessDied as error:
+            notes.append(f"nothing is chosen: the process that chose died ({error})")
     for cell in order:
         try:
             _save(grid.out / "best.tllb", row_of[cell], records, grid)

@@ -59,6 +59,8 @@ HEADS = Registry(
         ),
     },
 )
+"""All heads, those that learn least first: of cells that validation can't tell apart
+the simplest is chosen, see :func:`tllboost.grid.best.simplicity`."""
 
 
 def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
