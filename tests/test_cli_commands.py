@@ -365,6 +365,7 @@ def test_store_refuses_an_index_that_is_none(run: Run, tmp_path: Path) -> None:
 
 
 def test_demo_runs_the_whole_path_and_then_reuses_it(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("torch")  # for one of the usual heads
     out = tmp_path / "demo"
     arguments = ("demo", "--out", out, "--scenes", 60, "--store", tmp_path / "store")
     first = run(*arguments)

@@ -329,6 +329,7 @@ def test_the_summary_names_what_was_chosen_on_validation(
     run: Run, base: tuple[object, ...], tmp_path: Path
 ) -> None:
     done = run(*base, "-p", f"infonce?{QUICK}", "-c", "cosine", "-j", "1")
+    assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["chosen_on_validation"]["projection"] in ("none", f"infonce?{QUICK}")
     assert "chosen on validation" in done.stderr

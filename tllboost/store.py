@@ -580,10 +580,9 @@ def _is_sound(
 
 def _image_name(connection: sqlite3.Connection, key: Any) -> str:
     """Return what to call an image in a message: with its last known path."""
-    query = (
-        "SELECT lower(hex(?1)), (SELECT CAST(path AS BLOB) FROM files WHERE key = ?1)"
-    )
-    name, path = connection.execute(query, (key,)).fetchone()
+    path_of = "SELECT CAST(path AS BLOB) FROM files WHERE key = :key"
+    query = f"SELECT lower(hex(:key)), ({path_of})"
+    name, path = connection.execute(query, {"key": key}).fetchone()
     return f"image {name}" + (f" ({os.fsdecode(path)})" if path else "")
 
 
