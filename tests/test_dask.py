@@ -6,7 +6,9 @@ import csv
 import importlib.util
 import os
 import signal
+import socket
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +158,9 @@ def test_the_commands_take_the_address_of_a_scheduler(
     address = cluster.client.scheduler.address
     where = ("--backend", "dask", "--scheduler", address)
     own = ("--store", tmp_path / "store", "-v", "killed_work:Squares")
+    # The workers are there already, as those of other machines are: 8 by 8 pixels.
+    done = run("vectorize", tmp_path / "l0.png", *own, *where, "--max-pixels", 63)
+    assert (done.returncode, "at most 63 allowed" in done.stderr) == (3, True)
     done = run("vectorize", tmp_path, *own, *where)
     assert done.returncode == 0, done.stderr
     assert "80 computed, 0 reused" in done.stdout
@@ -218,14 +223,35 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_line(
         Cluster("tcp://127.0.0.1:1", patience=1),
     ):
         pass
-    make_image_pairs(tmp_path, n_pairs=1).unlink()
-    done = run(
-        *("vectorize", tmp_path, "-v", "classic", "--store", tmp_path / "store"),
-        *("--backend", "dask", "--scheduler", "nonsense"),
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("tllboost: no Dask scheduler answers at 'nonsense'")
-    assert done.stderr.count("\n") == 1
+    pairs = make_image_pairs(tmp_path, n_pairs=1)
+    nowhere = ("--backend", "dask", "--scheduler", "nonsense")
+    before = {*threading.enumerate()}
+    for command in (
+        ("vectorize", tmp_path / "l0.png"),
+        ("grid", pairs, "--images", tmp_path, "--out", tmp_path / "out"),
+    ):
+        own = ("-v", "classic", "--store", tmp_path / "store")
+        done = run(*command, *own, *nowhere)
+        assert done.returncode == 2
+        told = "tllboost: no Dask scheduler answers at 'nonsense'"
+        assert done.stderr.startswith(told)
+        assert done.stderr.count("\n") == 1
+    # One that goes on looking holds the process at its end.
+    left = {*threading.enumerate()} - before
+    assert not [one.name for one in left if "IO loop" in one.name]
+
+
+@needs_dask
+def test_what_answers_and_is_no_scheduler_is_told_in_one_line() -> None:
+    def answer(listening: socket.socket) -> None:
+        with listening.accept()[0] as taken:
+            taken.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=answer, args=[listening], daemon=True).start()
+        address = f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(UsageError, match="no Dask scheduler"), Cluster(address):
+            pass
 
 
 def test_workers_with_other_versions_are_refused() -> None:
