@@ -30,6 +30,8 @@ from hypothesis import settings
 from PIL import Image
 from reliability import VARIABLE, write_counts
 
+from tllboost.heads import HEADS
+
 # Fixtures that every test may ask for.
 __all__ = ["chromium", "open_page", "tab"]
 
@@ -98,6 +100,10 @@ def pytest_runtest_makereport() -> Iterator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Iterator[None]:
     return skip_without_torch((yield))
+
+
+HEADS_HERE = [n for n, one in HEADS.items() if all(map(find_spec, one.needs))]
+"""Names of heads whose libraries are installed: those of extras may not be."""
 
 
 @pytest.fixture

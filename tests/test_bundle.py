@@ -22,13 +22,12 @@ from bundles import (
     tiny_network,
     write_npz,
 )
-from conftest import write_image
+from conftest import HEADS_HERE, write_image
 from sklearn.base import clone
 
 from tllboost.bundle import read_manifest, save_bundle
 from tllboost.classifier import load_bundle
 from tllboost.errors import UsageError, WeightsError
-from tllboost.heads import HEADS
 from tllboost.heads.boosting import XGBoostHead
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizing import vectorize
@@ -56,7 +55,7 @@ def bundle(tmp_path: Path) -> Path:
 # Round trips
 
 
-@pytest.mark.parametrize("head", [*HEADS, "sklearn.linear_model:RidgeClassifier"])
+@pytest.mark.parametrize("head", [*HEADS_HERE, "sklearn.linear_model:RidgeClassifier"])
 def test_a_loaded_bundle_scores_as_the_classifier_did(
     head: str, tmp_path: Path, npz: Path
 ) -> None:

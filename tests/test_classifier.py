@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import MAPS
-from conftest import write_image
+from conftest import HEADS_HERE, write_image
 from makers import Witness
 from PIL import Image, ImageEnhance
 from sklearn.base import clone
@@ -21,7 +21,6 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from tllboost.classifier import PairClassifier, load
 from tllboost.demo import make_scenes
 from tllboost.errors import DataError, ImageError, UnknownNameError, UsageError
-from tllboost.heads import HEADS
 from tllboost.merges import PairFeatures
 from tllboost.projections.base import Projection
 from tllboost.splits import PairSet
@@ -258,7 +257,7 @@ def test_the_same_seed_gives_the_same_model_and_another_another(
     assert (decisions(1) != first).any()
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", HEADS_HERE)
 def test_every_head_learns_from_images(
     head: str, scenes: np.ndarray, store: Path
 ) -> None:

@@ -17,6 +17,7 @@ from conftest import flip_a_bit, write_image
 
 from tllboost.cli import main
 from tllboost.demo import make_demo_set
+from tllboost.grid.cells import DEFAULT_HEADS
 from tllboost.heads import HEADS
 from tllboost.images.folders import name_images
 from tllboost.merges import MERGES
@@ -376,7 +377,7 @@ def test_demo_runs_the_whole_path_and_then_reuses_it(run: Run, tmp_path: Path) -
     assert 0 <= other < match <= 1
     with (out / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert {row["head"] for row in rows} == set(HEADS) - {"joined"}
+    assert {row["head"] for row in rows} == set(DEFAULT_HEADS)
     assert {row["status"] for row in rows} == {"ok"}
     assert {"best.tllb", "matrix.csv", "run.toml"} <= {p.name for p in out.iterdir()}
     second = run(*arguments)

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from conftest import HEADS_HERE
 from small_installs import ROOT, build_wheel, make_environment
 
 from tllboost.bundle import save_bundle
 from tllboost.classifier import ensemble
 from tllboost.cli.app import SUMMARIES, app
 from tllboost.demo import make_scenes
-from tllboost.heads import HEADS, make_head
+from tllboost.heads import make_head
 from tllboost.projections import make_projection
 from tllboost.scoring import FittedCell, PairScorer
 from tllboost.splits import Protocol, make_splits, match_components
@@ -148,7 +149,7 @@ def pocket_bundles(
     scenes: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> list[Path]:
     folder, vectorizer = tmp_path_factory.mktemp("pocket"), make_vectorizer("pocket")
-    heads = [*HEADS, "projected"]
+    heads = [*HEADS_HERE, "projected"]
     return [bundle_of(vectorizer, scenes, folder, head) for head in heads]
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import HEADS_HERE
 from killed_work import grid_of, make_pairs
 from reliability import count
 
 from tllboost.grid.run import run_grid
-from tllboost.heads import HEADS
 from tllboost.metrics import METRICS
 from tllboost.pairs import read_pairs
 from tllboost.processes import Processes
@@ -37,7 +37,9 @@ def test_no_figure_of_any_head_depends_on_the_workers_or_the_order_of_the_file(
     random.Random(3).shuffle(rows)
     shuffled = tmp_path / "shuffled.csv"
     shuffled.write_text("\n".join([header, *rows]))
-    heads = [name for name in HEADS if name != "joined"]  # made with its projection
+    heads = [
+        name for name in HEADS_HERE if name != "joined"
+    ]  # made with its projection
     projections = ["none", "infonce?epochs=2"]
     for table, n_jobs in ((pairs, 1), (shuffled, 2)):
         result = grid_of(

@@ -25,8 +25,10 @@ from tllboost.classifier import PairClassifier
 from tllboost.conventions import n_threads_of, seed_of, usable_cores
 from tllboost.errors import DataError, MissingLibraryError, TableError, UsageError
 from tllboost.grid.run import GridResult, run_grid
-from tllboost.heads import HEADS
+from tllboost.heads import HEADS, make_head
+from tllboost.heads.boosting import XGBoostHead
 from tllboost.heads.linear import LogisticHead
+from tllboost.heads.mlp import MLPHead
 from tllboost.merges import MERGES, l1
 from tllboost.pairs import read_pairs
 from tllboost.processes import Processes
@@ -173,18 +175,22 @@ def test_a_seed_below_zero_is_one_line_of_usage(run: Run, command: str) -> None:
         (GaussianNB(), "sklearn.naive_bayes:GaussianNB"),
         (SVC(random_state=3), "sklearn.svm._classes:SVC"),
         (KNeighborsClassifier(n_jobs=2), "sklearn.neighbors._classification:KNeigh"),
+        (SVC(C=3, gamma="auto"), "sklearn.svm._classes:SVC?C=3&gamma=auto"),
+        (SVC(probability=True), "sklearn.svm._classes:SVC?probability=true"),
+        (XGBoostHead(max_depth=4, n_jobs=2), "xgboost?max_depth=4"),
+        (MLPHead(hidden=[8, 4]), "mlp?hidden=8,4"),
     ],
 )
 def test_a_head_has_the_name_that_makes_it_again(head: Any, name: str) -> None:
     told = HEADS.name_of(head)
     assert told.startswith(name)
-    assert told == HEADS.name_of(type(head))
-    assert type(HEADS.resolve(told)()) is type(head)
+    assert HEADS.name_of(make_head(told)) == told
+    assert type(make_head(told)) is type(head)
 
 
 @pytest.mark.parametrize(
     "head",
-    [SVC(C=3), make_pipeline(PCA(), SVC()), object(), lambda: None],
+    [SVC(class_weight={0: 3}), make_pipeline(PCA(), SVC()), object(), lambda: None],
     ids=["arguments", "pipeline", "object", "lambda"],
 )
 def test_a_head_that_no_name_makes_is_refused_with_what_to_do(

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import HEADS_HERE
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from tllboost.heads import HEADS, make_head
 from tllboost.heads import base as sampling
 from tllboost.heads import fitted as trees
+from tllboost.heads import make_head
 from tllboost.heads.base import Validation
 from tllboost.merges import PairFeatures
 
@@ -60,7 +61,7 @@ def test_votes_do_not_hang_on_how_many_trees_are_walked_at_once(
     assert np.array_equal(head.decision_function(features), usual)
 
 
-@pytest.mark.parametrize("name", sorted({*HEADS} - {"cosine", "joined"}))
+@pytest.mark.parametrize("name", sorted({*HEADS_HERE} - {"cosine", "joined"}))
 def test_a_head_holds_no_more_pairs_than_fit_and_still_learns(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,11 @@ MAKE: dict[str, Callable[[str], object]] = {
     "head": make_head,
     "projection": PROJECTIONS.resolve,
 }
-PACKAGES = {"skimage": "scikit-image", "open_clip": "open_clip_torch"}
+PACKAGES = {
+    "skimage": "scikit-image",
+    "open_clip": "open_clip_torch",
+    **{name: f"'tllboost[{name}]'" for name in ("lightgbm", "catboost")},
+}
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:

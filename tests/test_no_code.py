@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import IDS, LEFT, RIGHT, make_cell, make_classifier, save, write_npz
+from conftest import HEADS_HERE
 from reliability import count
 
 import tllboost
 from tllboost.classifier import ensemble
 from tllboost.errors import TllboostError, WeightsError
-from tllboost.heads import HEADS
 from tllboost.vectorizers.weights import read_weights
 
 PACKAGE = Path(tllboost.__file__).parent
@@ -138,7 +138,7 @@ def test_every_kind_of_bundle_loads_and_scores_with_pickle_disabled(
     tmp_path: Path,
 ) -> None:
     base = f"vectors:{write_npz(tmp_path / 'net.npz')}"
-    heads = [name for name in HEADS if name != "joined"]
+    heads = [name for name in HEADS_HERE if name != "joined"]
     made = {
         **{name: make_classifier(base, name) for name in heads},
         "skops": make_classifier(base, "sklearn.linear_model:RidgeClassifier"),

@@ -89,7 +89,7 @@ def test_wrong_names_and_options_are_refused_in_one_line(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"dropout": 1.0}, "option dropout='1.0'"),
+        ({"dropout": 1.0}, "option dropout='1'"),
         ({"rate": float("nan")}, "option rate='nan'"),
         ({"components": 0}, "option components='0'"),
         ({"depth": 7}, "option depth='7'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,8 @@ NUMBERS = Registry(
 
 @REGISTRIES
 def test_every_name_leads_to_something_and_says_what(registry: Registry) -> None:
-    for name, entry in registry.items():
-        assert callable(registry.resolve(name))
+    for entry in registry.values():
+        assert callable(import_path(entry.path))
         assert entry.description
         assert len(entry.description) < 80
 
@@ -34,7 +35,8 @@ def test_every_name_leads_to_something_and_says_what(registry: Registry) -> None
 @REGISTRIES
 def test_a_path_of_an_entry_is_the_entry(registry: Registry) -> None:
     for name, entry in registry.items():
-        assert registry.resolve(entry.path) is registry.resolve(name)
+        if all(map(find_spec, entry.needs)):
+            assert registry.resolve(entry.path) is registry.resolve(name)
 
 
 def test_an_object_is_itself() -> None:

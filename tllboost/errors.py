@@ -86,6 +86,8 @@ class MissingLibraryError(TllboostError, ImportError):
 
 _PACKAGES = {
     "PIL": "pillow",
+    "catboost": "'tllboost[catboost]'",
+    "lightgbm": "'tllboost[lightgbm]'",
     "open_clip": "open_clip_torch",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",

@@ -1,22 +1,51 @@
 """Turn a choice into the thing: a name, a ``package.module:attr`` path, or the object.
 
 One registry a kind (vectorizers, merges, heads). Entries are import paths, so that
-listing the names imports none of the libraries behind them.
+listing the names imports none of the libraries behind them. Options follow a name,
+whatever its kind, and a set of values in braces stands for a name with each of them::
+
+    name    = kind [":" rest] ["?" option *("&" option)]
+    option  = key "=" (value | "{" value *("," value) "}")
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tllboost.errors import UnknownNameError, UsageError, missing_library
 
-__all__ = ["Entry", "Registry", "did_you_mean", "import_path", "lies_here", "path_of"]
+__all__ = [
+    "Entry",
+    "Option",
+    "Options",
+    "Registry",
+    "Spec",
+    "above_zero",
+    "as_text",
+    "below_one",
+    "did_you_mean",
+    "import_path",
+    "lies_here",
+    "one_of",
+    "options_of",
+    "parse_spec",
+    "path_of",
+    "positive",
+    "share",
+    "spread_sets",
+    "truth",
+    "whole",
+    "with_options",
+    "words_of",
+]
 
 
 class Entry(NamedTuple):
@@ -111,10 +140,266 @@ def lies_here(module: str) -> bool:
     return Path(f"{root}.py").is_file() or Path(root, "__init__.py").is_file()
 
 
-def _arguments(thing: Any) -> dict[str, str]:
-    """Return the arguments of an estimator as text, but for its seed and threads."""
-    own = thing.get_params(deep=False).items()
-    return {key: repr(one) for key, one in own if key not in ("random_state", "n_jobs")}
+@dataclass(frozen=True)
+class Option:
+    """What reads the text of an option, and says in words what may be written.
+
+    Examples
+    --------
+    >>> truth("false"), positive("3")
+    (False, 3)
+    >>> positive("0")
+    Traceback (most recent call last):
+      ...
+    ValueError: write a whole number above zero
+    """
+
+    words: str
+    read: Callable[[str], Any]
+    is_legal: Callable[[Any], bool] = lambda value: value == value  # but for NaN
+
+    def __call__(self, text: str) -> Any:
+        """Return the value that `text` spells; ValueError where it spells none."""
+        with suppress(ValueError, KeyError):
+            if self.is_legal(value := self.read(text)):
+                return value
+        msg = f"write {self.words}"
+        raise ValueError(msg)
+
+
+Options = Mapping[str, Callable[[str], Any]]
+"""Names of options, and what reads their text: ValueError where it is wrong."""
+
+
+def words_of(option: Any) -> str:
+    """Return in words what may be written as an option."""
+    return str(getattr(option, "words", "text"))
+
+
+def one_of(*legal: str) -> Option:
+    """Return an option that accepts only these words."""
+    return Option(f"one of {', '.join(legal)}", str, lambda word: word in legal)
+
+
+_MOST = 1_000_000  # not beyond what float32 can be multiplied by
+_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False}
+_TRUTHS |= {"0": False}
+
+truth = Option("true or false", lambda text: _TRUTHS[text.lower()])
+whole = Option("a whole number, 0 or more", int, lambda n: n >= 0)
+positive = Option("a whole number above zero", int, lambda n: n > 0)
+above_zero = Option(
+    f"a number above zero, {_MOST:,} at most", float, lambda x: 0 < x <= _MOST
+)
+share = Option("a number from 0 to 1", float, lambda x: 0 <= x <= 1)
+below_one = Option("a number from 0 to below 1", float, lambda x: 0 <= x < 1)
+
+
+def _literal(text: str) -> Any:
+    """Return the number, truth value or None that `text` spells, else `text`."""
+    for read in (_number, {"true": True, "false": False, "none": None}.__getitem__):
+        with suppress(ValueError, KeyError):
+            return read(text.lower())  # type: ignore[operator]
+    return text
+
+
+def _number(text: str) -> float:
+    with suppress(ValueError):
+        return int(text)
+    return float(text)
+
+
+def _option_of(default: Any) -> Option | None:
+    """Return what reads values like a default; None where no text could say them."""
+    if isinstance(default, bool):
+        return truth
+    if isinstance(default, Integral):  # what counts may also be told as a share
+        return Option("a number", _number)
+    if isinstance(default, Real):
+        return Option("a number", float)
+    if isinstance(default, str | None):
+        return Option("any value", _literal)
+    if isinstance(default, tuple) and default and (one := _option_of(default[0])):
+        # one by one, so that each is of the right kind
+        return Option(
+            f"{one.words}, or several joined by commas",
+            lambda text: tuple(map(one, text.split(","))),
+        )
+    return None
+
+
+_OURS = ("random_state", "n_jobs")  # seed and threads: whoever makes a thing sets them
+
+
+def options_of(thing: Any) -> dict[str, Callable[[str], Any]]:
+    """Return the options of an estimator: its simple arguments, but seed and threads.
+
+    Text is read as the kind of the argument's value, unless the class has ``OPTIONS``
+    that know better.
+
+    Examples
+    --------
+    >>> from sklearn.svm import SVC
+    >>> options_of(SVC())["C"]("3")
+    3.0
+    """
+    found = {key: _option_of(one) for key, one in _arguments(thing).items()}
+    known = {key: one for key, one in found.items() if one is not None}
+    return {**known, **getattr(thing, "OPTIONS", {})}
+
+
+def as_text(value: Any) -> str:
+    """Return an option's value as it is written in a name, numbers to the last digit.
+
+    Examples
+    --------
+    >>> as_text((0.1234567891, 1.0)), as_text(("whole", "grey")), as_text(True)
+    ('0.1234567891,1', 'whole,grey', 'true')
+    """
+    if isinstance(value, tuple | list):
+        return ",".join(map(as_text, value))
+    if isinstance(value, Real) and not isinstance(value, bool | Integral):
+        return repr(float(value)).removesuffix(".0")
+    text = str(value)
+    return text.lower() if text in ("True", "False", "None") else text
+
+
+def with_options(name: str, values: Mapping[str, Any]) -> str:
+    """Return a name with options behind it.
+
+    Examples
+    --------
+    >>> with_options("xgboost", {"max_depth": 4, "subsample": 1.0})
+    'xgboost?max_depth=4&subsample=1'
+    """
+    told = "&".join(f"{key}={as_text(value)}" for key, value in values.items())
+    return f"{name}?{told}" if told else name
+
+
+def spread_sets(names: Iterable[Any]) -> list[Any]:
+    """Return names, one with sets in braces as a name for each choice out of them.
+
+    Examples
+    --------
+    >>> spread_sets(["mlp", "xgboost?max_depth={2,4}"])
+    ['mlp', 'xgboost?max_depth=2', 'xgboost?max_depth=4']
+    """
+    found: list[Any] = []
+    for name in names:
+        is_text = isinstance(name, str)
+        before, _, rest = name.partition("={") if is_text else ("", "", "")
+        values, closed, after = rest.partition("}")
+        if closed:
+            found += spread_sets(f"{before}={one}{after}" for one in values.split(","))
+        else:
+            found.append(name)
+    return found
+
+
+def _arguments(thing: Any) -> dict[str, Any]:
+    """Return the arguments of an estimator and of its parts, but seeds and threads."""
+    own = thing.get_params().items()
+    return {key: one for key, one in own if key.rpartition("__")[2] not in _OURS}
+
+
+def _changed(thing: Any, usual: Any) -> dict[str, Any] | None:
+    """Return the arguments in which an estimator is not as usual; None if no text is.
+
+    That is, if the text of one does not read as the same again.
+    """
+    own, known = _arguments(thing), _arguments(usual)
+    found = {
+        key: tuple(one) if isinstance(one, list) else one
+        for key, one in own.items()
+        if repr(one) != repr(known.get(key))
+    }
+    read = parse_spec(with_options("", found)).typed_options(options_of(usual))
+    return found if own.keys() == known.keys() and read == found else None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name, taken apart.
+
+    Attributes
+    ----------
+    text : str
+        The name as written, for messages.
+    kind : str
+        What stands before the first colon.
+    rest : str
+        What stands between that colon and the options.
+    options : dict of str to str
+        What stands after the question mark.
+    """
+
+    text: str
+    kind: str
+    rest: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+
+    def typed_options(self, known: Options) -> dict[str, Any]:
+        """Return the options as values; a kind that has none knows none.
+
+        Raises
+        ------
+        UsageError
+            If one is unknown, or its value is not of the right form.
+        """
+        values = {}
+        for key, text in self.options.items():
+            if key not in known:
+                told = (f"{k} ({words_of(one)})" for k, one in known.items())
+                hint = f"{did_you_mean(key, known)}known: {', '.join(told) or 'none'}"
+                msg = f"unknown option {key!r} in {self.text!r}: {hint}"
+                raise UsageError(msg)
+            try:
+                values[key] = known[key](text)
+            except ValueError as error:
+                msg = f"option {key}={text!r} in {self.text!r}: {error}"
+                raise UsageError(msg) from error
+        return values
+
+    def without_rest(self) -> Spec:
+        """Return this for a kind that is a name alone.
+
+        Raises
+        ------
+        UsageError
+            If more stands before the options.
+        """
+        if self.rest:
+            msg = f"{self.text!r}: nothing follows {self.kind!r} but ?options"
+            raise UsageError(msg)
+        return self
+
+
+def parse_spec(text: str) -> Spec:
+    """Take one part apart.
+
+    Raises
+    ------
+    UsageError
+        If an option is not of the form ``key=value`` or is given twice.
+
+    Examples
+    --------
+    >>> parse_spec("onnx:net.onnx?size=160&fit=squash").options
+    {'size': '160', 'fit': 'squash'}
+    """
+    head, mark, tail = text.partition("?")
+    kind, _, rest = head.partition(":")
+    options: dict[str, str] = {}
+    for option in tail.split("&") if mark else ():
+        key, equals, value = option.partition("=")
+        if not equals or not key or not value:
+            msg = f"option {option!r} in {text!r}: write it as key=value, joined by '&'"
+            raise UsageError(msg)
+        if key in options:
+            msg = f"option {key!r} is given twice in {text!r}"
+            raise UsageError(msg)
+        options[key] = value
+    return Spec(text=text, kind=kind, rest=rest, options=options)
 
 
 class Registry(dict[str, Entry]):
@@ -148,6 +433,8 @@ class Registry(dict[str, Entry]):
     def resolve(self, choice: Any) -> Any:
         """Return the thing that `choice` names, or `choice` itself if no string.
 
+        Options behind the name are left to whoever makes it.
+
         Raises
         ------
         UnknownNameError
@@ -157,6 +444,7 @@ class Registry(dict[str, Entry]):
         """
         if not isinstance(choice, str):
             return choice
+        choice = choice.partition("?")[0]
         if choice not in self and ":" in choice:
             return import_path(choice, kind=self.kind)
         for library in self[choice].needs:
@@ -167,8 +455,9 @@ class Registry(dict[str, Entry]):
     def name_of(self, choice: Any) -> str:
         """Return the name of an object or function: :meth:`resolve` gives it back.
 
-        An object is the same as what its class makes without arguments, whatever its
-        seed and threads, which whoever makes it sets.
+        An object is told by its class, and by options where it is not what its class
+        makes without arguments, whatever its seed and threads, which whoever makes it
+        sets.
 
         Raises
         ------
@@ -177,22 +466,23 @@ class Registry(dict[str, Entry]):
 
         Examples
         --------
-        >>> import math
-        >>> Registry("one", {"root": Entry("math:sqrt", "a root")}).name_of(math.sqrt)
-        'root'
+        >>> from sklearn.svm import SVC
+        >>> Registry("head", {}).name_of(SVC(C=3))
+        'sklearn.svm._classes:SVC?C=3'
         """
-        path, is_same = path_of(choice), False
-        with suppress(AttributeError, TypeError, UnknownNameError):
+        path, options = path_of(choice), None
+        with suppress(AttributeError, TypeError, ValueError):
             found = import_path(path)
-            is_same = found is choice or _arguments(found()) == _arguments(choice)
-        if not is_same or path.startswith("__main__:"):
+            options = {} if found is choice else _changed(choice, found())
+        if options is None or path.startswith("__main__:"):
             msg = (
-                f"{self.kind} {path!r} can't be made again by this name alone, and "
-                "run.toml and worker processes get no more: put a class with these "
-                "arguments as its defaults into a module, and give package.module:Class"
+                f"{self.kind} {path!r} can't be made again by a name, and run.toml and "
+                "worker processes get no more: put it, or a function that returns it, "
+                "into a module, and give package.module:name"
             )
             raise UsageError(msg)
-        return next((name for name, one in self.items() if one.path == path), path)
+        name = next((name for name, one in self.items() if one.path == path), path)
+        return with_options(name, options)
 
     def unknown(self, name: str) -> UnknownNameError:
         """Return the error for a name that is not known, with the nearest one."""

@@ -24,7 +24,7 @@ from tllboost.heads import HEADS
 from tllboost.heads.fitted import FittedHead
 from tllboost.merges import resolve_merge
 from tllboost.projections import PROJECTIONS, is_built_in, make_projection
-from tllboost.registry import path_of
+from tllboost.registry import parse_spec, path_of
 from tllboost.scoring import FittedCell, PairScorer
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizers.weights import first_line
@@ -181,13 +181,12 @@ def _describe_head(scorer: PairScorer) -> tuple[dict[str, str], dict[str, bytes]
     head = scorer.fitted
     if isinstance(head, FittedHead):
         given = scorer.head
-        path = given if isinstance(given, str) else path_of(given)
-        names = {entry.path: name for name, entry in HEADS.items()}
-        record = {"name": names.get(path, path), "format": head.kind}
+        name = given if isinstance(given, str) else HEADS.name_of(given)
+        record = {"name": name, "format": head.kind}
         return record, {HEAD: save(head.tensors())}
     import skops.io
 
-    path = path_of(head)
+    path, given = path_of(head), scorer.head
     try:
         data = skops.io.dumps(head)
     except Exception as error:
@@ -200,15 +199,18 @@ def _describe_head(scorer: PairScorer) -> tuple[dict[str, str], dict[str, bytes]
             f"not safe to load from a file; built-in heads can: {', '.join(HEADS)}"
         )
         raise UsageError(msg)
-    return {"name": path, "format": "skops"}, {SKOPS: data}
+    name = given if isinstance(given, str) else path
+    return {"name": name, "format": "skops"}, {SKOPS: data}
 
 
 def _restore_head(record: Mapping[str, str], members: Members) -> tuple[Any, str]:
     """Return a fitted head and its name."""
     if record["format"] == "skops":
         head = _load_skops(members[SKOPS])
-        return head, path_of(head)
-    if record["name"] not in HEADS:
+        # Its path is its own: the name is a stranger's, and may lead anywhere.
+        _, mark, options = record["name"].partition("?")
+        return head, f"{path_of(head)}{mark}{options}"
+    if parse_spec(record["name"]).kind not in HEADS:
         msg = f"head {record['name']!r} is not known"
         raise ValueError(msg)
     arrays = read_tensors(HEAD, members[HEAD])

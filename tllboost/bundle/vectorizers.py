@@ -33,7 +33,7 @@ from tllboost.errors import (
     WeightsError,
 )
 from tllboost.files import whole_file
-from tllboost.registry import import_path, path_of
+from tllboost.registry import import_path, parse_spec, path_of
 from tllboost.vectorizers import (
     VECTORIZERS,
     CustomVectorizer,
@@ -41,7 +41,6 @@ from tllboost.vectorizers import (
     make_vectorizer,
 )
 from tllboost.vectorizers.base import Vectorizer, loaded
-from tllboost.vectorizers.spec import parse_spec
 from tllboost.vectorizers.torch import TorchVectorizer
 from tllboost.vectorizers.weights import local_file, sha256_of
 from tllboost.vectorizing import space_of

@@ -47,6 +47,10 @@ def list_names(
     kind: Annotated[
         Kind | None, typer.Argument(help="What to list; all of them by default.")
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A vectorizer, projection or head: list its options."),
+    ] = None,
     *,
     as_json: options.Json = False,
 ) -> None:
@@ -60,12 +64,19 @@ def list_names(
 
         tllboost list
         tllboost list heads
+        tllboost list heads xgboost
         tllboost list networks --json
     """
     kinds = list(Kind) if kind is None else [kind]
-    found = {one.value: _rows(one.value) for one in kinds}
+    if name is None:
+        found = {one.value: _rows(one.value) for one in kinds}
+    else:
+        found = {"options": _options(str(kind), name)}
     if as_json:
         write_json(found)
+        return
+    if not any(found.values()):
+        typer.echo("no options")
         return
     for one, rows in found.items():
         if kind is None:
@@ -95,6 +106,35 @@ def _rows(kind: str) -> list[dict[str, Any]]:
     return rows + [{"name": k, "description": v} for k, v in more.items()]
 
 
+def _options(kind: str, name: str) -> list[dict[str, Any]]:
+    """Return the options of a thing, what may be written and what is taken if not."""
+    from tllboost.registry import as_text, options_of, words_of
+
+    if kind == "heads":
+        from tllboost.heads import make_head
+
+        made = make_head(name)
+    elif kind == "projections":
+        from tllboost.projections import make_projection
+
+        made = make_projection(name)
+    else:
+        options.refuse_if(kind != "vectorizers", f"{kind} have no options")
+        from tllboost.vectorizers import make_vectorizer
+
+        made = make_vectorizer(name)
+    usual = made.get_params() if hasattr(made, "get_params") else {}
+    known = options_of(made) if kind == "heads" else getattr(made, "OPTIONS", {})
+    return [
+        {
+            "name": option,
+            "default": as_text(usual.get(option)),
+            "description": words_of(reader),
+        }
+        for option, reader in known.items()
+    ]
+
+
 def _vectorizers() -> list[dict[str, Any]]:
     from tllboost.vectorizers import VECTORIZERS, make_vectorizer
 
@@ -112,7 +152,10 @@ def _vectorizers() -> list[dict[str, Any]]:
 
 def _print(rows: list[dict[str, Any]], *, indent: int) -> None:
     """Print rows as a table, folded to a terminal; in a pipe each keeps to its line."""
-    starts = [row["name"] for row in rows]
+    starts = [
+        f"{row['name']}={row['default']}" if "default" in row else row["name"]
+        for row in rows
+    ]
     if "weights" in rows[0]:
         rows = [dict(zip(rows[0], _HEAD, strict=True)), *rows]
         width = max(len(row["name"]) for row in rows)

@@ -194,7 +194,11 @@ class Cluster:
 
         The lists of a ranking can't be cut: those heads are for one worker.
         """
-        return self.large is not None and head == "xgboost" and n_pairs >= self.large
+        return (
+            self.large is not None
+            and head.partition("?")[0] == "xgboost"
+            and n_pairs >= self.large
+        )
 
     def batches(
         self,

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tllboost.errors import UsageError
-from tllboost.heads import HEADS
+from tllboost.heads import HEADS, make_head
 from tllboost.merges import MERGES, resolve_merge
 from tllboost.projections import NONE, PROJECTIONS, make_projection
+from tllboost.registry import parse_spec, positive, truth
 from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.spec import parse_spec, positive, truth
 
 if TYPE_CHECKING:
     from tllboost.finetune import FineTuneSettings
@@ -43,7 +43,8 @@ JOINED = "joined"
 NO_MERGE = {COSINE: "dot", JOINED: "dot+l1"}
 """Heads that are one cell whatever the merges, and the features that they read."""
 DEFAULT_MERGES = tuple(name for name in MERGES if name != "concat")
-DEFAULT_HEADS = tuple(name for name in HEADS if name != JOINED)
+_ASKED = (JOINED, "lightgbm", "catboost")  # where somebody asks for them alone
+DEFAULT_HEADS = tuple(name for name in HEADS if name not in _ASKED)
 
 FINETUNE = "finetune"
 _SIAMESE_CNN = "siamese-cnn"
@@ -328,7 +329,7 @@ def _check_names(
     for merge in [*merges, *(cell.merge for cell in named if cell.merge != NONE)]:
         resolve_merge(merge)
     for head in [*heads, *(cell.head for cell in named)]:
-        HEADS.resolve(head)
+        make_head(head)
     for projection in [*projections, *(cell.projection for cell in named)]:
         tuning, rest = parts_of(projection)
         if tuning != NONE:

@@ -21,6 +21,7 @@ __all__ = [
     "FORMATS",
     "Matrix",
     "latex_text",
+    "legend_of",
     "make_matrix",
     "markdown_text",
     "matrix_text",
@@ -38,15 +39,38 @@ class Matrix(NamedTuple):
     keys : list of (vectorizer, projection, merge)
         Rows.
     heads : list of str
-        Columns.
+        Columns. Names of more than 32 characters are shortened, here and in rows.
     cells : list of list of (dict or None)
         The row of results of each cell, None where there is none; the cosine, which
         reads no merge, stands in every row of its vectorizer and projection.
+    legend : dict of str to str
+        What each shortened name is short for.
     """
 
     keys: list[Key]
     heads: list[str]
     cells: list[list[Row | None]]
+    legend: dict[str, str]
+
+
+_LONGEST = 32
+
+
+def _short(name: str, legend: dict[str, str]) -> str:
+    """Return a name, or what it is shown as where it is long, and note that.
+
+    A class without its module, options by the first letters of their words.
+    """
+    if len(name) <= _LONGEST:
+        return name
+    base, mark, told = name.partition("?")
+    module, _, own = base.rpartition(":")
+    words = re.sub(r"([^\W_])[^\W_]*_*(?=\w*=)", r"\1", told)
+    short = f"{own if '.' in module else base}{mark}{words}"
+    if len(short) > _LONGEST:
+        short = f"{short[: _LONGEST - 3]}..."
+    tries = [short, *(f"{short[: _LONGEST - 3]}~{n}" for n in range(2, 1000))]
+    return next(one for one in tries if legend.setdefault(one, name) == name)
 
 
 def make_matrix(rows: Sequence[Row]) -> Matrix:
@@ -73,7 +97,15 @@ def make_matrix(rows: Sequence[Row]) -> Matrix:
             same = key[:2] == (row["vectorizer"], row["projection"])
             if same and row["merge"] in ("none", key[2]):
                 found[heads.index(row["head"])] = row
-    return Matrix(list(keys), heads, cells)
+    legend: dict[str, str] = {}
+    short = [(_short(v, legend), _short(p, legend), m) for v, p, m in keys]
+    return Matrix(short, [_short(head, legend) for head in heads], cells, legend)
+
+
+def legend_of(rows: Sequence[Row], text: Callable[[str], str]) -> list[str]:
+    """Return what each shortened name of a matrix is short for, `text` applied."""
+    told = make_matrix(rows).legend.items()
+    return [f"{text(short)} = {text(name)}" for short, name in told]
 
 
 def _lines(
@@ -105,14 +137,15 @@ def matrix_csv(rows: Sequence[Row], metric: str) -> str:
     """
     matrix, lines = make_matrix(rows), []
     for key, cells in zip(matrix.keys, matrix.cells, strict=True):
-        line = [*key]
+        line = [matrix.legend.get(part, part) for part in key]
         for row in cells:
             if row is None or row["status"] != "ok":
                 line.append("" if row is None else "failed")
             else:
                 line.append(f"{row[metric]:.4f}" if math.isfinite(row[metric]) else "")
         lines.append(line)
-    return csv_text(["vectorizer", "projection", "merge", *matrix.heads], lines)
+    heads = (matrix.legend.get(head, head) for head in matrix.heads)
+    return csv_text(["vectorizer", "projection", "merge", *heads], lines)
 
 
 def caption(rows: Sequence[Row], metric: str) -> str:
@@ -196,6 +229,7 @@ def matrix_latex(rows: Sequence[Row], metric: str) -> str:
         r"\end{tabular}",
     ]
     header = _HEADER.format(caption=caption(rows, metric).replace("±", "+-"))
+    table += [f"% {line}" for line in legend_of(rows, printable)]
     return header + "\n".join(table).replace("–", "--") + "\n"
 
 
@@ -222,7 +256,8 @@ def matrix_html(rows: Sequence[Row], metric: str) -> str:
     marks = {"best": ("<b>", "</b>"), "tie": ("", " =")}
     lines = _lines(rows, metric, html.escape, " ± ", **marks)
     body = "".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines)
-    return f"<p>{html.escape(caption(rows, metric))}</p><table>{body}</table>"
+    told = "; ".join([caption(rows, metric), *legend_of(rows, str)])
+    return f"<p>{html.escape(told)}</p><table>{body}</table>"
 
 
 _MARKUP = re.compile(r"[\\`*_\[\]<>|~&#$!]")
@@ -237,7 +272,9 @@ def matrix_markdown(rows: Sequence[Row], metric: str) -> str:
     rule = ["---"] * 3 + ["---:"] * (len(head) - 3)
     table = [f"| {' | '.join(fields)} |" for fields in (head, rule, *body)]
     told = f"{caption(rows, metric)}; **best**, = tied with it."
-    return "\n".join([told, "", *table]) + "\n"
+    legend = legend_of(rows, markdown_text)
+    below = ["", f"Short names: {'; '.join(legend)}."] if legend else []
+    return "\n".join([told, "", *table, *below]) + "\n"
 
 
 def markdown_text(text: str) -> str:

@@ -42,6 +42,7 @@ from tllboost.metrics import check_metric
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Backend, Processes, Progress
 from tllboost.projections import NONE, make_projection
+from tllboost.registry import spread_sets
 from tllboost.splits import Protocol
 from tllboost.store import VectorStore
 from tllboost.vectorizers import DEFAULT_VECTORIZERS, VECTORIZERS
@@ -88,13 +89,16 @@ def run_grid(
         From :func:`~tllboost.read_pairs` or :func:`~tllboost.read_groups`; or a frame
         with the columns of a pair table, whose `left` and `right` are paths of images.
     vectorizers : sequence of str or Vectorizer, default=("classic", "pocket")
+        Of these, heads and projections, a set in braces makes a name for each choice
+        out of it: ``"xgboost?max_depth={2,4}"``.
     merges : sequence of str or function, default=all symmetric ones
     heads : sequence of str or estimator, default=all
         The cosine is always measured. Of the defaults those are left out, with one
         message, whose libraries are not installed. An estimator such as
-        ``XGBClassifier()`` is written to ``run.toml`` as the path of its class, and
-        made from that in other processes, so it must be as its class makes it without
-        arguments. Its ``random_state`` is the seed of the grid.
+        ``XGBClassifier(max_depth=3)`` is written to ``run.toml`` as the path of its
+        class, its own arguments as options, and made from that in other processes. A
+        pipeline, or one whose arguments are more than numbers and text, goes into a
+        module: ``package.module:name``. ``random_state`` is the seed of the grid.
     projections : sequence of str or Projection, default=("none",)
         Learned maps, fitted inside each training set: see
         :func:`~tllboost.projections.make_projection`; or ``finetune``.
@@ -187,11 +191,14 @@ def run_grid(
         msg = f"seeds={seeds} must be one or more whole numbers of 0 or more"
         raise UsageError(msg)
     merges = [one if isinstance(one, str) else MERGES.name_of(one) for one in merges]
-    heads = [one if isinstance(one, str) else HEADS.name_of(one) for one in heads]
-    projections = [
+    heads = spread_sets(
+        one if isinstance(one, str) else HEADS.name_of(one) for one in heads
+    )
+    projections = spread_sets(
         one if isinstance(one, str) else getattr(make_projection(one), "spec", NONE)
         for one in projections
-    ]
+    )
+    vectorizers = spread_sets(vectorizers)
     # What is taken because nobody named any need not be there.
     lacking: dict[Any, str] = {}
     for names, default, known in (

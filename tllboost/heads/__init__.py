@@ -1,17 +1,17 @@
 """Heads: feature rows in, a score a pair out.
 
-A head is any scikit-learn classifier, by name or as ``module:Class``. The built-in ones
-also look at the validation set, which chooses their regularisation or when to stop,
-and at the cosine of each pair, which boosting may start from.
+A head is any scikit-learn classifier, by name or as ``module:name``, options behind a
+question mark: ``xgboost?max_depth=4``. The built-in ones also look at the validation
+set, which chooses their regularisation or when to stop, and at the cosine of each pair,
+which boosting may start from.
 """
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from tllboost.errors import UsageError
-from tllboost.registry import Entry, Registry
+from tllboost.registry import Entry, Registry, options_of, parse_spec
 
 __all__ = ["HEADS", "make_head"]
 
@@ -47,6 +47,16 @@ HEADS = Registry(
             "gradient-boosted ranking of each query's candidates",
             needs=("xgboost",),
         ),
+        "lightgbm": Entry(
+            "tllboost.heads.gbm:LightGBMHead",
+            "LightGBM's trees, from the cosine; needs tllboost[lightgbm]",
+            needs=("lightgbm",),
+        ),
+        "catboost": Entry(
+            "tllboost.heads.gbm:CatBoostHead",
+            "CatBoost's trees, from the cosine; needs tllboost[catboost]",
+            needs=("catboost",),
+        ),
         "mlp": Entry(
             "tllboost.heads.mlp:MLPHead",
             "dense network 512-128, ReLU, dropout 0.2",
@@ -69,11 +79,12 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
     Parameters
     ----------
     head : str or estimator
-        A name of :data:`HEADS`, ``package.module:Class``, or an estimator, which is
-        cloned.
+        A name of :data:`HEADS`, or ``package.module:name`` of a class, an estimator, a
+        pipeline, or a function that returns one; options after a question mark:
+        ``xgboost?max_depth=4``, ``own:pipeline?svc__C=3``. An estimator is cloned.
     seed : int, default=0
-        Given to heads that have a ``random_state``; see
-        :func:`tllboost.conventions.seed_of`.
+        Given to what has a ``random_state``, parts of a pipeline too, unless `head` is
+        an estimator; see :func:`tllboost.conventions.seed_of`.
     n_threads : int or None, default=None
         Given to the built-in heads that have ``n_jobs``; None leaves their default.
         A head of somebody else's keeps its own.
@@ -85,12 +96,15 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
     MissingLibraryError
         If it needs a library that is not installed.
     UsageError
-        If the thing is no estimator, or can't be made without arguments.
+        If the thing is no estimator, can't be made without arguments, or has no such
+        option.
 
     Examples
     --------
     >>> make_head("cosine")
     CosineHead()
+    >>> make_head("xgboost?max_depth=4").max_depth
+    4
     """
     from sklearn.base import clone
 
@@ -102,23 +116,28 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
             msg = f"head {head!r} is no name, no class and no scikit-learn estimator"
             raise UsageError(msg)
         return clone(head)
-    made = _construct(HEADS.resolve(head), head)
-    known = made.get_params(deep=False) if hasattr(made, "get_params") else {}
-    if "random_state" in known:
-        made.set_params(random_state=seed_of(seed))
+    found = HEADS.resolve(head)
+    made: Any
+    try:
+        is_made = hasattr(found, "fit") and not isinstance(found, type)
+        made = clone(found) if is_made else found() if callable(found) else None
+    except TypeError as error:
+        msg = f"head {head!r} can't be made without arguments: {error}"
+        raise UsageError(msg) from error
+    if isinstance(made, type) or not hasattr(made, "fit"):
+        msg = (
+            f"head {head!r} is {found!r}: a head is a class with fit and predict, one "
+            "such object, or a function that returns one"
+        )
+        raise UsageError(msg)
+    known = made.get_params() if hasattr(made, "get_params") else {}
+    if isinstance(head, str):
+        options = parse_spec(head).typed_options(options_of(made) if known else {})
+        made = made.set_params(**options) if options else made
+    seeds = [name for name in known if name.rpartition("__")[2] == "random_state"]
+    if seeds:
+        made.set_params(**dict.fromkeys(seeds, seed_of(seed)))
     # scikit-learn drops n_jobs from one estimator after another, with a warning.
     if n_threads is not None and "n_jobs" in known and isinstance(made, PairHead):
         made.set_params(n_jobs=n_threads)
     return made
-
-
-def _construct(factory: Any, name: object) -> Any:
-    """Make a head with its default arguments."""
-    if not (inspect.isclass(factory) and hasattr(factory, "fit")):
-        msg = f"head {name!r} is {factory!r}: a head is a class with fit and predict"
-        raise UsageError(msg)
-    try:
-        return factory()
-    except TypeError as error:
-        msg = f"head {name!r} can't be made without arguments: {error}"
-        raise UsageError(msg) from error

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ from tllboost.heads.base import (
     within_memory,
 )
 from tllboost.heads.fitted import FittedHead, Trees, blocks_of, numbered_blocks
+from tllboost.registry import Options, above_zero, one_of, positive, share
 
 __all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins", "grown_by"]
 
@@ -223,6 +224,15 @@ class XGBoostHead(PairHead):
     ('cosine', (60,))
     """
 
+    OPTIONS: ClassVar[Options] = {
+        "start": one_of(*_STARTS),
+        "n_estimators": positive,
+        "early_stopping_rounds": positive,
+        "max_depth": positive,
+        "learning_rate": above_zero,
+        "colsample_bytree": share,
+        "subsample": share,
+    }
     objective = "binary:logistic"
     base_score = 0.5
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tllboost.errors import UsageError
-from tllboost.registry import Entry, Registry, import_path, path_of
-from tllboost.vectorizers.spec import parse_spec
+from tllboost.registry import Entry, Registry, import_path, parse_spec, path_of
 
 if TYPE_CHECKING:
     from tllboost.projections.base import Projection

@@ -7,8 +7,7 @@ each other, which says when a projection has learned enough.
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,20 +15,16 @@ from numpy.typing import NDArray
 
 from tllboost.errors import DataError
 from tllboost.merges import unit_rows
+from tllboost.registry import Option, Options, parse_spec, with_options
 from tllboost.splits import PairSet
-from tllboost.vectorizers.spec import parse_spec
 
 __all__ = [
     "Projection",
-    "above_zero",
-    "below_one",
     "depth_012",
     "find_loss",
     "matches_in",
     "matches_of",
     "refuse_collapse",
-    "share",
-    "whole",
 ]
 
 
@@ -44,7 +39,7 @@ class Projection:
     """
 
     name: ClassVar[str] = ""
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
+    OPTIONS: ClassVar[Options] = {}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the arguments that this projection was made with."""
@@ -66,12 +61,10 @@ class Projection:
         """The spelling that :func:`~tllboost.projections.make_projection` takes."""
         kind = type(self)
         default, name = kind(), self.name or f"{kind.__module__}:{kind.__qualname__}"
-        options = "&".join(
-            f"{option}={_as_text(getattr(self, option))}"
-            for option in self.OPTIONS
-            if getattr(self, option) != getattr(default, option)
+        own = {option: getattr(self, option) for option in self.OPTIONS}
+        return with_options(
+            name, {k: one for k, one in own.items() if one != getattr(default, k)}
         )
-        return f"{name}?{options}" if options else name
 
     def check_options(self) -> None:
         """Refuse options that could not be given by name.
@@ -87,7 +80,7 @@ class Projection:
         >>> InfoNCEProjection(dropout=1.0).check_options()  # doctest: +ELLIPSIS
         Traceback (most recent call last):
           ...
-        tllboost.errors.UsageError: option dropout='1.0' in 'infonce?dropout=1.0': w...
+        tllboost.errors.UsageError: option dropout='1' in 'infonce?dropout=1': write ...
         """
         parse_spec(self.spec).typed_options(self.OPTIONS)
 
@@ -124,37 +117,7 @@ class Projection:
         raise NotImplementedError
 
 
-def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _number(
-    words: str, is_legal: Callable[[Any], bool], kind: Callable[[str], Any] = float
-) -> Callable[[str], Any]:
-    """Return what reads an option: a number for which `is_legal` holds."""
-
-    def read(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan  # in no range
-        if not is_legal(value):
-            msg = f"write {words}"
-            raise ValueError(msg)
-        return value
-
-    return read
-
-
-_MOST = 1_000_000  # not beyond what float32 can be multiplied by
-
-whole = _number("a whole number, 0 or more", lambda n: n >= 0, int)
-depth_012 = _number("0, 1 or 2", lambda n: n in (0, 1, 2), int)
-above_zero = _number(
-    f"a number above zero, {_MOST:,} at most", lambda x: 0 < x <= _MOST
-)
-share = _number("a number from 0 to 1", lambda x: 0 <= x <= 1)
-below_one = _number("a number from 0 to below 1", lambda x: 0 <= x < 1)
+depth_012 = Option("0, 1 or 2", int, lambda n: n in (0, 1, 2))
 
 
 def refuse_collapse(

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.projections.base import above_zero, find_loss
+from tllboost.projections.base import find_loss
 from tllboost.projections.siamese import COMMON_OPTIONS, Epoch, SiameseMap
+from tllboost.registry import above_zero, one_of, positive, truth
 from tllboost.splits import PairSet
 from tllboost.splits.negatives import draw_negatives
-from tllboost.vectorizers.spec import one_of, positive, truth
 
 __all__ = [
     "ContrastiveProjection",

@@ -34,17 +34,13 @@ from tllboost.errors import DataError
 from tllboost.merges import unit_rows
 from tllboost.projections.base import (
     Projection,
-    above_zero,
-    below_one,
     depth_012,
     find_loss,
     matches_of,
     refuse_collapse,
-    share,
-    whole,
 )
+from tllboost.registry import above_zero, below_one, positive, share, whole
 from tllboost.splits import PairSet
-from tllboost.vectorizers.spec import positive
 
 __all__ = ["COMMON_OPTIONS", "Epoch", "SiameseMap"]
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from tllboost.conventions import seed_of
 from tllboost.dense import Adam, own_chance, threads, train
 from tllboost.errors import DataError, UsageError
-from tllboost.projections.base import Projection, above_zero, refuse_collapse, whole
+from tllboost.projections.base import Projection, refuse_collapse
+from tllboost.registry import above_zero, positive, whole
 from tllboost.splits import PairSet
-from tllboost.vectorizers.spec import positive
 
 __all__ = ["SiameseCNNProjection"]
 

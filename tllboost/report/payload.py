@@ -326,6 +326,7 @@ def payload(
         "matrix": {
             "rows": [list(key) for key in matrix.keys],
             "heads": matrix.heads,
+            "legend": list(matrix.legend.items()),
             "places": [[place.get(id(row)) for row in line] for line in matrix.cells],
         },
         "chosen": run.cells.index(run.chosen) if run.chosen else None,

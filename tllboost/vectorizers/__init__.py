@@ -20,15 +20,17 @@ import numpy as np
 from PIL import Image
 
 from tllboost.errors import DataError, UsageError
-from tllboost.registry import Entry, Registry, import_path, lies_here, path_of
-from tllboost.vectorizers.base import Vectorizer, fuse, loaded
-from tllboost.vectorizers.spec import (
+from tllboost.registry import (
+    Entry,
+    Registry,
     Spec,
+    import_path,
+    lies_here,
     parse_spec,
-    split_fusion,
-    take_weight,
-    with_weights,
+    path_of,
 )
+from tllboost.vectorizers.base import Vectorizer, fuse, loaded
+from tllboost.vectorizers.spec import split_fusion, take_weight, with_weights
 
 __all__ = [
     "DEFAULT_VECTORIZERS",

@@ -21,7 +21,7 @@ from PIL import Image
 
 from tllboost.errors import ImageError, UsageError
 from tllboost.merges import unit_rows
-from tllboost.vectorizers.spec import Options, Spec
+from tllboost.registry import Options, Spec, with_options
 
 __all__ = [
     "FileVectorizer",
@@ -195,12 +195,8 @@ class Vectorizer:
     def spec(self) -> str:
         """The spelling that `make_vectorizer` turns into this vectorizer again."""
         changed = dict(self._changed())
-        options = "&".join(
-            f"{name}={_as_text(changed[name])}"
-            for name in self.OPTIONS
-            if name in changed
-        )
-        return f"{self.name}?{options}" if options else self.name
+        told = {name: changed[name] for name in self.OPTIONS if name in changed}
+        return with_options(self.name, told)
 
     @property
     def input_size(self) -> int | None:
@@ -323,23 +319,6 @@ def _parameters(kind: type) -> dict[str, Any]:
     """Return the arguments of a class's ``__init__`` and their defaults."""
     parameters = list(inspect.signature(kind).parameters.values())
     return {one.name: one.default for one in parameters}
-
-
-def _as_text(value: Any) -> str:
-    """Return an option's value as it is written in a name, numbers to the last digit.
-
-    Examples
-    --------
-    >>> _as_text((0.1234567891, 1.0)), _as_text(("whole", "grey")), _as_text(True)
-    ('0.1234567891,1', 'whole,grey', 'true')
-    """
-    if isinstance(value, bool | np.bool_):
-        return str(value).lower()
-    if isinstance(value, tuple | list):
-        return ",".join(map(_as_text, value))
-    if isinstance(value, float | np.floating):
-        return repr(float(value)).removesuffix(".0")
-    return str(value)
 
 
 def is_on(variable: str) -> bool:

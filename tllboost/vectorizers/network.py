@@ -16,6 +16,7 @@ from PIL import Image
 
 from tllboost.errors import TllboostError, UsageError, WeightsError
 from tllboost.merges import unit_rows
+from tllboost.registry import Option, Options, one_of, positive, truth
 from tllboost.vectorizers.base import Vectorizer, fuse, loaded
 from tllboost.vectorizers.preprocess import (
     FITS,
@@ -23,7 +24,6 @@ from tllboost.vectorizers.preprocess import (
     Looks,
     Preprocessing,
 )
-from tllboost.vectorizers.spec import Options, one_of, positive, three_numbers, truth
 from tllboost.vectorizers.weights import first_line
 
 __all__ = ["LOOK_OPTIONS", "PRECISIONS", "NetworkVectorizer", "grid_means", "options"]
@@ -35,10 +35,15 @@ LOOK_OPTIONS: Options = {
     "flip": truth,
     "views": lambda text: Looks(views=tuple(text.split(","))).views,
 }
+_three_numbers = Option(
+    "three numbers joined by commas, one a channel",
+    lambda text: tuple(map(float, text.split(","))),
+    lambda numbers: len(numbers) == 3,
+)
 _OPTIONS: Options = {
     "size": positive,
-    "mean": three_numbers,
-    "std": three_numbers,
+    "mean": _three_numbers,
+    "std": _three_numbers,
     "fit": one_of(*FITS),
     "layer": str,
     "output": str,

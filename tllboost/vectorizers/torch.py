@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tllboost.errors import DataError, UsageError, missing_library
+from tllboost.registry import Spec
 from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import (
     ExportedNetwork,
@@ -34,7 +35,6 @@ from tllboost.vectorizers.exported import (
 )
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
-from tllboost.vectorizers.spec import Spec
 from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
 __all__ = [

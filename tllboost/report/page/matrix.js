@@ -52,6 +52,7 @@ function drawMatrix() {
     legend,
     make("div", { class: long ? "scroll framed tallest" : "scroll framed" }, table),
     ...lostSwitch(table),
+    folded("Short names", run.matrix.legend) || "",
   );
   colourMatrix();
   const first = [...table.querySelectorAll("button")].find((one) =>
