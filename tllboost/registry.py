@@ -182,8 +182,8 @@ def one_of(*legal: str) -> Option:
 
 
 _MOST = 1_000_000  # not beyond what float32 can be multiplied by
-_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False}
-_TRUTHS |= {"0": False}
+_TRUTHS = dict.fromkeys(("true", "yes", "1"), True)
+_TRUTHS |= dict.fromkeys(("false", "no", "0"), False)
 
 truth = Option("true or false", lambda text: _TRUTHS[text.lower()])
 whole = Option("a whole number, 0 or more", int, lambda n: n >= 0)
@@ -195,36 +195,30 @@ share = Option("a number from 0 to 1", float, lambda x: 0 <= x <= 1)
 below_one = Option("a number from 0 to below 1", float, lambda x: 0 <= x < 1)
 
 
+_WORDS = {"true": True, "false": False, "none": None}
+
+
 def _literal(text: str) -> Any:
     """Return the number, truth value or None that `text` spells, else `text`."""
-    for read in (_number, {"true": True, "false": False, "none": None}.__getitem__):
+    for read in (int, float, _WORDS.__getitem__):
         with suppress(ValueError, KeyError):
-            return read(text.lower())  # type: ignore[operator]
+            return read(text.lower())
     return text
-
-
-def _number(text: str) -> float:
-    with suppress(ValueError):
-        return int(text)
-    return float(text)
 
 
 def _option_of(default: Any) -> Option | None:
     """Return what reads values like a default; None where no text could say them."""
     if isinstance(default, bool):
         return truth
-    if isinstance(default, Integral):  # what counts may also be told as a share
-        return Option("a number", _number)
+    if isinstance(default, Integral):
+        return Option("a whole number", int)
     if isinstance(default, Real):
         return Option("a number", float)
     if isinstance(default, str | None):
         return Option("any value", _literal)
     if isinstance(default, tuple) and default and (one := _option_of(default[0])):
-        # one by one, so that each is of the right kind
-        return Option(
-            f"{one.words}, or several joined by commas",
-            lambda text: tuple(map(one, text.split(","))),
-        )
+        words = f"{one.words}, or several joined by commas"
+        return Option(words, lambda text: tuple(map(one, text.split(","))))
     return None
 
 

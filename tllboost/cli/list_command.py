@@ -68,9 +68,8 @@ def list_names(
         tllboost list networks --json
     """
     kinds = list(Kind) if kind is None else [kind]
-    if name is None:
-        found = {one.value: _rows(one.value) for one in kinds}
-    else:
+    found = {one.value: _rows(one.value) for one in kinds if name is None}
+    if name is not None:
         found = {"options": _options(str(kind), name)}
     if as_json:
         write_json(found)
@@ -108,31 +107,23 @@ def _rows(kind: str) -> list[dict[str, Any]]:
 
 def _options(kind: str, name: str) -> list[dict[str, Any]]:
     """Return the options of a thing, what may be written and what is taken if not."""
-    from tllboost.registry import as_text, options_of, words_of
+    from tllboost.registry import as_text, import_path, options_of, words_of
 
-    if kind == "heads":
-        from tllboost.heads import make_head
-
-        made = make_head(name)
-    elif kind == "projections":
-        from tllboost.projections import make_projection
-
-        made = make_projection(name)
-    else:
-        options.refuse_if(kind != "vectorizers", f"{kind} have no options")
-        from tllboost.vectorizers import make_vectorizer
-
-        made = make_vectorizer(name)
-    usual = made.get_params() if hasattr(made, "get_params") else {}
+    options.refuse_if(kind not in _MAKERS, f"{kind} have no options")
+    made = import_path(_MAKERS[kind])(name)
     known = options_of(made) if kind == "heads" else getattr(made, "OPTIONS", {})
+    usual = made.get_params() if known else {}
     return [
-        {
-            "name": option,
-            "default": as_text(usual.get(option)),
-            "description": words_of(reader),
-        }
-        for option, reader in known.items()
+        {"name": key, "default": as_text(usual[key]), "description": words_of(one)}
+        for key, one in known.items()
     ]
+
+
+_MAKERS = {
+    "vectorizers": "tllboost.vectorizers:make_vectorizer",
+    "projections": "tllboost.projections:make_projection",
+    "heads": "tllboost.heads:make_head",
+}
 
 
 def _vectorizers() -> list[dict[str, Any]]:
@@ -152,10 +143,8 @@ def _vectorizers() -> list[dict[str, Any]]:
 
 def _print(rows: list[dict[str, Any]], *, indent: int) -> None:
     """Print rows as a table, folded to a terminal; in a pipe each keeps to its line."""
-    starts = [
-        f"{row['name']}={row['default']}" if "default" in row else row["name"]
-        for row in rows
-    ]
+    starts = [f"{row['name']}{'=' * ('default' in row)}" for row in rows]
+    starts = [s + row.get("default", "") for s, row in zip(starts, rows, strict=True)]
     if "weights" in rows[0]:
         rows = [dict(zip(rows[0], _HEAD, strict=True)), *rows]
         width = max(len(row["name"]) for row in rows)

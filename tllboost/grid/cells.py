@@ -329,7 +329,7 @@ def _check_names(
     for merge in [*merges, *(cell.merge for cell in named if cell.merge != NONE)]:
         resolve_merge(merge)
     for head in [*heads, *(cell.head for cell in named)]:
-        make_head(head)
+        HEADS.resolve(head) if head in HEADS else make_head(head)
     for projection in [*projections, *(cell.projection for cell in named)]:
         tuning, rest = parts_of(projection)
         if tuning != NONE:

@@ -21,7 +21,6 @@ __all__ = [
     "FORMATS",
     "Matrix",
     "latex_text",
-    "legend_of",
     "make_matrix",
     "markdown_text",
     "matrix_text",
@@ -57,12 +56,10 @@ _LONGEST = 32
 
 
 def _short(name: str, legend: dict[str, str]) -> str:
-    """Return a name, or what it is shown as where it is long, and note that.
+    """Return what a long name is shown as, and note it.
 
     A class without its module, options by the first letters of their words.
     """
-    if len(name) <= _LONGEST:
-        return name
     base, mark, told = name.partition("?")
     module, _, own = base.rpartition(":")
     words = re.sub(r"([^\W_])[^\W_]*_*(?=\w*=)", r"\1", told)
@@ -98,14 +95,10 @@ def make_matrix(rows: Sequence[Row]) -> Matrix:
             if same and row["merge"] in ("none", key[2]):
                 found[heads.index(row["head"])] = row
     legend: dict[str, str] = {}
-    short = [(_short(v, legend), _short(p, legend), m) for v, p, m in keys]
-    return Matrix(short, [_short(head, legend) for head in heads], cells, legend)
-
-
-def legend_of(rows: Sequence[Row], text: Callable[[str], str]) -> list[str]:
-    """Return what each shortened name of a matrix is short for, `text` applied."""
-    told = make_matrix(rows).legend.items()
-    return [f"{text(short)} = {text(name)}" for short, name in told]
+    named = dict.fromkeys([part for key in keys for part in key[:2]] + heads)
+    long = {one: _short(one, legend) for one in named if len(one) > _LONGEST}
+    shown_keys = [(long.get(v, v), long.get(p, p), merge) for v, p, merge in keys]
+    return Matrix(shown_keys, [long.get(one, one) for one in heads], cells, legend)
 
 
 def _lines(
@@ -148,19 +141,26 @@ def matrix_csv(rows: Sequence[Row], metric: str) -> str:
     return csv_text(["vectorizer", "projection", "merge", *heads], lines)
 
 
-def caption(rows: Sequence[Row], metric: str) -> str:
-    """Return what a matrix shows, in one sentence.
+def caption(rows: Sequence[Row], metric: str, text: Callable[[str], str]) -> str:
+    """Return what a matrix shows, in one sentence, and what its short names stand for.
+
+    `text` is applied to names.
 
     Examples
     --------
-    >>> caption([{"protocol": "holdout", "n_seeds": 5}], "brier")
+    >>> row = {"vectorizer": "classic", "projection": "none", "merge": "none"}
+    >>> row |= {"head": "cosine", "protocol": "holdout", "n_seeds": 5}
+    >>> caption([row], "brier", str)
     'brier (lower is better), protocol holdout, 5 seeds; ± is half of the 95 % interval'
     """
     lower = " (lower is better)" if METRICS[metric].sign < 0 else ""
     seeds = max(row["n_seeds"] for row in rows)
     counted = "1 seed" if seeds == 1 else f"{seeds:g} seeds"
     protocol = f"protocol {rows[0]['protocol']}, {counted}"
-    return f"{metric}{lower}, {protocol}; ± is half of the 95 % interval"
+    legend = make_matrix(rows).legend.items()
+    told = [f"{text(short)} = {text(name)}" for short, name in legend]
+    half = "± is half of the 95 % interval"
+    return "; ".join([f"{metric}{lower}, {protocol}", half, *told])
 
 
 def shown(row: Row | None, metric: str, between: str) -> tuple[str, str]:
@@ -228,8 +228,8 @@ def matrix_latex(rows: Sequence[Row], metric: str) -> str:
         *(r"\toprule", head, r"\midrule", *body, r"\bottomrule"),
         r"\end{tabular}",
     ]
-    header = _HEADER.format(caption=caption(rows, metric).replace("±", "+-"))
-    table += [f"% {line}" for line in legend_of(rows, printable)]
+    told = caption(rows, metric, printable).replace("±", "+-")
+    header = _HEADER.format(caption=told)
     return header + "\n".join(table).replace("–", "--") + "\n"
 
 
@@ -256,7 +256,7 @@ def matrix_html(rows: Sequence[Row], metric: str) -> str:
     marks = {"best": ("<b>", "</b>"), "tie": ("", " =")}
     lines = _lines(rows, metric, html.escape, " ± ", **marks)
     body = "".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines)
-    told = "; ".join([caption(rows, metric), *legend_of(rows, str)])
+    told = caption(rows, metric, str)
     return f"<p>{html.escape(told)}</p><table>{body}</table>"
 
 
@@ -271,10 +271,8 @@ def matrix_markdown(rows: Sequence[Row], metric: str) -> str:
     head, *body = _lines(rows, metric, markdown_text, " ± ", **marks)
     rule = ["---"] * 3 + ["---:"] * (len(head) - 3)
     table = [f"| {' | '.join(fields)} |" for fields in (head, rule, *body)]
-    told = f"{caption(rows, metric)}; **best**, = tied with it."
-    legend = legend_of(rows, markdown_text)
-    below = ["", f"Short names: {'; '.join(legend)}."] if legend else []
-    return "\n".join([told, "", *table, *below]) + "\n"
+    told = f"{caption(rows, metric, markdown_text)}; **best**, = tied with it."
+    return "\n".join([told, "", *table]) + "\n"
 
 
 def markdown_text(text: str) -> str:

@@ -132,8 +132,10 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
         raise UsageError(msg)
     known = made.get_params() if hasattr(made, "get_params") else {}
     if isinstance(head, str):
-        options = parse_spec(head).typed_options(options_of(made) if known else {})
-        made = made.set_params(**options) if options else made
+        spec = parse_spec(head)
+        if spec.options:
+            options = spec.typed_options(options_of(made) if known else {})
+            made = made.set_params(**options)
     seeds = [name for name in known if name.rpartition("__")[2] == "random_state"]
     if seeds:
         made.set_params(**dict.fromkeys(seeds, seed_of(seed)))

@@ -38,7 +38,7 @@ from tllboost.heads.base import (
     within_memory,
 )
 from tllboost.heads.fitted import FittedHead, Trees, blocks_of, numbered_blocks
-from tllboost.registry import Options, above_zero, one_of, positive, share
+from tllboost.registry import Options, one_of, positive
 
 __all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins", "grown_by"]
 
@@ -227,11 +227,7 @@ class XGBoostHead(PairHead):
     OPTIONS: ClassVar[Options] = {
         "start": one_of(*_STARTS),
         "n_estimators": positive,
-        "early_stopping_rounds": positive,
         "max_depth": positive,
-        "learning_rate": above_zero,
-        "colsample_bytree": share,
-        "subsample": share,
     }
     objective = "binary:logistic"
     base_score = 0.5

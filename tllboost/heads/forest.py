@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from tllboost.heads.fitted import (
     below_of,
     numbered_blocks,
 )
-from tllboost.registry import Options, positive, share
 
 __all__ = ["NaiveBayesHead", "RandomForestHead"]
 
@@ -39,12 +38,6 @@ class RandomForestHead(PairHead):
     their cuts, in less than half the time: mean reciprocal rank +0.017 with a standard
     error of 0.009; on DVD covers +0.030 with 0.009.
     """
-
-    OPTIONS: ClassVar[Options] = {
-        "n_estimators": positive,
-        "max_samples": share,
-        "min_samples_leaf": positive,
-    }
 
     n_estimators: int = 300
     max_features: float | str = "sqrt"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,6 @@ from tllboost.heads.base import (
 )
 from tllboost.heads.fitted import Dense, FittedHead
 from tllboost.merges import merge_names
-from tllboost.registry import Option, Options, above_zero, below_one, positive, whole
 
 __all__ = ["JoinedHead", "MLPHead"]
 
@@ -70,18 +69,6 @@ class MLPHead(PairHead):
     >>> head.predict(X[:4]).tolist()
     [0, 1, 0, 1]
     """
-
-    OPTIONS: ClassVar[Options] = {
-        "hidden": Option(
-            "whole numbers joined by commas",
-            lambda text: tuple(map(positive, text.split(","))),
-        ),
-        "dropout": below_one,
-        "n_epochs": positive,
-        "patience": whole,
-        "batch_size": positive,
-        "learning_rate": above_zero,
-    }
 
     hidden: tuple[int, ...] = (512, 128)
     dropout: float = 0.2

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tllboost.errors import printable
-from tllboost.grid.matrix import legend_of, make_matrix
+from tllboost.grid.matrix import make_matrix
 
 __all__ = ["print_matrix"]
 
@@ -92,8 +92,8 @@ def print_matrix(
             line = Text.assemble(*((one.text, one.style or "") for one in segments))
             line.rstrip()
             console.print(line, soft_wrap=True)
-    for told in legend_of(rows, printable):
-        console.print(Text(told, overflow="fold"))
+    for name, long in matrix.legend.items():
+        console.print(Text(printable(f"{name} = {long}"), overflow="fold"))
 
 
 def _value(row: dict[str, Any] | None, metric: str) -> str:

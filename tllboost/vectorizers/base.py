@@ -196,7 +196,7 @@ class Vectorizer:
         """The spelling that `make_vectorizer` turns into this vectorizer again."""
         changed = dict(self._changed())
         told = {name: changed[name] for name in self.OPTIONS if name in changed}
-        return with_options(self.name, told)
+        return with_options(self.name, told) if told else self.name
 
     @property
     def input_size(self) -> int | None:
