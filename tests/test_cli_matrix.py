@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from tllboost.heads import HEADS
+from tllboost.grid.cells import DEFAULT_HEADS
 from tllboost.report.terminal import print_matrix
 
-ALL_HEADS = list(HEADS)
+ALL_HEADS = [*DEFAULT_HEADS, "joined"]
 HEADER = "cosine logit svm bayes forest xgb rank mlp"
 LONG_HEADS = ["my.package.heads:AVeryLongClassifierOfMine", "other:AVeryLongClassifier"]
 NASTY = [

@@ -178,7 +178,7 @@ def test_a_seed_below_zero_is_one_line_of_usage(run: Run, command: str) -> None:
         (SVC(C=3, gamma="auto"), "sklearn.svm._classes:SVC?C=3&gamma=auto"),
         (SVC(probability=True), "sklearn.svm._classes:SVC?probability=true"),
         (XGBoostHead(max_depth=4, n_jobs=2), "xgboost?max_depth=4"),
-        (MLPHead(hidden=[8, 4]), "mlp?hidden=8,4"),
+        (MLPHead(hidden=(8, 4)), "mlp?hidden=8,4"),
     ],
 )
 def test_a_head_has_the_name_that_makes_it_again(head: Any, name: str) -> None:

@@ -28,9 +28,7 @@ __all__ = [
     "Options",
     "Registry",
     "Spec",
-    "above_zero",
     "as_text",
-    "below_one",
     "did_you_mean",
     "import_path",
     "lies_here",
@@ -38,13 +36,8 @@ __all__ = [
     "options_of",
     "parse_spec",
     "path_of",
-    "positive",
-    "share",
     "spread_sets",
-    "truth",
-    "whole",
     "with_options",
-    "words_of",
 ]
 
 
@@ -169,11 +162,6 @@ class Option:
 
 Options = Mapping[str, Callable[[str], Any]]
 """Names of options, and what reads their text: ValueError where it is wrong."""
-
-
-def words_of(option: Any) -> str:
-    """Return in words what may be written as an option."""
-    return str(getattr(option, "words", "text"))
 
 
 def one_of(*legal: str) -> Option:
@@ -302,11 +290,7 @@ def _changed(thing: Any, usual: Any) -> dict[str, Any] | None:
     That is, if the text of one does not read as the same again.
     """
     own, known = _arguments(thing), _arguments(usual)
-    found = {
-        key: tuple(one) if isinstance(one, list) else one
-        for key, one in own.items()
-        if repr(one) != repr(known.get(key))
-    }
+    found = {k: one for k, one in own.items() if repr(one) != repr(known.get(k))}
     read = parse_spec(with_options("", found)).typed_options(options_of(usual))
     return found if own.keys() == known.keys() and read == found else None
 
@@ -343,7 +327,8 @@ class Spec:
         values = {}
         for key, text in self.options.items():
             if key not in known:
-                told = (f"{k} ({words_of(one)})" for k, one in known.items())
+                words = ((k, getattr(one, "words", "text")) for k, one in known.items())
+                told = [f"{name} ({of})" for name, of in words]
                 hint = f"{did_you_mean(key, known)}known: {', '.join(told) or 'none'}"
                 msg = f"unknown option {key!r} in {self.text!r}: {hint}"
                 raise UsageError(msg)

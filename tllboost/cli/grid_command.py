@@ -57,7 +57,11 @@ class Tried:
         None, "Merge, repeatable [dot cosdot l1 l2].", "-m", names="merges+"
     )
     head: list[str] | None = option(
-        None, "Head, repeatable [all].", "-c", names="heads"
+        None,
+        "Head, repeatable [all but joined, lightgbm, catboost]; "
+        "NAME?option=value sets options, NAME?option={a,b} a cell of each.",
+        "-c",
+        names="heads",
     )
     ensemble: int = option(
         0,
@@ -208,6 +212,8 @@ def grid(
             -v onnx:net.onnx -m dot -m l1 -c cosine -c xgboost --out results
         tllboost grid pairs.csv --images photos -p none -p infonce -p triplet \
             --seeds 5 --ensemble 5 --out results
+        tllboost grid pairs.csv --images photos -c 'xgboost?max_depth={2,4}' \
+            --out results
         tllboost grid photos --groups folder --protocol kfold --out results
         tllboost grid photos --groups '^(\d{4})' --out results
         tllboost grid photos --groups folder --out out --print-config > grid.toml

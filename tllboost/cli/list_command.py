@@ -39,7 +39,11 @@ _MORE = {
     },
     "projections": {"a/b": "one after the other, for example triplet/contrastive"},
     "merges": {"a+b": "several merges side by side, for example dot+l1"},
-    "heads": {"package.module:Class": "any scikit-learn classifier"},
+    "heads": {
+        "package.module:name": "any scikit-learn classifier: class, object or function",
+        "NAME?option=value": "options, as `tllboost list heads NAME` shows them",
+        "NAME?option={a,b}": "a cell of each; so for vectorizers and projections",
+    },
 }
 
 
@@ -107,15 +111,16 @@ def _rows(kind: str) -> list[dict[str, Any]]:
 
 def _options(kind: str, name: str) -> list[dict[str, Any]]:
     """Return the options of a thing, what may be written and what is taken if not."""
-    from tllboost.registry import as_text, import_path, options_of, words_of
+    from tllboost.registry import as_text, import_path, options_of
 
     options.refuse_if(kind not in _MAKERS, f"{kind} have no options")
     made = import_path(_MAKERS[kind])(name)
     known = options_of(made) if kind == "heads" else getattr(made, "OPTIONS", {})
     usual = made.get_params() if known else {}
+    words = {key: getattr(one, "words", "text") for key, one in known.items()}
     return [
-        {"name": key, "default": as_text(usual[key]), "description": words_of(one)}
-        for key, one in known.items()
+        {"name": key, "default": as_text(usual[key]), "description": told}
+        for key, told in words.items()
     ]
 
 
@@ -143,8 +148,8 @@ def _vectorizers() -> list[dict[str, Any]]:
 
 def _print(rows: list[dict[str, Any]], *, indent: int) -> None:
     """Print rows as a table, folded to a terminal; in a pipe each keeps to its line."""
-    starts = [f"{row['name']}{'=' * ('default' in row)}" for row in rows]
-    starts = [s + row.get("default", "") for s, row in zip(starts, rows, strict=True)]
+    told = [(row["name"], row.get("default")) for row in rows]
+    starts = [name if usual is None else f"{name}={usual}" for name, usual in told]
     if "weights" in rows[0]:
         rows = [dict(zip(rows[0], _HEAD, strict=True)), *rows]
         width = max(len(row["name"]) for row in rows)

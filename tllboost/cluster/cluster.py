@@ -194,11 +194,8 @@ class Cluster:
 
         The lists of a ranking can't be cut: those heads are for one worker.
         """
-        return (
-            self.large is not None
-            and head.partition("?")[0] == "xgboost"
-            and n_pairs >= self.large
-        )
+        kind = head.partition("?")[0]
+        return self.large is not None and kind == "xgboost" and n_pairs >= self.large
 
     def batches(
         self,

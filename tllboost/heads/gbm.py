@@ -14,22 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from tllboost.conventions import n_threads_of
-from tllboost.heads.base import (
-    PairHead,
-    Training,
-    Validation,
-    cosine_curve,
-    within_memory,
-)
+from tllboost.heads.base import PairHead, cosine_curve, within_memory
 from tllboost.heads.fitted import FittedHead, Trees, below_of
 
 __all__ = ["CatBoostHead", "LightGBMHead"]
 
 Nodes = dict[str, NDArray[Any]]
-# Beyond all features: LightGBM asks for NaN by a threshold that float32 has not.
+# Beyond all features: what asks for NaN has a threshold at the end of all numbers.
 _MOST = 1e38
 
 
@@ -65,7 +59,7 @@ class LightGBMHead(PairHead):
     n_jobs: int | None = None
     random_state: Any = 0
 
-    def learn(self, training: Training, validation: Validation | None) -> None:
+    def learn(self, training: Any, validation: Any) -> None:
         """Grow trees until validation gains no more; keep none if it gained nothing.
 
         Of more pairs than 256 MiB hold the features of, as many are drawn.
@@ -84,28 +78,22 @@ class LightGBMHead(PairHead):
         part = Trees.stacked(trees, features.shape[1])
         self.fitted_ = replace(start, part=part)
         if validation is not None:
-            self.fitted_ = min(
-                (start, self.fitted_),
-                key=lambda one: validation.loss(
-                    one.decision_function(validation.features)
-                ),
-            )
+            X, heads = validation.features, (start, self.fitted_)
+            losses = [validation.loss(one.decision_function(X)) for one in heads]
+            self.fitted_ = heads[int(np.argmin(losses))]
 
     def _grow(self, *sets: Any) -> Iterator[Nodes]:
         """Yield the nodes of each tree; a second set says how many there shall be."""
         import lightgbm
 
-        parameters = {
-            name: getattr(self, name)
-            for name in ("max_depth", "learning_rate", "colsample_bytree", "subsample")
-        } | {
+        names = ("max_depth", "learning_rate", "colsample_bytree", "subsample")
+        parameters = {name: getattr(self, name) for name in names} | {
             "objective": "binary",
-            "boost_from_average": False,
             "num_leaves": 2 ** min(self.max_depth, 16),
             "subsample_freq": 1,
+            "early_stopping_round": self.early_stopping_rounds if sets[1:] else 0,
             "num_threads": n_threads_of(self.n_jobs) or 0,
             "seed": self.seed_ % 2**31,
-            "deterministic": True,
             "force_col_wise": True,
             "verbosity": -1,
         }
@@ -113,14 +101,7 @@ class LightGBMHead(PairHead):
             lightgbm.Dataset(X, y, weight=weight, init_score=margin, params=parameters)
             for X, y, weight, margin in sets
         ]
-        stop = lightgbm.early_stopping(self.early_stopping_rounds, verbose=False)
-        grown = lightgbm.train(
-            parameters,
-            data[0],
-            num_boost_round=self.n_estimators,
-            valid_sets=data[1:],
-            callbacks=[stop] if data[1:] else [],
-        )
+        grown = lightgbm.train(parameters, data[0], self.n_estimators, data[1:])
         yield from lightgbm_nodes(grown.model_to_string())
 
 
@@ -130,34 +111,27 @@ def lightgbm_nodes(text: str) -> Iterator[Nodes]:
         lines = (line.split("=", 1) for line in block.splitlines() if "=" in line)
         told = {name: np.array(one.split(), np.float64) for name, one in lines}
         leaves, none = told["leaf_value"], np.zeros(0)
-        border = np.clip(told.get("threshold", none), -_MOST, _MOST)
-        left, right, kind, column = (
-            told.get(name, none).astype(np.int64)
-            for name in ("left_child", "right_child", "decision_type", "split_feature")
-        )
+        names = ("left_child", "right_child", "decision_type", "split_feature")
+        left, right, kind, column = (told.get(one, none).astype(int) for one in names)
+        border = told.get("threshold", none)
         # Bits: a category, to the left without a value, and two of what is none: NaN,
         # or nothing, and then NaN counts as 0.
         nan_left = np.where(kind >> 2 == 2, kind >> 1 & 1, border >= 0)
         # Of a child that is a leaf, a number below zero.
         left, right = (np.where(c < 0, len(c) + ~c, c) for c in (left, right))
-        yield _nodes(left, right, column, border, nan_left, leaves)
+        yield _nodes(leaves, left, right, column, border, nan_left)
 
 
-def _nodes(
-    left: ArrayLike,
-    right: ArrayLike,
-    column: ArrayLike,
-    border: ArrayLike,
-    nan_left: ArrayLike,
-    leaves: NDArray[np.float64],
-) -> Nodes:
+def _nodes(leaves: NDArray[np.float64], *inner: Any) -> Nodes:
     """Return a tree as :meth:`Trees.stacked` takes it: inner nodes, then leaves."""
     zeros = np.zeros(len(leaves))
+    left, right, column, border, nan_left = inner
+    border = np.clip(np.append(border, zeros), -_MOST, _MOST)
     return {
         "left": np.append(left, zeros - 1).astype(np.int64),
         "right": np.append(right, zeros - 1).astype(np.int64),
         "feature": np.append(column, zeros).astype(np.int32),
-        "threshold": below_of(np.append(border, zeros)),
+        "threshold": below_of(border),
         "nan_left": np.append(nan_left, zeros).astype(np.uint8),
         "value": np.append(np.zeros(np.size(column)), leaves),
     }
@@ -177,26 +151,18 @@ class CatBoostHead(LightGBMHead):
             catboost.Pool(X, y, weight=weight, baseline=margin)
             for X, y, weight, margin in sets
         ]
-        model = catboost.CatBoost(
-            {
-                "loss_function": "Logloss",
-                "iterations": self.n_estimators,
-                "depth": self.max_depth,
-                "learning_rate": self.learning_rate,
-                "rsm": self.colsample_bytree,
-                "bootstrap_type": "Bernoulli",
-                "subsample": self.subsample,
-                "thread_count": n_threads_of(self.n_jobs) or -1,
-                "random_seed": self.seed_,
-                "logging_level": "Silent",
-                "allow_writing_files": False,
-            }
-        )
-        stop = {
-            "eval_set": pools[1:],
-            "early_stopping_rounds": self.early_stopping_rounds,
+        names = ("n_estimators", "max_depth", "learning_rate", "subsample")
+        parameters = {name: getattr(self, name) for name in names} | {
+            "loss_function": "Logloss",
+            "colsample_bylevel": self.colsample_bytree,
+            "thread_count": n_threads_of(self.n_jobs) or -1,
+            "random_seed": self.seed_,
+            "logging_level": "Silent",
+            "allow_writing_files": False,
         }
-        model.fit(pools[0], **(stop if pools[1:] else {}))
+        stop = self.early_stopping_rounds if pools[1:] else None
+        model = catboost.CatBoost(parameters)
+        model.fit(pools[0], eval_set=pools[1:] or None, early_stopping_rounds=stop)
         if model.tree_count_:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "model.json")
@@ -209,15 +175,16 @@ def catboost_nodes(model: dict[str, Any]) -> Iterator[Nodes]:
     features = model["features_info"]["float_features"]
     kinds = {one["feature_index"]: one["nan_value_treatment"] for one in features}
     for tree in model["oblivious_trees"]:
-        splits = tree["splits"]
+        splits = tree["splits"] or []
         asked = [one for level, one in enumerate(splits) for _ in range(2**level)]
         columns = [one["float_feature_index"] for one in asked]
         borders = [one["border"] for one in asked]
         nan_left = [kinds[column] != "AsTrue" for column in columns]
         # The first question is the last bit of a leaf's number, the first of its place.
-        place, order = np.arange(2 ** len(splits)), 0
+        place = np.arange(2 ** len(splits))
+        order = 0 * place
         for level in range(len(splits)):
             order = 2 * order + (place >> level & 1)
         left = 2 * np.arange(len(asked)) + 1
         leaves = np.array(tree["leaf_values"], np.float64)[order]
-        yield _nodes(left, left + 1, columns, borders, nan_left, leaves)
+        yield _nodes(leaves, left, left + 1, columns, borders, nan_left)
