@@ -182,6 +182,7 @@ def notices(tree: Path, mutant: Mutant | None, tests: str) -> bool:
             sys.path.insert(0, str(tree))
             os.environ.update(PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1")
             files = [f"tests/test_{one}.py" for one in [*tests.split(), "docstrings"]]
+            files.append(str(path.relative_to(tree)))  # its examples
             options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not shared"]
             pytest = importlib.import_module("pytest")
             os._exit(int(pytest.main([*options, *files])))

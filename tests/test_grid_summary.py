@@ -239,7 +239,7 @@ def test_a_record_with_one_number_that_is_none_is_no_record(tmp_path: Path) -> N
     write_record(tmp_path, made)
     path = record_path(tmp_path, "abc")
     told = json.loads(path.read_text())
-    told["resampled"]["top2"][7] = math.inf
+    told["resampled"]["top2"][7] = math.nan
     path.write_text(json.dumps(told))
     assert read_record(tmp_path, "abc") is None
 
