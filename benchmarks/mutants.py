@@ -36,7 +36,7 @@ TESTS = {
     "conventions.py": "habits",
     "merges.py": "merges",
     "bilinear.py": "bilinear search",
-    "scoring.py": "scorer ensemble classifier",
+    "scoring.py": "scorer ensemble classifier cli_score_rank",
     "rank.py": "search",
     "classifier.py": "classifier bundle",
     "protocols.py": "splits",
