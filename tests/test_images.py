@@ -208,7 +208,10 @@ def test_grey_becomes_three_equal_channels(tmp_path: Path, mode: str) -> None:
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"deep.{suffix}"
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(1, 256).repeat(4, 0)
-    Image.fromarray(ramp).save(path)
+    if suffix == "pgm":  # Pillow writes them from 10.4 on
+        path.write_bytes(b"P5 256 4 65535\n" + ramp.astype(">u2").tobytes())
+    else:
+        Image.fromarray(ramp).save(path)
     row = np.asarray(open_image(path))[0, :, 0].astype(int)
     assert np.abs(row - np.arange(256)).max() <= 1
 
