@@ -142,7 +142,7 @@ def alike(shown: str, printed: str) -> bool:
     """Tell whether a page shows what was printed, whatever the figures.
 
     Numbers, marks of ties, decisions and widths of columns move from one machine to the
-    next, and so does which cell is chosen; ``…`` stands for anything.
+    next, and so does which cell is chosen or flat; ``…`` stands for anything.
     """
     pattern = ".*?".join(map(re.escape, _blurred(shown).split("…")))
     return re.fullmatch(pattern, _blurred(printed), flags=re.DOTALL) is not None
@@ -174,6 +174,7 @@ def prepare(page: Path, folder: Path) -> dict[str, str]:
 def _blurred(text: str) -> str:
     text = re.sub(r"(chosen on validation: ).*?(: \w+ [\d.]+ \[)", r"\1cell\2", text)
     text = re.sub(r"over the best cosine \([^)]*\)", "over the best cosine", text)
+    text = re.sub(r"(?m)^.*(: the validation scores do not tell)", r"cells\1", text)
     text = re.sub(r"(?<=\d)[*=]", "", text).replace("no match", "match")
     text = re.sub(r"─+", "─", _NUMBER.sub("0", text))
     return re.sub(r"\s+", " ", text).strip()

@@ -39,7 +39,10 @@ VALUES: dict[str, tuple[list[str], str]] = {
     "hard_negatives": (["--hard-negatives", "1"], "1"),
     "ensemble": (["--ensemble", "5"], "5"),
     "distractors": (["--distractors", "9"], "9"),
-    "folds": (["--folds", "3"], "3"),
+    "folds": (
+        ["--folds", "3", "--protocol", "kfold"],
+        '3\nprotocol = "kfold"',
+    ),
     "store": (["--store", "s"], '"s"'),
     "jobs": (["--jobs", "1"], "1"),
     "backend": (["--backend", "dask"], '"dask"'),
