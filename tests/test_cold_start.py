@@ -121,7 +121,8 @@ def bundle_of(
         scorer.features(projected, split.validation, frozen=vectors),
         split.validation,
     )
-    if head.startswith("xgboost"):  # of which so few validation pairs keep no tree
+    if not scorer.fitted.part and scorer.head != "cosine":
+        # So few validation pairs keep no tree.
         rows = scorer.features(projected, split.train)
         boosted = make_head(head, n_threads=1).set_params(n_estimators=9)
         boosted.fit(rows, split.train.label, query=split.train.query)
