@@ -50,6 +50,7 @@ def take_weight(spec: Spec) -> float:
 
     Examples
     --------
+    >>> from tllboost.registry import parse_spec
     >>> spec = parse_spec("classic?weight=0.3&flip=true")
     >>> take_weight(spec), spec.options
     (0.3, {'flip': 'true'})
