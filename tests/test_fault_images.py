@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from bundles import write_npz
 from conftest import Run, write_image
@@ -23,6 +24,7 @@ from tllboost.pairs import read_pairs
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizing import vectorize
 
+NEW_PILLOW = int(PIL.__version__.split(".")[0]) >= 13
 LINUX = sys.platform.startswith("linux")
 
 
@@ -72,7 +74,6 @@ GOOD: dict[str, Callable[[], bytes]] = {
     "clear-colour.png": lambda: image("P", transparency=0),
     "palette.gif": lambda: image("P", "GIF"),
     "cmyk.jpg": lambda: image("CMYK", "JPEG"),
-    "ycbcr.tif": lambda: image("YCbCr", "TIFF"),
     "lab.tif": lambda: image("LAB", "TIFF"),
     "sixteen-bit.png": lambda: image("I;16"),
     "sixteen-bit.tif": lambda: image("I;16", "TIFF"),
@@ -87,6 +88,8 @@ GOOD: dict[str, Callable[[], bytes]] = {
     "quotes'\".png": lambda: image(exif=b"not exif"),
     "=1+1.png": lambda: image("L"),
     **({"two\nlines.png": lambda: image("1", "TIFF")} if LINUX else {}),
+    # Older versions take what they wrote for cut off.
+    **({"ycbcr.tif": lambda: image("YCbCr", "TIFF")} if NEW_PILLOW else {}),
 }  # fmt: skip
 
 # What is said of HEIC depends on what is installed.

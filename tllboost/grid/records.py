@@ -15,6 +15,7 @@ The id of a record is the hash of all that a cell's figures depend on.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -67,8 +68,10 @@ def write_scores(
         for name, of in (("test", test), ("validation", validation))
         for fold, log_odds in enumerate(of.log_odds)
     }
+    held = io.BytesIO()  # an archive on a full disk is not even closed in silence
+    np.savez(held, **arrays)  # type: ignore[arg-type]
     with whole_file(out / "scores" / f"{cell_id}.npz") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        file.write(held.getbuffer())
 
 
 def read_scores(out: Path, cell_id: str) -> Scores | None:
@@ -219,8 +222,10 @@ def write_splits(grid: Grid) -> None:
                 (table.ids[left], table.ids[right], int(label), name, seed, fold)
                 for left, right, label, name in zip(*columns, strict=True)
             ]
+        held = io.BytesIO()
+        np.savez_compressed(held, **arrays)
         with whole_file(out / "splits" / f"seed-{seed}.npz") as file:
-            np.savez_compressed(file, **arrays)
+            file.write(held.getbuffer())
     header = ("left", "right", "label", "split", "seed", "fold")
     write_csv(out / "splits.csv", header, rows)
 
