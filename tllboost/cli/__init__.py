@@ -62,10 +62,8 @@ def _said(error: BaseException) -> tuple[str, int]:
     if isinstance(error, TllboostError):
         return str(error), error.exit_code
     if isinstance(error, OSError) and error.filename is not None:
-        return (
-            f"{printable(error.filename)}: {error.strerror or type(error).__name__}",
-            3,
-        )
+        reason = error.strerror or type(error).__name__
+        return f"{printable(error.filename)}: {reason}", 3
     if isinstance(error, OSError) and error.errno in _FULL:  # of a stream
         drop_output()
         return f"can't write the output ({error.strerror})", 3

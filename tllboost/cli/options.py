@@ -324,10 +324,11 @@ class Rarity:
 
     panel = "How rare matches are"
     prior: str | None = option(
-        None, "Share of pairs that match, as 0.05 or 1/20, that probabilities are for."
+        None,
+        "Share of pairs that match, as 0.05 or 1/20; probabilities are for that share.",
     )
     threshold: str | None = option(
-        None, "Probability from which on a pair is called a match [0.5 with --prior]."
+        None, "Least probability that is called a match [0.5 with --prior]."
     )
 
     def of(self, scorer: Scorer, prior: float | None = None) -> Scorer:

@@ -4,7 +4,7 @@ Of the cells that validation can't tell from its best one, the simplest is chose
 rule of one standard error of Breiman et al., "Classification and regression trees"
 (1984). The figure is the mean reciprocal rank of the match in the validation lists; the
 error is that of the paired difference, over components, since lists that share images
-are no two looks. Where a protocol has no lists, the Brier score takes its place.
+are not independent. Where a protocol has no lists, the Brier score takes its place.
 
 The test figure of the cell so chosen is too good: the validation images of one fold or
 seed are test images of another. So each seed and fold chooses once more, on its own

@@ -89,8 +89,8 @@ def run_grid(
         From :func:`~tllboost.read_pairs` or :func:`~tllboost.read_groups`; or a frame
         with the columns of a pair table, whose `left` and `right` are paths of images.
     vectorizers : sequence of str or Vectorizer, default=("classic", "pocket")
-        Of these, heads and projections, a set in braces makes a name for each choice
-        out of it: ``"xgboost?max_depth={2,4}"``.
+        In a name of a vectorizer, head or projection, a set in braces stands for one
+        name with each of its values: ``"xgboost?max_depth={2,4}"``.
     merges : sequence of str or function, default=all symmetric ones
     heads : sequence of str or estimator, default=all
         The cosine is always measured. Of the defaults those are left out, with one

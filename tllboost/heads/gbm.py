@@ -28,8 +28,8 @@ _MOST = 1e38
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class LightGBMHead(PairHead):
-    """LightGBM on pair features, from the cosine where the features know it.
+class GrownHead(PairHead):
+    """Trees of a library on pair features, from the cosine where the features know it.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class LightGBMHead(PairHead):
     early_stopping_rounds : int, default=30
         Trees without gain on validation before growth stops.
     max_depth, learning_rate, colsample_bytree, subsample
-        As in LightGBM; a tree has 2 to the power of `max_depth` leaves at most.
+        As in the library; a tree has 2 to the power of `max_depth` leaves at most.
     n_jobs : int or None, default=None
         Threads; -1 takes all cores.
     random_state : int, RandomState, Generator or None, default=0
@@ -84,6 +84,16 @@ class LightGBMHead(PairHead):
 
     def _grow(self, *sets: Any) -> Iterator[Nodes]:
         """Yield the nodes of each tree; a second set says how many there shall be."""
+        raise NotImplementedError
+
+
+class LightGBMHead(GrownHead):
+    """LightGBM on pair features, from the cosine where the features know it.
+
+    Parameters and attributes as :class:`GrownHead`.
+    """
+
+    def _grow(self, *sets: Any) -> Iterator[Nodes]:
         import lightgbm
 
         names = ("max_depth", "learning_rate", "colsample_bytree", "subsample")
@@ -137,10 +147,10 @@ def _nodes(leaves: NDArray[np.float64], *inner: Any) -> Nodes:
     }
 
 
-class CatBoostHead(LightGBMHead):
+class CatBoostHead(GrownHead):
     """CatBoost on pair features, from the cosine where the features know it.
 
-    Parameters and attributes as :class:`LightGBMHead`. All nodes of a level of a tree
+    Parameters and attributes as :class:`GrownHead`. All nodes of a level of a tree
     ask the same.
     """
 
