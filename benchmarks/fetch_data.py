@@ -169,7 +169,10 @@ def main() -> None:
     said = parser.parse_args()
     if said.clones:
         said.clones = said.clones.resolve()
-    wrong = check(said.to) if said.check else build(said.to, said.clones)
+    try:
+        wrong = check(said.to) if said.check else build(said.to, said.clones)
+    except subprocess.CalledProcessError as error:  # git has said why
+        sys.exit(f"failed: {' '.join(error.cmd)}; --clones takes clones made by hand")
     for line in wrong[:20]:
         print(line, file=sys.stderr)
     n_right = len(listed()) - len(wrong)
