@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def three(npz: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """An ensemble of three cells of one vectorizer, its own curve and threshold."""
     choices = [("cosine", "dot"), ("logistic", "dot+l1"), ("random-forest", "l2")]
     cells = [make_cell(f"vectors:{npz}", head, merge) for head, merge in choices]
+    cells[0] = replace(cells[0], weight=0.25)
     made = ensemble(cells, calibration=Calibration(1.5, 0.5), threshold=0.125)
     return save(tmp_path_factory.mktemp("three") / "best.tllb", made).read_bytes()
 
@@ -74,9 +76,11 @@ def bundle(tmp_path: Path, three: bytes) -> Path:
 def test_an_ensemble_comes_back_as_it_was(tmp_path: Path, npz: Path) -> None:
     heads = ["cosine", "logistic", "xgboost"]
     cells = [make_cell(f"vectors:{npz}", head) for head in heads]
+    cells[1] = replace(cells[1], weight=0.2)
     made = ensemble(cells, calibration=Calibration(1.5, 0.5), threshold=0.125)
     loaded = load_bundle(save(tmp_path / "best.tllb", made))
     assert [cell.scorer.head for cell in loaded.cells_] == heads
+    assert [cell.weight for cell in loaded.cells_] == [1, 0.2, 1]
     assert loaded.calibration_ == made.calibration_
     assert loaded.threshold_ == 0.125
     for method in ("decision_function", "predict_proba", "predict"):
@@ -216,6 +220,14 @@ FORGED: dict[str, tuple[Edit, str]] = {
     "a calibration is another": (
         lambda manifest, _: manifest["cells"][0]["calibration"].update(slope=0.5),
         "golden pair",
+    ),
+    "a weight is another": (
+        lambda manifest, _: manifest["cells"][0].update(weight=1),
+        "golden pair",
+    ),
+    "a weight is none": (
+        lambda manifest, _: manifest["cells"][0].update(weight=-1),
+        r"cells\[0\].weight is not legal",
     ),
     "two tell one fingerprint": (
         lambda manifest, _: manifest["vectorizers"].append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_one_cell_keeps_the_score_of_its_head(cells: list[FittedCell]) -> None:
     assert classifier.calibration_ == scorer.calibration_
 
 
-def test_several_cells_agree_on_the_mean_of_their_log_odds(
+def test_several_cells_agree_on_the_weighted_mean_of_their_log_odds(
     cells: list[FittedCell],
 ) -> None:
     vectors = make_vectors()
@@ -47,6 +48,10 @@ def test_several_cells_agree_on_the_mean_of_their_log_odds(
     np.testing.assert_allclose(together, np.mean(odds, axis=0))
     scores = [cell.score(vectors, LEFT, RIGHT) for cell in cells]
     np.testing.assert_array_equal(combined_score(cells, scores), together)
+    weighed = [replace(cells[0], weight=3.0), *cells[1:]]
+    np.testing.assert_allclose(
+        combined_score(weighed, scores), (2 * odds[0] + np.sum(odds, axis=0)) / 5
+    )
 
 
 def test_an_ensemble_calls_a_match_at_even_odds_unless_told(
@@ -73,6 +78,10 @@ def test_an_ensembles_prior_has_the_mean_log_odds_of_its_cells() -> None:
         cells.append(FittedCell(None, None, scorer))
     assert ensemble(cells).calibration_.prior == pytest.approx(0.5)
     assert ensemble(cells[:2]).calibration_.prior == pytest.approx(0.25)
+    weighed = [replace(cells[0], weight=0.5), replace(cells[2], weight=0.5)]
+    assert ensemble(weighed).calibration_.prior == pytest.approx(0.5)
+    weighed[0] = replace(cells[0], weight=1e-6)
+    assert ensemble(weighed).calibration_.prior == pytest.approx(0.9, abs=1e-4)
 
 
 def test_the_order_of_cells_does_not_matter(cells: list[FittedCell]) -> None:

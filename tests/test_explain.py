@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,7 @@ def test_shares_of_two_are_what_each_adds_first_and_last(pair: Any) -> None:
 
 def test_members_say_what_they_score_alone(pair: Any) -> None:
     cells = [looking("classic"), looking("pixels?size=8")]
+    cells[0] = replace(cells[0], weight=3.0)
     classifier = ensemble(cells, calibration=Calibration(0.7, 0.2))
     found = explain(classifier, *pair, grid=2)
     for member, cell in zip(found.members, cells, strict=True):

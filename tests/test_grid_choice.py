@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tllboost.grid.best import choose, choose_all, evidence, simplicity
+from tllboost.grid.best import (
+    choose,
+    choose_all,
+    evidence,
+    select_members,
+    simplicity,
+)
 from tllboost.grid.cells import Cell
 from tllboost.splits import PairSet, Protocol, Split, make_splits, match_components
 
@@ -188,3 +195,32 @@ def test_an_ensemble_is_not_chosen_where_another_fold_chose_its_members() -> Non
     for protocol, best in (("holdout", both), ("kfold", COSINE)):
         splits = {0: table(60, protocol, 0)}
         assert Said(said, splits).gave([COSINE, both])[0] == best
+
+
+def test_members_are_what_is_best_together_not_the_best_alone() -> None:
+    (split,) = table(60, "holdout", 0)
+    pairs, rng = split.validation, np.random.default_rng(0)
+    noise = rng.normal(size=(4, len(pairs)))
+    signal = 1.5 * pairs.label
+    # Three that err alike, one a little worse that errs elsewhere, and one of noise.
+    alike = [signal + noise[0] + 0.01 * rng.normal(size=len(pairs)) for _ in range(3)]
+    cells = [*alike, 0.8 * signal + noise[1], noise[2]]
+    counts = select_members(cells, pairs, 4)
+    assert counts.sum() == 4
+    assert counts[3] == 2
+    assert counts[4] == 0
+    order = [4, 2, 3, 0, 1]  # however they are listed
+    again = select_members([cells[i] for i in order], pairs, 4)
+    np.testing.assert_array_equal(again, counts[order])
+    # One that is right and all others noise is all members but for where it begins.
+    right = [9 * signal, *noise]
+    assert select_members(right, pairs, 2).tolist() == [2, 0, 0, 0, 0]
+
+
+def test_members_are_selected_by_brier_where_there_are_no_lists() -> None:
+    (split,) = table(60, "holdout", 0)
+    one = split.validation
+    pairs = replace(one, query=np.full(len(one), -1))
+    sure = 2.0 * one.label - 1
+    # Of the same order, but far too sure.
+    assert select_members([50 * sure[::-1], sure], pairs, 2).tolist() == [0, 2]

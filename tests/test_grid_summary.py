@@ -23,7 +23,6 @@ from tllboost.cli.app import app
 from tllboost.cli.config import plain
 from tllboost.errors import DataError, UsageError
 from tllboost.grid import measure as measuring
-from tllboost.grid.best import members_of
 from tllboost.grid.cells import Cell, digest, plan_cells
 from tllboost.grid.measure import Bench, Space, best_of_folds, measure
 from tllboost.grid.outputs import RESULT_COLUMNS, claim_folder, locked, refuse_taken
@@ -434,19 +433,6 @@ def test_an_ensemble_is_compared_with_the_cosine_that_validation_likes_best() ->
     # Of an error, too, less is better on validation.
     rows = rows_of(records, "brier", cells=(COSINE, other, DOT, both))
     assert rows[both]["gain"] == pytest.approx(0.7 - 0.8)
-
-
-def test_members_that_tie_are_told_apart_by_the_brier_score() -> None:
-    records = [record(cell, 0.5) | {"id": cell.merge} for cell in CELLS]
-    for made, brier in zip(records, (0.3, 0.1, 0.2), strict=True):
-        made["validation"] = made["validation"] | {"brier": brier}
-    assert [one["id"] for one in members_of(records, 3, "top2")] == [
-        "dot",
-        "l1",
-        "none",
-    ]
-    records[2]["validation"]["top2"] = 0.6
-    assert [one["id"] for one in members_of(records, 2, "top2")] == ["l1", "dot"]
 
 
 def test_a_copied_record_is_not_that_of_another_cell(tmp_path: Path) -> None:

@@ -95,9 +95,10 @@ def test_the_page_of_the_blocks_of_classic_is_what_its_table_makes() -> None:
     assert named == {name for name, _ in module.variants()}
 
 
-def test_the_page_of_choosing_is_what_its_table_makes() -> None:
-    module = script("choosing")
-    assert (module.OUT / "README.md").read_text("utf-8") == module.page(module.OUT)
+def test_the_pages_of_choosing_are_what_their_tables_make() -> None:
+    for name, page in (("choosing", "README.md"), ("ensembles", "ensembles.md")):
+        module = script(name)
+        assert (module.OUT / page).read_text("utf-8") == module.page(module.OUT)
 
 
 def test_what_validation_chose_of_pocket_is_what_is_shipped() -> None:

@@ -302,9 +302,9 @@ def ensemble(
 ) -> PairClassifier:
     """Return a fitted classifier of cells that are fitted already.
 
-    The score of several cells is the mean of their calibrated log-odds. The arguments
-    of the classifier are those of the first cell: `sklearn.base.clone` of an ensemble
-    is that one cell, not fitted.
+    The score of several cells is the mean of their calibrated log-odds, by the weight
+    of each. The arguments of the classifier are those of the first cell:
+    `sklearn.base.clone` of an ensemble is that one cell, not fitted.
 
     Parameters
     ----------

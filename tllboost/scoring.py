@@ -4,7 +4,7 @@ An image is a vector, by a vectorizer, and perhaps another, by a learned project
 merge makes one feature row of two vectors, a head gives the row a score, larger for a
 likelier match, and a curve that was fitted on validation pairs turns the score into a
 probability. A cell is one choice of all these, fitted; several cells together agree on
-the mean of their log-odds.
+the weighted mean of their log-odds.
 
 Scoring needs numpy alone. Fitting imports what the head learns with.
 """
@@ -232,6 +232,8 @@ class FittedCell:
         Fitted; None leaves the vectors as they are.
     scorer : PairScorer
         Fitted on projected vectors, with its calibration and threshold.
+    weight : float, default=1.0
+        Of its log-odds, where those of several cells are averaged.
 
     Examples
     --------
@@ -247,6 +249,7 @@ class FittedCell:
     vectorizer: Vectorizer
     projection: Projection | None
     scorer: PairScorer
+    weight: float = 1.0
 
     @property
     def projection_spec(self) -> str:
@@ -331,8 +334,8 @@ def combined_score(
 ) -> NDArray[np.float64]:
     """Return one score of each pair from those of several cells.
 
-    Several agree on the mean of their calibrated log-odds, which have one scale
-    whatever the heads; one alone keeps the score that its head gave.
+    Several agree on the weighted mean of their calibrated log-odds, which have one
+    scale whatever the heads; one alone keeps the score that its head gave.
 
     Parameters
     ----------
@@ -348,7 +351,7 @@ def combined_score(
     if len(pairs) == 1:
         return np.asarray(pairs[0][1], dtype=np.float64)
     calibrated = [cell.scorer.calibration_.log_odds(score) for cell, score in pairs]
-    return np.mean(calibrated, axis=0)
+    return np.average(calibrated, axis=0, weights=[cell.weight for cell in cells])
 
 
 def joint_score(
@@ -582,7 +585,10 @@ class Scorer:
 
 def _mean_curve(cells: Sequence[FittedCell]) -> Calibration:
     """Return the curve of mean log-odds, whose odds of the prior are a mean too."""
-    odds = np.mean([logit(cell.scorer.calibration_.prior) for cell in cells])
+    odds = np.average(
+        [logit(cell.scorer.calibration_.prior) for cell in cells],
+        weights=[cell.weight for cell in cells],
+    )
     return Calibration(1.0, 0.0, prior=float(1 / (1 + np.exp(-odds))))
 
 

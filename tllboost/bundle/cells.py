@@ -84,6 +84,7 @@ def describe_cell(cell: FittedCell) -> tuple[dict[str, Any], dict[str, bytes]]:
         "head": head,
         "calibration": scorer.calibration_._asdict(),
         "threshold": scorer.threshold_,
+        "weight": cell.weight,
     }
     return record, {**learned, **member}
 
@@ -115,7 +116,7 @@ def restore_cell(
     scorer.head_ = head
     scorer.calibration_ = Calibration(**record["calibration"])
     scorer.threshold_ = float(record["threshold"])
-    return FittedCell(vectorizer, projection, scorer)
+    return FittedCell(vectorizer, projection, scorer, float(record["weight"]))
 
 
 @contextmanager

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 FORMAT = "tllboost bundle"
-VERSION = 6
+VERSION = 7
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.safetensors"
@@ -115,10 +115,13 @@ _VECTORIZER = {
     "needs_images": _is_bool,
     "file": (None, _FILE),
 }
-_PART = {
-    "index": _is_count(511),
-    "weight": lambda value: _is_number(value) and is_weight(value),
-}
+
+
+def _is_weight(value: Any) -> bool:
+    return _is_number(value) and is_weight(value)
+
+
+_PART = {"index": _is_count(511), "weight": _is_weight}
 _CALIBRATION = dict.fromkeys(("slope", "intercept", "low", "high"), _is_number) | {
     "prior": lambda value: _is_number(value) and 0 < value < 1
 }
@@ -129,6 +132,7 @@ _CELL = {
     "head": {"name": _is_text, "format": _is_text},
     "calibration": _CALIBRATION,
     "threshold": _is_number,
+    "weight": _is_weight,
 }
 _SHAPE = {
     "format": _is_text,
@@ -200,10 +204,10 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
 
     Examples
     --------
-    >>> parse_manifest(b'{"format": "tllboost bundle", "version": 7}', what="a.tllb")
+    >>> parse_manifest(b'{"format": "tllboost bundle", "version": 8}', what="a.tllb")
     Traceback (most recent call last):
       ...
-    tllboost.errors.BundleError: a.tllb: format version 7, this tllboost reads 6: ...
+    tllboost.errors.BundleError: a.tllb: format version 8, this tllboost reads 7: ...
     """
     try:
         manifest = json.loads(data)

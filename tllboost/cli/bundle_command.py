@@ -65,7 +65,8 @@ def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
         label = "+".join(with_weights(labels, [part["weight"] for part in parts]))
         n_dims = sum(one["n_dims"] for one in own)
         if len(cells) > 1:
-            yield "cell", f"{number} of {len(cells)}"
+            share = cell["weight"] / sum(one["weight"] for one in cells)
+            yield "cell", f"{number} of {len(cells)}, weight {share:.3g}"
         yield "vectorizer", f"{label}, {n_dims} numbers"
         yield "projection", cell["projection"]
         yield "merge", cell["merge"]

@@ -65,7 +65,8 @@ class Tried:
     )
     ensemble: int = option(
         0,
-        "Add a row that averages this many cells, the best on validation; 0 adds none.",
+        "Add a row that averages up to this many cells, best together on validation; "
+        "0 adds none.",
         min=0,
     )
 

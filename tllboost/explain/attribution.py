@@ -180,7 +180,7 @@ def member_opinions(classifier: Scorer, blocks: Blocks) -> list[Member]:
     cells = classifier.cells_
     if len(cells) == 1:
         return []
-    weight = classifier.calibration_.slope / len(cells)
+    slope = classifier.calibration_.slope / sum(cell.weight for cell in cells)
     pair = np.array([0]), np.array([1])
     members = []
     for cell in cells:
@@ -189,6 +189,7 @@ def member_opinions(classifier: Scorer, blocks: Blocks) -> list[Member]:
         parts = cell.vectorizer.label, cell.projection_spec, merge, scorer.head
         odds = float(cell.log_odds(_cell_vectors(cell, blocks), *pair)[0])
         name = " × ".join(map(str, parts))  # as the results name it
+        weight = slope * cell.weight
         members.append(Member(name, odds, weight, weight * odds))
     return members
 

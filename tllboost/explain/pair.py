@@ -191,8 +191,8 @@ def short_form(explanation: Explanation) -> str:
         parts.append(
             (f"vectorizers, added to {signed(one.without_vectorizers)} with none", told)
         )
-    told = [f"{signed(member.log_odds):>7}  {member.name}" for member in one.members]
-    parts.append(("members, log-odds of each, with equal weights", told))
+    told = [f"{signed(m.log_odds):>7} × {m.weight:.3f}  {m.name}" for m in one.members]
+    parts.append(("members, log-odds of each × what of them counts", told))
     told = [
         f"{near.likeness:>7.3f}  {near.left} | {near.right}"
         + (", these very files" if near.same_files else "")

@@ -108,8 +108,9 @@ def run_grid(
     aliases : mapping of str to str, or None
         Short names of vectorizers, that all tables show them under.
     ensemble : int, default=0
-        Average the log-odds of that many cells, each seed's best on its own
-        validation set, as one more row and one more bundle.
+        Average the log-odds of up to that many cells, those that are best together on
+        each seed's own validation set, as one more row and one more bundle: see
+        :func:`~tllboost.grid.best.select_members`.
     out : path-like
         Folder for the results.
     protocol : str or Protocol or None, default=None
