@@ -309,9 +309,9 @@ def select_members(
         match = np.repeat(match, last - first)
         columns = np.stack([one[others] - one[match] for one in scores])
 
-        def value(lead: Floats) -> float:
-            size = max(np.sqrt(np.mean(lead**2)), 1e-12)
-            ahead = np.add.reduceat(expit(_STEEPNESS / size * lead), starts)
+        def value(mean: Floats) -> float:
+            size = max(np.sqrt(np.mean(mean**2)), 1e-12)
+            ahead = np.add.reduceat(expit(_STEEPNESS / size * mean), starts)
             return float(np.mean(1 / (1 + ahead)))
 
     else:
@@ -319,8 +319,8 @@ def select_members(
         label, weight = pairs.label[counted], pairs.weight[counted]
         columns = np.stack([one[counted] for one in scores])
 
-        def value(odds: Floats) -> float:
-            return -float(np.average((expit(odds) - label) ** 2, weights=weight))
+        def value(mean: Floats) -> float:
+            return -float(np.average((expit(mean) - label) ** 2, weights=weight))
 
     columns = columns.astype(np.float32)
     order = np.argsort([-value(one) for one in columns], kind="stable")
@@ -374,7 +374,7 @@ def _ensemble_record(
         n_members,
     )
     chosen = np.flatnonzero(counts)
-    members, scores = zip(*(known[i] for i in chosen), strict=True)
+    members, scores = zip(*(known[int(i)] for i in chosen), strict=True)
     ids, weights = [one["id"] for one in members], counts[chosen] / n_members
     test, validation = ScoredSet(), ScoredSet()
     curves, thresholds, chances = [], [], []
