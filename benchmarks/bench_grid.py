@@ -27,12 +27,7 @@ HEADS = ("naive-bayes", "linear-svm", "xgboost", "random-forest")
 # Not one pair is drawn beside those of the table, but for the ranking.
 GIVEN = Protocol("given", n_negatives=0, n_distractors=1)
 LESS = 0.01  # of AUC that may be luck, on 1,243 test pairs
-
-WHY_LOWER = (
-    "Where AUC is lower: ours keeps a seventh of the training pairs to choose by, "
-    "which the naive Bayes on `l1` misses; and our linear SVM tries no regularisation "
-    "as strong as the notebook's C = 1 is on the small features of `cosdot`."
-)
+LESS_IN_MEAN = 0.001  # over the vectorizers
 
 Figures = dict[tuple[str, str], float]
 
@@ -50,7 +45,7 @@ def notebook(
     from sklearn.svm import LinearSVC
     from xgboost import XGBClassifier
 
-    test = shape.names == "test"
+    test = shape.side == "test"
     a, b = vectors[shape.left], vectors[shape.right]
     figures = {}
     for merge in merges:
@@ -167,11 +162,12 @@ def main() -> None:
             peer_is="notebook: numpy merge, scikit-learn and XGBoost at defaults",
             folder=None,
         )
-        no_worse(mean_figures(ours), mean_figures(peer), less)
+        in_mean = 1.0 if said.quick else LESS_IN_MEAN
+        no_worse(mean_figures(ours), mean_figures(peer), in_mean)
         more = {
             "notes": [columns(ours, peer)],
             "lower": lower(ours, peer),
-            "profile": f"{profile(spent)}. {WHY_LOWER}",
+            "profile": profile(spent),
         }
         written(record | more, said.folder)
 

@@ -308,7 +308,8 @@ def test_the_cosine_head_needs_vectors() -> None:
 def test_a_head_asks_for_the_vectors_that_it_learned_from(head: str) -> None:
     features = features_of(planted())
     learner = fitted(head).head_
-    if head in ("naive-bayes", "random-forest"):  # which never look at the cosine
+    looks = head not in ("naive-bayes", "random-forest")  # at the cosine
+    if not looks or getattr(learner, "start_", "") == "none":
         np.testing.assert_allclose(
             learner.decision_function(np.asarray(features)), scores(head)
         )
@@ -366,13 +367,13 @@ def test_a_linear_head_keeps_the_step_that_validation_likes_best(
     kind: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Few pairs of many columns: the weakest step learns them by heart.
-    data, steps = plant(60, n_dims=60, noise=0.4), (1e-5, 1e-3, 1e-1, 10.0)
+    data, steps = plant(60, n_dims=60, noise=0.4), (-5.0, -3.0, -1.0, 2.0)
     validation = validation_of(data)
 
-    def loss(strengths: tuple[float, ...]) -> float:
-        monkeypatch.setattr("tllboost.heads.linear._STRENGTHS", strengths)
+    def loss(powers: tuple[float, ...]) -> float:
+        monkeypatch.setattr(linear, "_path", lambda _: iter(powers))
         head = fit(data, kind()).head_
-        assert head.strength_ in strengths
+        assert head.strength_ in [10.0**power for power in powers]
         return validation.loss(head.decision_function(validation.features))
 
     alone = [loss((step,)) for step in steps]
@@ -425,6 +426,23 @@ def test_naive_bayes_is_scikit_learns_own() -> None:
     fresh = np.asarray(features_of(planted()), dtype=np.float64)
     odds = np.diff(theirs.predict_joint_log_proba(fresh), axis=1)[:, 0]
     np.testing.assert_allclose(ours.decision_function(fresh), odds, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("losses", "share"), [([3, 2, 1, 4], 0.5), ([2, 2, 3, 2], 1), ([4, 3, 2, 1], 0)]
+)
+def test_classes_of_naive_bayes_share_variances_unless_validation_does_better(
+    losses: list[float], share: float
+) -> None:
+    X, y, weight = arrays()
+    theirs = GaussianNB().fit(X.astype(np.float64), y, weight)
+    told = Scripted(losses, X, y, weight)
+    head = NaiveBayesHead().fit(X, y, sample_weight=weight, validation=told)
+    common = theirs.class_prior_ @ theirs.var_
+    assert head.share_ == share
+    np.testing.assert_allclose(
+        head.fitted_.part.var, (1 - share) * theirs.var_ + share * common, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("head", ["naive-bayes", "xgboost"])
@@ -510,25 +528,24 @@ def test_a_list_loses_what_its_match_is_unlikely_to_be_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("losses", "n_steps"),
+    ("losses", "power"),
     [
-        ([9, 8, 7, 6, 5, 4, 3, 2, 1], 9),
-        ([1, 2, 3], 3),
-        ([3, 2, 4, 5], 4),
-        ([3, 4, 2, 3, 1, 2, 2], 7),
+        ([9, 8, 7, 6, 5, 4, 3, 4, 4], 1),  # as weak as it gets
+        ([9, 8, 7, 6, 5, 4, 3, 2.5, 2], 0.5),
+        ([1, 2, 3, 3], -5),
+        ([3, 2, 4, 1, 5], -3.5),
+        ([3, 2, 4, 5, 1], -4.5),
     ],
 )
-def test_the_path_of_a_linear_head_ends_where_the_loss_has_risen_twice(
-    losses: list[float], n_steps: int
+def test_the_path_of_a_linear_head_turns_where_the_loss_rises(
+    losses: list[float], power: float
 ) -> None:
     X, y, _ = arrays()
     told = Scripted([*losses, *losses, *[0.0] * 9], X, y, np.ones(len(y)))
     head = LogisticHead().fit(X, y, validation=told)
-    assert told.n_asked == 2 * n_steps  # a path of each scaling
-    steps = [10.0**power for power in np.arange(-5, -0.9, 0.5)]
-    assert pytest.approx(steps) == linear._STRENGTHS
+    assert told.n_asked == 2 * len(losses)  # a path of each scaling
     assert head.scaling_ == "global"
-    assert head.strength_ == pytest.approx(steps[int(np.argmin(losses))])
+    assert head.strength_ == pytest.approx(10.0**power)
 
 
 def test_features_are_scaled_by_one_number_or_each_column_by_its_own() -> None:

@@ -344,22 +344,47 @@ def test_more_matches_than_one_a_query_are_no_problem_for_the_ranking_head() -> 
 
 
 @pytest.mark.parametrize(
-    ("losses", "n_trees"),
+    "losses",
     [
-        ([5, 4, 3, 4, 4, 4], 20),  # ends thirty trees behind the best
-        ([5, 4, 4, 4, 3, 4, 4, 4], 40),
-        ([5, 6, 6, 6], 0),
-        ([5, 4, 3, 2], 30),  # no more than asked
+        [5, 4, 3, 4, 4, 4],  # ends thirty trees behind the best
+        [5, 4, 4, 4, 3, 4, 4, 4],
+        [5, 6, 6, 6],
+        [5, 4, 3, 2],  # no more than asked
     ],
 )
-def test_trees_behind_the_best_step_are_thrown_away(
-    losses: list[float], n_trees: int
-) -> None:
+def test_trees_grow_until_validation_gains_no_more(losses: list[float]) -> None:
     X, y, _ = arrays()
     most = 30 if losses[-1] == 2 else 400
-    head = XGBoostHead(start="none", n_estimators=most, n_jobs=1)
-    head.fit(X, y, validation=Scripted(losses, X, y, np.ones(len(y))))
-    assert len(head.fitted_.part) == n_trees
+    head = XGBoostHead(start="none", n_estimators=most, early_stopping_rounds=30)
+    told = Scripted([*losses, *[1.0] * 7], X, y, np.ones(len(y)))
+    head.fit(X, y, validation=told)
+    assert told.n_asked == len(losses) + 7  # of six factors, and of the head
+
+
+def test_every_number_of_trees_counts_by_its_likelihood_and_is_shrunk() -> None:
+    X, y, _ = arrays()
+    losses, of_factors = [1.5, 1.25, 1.0, 1.5], [1.5, 1.25, 1.0, 1.0, 1.25, 1.5]
+    told = Scripted([*losses, *of_factors, 0.0], X, y, np.ones(len(y)))
+    options = {"start": "none", "n_estimators": 30, "n_jobs": 1}
+    shrunk = XGBoostHead(**options).fit(X, y, validation=told).fitted_.part
+    plain = XGBoostHead(**options).fit(X, y).fitted_.part
+    leaf = plain.left == np.arange(len(plain.left))
+    tree = np.searchsorted(plain.roots, np.flatnonzero(leaf), side="right") - 1
+    # Four lists lose the same: their likelihood is e to the minus four times that.
+    e = np.exp(-4 * np.array([0.5, 0.25, 0.0]))
+    share = np.array([e[1], e[2], e[0]]) / (2 * e[0] + e[1] + e[2])
+    weight = 0.5 * np.array([share.sum(), share[1:].sum(), share[2]])
+    assert (shrunk.threshold[~leaf] == plain.threshold[~leaf]).all()
+    np.testing.assert_allclose(
+        shrunk.value[leaf], plain.value[leaf] * weight[tree // 10], rtol=1e-6
+    )
+
+
+def test_trees_of_hardly_any_likelihood_are_not_kept() -> None:
+    X, y, _ = arrays()
+    told = Scripted([5, 4, 1, 4, *[1.0] * 7], X, y, np.ones(len(y)))
+    head = XGBoostHead(start="none", n_estimators=30, n_jobs=1)
+    assert len(head.fit(X, y, validation=told).fitted_.part) == 20
 
 
 def test_lists_are_told_apart_whatever_their_codes() -> None:

@@ -3,9 +3,13 @@
 Few pairs and many columns make a plain boosted head fall below the cosine that needs no
 training. Boosting can start from that baseline instead: the log-odds of a logistic
 curve on the cosine alone is the margin before the first tree, and trees add what it
-misses. Trees that validation does not clearly want are not kept, so such a head is
-seldom below its cosine. Of projected vectors there are two cosines: that of what the
-projection gave, and the frozen one, of what it was given.
+misses. Of projected vectors there are two cosines: that of what the projection gave,
+and the frozen one, of what it was given.
+
+A small validation set cannot tell the best number of trees. So no number is chosen: the
+head is the mean of all, each weighted by its likelihood on validation, and what the
+trees add is then shrunk by a factor between 0 and 1 that is found likewise (Hoeting
+and others, "Bayesian model averaging", 1999; ``results/choosing/boosting-few.md``).
 
 XGBoost's histograms are of all columns, however few a tree may use. Of wide features
 trees therefore see the 1,000 columns alone that correlate most with what the start gets
@@ -20,7 +24,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,6 +38,7 @@ from tllboost.heads.base import (
     Validation,
     clearly_better,
     cosine_curve,
+    likelihoods,
     within_memory,
 )
 from tllboost.heads.fitted import FittedHead, Trees, blocks_of, numbered_blocks
@@ -94,12 +98,21 @@ def best_columns(
     return np.sort(np.argsort(-correlation, kind="stable")[:n])
 
 
-def _blocks(
-    X: Any, columns: NDArray[np.int64] | None = None
-) -> Iterator[NDArray[np.float32]]:
-    for block in blocks_of(X):
-        # Indexing leaves columns side by side in memory; XGBoost reads by row.
-        yield block if columns is None else np.ascontiguousarray(block[:, columns])
+def _reader(
+    X: Any, columns: NDArray[np.int64] | None
+) -> Callable[[], Iterator[NDArray[np.float32]]]:
+    """Return what reads features a block at a time, from memory if few are read."""
+
+    def read() -> Iterator[NDArray[np.float32]]:
+        for block in blocks_of(X):
+            # Indexing leaves columns side by side in memory; XGBoost reads by row.
+            yield block if columns is None else np.ascontiguousarray(block[:, columns])
+
+    n_columns = X.shape[1] if columns is None else len(columns)
+    if 5 * len(X) * n_columns > MOST_BYTES:  # a number, and its bin
+        return read
+    held = list(read())
+    return lambda: iter(held)
 
 
 class Grower:
@@ -128,6 +141,8 @@ class Grower:
         """
         import xgboost
 
+        read = _reader(X, columns)
+
         class Blocks(xgboost.DataIter):
             """Feed XGBoost a block at a time, as often as it asks.
 
@@ -135,7 +150,7 @@ class Grower:
             """
 
             def reset(self) -> None:
-                self.blocks = _blocks(X, columns)
+                self.blocks = read()
 
             def next(self, input_data: Callable[..., None]) -> bool:
                 block = next(self.blocks, None)
@@ -179,6 +194,7 @@ _STARTS = ("auto", "cosine", "frozen", "none")
 _COSINES = ("cosine", "frozen")
 _STEP = 10
 _FAIR = 100  # trees before a start is given up for a better one
+_FACTORS = np.linspace(0, 1, 6)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -194,7 +210,7 @@ class XGBoostHead(PairHead):
         a validation set it takes the cosine where the features know it.
     n_estimators : int, default=400
         Trees at most.
-    early_stopping_rounds : int, default=30
+    early_stopping_rounds : int, default=100
         Trees without gain on validation before growth stops; looked at every 10.
     max_depth, learning_rate, colsample_bytree, subsample, min_child_weight
         As in XGBoost.
@@ -208,10 +224,12 @@ class XGBoostHead(PairHead):
     Attributes
     ----------
     fitted_ : FittedHead
-        The trees, none where no tree did better than the start alone, and the curve
-        from cosine to the margin that they start from.
+        The trees, each times its weight, and the curve from cosine to the margin that
+        they start from.
     start_ : str
         "cosine", "frozen" or "none".
+    weights_ : ndarray of shape (n_trees,), float64
+        What each tree is multiplied by, 1 without a validation set.
 
     Examples
     --------
@@ -234,7 +252,7 @@ class XGBoostHead(PairHead):
 
     start: str = "auto"
     n_estimators: int = 400
-    early_stopping_rounds: int = 30
+    early_stopping_rounds: int = 100
     max_depth: int = 2
     learning_rate: float = 0.1
     colsample_bytree: float = 0.1
@@ -279,19 +297,19 @@ class XGBoostHead(PairHead):
             self._set_target(matrix, training)
             matrix.set_info(base_margin=margin)
             booster = grower.booster(self._parameters(bins), matrix, self.n_estimators)
-            n_trees, losses = self.n_estimators, np.zeros(1)
+            weights, losses = np.ones(self.n_estimators), np.zeros(1)
             if validation is None:
-                for tree in range(n_trees):
+                for tree in range(self.n_estimators):
                     booster.update(matrix, tree)
             else:
                 margin = head.decision_function(validation.features)
-                n_trees, losses = self._grow(
+                weights, losses = self._grow(
                     booster, matrix, validation, margin, columns, best
                 )
             if best is None or clearly_better(losses, best):
-                best, self.start_ = losses, start
-                grown = booster[:n_trees] if n_trees else None
-                trees = trees_of(grown, columns, X.shape[1])
+                best, self.start_, self.weights_ = losses, start, weights
+                grown = booster[: len(weights)] if len(weights) else None
+                trees = trees_of(grown, columns, X.shape[1], weights)
                 self.fitted_ = replace(head, part=trees)
 
     def _parameters(self, bins: int) -> dict[str, Any]:
@@ -332,36 +350,39 @@ class XGBoostHead(PairHead):
         margin: NDArray[np.floating],
         columns: NDArray[np.int64] | None,
         rival: NDArray[np.float64] | None,
-    ) -> tuple[int, NDArray[np.float64]]:
-        """Grow trees; return how many to keep, and the validation loss of each list.
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Grow trees; return what each weighs, and the validation loss of each list.
 
-        As many as lost least on validation, none unless that is clearly less than the
-        start's, `margin`. `rival` is what another start lost: growth ends, too, where
-        this one is still clearly worse after many trees.
+        `margin` is the start's. `rival` is what another start lost: growth ends, too,
+        where this one is still clearly worse after many trees.
         """
-        blocks: Any = partial(_blocks, validation.features, columns)
-        if columns is not None and 4 * len(margin) * len(columns) <= MOST_BYTES:
-            held = list(blocks())
-            blocks = partial(iter, held)
-        untouched = best = validation.losses(margin)
-        kept = 0
+        blocks = _reader(validation.features, columns)
+        added, told, best, end = [np.zeros(len(margin))], [], 0, 0
+        told.append(validation.losses(margin))
         for first in range(0, self.n_estimators, _STEP):
             end = min(first + _STEP, self.n_estimators)
             for tree in range(first, end):
                 booster.update(matrix, tree)
             # A prediction reads whole rows however few trees it adds: look rarely.
             grown = booster[first:end]
-            margin = margin + np.concatenate(
-                [grown.inplace_predict(b, predict_type="margin") for b in blocks()]
-            )
-            losses = validation.losses(margin)
-            if losses.mean() < best.mean():
-                best, kept = losses, end
-            elif end - kept >= self.early_stopping_rounds:
+            more = [grown.inplace_predict(b, predict_type="margin") for b in blocks()]
+            added.append(added[-1] + np.concatenate(more))
+            told.append(validation.losses(margin + added[-1]))
+            if told[-1].mean() < told[best].mean():
+                best = len(told) - 1
+            elif end - best * _STEP >= self.early_stopping_rounds:
                 break
-            if rival is not None and end >= _FAIR and clearly_better(rival, best):
+            if rival is not None and end >= _FAIR and clearly_better(rival, told[best]):
                 break
-        return (kept, best) if clearly_better(best, untouched) else (0, untouched)
+        shares = likelihoods(told)
+        mean = shares @ added
+        losses = [validation.losses(margin + factor * mean) for factor in _FACTORS]
+        factor = likelihoods(losses) @ _FACTORS
+        # A tree is in every number of trees from its own step on.
+        weights = factor * np.repeat(shares[::-1].cumsum()[-2::-1], _STEP)[:end]
+        # Those at the end hardly count, and whoever scores has to walk them.
+        kept = weights[weights > 1e-3]
+        return kept, validation.losses(margin + factor * mean)
 
 
 class XGBoostRankHead(XGBoostHead):
@@ -388,7 +409,12 @@ class XGBoostRankHead(XGBoostHead):
         matrix.set_info(label=training.label, weight=np.ones(len(edges) - 1))
 
 
-def trees_of(booster: Any, columns: NDArray[np.int64] | None, n_features: int) -> Trees:
+def trees_of(
+    booster: Any,
+    columns: NDArray[np.int64] | None,
+    n_features: int,
+    weights: NDArray[np.float64] | None = None,
+) -> Trees:
     """Return the trees of a booster, None for no tree, as ones that read whole rows.
 
     Its margin is their sum: the base scores of the heads are those of margin 0.
@@ -398,11 +424,13 @@ def trees_of(booster: Any, columns: NDArray[np.int64] | None, n_features: int) -
     booster : xgboost.Booster or None
     columns : ndarray of int64 or None
         Which columns it was grown on, None for all `n_features`.
+    weights : ndarray of shape (n_trees,) or None, default=None
+        What the leaves of each tree are multiplied by, None for nothing.
     """
     trees: list[dict[str, NDArray[Any]]] = []
     if booster is not None:
         learner = json.loads(booster.save_raw("json"))["learner"]
-        for tree in learner["gradient_booster"]["model"]["trees"]:
+        for i, tree in enumerate(learner["gradient_booster"]["model"]["trees"]):
             split = np.array(tree["split_indices"], np.int32)
             value = np.array(tree["split_conditions"], np.float32)
             trees.append(
@@ -411,7 +439,8 @@ def trees_of(booster: Any, columns: NDArray[np.int64] | None, n_features: int) -
                     "right": np.array(tree["right_children"], np.int32),
                     "feature": split if columns is None else columns[split],
                     "threshold": value,
-                    "value": value,  # of a leaf XGBoost keeps it in the same place
+                    # Of a leaf XGBoost keeps it in the same place.
+                    "value": value * np.float32(1 if weights is None else weights[i]),
                     "nan_left": np.array(tree["default_left"], np.uint8),
                 }
             )

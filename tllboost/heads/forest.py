@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.naive_bayes import GaussianNB
 
-from tllboost.heads.base import PairHead, Training, fits_memory, within_memory
+from tllboost.heads.base import (
+    PairHead,
+    Training,
+    Validation,
+    clearly_better,
+    fits_memory,
+    within_memory,
+)
 from tllboost.heads.fitted import (
     FittedHead,
     Forest,
@@ -81,8 +88,24 @@ class RandomForestHead(PairHead):
         return [_columns_of(one.tree_, unit) for one in forest.estimators_]
 
 
+_SHARES = (1.0, 0.9, 0.5, 0.0)
+
+
 class NaiveBayesHead(PairHead):
     """Gaussian naive Bayes, fitted and read a block at a time.
+
+    Few pairs tell the variances of a class badly, and what they get wrong adds up over
+    the columns. So those of both classes are drawn towards what they have in common
+    (Friedman, "Regularized discriminant analysis", 1989): all the way, unless
+    validation does clearly better with a share of 0.9, 0.5 or 0. Without a validation
+    set each class keeps its own.
+
+    Attributes
+    ----------
+    fitted_ : FittedHead
+        Means, variances and the log prior.
+    share_ : float
+        What was chosen.
 
     Examples
     --------
@@ -91,7 +114,7 @@ class NaiveBayesHead(PairHead):
     [0, 1, 0, 1]
     """
 
-    def learn(self, training: Training, _: Any) -> None:
+    def learn(self, training: Training, validation: Validation | None) -> None:
         """Estimate a mean and a variance for each column and class."""
         model = GaussianNB()
         for rows, block in numbered_blocks(training.features):
@@ -102,7 +125,16 @@ class NaiveBayesHead(PairHead):
         # Zero only where no feature varies at all; any number does then.
         variance = np.where(model.var_ > 0, model.var_, 1.0)
         prior = np.log(model.class_prior_)
-        self.fitted_ = FittedHead(NaiveBayes(model.theta_, variance, prior))
+        common = model.class_prior_ @ variance
+        best: NDArray[np.float64] | None = None
+        for share in _SHARES if validation else _SHARES[-1:]:
+            drawn = (1 - share) * variance + share * common
+            head = FittedHead(NaiveBayes(model.theta_, drawn, prior))
+            losses = np.zeros(1)
+            if validation is not None:
+                losses = validation.losses(head.decision_function(validation.features))
+            if best is None or clearly_better(losses, best):
+                best, self.share_, self.fitted_ = losses, share, head
 
 
 def _columns_of(tree: Any, unit: float) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,132 @@
+"""Measure boosted heads on few pairs, and write results/choosing/boosting-few.md.
+
+    python benchmarks/boosting_few.py
+
+Of tll 200, 400 and 800 pairs, of dvd-covers 40 groups, drawn anew for each of eight
+seeds, 15 of 100 for validation; tested on 600 other pairs and on the 30 other groups.
+Fits that results/choosing/boosting-few.csv has are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from bench import RESULTS
+from boosted import add_fits, by_cell, read_fits
+
+from tllboost.files import write_text
+
+OUT = RESULTS.parent / "choosing"
+SETS = (("tll", 200), ("tll", 400), ("tll", 800), ("dvd-covers", 40))
+MERGES = ("dot", "l1")
+OURS = ("xgboost", "xgboost-rank")
+PEERS = ("plain XGBoost", "no weights", "no weights, a tenth")
+LESS = 0.005  # that a head may be behind the peer
+
+TEXT = """# Boosting on few pairs
+
+```sh
+python benchmarks/boosting_few.py
+```
+
+Every head of a row sees the same training and validation pairs, and starts from the
+same cosine: a logistic curve of it that was fitted on validation. `plain XGBoost` is
+`XGBClassifier` with trees of depth 3 at a rate of 0.05 and 64 bins, all else as it
+comes; its number of trees is chosen by early stopping (30 rounds) on the log loss of
+the same validation pairs. Each match has five non-matches, which weigh one together.
+`no weights` is the same without these weights: all five weigh one, and it grows many
+more trees, since the curve that it starts from is one with weights. `no weights, a
+tenth` then sees a tenth of the columns a tree, as ours do (`colsample_bytree=0.1`).
+Ours are this package's heads as they come. Vectors are those of `pocket`.
+
+{table}
+
+Means of {n_seeds} seeds, each with sets of its own. The four columns after top-2 are
+mean differences, of AUC and of top-2, from the three peers and from the cosine; in
+brackets the standard error of the latter over the seeds. Seconds are CPU time of a fit
+and of the test scores.
+
+Asked for: nowhere more than {less} behind plain XGBoost in AUC or in top-2, and nowhere
+below the cosine by more than the standard error.
+
+{verdict}
+
+Settings and rules were chosen on other draws of the pairs (seeds from 100 on), beside
+`no weights`; `no weights, a tenth` is shown since it is the hardest to beat, and is not
+what was asked for.
+
+All fits: [boosting-few.csv](boosting-few.csv).
+"""
+
+
+def page(path: Path) -> str:
+    """Return the page: a row a set, size, merge and head."""
+    names = [f"– {peer}" for peer in (*PEERS, "cosine")]
+    lines = [
+        f"| set | size | merge | head | AUC | top-2 | {' | '.join(names)} | CPU s |",
+        f"|{'---|' * 11}",
+    ]
+    missed: dict[str, list[str]] = {peer: [] for peer in (*PEERS, "cosine")}
+    n_seeds = set()
+    for key, of in by_cell(read_fits(path)).items():
+        n_seeds |= {len(one) for one in of.values()}
+        for head, one in of.items():
+            auc, top2, seconds = one.mean(axis=0)
+            behind = {peer: (one - of[peer]).mean(axis=0)[:2] for peer in missed}
+            gain = (one - of["cosine"])[:, :2]
+            error = gain.std(axis=0, ddof=1) / np.sqrt(len(gain))
+            told = [_pair(behind[peer]) if peer != head else "" for peer in PEERS]
+            both = zip(behind["cosine"], error, strict=True)
+            told.append(" / ".join(f"{a:+.3f} ({e:.3f})" for a, e in both))
+            told.append(f"{seconds:.1f}")
+            if head == "cosine":
+                told[-2:] = ["", ""]
+            lines.append(
+                f"| {' | '.join([*key, head, f'{auc:.3f}', f'{top2:.3f}', *told])} |"
+            )
+            for peer, by in behind.items() if head in OURS else ():
+                if (by < -(error if peer == "cosine" else LESS)).any():
+                    where = f"`{head}` on {key[1]} of {key[0]}, `{key[2]}`"
+                    missed[peer].append(f"{where} ({_pair(by)})")
+    assert len(n_seeds) == 1, f"fits are missing: {n_seeds} seeds"
+    verdict = "\n".join(
+        f"- Beside `{peer}`: "
+        + (f"missed by {'; '.join(some)}." if some else "every row has it.")
+        for peer, some in missed.items()
+    )
+    return TEXT.format(
+        table="\n".join(lines),
+        n_seeds=n_seeds.pop(),
+        less=LESS,
+        verdict=verdict,
+    )
+
+
+def _pair(both: np.ndarray) -> str:
+    """Return AUC and top-2 in a cell."""
+    return f"{both[0]:+.3f} / {both[1]:+.3f}"
+
+
+def main() -> None:
+    """Fit, print a row a fit, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="0:8", help="first:end")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--store", type=Path, help="where vectors are kept")
+    said = parser.parse_args()
+    heads = ("cosine", *PEERS, *OURS)
+    seeds = range(*map(int, said.seeds.split(":")))
+    path = said.out / "boosting-few.csv"
+    tasks = [
+        (*of, merge, head, seed)
+        for seed, of, merge, head in product(seeds, SETS, MERGES, heads)
+    ]
+    add_fits(path, tasks, said.store)
+    write_text(said.out / "boosting-few.md", page(path))
+
+
+if __name__ == "__main__":
+    main()
