@@ -426,10 +426,20 @@ class Registry(dict[str, Entry]):
         choice = choice.partition("?")[0]
         if choice not in self and ":" in choice:
             return import_path(choice, kind=self.kind)
-        for library in self[choice].needs:
-            if find_spec(library) is None:
-                raise missing_library(library, f"{self.kind} {choice!r}")
+        self.check(choice)
         return import_path(self[choice].path, kind=self.kind)
+
+    def check(self, name: str) -> None:
+        """Refuse a name that is not built in or misses a library; imports nothing.
+
+        Raises
+        ------
+        UnknownNameError
+        MissingLibraryError
+        """
+        for library in self[name].needs:
+            if find_spec(library) is None:
+                raise missing_library(library, f"{self.kind} {name!r}")
 
     def name_of(self, choice: Any) -> str:
         """Return the name of an object or function: :meth:`resolve` gives it back.

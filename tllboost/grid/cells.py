@@ -329,14 +329,14 @@ def _check_names(
     for merge in [*merges, *(cell.merge for cell in named if cell.merge != NONE)]:
         resolve_merge(merge)
     for head in [*heads, *(cell.head for cell in named)]:
-        HEADS.resolve(head) if head in HEADS else make_head(head)
+        HEADS.check(head) if head in HEADS else make_head(head)
     for projection in [*projections, *(cell.projection for cell in named)]:
         tuning, rest = parts_of(projection)
         if tuning != NONE:
             tuning_settings(tuning)
         make_projection(rest)
         for kind in PROJECTIONS.keys() & {parse_spec(p).kind for p in rest.split("/")}:
-            PROJECTIONS.resolve(kind)  # says which library is missing
+            PROJECTIONS.check(kind)  # says which library is missing
 
 
 def digest(*parts: Any) -> str:

@@ -62,12 +62,11 @@ def curves(tested: Sequence[Tested]) -> dict[str, Any] | None:
     >>> pairs = PairSet(*columns, np.array([0, 0, 1, 1]), np.ones(4), np.arange(4))
     >>> found = curves([(0, pairs, np.array([2.0, -2.0, 1.0, -1.0]))])
     >>> found["topk"], found["roc"]
-    ([1.0, 1.0], [[0.0, 0.0, 0.0, 1.0], [0.0, 0.5, 1.0, 1.0]])
+    ([1.0, 1.0], [[0.0, 0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0, 1.0]])
     """
     if not tested:
         return None
     from scipy.special import expit
-    from sklearn.metrics import precision_recall_curve, roc_curve
 
     ranked = [match_ranks(scores, p.label, p.query)[1:] for _, p, scores in tested]
     ranks, sizes = (np.concatenate(of) for of in zip(*ranked, strict=True))
@@ -81,8 +80,14 @@ def curves(tested: Sequence[Tested]) -> dict[str, Any] | None:
     log_odds = np.concatenate([scores for *_, scores in tested])[told]
     if len(np.unique(label)) < 2:
         return found
-    alarms, hits, _ = roc_curve(label, log_odds, sample_weight=weight)
-    precision, recall, _ = precision_recall_curve(label, log_odds, sample_weight=weight)
+    order = np.argsort(-log_odds)
+    last = np.append(np.diff(log_odds[order]) != 0, True)  # of those that tie
+    hits, alarms = (
+        np.append(0, np.cumsum((weight * rows)[order])[last])
+        for rows in (label, ~label)
+    )
+    precision = np.append(1, hits[1:] / (hits + alarms)[1:])
+    hits, alarms = hits / hits[-1], alarms / alarms[-1]
     probability = expit(log_odds)
     place = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     total = np.bincount(place, weight, _BINS)
@@ -100,7 +105,7 @@ def curves(tested: Sequence[Tested]) -> dict[str, Any] | None:
     match, other = (_rounded(one / one.sum()) for one in counts)
     return found | {
         "roc": _thinned(alarms, hits),
-        "pr": _thinned(recall[::-1], precision[::-1]),
+        "pr": _thinned(hits, precision),
         "reliability": {"said": said, "seen": seen, "n": n_pairs},
         "histogram": {"edges": _rounded(edges), "match": match, "other": other},
     }
