@@ -413,7 +413,7 @@ def test_other_training_takes_the_steps_of_torch_to_the_last_digit(
         if is_own:
             steps: Any = Adam(both, 0.1, decay)
         else:
-            steps = torch.optim.AdamW(both, 0.1, weight_decay=decay)
+            steps = torch.optim.AdamW(both, 0.1, weight_decay=decay, fused=True)
         for _ in range(3):
             used(torch.randn(4, 300)).square().mean().backward()
             steps.step()

@@ -95,15 +95,12 @@ def layers_of(network: Iterable[Any]) -> list[Layer]:
     ]
 
 
-# A piece, its gradient and its moments stay in the cache of a core: half the time.
-_PIECE = 2**16
-
-
 class Adam:
     """Steps of Adam (Kingma & Ba, 2015), or of AdamW (Loshchilov & Hutter, 2019).
 
-    The steps are those of ``torch.optim``, to the last digit. Its classes load the
-    compiler of torch as well, which takes each process that trains two seconds.
+    The steps are those of ``torch.optim`` with ``fused=True``, to the last digit. Its
+    classes load the compiler of torch as well, which takes each process that trains two
+    seconds.
 
     Parameters
     ----------
@@ -119,36 +116,31 @@ class Adam:
         import torch
 
         self.rate, self.decay = rate, weight_decay
-        # Two moments, and the number of steps: lists of one entry a piece.
-        self.parameters, self.kept = [*parameters], []
-        for one in self.parameters:
-            moments = [_pieces(torch.zeros_like(one)) for _ in range(2)]
-            self.kept.append((*moments, [torch.zeros(()) for _ in moments[0]]))
+        self.kept = [
+            (
+                one,
+                *(torch.zeros_like(one) for _ in range(2)),  # the moments
+                torch.zeros((), device=one.device),  # steps taken
+            )
+            for one in parameters
+        ]
 
     def step(self) -> None:
         """Move the parameters that have a gradient, and forget that."""
         import torch
         from torch.optim.adamw import adamw
 
-        columns: list[list[Any]] = [[] for _ in range(5)]
-        for one, kept in zip(self.parameters, self.kept, strict=True):
-            if one.grad is not None:
-                own = (_pieces(one.detach()), _pieces(one.grad), *kept)
-                for column, pieces in zip(columns, own, strict=True):
-                    column += pieces
-                one.grad = None
-        values, grads, first, second, steps = columns
+        moved = [kept for kept in self.kept if kept[0].grad is not None]
+        values, first, second, steps = map(list, zip(*moved, strict=True))
+        grads = [one.grad for one in values]
         how: dict[str, Any] = {"lr": self.rate, "weight_decay": self.decay}
         how |= {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
-        how |= {"amsgrad": False, "maximize": False}
+        # One pass over the numbers: five times as fast on a CPU.
+        how |= {"amsgrad": False, "maximize": False, "foreach": False, "fused": True}
         with torch.no_grad():
             adamw(values, grads, first, second, [], steps, **how)
-
-
-def _pieces(tensor: Any) -> Sequence[Any]:
-    """Return a tensor's numbers piece by piece; on a GPU all in one."""
-    flat = tensor.reshape(-1)
-    return flat.split(len(flat) if tensor.is_cuda else _PIECE)
+        for one in values:
+            one.grad = None
 
 
 def train(
