@@ -27,7 +27,7 @@ from typing import Any
 
 PACKAGE = os.sep + "tllboost" + os.sep
 # Of a grid, and of vectorizing; docs/reliability.md counts more of them.
-N_MOMENTS = int(os.environ.get("TLLBOOST_KILLS", "20"))
+N_MOMENTS = int(os.environ.get("TLLBOOST_KILLS", "12"))
 # Far more than the work takes: who is not done by then hangs, and says where.
 DEADLINE_SECONDS = 60
 Work = Callable[[Path], None]
