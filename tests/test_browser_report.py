@@ -85,6 +85,9 @@ def test_every_part_of_the_report_is_there(page: Page) -> None:
     )
     assert len(labels) == len(plots) + 1
     assert all(labels)
+    told = page.locator("body").inner_text()
+    assert "1 seed" in told
+    assert "seeds 0" not in told
 
 
 def test_every_image_has_a_text_and_every_control_a_name(page: Page) -> None:
