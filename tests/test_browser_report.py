@@ -23,6 +23,7 @@ expect = pytest.importorskip("playwright.sync_api", reason="needs playwright").e
 
 TAG = "<img src=x onerror=alert(1)>"
 REASON = "<b>no</b> </script>"  # of bad_heads:Refuses
+LONG = "sklearn.naive_bayes:GaussianNB?var_smoothing=1e-08"
 SCRIPT = "<"  # a folder: with its file "script>…", the end of a script
 
 
@@ -37,7 +38,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         read_pairs(pairs, images=pairs.parent),
         ["classic"],
         ["dot", "l1"],
-        ["logistic", "naive-bayes", "bad_heads:Refuses"],
+        ["logistic", LONG, "bad_heads:Refuses"],
         out=out,
         store=folder / "store",
         settings={"pairs": str(pairs)},
@@ -129,6 +130,15 @@ def test_the_numbers_are_those_of_the_run(page: Page, report: Path) -> None:
             assert text == ("failed" if failed else f"{row[metric]:.3f}")
 
 
+def test_a_long_name_is_short_in_the_matrix_and_told_in_full_below(page: Page) -> None:
+    short = "GaussianNB?vs=1e-08"
+    assert short in texts(page, ".heat thead th")
+    page.get_by_text("Short names").click()
+    told = page.locator("details", has_text="Short names").inner_text()
+    assert short in told
+    assert LONG in told
+
+
 def test_numbers_are_rounded_as_python_rounds_them(page: Page) -> None:
     values = [0.8125, 0.1875, 0.0625, -0.0625, 0.0005, 0.2965, 1.0, 2.5, -0.0004]
     shown = page.evaluate("values => values.map((one) => decimals(one))", values)
@@ -199,8 +209,8 @@ def test_the_table_sorts_by_any_column(page: Page) -> None:
 
 
 def test_the_table_filters_by_words_head_and_ties(page: Page) -> None:
-    page.fill("#words", "L1 bayes")
-    assert texts(page, "table.all tbody th button") == ["classic · l1 · naive-bayes"]
+    page.fill("#words", "L1 gaussian")
+    assert texts(page, "table.all tbody th button") == [f"classic · l1 · {LONG}"]
     expect(page.locator("#count")).to_have_text("1 of 7 cells")
     page.fill("#words", "no such thing")
     expect(page.locator("#count")).to_have_text("0 of 7 cells")
