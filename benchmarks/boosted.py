@@ -173,6 +173,7 @@ def hist_score(training: Training, validation: Validation, test: Any) -> Any:
         max_depth=DEPTH,
         learning_rate=RATE,
         max_iter=N_TREES,
+        max_bins=32,  # to cut columns of weighted pairs into more is slow
         n_iter_no_change=N_ROUNDS,
         early_stopping=True,
     )
