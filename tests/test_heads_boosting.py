@@ -190,7 +190,8 @@ def test_trees_add_up_to_the_last_bit_as_xgboosts_own(
     trees = Trees.of(trees_of(booster, None, 12).tensors())
     for rows in (X, np.nextafter(X, np.float32(np.inf)), X[:1], X[:0]):
         margin = booster.inplace_predict(rows, predict_type="margin")
-        np.testing.assert_array_equal(trees(rows), margin)
+        # Of no rows XGBoost 3.4 gives no columns either.
+        np.testing.assert_array_equal(trees(rows), margin.reshape(len(rows)))
     assert trees.depth <= max_depth
 
 
