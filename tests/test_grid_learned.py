@@ -440,13 +440,15 @@ def test_the_curve_of_an_ensemble_is_fitted_by_weight_on_the_mean_of_its_members
         records.append(
             made_record(Cell(name, "none", "dot", "mlp"), 0.5) | {"id": name}
         )
-    (found,) = add_ensemble(records, 2, of)
     held_out = split.validation
-    assert len(np.unique(held_out.weight)) == 2  # non-matches weigh less
-    mean = np.mean(np.float64(scores), axis=0)
-    curve = fit_calibration(mean, held_out.label, held_out.weight)
+    held_out.weight[:3] = 0  # as of candidates that are ranked alone
+    (found,) = add_ensemble(records, 2, of)
+    assert len(np.unique(held_out.weight)) == 3  # non-matches weigh less
+    mean = np.mean(np.float64(scores), axis=0)[3:]
+    labels = held_out.label[3:], held_out.weight[3:]
+    curve = fit_calibration(mean, *labels)
     assert found["calibration"][0] == pytest.approx(list(curve))
-    threshold = best_threshold(mean, held_out.label, held_out.weight)
+    threshold = best_threshold(mean, *labels)
     assert found["thresholds"] == [pytest.approx(threshold)]
     assert found["threshold"] == pytest.approx(curve.probability(np.array(threshold)))
     # Costs are those of all members; the memory is that of the largest.

@@ -71,7 +71,13 @@ def set_random(layers: Any) -> None:
 
 
 def as_images(vectors: Floats) -> Floats:
-    """Return pixels (n_images, 3, side, side) around zero."""
+    """Return pixels (n_images, 3, side, side) around zero.
+
+    Examples
+    --------
+    >>> as_images(np.full((2, 3 * 32 * 32), 0.75))[0, 0, 0, :2].tolist()
+    [0.25, 0.25]
+    """
     side = side_of(vectors.shape[1])
     return (vectors.reshape(-1, 3, side, side) - 0.5).astype(np.float32)
 
