@@ -64,3 +64,13 @@ def test_clearly_better_asks_for_two_standard_errors() -> None:
     assert clearly_better(noise - 0.21, than)
     assert not clearly_better(noise - 0.19, than)
     assert not clearly_better(than, than)
+
+
+def test_an_outlier_among_the_scores_overflows_nothing() -> None:
+    label = np.tile([1, 0, 0], 600)
+    side = Validation(None, label, np.ones(1800), np.repeat(np.arange(600), 3))
+    score = np.zeros(1800)
+    score[1] = 1e9
+    losses = side.losses(score)
+    np.testing.assert_allclose(losses[1:], np.log(3))
+    assert np.log(3) < losses[0] < np.inf

@@ -91,6 +91,9 @@ class Validation(Training):
         rows, starts, match = lists
         listed = np.asarray(score, dtype=np.float64)[rows]
         listed = (listed - listed.mean()) / max(listed.std(), 1e-12)
+        # Below the best of the list: else the power of an outlier is too large.
+        peaks = np.maximum.reduceat(listed, starts)
+        listed -= np.repeat(peaks, np.diff(starts, append=len(listed)))
         best = np.full(len(starts), np.inf)
         for scale in _SCALES:
             total = np.log(np.add.reduceat(np.exp(scale * listed), starts))
