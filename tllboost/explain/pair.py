@@ -192,7 +192,7 @@ def short_form(explanation: Explanation) -> str:
             (f"vectorizers, added to {signed(one.without_vectorizers)} with none", told)
         )
     told = [f"{signed(m.log_odds):>7} × {m.weight:.3f}  {m.name}" for m in one.members]
-    parts.append(("members, log-odds of each × what of them counts", told))
+    parts.append(("members, log-odds of each × its weight", told))
     told = [
         f"{near.likeness:>7.3f}  {near.left} | {near.right}"
         + (", these very files" if near.same_files else "")

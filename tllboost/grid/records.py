@@ -68,7 +68,8 @@ def write_scores(
         for name, of in (("test", test), ("validation", validation))
         for fold, log_odds in enumerate(of.log_odds)
     }
-    held = io.BytesIO()  # an archive on a full disk is not even closed in silence
+    # In memory first: to close an archive on a full disk prints an ignored exception.
+    held = io.BytesIO()
     np.savez(held, **arrays)  # type: ignore[arg-type]
     with whole_file(out / "scores" / f"{cell_id}.npz") as file:
         file.write(held.getbuffer())

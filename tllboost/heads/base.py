@@ -91,7 +91,7 @@ class Validation(Training):
         rows, starts, match = lists
         listed = np.asarray(score, dtype=np.float64)[rows]
         listed = (listed - listed.mean()) / max(listed.std(), 1e-12)
-        # Below the best of the list: else the power of an outlier is too large.
+        # Relative to the highest of the list, so that exp never overflows.
         peaks = np.maximum.reduceat(listed, starts)
         listed -= np.repeat(peaks, np.diff(starts, append=len(listed)))
         best = np.full(len(starts), np.inf)
@@ -128,8 +128,13 @@ def clearly_better(losses: NDArray[np.float64], than: NDArray[np.float64]) -> bo
 def likelihoods(losses: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return how likely each of some models is: (n_models,) float64, of sum 1.
 
-    Each has its loss of each list, the negative log-likelihood, and all were as likely
-    before. Few lists hardly tell them apart, many leave one.
+    The posterior of equal priors: the log-likelihood of a model is minus the sum of its
+    losses. A few lists hardly tell models apart; of many, one model is left.
+
+    Parameters
+    ----------
+    losses : sequence of ndarray of shape (n_lists,), float64
+        Negative log-likelihood of each list, an array a model.
 
     Examples
     --------
