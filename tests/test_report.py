@@ -221,6 +221,26 @@ def test_curves_agree_with_the_figures_of_one_seed(run_of: Run) -> None:
             assert sum(found["histogram"][side]) == pytest.approx(1, abs=0.01)
 
 
+def test_points_of_curves_are_those_of_scikit_learn_by_weight_and_with_ties() -> None:
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    rng = np.random.default_rng(0)
+    score = rng.integers(0, 12, 50).astype(float)
+    label = (rng.random(50) < 0.4).astype(np.int8)
+    weight = rng.choice([0.2, 1.0], 50)
+    pairs = PairSet(np.arange(50), np.arange(50), label, label, weight, label)
+    found = curves([(0, pairs, score)])
+    assert found is not None
+    how: dict[str, Any] = {"sample_weight": weight}
+    precision, recall, _ = precision_recall_curve(label, score, **how)
+    alarms, hits, _ = roc_curve(label, score, drop_intermediate=False, **how)
+    for name, x, y in (("roc", alarms, hits), ("pr", recall, precision)):
+        points = {*zip(*np.round([x, y], 4).tolist(), strict=True)}
+        shown = [*zip(*found[name], strict=True)]
+        assert set(shown) <= points
+        assert len(shown) > 8
+
+
 def test_a_reliability_curve_tells_the_calibration_error() -> None:
     rng = np.random.default_rng(0)
     n_pairs = 4000
