@@ -27,7 +27,7 @@ DIMS = 1280  # MobileNetV2
 IMAGE_BYTES = 100_000
 PART = 10**6
 CORES = 1000
-LARGE = 10**8
+HELD = 2**28  # bytes: MOST_BYTES of tllboost.heads.base
 BINS, TREES, LEVELS = 16, 400, 2
 RAM = 256e9
 SHARD = 8 * 32
@@ -41,7 +41,7 @@ _WHAT_THERE_IS = """## What there is
     tllboost vectorize part-0001 -v timm:mobilenetv2_100 --store stores/0001 \\
         --backend dask --scheduler tcp://10.0.0.1:8786
     tllboost grid pairs.csv --images part-0001 --store stores/0001 --out results \\
-        --backend dask --scheduler tcp://10.0.0.1:8786 --large 10000000
+        --backend dask --scheduler tcp://10.0.0.1:8786
 
 - Images and weights lie under the same paths for all workers. Nothing else is shared:
   vectors and the files of cells travel back, and the store and `--out` are written by
@@ -66,7 +66,7 @@ def measure() -> dict[str, Any]:
 
     from tllboost.cluster import Cluster
     from tllboost.grid.measure import one_thread
-    from tllboost.heads.boosting import Grower
+    from tllboost.heads.boosting import quantised
     from tllboost.merges import PairFeatures
     from tllboost.processes import Job
 
@@ -80,7 +80,7 @@ def measure() -> dict[str, Any]:
     with one_thread():
         merge = timed(lambda: deque(features.blocks(), maxlen=0))
         started = time.process_time()
-        matrix = Grower().matrix(features, BINS)
+        matrix = quantised(features, BINS)
         quantise = time.process_time() - started
         matrix.set_info(label=rng.integers(0, 2, n_pairs))
         booster = xgboost.Booster({**parameters, "colsample_bytree": 0.1}, [matrix])
@@ -238,49 +238,34 @@ def scoring(units: dict[str, Any]) -> list[str]:
 
 
 def training(units: dict[str, Any]) -> list[str]:
-    """Return the section on a large cell."""
-    n_bytes = LARGE * DIMS * 5
-    nodes = 2**LEVELS - 1
-    per_tree = nodes * DIMS * BINS * 16
-    quantise, tree = units["quantise_s"], units["tree_s"]
+    """Return the section on what trains a cell."""
+    n_pairs = HELD // DIMS
+    quantise, trees = n_pairs * units["quantise_s"], n_pairs * TREES * units["tree_s"]
     rows = [
-        ("memory of all workers", f"10^8 x {DIMS} x 5 B", amount(n_bytes)),
         (
-            f"machines of {amount(RAM)}, 70 % of it used",
-            "",
-            f"{-(-n_bytes // int(RAM * 0.7))}",
+            "pairs held",
+            f"{amount(HELD)} / {DIMS} columns, a byte each",
+            f"{n_pairs:,}",
         ),
         (
-            "quantising, core hours",
-            f"10^8 x {quantise * 1e6:.0f} µs",
-            f"{LARGE * quantise / 3600:,.1f}",
+            "quantising, on a core",
+            f"{n_pairs:,} x {units['quantise_s'] * 1e6:.0f} µs",
+            f"{quantise:.0f} s",
         ),
         (
-            f"a tree, on {CORES} cores",
-            f"10^8 x {tree * 1e9:.0f} ns / {CORES}",
-            f"{LARGE * tree / CORES * 1e3:,.0f} ms",
+            f"{TREES} trees, on a core",
+            f"{n_pairs:,} x {TREES} x {units['tree_s'] * 1e9:.0f} ns",
+            f"{trees:.0f} s",
         ),
-        (
-            "histograms a worker sends, a tree",
-            f"{nodes} nodes x {DIMS} x {BINS} bins x 16 B",
-            amount(per_tree),
-        ),
-        (f"and for {TREES} trees", "", amount(TREES * per_tree)),
     ]
     return [
-        "## Training on a hundred million pairs",
+        "## Training",
         wrapped(
-            f"""A sample will do: ten billion pairs would be
-            {amount(PAIRS * DIMS * 5)} for `xgboost.dask`, at five bytes a value
-            (float32, and what it is quantised to). `--large N` hands an `xgboost` cell
-            of N training pairs or more to all workers together; of 10^8:"""
+            f"""A cell is trained by one process. `xgboost` holds what the features of
+            its pairs are quantised to, in {HELD // 2**20} MiB at most, and of more
+            pairs it draws as many as fit:"""
         ),
         table(rows),
-        wrapped(
-            """The trees are not those of one process, as sums are in another order, so
-            no cell is trained so unless it is asked for. Losing a worker may fail such
-            a cell; `--resume` trains it again."""
-        ),
     ]
 
 
@@ -298,8 +283,8 @@ def limits() -> list[str]:
             indent="  ",
         ),
         wrapped(
-            """- Ranking heads are trained by one worker; the bundle of the best cell,
-            unless that is a large one, by the process that you started.""",
+            """- A cell is trained by one worker, and the bundle of the best one by the
+            process that you started.""",
             indent="  ",
         ),
         wrapped(

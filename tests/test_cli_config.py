@@ -47,7 +47,6 @@ VALUES: dict[str, tuple[list[str], str]] = {
     "jobs": (["--jobs", "1"], "1"),
     "backend": (["--backend", "dask"], '"dask"'),
     "scheduler": (["--scheduler", "tcp://a:1"], '"tcp://a:1"'),
-    "large": (["--large", "9"], "9"),
     "device": (["--device", "cpu"], '"cpu"'),
     "offline": (["--offline"], "true"),
     "max_pixels": (["--max-pixels", "9"], "9"),

@@ -26,11 +26,9 @@ from killed_work import (
     make_pairs,
 )
 
-from tllboost.cluster import Cluster
-from tllboost.cluster.cluster import _refuse_other, perform, versions
+from tllboost.cluster import Cluster, _refuse_other, perform, versions
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 from tllboost.grid.run import run_grid
-from tllboost.heads.boosting import XGBoostHead
 from tllboost.pairs import read_pairs
 from tllboost.processes import Job
 from tllboost.splits import Protocol
@@ -173,29 +171,6 @@ def test_the_commands_take_the_address_of_a_scheduler(
 
 
 @needs_dask
-def test_all_workers_train_a_large_cell_together_as_well_as_one_does(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    pairs = make_pairs(tmp_path, n_pairs=150)
-    asked: dict[str, Any] = {"heads": ["xgboost", "xgboost-rank"], "metric": "roc_auc"}
-    asked["protocol"] = Protocol("holdout", n_distractors=4)
-    local = grid_of(pairs, tmp_path / "local", **asked)
-    monkeypatch.setattr(cluster, "large", 1)
-    # A tree takes as many messages as it has levels: a few will do.
-    monkeypatch.setitem(XGBoostHead.__init__.__kwdefaults__, "n_estimators", 30)
-    there = grid_of(pairs, tmp_path / "there", **asked, backend=cluster)
-    figures = [
-        {row["head"]: row["roc_auc"] for row in result.rows}
-        for result in (local, there)
-    ]
-    assert [row["error"] for row in there.rows] == ["", "", ""]
-    # Ranking lists are not cut: one worker trains that head, to the same figure.
-    assert figures[1]["xgboost-rank"] == figures[0]["xgboost-rank"]
-    assert figures[1]["xgboost"] == pytest.approx(figures[0]["xgboost"], abs=0.03)
-    assert (tmp_path / "there" / "best.tllb").is_file()
-
-
-@needs_dask
 def test_an_error_on_a_worker_is_the_error_here(cluster: Cluster) -> None:
     jobs = deque([Job(int, ("12",)), Job(int, ("twelve",))])
     with pytest.raises(ValueError, match="'twelve'"):
@@ -286,7 +261,6 @@ def test_without_dask_the_extra_is_named(
     ("flags", "said"),
     [
         (("--scheduler", "tcp://a:1"), "--scheduler needs --backend dask"),
-        (("--large", "1000"), "--large needs --backend dask"),
         (("--backend", "desk"), "unknown backend 'desk': known: dask, local"),
         (
             ("--backend", "dask", "--cell-timeout", "9"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xgboost
 from fitted_heads import (
     Scripted,
     arrays,
@@ -20,11 +21,9 @@ from tllboost.calibration import fit_calibration
 from tllboost.errors import UsageError
 from tllboost.heads.base import Validation
 from tllboost.heads.boosting import (
-    Grower,
     XGBoostHead,
     XGBoostRankHead,
     choose_bins,
-    grown_by,
     trees_of,
 )
 from tllboost.heads.fitted import FittedHead, Trees
@@ -113,19 +112,19 @@ def test_trees_add_what_their_start_has_missed() -> None:
 
 @pytest.mark.parametrize(("n_jobs", "n_threads"), [(3, 3), (None, 0)])
 def test_trees_are_grown_by_as_many_threads_as_were_asked_for(
-    n_jobs: int | None, n_threads: int
+    monkeypatch: pytest.MonkeyPatch, n_jobs: int | None, n_threads: int
 ) -> None:
     told: list[int] = []
 
-    class Told(Grower):
-        def booster(self, parameters: Any, matrix: Any, n_trees: int) -> Any:
-            told.append(parameters["nthread"])
-            return super().booster(parameters, matrix, n_trees)
+    class Told(xgboost.Booster):
+        def __init__(self, params: Any = None, *others: Any, **more: Any) -> None:
+            told.extend([params["nthread"]] if params else [])
+            super().__init__(params, *others, **more)
 
+    monkeypatch.setattr("xgboost.Booster", Told)
     features, train = features_of(planted(), "train"), planted().split.train
-    with grown_by(Told()):
-        head = XGBoostHead(start="cosine", n_estimators=1, n_jobs=n_jobs)
-        head.fit(features, train.label)
+    head = XGBoostHead(start="cosine", n_estimators=1, n_jobs=n_jobs)
+    head.fit(features, train.label)
     assert told == [n_threads]
 
 

@@ -135,7 +135,6 @@ AMONG = ("rank", "no.tllb", "a.jpg", "--among", "no")
             (*GRID, "--distractors", 9),
             "--distractors 9 has no effect: the table's column query lists",
         ),
-        ((*GRID, "-c", "cosine", "--large", 9), "--large 9 goes with the head xgboost"),
         ((*GRID, "--print-config", "--json"), "--json goes without --print-config"),
         ((*GRID, "--print-config", "--resume"), "--resume goes without --print-con"),
         (

@@ -446,8 +446,6 @@ class Job:
     fail : callable
         Called with the index of a file and the reason why it was not written; writes
         it instead.
-    is_large : bool, default=False
-        Whether all workers of a cluster do it together.
     """
 
     function: Callable[..., Any]
@@ -456,7 +454,6 @@ class Job:
     reads: Sequence[Path] = ()
     names: Sequence[str] = ()
     fail: Callable[[int, str], None] = lambda index, reason: None
-    is_large: bool = False
 
     @property
     def n_done(self) -> int:
@@ -508,10 +505,6 @@ class Processes:
         self.n_jobs = n_threads_of(n_jobs) or usable_cores()
         self.seconds, self.megabytes = seconds, megabytes
 
-    def is_large(self, head: str, n_pairs: int) -> bool:
-        """Tell whether a cell is one for all workers together: here none is."""
-        return False
-
     def batches(
         self, make: Callable[..., Any], vectorizer: Any, images: Any, **settings: Any
     ) -> Generator[dict[str, Any], None, None]:
@@ -530,7 +523,6 @@ class Processes:
         self,
         function: Callable[..., Any],
         *arguments: Any,
-        is_large: bool = False,
         look: Look = lambda _: "",
     ) -> Any:
         """Return what a function returns in another process.
@@ -539,8 +531,6 @@ class Processes:
         ----------
         function : callable
         *arguments
-        is_large : bool
-            For a cluster.
         look : callable
             Looks after the worker once it has loaded what the function needs.
 

@@ -125,12 +125,6 @@ class Machine(options.Workers):
     jobs: int | None = option(
         None, "Worker processes on this machine [one for each core].", "-j", min=1
     )
-    large: int | None = option(
-        None,
-        "Number of training pairs from which one xgboost cell is trained by all Dask "
-        "workers together [never].",
-        min=1,
-    )
     strict: options.Strict = False
     cell_timeout: float | None = option(
         None,
@@ -230,9 +224,6 @@ def grid(
     if not asked.vectorizer:
         why = "goes with -v: each [[cell]] of --config says its own"
         refuse_given(context, why, "projection", "merge", "head")
-    heads = {*(asked.head or []), *(one["head"] for one in tables.get("cell", []))}
-    if "xgboost" not in heads:
-        refuse_given(context, "goes with the head xgboost", "large")
     if asked.protocol in (None, "holdout", "given", "holidays2017"):
         refuse_given(context, "goes with --protocol kfold", "folds")
     if asked.protocol == "holidays2017":
@@ -325,7 +316,6 @@ def _measure(
     settings = {key: value for key, value in vars(asked).items() if key not in own}
     backend = asked.open(
         asked.jobs,
-        large=asked.large,
         seconds=asked.cell_timeout,
         megabytes=asked.cell_memory,
     )

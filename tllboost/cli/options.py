@@ -358,7 +358,6 @@ class Workers:
         self,
         n_jobs: int | None = None,
         *,
-        large: int | None = None,
         seconds: float | None = None,
         megabytes: float | None = None,
     ) -> AbstractContextManager[Backend]:
@@ -379,16 +378,15 @@ class Workers:
             )
             from tllboost.cluster import Cluster
 
-            return Cluster(self.scheduler, n_workers=n_jobs, large=large)
+            return Cluster(self.scheduler, n_workers=n_jobs)
         refuse_if(
             self.backend != "local",
             f"unknown backend {self.backend!r}: known: dask, local",
         )
-        for name, given in (("scheduler", self.scheduler), ("large", large)):
-            refuse_if(
-                given is not None,
-                f"--{name} needs --backend dask, got {given!r} without it",
-            )
+        refuse_if(
+            self.scheduler is not None,
+            f"--scheduler needs --backend dask, got {self.scheduler!r} without it",
+        )
         from tllboost.processes import Processes
 
         return nullcontext(Processes(n_jobs, seconds=seconds, megabytes=megabytes))

@@ -460,7 +460,7 @@ def _save(path: Path, row: Row, records: Sequence[Record], grid: Grid) -> None:
 
     In a worker: this process may hold torch, which XGBoost shall not meet.
     """
-    backend, data, seed = grid.backend, grid.data, grid.seeds[0]
+    data, seed = grid.data, grid.seeds[0]
     split = data.splits(seed)[0]
     (own,) = (
         one
@@ -479,12 +479,10 @@ def _save(path: Path, row: Row, records: Sequence[Record], grid: Grid) -> None:
         base = grid.bases(part.vectorizer, tuning, seed)[0]
         files = grid.learned[part.vectorizer, part.projection, seed].files[:1]
         members.append((part, vectorizer, space_of(vectorizer), base, files, weight))
-    n_train = len(split.train)
     try:
-        backend.call(
+        grid.backend.call(
             _fit_and_save,
             *(path, row, own, members, split, data.protocol.n_hard),
-            is_large=any(backend.is_large(one[0].head, n_train) for one in members),
         )
     except ProcessDied as error:
         msg = f"the process that fitted it again died ({error})"

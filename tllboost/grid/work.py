@@ -313,13 +313,11 @@ def cell_jobs(missing: Mapping[tuple[Cell, int], str], grid: Grid) -> list[Job]:
     groups: dict[tuple[Any, ...], list[tuple[str, Cell]]] = {}
     for (cell, seed), cell_id in missing.items():
         slow = next((n for n, s in enumerate(_SLOW) if cell.head.startswith(s)), 9)
-        n_pairs = len(data.splits(seed)[0].train)
-        is_large = grid.backend.is_large(cell.head, n_pairs)
         shared = (seed, cell.vectorizer, cell.projection, cell.features)
-        groups.setdefault((slow, is_large, *shared), []).append((cell_id, cell))
+        groups.setdefault((slow, *shared), []).append((cell_id, cell))
     jobs = []
     for key in sorted(groups, key=lambda key: key[0]):
-        _, is_large, seed, vectorizer, projection, _ = key
+        _, seed, vectorizer, projection, _ = key
         cells = groups[key]
         files = [record_path(out, cell_id) for cell_id, _ in cells]
         for file in files:  # of a failure: a file says that its cell is done
@@ -339,7 +337,6 @@ def cell_jobs(missing: Mapping[tuple[Cell, int], str], grid: Grid) -> list[Job]:
                 reads=learned.files,
                 names=[f"{cell.name}, seed {seed}" for _, cell in cells],
                 fail=partial(_fail, out, cells, seed),
-                is_large=is_large,
             )
         )
     return jobs

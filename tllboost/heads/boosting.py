@@ -20,9 +20,7 @@ wrong on the training pairs, which takes half of the time and is no worse
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -44,7 +42,7 @@ from tllboost.heads.base import (
 from tllboost.heads.fitted import FittedHead, Trees, blocks_of, numbered_blocks
 from tllboost.registry import Options, one_of, positive
 
-__all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins", "grown_by"]
+__all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins"]
 
 # Values up to which trees see all columns: histograms of so few cost little.
 _WIDE = 2_000_000
@@ -115,79 +113,38 @@ def _reader(
     return lambda: iter(held)
 
 
-class Grower:
-    """What quantises features and grows trees on them: here, in this process.
-
-    Attributes
-    ----------
-    is_bounded : bool
-        Whether one process holds all bins: it then gets no more pairs than fit.
-    """
-
-    is_bounded = True
-
-    def matrix(
-        self, X: Any, max_bin: int, columns: NDArray[np.int64] | None = None
-    ) -> Any:
-        """Return quantised features, which take labels as XGBoost's do.
-
-        Parameters
-        ----------
-        X : array-like or PairFeatures of shape (n_pairs, n_features)
-        max_bin : int
-            Histogram bins a column.
-        columns : ndarray of int64 or None, default=None
-            Which columns; None takes all.
-        """
-        import xgboost
-
-        read = _reader(X, columns)
-
-        class Blocks(xgboost.DataIter):
-            """Feed XGBoost a block at a time, as often as it asks.
-
-            All features are never in memory at once.
-            """
-
-            def reset(self) -> None:
-                self.blocks = read()
-
-            def next(self, input_data: Callable[..., None]) -> bool:
-                block = next(self.blocks, None)
-                if block is None:
-                    return False
-                input_data(data=block)
-                return True
-
-        return xgboost.QuantileDMatrix(Blocks(), max_bin=max_bin)
-
-    def booster(self, parameters: Mapping[str, Any], matrix: Any, n_trees: int) -> Any:
-        """Return what ``update`` adds a tree to, `n_trees` at most.
-
-        A slice of it is an XGBoost booster of those trees.
-        """
-        import xgboost
-
-        return xgboost.Booster(dict(parameters), [matrix])
-
-
-_GROWER: ContextVar[Grower] = ContextVar("grower", default=Grower())  # noqa: B039
-
-
-@contextmanager
-def grown_by(one: Grower) -> Iterator[None]:
-    """Let ``xgboost`` heads that are fitted in the block be grown by another.
+def quantised(X: Any, max_bin: int, columns: NDArray[np.int64] | None = None) -> Any:
+    """Return quantised features, which take labels as XGBoost's do.
 
     Parameters
     ----------
-    one : Grower
-        As :class:`tllboost.cluster.boosting.ClusterGrower`.
+    X : array-like or PairFeatures of shape (n_pairs, n_features)
+    max_bin : int
+        Histogram bins a column.
+    columns : ndarray of int64 or None, default=None
+        Which columns; None takes all.
     """
-    token = _GROWER.set(one)
-    try:
-        yield
-    finally:
-        _GROWER.reset(token)
+    import xgboost
+
+    read = _reader(X, columns)
+
+    class Blocks(xgboost.DataIter):
+        """Feed XGBoost a block at a time, as often as it asks.
+
+        All features are never in memory at once.
+        """
+
+        def reset(self) -> None:
+            self.blocks = read()
+
+        def next(self, input_data: Callable[..., None]) -> bool:
+            block = next(self.blocks, None)
+            if block is None:
+                return False
+            input_data(data=block)
+            return True
+
+    return xgboost.QuantileDMatrix(Blocks(), max_bin=max_bin)
 
 
 _STARTS = ("auto", "cosine", "frozen", "none")
@@ -265,9 +222,9 @@ class XGBoostHead(PairHead):
     def learn(self, training: Training, validation: Validation | None) -> None:
         """Grow trees on the training pairs until validation gains no more.
 
-        Of more pairs than 256 MiB hold the bins of, as many are drawn, unless
-        a cluster grows the trees.
+        Of more pairs than 256 MiB hold the bins of, as many are drawn.
         """
+        import xgboost
         from scipy.special import expit
 
         if self.start not in _STARTS:
@@ -276,9 +233,7 @@ class XGBoostHead(PairHead):
         if self.start in _COSINES and not hasattr(training.features, "cosine"):
             msg = f"start={self.start!r} needs PairFeatures, which know the vectors"
             raise UsageError(msg)
-        grower = _GROWER.get()
-        if grower.is_bounded:
-            training = within_memory(training, value_bytes=1, seed=self.seed_)
+        training = within_memory(training, value_bytes=1, seed=self.seed_)
         X, y, weight, _ = training
         is_wide = X.shape[0] * X.shape[1] >= _WIDE and X.shape[1] > _N_BEST
         best: NDArray[np.float64] | None = None
@@ -293,10 +248,10 @@ class XGBoostHead(PairHead):
                 columns = best_columns(X, y - expit(margin), weight, _N_BEST)
             n_columns = _N_BEST if is_wide else X.shape[1]
             bins = self.max_bin or choose_bins(len(y), n_columns)
-            matrix = grower.matrix(X, bins, columns)
+            matrix = quantised(X, bins, columns)
             self._set_target(matrix, training)
             matrix.set_info(base_margin=margin)
-            booster = grower.booster(self._parameters(bins), matrix, self.n_estimators)
+            booster = xgboost.Booster(self._parameters(bins), [matrix])
             weights, losses = np.ones(self.n_estimators), np.zeros(1)
             if validation is None:
                 for tree in range(self.n_estimators):

@@ -123,9 +123,6 @@ class Cluster:
         end with the block.
     n_workers : int or None, default=None
         How many of those; None takes one a core.
-    large : int or None, default=None
-        Training pairs from which an ``xgboost`` cell of a grid is trained by all
-        workers together; None leaves each cell to one.
     patience : float, default=60
         Seconds to wait for a scheduler, at most 10, and for a worker where there is
         none.
@@ -139,7 +136,6 @@ class Cluster:
     scheduler: str | None = None
     _: KW_ONLY
     n_workers: int | None = None
-    large: int | None = None
     patience: float = 60.0
 
     def __enter__(self) -> Self:
@@ -188,14 +184,6 @@ class Cluster:
             # Held here too, so that its id is not given to another.
             self._kept[id(value)] = (value, self._submit(lambda same: same, value))
         return self._kept[id(value)][1]
-
-    def is_large(self, head: str, n_pairs: int) -> bool:
-        """Tell whether a cell is one for all workers together.
-
-        The lists of a ranking can't be cut: those heads are for one worker.
-        """
-        kind = head.partition("?")[0]
-        return self.large is not None and kind == "xgboost" and n_pairs >= self.large
 
     def batches(
         self,
@@ -253,20 +241,9 @@ class Cluster:
             middle = len(shard) // 2
             jobs.extend([job(shard[:middle]), job(shard[middle:])])
 
-    def call(
-        self, function: Callable[..., Any], *arguments: Any, is_large: bool = False
-    ) -> Any:
-        """Return what a function returns, all trees in it grown on the cluster.
-
-        What is not large is called in another process of this machine.
-        """
-        if not is_large:
-            return Processes().call(function, *arguments)
-        from tllboost.cluster.boosting import ClusterGrower
-        from tllboost.heads.boosting import grown_by
-
-        with grown_by(ClusterGrower(self)):
-            return function(*arguments)
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what a function returns in another process of this machine."""
+        return Processes().call(function, *arguments)
 
     def run(
         self, jobs: Sequence[Job], out: Path, what: str, progress: Progress | None
@@ -276,8 +253,7 @@ class Cluster:
         A worker calls in a folder of its own, which holds what the job reads of `out`;
         what it writes there comes back, and is written to `out` from here alone. What
         takes down each worker that tries it, also alone and after all others, fails,
-        and no other with it. Large jobs are called here, one after the other, their
-        trees grown by all workers.
+        and no other with it.
 
         Parameters
         ----------
@@ -331,8 +307,7 @@ class Cluster:
                     hand_out(job, [index])
 
         for job in jobs:
-            if not job.is_large:
-                hand_out(job, [*range(len(job.files))])
+            hand_out(job, [*range(len(job.files))])
         first = deque(waiting)
         waiting.clear()
         for one, outcome in self.each(first, told):
@@ -340,10 +315,6 @@ class Cluster:
         while waiting:
             for one, outcome in self.each(deque([waiting.popleft()]), told):
                 finish(one, outcome, is_alone=True)
-        for job in jobs:
-            if job.is_large:
-                told(job.names[:1])
-                self.call(job.function, out, *job.arguments, is_large=True)
         told([])
 
     def each(
