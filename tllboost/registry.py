@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from tllboost.errors import UnknownNameError, UsageError, missing_library
 
 __all__ = [
+    "Configured",
     "Entry",
     "Option",
     "Options",
@@ -34,6 +36,7 @@ __all__ = [
     "lies_here",
     "one_of",
     "options_of",
+    "parameters_of",
     "parse_spec",
     "path_of",
     "spread_sets",
@@ -379,6 +382,49 @@ def parse_spec(text: str) -> Spec:
             raise UsageError(msg)
         options[key] = value
     return Spec(text=text, kind=kind, rest=rest, options=options)
+
+
+class Configured:
+    """Base of what is no more than the arguments that it was made with.
+
+    ``sklearn.base.clone`` accepts it although it does not inherit from scikit-learn,
+    which takes half a second to import.
+
+    Attributes
+    ----------
+    name : str
+        Its spelling without options; the import path of its class where it has none.
+    """
+
+    OPTIONS: ClassVar[Options] = {}
+    name: ClassVar[Any] = ""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the arguments that this was made with."""
+        return {name: getattr(self, name) for name in parameters_of(type(self))}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments; what was loaded or learned with the old ones is gone."""
+        self.__dict__ = type(self)(**self.get_params() | params).__dict__
+        return self
+
+    def changed(self) -> dict[str, Any]:
+        """Return the arguments that differ from their defaults."""
+        own, usual = Configured.get_params(self), parameters_of(type(self))
+        return {name: one for name, one in own.items() if one != usual[name]}
+
+    @property
+    def spec(self) -> str:
+        """The spelling that makes this again."""
+        changed = self.changed()
+        told = {name: changed[name] for name in self.OPTIONS if name in changed}
+        return with_options(self.name or path_of(self), told)
+
+
+def parameters_of(kind: type) -> dict[str, Any]:
+    """Return the arguments of a class's ``__init__`` and their defaults."""
+    parameters = inspect.signature(kind).parameters.values()
+    return {one.name: one.default for one in parameters}
 
 
 class Registry(dict[str, Entry]):

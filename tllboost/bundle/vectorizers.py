@@ -345,7 +345,7 @@ def _import_spec(part: Vectorizer) -> str:
     if isinstance(part, CustomVectorizer) and isinstance(part.target, str):
         return part.target
     with suppress(TllboostError):
-        if import_path(path_of(part)) is type(part) and not list(part._changed()):
+        if import_path(path_of(part)) is type(part) and not part.changed():
             return path_of(part)
     msg = (
         f"vectorizer {part.label!r} can't go into a bundle: it is an object; give it "

@@ -6,16 +6,15 @@ each other, which says when a projection has learned enough.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError
 from tllboost.merges import unit_rows
-from tllboost.registry import Option, Options, parse_spec, with_options
+from tllboost.registry import Configured, Option, parse_spec
 from tllboost.splits import PairSet
 
 __all__ = [
@@ -28,43 +27,16 @@ __all__ = [
 ]
 
 
-class Projection:
+class Projection(Configured):
     """Base of the projections.
 
     A subclass stores its arguments, fits in ``fit``, maps in ``transform`` and keeps
     what it learned as named arrays. One of your own may call itself
     ``package.module:Class``, the name that it is given by, or leave ``name`` out.
-    ``sklearn.base.clone`` accepts it although it does not inherit from scikit-learn,
-    which takes half a second to import and is not needed to map vectors.
     """
-
-    name: ClassVar[str] = ""
-    OPTIONS: ClassVar[Options] = {}
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the arguments that this projection was made with."""
-        return {
-            name: getattr(self, name)
-            for name in inspect.signature(type(self)).parameters
-        }
-
-    def set_params(self, **params: Any) -> Self:
-        """Change arguments; what was learned with the old ones is forgotten."""
-        self.__dict__ = type(self)(**self.get_params() | params).__dict__
-        return self
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.spec!r})"
-
-    @property
-    def spec(self) -> str:
-        """The spelling that :func:`~tllboost.projections.make_projection` takes."""
-        kind = type(self)
-        default, name = kind(), self.name or f"{kind.__module__}:{kind.__qualname__}"
-        own = {option: getattr(self, option) for option in self.OPTIONS}
-        return with_options(
-            name, {k: one for k, one in own.items() if one != getattr(default, k)}
-        )
 
     def check_options(self) -> None:
         """Refuse options that could not be given by name.

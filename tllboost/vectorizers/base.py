@@ -6,7 +6,6 @@ once, the cores that may be used, rows of length 1, switches of the environment.
 
 from __future__ import annotations
 
-import inspect
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ from PIL import Image
 
 from tllboost.errors import ImageError, UsageError
 from tllboost.merges import unit_rows
-from tllboost.registry import Options, Spec, with_options
+from tllboost.registry import Configured, Spec, parameters_of
 
 __all__ = [
     "FileVectorizer",
@@ -116,7 +115,7 @@ else:
                 return super().__get__(instance, owner)
 
 
-class Vectorizer:
+class Vectorizer(Configured):
     """Turn images into vectors; base of every kind.
 
     A subclass stores its arguments in ``__init__`` and nothing else, offers
@@ -147,7 +146,6 @@ class Vectorizer:
     """
 
     KIND: ClassVar[str] = ""
-    OPTIONS: ClassVar[Options] = {}
     needs_images: bool = True
     source: Vectorizer | None = None
 
@@ -156,7 +154,7 @@ class Vectorizer:
         """Build one from its parsed name."""
         operands, options = cls._operands(spec), spec.typed_options(cls.OPTIONS)
         where = {"device": device, "offline": offline}
-        for name in where.keys() & _parameters(cls).keys():
+        for name in where.keys() & parameters_of(cls).keys():
             options[name] = where[name]
         return cls(*operands, **options)
 
@@ -190,13 +188,6 @@ class Vectorizer:
     def label(self) -> str:
         """Short name for tables, with every option that differs from its default."""
         return self.short_name + self.spec.removeprefix(self.name)
-
-    @property
-    def spec(self) -> str:
-        """The spelling that `make_vectorizer` turns into this vectorizer again."""
-        changed = dict(self._changed())
-        told = {name: changed[name] for name in self.OPTIONS if name in changed}
-        return with_options(self.name, told) if told else self.name
 
     @property
     def input_size(self) -> int | None:
@@ -267,28 +258,12 @@ class Vectorizer:
 
         return open_image(image, shrink_to=self.input_size)
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the arguments that this vectorizer was made with."""
-        return {name: getattr(self, name) for name in _parameters(type(self))}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change arguments; whatever was loaded for the old ones is forgotten."""
-        self.__dict__ = type(self)(**self.get_params() | params).__dict__
-        return self
-
     def __getstate__(self) -> dict[str, Any]:
         return self.get_params(deep=False)
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{key}={value!r}" for key, value in self._changed())
+        given = ", ".join(f"{key}={value!r}" for key, value in self.changed().items())
         return f"{type(self).__name__}({given})"
-
-    def _changed(self) -> Iterator[tuple[str, Any]]:
-        """Give the arguments that differ from their defaults."""
-        for name, default in _parameters(type(self)).items():
-            value = getattr(self, name)
-            if default is inspect.Parameter.empty or value != default:
-                yield name, value
 
 
 class FileVectorizer(Vectorizer):
@@ -313,12 +288,6 @@ class FileVectorizer(Vectorizer):
     def short_name(self) -> str:
         """The name for tables: the file's stem."""
         return f"{self.KIND}:{Path(self.file).stem}"
-
-
-def _parameters(kind: type) -> dict[str, Any]:
-    """Return the arguments of a class's ``__init__`` and their defaults."""
-    parameters = list(inspect.signature(kind).parameters.values())
-    return {one.name: one.default for one in parameters}
 
 
 def is_on(variable: str) -> bool:
