@@ -44,6 +44,7 @@ def grid(table: PairTable, out: Path, **given: Any) -> GridResult:
         "merges": ["dot"],
         "heads": ["cosine"],
         "protocol": SMALL,
+        "refit": False,
         "backend": Processes(1),
     }
     store = out.parent / "store"

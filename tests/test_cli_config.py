@@ -38,6 +38,7 @@ VALUES: dict[str, tuple[list[str], str]] = {
     "negatives": (["--negatives", "4"], "4"),
     "hard_negatives": (["--hard-negatives", "1"], "1"),
     "ensemble": (["--ensemble", "5"], "5"),
+    "refit": (["--no-refit"], "false"),
     "distractors": (["--distractors", "9"], "9"),
     "folds": (
         ["--folds", "3", "--protocol", "kfold"],

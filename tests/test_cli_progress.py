@@ -140,7 +140,8 @@ def test_a_grid_tells_which_cells_run(tmp_path: Path) -> None:
         backend=Processes(1),
         progress=progress,
     )
-    assert progress.bars == {"pixels": (80, 80), "cells": (2, 2)}
+    bars = {"pixels": (80, 80), "cells": (2, 2), "best.tllb": (1, 1)}
+    assert progress.bars == bars
     assert progress.names <= {
         "pixels × none × none × cosine, seed 0",
         "pixels × none × dot × bad_heads:Slow, seed 0",

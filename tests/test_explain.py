@@ -15,7 +15,7 @@ from explained import GRID, fitted, log_odds, looking, pair, run_folder, scenes
 from PIL import Image
 
 from tllboost.calibration import Calibration
-from tllboost.classifier import PairClassifier, ensemble
+from tllboost.classifier import PairClassifier, ensemble, load_bundle
 from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.explain import Explanation, explain, run_beside, short_form
 from tllboost.explain.attribution import covered, leaf_blocks, leaves_of
@@ -96,7 +96,9 @@ CLASSIFIERS: dict[str, Callable[[Path], PairClassifier]] = {
     "projected": lambda scenes: fitted(
         scenes, "pixels?size=8", projection="infonce", head="cosine", device="cpu"
     ),
-    "boosted": lambda scenes: fitted(scenes, "pixels+pixels?size=8", head="xgboost"),
+    "boosted": lambda scenes: fitted(
+        scenes, "pixels+pixels?size=8", head="xgboost?max_depth=3"
+    ),
     "ensemble": lambda scenes: ensemble(
         [looking("classic"), looking("classic+pixels"), looking("pixels?size=8")],
         calibration=Calibration(0.7, 0.2),
@@ -298,10 +300,29 @@ def test_the_nearest_training_match_is_told_in_the_better_order(
     assert notes == []
 
 
-def test_neighbours_come_from_the_training_set_alone(run_folder: Path) -> None:
-    matches = training_matches(run_folder)
+def test_a_pair_held_out_of_a_run_is_one_that_a_bundle_of_all_pairs_was_trained_on(
+    run_folder: Path, scenes: Path
+) -> None:
     rows = (run_folder / "splits.csv").read_text(encoding="utf-8").splitlines()
-    trained = {frozenset(row.split(",")[:2]) for row in rows if ",1,train," in row}
+    tested = next(row.split(",")[:2] for row in rows if ",1,test," in row)
+    pair = [scenes / f"{name}.jpg" for name in tested]
+    store = run_folder.parent / "store"
+    classifier = load_bundle(run_folder / "best.tllb", store=store)
+    found = explain(classifier, *pair, grid=2, run=run_folder)
+    assert found.trained_on == ["left", "right"]
+    assert found.nearest[0].same_files
+    classifier.refitted_ = None
+    assert explain(classifier, *pair, grid=2, run=run_folder).trained_on == []
+
+
+@pytest.mark.parametrize("refitted", [None, 240])
+def test_neighbours_come_from_what_the_bundle_was_fitted_on(
+    run_folder: Path, refitted: int | None
+) -> None:
+    matches = training_matches(run_folder, whole=refitted is not None)
+    rows = (run_folder / "splits.csv").read_text(encoding="utf-8").splitlines()
+    kind = "" if refitted else "train,"
+    trained = {frozenset(row.split(",")[:2]) for row in rows if f",1,{kind}" in row}
     named = np.array(matches.ids, dtype=object)
     assert {frozenset(pair) for pair in named[matches.pairs].tolist()} == trained
 

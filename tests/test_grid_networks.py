@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from planted_grid import (
 from tuning import ARCH, SIZE, pairs_of_images, random_network
 
 from tllboost.classifier import load_bundle
+from tllboost.finetune import trained_on
+from tllboost.finetune.settings import read_record
 from tllboost.grid import best
 from tllboost.grid.records import read_scores
 from tllboost.grid.work import spaces_of
@@ -77,8 +80,23 @@ def test_projections_and_fusions_stand_on_a_fine_tuned_network(
     grid(images, result.out, **given, message=lines.append)
     assert stamps(result.out, "projections/*") == before
     assert "6 of 6 cells are finished already" in lines
-
     ensemble = load_bundle(result.out / "ensemble.tllb", device="cpu")
+
+    # All is trained again on all images, as many epochs: also where a run was killed
+    # between the end of a training and the record of it.
+    for path in result.out.glob("projections/*.json"):
+        path.unlink()
+    again = grid(images, result.out, **given, refit=True)
+    assert not any("fitted again" in note for note in again.notes)
+    assert load_bundle(result.out / "ensemble.tllb").refitted_ == 24 * 6
+    files = list(result.out.glob("projections/*.safetensors"))
+    assert len(files) == 4
+    tuned: Any = {file: read_record(file) for file in files if trained_on(file)}
+    seen = sorted(len(trained_on(file)) for file in tuned)
+    assert seen == [38, 48]
+    first, second = (json.loads(record["history"]) for record in tuned.values())
+    assert [one["validation"] for one in first] == [o["validation"] for o in second]
+
     assert len(ensemble.cells_) == 6
     made = [cell.vectorizer for cell in ensemble.cells_]
     alone = {one.fingerprint for one in made if not hasattr(one, "parts")}

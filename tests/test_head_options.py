@@ -215,6 +215,17 @@ def test_the_report_of_a_grid_shows_short_names_and_what_they_are_short_for(
     assert set(legend.values()) & {cell["head"] for cell in shown["cells"]}
 
 
+def test_runs_are_compared_cell_by_cell_of_the_same_options(
+    run: Run, run_of_options: GridResult
+) -> None:
+    done = run("compare", run_of_options.out, run_of_options.out, "--all")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    for head in ("random-forest?n_estimators=2", "random-forest?n_estimators=3"):
+        start = f"vectors:planted × dot × {head} "
+        assert sum(line.startswith(start) for line in lines) == 1
+    assert "top1: 5 same" in done.stdout
+
+
 @pytest.mark.parametrize(
     "head",
     ["random-forest?n_estimators=2", "sklearn.linear_model:RidgeClassifier?alpha=3"],

@@ -409,13 +409,15 @@ def load_bundle(
         offline=offline,
         trust_code=trust_code,
     )
-    return ensemble(
+    classifier = ensemble(
         scorer.cells_,
         calibration=scorer.calibration_,
         threshold=scorer.threshold_,
         store=store,
         device=device,
     )
+    classifier.refitted_ = scorer.refitted_
+    return classifier
 
 
 load = load_bundle

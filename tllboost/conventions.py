@@ -1,22 +1,35 @@
 """What users know from scikit-learn: `random_state`, `n_jobs`, `y`, `sample_weight`.
 
-Everything that is fitted reads these four here, so they mean the same everywhere. numpy
-is imported where it is used: the processes that decode images come by here too.
+Everything that is fitted reads these four here, so they mean the same everywhere, and
+asks validation so that what it chose can be chosen again on more pairs. numpy is
+imported where it is used: the processes that decode images come by here too.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tllboost.errors import UsageError
+from tllboost.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["labels_of", "n_threads_of", "seed_of", "usable_cores", "weights_of"]
+__all__ = [
+    "labels_of",
+    "n_threads_of",
+    "noted",
+    "repeatable",
+    "seed_of",
+    "usable_cores",
+    "weights_of",
+]
 
 
 def usable_cores() -> int:
@@ -155,3 +168,66 @@ def weights_of(sample_weight: ArrayLike | None, n_pairs: int) -> NDArray[np.floa
         msg = f"sample_weight must be {n_pairs} numbers of 0 or more, not all of them 0"
         raise UsageError(msg)
     return weight
+
+
+_Ask = TypeVar("_Ask", bound=Callable[..., Any])
+_NOTE: ContextVar[Any] = ContextVar("note", default=lambda ask, *args: ask(*args))
+
+
+def repeatable(ask: _Ask) -> _Ask:
+    """Let :func:`noted` note and repeat what a function says of the validation set.
+
+    What is fitted chooses by such functions alone: how many epochs or trees, which
+    regularisation. One must not call another.
+    """
+
+    @functools.wraps(ask)
+    def asked(*args: Any, **given: Any) -> Any:
+        return _NOTE.get()(functools.partial(ask, **given), *args)
+
+    return asked  # type: ignore[return-value]
+
+
+@contextmanager
+def noted(notes: list[Any], *, repeat: bool = False) -> Iterator[None]:
+    """Note what validation says while something is fitted, or repeat what it said.
+
+    Fitted again with the same answers, on pairs that were held out before too, it
+    makes the same choices, though no pair is left to ask.
+
+    Parameters
+    ----------
+    notes : list
+        What is said is appended; with `repeat` it is read.
+    repeat : bool, default=False
+
+    Raises
+    ------
+    DataError
+        If more is asked than was noted: other choices are to be made than then.
+
+    Examples
+    --------
+    >>> ask, notes = repeatable(lambda number: number + 1), []
+    >>> with noted(notes):
+    ...     ask(1)
+    2
+    >>> with noted(notes, repeat=True):
+    ...     ask(7)
+    2
+    """
+    left = iter(notes)
+
+    def note(ask: Callable[..., Any], *args: Any) -> Any:
+        if not repeat:
+            notes.append(ask(*args))
+        for one in left:  # the one after that of the last call
+            return one
+        msg = "what validation chose can't be repeated on all pairs"
+        raise DataError(msg)
+
+    token = _NOTE.set(note)
+    try:
+        yield
+    finally:
+        _NOTE.reset(token)

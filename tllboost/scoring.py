@@ -446,6 +446,12 @@ class Scorer:
         cell, and even odds for several.
     store : path-like or None, default=None
         Folder of the vector store.
+
+    Attributes
+    ----------
+    refitted_ : int or None
+        On how many pairs it was fitted again, after it was measured, where a grid did
+        so: all that the grid had.
     """
 
     def __init__(
@@ -465,6 +471,7 @@ class Scorer:
         self.calibration_ = calibration
         self.threshold_ = float(threshold)
         self.limit_: float | None = None
+        self.refitted_: int | None = None
         self.store = store
 
     @property

@@ -150,6 +150,7 @@ def save_bundle(
         "cells": records,
         "calibration": classifier.calibration_._asdict(),
         "threshold": classifier.threshold_,
+        "refitted": classifier.refitted_,
         "versions": _versions(),
     }
     # What can't be read back shall fail here, not where it is needed.
@@ -196,7 +197,8 @@ def read_manifest(path: FilePath) -> dict[str, Any]:
     -------
     dict
         ``format``, ``version``, ``created``, ``cell``, ``metrics``, ``vectorizers``,
-        ``cells``, ``calibration``, ``threshold``, ``versions``, ``members``.
+        ``cells``, ``calibration``, ``threshold``, ``refitted``, ``versions``,
+        ``members``.
 
     Raises
     ------
@@ -238,12 +240,14 @@ def read_scorer(
         )
         # Last, so that nothing is unpacked of what is refused.
         place_networks(archive, vectorizers, weights)
-    return Scorer(
+    scorer = Scorer(
         cells,
         calibration=Calibration(**manifest["calibration"]),
         threshold=manifest["threshold"],
         store=store,
     )
+    scorer.refitted_ = manifest["refitted"]
+    return scorer
 
 
 def _restore(

@@ -144,6 +144,7 @@ _SHAPE = {
     "cells": (MAX_CELLS, _CELL),
     "calibration": _CALIBRATION,
     "threshold": _is_number,
+    "refitted": (None, _is_count(10**12)),
     "versions": {...: _is_plain},
     "members": {...: {"sha256": _is_sha256, "size": _SIZE}},
 }

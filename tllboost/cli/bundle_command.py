@@ -76,6 +76,8 @@ def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "threshold", f"{threshold:.4f} (a probability, prior {curve.prior:.4g})"
     if curve.is_flat:
         yield "note", FLAT
+    if manifest["refitted"]:
+        yield "fitted", f"on all {manifest['refitted']:,} pairs, after the metrics"
     yield "created", manifest["created"]
     files = [one["file"] for one in manifest["vectorizers"]]
     for text in dict.fromkeys(_network(file) for file in files if file is not None):

@@ -70,6 +70,12 @@ class Tried:
         min=0,
     )
 
+    refit: bool = option(
+        True,
+        "Fit what goes into bundles again on all pairs, as validation chose.",
+        "--refit/--no-refit",
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -329,6 +335,7 @@ def _measure(
             named=tables.get("cell", []),
             aliases=tables.get("alias"),
             ensemble=asked.ensemble,
+            refit=asked.refit,
             out=asked.out,
             protocol=Protocol(
                 asked.protocol,

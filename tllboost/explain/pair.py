@@ -274,7 +274,7 @@ def explain(
     trained_on: list[str] = []
     notes: list[str] = []
     if run is not None:
-        matches = training_matches(run)
+        matches = training_matches(run, whole=classifier.refitted_ is not None)
         known = {path.resolve() for path in matches.paths}
         sides = zip(("left", "right"), pair, strict=True)
         trained_on = [side for side, path in sides if Path(path).resolve() in known]

@@ -48,15 +48,19 @@ def run_beside(bundle: str | PathLike[str]) -> Path | None:
     return None if read_images(folder) is None else folder
 
 
-def training_matches(run: str | PathLike[str]) -> TrainingMatches:
-    """Read the training matches of a run's first seed and first fold.
+def training_matches(
+    run: str | PathLike[str], *, whole: bool = False
+) -> TrainingMatches:
+    """Read the matches that a run's bundle was fitted on.
 
-    That is the split on which a run fits what it bundles.
+    Those of its first seed and first fold, or all.
 
     Parameters
     ----------
     run : path-like
         Folder that a grid wrote.
+    whole : bool, default=False
+        Whether the bundle was fitted again on all pairs.
 
     Raises
     ------
@@ -69,7 +73,7 @@ def training_matches(run: str | PathLike[str]) -> TrainingMatches:
     images = read_images(folder)
     splits = read_splits(folder, min(seeds)) if seeds else None
     if images is not None and splits is not None and splits.training_matches:
-        pairs = splits.training_matches[0]
+        pairs = splits.matches if whole else splits.training_matches[0]
         there = np.array([path is not None for path in images.paths], dtype=bool)
         is_table = pairs.ndim == 2 and pairs.shape[1] == 2 and pairs.dtype.kind == "i"
         if is_table and np.isin(pairs, np.arange(len(there))).all():

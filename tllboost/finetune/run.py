@@ -26,7 +26,7 @@ from tllboost.finetune.settings import (
     read_record,
     short_hash,
 )
-from tllboost.finetune.train import Trainer, best_epoch
+from tllboost.finetune.train import Trainer, best_epoch, tell_again
 from tllboost.projections.base import matches_of
 from tllboost.splits import PairSet
 from tllboost.store import hash_files
@@ -126,6 +126,7 @@ def finetune(
     key = _key(base, hashes, matches, validation, settings, seed)
     if not _is_free(file, key, overwrite=overwrite):
         tell(f"{file} is the result of this very training: nothing to do")
+        tell_again(json.loads((read_record(file) or {})["history"]))
         return with_file(vectorizer, file)
     work = file.with_name(f"{file.name}.work") / key[:12]
     with threads(n_threads):

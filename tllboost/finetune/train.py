@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tllboost.conventions import repeatable
 from tllboost.dense import own_chance
 from tllboost.errors import DataError
 from tllboost.files import whole_file
@@ -26,13 +27,14 @@ from tllboost.projections.base import find_loss, matches_in
 from tllboost.projections.losses import info_nce
 from tllboost.splits import PairSet
 
-__all__ = ["Trainer", "are_alike", "best_epoch", "ranking_loss"]
+__all__ = ["Trainer", "are_alike", "best_epoch", "ranking_loss", "tell_again"]
 
 _TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 _ALIKE = 1e-3
 _MOST = 1_000  # validation matches that are looked up among each other
 
 
+@repeatable
 def ranking_loss(vectors: NDArray[np.float32], pairs: PairSet) -> float:
     """Return how badly the cosine ranks: cross-entropy of each list's match.
 
@@ -102,6 +104,12 @@ _PROJECTION_RATE = 3.0  # times that of the network: it starts from nothing
 _BATCH = 64
 # More than the batches of an epoch could ask for: numbers of views never meet.
 _VIEWS_AN_EPOCH = 2**20
+
+
+def tell_again(history: list[dict[str, Any]]) -> None:
+    """Let :func:`~tllboost.conventions.noted` note epochs that an earlier run took."""
+    for one in history:
+        repeatable(one.get)("validation")
 
 
 def best_epoch(history: list[dict[str, Any]]) -> int:
@@ -183,6 +191,7 @@ class Trainer:
         """
         if self._restore():
             self.message(f"going on after epoch {len(self.history) - 1}")
+            tell_again(self.history)
         else:
             vectors = self._validation_vectors()
             if are_alike(vectors[self.held_out]):

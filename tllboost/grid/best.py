@@ -11,7 +11,7 @@ seed are test images of another. So each seed and fold chooses once more, on its
 validation set alone, and what it chose is measured on its own test set.
 
 ``best.tllb`` holds the cell that all validation sets together chose, ``ensemble.tllb``
-the weighted mean of those that are best together.
+the weighted mean of those that are best together. Both are fitted again on all pairs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import functools
 import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration, best_threshold, fit_calibration
+from tllboost.conventions import noted
 from tllboost.errors import BundleError, TllboostError
 from tllboost.grid.cells import ENSEMBLE, Cell, digest, parts_of
 from tllboost.grid.data import Grid
 from tllboost.grid.measure import Bench, ScoredSet, figures_of, fit_scorer
 from tllboost.grid.records import Scores, read_scores, write_record, write_scores
 from tllboost.grid.summary import interval
-from tllboost.grid.work import failed, prepared_splits, read_projection, spaces_of
+from tllboost.grid.work import (
+    failed,
+    learn_all,
+    one_line,
+    prepared_splits,
+    read_projection,
+    spaces_of,
+)
 from tllboost.heads import HEADS
 from tllboost.metrics import METRICS, match_ranks
 from tllboost.processes import ProcessDied
@@ -61,9 +69,10 @@ _Splits = Mapping[int, Sequence[Split]]
 
 Record = dict[str, Any]
 Row = dict[str, Any]
-_Member = tuple[Cell, Any, str, NDArray[np.float32], Sequence[Path], float]
-"""A cell, its vectorizer, what its vectors are stored under, the vectors of all
-images, the file of its projection, and its weight."""
+_Part = tuple[Any, str, NDArray[np.float32], Sequence[Path]]
+_Fit = tuple[Split, list[_Part]]
+"""What cells are fitted on: a split, and of each cell its vectorizer, what its vectors
+are stored under, the vectors of all images, and the file of its projection."""
 
 
 def simplicity(cell: Cell, n_parts: int = 1) -> tuple[int, ...]:
@@ -384,9 +393,7 @@ def _ensemble_record(
             for name in ("test", "validation")
         )
         counted = split.validation.weight > 0
-        labels = split.validation.label[counted], split.validation.weight[counted]
-        curve = fit_calibration(held_out[counted], *labels)
-        threshold = best_threshold(held_out[counted], *labels)
+        curve, threshold = _curve_of(held_out[counted], split.validation.take(counted))
         test.add(split.test, of_test, curve, threshold)
         validation.add(split.validation, held_out, curve, threshold)
         curves.append(list(curve))
@@ -440,7 +447,7 @@ def save_bundles(
             notes.append(f"nothing is chosen: the process that chose died ({error})")
     for cell in order:
         try:
-            _save(grid.out / "best.tllb", row_of[cell], records, grid)
+            notes += _save(grid.out / "best.tllb", row_of[cell], records, grid)
         except TllboostError as error:  # such as weights that no hub gives any more
             notes.append(f"best.tllb skips a cell: {error}")
             continue
@@ -449,70 +456,106 @@ def save_bundles(
     for row in rows:
         if row["vectorizer"] == ENSEMBLE and row["status"] == "ok":
             try:
-                _save(grid.out / "ensemble.tllb", row, records, grid)
+                notes += _save(grid.out / "ensemble.tllb", row, records, grid)
             except TllboostError as error:
                 notes.append(f"no ensemble.tllb: {error}")
     return chosen, gave, notes
 
 
-def _save(path: Path, row: Row, records: Sequence[Record], grid: Grid) -> None:
-    """Fit a row again on the first seed, whose test figures it keeps, and save it.
+def _save(path: Path, row: Row, records: Sequence[Record], grid: Grid) -> list[str]:
+    """Fit a row again, on the first seed and then on all pairs, and save it.
 
-    In a worker: this process may hold torch, which XGBoost shall not meet.
+    Returns a note where it could not be fitted on all pairs. In a worker: this process
+    may hold torch, which XGBoost shall not meet.
     """
-    data, seed = grid.data, grid.seeds[0]
-    split = data.splits(seed)[0]
+    seed = grid.seeds[0]
     (own,) = (
         one
         for one in records
         if one["seed"] == seed and one["cell"].items() <= row.items()
     )
-    by_id = {record["id"]: record for record in records}
-    members: list[_Member] = []
-    ids = own.get("members", [own["id"]])
-    for cell_id, weight in zip(ids, own.get("weights", [1.0]), strict=True):
-        part = Cell(**by_id[cell_id]["cell"])
-        tuning, _ = parts_of(part.projection)
-        vectorizer = grid.plan.made[part.vectorizer]
-        if tuning != NONE:
-            vectorizer = grid.tuned[part.vectorizer, tuning, seed][0][0]
-        base = grid.bases(part.vectorizer, tuning, seed)[0]
-        files = grid.learned[part.vectorizer, part.projection, seed].files[:1]
-        members.append((part, vectorizer, space_of(vectorizer), base, files, weight))
+    by_id = {record["id"]: Cell(**record["cell"]) for record in records}
+    cells = [by_id[one] for one in own.get("members", [own["id"]])]
+    tell = grid.progress or (lambda *_: None)
+    grids, fits = [grid], list[_Fit]()
     try:
-        grid.backend.call(
-            _fit_and_save,
-            *(path, row, own, members, split, data.protocol.n_hard),
-        )
-    except ProcessDied as error:
-        msg = f"the process that fitted it again died ({error})"
-        raise BundleError(msg) from error
+        if grid.refit:
+            whole: Any = {
+                "data": replace(grid.data, whole=True),
+                "plan": grid.plan._replace(cells=cells),
+                "earlier": grid.learned,
+            }
+            grids.append(replace(grid, seeds=[seed], learned={}, tuned={}, **whole))
+            learn_all(grids[1])
+        for one in grids:
+            parts: list[_Part] = []
+            for cell in cells:
+                tuning, _ = parts_of(cell.projection)
+                learned = one.learned[cell.vectorizer, cell.projection, seed]
+                if learned.error:
+                    raise BundleError(learned.error)
+                vectorizer = one.plan.made[cell.vectorizer]
+                if tuning != NONE:
+                    vectorizer = one.tuned[cell.vectorizer, tuning, seed][0][0]
+                base, *_ = one.bases(cell.vectorizer, tuning, seed)
+                parts.append((vectorizer, space_of(vectorizer), base, learned.files))
+            fits.append((one.data.splits(seed)[0], parts))
+        n_hard = grid.data.protocol.n_hard
+        tell(0, 1, path.name)
+        grid.backend.call(_fit_and_save, path, row, own, cells, fits, n_hard)
+        tell(1, 1, path.name)
+    except Exception as error:
+        if grid.refit:  # what is new can fail in new ways: those of any plugin
+            note = f"{path.name} is not fitted again on all pairs: {one_line(error)}"
+            return [note, *_save(path, row, records, replace(grid, refit=False))]
+        if isinstance(error, ProcessDied):
+            msg = f"the process that fitted it again died ({error})"
+            raise BundleError(msg) from error
+        raise
+    return []
 
 
 def _fit_and_save(
     path: Path,
     row: Mapping[str, Any],
     own: Record,
-    members: Sequence[_Member],
-    split: Split,
+    cells: Sequence[Cell],
+    fits: Sequence[_Fit],
     n_hard: int,
 ) -> None:
-    """Fit cells on one split, and save them as one bundle with its golden pairs."""
+    """Fit cells on a split, then on all pairs, and save them as one bundle.
+
+    What validation chose is chosen again; scores of the pairs that were held out of
+    the first fit calibrate the second. A few test pairs are its golden ones.
+    """
     from tllboost.bundle import save_bundle
     from tllboost.scoring import FittedCell, Scorer
 
+    (held_out, _), *whole = fits
     # A few test pairs, matches and non-matches.
-    n_test = len(split.test)
+    n_test = len(held_out.test)
     rows = np.linspace(0, n_test - 1, min(_N_GOLDEN, n_test)).astype(int)
-    left, right = split.test.left[rows], split.test.right[rows]
-    fitted, golden = [], []
-    for cell, vectorizer, space, base, files, weight in members:
+    left, right = held_out.test.left[rows], held_out.test.right[rows]
+    pairs = held_out.validation + held_out.test
+    pairs, counted = pairs.take(pairs.weight > 0), pairs.weight > 0
+    weights = own.get("weights", [1.0])
+    fitted, golden, odds = [], [], []
+    for number, (cell, weight) in enumerate(zip(cells, weights, strict=True)):
         _, rest = parts_of(cell.projection)
-        splits = prepared_splits([split], [base], n_hard)
-        spaces = spaces_of([base], rest, files)
-        scorer = fit_scorer(
-            Bench(spaces, splits, cell.features, own["seed"]), cell.head
-        )
+        notes: list[Any] = []
+        for split, parts in fits:
+            vectorizer, space, base, files = parts[number]
+            splits = prepared_splits([split], [base], n_hard)
+            spaces = spaces_of([base], rest, files)
+            bench = Bench(spaces, splits, cell.features, own["seed"])
+            with noted(notes, repeat=split is not held_out):
+                scorer = fit_scorer(bench, cell.head)
+            if whole and split is held_out:
+                held = np.concatenate([scorer.score(X) for X in bench.features[0][1:]])
+                curve = _curve_of(held[counted], pairs)
+                odds.append(curve[0].log_odds(held[counted]))
+        if whole:
+            scorer.calibration_, scorer.threshold_ = curve
         if space_of(vectorizer) != space:
             msg = f"{cell.vectorizer} is no longer what its vectors were made with"
             raise BundleError(msg)
@@ -520,13 +563,23 @@ def _fit_and_save(
         fitted.append(FittedCell(vectorizer, projection, scorer, weight))
         golden.append((base[left], base[right]))
     combined: dict[str, Any] = {}
-    if len(members) > 1:
-        combined["calibration"] = Calibration(*own["calibration"][0])
-        combined["threshold"] = own["thresholds"][0]
+    if len(cells) > 1:
+        curve = Calibration(*own["calibration"][0]), own["thresholds"][0]
+        if whole:
+            curve = _curve_of(np.average(odds, axis=0, weights=weights), pairs)
+        combined = {"calibration": curve[0], "threshold": curve[1]}
+    combiner = Scorer(fitted, **combined)
+    combiner.refitted_ = len(whole[0][0].train) if whole else None
     save_bundle(
         path,
-        Scorer(fitted, **combined),
+        combiner,
         cell=own["cell"],
         metrics={name: row[name] for name in METRICS if np.isfinite(row[name])},
         golden=golden,
     )
+
+
+def _curve_of(score: Floats, pairs: PairSet) -> tuple[Calibration, float]:
+    """Return curve and threshold of scores of some pairs."""
+    known = score, pairs.label, pairs.weight
+    return fit_calibration(*known), best_threshold(*known)

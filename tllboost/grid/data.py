@@ -51,6 +51,9 @@ class GridData:
         Pairs left out.
     unavailable : dict of str to str
         Why no hub gives the weights of a vectorizer.
+    whole : bool
+        Whether all pairs are the training set: see
+        :func:`~tllboost.splits.make_splits`.
     """
 
     table: PairTable
@@ -64,7 +67,8 @@ class GridData:
     digest: str
     n_dropped: int
     unavailable: dict[str, str]
-    _splits: dict[int, list[Split]] = field(default_factory=dict)
+    whole: bool = False
+    _splits: dict[int, list[Split]] = field(default_factory=dict, init=False)
 
     def splits(self, seed: int) -> list[Split]:
         """Return the splits of one seed, made once."""
@@ -79,6 +83,7 @@ class GridData:
                 seed=seed,
                 query=table.query,
                 given=table.split,
+                whole=self.whole,
             )
         return self._splits[seed]
 
@@ -106,11 +111,14 @@ class Learned:
         Of all folds together.
     error : str
         Why it failed, or nothing.
+    said : sequence of list of float
+        What validation said in each fold.
     """
 
     files: tuple[Path, ...] = ()
     seconds: float = 0.0
     error: str = ""
+    said: Sequence[list[float]] = ()
 
 
 Key = tuple[str, str, int]
@@ -137,6 +145,10 @@ class Grid:
         What was fitted before the cells.
     tuned : dict of (vectorizer, fine-tuning, seed) to (list, list)
         Fine-tuned networks and their vectors, one a fold.
+    refit : bool
+        Whether what goes into bundles is fitted again on all pairs.
+    earlier : dict of (vectorizer, projection, seed) to Learned
+        Where this is such a fit: what is to be repeated on all pairs.
     """
 
     out: Path
@@ -152,6 +164,8 @@ class Grid:
     tuned: dict[Key, tuple[list[Any], list[NDArray[np.float32]]]] = field(
         default_factory=dict
     )
+    refit: bool = True
+    earlier: Mapping[Key, Learned] = field(default_factory=dict)
 
     def bases(
         self, vectorizer: str, tuning: str, seed: int

@@ -189,10 +189,13 @@ class RunSplits:
         Rows as those of the scores of each cell; indices into `Images`.
     training_matches : list of ndarray of shape (n_matches, 2), int64, one a fold
         Left and right of each match of the training set.
+    matches : ndarray of shape (n_matches, 2), int64
+        Those of all sets: what a bundle is fitted on but for ``--no-refit``.
     """
 
     test: list[PairSet]
     training_matches: list[NDArray[np.int64]]
+    matches: NDArray[np.int64]
 
 
 def write_splits(grid: Grid) -> None:
@@ -211,7 +214,8 @@ def write_splits(grid: Grid) -> None:
     write_text(out / _IMAGES, json.dumps(images, allow_nan=False))
     rows = []
     for seed in grid.seeds:
-        arrays: dict[str, Any] = {}
+        both = np.stack([table.left, table.right], 1)[table.label == 1]
+        arrays: dict[str, Any] = {"matches": np.unique(both, axis=0)}
         for fold, split in enumerate(grid.data.splits(seed)):
             for name in _COLUMNS:
                 arrays[f"test_{name}{fold}"] = getattr(split.test, name)
@@ -252,6 +256,7 @@ def read_splits(out: Path, seed: int) -> RunSplits | None:
         return RunSplits(
             [PairSet(*(found[f"test_{name}{i}"] for name in _COLUMNS)) for i in folds],
             [found[f"training_matches{i}"] for i in folds],
+            found["matches"],
         )
     except KeyError:
         return None

@@ -63,6 +63,7 @@ def run_grid(
     named: Sequence[Mapping[str, str]] = (),
     aliases: Mapping[str, str] | None = None,
     ensemble: int = 0,
+    refit: bool = True,
     out: str | os.PathLike[str],
     protocol: Protocol | str | None = None,
     seeds: Sequence[int] = (0,),
@@ -111,6 +112,9 @@ def run_grid(
         Average the log-odds of up to that many cells, those that are best together on
         each seed's own validation set, as one more row and one more bundle: see
         :func:`~tllboost.grid.best.select_members`.
+    refit : bool, default=True
+        Fit what goes into bundles again on all pairs, those of validation and test
+        among them, with what validation chose. All figures are of the models before.
     out : path-like
         Folder for the results.
     protocol : str or Protocol or None, default=None
@@ -256,7 +260,7 @@ def run_grid(
             settings={**(settings or {}), **asked},
             overwrite=overwrite,
         )
-        grid = Grid(out, plan, seeds, metric, data, device=device, **who)
+        grid = Grid(out, plan, seeds, metric, data, device=device, refit=refit, **who)
         write_splits(grid)
         records, counts = _measure(grid, say)
         if ensemble:

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from tllboost.conventions import noted
 from tllboost.errors import TllboostError
-from tllboost.files import whole_file, write_text
+from tllboost.files import finite, whole_file, write_text
 from tllboost.grid.cells import (
     COSINE,
     Cell,
@@ -45,6 +46,7 @@ __all__ = [
     "cell_jobs",
     "failed",
     "learn_all",
+    "one_line",
     "prepared_splits",
     "read_projection",
     "spaces_of",
@@ -90,11 +92,12 @@ def learn_all(grid: Grid) -> None:
             record.unlink(missing_ok=True)  # what failed is tried again
             bases, n_hard = grid.bases(vectorizer, below, seed), data.protocol.n_hard
             network: tuple[Any, ...] = ()
+            said = grid.earlier[key].said[:1] if grid.earlier else None
             if stage is first:
                 network = trainable(grid.plan.made[vectorizer]), data.table.paths
             jobs[name] = Job(
                 _learn,
-                (name, kind, seed, grid.device, bases, splits, n_hard, *network),
+                (name, kind, seed, grid.device, bases, splits, n_hard, said, *network),
                 [record],
                 names=[f"{vectorizer} × {projection}, seed {seed}"],
                 fail=partial(_tell, record),
@@ -160,10 +163,10 @@ def _paths(out: Path, name: str, n_folds: int) -> tuple[Path, list[Path]]:
     return Path(f"{stem}.json"), files
 
 
-def _tell(record: Path, _index: int, error: str, seconds: float = 0.0) -> None:
+def _tell(record: Path, _: int, error: str, seconds: float = 0, said: Any = ()) -> None:
     """Write what became of a fit, or why its process is gone."""
-    told = {"error": error, "seconds": seconds}
-    write_text(record, json.dumps(told, allow_nan=False))
+    told = {"error": error, "seconds": seconds, "validation": said}
+    write_text(record, json.dumps(finite(told), allow_nan=False))
 
 
 def _outcome(out: Path, name: str, n_folds: int) -> Learned:
@@ -172,11 +175,12 @@ def _outcome(out: Path, name: str, n_folds: int) -> Learned:
     try:
         told = json.loads(record.read_text(encoding="utf-8"))
         error, seconds = str(told["error"]), float(told["seconds"])
+        said = [[np.inf if x is None else x for x in of] for of in told["validation"]]
     except (OSError, ValueError, KeyError, TypeError):
         return Learned(error="its process died (out of memory?)")
     if not error and not all(file.is_file() for file in files):
         error = "its files are gone: run again"
-    return Learned(() if error else tuple(files), seconds, error)
+    return Learned(() if error else tuple(files), seconds, error, said)
 
 
 def _learn(
@@ -188,40 +192,46 @@ def _learn(
     bases: Sequence[Floats],
     splits: list[Split],
     n_hard: int,
+    said: Sequence[list[float]] | None = None,
     network: Any = None,
     paths: Any = None,
 ) -> None:
-    """Fit one projection on every fold; then tell, in a file, what became of it."""
+    """Fit one projection on every fold; then tell, in a file, what became of it.
+
+    `said` is what validation said in each fold, where that is to be repeated.
+    """
     started, error = time.perf_counter(), ""
+    notes = said or [[] for _ in splits]
     record, files = _paths(out, name, len(splits))
     try:
         splits = prepared_splits(splits, bases, n_hard)
-        for split, base, file in zip(splits, bases, files, strict=True):
-            if network is None:
-                made: Any = make_projection(
-                    projection, seed=seed, device=device, n_threads=1
-                )
-                with one_thread():
-                    made.fit(base, split.train, split.validation)
-                with whole_file(file) as stream:
-                    stream.write(save(made.to_tensors()))
-            else:
-                from tllboost.finetune import finetune
+        for split, base, file, own in zip(splits, bases, files, notes, strict=True):
+            with noted(own, repeat=bool(said)):
+                if network is None:
+                    made: Any = make_projection(
+                        projection, seed=seed, device=device, n_threads=1
+                    )
+                    with one_thread():
+                        made.fit(base, split.train, split.validation)
+                    with whole_file(file) as stream:
+                        stream.write(save(made.to_tensors()))
+                else:
+                    from tllboost.finetune import finetune
 
-                finetune(
-                    network,
-                    paths,
-                    split.train,
-                    split.validation,
-                    file,
-                    settings=tuning_settings(projection),
-                    seed=seed,
-                    device=device,
-                    n_threads=1,
-                )
+                    finetune(
+                        network,
+                        paths,
+                        split.train,
+                        split.validation,
+                        file,
+                        settings=tuning_settings(projection),
+                        seed=seed,
+                        device=device,
+                        n_threads=1,
+                    )
     except Exception as failure:
-        error = _one_line(failure)
-    _tell(record, 0, error, time.perf_counter() - started)
+        error = one_line(failure)
+    _tell(record, 0, error, time.perf_counter() - started, notes)
 
 
 def prepared_splits(
@@ -277,7 +287,7 @@ def read_projection(projection: str, file: Path) -> Any:
     return made.from_tensors(load_file(file))
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Return an error as one line of at most 300 characters."""
     text = " ".join(str(error).split())[:300]
     return (
@@ -369,7 +379,7 @@ def _run_cells(
         spaces = spaces_of(bases, projection, [out / file for file in maps])
         bench = Bench(spaces, splits, features, seed)
     except Exception as error:
-        reason = _one_line(error)
+        reason = one_line(error)
     for cell_id, cell in cells:
         if record_path(out, cell_id).exists():  # before the process was killed
             continue
@@ -383,7 +393,7 @@ def _run_cells(
                 write_scores(out, cell_id, test, validation)
                 record |= {"status": "ok", **costs, **figures}
             except Exception as error:  # a cell that fails is a row, never a lost run
-                record["error"] = _one_line(error)
+                record["error"] = one_line(error)
         if cell.head == COSINE:
             record["n_features"] = 1
         write_record(out, record)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from tllboost.calibration import Calibration, fit_calibration, log_loss
-from tllboost.conventions import labels_of, seed_of, weights_of
+from tllboost.conventions import labels_of, repeatable, seed_of, weights_of
 from tllboost.errors import DataError
 from tllboost.heads.fitted import cosine_of
 
@@ -62,8 +62,13 @@ class Training(NamedTuple):
 
 
 class Validation(Training):
-    """The set that chooses, and how badly scores do on it."""
+    """The set that chooses, and how badly scores do on it.
 
+    Where a choice is repeated on all pairs, these among them, both losses are what they
+    were then (:func:`tllboost.conventions.noted`): choose by nothing else.
+    """
+
+    @repeatable
     def loss(self, score: NDArray[np.floating]) -> float:
         """Return the log loss of a score after its calibration on this same set.
 
@@ -75,6 +80,7 @@ class Validation(Training):
         curve = fit_calibration(score, self.label, self.weight)
         return log_loss(curve.log_odds(score), self.label, self.weight)
 
+    @repeatable
     def losses(self, score: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return how badly a score finds the match of each list: (n_lists,) float64.
 
@@ -165,6 +171,7 @@ def _lists(
     return rows, starts, starts
 
 
+@repeatable
 def cosine_curve(
     training: Training, validation: Validation | None, *, frozen: bool = False
 ) -> Calibration:

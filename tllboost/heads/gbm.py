@@ -10,13 +10,14 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.conventions import n_threads_of
+from tllboost.conventions import n_threads_of, repeatable
 from tllboost.heads.base import PairHead, cosine_curve, within_memory
 from tllboost.heads.fitted import FittedHead, Trees, below_of
 
@@ -73,8 +74,17 @@ class GrownHead(PairHead):
             X, y, weight, _ = within_memory(some, seed=self.seed_)
             margin = start.decision_function(X).astype(np.float64)
             sets.append((np.ascontiguousarray(X, np.float32), y, weight, margin))
-        features = sets[0][0]  # a library may refuse such as are all the same
-        trees = self._grow(*sets) if (features != features[0]).any() else iter(())
+        features = sets[0][0]
+        grown: list[Nodes] = []
+
+        @repeatable
+        def n_trees() -> int:
+            # A library may refuse features that are all the same.
+            grown.extend(self._grow(*sets) if (features != features[0]).any() else ())
+            return len(grown)
+
+        n = n_trees()
+        trees = islice(grown or self._grow(sets[0]), n)
         part = Trees.stacked(trees, features.shape[1])
         self.fitted_ = replace(start, part=part)
         if validation is not None:

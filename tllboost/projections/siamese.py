@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.conventions import seed_of
+from tllboost.conventions import repeatable, seed_of
 from tllboost.dense import (
     Adam,
     Layer,
@@ -300,6 +300,7 @@ class SiameseMap(Projection):
             now = Epoch(body, joined, rows, pairs, matches, rng)
             layers: dict[str, Layers] = {}
 
+            @repeatable
             def validate() -> float:
                 with torch.no_grad():
                     projected = body(rows).cpu().numpy()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.conventions import seed_of
+from tllboost.conventions import repeatable, seed_of
 from tllboost.dense import Adam, own_chance, threads, train
 from tllboost.errors import DataError, UsageError
 from tllboost.projections.base import Projection, refuse_collapse
@@ -102,6 +102,7 @@ def pair_loss(network: Any, images: Floats, pairs: PairSet) -> Any:
     )
 
 
+@repeatable
 def mean_loss(network: Any, images: Floats, pairs: PairSet) -> float:
     """Return the weighted mean cross-entropy over a set."""
     import torch

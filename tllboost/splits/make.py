@@ -31,6 +31,7 @@ def make_splits(
     seed: int,
     query: Integers | None = None,
     given: NDArray[np.str_] | None = None,
+    whole: bool = False,
 ) -> list[Split]:
     """Split a pair table and draw the non-matches of each set.
 
@@ -51,6 +52,10 @@ def make_splits(
         where the table has matches only.
     given : ndarray of shape (n_pairs,), str, or None
         The split column, for the protocol "given".
+    whole : bool, default=False
+        Whether to give the first split alone, with all pairs as its training set,
+        those of validation and test among them: for what was chosen and measured
+        before.
 
     Returns
     -------
@@ -77,12 +82,16 @@ def make_splits(
     table = SplitTable(left, right, label, query, component, given)
     rng = np.random.default_rng(seed)
     folds = PROTOCOLS.resolve(protocol.name)(table, protocol, rng)
-    return [
+    splits = [
         fold
         if isinstance(fold, Split)
         else Split(**_draw(table, fold, protocol, rng), names=fold)
         for fold in folds
     ]
+    if whole:
+        train = training_pairs(table, np.arange(len(left)), "whole", protocol, rng)
+        splits = [replace(splits[0], train=train)]
+    return splits
 
 
 def training_sets(
