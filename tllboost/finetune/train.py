@@ -34,7 +34,6 @@ _ALIKE = 1e-3
 _MOST = 1_000  # validation matches that are looked up among each other
 
 
-@repeatable
 def ranking_loss(vectors: NDArray[np.float32], pairs: PairSet) -> float:
     """Return how badly the cosine ranks: cross-entropy of each list's match.
 
@@ -200,7 +199,7 @@ class Trainer:
                     "any training: its weights are no use to start from"
                 )
                 raise DataError(msg)
-            self._keep(None, ranking_loss(vectors, self.validation))
+            self._keep(None, repeatable(ranking_loss)(vectors, self.validation))
         n_epochs, patience = self.settings.n_epochs, self.settings.patience
         while (epoch := len(self.history)) <= n_epochs:
             stale = epoch - 1 - best_epoch(self.history)
@@ -220,7 +219,8 @@ class Trainer:
                 "stands; a lower learning rate may help"
             )
             return False
-        self._keep(loss, validation := ranking_loss(vectors, self.validation))
+        validation = repeatable(ranking_loss)(vectors, self.validation)
+        self._keep(loss, validation)
         self.message(
             f"epoch {epoch} of {self.settings.n_epochs}: loss {loss:.3f}, validation "
             f"{validation:.3f}"
