@@ -178,11 +178,6 @@ def test_a_set_with_few_wrong_candidates_takes_them_all() -> None:
         assert set(hard.right[rows]) == set(train.right[rows])
 
 
-def test_fewer_than_none_can_not_be_hard() -> None:
-    with pytest.raises(UsageError, match="n_hard=-1 must be 0 or more"):
-        harden(pairs(), vectors_of(pairs()), -1)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

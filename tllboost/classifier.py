@@ -63,12 +63,11 @@ def _vectorize_labelled(
     n_negatives, n_hard = model.n_negatives, getattr(model, "n_hard", 0)
     if n_negatives is None:
         n_negatives = 5 if is_match.all() else 0
-    component = match_components(
-        table.n_images,
-        table.left[is_match],
-        table.right[is_match],
-        _identical(vectors),
-    )
+    # Images of the same vector are one, as far as the head can tell.
+    first: dict[bytes, int] = {}
+    same = [first.setdefault(row.tobytes(), i) for i, row in enumerate(vectors)]
+    ends = table.left[is_match], table.right[is_match]
+    component = match_components(table.n_images, *ends, enumerate(same))
     train, validation = training_sets(
         table.left,
         table.right,
@@ -83,13 +82,6 @@ def _vectorize_labelled(
         weight=weight / weight.mean(),
     )
     return vectors, harden(train, vectors, n_hard), validation
-
-
-def _identical(vectors: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """Tie images of the same vector: as far as the head can tell, they are one."""
-    first: dict[bytes, int] = {}
-    ties = [(first.setdefault(row.tobytes(), i), i) for i, row in enumerate(vectors)]
-    return [(a, b) for a, b in ties if a != b]
 
 
 ImagePath = str | PathLike[str]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "environment",
     "labels_of",
     "n_threads_of",
     "noted",
@@ -30,6 +31,11 @@ __all__ = [
     "usable_cores",
     "weights_of",
 ]
+
+_LIBRARIES = (
+    *("numpy", "scikit-learn", "xgboost", "torch", "timm", "open_clip_torch"),
+    *("onnxruntime", "scikit-image", "pillow", "safetensors", "skops"),
+)
 
 
 def usable_cores() -> int:
@@ -47,6 +53,26 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@functools.cache
+def environment() -> dict[str, Any]:
+    """Return the machine, and the versions of what figures and scores may depend on."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from tllboost import __version__
+
+    versions = {"tllboost": __version__}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "versions": versions,
+    }
 
 
 def n_threads_of(n_jobs: int | None) -> int | None:

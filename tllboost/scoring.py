@@ -30,7 +30,6 @@ from tllboost.calibration import (
     fit_calibration,
     logit,
 )
-from tllboost.dense import Layer
 from tllboost.errors import DataError, UsageError
 from tllboost.heads import make_head
 from tllboost.heads.fitted import head_score
@@ -103,27 +102,13 @@ class PairScorer:
     seed: int = 0
     n_threads: int | None = None
 
-    def features(
-        self,
-        vectors: NDArray[np.float32],
-        pairs: PairSet,
-        *,
-        frozen: NDArray[np.float32] | None = None,
-        joined: Sequence[Layer] | None = None,
-    ) -> PairFeatures:
+    def features(self, vectors: Vectors, pairs: PairSet, **how: Any) -> PairFeatures:
         """Return the lazy feature matrix of some pairs.
 
-        Where `vectors` are projected, `frozen` are those before, and `joined` the
-        layers of the network that was trained along, if one was.
+        Where `vectors` are projected, `how` names those before as `frozen`, and as
+        `joined` the layers of the network that was trained along, if one was.
         """
-        return PairFeatures(
-            vectors,
-            pairs.left,
-            pairs.right,
-            self.merge,
-            frozen=frozen,
-            joined=joined,
-        )
+        return PairFeatures(vectors, pairs.left, pairs.right, self.merge, **how)
 
     def fit(
         self,

@@ -215,7 +215,7 @@ class _Request:
         if len(paths) < len(self.paths):
             msg = (
                 "this vectorizer looks at images and the table has only ids: give "
-                "the folder of the images"
+                "the folder of the images, by --images, or by --left and --right"
             )
             raise UsageError(msg)
         store = self.store

@@ -17,11 +17,8 @@ does not tell who wrote it, so whatever a bundle says is taken as a stranger's w
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from os import PathLike
 from typing import Any
@@ -30,7 +27,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import save
 
-from tllboost import __version__
 from tllboost.bundle.archive import open_archive, write_archive
 from tllboost.bundle.cells import describe_cell, read_tensors, refusing, restore_cell
 from tllboost.bundle.manifest import (
@@ -48,6 +44,7 @@ from tllboost.bundle.vectorizers import (
     restore_vectorizers,
 )
 from tllboost.calibration import Calibration
+from tllboost.conventions import environment
 from tllboost.errors import BundleError, UsageError
 from tllboost.scoring import FittedCell, Scorer, combined_score
 from tllboost.vectorizers import check_device
@@ -58,8 +55,6 @@ FilePath = str | PathLike[str]
 Block = tuple[ArrayLike, ArrayLike]
 Arrays = Mapping[str, NDArray[Any]]
 
-_LIBRARIES = ("numpy", "scikit-learn", "xgboost", "torch", "timm", "open_clip_torch")
-_MORE_LIBRARIES = ("onnxruntime", "scikit-image", "pillow", "safetensors", "skops")
 
 # Other processors and BLAS libraries add up in another order, which moves a float32
 # score by some 1e-6 of its size; a head that is not the one saved, or that a new
@@ -140,6 +135,7 @@ def save_bundle(
     arrays = {f"vectors.{at}": vectors[at] for at in first}
     scores = {"scores": _golden_scores(arrays, cells, first)}
     members[GOLDEN] = save(arrays | scores)
+    known = environment()
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -151,7 +147,7 @@ def save_bundle(
         "calibration": classifier.calibration_._asdict(),
         "threshold": classifier.threshold_,
         "refitted": classifier.refitted_,
-        "versions": _versions(),
+        "versions": {"python": known["python"], **known["versions"]},
     }
     # What can't be read back shall fail here, not where it is needed.
     _restore(manifest, members.__getitem__, what="the new bundle")
@@ -172,15 +168,6 @@ def _plain(values: Mapping[str, Any], spellings: Mapping[str, str]) -> dict[str,
                 value = value.replace(there, spellings[there])
         plain[str(key)] = value
     return plain
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of what scores may depend on, importing none of it."""
-    versions = {"tllboost": __version__, "python": platform.python_version()}
-    for name in (*_LIBRARIES, *_MORE_LIBRARIES):
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
 
 
 def read_manifest(path: FilePath) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import DataError, HubError, UsageError
+from tllboost.errors import DataError, HubError
 from tllboost.grid.cells import Plan, digest
 from tllboost.pairs import PairTable
 from tllboost.processes import Backend, Progress
@@ -211,12 +211,6 @@ def gather(
     failures: dict[int, str] = {}
     unavailable: dict[str, str] = {}
     for label, vectorizer in vectorizers.items():
-        if getattr(vectorizer, "needs_images", True) and None in table.paths:
-            msg = (
-                f"{vectorizer.label} needs the images of {table.source}: give "
-                "--images, or --left and --right"
-            )
-            raise UsageError(msg)
         try:
             result = vectorize(vectorizer, table.paths, ids=table.ids, **how)
         except HubError as error:

@@ -6,23 +6,18 @@ it keeps other grids out. Beside the cells stand the tables of what was found an
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
-import platform
 import re
 import shutil
-import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tllboost import __version__
 from tllboost.errors import DataError, UsageError, missing_library
 from tllboost.files import csv_text, finite, write_text
 from tllboost.grid.matrix import matrix_html
@@ -33,24 +28,11 @@ __all__ = [
     "RESULT_COLUMNS",
     "GridResult",
     "claim_folder",
-    "environment",
     "locked",
     "refuse_taken",
     "write_csv",
     "write_json",
 ]
-
-_LIBRARIES = (
-    "numpy",
-    "scikit-learn",
-    "xgboost",
-    "torch",
-    "timm",
-    "open_clip_torch",
-    "onnxruntime",
-    "scikit-image",
-    "pillow",
-)
 
 RESULT_COLUMNS = (
     *("vectorizer", "projection", "merge", "head", "name", "status"),
@@ -79,21 +61,6 @@ def write_csv(
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
     write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
-
-
-@functools.cache
-def environment() -> dict[str, Any]:
-    """Return the versions and the machine that figures were made with."""
-    versions = {"tllboost": __version__}
-    for name in _LIBRARIES:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return {
-        "python": sys.version.split()[0],
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "versions": versions,
-    }
 
 
 _FOLDERS = ("cells", "scores", "projections", "splits")

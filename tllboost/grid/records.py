@@ -28,11 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost import __version__
+from tllboost.conventions import environment
 from tllboost.files import finite, whole_file, write_text
 from tllboost.grid.cells import Cell, digest
 from tllboost.grid.data import Grid, GridData
 from tllboost.grid.measure import ScoredSet
-from tllboost.grid.outputs import environment, write_csv
+from tllboost.grid.outputs import write_csv
 from tllboost.grid.summary import COSTS
 from tllboost.splits import PairSet
 

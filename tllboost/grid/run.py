@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tllboost.conventions import environment
 from tllboost.errors import MissingLibraryError, UsageError
 from tllboost.files import write_text
 from tllboost.grid.best import add_ensemble, ensemble_cell, save_bundles
@@ -21,7 +22,6 @@ from tllboost.grid.outputs import (
     RESULT_COLUMNS,
     GridResult,
     claim_folder,
-    environment,
     locked,
     refuse_taken,
     write_csv,

@@ -6,9 +6,8 @@ import logging
 import math
 import os
 import re
-import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,31 +127,41 @@ def _log(
     progress: Callable[[int, int, str], None] | None,
 ) -> str:
     """Log the grid, and a run below it for each cell; return what MLflow calls it."""
+    from mlflow.entities import Metric, Param
+
+    def begin(
+        name: str, tags: dict[str, str], params: dict[str, Any], **metrics: float
+    ) -> str:
+        """Begin a run with what is not empty and, of numbers, what is finite."""
+        kept = {key: _cut(one, _LONGEST_TAG) for key, one in tags.items() if one}
+        made = client.create_run(experiment, run_name=printable(name), tags=kept).info
+        told = {
+            key: ", ".join(map(str, one)) if isinstance(one, list) else str(one)
+            for key, one in params.items()
+        }
+        found = {key: one for key, one in metrics.items() if math.isfinite(one)}
+        client.log_batch(
+            made.run_id,
+            [Metric(key, one, made.start_time, 0) for key, one in found.items()],
+            [Param(key, _cut(one, _LONGEST_PARAM)) for key, one in told.items() if one],
+        )
+        return str(made.run_id)
+
     tags = {f"version.{name}": text for name, text in run.versions.items()}
     tags["mlflow.note.content"] = "\n".join(map(str, part(run.summary, "lines", list)))
     settings = {k: v for k, v in run.settings.items() if k not in _NO_SETTINGS}
     settings |= {"data": run.data or "", "n_cells": len(run.cells)}
     settings |= {f"protocol.{key}": value for key, value in run.protocol.items()}
-    name = printable(run.out.absolute().name)
-    parent = str(client.create_run(experiment, run_name=name).info.run_id)
-    status = "FAILED"
+    parent, status = begin(run.out.absolute().name, tags, settings), "FAILED"
     try:
-        _batch(client, parent, params=settings, tags=tags)
         for done, (cell, row) in enumerate(zip(run.cells, run.rows(), strict=True), 1):
             parts = asdict(cell)
             shown = " × ".join(part for part in parts.values() if part != "none")
-            child = client.create_run(
-                experiment,
-                run_name=printable(row["name"] or shown),
-                tags={"mlflow.parentRunId": parent},
-            ).info.run_id
-            _batch(
-                client,
-                child,
-                params=parts | {"name": row["name"], "protocol": row["protocol"]},
-                metrics={k: v for k, v in row.items() if isinstance(v, int | float)},
-                tags={k: row.get(k, "") for k in ("error", "tied_with_best")},
-            )
+            params = parts | {"name": row["name"], "protocol": row["protocol"]}
+            tags = {key: row.get(key, "") for key in ("error", "tied_with_best")}
+            tags["mlflow.parentRunId"] = parent
+            metrics = {k: one for k, one in row.items() if isinstance(one, int | float)}
+            child = begin(row["name"] or shown, tags, params, **metrics)
             ended = "FINISHED" if row["status"] == "ok" else "FAILED"
             client.set_terminated(child, ended)
             if progress is not None:
@@ -164,34 +173,6 @@ def _log(
     finally:
         client.set_terminated(parent, status)
     return parent
-
-
-def _batch(
-    client: MlflowClient,
-    run_id: str,
-    *,
-    params: Mapping[str, Any],
-    tags: Mapping[str, str],
-    metrics: Mapping[str, float] | None = None,
-) -> None:
-    """Log values at once, without those that are empty or not finite."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    now = int(time.time() * 1000)
-    told = {
-        key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for key, value in params.items()
-    }
-    client.log_batch(
-        run_id,
-        metrics=[
-            Metric(key, value, now, 0)
-            for key, value in (metrics or {}).items()
-            if math.isfinite(value)
-        ],
-        params=[Param(k, _cut(v, _LONGEST_PARAM)) for k, v in told.items() if v],
-        tags=[RunTag(k, _cut(v, _LONGEST_TAG)) for k, v in tags.items() if v],
-    )
 
 
 def _cut(text: str, longest: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import DataError
 from tllboost.merges import unit_rows
 from tllboost.protocols import Protocol
 from tllboost.splits.sets import Integers, PairSet, SplitTable
@@ -186,11 +186,6 @@ def harden(train: PairSet, vectors: Floats, n_hard: int) -> PairSet:
     PairSet
         The same pairs but for right images of non-matches, the nearest first.
 
-    Raises
-    ------
-    UsageError
-        If `n_hard` is negative.
-
     Examples
     --------
     >>> from tllboost.splits import Protocol, match_components, training_sets
@@ -209,9 +204,6 @@ def harden(train: PairSet, vectors: Floats, n_hard: int) -> PairSet:
     >>> np.array_equal(hard.left, train.left), np.array_equal(hard.label, train.label)
     (True, True)
     """
-    if n_hard < 0:
-        msg = f"n_hard={n_hard} must be 0 or more"
-        raise UsageError(msg)
     lists = _drawn_lists(train)
     if n_hard == 0 or not lists:
         return train
