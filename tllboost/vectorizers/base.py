@@ -258,8 +258,7 @@ class Vectorizer(Configured):
 
         return open_image(image, shrink_to=self.input_size)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.get_params(deep=False)
+    __getstate__: ClassVar[Any] = Configured.get_params  # a copy loads its own
 
     def __repr__(self) -> str:
         given = ", ".join(f"{key}={value!r}" for key, value in self.changed().items())
