@@ -7,18 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import flip_a_bit
 
 from tllboost.calibration import Calibration
 from tllboost.classifier import PairClassifier, ensemble
-from tllboost.errors import DataError, StoreError, UsageError
+from tllboost.errors import DataError, UsageError
 from tllboost.files import write_vectors
 from tllboost.heads import make_head
 from tllboost.merges import PairFeatures
 from tllboost.projections.base import Projection
 from tllboost.rank import VectorIndex, best, best_rows, search
 from tllboost.scoring import FittedCell, PairScorer
-from tllboost.store import VectorStore
 
 N_IMAGES, N_DIMS = 400, 16
 
@@ -189,26 +187,20 @@ def test_the_best_come_first_and_ties_in_order() -> None:
     assert best_rows(np.array([1.0, 3]), 9).tolist() == [1, 0]
 
 
-def test_files_are_mapped_and_stores_are_read(
-    vectors: np.ndarray, tmp_path: Path
-) -> None:
+def test_files_are_mapped(vectors: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", vectors)
     ids = [f"image {i}" for i in range(N_IMAGES)]
     write_vectors(tmp_path / "v.npz", ids, vectors)
     np.savez_compressed(tmp_path / "packed.npz", ids=ids, vectors=vectors)
-    keys = [f"{i:064x}" for i in range(N_IMAGES)]
-    with VectorStore(tmp_path / "store") as store:
-        store.add("print|1", keys, vectors)
     opened = {
         name: VectorIndex.open(tmp_path / name)
-        for name in ("v.npy", "v.npz", "packed.npz", "store")
+        for name in ("v.npy", "v.npz", "packed.npz")
     }
     for name, index in opened.items():
         np.testing.assert_array_equal(index.vectors, vectors)
         assert isinstance(index.vectors, np.memmap) == (name in ("v.npy", "v.npz"))
     assert opened["v.npz"].id_of(3) == "image 3"
     assert opened["v.npy"].id_of(3) == "3"
-    assert opened["store"].id_of(3) == keys[3]
 
 
 def test_what_holds_no_vectors_is_refused(tmp_path: Path) -> None:
@@ -224,25 +216,6 @@ def test_what_holds_no_vectors_is_refused(tmp_path: Path) -> None:
     for name in ("cut.npy", "none.npy", "none.npz", "none"):
         with pytest.raises(DataError, match=name):
             VectorIndex.open(tmp_path / name)
-
-
-def test_a_store_of_several_vectorizers_asks_which(
-    vectors: np.ndarray, tmp_path: Path
-) -> None:
-    with VectorStore(tmp_path) as store:
-        for name in ("a|1", "b|1"):
-            store.add(name, ["0" * 64], vectors[:1])
-    with pytest.raises(UsageError, match=r"None is none of 'a\|1'; 'b\|1'"):
-        VectorIndex.open(tmp_path)
-    assert len(VectorIndex.open(tmp_path, fingerprint="b|1")) == 1
-
-
-def test_a_damaged_store_is_refused(vectors: np.ndarray, tmp_path: Path) -> None:
-    with VectorStore(tmp_path) as store:
-        store.add("a|1", [f"{i:064x}" for i in range(4)], vectors[:4])
-    flip_a_bit(tmp_path)
-    with pytest.raises(StoreError, match="damaged"):
-        VectorIndex.open(tmp_path)
 
 
 def test_queries_that_can_not_be_searched_are_refused(vectors: np.ndarray) -> None:

@@ -22,7 +22,6 @@ from tllboost.bilinear import Bilinear, lengths_of
 from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.pairs import pairs_from_paths
 from tllboost.scoring import FittedCell, Scorer, combined_score, joint_score
-from tllboost.store import VectorStore, is_store
 from tllboost.vectorizers.arrays import names_in
 from tllboost.vectorizers.weights import first_line
 
@@ -78,52 +77,29 @@ class VectorIndex:
         self._views: dict[int, tuple[object, View]] = {}
 
     @classmethod
-    def open(cls, path: str | PathLike[str], *, fingerprint: str | None = None) -> Self:
-        """Open vectors on disk: files are mapped into memory, a store is read.
+    def open(cls, path: str | PathLike[str]) -> Self:
+        """Open a file of vectors, which is mapped into memory.
 
         Parameters
         ----------
         path : path-like
-            An ``.npy`` file of the vectors alone; an ``.npz`` file of ``ids`` and
+            An ``.npy`` file of the vectors alone, or an ``.npz`` file of ``ids`` and
             ``vectors``, as ``tllboost vectorize --out`` writes (a compressed one is
-            read, not mapped); or the folder of a store, where images are called by the
-            sha256 of their files.
-        fingerprint : str, optional
-            Which vectors of a store, as ``tllboost store info`` spells it; may be left
-            out where there is one.
+            read, not mapped).
 
         Raises
         ------
         DataError
             If there are no vectors.
-        StoreError
-            If the store is damaged.
-        UsageError
-            If a store has several fingerprints and none was chosen.
         """
         path = Path(path)
-        if path.suffix in (".npy", ".npz"):
-            try:
-                ids, vectors = _arrays_in(path)
-                return cls(vectors, None if ids is None else names_in(ids))
-            except Exception as error:  # a damaged archive fails in many ways
-                reason = getattr(error, "strerror", None) or first_line(error)
-                msg = f"{str(path)!r} can't be read as vectors ({reason})"
-                raise DataError(msg) from error
-        if not is_store(path):
-            msg = f"{str(path)!r} is no .npy file, no .npz file and no vector store"
-            raise DataError(msg)
-        with VectorStore(path) as store:
-            known = [str(entry["fingerprint"]) for entry in store.info()]
-            chosen = (
-                known[0] if fingerprint is None and len(known) == 1 else fingerprint
-            )
-            if chosen not in known:
-                listed = "; ".join(map(repr, known)) or "none"
-                msg = f"store {str(path)!r}: fingerprint {chosen!r} is none of {listed}"
-                raise UsageError(msg)
-            keys, vectors = store.get_all(chosen)
-        return cls(vectors, keys)
+        try:
+            ids, vectors = _arrays_in(path)
+            return cls(vectors, None if ids is None else names_in(ids))
+        except Exception as error:  # a damaged archive fails in many ways
+            reason = getattr(error, "strerror", None) or first_line(error)
+            msg = f"{str(path)!r} can't be read as .npy or .npz of vectors ({reason})"
+            raise DataError(msg) from error
 
     def __len__(self) -> int:
         return len(self.vectors)

@@ -264,26 +264,6 @@ class VectorStore:
             return vectors[again], found[again]
         return vectors, found
 
-    def get_all(self, fingerprint: str) -> tuple[list[str], np.ndarray]:
-        """Return all vectors of a fingerprint, sorted by key.
-
-        Returns
-        -------
-        keys : list of str, length n_images
-            SHA-256 of each image's file, in hexadecimal.
-        vectors : ndarray of shape (n_images, n_dims), float32
-
-        Raises
-        ------
-        StoreError
-            If one of them is damaged.
-        """
-        query = "SELECT lower(hex(key)) FROM vectors WHERE space = ? ORDER BY key"
-        with self._opened() as connection:
-            found = connection.execute(query, _space(connection, fingerprint)[:1])
-            keys = [key for (key,) in found]
-        return keys, self.get(fingerprint, keys)[0]
-
     def add(self, fingerprint: str, keys: Sequence[str], vectors: np.ndarray) -> None:
         """Store the vectors of images; those stored already stay as they are.
 
