@@ -192,19 +192,6 @@ def test_a_newer_store_is_refused_and_left_alone(folder: Path) -> None:
     assert (folder / "vectors.sqlite").read_bytes() == content
 
 
-def test_a_store_of_an_older_tllboost_is_left_alone_and_named_once(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder.mkdir()
-    (folder / "index.sqlite").write_bytes(b"of another format")
-    for _ in range(2):
-        with VectorStore(folder) as store:
-            store.add(CLASSIC, keys(1), vectors(1))
-    (message,) = caplog.messages
-    assert message.startswith(f"{folder}: the vectors that an older tllboost stored")
-    assert (folder / "index.sqlite").read_bytes() == b"of another format"
-
-
 def test_a_file_of_garbage_is_refused(folder: Path) -> None:
     folder.mkdir()
     (folder / "vectors.sqlite").write_bytes(b"this is no database at all" * 100)

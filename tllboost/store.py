@@ -480,12 +480,6 @@ def _open_file(path: Path) -> sqlite3.Connection:
             with connection:
                 for statement in _SCHEMA:
                     connection.execute(statement)
-            if path != _MEMORY and path.with_name("index.sqlite").exists():
-                logging.getLogger(__name__).warning(
-                    "%s: the vectors that an older tllboost stored there are computed "
-                    "anew; its files (index.sqlite, *.f32) can be deleted",
-                    path.parent,
-                )
             found = connection.execute(_WHOSE).fetchone()
         if found[:2] != (_APPLICATION_ID, _FORMAT):
             msg = (
