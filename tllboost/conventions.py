@@ -197,7 +197,7 @@ def weights_of(sample_weight: ArrayLike | None, n_pairs: int) -> NDArray[np.floa
 
 
 _Ask = TypeVar("_Ask", bound=Callable[..., Any])
-_NOTE: ContextVar[Any] = ContextVar("note", default=lambda ask, *args: ask(*args))
+_NOTE: ContextVar[Any] = ContextVar("note", default=lambda ask: ask())
 
 
 def repeatable(ask: _Ask) -> _Ask:
@@ -209,7 +209,7 @@ def repeatable(ask: _Ask) -> _Ask:
 
     @functools.wraps(ask)
     def asked(*args: Any, **given: Any) -> Any:
-        return _NOTE.get()(functools.partial(ask, **given), *args)
+        return _NOTE.get()(functools.partial(ask, *args, **given))
 
     return asked  # type: ignore[return-value]
 
@@ -244,9 +244,9 @@ def noted(notes: list[Any], *, repeat: bool = False) -> Iterator[None]:
     """
     left = iter(notes)
 
-    def note(ask: Callable[..., Any], *args: Any) -> Any:
+    def note(ask: Callable[[], Any]) -> Any:
         if not repeat:
-            notes.append(ask(*args))
+            notes.append(ask())
         for one in left:  # the one after that of the last call
             return one
         msg = "what validation chose can't be repeated on all pairs"

@@ -65,7 +65,9 @@ class Projection(Configured):
         ----------
         vectors : ndarray of shape (n_images, n_dims), float32
         train, validation : PairSet
-            Pairs of rows of `vectors`. Rows in neither are never looked at.
+            Pairs of rows of `vectors`. Rows in neither are never looked at. When a
+            bundle is fitted again on all pairs, those of validation are in both: what
+            chooses by them is decorated with :func:`~tllboost.conventions.repeatable`.
         """
         raise NotImplementedError
 
