@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import Run, write_image
 
+from tllboost.bundle import read_manifest
+
 COSINE = ("-c", "cosine", "--quiet")
 
 
@@ -47,7 +49,8 @@ def test_grid_reads_groups_by_a_pattern_and_prints_the_matrix(
     assert "classic l1" in done.stdout
     assert "*" in done.stdout
     assert "computed" in done.stderr
-    assert (tmp_path / "out" / "best.tllb").exists()
+    shown = run("bundle", "show", tmp_path / "out" / "best.tllb").stdout
+    assert "fitted       on all " in shown
 
 
 @pytest.mark.shared
@@ -153,7 +156,7 @@ def test_run_toml_runs_again_to_the_same_matrix(
     made = run(
         *("grid", groups, "--groups", r"^(\d{4})", "-v", "pixels", "-m", "l1"),
         *("-c", "naive-bayes", "--protocol", "kfold", "--folds", "3", "--seeds", "2"),
-        *("--out", first),
+        *("--out", first, "--no-refit"),
     )
     assert made.returncode == 0, made.stderr
     done = run("grid", "--config", first / "run.toml", "--out", again, "--quiet")
@@ -163,6 +166,8 @@ def test_run_toml_runs_again_to_the_same_matrix(
     settings = tomllib.loads((first / "run.toml").read_text())
     assert settings["seeds"] == 2
     assert settings["run"]["protocol"]["n_folds"] == 3
+    for out in (first, again):
+        assert read_manifest(out / "best.tllb")["refitted"] is None
 
 
 def test_an_unknown_key_in_the_config_names_the_known_ones(
