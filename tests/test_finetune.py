@@ -278,7 +278,6 @@ def test_all_other_options_of_the_vectorizer_are_kept(
     [
         ("classic", "can't be fine-tuned"),
         ("classic+timm:{arch}@{net}", "can't be fine-tuned"),
-        ("timm:{arch}@{net}?layer=blocks.2", "leave layer= out"),
     ],
 )
 def test_what_can_not_be_trained_is_refused(

@@ -88,7 +88,7 @@ def is_exported(vectorizer: Any) -> bool:
 
 @pytest.mark.parametrize(
     "options",
-    ["", "&layer=blocks.2", "&flip=true&views=whole,grey&normalize=true"],
+    ["", "&flip=true&views=whole,grey&normalize=true"],
 )
 def test_vectors_are_those_of_torch(
     spec: str, options: str, paths: list[Path], tmp_path: Path

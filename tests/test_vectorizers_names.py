@@ -20,7 +20,7 @@ NAMES = [
     "onnx:net.onnx",
     "onnx:net.onnx?size=160&mean=0.5,0.5,0.5&normalize=true",
     "timm:resnet50",
-    "timm:resnet50.tv_in1k@some/file.pth?fit=squash&layer=layer3",
+    "timm:resnet50.tv_in1k@some/file.pth?size=96&fit=squash",
     "clip:RN50x4:openai",
     "clip:ViT-B-32:openai@file.pt?normalize=false",
     "clip:RN50@file.pt",
@@ -30,7 +30,7 @@ NAMES = [
     "pocket",
     "pocket?trim=true&views=whole,centre",
     "onnx:net.onnx?mean=0.48145466,0.4578275,1e-05&cells=3&views=grey",
-    "timm-grid:resnet50@some/file.pth?cells=3&layer=layer3&flip=true",
+    "timm-grid:resnet50@some/file.pth?cells=3&size=96&flip=true",
     "clip-grid:ViT-B-32:openai@file.pt?trim=true&views=whole,centre",
     "classic+onnx:a.onnx?size=96+timm:vgg16@vgg.pth",
 ]
@@ -129,7 +129,7 @@ def test_unknown_names_are_answered_with_the_known_ones(
         ("clip-grid:RN50", "write clip-grid:ARCH:TAG"),
         (
             "timm-grid:a?normalize=true",
-            "known: cells .*, size .*, fit .*, layer .*, trim",
+            "known: cells .*, size .*, fit .*, trim",
         ),
         ("classic?views=whole,gray", "views='whole,gray'.*of whole, centre, grey"),
         ("classic?views=grey,grey", "views='grey,grey'.*each once"),

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from tllboost.bundle import read_manifest, save_bundle
 from tllboost.classifier import PairClassifier, load_bundle
-from tllboost.errors import UnknownNameError, UsageError
+from tllboost.errors import UsageError
 from tllboost.merges import unit_rows
 from tllboost.vectorizers import Vectorizer, make_vectorizer
 from tllboost.vectorizers.network import grid_means
@@ -357,7 +357,7 @@ def test_networks_of_any_build_have_a_map(
     from tllboost.vectorizers.torch import timm_maps
 
     with torch.device(shapes_alone()):
-        maps = timm_maps(create(arch).eval(), None, what=arch)
+        maps = timm_maps(create(arch).eval(), what=arch)
         assert maps(torch.empty(2, 3, 224, 224)).shape == shape
 
 
@@ -378,14 +378,6 @@ def test_image_towers_of_any_build_have_a_map(arch: str) -> None:
         maps = clip_maps(tower.eval(), what=arch)(torch.empty(2, 3, 224, 224))
     side = 14 if "16" in arch else 7
     assert maps.shape == (2, 2048 if arch == "RN50" else 768, side, side)
-
-
-def test_an_inner_layer_may_be_cut_into_squares(files: Files) -> None:
-    inner = files.make("timm-grid", "layer=blocks.2")
-    assert inner.n_dims != files.make("timm-grid").n_dims
-    assert inner.fingerprint != files.make("timm-grid").fingerprint
-    with pytest.raises(UnknownNameError, match=r"no layer 'blocks\.99'; its parts"):
-        files.make("timm-grid", "layer=blocks.99").n_dims  # noqa: B018
 
 
 @pytest.mark.parametrize("kind", ["timm-grid", "clip-grid", "onnx"])

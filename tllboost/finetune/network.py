@@ -42,15 +42,8 @@ def global_vectorizer(
     Raises
     ------
     UsageError
-        If `vectorizer` is no single network of timm or open_clip, or takes an inner
-        layer.
+        If `vectorizer` is no single network of timm or open_clip.
     """
-    if getattr(vectorizer, "layer", None) is not None:
-        msg = (
-            f"{vectorizer.label}: fine-tuning trains the vectors of the last layer; "
-            "leave layer= out"
-        )
-        raise UsageError(msg)
     for kind in (TimmVectorizer, ClipVectorizer):
         if isinstance(vectorizer, kind):
             given = vectorizer.get_params()

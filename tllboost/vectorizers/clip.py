@@ -230,7 +230,7 @@ def clip_maps(visual: Any, *, what: str) -> Any:
         If the tower is of another kind.
     """
     if hasattr(visual, "trunk"):
-        return timm_maps(visual.trunk, None, what=what)
+        return timm_maps(visual.trunk, what=what)
     if not hasattr(visual, "forward_intermediates"):
         msg = f"{what}: a {type(visual).__name__} has no feature map that is known here"
         raise UsageError(msg)

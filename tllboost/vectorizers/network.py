@@ -45,7 +45,6 @@ _OPTIONS: Options = {
     "mean": _three_numbers,
     "std": _three_numbers,
     "fit": one_of(*FITS),
-    "layer": str,
     "output": str,
     "normalize": truth,
     "cells": positive,

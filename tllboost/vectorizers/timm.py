@@ -23,7 +23,6 @@ from tllboost.vectorizers.torch import (
     TorchVectorizer,
     on_device,
     quiet,
-    tap,
     timm_maps,
 )
 from tllboost.vectorizers.weights import (
@@ -59,9 +58,6 @@ class TimmVectorizer(TorchVectorizer):
         Side of the input; by default timm's.
     fit : {"crop", "squash", "pad"}, default="crop"
         See `Preprocessing`.
-    layer : str, optional
-        Name of an inner module whose output is taken; maps and token sequences are
-        averaged.
     normalize : bool, default=False
         Whether vectors are scaled to length 1.
     trim, flip, views : bool, bool, sequence of str
@@ -81,23 +77,21 @@ class TimmVectorizer(TorchVectorizer):
     """
 
     KIND = "timm"
-    OPTIONS = options("size", "fit", "layer", "normalize", *LOOK_OPTIONS, "precision")
-    LAST: ClassVar[str] = "penultimate"  # the layer taken where none is named
+    OPTIONS = options("size", "fit", "normalize", *LOOK_OPTIONS, "precision")
 
     arch: str
     file: str | Path | None = None
     _: KW_ONLY
     size: int | None = None
     fit: str = "crop"
-    layer: str | None = None
     normalize: bool = False
     precision: str = "float32"
     device: str = "auto"
     offline: bool = False
 
     def _described(self) -> tuple[str, str, str]:
-        taken = f"layer={self.layer or self.LAST}"
-        return self._catalogue_name, taken, library("timm")
+        taken = "last map" if self.cells else "penultimate"
+        return self._catalogue_name, f"layer={taken}", library("timm")
 
     @loaded
     def preprocessing(self) -> Preprocessing:
@@ -144,15 +138,8 @@ class TimmVectorizer(TorchVectorizer):
         state = _fitting(network, read_weights(self.weights_file, what=self.short_name))
         with loading_into(self.short_name, self.weights_file):
             network.load_state_dict(state, strict=True, assign=True)
-        try:
-            if self.cells is not None:
-                network = timm_maps(network, self.layer, what=self.name)
-            elif self.layer is not None:
-                network = tap(network, self.layer)
-        except AttributeError as error:
-            names = ", ".join(name for name, _ in network.named_children())
-            msg = f"{self.name}: no layer {self.layer!r}; its parts: {names}"
-            raise UnknownNameError(msg) from error
+        if self.cells is not None:
+            network = timm_maps(network, what=self.name)
         return on_device(network, self.device)
 
 
@@ -172,7 +159,7 @@ class TimmGridVectorizer(TimmVectorizer):
         Local weights, loaded strictly; without it they come from timm's hub.
     cells : int, default=2
         Grid positions a side.
-    size, fit, layer, trim, flip, views, precision, device, offline
+    size, fit, trim, flip, views, precision, device, offline
         As of `TimmVectorizer`.
 
     Examples
@@ -182,8 +169,7 @@ class TimmGridVectorizer(TimmVectorizer):
     """
 
     KIND = "timm-grid"
-    OPTIONS = options("cells", "size", "fit", "layer", *LOOK_OPTIONS, "precision")
-    LAST = "last map"
+    OPTIONS = options("cells", "size", "fit", *LOOK_OPTIONS, "precision")
     normalize: ClassVar[bool] = False  # type: ignore[misc] # positions have length 1
 
     cells: int = 2

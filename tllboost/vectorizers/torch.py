@@ -46,7 +46,6 @@ __all__ = [
     "probe",
     "quiet",
     "run",
-    "tap",
     "timm_maps",
 ]
 
@@ -318,30 +317,7 @@ def module(forward: Callable[..., Any], **parts: Any) -> Any:
     return made
 
 
-def tap(network: Any, layer: str) -> Any:
-    """Return a network that runs `network` and returns the output of an inner layer.
-
-    Raises
-    ------
-    AttributeError
-        If there is no such layer.
-    """
-    network.get_submodule(layer)
-
-    def forward(module: Any, pixels: Any) -> Any:
-        caught: list[Any] = []
-        inner = module.network.get_submodule(layer)
-        handle = inner.register_forward_hook(lambda *call: caught.append(call[-1]))
-        try:
-            module.network(pixels)
-        finally:
-            handle.remove()
-        return caught[-1]
-
-    return module(forward, network=network)
-
-
-def timm_maps(network: Any, layer: str | None, *, what: str) -> Any:
+def timm_maps(network: Any, *, what: str) -> Any:
     """Return a module from pixels to maps (n_images, n_channels, n_rows, n_columns).
 
     Tokens in front of those of the patches are left out: the class token and registers.
@@ -350,24 +326,16 @@ def timm_maps(network: Any, layer: str | None, *, what: str) -> Any:
     ----------
     network : torch.nn.Module
         Of timm.
-    layer : str or None
-        Name of the inner module whose output is taken; by default what the network
-        has before it pools.
     what : str
         Whose network it is, for messages.
 
-    Raises
-    ------
-    AttributeError
-        If there is no such layer.
     """
     n_before = getattr(network, "num_prefix_tokens", 0)
     grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
     channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
 
     def forward(own: Any, pixels: Any) -> Any:
-        inner = own.source
-        output = inner(pixels) if layer else inner.forward_features(pixels)
+        output = own.source.forward_features(pixels)
         n_axes = getattr(output, "ndim", None)
         if n_axes == 4:
             return output.permute(0, 3, 1, 2) if channels_last else output
@@ -379,13 +347,10 @@ def timm_maps(network: Any, layer: str | None, *, what: str) -> Any:
                 if shape and math.prod(shape) == n_patches:
                     return patches.unflatten(2, tuple(shape))
         found = tuple(getattr(output, "shape", ())) or "several parts"
-        msg = (
-            f"{what}: its features, {found}, are no map; take the kind without -grid, "
-            "or another ?layer=NAME"
-        )
+        msg = f"{what}: its features, {found}, are no map; take the kind without -grid"
         raise UsageError(msg)
 
-    return module(forward, source=tap(network, layer) if layer else network)
+    return module(forward, source=network)
 
 
 _LARGEST = 1_800_000_000  # bytes of weights: a file of ONNX holds 2 GiB
