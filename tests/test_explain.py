@@ -288,8 +288,10 @@ def test_the_nearest_training_match_is_told_in_the_better_order(
         list(angles)[2:], paths[2:], np.array([[2, 3], [4, 5], [0, 1]])
     )
     leaves: Any = {"direction": Direction()}
+    store = tmp_path / "store"
+    leaf_blocks(leaves, paths, store=store)
     near, notes = nearest_matches(
-        matches, (paths[0], paths[1]), leaves, {"direction": vectors[:2]}
+        matches, (paths[0], paths[1]), leaves, {"direction": vectors[:2]}, store=store
     )
     # By hand: d and c, turned round, are 20° and 10° away; g and h 45° both.
     assert [one.left + one.right for one in near] == ["dc", "gh", "ef"]
@@ -350,7 +352,7 @@ def test_images_that_are_gone_are_left_out(
 def test_only_stored_vectors_are_compared_where_that_is_asked(
     run_folder: Path, pair: Any, tmp_path: Path
 ) -> None:
-    given: dict[str, Any] = {"grid": 2, "run": run_folder, "vectorize_run": False}
+    given: dict[str, Any] = {"grid": 2, "run": run_folder}
     classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
     found = explain(classifier, *pair, **given)
     assert (len(found.nearest), found.notes) == (5, [])
@@ -359,7 +361,7 @@ def test_only_stored_vectors_are_compared_where_that_is_asked(
         classifier = ensemble([looking("classic")], store=store)
         found = explain(classifier, *pair, **given)
         assert found.nearest == []
-        assert "not in the store; --run DIR computes them" in found.notes[0]
+        assert "its vectors are not in the store" in found.notes[0]
     with VectorStore(tmp_path / "empty") as opened:
         assert [one["n_rows"] for one in opened.info()] == [2]
     # One image is there, its partner is not: the match is out.
@@ -377,7 +379,7 @@ def test_only_stored_vectors_are_compared_where_that_is_asked(
 
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path, pair: Any) -> None:
     classifier = ensemble([looking("pixels")])
-    with pytest.raises(DataError, match="--run DIR"):
+    with pytest.raises(DataError, match="tell no training match"):
         explain(classifier, *pair, grid=2, run=tmp_path)
     assert run_beside(tmp_path / "best.tllb") is None
 

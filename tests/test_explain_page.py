@@ -98,7 +98,7 @@ def test_explain_writes_a_page_and_prints_the_short_form(
     assert done.stdout.startswith(plain.stdout)
     assert "covering changes the log-odds: left, " in done.stdout
     assert "row " in done.stdout
-    assert "--run DIR" in page.read_text(encoding="utf-8")
+    assert "No nearest training matches are shown" in page.read_text(encoding="utf-8")
     quiet = run("explain", bundle, *pair, "--out", page, "--grid", 3, "-q", "--json")
     assert quiet.stderr == ""
     assert len(quiet.json["left_map"]) == 3
@@ -157,11 +157,9 @@ def test_a_bundle_beside_its_run_shows_the_nearest(
     assert "Note: the bundle was trained on the left and the right image" in text
     moved = shutil.copy(run_folder / "best.tllb", tmp_path / "moved.tllb")
     assert run("explain", moved, *given).json["nearest"] == []
-    named = run("explain", moved, *given, "--run", run_folder)
-    assert named.json["nearest"] == done.json["nearest"]
 
 
-def test_a_bad_bundle_image_run_or_place_is_one_line(
+def test_a_bad_bundle_image_or_place_is_one_line(
     run: Run, bundle: Path, pair: Any, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.tllb"
@@ -170,7 +168,6 @@ def test_a_bad_bundle_image_run_or_place_is_one_line(
     for code, arguments in (
         (5, [bad, *pair]),
         (3, [bundle, pair[0], tmp_path / "none.jpg"]),
-        (3, [bundle, *pair, "--run", tmp_path]),
         (2, [bundle, *pair, "--grid", "99"]),
     ):
         done = run("explain", *arguments, "--out", page)

@@ -21,14 +21,6 @@ def explain(
         int,
         Option(min=2, max=32, help="Number of patches along each side of an image."),
     ] = 8,
-    run: Annotated[
-        Path | None,
-        Option(
-            help="Results folder of the grid that made the bundle, for the nearest "
-            "training matches; by default the bundle's own folder, as far as its "
-            "vectors are in the store."
-        ),
-    ] = None,
     as_json: options.Json = False,
     opening: options.Opening,
     rarity: options.Rarity,
@@ -39,8 +31,9 @@ def explain(
     Each image is cut into patches. One patch after the other is blurred, and the pair
     is scored again; the change is drawn over the images, on a page that opens from
     disk and makes no network request. The page also shows how much each vectorizer of
-    a fusion adds, the score of each member of an ensemble, and the training matches
-    of the bundle that are most similar to these two images.
+    a fusion adds, the score of each member of an ensemble, and, of a bundle in the
+    folder of its run, the training matches most similar to these two images, as far
+    as their vectors are in the store.
 
     The strongest of these are printed too, with --json all of them. Probability and
     log-odds are for the share of matches that --prior gives, else for that of the
@@ -51,7 +44,6 @@ def explain(
         tllboost explain best.tllb cat.jpg dog.jpg
         tllboost explain best.tllb cat.jpg dog.jpg --out pair.html --grid 12
         tllboost explain best.tllb cat.jpg dog.jpg --prior 1/20
-        tllboost explain copy.tllb cat.jpg dog.jpg --run results/mine
         tllboost explain best.tllb cat.jpg dog.jpg --json > pair.json
     """
     classifier = rarity.of(opening.open(bundle, quiet=quiet))
@@ -64,8 +56,7 @@ def explain(
             left_image,
             right_image,
             grid=grid,
-            run=run_beside(bundle) if run is None else run,
-            vectorize_run=run is not None,
+            run=run_beside(bundle),
             progress=progress,
         )
     page = write_page(found, out, bundle=bundle)

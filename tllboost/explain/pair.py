@@ -213,7 +213,6 @@ def explain(
     *,
     grid: int = _GRID,
     run: str | PathLike[str] | None = None,
-    vectorize_run: bool = True,
     progress: Progress | None = None,
 ) -> Explanation:
     """Explain the score of two images.
@@ -229,10 +228,8 @@ def explain(
         one; 2·grid² images are vectorized.
     run : path-like or None, default=None
         Folder of the grid that the bundle comes from, for the nearest training
-        matches.
-    vectorize_run : bool, default=True
-        Whether training images whose vectors are not in the store are vectorized;
-        else their matches are left out, and a note says so.
+        matches. Those whose vectors are not in the store are left out, and a note
+        says so.
     progress : callable or None, default=None
         Called with how many are done, how many there are, and what.
 
@@ -278,9 +275,7 @@ def explain(
         known = {path.resolve() for path in matches.paths}
         sides = zip(("left", "right"), pair, strict=True)
         trained_on = [side for side, path in sides if Path(path).resolve() in known]
-        nearest, notes = nearest_matches(
-            matches, pair, leaves, blocks, stored_only=not vectorize_run, **where
-        )
+        nearest, notes = nearest_matches(matches, pair, leaves, blocks, **where)
     left_map, right_map = occlusion_maps(
         classifier, leaves, pair, blocks, grid=grid, progress=progress
     )

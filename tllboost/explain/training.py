@@ -83,7 +83,7 @@ def training_matches(
                 return found
     msg = (
         f"{folder}: its images.json and splits/ tell no training match of two images: "
-        "name the folder of a run by --run DIR"
+        "explain a copy of the bundle outside of it"
     )
     raise DataError(msg)
 
@@ -159,7 +159,6 @@ def nearest_matches(
     *,
     n_nearest: int = 5,
     store: str | PathLike[str] | None = None,
-    stored_only: bool = False,
     progress: Progress | None = None,
 ) -> tuple[list[Neighbour], list[str]]:
     """Return the training matches most like a pair, the likest first.
@@ -176,9 +175,7 @@ def nearest_matches(
     blocks : mapping of str to ndarray of shape (2, n_dims of the leaf), float32
     n_nearest : int, default=5
     store : path-like or None
-        Where vectors are kept.
-    stored_only : bool, default=False
-        Whether matches whose vectors it lacks are left out; else these are computed.
+        Where vectors are kept; matches whose vectors it lacks are left out.
     progress : callable or None
 
     Returns
@@ -187,20 +184,15 @@ def nearest_matches(
     notes : list of str
         How many training matches are left out, and why.
     """
-    n_matches, why = len(matches.pairs), "an image of theirs can't be read any more"
-    if stored_only:
-        matches = stored_matches(matches, leaves, store)
-        why = "vectors of theirs are not in the store; --run DIR computes them"
-    known, failures = leaf_blocks(leaves, matches.paths, store=store, progress=progress)
-    kept = np.ones(len(matches.ids), dtype=bool)
-    kept[list(failures)] = False
-    there = matches.pairs[kept[matches.pairs].all(axis=1)]
+    n_matches = len(matches.pairs)
+    matches = stored_matches(matches, leaves, store)
+    known, _ = leaf_blocks(leaves, matches.paths, store=store, progress=progress)
     ours, theirs = (
         unit_rows(fuse([of[space] for space in leaves])) for of in (blocks, known)
     )
     cosine = theirs @ ours.T
     # Both orders, a row each; of one match the better stays.
-    pairs = np.stack([there.T, there[:, ::-1].T])
+    pairs = np.stack([matches.pairs.T, matches.pairs[:, ::-1].T])
     likeness = (cosine[pairs[:, 0], 0] + cosine[pairs[:, 1], 1]) / 2
     order = likeness.argmax(axis=0)
     own = {Path(one).resolve() for one in pair}
@@ -217,6 +209,9 @@ def nearest_matches(
                 same_files={matches.paths[one].resolve() for one in both} == own,
             )
         )
-    n_lost = n_matches - len(there)
-    lost = f"{n_lost:,} of {n_matches:,} training matches are left out: {why}"
+    n_lost = n_matches - len(matches.pairs)
+    lost = (
+        f"{n_lost:,} of {n_matches:,} training matches are left out: an image of "
+        "theirs can't be read any more, or its vectors are not in the store"
+    )
     return neighbours, [lost] if n_lost else []
