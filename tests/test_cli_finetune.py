@@ -52,6 +52,8 @@ def test_finetune_prints_the_name_of_the_new_vectorizer(
     again = run(*arguments(folder), *FAST, "--out", out)
     assert again.returncode == 0
     assert "nothing to do" in again.stderr
+    quiet = run(*arguments(folder), *FAST, "--out", out, "--quiet")
+    assert (quiet.stdout, quiet.stderr) == (done.stdout, "")
 
 
 def test_a_grid_of_the_same_seed_tests_on_images_never_seen(
@@ -77,15 +79,6 @@ def test_a_grid_of_the_same_seed_tests_on_images_never_seen(
 SIDES = {"train", "validation", "test"}
 
 
-def test_all_leaves_no_image_out(run: Run, folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "new.safetensors"
-    done = run(*arguments(folder), *FAST, "--all", "--quiet", "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    names = {path.stem for path in (folder / "images").iterdir()}
-    assert trained_on(out) == hashes_of(folder, names)
-
-
 def test_the_given_split_is_kept(run: Run, folder: Path, tmp_path: Path) -> None:
     lines = (folder / "pairs.csv").read_text().splitlines()
     sides = ["split", *(["train"] * 12 + ["validation"] * 6 + ["test"] * 6)]
@@ -106,7 +99,6 @@ def test_the_given_split_is_kept(run: Run, folder: Path, tmp_path: Path) -> None
         (("--out", "net.pt"), 2, ".safetensors"),
         (("--protocol", "kfold"), 2, "one network"),
         (("--protocol", "given"), 2, "split"),
-        (("--all", "--protocol", "holdout"), 2, "--all"),
         (("--stages", "9"), 2, "between 1 and"),
         (("--epochs", "0"), 2, "n_epochs"),
         (("--lr", "0"), 2, "learning_rate"),

@@ -58,9 +58,6 @@ class Network:
         "split column.",
         names="protocols",
     )
-    everything: bool = option(
-        False, "Train on all pairs but a validation set: no test set remains.", "--all"
-    )
     seed: options.Seed = 0
 
 
@@ -89,44 +86,34 @@ def finetune(
             -v timm:mobilenetv2_100 --out net.safetensors
         tllboost finetune pairs.csv --left left --right right --stages 1 \
             -v timm:resnet50@resnet50.safetensors --out net.safetensors
-        tllboost finetune pairs.csv --images photos -v clip:RN50:openai --all \
+        tllboost finetune pairs.csv --images photos -v clip:RN50:openai \
             --out clip.safetensors
     """
     from tllboost.finetune import finetune as train_network
     from tllboost.grid.data import gather
-    from tllboost.splits import Protocol, training_sets
+    from tllboost.splits import Protocol
 
     (made,) = networks.make([network.vectorizer], network.weights)
-    protocol, seed = network.protocol, network.seed
-    refuse_if(
-        network.everything and protocol is not None,
-        f"--all leaves no test set: leave --protocol {protocol!r} out",
-    )
     table = folders.read(pairs)
-    rule = Protocol(protocol or ("holdout" if table.split is None else "given"))
+    given = "holdout" if table.split is None else "given"
+    rule = Protocol(network.protocol or given)
     # The table as the grid orders it.
     data = gather(table, {}, rule)
-    table = data.table
-    if network.everything:
-        columns = (table.left, table.right, table.label, data.component)
-        train, validation = training_sets(*columns, protocol=Protocol(), seed=seed)
-    else:
-        splits = data.splits(seed)
-        refuse_if(
-            len(splits) != 1,
-            f"--protocol {rule.name!r} has {len(splits)} training sets, and one "
-            "network is trained: take holdout or given",
-        )
-        train, validation = splits[0].train, splits[0].validation
+    splits = data.splits(network.seed)
+    refuse_if(
+        len(splits) != 1,
+        f"--protocol {rule.name!r} has {len(splits)} training sets, and one "
+        "network is trained: take holdout or given",
+    )
     with progress_bar(quiet=quiet) as progress:
         tuned = train_network(
             made,
-            table.paths,
-            train,
-            validation,
+            data.table.paths,
+            splits[0].train,
+            splits[0].validation,
             network.out,
             settings=FineTuneSettings(**vars(training)),
-            seed=seed,
+            seed=network.seed,
             device=networks.device,
             overwrite=network.overwrite,
             progress=progress,
