@@ -54,17 +54,12 @@ LINES: dict[str, set[str]] = {
     "tllboost grid -c ": set(HEADS),
     "tllboost grid -c xg": {"xgboost", "xgboost-rank"},
     "tllboost grid -m cos": {"cosdot"},
-    "tllboost grid -m dot+l": {"dot+l1", "dot+l2"},
     "tllboost grid -p tri": {"triplet"},
-    "tllboost grid -p triplet/con": {"triplet/contrastive"},
     "tllboost grid -v pix": {"pixels"},
     "tllboost grid -v poc": {"pocket"},
-    "tllboost grid -v classic+pi": {"classic+pixels"},
     "tllboost vectorize x -v onn": {"onnx:"},
     "tllboost grid --protocol ": set(PROTOCOLS),
     "tllboost grid --metric ": set(METRICS),
-    "tllboost grid --device c": {"cpu", "cuda"},
-    "tllboost grid --groups f": {"folder"},
     "tllboost list n": {"networks"},
 }
 NETWORKS = "tllboost grid -v timm"

@@ -20,27 +20,16 @@ _REGISTRIES = {
     "metrics": "tllboost.metrics:METRICS",
     "formats": "tllboost.grid.matrix:FORMATS",
 }
-_ELSEWHERE = {
-    "backends": {"local": "processes of this machine", "dask": "a Dask cluster"},
-    "devices": {
-        "auto": "a graphics card where there is one, else the processor",
-        "cpu": "the processor",
-        "cuda": "a graphics card",
-    },
-    "groups": {"folder": "each subfolder is a group"},
-    "none": {"none": "vectors as the vectorizer gives them"},
-    "finetune": {"finetune": "the last stages of a timm: or clip: network, trained"},
-}
+_NONE = "vectors as the vectorizer gives them"
+_FINETUNE = "the last stages of a timm: or clip: network, trained"
 
 
 def names_of(kind: str) -> Mapping[str, str]:
     """Return the names of a kind as they are typed, with a line of description each."""
-    if kind in _ELSEWHERE:
-        return _ELSEWHERE[kind]
     registry = import_path(_REGISTRIES[kind])
     names = {name: registry[name].description for name in registry}
     if kind == "projections":
-        return _ELSEWHERE["none"] | names | _ELSEWHERE["finetune"]
+        return {"none": _NONE, **names, "finetune": _FINETUNE}
     if kind == "vectorizers":
         from tllboost.vectorizers import NETWORKS
 
@@ -51,26 +40,16 @@ def names_of(kind: str) -> Mapping[str, str]:
 
 
 def complete(kind: str) -> Callable[[str], list[tuple[str, str]]]:
-    """Return what offers a shell the names of a kind, and what may join them.
+    """Return what offers a shell the names of a kind.
 
     Examples
     --------
-    >>> [name for name, _ in complete("merges+")("dot+l")]
-    ['dot+l1', 'dot+l2']
+    >>> [name for name, _ in complete("merges")("l")]
+    ['l1', 'l2']
     """
-    joint = kind[-1] if kind[-1] in "+/" else ""
-    kind = kind.removesuffix(joint)
 
     def offer(incomplete: str) -> list[tuple[str, str]]:
-        before, last = "", incomplete
-        if joint and joint in incomplete:
-            start, _, last = incomplete.rpartition(joint)
-            before = start + joint
-        return [
-            (before + name, text)
-            for name, text in names_of(kind).items()
-            # Nothing but a chain of learned projections stands behind a slash.
-            if name.startswith(last) and not (before and name == "none")
-        ]
+        known = names_of(kind).items()
+        return [(name, text) for name, text in known if name.startswith(incomplete)]
 
     return offer

@@ -51,10 +51,10 @@ class Tried:
         "Learned map of the vectors, repeatable: none, infonce, triplet, contrastive, "
         "finetune, siamese-cnn [none].",
         "-p",
-        names="projections/",
+        names="projections",
     )
     merge: list[str] | None = option(
-        None, "Merge, repeatable [dot cosdot l1 l2].", "-m", names="merges+"
+        None, "Merge, repeatable [dot cosdot l1 l2].", "-m", names="merges"
     )
     head: list[str] | None = option(
         None,

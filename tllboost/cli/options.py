@@ -92,7 +92,7 @@ VectorizerNames = Annotated[
     Option(
         "--vectorizer",
         "-v",
-        autocompletion=complete("vectorizers+"),
+        autocompletion=complete("vectorizers"),
         help="Vectorizer, repeatable; see `tllboost list` [classic pocket].",
     ),
 ]
@@ -219,7 +219,6 @@ class GroupFolders(Folders):
         "PAIRS is a folder of images, and those of one group match: 'folder' makes "
         "each subfolder a group; a pattern with one part in parentheses takes the "
         "group from the file name.",
-        names="groups",
     )
     groups_from: Path | None = option(
         None,
@@ -263,9 +262,7 @@ class Networks:
     """Where networks run, and whether a hub may be asked for their weights."""
 
     panel = "Where it runs"
-    device: str = option(
-        "auto", "Where networks run: auto, cpu or cuda.", names="devices"
-    )
+    device: str = option("auto", "Where networks run: auto, cpu or cuda.")
     offline: bool = option(
         False, "Never ask a hub for weights.", envvar="TLLBOOST_OFFLINE"
     )
@@ -345,7 +342,6 @@ class Workers:
         "local",
         "What runs the work: local (processes of this machine) or dask (the workers of "
         "a Dask cluster).",
-        names="backends",
     )
     scheduler: str | None = option(
         None,
