@@ -167,7 +167,7 @@ def test_without_folders_only_the_table_is_looked_at() -> None:
     report = check_pairs(table_of(None, ["a b", "b c", "d e"], split="xtt"))
     assert (report.n_read, report.n_shared, report.n_components) == (0, 1, 2)
     assert report.leaking_components == ({"train": "a", "test": "b"},)
-    assert "only the table was looked at" in report.notes[0]
+    assert "no image was read: add --images" in report.notes[0]
     assert not any("unreadable" in line for line in report.lines())
 
 

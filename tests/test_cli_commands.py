@@ -119,7 +119,7 @@ def test_check_says_that_no_image_was_read(run: Run, tmp_path: Path) -> None:
     table = write_table(tmp_path / "pairs.csv", [("left", "right"), ("a", "b")])
     done = run("check", table)
     assert done.returncode == 0
-    assert "--images" in done.stderr
+    assert "--images" in done.stdout
     assert run("check", table, "--quiet").stderr == ""
 
 

@@ -6,7 +6,7 @@ import typer
 
 from tllboost.cli import options
 from tllboost.cli.options import refuse_given
-from tllboost.cli.streams import message_to, progress_bar, write_json
+from tllboost.cli.streams import progress_bar, write_json
 
 
 def check(
@@ -41,11 +41,6 @@ def check(
         write_json(report.as_dict())
     else:
         typer.echo("\n".join(report.lines()))
-    if not report.n_read:
-        message_to(quiet=quiet)(
-            "no folder of images was given, so none was read: add --images, or --left "
-            "and --right"
-        )
     if report.leaks or report.unreadable:
         raise typer.Exit(3)
 

@@ -295,7 +295,8 @@ def _near_duplicates(
 ) -> tuple[list[tuple[int, int, float]], tuple[str, ...]]:
     """Return the near-duplicates that matter: no match or equal bytes tie them."""
     if not n_read:
-        return [], ("no folder of images was given: only the table was looked at",)
+        note = "no image was read: add --images, or --left and --right"
+        return [], (note,)
     if n_read > _MOST_COMPARED:
         note = f"{n_read} images, over {_MOST_COMPARED}"
         return [], (f"near-duplicates not looked for: {note}",)
