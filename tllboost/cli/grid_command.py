@@ -292,8 +292,7 @@ def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> 
     if asked.mlflow is not None:
         from tllboost.report.mlflow_log import log_run
 
-        with progress_bar(quiet=quiet) as progress:
-            log_run(result.out, asked.mlflow, progress=progress)
+        log_run(result.out, asked.mlflow)
         say(f"logged to MLflow: {asked.mlflow}")
     if call.as_json:
         told = {key: getattr(result, key) for key in (*_TOLD, "exit_code")}

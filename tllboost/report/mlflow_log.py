@@ -7,7 +7,6 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +30,7 @@ _LONGEST_PARAM, _LONGEST_TAG = 500, 5000
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:|databricks$|uc$", re.IGNORECASE)
 
 
-def log_run(
-    out: str | os.PathLike[str],
-    uri: str,
-    *,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> str:
+def log_run(out: str | os.PathLike[str], uri: str) -> str:
     """Log a finished run to MLflow.
 
     The run of the grid holds its settings, its tables and its report. Each cell is a
@@ -52,8 +46,6 @@ def log_run(
         Tracking URI of MLflow, as ``http://localhost:5000`` or ``sqlite:///runs.db``,
         or a folder, which gets a database and the files. The environment variable
         ``MLFLOW_EXPERIMENT_NAME`` names the experiment, else it is "tllboost".
-    progress : callable or None
-        Called with (done, total, what).
 
     Returns
     -------
@@ -91,7 +83,7 @@ def log_run(
                 if found is None
                 else found.experiment_id
             )
-            return _log(client, str(experiment), run, progress)
+            return _log(client, str(experiment), run)
     except ImportError as error:
         msg = "MLflow is not installed: pip install 'tllboost[mlflow]'"
         raise MissingLibraryError(msg) from error
@@ -120,12 +112,7 @@ def _destination(uri: str) -> tuple[str, str | None]:
     return f"sqlite:///{folder}/mlflow.db", (folder / "artifacts").as_uri()
 
 
-def _log(
-    client: MlflowClient,
-    experiment: str,
-    run: Run,
-    progress: Callable[[int, int, str], None] | None,
-) -> str:
+def _log(client: MlflowClient, experiment: str, run: Run) -> str:
     """Log the grid, and a run below it for each cell; return what MLflow calls it."""
     from mlflow.entities import Metric, Param
 
@@ -154,7 +141,7 @@ def _log(
     settings |= {f"protocol.{key}": value for key, value in run.protocol.items()}
     parent, status = begin(run.out.absolute().name, tags, settings), "FAILED"
     try:
-        for done, (cell, row) in enumerate(zip(run.cells, run.rows(), strict=True), 1):
+        for cell, row in zip(run.cells, run.rows(), strict=True):
             parts = asdict(cell)
             shown = " × ".join(part for part in parts.values() if part != "none")
             params = parts | {"name": row["name"], "protocol": row["protocol"]}
@@ -164,8 +151,6 @@ def _log(
             child = begin(row["name"] or shown, tags, params, **metrics)
             ended = "FINISHED" if row["status"] == "ok" else "FAILED"
             client.set_terminated(child, ended)
-            if progress is not None:
-                progress(done, len(run.cells), "cells logged")
         for file in _ARTIFACTS:
             if (run.out / file).is_file():
                 client.log_artifact(parent, str(run.out / file))
