@@ -151,7 +151,7 @@ def test_a_bundle_beside_its_run_shows_the_nearest(
     given = [*pair, "--out", page, "--grid", 2, "--json", "--store"]
     given.append(run_folder.parent / "store")
     done = run("explain", run_folder / "best.tllb", *given)
-    assert done.json["nearest"][0]["same_files"]
+    assert set(done.json["nearest"][0]["paths"]) == set(map(str, pair))
     text = page.read_text(encoding="utf-8")
     assert text.count("<img ") == 2 + 2 * 5
     assert "Note: the bundle was trained on the left and the right image" in text

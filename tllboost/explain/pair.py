@@ -194,9 +194,7 @@ def short_form(explanation: Explanation) -> str:
     told = [f"{signed(m.log_odds):>7} × {m.weight:.3f}  {m.name}" for m in one.members]
     parts.append(("members, log-odds of each × its weight", told))
     told = [
-        f"{near.likeness:>7.3f}  {near.left} | {near.right}"
-        + (", these very files" if near.same_files else "")
-        for near in one.nearest
+        f"{near.likeness:>7.3f}  {near.left} | {near.right}" for near in one.nearest
     ]
     parts.append(("nearest training matches, by mean cosine", told))
     for title, told in parts:
@@ -275,7 +273,7 @@ def explain(
         known = {path.resolve() for path in matches.paths}
         sides = zip(("left", "right"), pair, strict=True)
         trained_on = [side for side, path in sides if Path(path).resolve() in known]
-        nearest, notes = nearest_matches(matches, pair, leaves, blocks, **where)
+        nearest, notes = nearest_matches(matches, leaves, blocks, **where)
     left_map, right_map = occlusion_maps(
         classifier, leaves, pair, blocks, grid=grid, progress=progress
     )

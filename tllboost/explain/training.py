@@ -28,8 +28,6 @@ __all__ = [
     "training_matches",
 ]
 
-Pair = tuple[str | PathLike[str], str | PathLike[str]]
-
 
 class TrainingMatches(NamedTuple):
     """Matches that a run's bundle was trained on, and their images.
@@ -135,15 +133,12 @@ class Neighbour:
     paths : list of two str
     cosines : list of two float
         Of the left image and the first, of the right image and the second.
-    same_files : bool
-        Whether they are the very files of the pair.
     """
 
     left: str
     right: str
     paths: list[str]
     cosines: list[float]
-    same_files: bool
 
     @property
     def likeness(self) -> float:
@@ -153,7 +148,6 @@ class Neighbour:
 
 def nearest_matches(
     matches: TrainingMatches,
-    pair: Pair,
     leaves: Leaves,
     blocks: Blocks,
     *,
@@ -170,7 +164,6 @@ def nearest_matches(
     Parameters
     ----------
     matches : TrainingMatches
-    pair : tuple of two path-like
     leaves : mapping of str to Vectorizer
     blocks : mapping of str to ndarray of shape (2, n_dims of the leaf), float32
     n_nearest : int, default=5
@@ -195,7 +188,6 @@ def nearest_matches(
     pairs = np.stack([matches.pairs.T, matches.pairs[:, ::-1].T])
     likeness = (cosine[pairs[:, 0], 0] + cosine[pairs[:, 1], 1]) / 2
     order = likeness.argmax(axis=0)
-    own = {Path(one).resolve() for one in pair}
     neighbours = []
     for row in np.argsort(-likeness.max(axis=0), kind="stable")[:n_nearest]:
         both = pairs[order[row], :, row].tolist()
@@ -206,7 +198,6 @@ def nearest_matches(
                 right,
                 paths=[str(matches.paths[one]) for one in both],
                 cosines=[float(cosine[one, side]) for side, one in enumerate(both)],
-                same_files={matches.paths[one].resolve() for one in both} == own,
             )
         )
     n_lost = n_matches - len(matches.pairs)
