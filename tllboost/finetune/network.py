@@ -16,6 +16,7 @@ from tllboost.errors import UsageError, WeightsError
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizers.clip import ClipVectorizer
 from tllboost.vectorizers.timm import TimmVectorizer
+from tllboost.vectorizers.torch import averaged
 from tllboost.vectorizers.weights import read_weights
 
 __all__ = [
@@ -144,7 +145,7 @@ class CutNetwork:
 
     def tail(self, maps: Any) -> Any:
         """Return the vectors (n_images, n_dims) that the last stages make of maps."""
-        return _averaged(self._tail(maps))
+        return averaged(self._tail(maps))
 
 
 def cut(network: Any, n_stages: int, *, what: str, size: tuple[int, int]) -> CutNetwork:
@@ -188,7 +189,7 @@ def cut(network: Any, n_stages: int, *, what: str, size: tuple[int, int]) -> Cut
     try:
         with torch.no_grad():
             vectors = halves.tail(halves.head(noise))
-            whole = _averaged(network(noise))
+            whole = averaged(network(noise))
         good = torch.allclose(vectors, whole, rtol=1e-3, atol=1e-4)
     except Exception:  # whatever a forward pass raises that is not a chain of parts
         good = False
@@ -220,13 +221,6 @@ def _units(module: Any, prefix: str = "") -> Iterator[str]:
             yield from _units(child, f"{prefix}{name}.")
         else:
             yield prefix + name
-
-
-def _averaged(vectors: Any) -> Any:
-    """Return vectors as vectorizing makes them: maps and tokens are averaged."""
-    if vectors.ndim == 4:
-        return vectors.mean(dim=(2, 3))
-    return vectors.mean(dim=1) if vectors.ndim == 3 else vectors
 
 
 class _Arrived(Exception):

@@ -97,18 +97,12 @@ class ClipVectorizer(TorchVectorizer):
         return recipe_of(self.arch, self.tag)
 
     def _published(self) -> Path:
-        import open_clip
-
-        what = self.short_name
-        if self.tag is None:
-            tags = ", ".join(open_clip.list_pretrained_tags_by_model(self.arch))
-            msg = f"{what}: give a tag (known: {tags or 'none'}) or a file: {what}@FILE"
-            raise UsageError(msg)
-        hub = _tag_config(self.arch, self.tag).get("hf_hub") or ""
+        hub = _tag_config(self.arch, self.tag or "").get("hf_hub") or ""
         repository, _, name = hub.rpartition("/")
         safe = f"{name.rpartition('.')[0]}.safetensors"
         names = (safe, name) if name else _HUB_FILES
-        return fetch_from_hub(repository, names, what=what, offline=self.offline)
+        what, offline = self.short_name, self.offline
+        return fetch_from_hub(repository, names, what=what, offline=offline)
 
     @loaded
     def network(self) -> Any:

@@ -39,6 +39,7 @@ from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
 __all__ = [
     "TorchVectorizer",
+    "averaged",
     "choose_device",
     "disagreement",
     "exported",
@@ -209,9 +210,13 @@ class TorchVectorizer(NetworkVectorizer):
 
     def _output(self, output: Any) -> Any:
         """Return what is taken of the network's output: its maps or their means."""
-        if self.cells is not None or output.ndim == 2:
-            return output
-        return output.mean(dim=(2, 3) if output.ndim == 4 else 1)
+        return output if self.cells is not None else averaged(output)
+
+
+def averaged(output: Any) -> Any:
+    """Return one vector an image: maps and tokens are averaged."""
+    dim = {4: (2, 3), 3: 1}.get(output.ndim)
+    return output if dim is None else output.mean(dim=dim)
 
 
 def is_for_cpu(device: str) -> bool:
