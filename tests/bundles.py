@@ -96,6 +96,7 @@ def make_cell(
         projected = learned.transform(vectors)
     joined = getattr(learned, "joined_", None)
     scorer = PairScorer(merge, head)
+    scorer.compare_with(projected, split.train)
     scorer.fit(
         scorer.features(projected, split.train, frozen=vectors, joined=joined),
         split.train,

@@ -62,6 +62,7 @@ def fit(
     """Fit a scorer on the training set, the validation set choosing."""
     scorer = PairScorer(merge, head, seed=seed, n_threads=n_threads)
     train, validation = planted.split.train, planted.split.validation
+    scorer.compare_with(planted.vectors, train)
     return scorer.fit(
         scorer.features(planted.vectors, train),
         train,

@@ -207,6 +207,9 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
             projected = projection.transform(vectors)
         joined = getattr(projection, "joined_", None)
         scorer = PairScorer(self.merge, self.head, seed=seed, n_threads=n_threads)
+        parts = None if projection else getattr(vectorizer, "parts", None)
+        widths = parts and [part.n_dims for part in parts]
+        scorer.compare_with(projected, train, widths)
         scorer.fit(
             scorer.features(projected, train, frozen=vectors, joined=joined),
             train,

@@ -7,6 +7,7 @@ merged rows that a head sees, computed a block at a time.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -19,16 +20,19 @@ from tllboost.registry import Entry, Registry
 
 __all__ = [
     "MERGES",
+    "SIMILARITY",
     "MergeFunction",
     "PairFeatures",
     "merge_names",
     "merge_pairs",
     "pair_cosine",
+    "row_blocks",
     "unit_rows",
 ]
 
 MergeFunction = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[Any]]
 
+SIMILARITY = "similarity"
 MERGES = Registry(
     "merge",
     {
@@ -37,6 +41,10 @@ MERGES = Registry(
         "l1": Entry("tllboost.merges:l1", "|a − b|"),
         "l2": Entry("tllboost.merges:l2", "(a − b)²"),
         "concat": Entry("tllboost.merges:concat", "a beside b (not symmetric)"),
+        SIMILARITY: Entry(
+            "tllboost.references:similarity",
+            "normalised similarities of each part, against training images",
+        ),
     },
 )
 
@@ -216,7 +224,7 @@ def pair_cosine(
     lengths = np.concatenate(
         [
             np.linalg.norm(vectors[rows], axis=1, keepdims=True)
-            for rows in _row_blocks(*vectors.shape)
+            for rows in row_blocks(*vectors.shape)
         ]
         or [np.zeros((0, 1), dtype=np.float32)]
     )
@@ -227,7 +235,7 @@ def pair_cosine(
         return scaled.astype(np.float32, copy=False)
 
     cosine = np.empty(len(left), dtype=np.float32)
-    for rows in _row_blocks(len(left), vectors.shape[1]):
+    for rows in row_blocks(len(left), vectors.shape[1]):
         cosine[rows] = np.einsum("ij,ij->i", unit(left[rows]), unit(right[rows]))
     return np.clip(cosine, -1.0, 1.0)
 
@@ -254,6 +262,9 @@ class PairFeatures:
         Weight (n_in, n_out) and bias (n_out,) of each layer of the classification
         network that a projection trained along, if it did; the head ``joined`` keeps
         them.
+    references : References or None
+        What the merge ``similarity`` compares with: its rows, a few dozen numbers, are
+        made at once.
 
     Examples
     --------
@@ -277,6 +288,7 @@ class PairFeatures:
         *,
         frozen: NDArray[np.float32] | None = None,
         joined: Sequence[Layer] | None = None,
+        references: Any = None,
     ) -> None:
         self.frozen = vectors if frozen is None else frozen
         if vectors.ndim != 2 or len(vectors) != len(self.frozen):
@@ -290,9 +302,15 @@ class PairFeatures:
         self.left = np.asarray(left, dtype=np.int64)
         self.right = np.asarray(right, dtype=np.int64)
         self.merge = merge
-        self._function = resolve_merge(merge)
-        probe = np.zeros((1, vectors.shape[1]), dtype=np.float32)
-        self.shape = (len(self.left), _merged(self._function, probe, probe).shape[1])
+        self._made: NDArray[np.float32] | None = None
+        if merge == SIMILARITY and references is not None:
+            self._made = references.rows(vectors, self.left, self.right)
+            n_features = self._made.shape[1]
+        else:
+            self._function = resolve_merge(merge)
+            probe = np.zeros((1, vectors.shape[1]), dtype=np.float32)
+            n_features = _merged(self._function, probe, probe).shape[1]
+        self.shape = (len(self.left), n_features)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -315,22 +333,22 @@ class PairFeatures:
         size : int or None, default=None
             Rows a block; None keeps a block at about 16 MiB.
         """
-        for rows in _row_blocks(len(self), self.shape[1], size):
+        for rows in row_blocks(len(self), self.shape[1], size):
+            if self._made is not None:
+                yield self._made[rows]
+                continue
             left = np.asarray(self.vectors[self.left[rows]], dtype=np.float32)
             right = np.asarray(self.vectors[self.right[rows]], dtype=np.float32)
             yield _merged(self._function, left, right)
 
-    def take(self, rows: ArrayLike) -> PairFeatures:
+    def take(self, rows: NDArray[Any]) -> PairFeatures:
         """Return the features of some of the pairs."""
-        chosen = np.asarray(rows)
-        return PairFeatures(
-            self.vectors,
-            self.left[chosen],
-            self.right[chosen],
-            self.merge,
-            frozen=self.frozen,
-            joined=self.joined,
-        )
+        some = copy.copy(self)
+        some.left, some.right = self.left[rows], self.right[rows]
+        if self._made is not None:
+            some._made = self._made[rows]
+        some.shape = (len(some.left), self.shape[1])
+        return some
 
     def cosine(self, *, frozen: bool = False) -> NDArray[np.float32]:
         """Return the baseline score of each pair: (n_pairs,) float32.
@@ -358,9 +376,7 @@ def _merged(
     return features
 
 
-def _row_blocks(
-    n_rows: int, n_columns: int, size: int | None = None
-) -> Iterator[slice]:
+def row_blocks(n_rows: int, n_columns: int, size: int | None = None) -> Iterator[slice]:
     """Cut the rows into slices of `size`, or of about 16 MiB of float32."""
     step = size or max(1, _BLOCK_BYTES // (4 * max(1, n_columns)))
     for start in range(0, n_rows, step):

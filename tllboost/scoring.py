@@ -31,11 +31,12 @@ from tllboost.calibration import (
     logit,
 )
 from tllboost.errors import DataError, UsageError
-from tllboost.heads import make_head
+from tllboost.heads import READS, make_head
 from tllboost.heads.fitted import head_score
-from tllboost.merges import MergeFunction, PairFeatures
+from tllboost.merges import SIMILARITY, MergeFunction, PairFeatures
 from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths
 from tllboost.projections import NONE
+from tllboost.references import References
 from tllboost.splits import PairSet
 from tllboost.vectorizing import vectorize_many
 
@@ -54,6 +55,9 @@ __all__ = [
     "score_pair",
 ]
 
+Indices = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+
 
 @dataclass(eq=False)
 class PairScorer:
@@ -62,11 +66,14 @@ class PairScorer:
     Parameters
     ----------
     merge : str or callable, default="dot"
-        See :func:`tllboost.merges.merge_pairs`.
+        See :func:`tllboost.merges.merge_pairs`. A head that reads one merge alone, as
+        ``cosine-norm`` reads ``similarity``, gets that.
     head : str or estimator, default="logistic"
         See :func:`tllboost.heads.make_head`.
     seed : int, default=0
     n_threads : int or None, default=None
+    references : References or None, default=None
+        What the merge ``similarity`` compares with.
 
     Attributes
     ----------
@@ -101,6 +108,23 @@ class PairScorer:
     _: KW_ONLY
     seed: int = 0
     n_threads: int | None = None
+    references: References | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.head, str):
+            self.merge = READS.get(self.head, self.merge)
+
+    def compare_with(
+        self, vectors: Vectors, train: PairSet, widths: Sequence[int] | None = None
+    ) -> None:
+        """Draw references from the images of a training set, if the merge needs any.
+
+        `widths` are those of the parts of a vector, None for one part.
+        """
+        if self.merge == SIMILARITY:
+            images = np.union1d(train.left, train.right)
+            how = {"widths": widths, "seed": self.seed}
+            self.references = References.drawn(vectors, images, **how)
 
     def features(self, vectors: Vectors, pairs: PairSet, **how: Any) -> PairFeatures:
         """Return the lazy feature matrix of some pairs.
@@ -108,7 +132,9 @@ class PairScorer:
         Where `vectors` are projected, `how` names those before as `frozen`, and as
         `joined` the layers of the network that was trained along, if one was.
         """
-        return PairFeatures(vectors, pairs.left, pairs.right, self.merge, **how)
+        sides = pairs.left, pairs.right
+        how["references"] = self.references
+        return PairFeatures(vectors, *sides, self.merge, **how)
 
     def fit(
         self,
@@ -202,10 +228,6 @@ class PairScorer:
         return self.calibration_.probability(score)
 
 
-Indices = NDArray[np.int64]
-Vectors = NDArray[np.float32]
-
-
 @dataclass(frozen=True, eq=False)
 class FittedCell:
     """One cell of the grid, fitted.
@@ -270,8 +292,13 @@ class FittedCell:
             left, right = codes.reshape(pairs.shape)
             frozen = vectors[rows]
             vectors = self.projection.transform(frozen)
-        features = PairFeatures(vectors, left, right, self.scorer.merge, frozen=frozen)
-        n_features = getattr(self.scorer.fitted, "n_features_in_", None)
+        scorer = self.scorer
+        features = PairFeatures(
+            *(vectors, left, right, scorer.merge),
+            frozen=frozen,
+            references=scorer.references,
+        )
+        n_features = getattr(scorer.fitted, "n_features_in_", None)
         if n_features not in (None, features.shape[1]):
             msg = (
                 f"the head wants {n_features} features, pairs have "

@@ -55,6 +55,8 @@ class Vectorized:
         same bytes count once, the parts of a fusion one by one.
     seconds : float
         Wall time of it all.
+    widths : tuple of int
+        Of the parts of a fusion, nothing for any other vectorizer.
     """
 
     vectors: np.ndarray
@@ -62,6 +64,7 @@ class Vectorized:
     n_computed: int = 0
     n_reused: int = 0
     seconds: float = 0.0
+    widths: tuple[int, ...] = ()
 
 
 def vectorize(
@@ -248,6 +251,7 @@ class _Request:
                 dict(sorted(failures.items())),
                 sum(one.n_computed for one in results),
                 sum(one.n_reused for one in results),
+                widths=tuple(one.vectors.shape[1] for one in results),
             )
         elif getattr(vectorizer, "source", None) is not None:
             result = self.vectorize(vectorizer.source)
@@ -255,7 +259,7 @@ class _Request:
             vectors = np.zeros(shape, dtype=np.float32)
             good = np.setdiff1d(np.arange(len(vectors)), list(result.failures))
             vectors[good] = vectorizer.map_vectors(result.vectors[good])
-            result = replace(result, vectors=vectors)
+            result = replace(result, vectors=vectors, widths=())
         elif getattr(vectorizer, "needs_images", True):
             result = self.compute(vectorizer)
         else:

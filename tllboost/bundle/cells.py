@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from tllboost.bundle.manifest import HEAD, PROJECTION, SKOPS
+from tllboost.bundle.manifest import HEAD, PROJECTION, REFERENCES, SKOPS
 from tllboost.calibration import Calibration
 from tllboost.errors import UsageError
 from tllboost.heads import HEADS
 from tllboost.heads.fitted import FittedHead
 from tllboost.merges import resolve_merge
 from tllboost.projections import PROJECTIONS, is_built_in, make_projection
+from tllboost.references import References
 from tllboost.registry import parse_spec, path_of
 from tllboost.scoring import FittedCell, PairScorer
 from tllboost.vectorizers import Vectorizer
@@ -77,6 +78,8 @@ def describe_cell(cell: FittedCell) -> tuple[dict[str, Any], dict[str, bytes]]:
     learned = {}
     if projection is not None:
         learned[PROJECTION] = save(projection.to_tensors())
+    if scorer.references is not None:
+        learned[REFERENCES] = save(scorer.references.tensors())
     head, member = _describe_head(scorer)
     record = {
         "projection": cell.projection_spec,
@@ -112,7 +115,10 @@ def restore_cell(
         projection = _restore_projection(record["projection"], members)
     with refusing("its head can't be loaded"):
         head, name = _restore_head(record["head"], members)
-    scorer = PairScorer(record["merge"], name)
+    references = None
+    if REFERENCES in members:
+        references = References.of(read_tensors(REFERENCES, members[REFERENCES]))
+    scorer = PairScorer(record["merge"], name, references=references)
     scorer.head_ = head
     scorer.calibration_ = Calibration(**record["calibration"])
     scorer.threshold_ = float(record["threshold"])

@@ -15,6 +15,7 @@ from typing import Any
 
 from tllboost.errors import BundleError
 from tllboost.files import finite
+from tllboost.merges import SIMILARITY
 from tllboost.projections import NONE
 from tllboost.vectorizers.spec import is_weight
 from tllboost.vectorizers.weights import first_line
@@ -27,6 +28,7 @@ __all__ = [
     "MAX_CELLS",
     "MAX_NETWORK_BYTES",
     "PROJECTION",
+    "REFERENCES",
     "SKOPS",
     "VERSION",
     "manifest_bytes",
@@ -41,6 +43,7 @@ VERSION = 7
 MANIFEST = "manifest.json"
 GOLDEN = "golden.safetensors"
 PROJECTION, HEAD, SKOPS = "projection.safetensors", "head.safetensors", "head.skops"
+REFERENCES = "references.safetensors"
 
 MAX_NETWORK_BYTES = 100_000_000
 """A larger network is named in the bundle and stays beside it."""
@@ -53,6 +56,7 @@ _LIMITS = {
     r"manifest\.json": 1_000_000,
     r"golden\.safetensors": 64_000_000,
     r"([1-5]?\d|6[0-3])/(projection\.safetensors|head\.(safetensors|skops))": 5 * 10**8,
+    r"([1-5]?\d|6[0-3])/references\.safetensors": 10**7,
     # No pickle: a network in a .pt or .pth file is named, never carried.
     r"network/\w[\w.-]*\.(onnx|safetensors|npz)": MAX_NETWORK_BYTES,
 }
@@ -72,8 +76,9 @@ def size_limit(name: str) -> int:
 
 def members_of(cell: Mapping[str, Any]) -> list[str]:
     """Return the members of a cell, by their names in the folder of its number."""
-    head = SKOPS if cell["head"]["format"] == "skops" else HEAD
-    return [head] if cell["projection"] == NONE else [PROJECTION, head]
+    members = [SKOPS if cell["head"]["format"] == "skops" else HEAD]
+    members += [PROJECTION] if cell["projection"] != NONE else []
+    return members + ([REFERENCES] if cell["merge"] == SIMILARITY else [])
 
 
 def _is_text(value: Any) -> bool:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tllboost.errors import UsageError
-from tllboost.heads import HEADS, make_head
-from tllboost.merges import MERGES, resolve_merge
+from tllboost.heads import HEADS, READS, make_head
+from tllboost.merges import MERGES, SIMILARITY, resolve_merge
 from tllboost.projections import NONE, PROJECTIONS, make_projection
 from tllboost.registry import parse_spec, positive, truth
 from tllboost.vectorizers import make_vectorizer
@@ -40,10 +40,14 @@ ENSEMBLE = "ensemble"
 """What stands in a cell's place for a vectorizer where it is several cells' mean."""
 COSINE = "cosine"
 JOINED = "joined"
-NO_MERGE = {COSINE: "dot", JOINED: "dot+l1"}
-"""Heads that are one cell whatever the merges, and the features that they read."""
-DEFAULT_MERGES = tuple(name for name in MERGES if name != "concat")
-_ASKED = (JOINED, "lightgbm", "catboost")  # where somebody asks for them alone
+NORMALISED = "cosine-norm"
+DEFAULT_MERGES = tuple(name for name in MERGES if name not in ("concat", SIMILARITY))
+_ASKED = (
+    NORMALISED,
+    JOINED,
+    "lightgbm",
+    "catboost",
+)  # where somebody asks for them alone
 DEFAULT_HEADS = tuple(name for name in HEADS if name not in _ASKED)
 
 FINETUNE = "finetune"
@@ -77,7 +81,7 @@ class Cell:
     @property
     def features(self) -> str:
         """The merge that the head's features come from."""
-        return NO_MERGE.get(self.head, self.merge)
+        return READS.get(self.head, self.merge)
 
 
 def parts_of(projection: str) -> tuple[str, str]:
@@ -265,7 +269,7 @@ def plan_cells(
     ['classic × none × none × cosine', 'classic × none × dot × logistic']
     """
     named = list(named)
-    merged = [head for head in heads if head not in NO_MERGE]
+    merged = [head for head in heads if head not in READS]
     _check_names(vectorizers, merges, heads, projections, named)
     if not (vectorizers or named) or (merged and not merges):
         msg = "a grid needs at least one vectorizer, and one merge for learned heads"
@@ -276,6 +280,8 @@ def plan_cells(
         for projection in projections if vectorizer in vectorizers else ():
             if suits(vectorizer, projection):
                 cells.append(Cell(vectorizer, projection, NONE, COSINE))
+                if NORMALISED in heads:
+                    cells.append(Cell(vectorizer, projection, NONE, NORMALISED))
                 if JOINED in heads and has_joined_network(projection):
                     cells.append(Cell(vectorizer, projection, NONE, JOINED))
                 cells += [
@@ -320,8 +326,8 @@ def _check_names(
             msg = f"{kind} {', '.join(sorted(twice))} is given twice"
             raise UsageError(msg)
     for cell in named:
-        if (cell.merge == NONE) != (cell.head in NO_MERGE):
-            msg = f"cell {cell.name}: {', '.join(NO_MERGE)} take no merge, others one"
+        if (cell.merge == NONE) != (cell.head in READS):
+            msg = f"cell {cell.name}: {', '.join(READS)} take no merge, others one"
             raise UsageError(msg)
         if cell.head == JOINED and not has_joined_network(cell.projection):
             msg = f"cell {cell.name}: the head joined needs a contrastive projection"

@@ -101,11 +101,14 @@ class Space(NamedTuple):
         Where `vectors` are projected: what they were before.
     joined : list of (ndarray, ndarray), or None
         The classification network that was trained along with the projection.
+    widths : sequence of int, or None
+        Of the parts that a vector consists of, as those of a fusion.
     """
 
     vectors: NDArray[np.float32]
     frozen: NDArray[np.float32] | None = None
     joined: Any = None
+    widths: Sequence[int] | None = None
 
 
 @dataclass(eq=False)
@@ -120,13 +123,23 @@ class Bench:
     @cached_property
     def features(self) -> list[list[Any]]:
         """Features of train, validation and test, for each split."""
-        scorer, found = PairScorer(self.merge), []
-        for (vectors, frozen, joined), split in zip(
-            self.spaces, self.splits, strict=True
+        found = []
+        for scorer, space, split in zip(
+            self.scorers, self.spaces, self.splits, strict=True
         ):
             sets = (split.train, split.validation, split.test)
-            how: dict[str, Any] = {"frozen": frozen, "joined": joined}
-            found.append([scorer.features(vectors, pairs, **how) for pairs in sets])
+            how: dict[str, Any] = {"frozen": space.frozen, "joined": space.joined}
+            found.append(
+                [scorer.features(space.vectors, pairs, **how) for pairs in sets]
+            )
+        return found
+
+    @cached_property
+    def scorers(self) -> list[PairScorer]:
+        """What compares the pairs of each split, with its references."""
+        found = [PairScorer(self.merge, seed=self.seed) for _ in self.splits]
+        for scorer, space, split in zip(found, self.spaces, self.splits, strict=True):
+            scorer.compare_with(space.vectors, split.train, space.widths)
         return found
 
 
@@ -134,7 +147,8 @@ def fit_scorer(bench: Bench, head: str, fold: int = 0) -> PairScorer:
     """Fit a head on one split's training set, its validation set choosing."""
     split = bench.splits[fold]
     train, validation, _ = bench.features[fold]
-    scorer = PairScorer(bench.merge, head, seed=bench.seed, n_threads=1)
+    how = {"seed": bench.seed, "references": bench.scorers[fold].references}
+    scorer = PairScorer(bench.merge, head, n_threads=1, **how)
     with one_thread():
         return scorer.fit(train, split.train, validation, split.validation)
 

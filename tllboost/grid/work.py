@@ -255,7 +255,11 @@ def prepared_splits(
 
 
 def spaces_of(
-    bases: Sequence[Floats], projection: str = NONE, files: Sequence[Path] = ()
+    bases: Sequence[Floats],
+    projection: str = NONE,
+    files: Sequence[Path] = (),
+    *,
+    widths: Sequence[int] = (),
 ) -> list[Space]:
     """Return the vectors of each fold after a projection.
 
@@ -268,9 +272,11 @@ def spaces_of(
         "none" where no vectors are mapped.
     files : sequence of Path
         What it was fitted to, a file a fold.
+    widths : sequence of int
+        Of the parts of a fusion.
     """
     if projection == NONE:
-        return [Space(base) for base in bases]
+        return [Space(base, widths=widths or None) for base in bases]
     spaces = []
     for file, base in zip(files, bases, strict=False):
         fitted = read_projection(projection, file)
@@ -338,11 +344,12 @@ def cell_jobs(missing: Mapping[tuple[Cell, int], str], grid: Grid) -> list[Job]:
         costs["project_s"] = learned.seconds or float("nan")
         maps = [str(file.relative_to(out)) for file in learned.files]
         splits, protocol = data.splits(seed), data.protocol
+        widths = data.vectors[vectorizer].widths
         bases = grid.bases(vectorizer, tuning, seed)
         jobs.append(
             Job(
                 _run_cells,
-                (cells, seed, protocol, rest, maps, costs, splits, bases),
+                (cells, seed, protocol, rest, maps, costs, splits, bases, widths),
                 files,
                 reads=learned.files,
                 names=[f"{cell.name}, seed {seed}" for _, cell in cells],
@@ -370,13 +377,15 @@ def _run_cells(
     costs: dict[str, float],
     splits: list[Split],
     bases: list[Any],
+    widths: Sequence[int],
 ) -> None:
     """Run cells of the same features, writing each as it ends."""
     reason, bench = "", None
     try:
         splits = prepared_splits(splits, bases, protocol.n_hard)
         features = cells[0][1].features
-        spaces = spaces_of(bases, projection, [out / file for file in maps])
+        files = [out / file for file in maps]
+        spaces = spaces_of(bases, projection, files, widths=widths)
         bench = Bench(spaces, splits, features, seed)
     except Exception as error:
         reason = one_line(error)

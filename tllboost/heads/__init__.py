@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 from tllboost.errors import UsageError
+from tllboost.merges import SIMILARITY
 from tllboost.registry import Entry, Registry, options_of, parse_spec
 
-__all__ = ["HEADS", "make_head"]
+__all__ = ["HEADS", "READS", "make_head"]
 
 HEADS = Registry(
     "head",
@@ -21,6 +22,10 @@ HEADS = Registry(
         "cosine": Entry(
             "tllboost.heads.cosine:CosineHead",
             "cosine of the two vectors, no training: the baseline",
+        ),
+        "cosine-norm": Entry(
+            "tllboost.heads.cosine:NormalisedCosineHead",
+            "cosine in deviations above unrelated images; no label is read",
         ),
         "logistic": Entry(
             "tllboost.heads.linear:LogisticHead",
@@ -71,6 +76,9 @@ HEADS = Registry(
 )
 """All heads, those that learn least first: of cells that validation can't tell apart
 the simplest is chosen, see :func:`tllboost.grid.best.simplicity`."""
+
+READS = {"cosine": "dot", "cosine-norm": SIMILARITY, "joined": "dot+l1"}
+"""Heads that are one whatever the merge, and the merge that they read."""
 
 
 def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:

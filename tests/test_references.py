@@ -1,0 +1,160 @@
+"""Similarities that are normalised against unrelated images, from fit to bundle."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import make_classifier, make_vectors, save
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from makers import auc, fit, plant
+
+import tllboost
+from tllboost.errors import UsageError
+from tllboost.grid.measure import Bench, Space, fit_scorer
+from tllboost.merges import PairFeatures, unit_rows
+from tllboost.references import References
+from tllboost.scoring import FittedCell
+
+N_IMAGES, N_REFERENCES, WIDTHS = 60, 24, [5, 3]
+
+
+@lru_cache
+def images(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(N_IMAGES, 8)).astype(np.float32)
+
+
+@lru_cache
+def references() -> References:
+    return References.drawn(images(), np.arange(N_REFERENCES), WIDTHS, seed=0)
+
+
+def by_hand(vectors: np.ndarray, left: int, right: int) -> list[float]:
+    """Compute a row by the definitions, a reference at a time."""
+    row = []
+    others = [one for one in range(N_REFERENCES) if one not in (left, right)]
+    for part in (slice(0, 8), slice(0, 5), slice(5, 8)):
+        unit = unit_rows(vectors[:, part].astype(np.float64))
+        known = unit_rows(unit_rows(vectors)[:, part].astype(np.float64))
+        cosine = unit[left] @ unit[right]
+        found = [
+            [unit[one] @ known[other] for other in others] for one in (left, right)
+        ]
+        z = [(cosine - np.mean(one)) / np.std(one) for one in found]
+        near = [np.mean(sorted(one)[-10:]) for one in found]
+        row += [cosine, np.mean(z), abs(z[0] - z[1]), 2 * cosine - sum(near)]
+    return row
+
+
+@settings(max_examples=30)
+@given(st.integers(0, N_IMAGES - 1), st.integers(0, N_IMAGES - 1))
+def test_a_row_is_that_of_the_definitions_without_the_pairs_own_images(
+    left: int, right: int
+) -> None:
+    if left == right:
+        return
+    (row,) = references().rows(images(), np.array([left]), np.array([right]))
+    np.testing.assert_allclose(row, by_hand(images(), left, right), atol=4e-3)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(*[st.integers(0, N_IMAGES - 1)] * 2), min_size=1))
+def test_swapping_permuting_and_scaling_change_no_similarity(
+    pairs: list[tuple[int, int]],
+) -> None:
+    left, right = np.array(pairs).T
+    rows = references().rows(images(), left, right)
+    np.testing.assert_array_equal(rows, references().rows(images(), right, left))
+    order = np.random.default_rng(0).permutation(len(pairs))
+    some = references().rows(images(), left[order], right[order])
+    np.testing.assert_allclose(some, rows[order], atol=1e-4)
+    larger = references().rows(8 * images(), left, right)
+    np.testing.assert_allclose(larger, rows, atol=1e-4)
+
+
+def test_zero_vectors_and_references_that_are_all_alike_give_finite_rows() -> None:
+    vectors = np.zeros((20, 4), np.float32)
+    vectors[10:] = 1
+    for drawn_from in (np.arange(20), np.arange(10), np.arange(10, 20)):
+        made = References.drawn(vectors, drawn_from, seed=0)
+        rows = made.rows(vectors, np.array([0, 0, 12]), np.array([1, 12, 13]))
+        assert np.isfinite(rows).all()
+
+
+def test_references_are_as_many_as_four_megabytes_hold_and_no_picture_twice() -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.normal(size=(300, 20_000)).astype(np.float32)
+    assert References.drawn(wide, np.arange(300), seed=0).vectors.nbytes <= 4_000_000
+    narrow = np.repeat(rng.normal(size=(300, 4)).astype(np.float32), 3, axis=0)
+    assert len(References.drawn(narrow, np.arange(900), seed=0).vectors) <= 300
+
+
+def hubs() -> tuple[np.ndarray, object]:
+    """Plant pairs beside images that are near to everything."""
+    data = plant(noise=0.5)
+    vectors = data.vectors.copy()
+    vectors[::4] += 1.5
+    return vectors, data.split
+
+
+def test_where_some_images_are_near_to_all_the_normalised_cosine_is_better() -> None:
+    vectors, split = hubs()
+    bench = Bench([Space(vectors)], [split], "similarity", 0)
+    rows = bench.features[0][2]
+    told = fit_scorer(bench, "cosine-norm").score(rows)
+    assert auc(told, split.test) > auc(rows.cosine(), split.test) + 0.02
+    assert bench.scorers[0].references is not None
+    known = {
+        tuple(one) for one in bench.scorers[0].references.vectors.round(2).tolist()
+    }
+    outside = np.union1d(split.test.left, split.test.right)
+    seen = unit_rows(vectors[outside]).astype(np.float16).round(2).tolist()
+    assert not known & {tuple(one) for one in seen}
+
+
+@pytest.mark.parametrize("head", ["cosine-norm", "logistic", "xgboost"])
+def test_a_bundle_of_similarities_scores_as_before(tmp_path: Path, head: str) -> None:
+    pytest.importorskip("xgboost")
+    made = make_classifier("classic", head, "similarity", n_dims=1984)
+    path = save(tmp_path / "a.tllb", made, 1984)
+    vectors = make_vectors(1984)
+    pairs = np.arange(10), np.arange(10, 20)
+    (cell,), (back,) = made.cells_, tllboost.load(path).cells_
+    np.testing.assert_allclose(
+        back.score(vectors, *pairs), cell.score(vectors, *pairs), atol=1e-5
+    )
+
+
+def test_without_references_the_merge_says_what_it_needs() -> None:
+    with pytest.raises(UsageError, match="compares with references"):
+        PairFeatures(images(), [0], [1], "similarity")
+    with pytest.raises(UsageError, match="compares with references"):
+        PairFeatures(images(), [0], [1], "dot+similarity")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("widths", np.array([4, 3], np.int32)),
+        ("widths", np.array([9, -1], np.int32)),
+        ("widths", np.array([8.0])),
+        ("vectors", np.zeros((0, 8), np.float16)),
+        ("vectors", np.zeros((3, 8), np.float32)),
+        ("vectors", np.zeros(8, np.float16)),
+    ],
+)
+def test_references_that_compare_with_nothing_are_refused(
+    name: str, wrong: np.ndarray
+) -> None:
+    with pytest.raises(ValueError, match="references are not"):
+        References.of(references().tensors() | {name: wrong})
+
+
+def test_vectors_of_another_width_are_refused() -> None:
+    scorer = fit(plant(), "cosine-norm")
+    cell = FittedCell(None, None, scorer)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="references are of 24 numbers"):
+        cell.score(images(), np.array([0]), np.array([1]))

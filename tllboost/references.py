@@ -1,0 +1,251 @@
+"""Similarities that mean the same for every pair: normalised against other images.
+
+Some images are near to everything, so a cosine of 0.6 may say much of one pair and
+nothing of another. Each image is therefore compared with *references*, unrelated images
+of the training set, and the cosine of a pair is told in standard deviations above what
+its images have to those (Auckenthaler and others, "Score normalization for
+text-independent speaker verification systems", 2000), or less the mean of the nearest
+ones (CSLS: Conneau and others, "Word translation without parallel data", 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.errors import UsageError
+from tllboost.merges import SIMILARITY, row_blocks, unit_rows
+
+__all__ = ["References", "similarity"]
+
+Floats = NDArray[np.float32]
+
+_MOST, _MOST_BYTES, _LEAST = 512, 4 * 10**6, 12
+_NEAREST = 10
+_SAME = 1 - 1e-4  # cosine from which two vectors are those of one picture
+_BLOCK = 4096
+# Of an image and a part: its length; sum and sum of squares of what it has to the
+# references, the sum of the eleven largest, and the smallest of these.
+_LENGTH, _SUM, _SQUARES, _TOP, _LAST, _N = range(6)
+
+
+def similarity(_left: Floats, _right: Floats) -> Floats:
+    """Stand for the merge that :class:`References` compute.
+
+    Raises
+    ------
+    UsageError
+        Always: without references there is nothing to compare with.
+    """
+    msg = (
+        f"the merge {SIMILARITY!r} compares with references, images of a training set: "
+        "fit it by a grid or a PairClassifier, and join it with no other merge"
+    )
+    raise UsageError(msg)
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """Vectors of unrelated images, and the normalised similarities of pairs by them.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n_references, n_dims), float16
+        At length 1.
+    widths : ndarray of shape (n_parts,), int32
+        Of the parts that a vector consists of, as those of a fusion.
+
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    >>> references = References.drawn(vectors, np.arange(20), [4, 4], seed=0)
+    >>> references.names
+    ('whole', 'part 1', 'part 2')
+    >>> references.rows(vectors, np.array([0, 25]), np.array([30, 31])).shape
+    (2, 12)
+    """
+
+    vectors: NDArray[np.float16]
+    widths: NDArray[np.int32]
+
+    @classmethod
+    def drawn(
+        cls,
+        vectors: Floats,
+        images: NDArray[np.integer],
+        widths: Sequence[int] | None = None,
+        *,
+        seed: int,
+    ) -> Self:
+        """Draw references: 512 images, or as many as 4 MB hold.
+
+        Parameters
+        ----------
+        vectors : ndarray of shape (n_images, n_dims), float32
+        images : ndarray of int
+            Rows to draw from, such as the images of the training set.
+        widths : sequence of int or None
+            Of the parts of a vector; None for one part.
+        seed : int
+        """
+        n_dims = vectors.shape[1]
+        most = min(_MOST, max(_LEAST, _MOST_BYTES // (2 * n_dims)))
+        known = np.unique(images)
+        drawn = np.random.default_rng([seed, 18]).permutation(known)[:most]
+        rows = unit_rows(vectors[np.sort(drawn)])
+        # A picture that is there twice would count twice, and be its own reference.
+        twice = np.tril(rows @ rows.T, -1).max(axis=1) > _SAME
+        parts = [n_dims] if widths is None else widths
+        return cls(rows[~twice].astype(np.float16), np.array(parts, np.int32))
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Take back the fields of another; ValueError if nothing compares with them."""
+        made = cls(**tensors)
+        vectors, widths = made.vectors, made.widths
+        if not (
+            (vectors.dtype, vectors.ndim) == (np.float16, 2)
+            and (widths.dtype, widths.ndim) == (np.int32, 1)
+            and 0 < len(vectors) <= _MOST
+            and len(widths)
+            and (widths > 0).all()
+            and int(widths.sum(dtype=np.int64)) == vectors.shape[1]
+        ):
+            msg = "its references are not vectors of parts"
+            raise ValueError(msg)
+        return made
+
+    @property
+    def _slices(self) -> list[slice]:
+        """The whole vector, then its parts where there are several."""
+        ends = np.cumsum(self.widths)
+        parts = [slice(e - w, e) for e, w in zip(ends, self.widths, strict=True)]
+        return [slice(0, ends[-1]), *(parts if len(parts) > 1 else ())]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the vectors are compared by: as a whole, and each part."""
+        n_parts = len(self.widths)
+        parts = [f"part {i + 1}" for i in range(n_parts)] if n_parts > 1 else []
+        return ("whole", *parts)
+
+    @property
+    def n_features(self) -> int:
+        """Width of a row: four numbers for the whole and for each part."""
+        return 4 * len(self._slices)
+
+    def statistics(self, vectors: Floats) -> Floats:
+        """Return what images have to the references: (n_images, n_slices, 6) float32.
+
+        An image that is a reference does not meet itself.
+
+        Raises
+        ------
+        UsageError
+            If the vectors are not as wide as the references.
+        """
+        if vectors.shape[1] != self.vectors.shape[1]:
+            msg = (
+                f"references are of {self.vectors.shape[1]} numbers, the vectors of "
+                f"{vectors.shape[1]}"
+            )
+            raise UsageError(msg)
+        slices, n = self._slices, len(self.vectors)
+        others = [unit_rows(self.vectors[:, s].astype(np.float32)) for s in slices]
+        told = np.empty((len(vectors), len(slices), 6), np.float32)
+        k = min(_NEAREST + 1, n)
+        for start in range(0, len(vectors), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            own = None
+            for at, (part, other) in enumerate(zip(slices, others, strict=True)):
+                block = np.asarray(vectors[rows, part], np.float32)
+                found = unit_rows(block) @ other.T
+                if own is None:  # which of the references it is, if any
+                    own = found > _SAME
+                    count = n - own.sum(axis=1)
+                found[own] = 0
+                told[rows, at, _SUM] = found.sum(axis=1)
+                told[rows, at, _SQUARES] = np.einsum("ij,ij->i", found, found)
+                found[own] = -1
+                found.partition(n - k, axis=1)
+                told[rows, at, _TOP] = found[:, n - k :].sum(axis=1)
+                told[rows, at, _LAST] = found[:, n - k]
+                told[rows, at, _LENGTH] = np.linalg.norm(block, axis=1)
+                told[rows, at, _N] = count
+        return told
+
+    def rows(
+        self, vectors: Floats, left: NDArray[np.int64], right: NDArray[np.int64]
+    ) -> Floats:
+        """Return the similarities of pairs, alike whichever image comes first.
+
+        Of the whole and of each part the cosine, the mean of the z-norms by both
+        images, their difference, and CSLS by the ten nearest references. No image of
+        a pair counts among the references of the other.
+
+        Parameters
+        ----------
+        vectors : ndarray of shape (n_images, n_dims), float32
+        left, right : ndarray of shape (n_pairs,), int64
+            Rows of `vectors`.
+
+        Returns
+        -------
+        ndarray of shape (n_pairs, n_features), float32
+        """
+        images, codes = np.unique(np.stack([left, right]), return_inverse=True)
+        codes = codes.reshape(2, -1)
+        told = self.statistics(vectors[images])
+        features = np.empty((len(left), self.n_features), np.float32)
+        for block in row_blocks(len(left), vectors.shape[1]):
+            sides = [
+                np.asarray(vectors[one[block]], np.float32) for one in (left, right)
+            ]
+            features[block] = self._similarities(
+                *sides, *(told[one[block]] for one in codes)
+            )
+        return features
+
+    def _similarities(
+        self, left: Floats, right: Floats, of_left: Floats, of_right: Floats
+    ) -> Floats:
+        features = np.empty((len(left), self.n_features), np.float32)
+        for at, part in enumerate(self._slices):
+            a, b = of_left[:, at], of_right[:, at]
+            lengths = a[:, _LENGTH] * b[:, _LENGTH]
+            product = np.einsum("ij,ij->i", left[:, part], right[:, part])
+            cosine = np.clip(product / np.where(lengths > 0, lengths, 1), -1, 1)
+            z, near = zip(
+                self._compared(cosine, a, b), self._compared(cosine, b, a), strict=True
+            )
+            columns = (cosine, (z[0] + z[1]) / 2, np.abs(z[0] - z[1]))
+            features[:, 4 * at : 4 * at + 4] = np.stack(
+                [*columns, 2 * cosine - (near[0] + near[1])], axis=1
+            )
+        return features
+
+    def _compared(
+        self, cosine: Floats, one: Floats, other: Floats
+    ) -> tuple[Floats, Floats]:
+        """Return the z-norm by one image of each pair, and its mean of the nearest.
+
+        The other image leaves the references if it is one of them: it did not meet
+        itself, so it met fewer.
+        """
+        is_reference = other[:, _N] < len(self.vectors)
+        out = np.where(is_reference, cosine, 0)
+        n = np.maximum(one[:, _N] - is_reference, 1)
+        mean = (one[:, _SUM] - out) / n
+        spread = np.sqrt(np.maximum((one[:, _SQUARES] - out**2) / n - mean**2, 0))
+        top = one[:, _TOP] - np.where(
+            is_reference, np.maximum(cosine, one[:, _LAST]), one[:, _LAST]
+        )
+        return (cosine - mean) / np.maximum(spread, 1e-3), top / _NEAREST
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the fields, each array by its name."""
+        return {"vectors": self.vectors, "widths": self.widths}
