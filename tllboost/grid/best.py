@@ -69,10 +69,11 @@ _Splits = Mapping[int, Sequence[Split]]
 
 Record = dict[str, Any]
 Row = dict[str, Any]
-_Part = tuple[Any, str, NDArray[np.float32], Sequence[Path]]
+_Part = tuple[Any, str, NDArray[np.float32], Sequence[Path], Sequence[int]]
 _Fit = tuple[Split, list[_Part]]
 """What cells are fitted on: a split, and of each cell its vectorizer, what its vectors
-are stored under, the vectors of all images, and the file of its projection."""
+are stored under, the vectors of all images, the file of its projection, and the widths
+of a vector's parts."""
 
 
 def simplicity(cell: Cell, n_parts: int = 1) -> tuple[int, ...]:
@@ -498,7 +499,9 @@ def _save(path: Path, row: Row, records: Sequence[Record], grid: Grid) -> list[s
                 if tuning != NONE:
                     vectorizer = one.tuned[cell.vectorizer, tuning, seed][0][0]
                 base, *_ = one.bases(cell.vectorizer, tuning, seed)
-                parts.append((vectorizer, space_of(vectorizer), base, learned.files))
+                widths = one.data.vectors[cell.vectorizer].widths
+                known = vectorizer, space_of(vectorizer), base, learned.files, widths
+                parts.append(known)
             fits.append((one.data.splits(seed)[0], parts))
         n_hard = grid.data.protocol.n_hard
         tell(0, 1, path.name)
@@ -544,9 +547,9 @@ def _fit_and_save(
         _, rest = parts_of(cell.projection)
         notes: list[Any] = []
         for split, parts in fits:
-            vectorizer, space, base, files = parts[number]
+            vectorizer, space, base, files, widths = parts[number]
             splits = prepared_splits([split], [base], n_hard)
-            spaces = spaces_of([base], rest, files)
+            spaces = spaces_of([base], rest, files, widths=widths)
             bench = Bench(spaces, splits, cell.features, own["seed"])
             with noted(notes, repeat=split is not held_out):
                 scorer = fit_scorer(bench, cell.head)
