@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,15 @@ from hypothesis import strategies as st
 from makers import auc, fit, plant
 
 import tllboost
+from tllboost.demo import make_scenes
 from tllboost.errors import UsageError
 from tllboost.grid.measure import Bench, Space, fit_scorer
+from tllboost.grid.records import read_images, read_scores, read_splits
+from tllboost.grid.run import run_grid
 from tllboost.merges import PairFeatures, unit_rows
+from tllboost.pairs import read_pairs
 from tllboost.references import References
+from tllboost.report import read_run
 from tllboost.scoring import FittedCell
 
 N_IMAGES, N_REFERENCES, WIDTHS = 60, 24, [5, 3]
@@ -158,3 +164,52 @@ def test_vectors_of_another_width_are_refused() -> None:
     cell = FittedCell(None, None, scorer)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="references are of 24 numbers"):
         cell.score(images(), np.array([0]), np.array([1]))
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A grid of what is normalised, its bundles as they were measured."""
+    folder = tmp_path_factory.mktemp("similarity")
+    pairs = make_scenes(folder / "images", n_scenes=40, n_views=2)
+    table = read_pairs(pairs, images=pairs.parent)
+    result = run_grid(
+        table,
+        ["classic+pixels?size=8"],
+        ["similarity"],
+        ["cosine-norm", "logistic"],
+        ensemble=3,
+        out=folder / "out",
+        refit=False,
+    )
+    return folder, result
+
+
+def test_a_grid_measures_it_as_rows_of_their_own(grid: tuple[Path, Any]) -> None:
+    _, result = grid
+    rows = {(row["merge"], row["head"]): row for row in result.rows}
+    assert rows["none", "cosine-norm"]["status"] == "ok"
+    assert rows["similarity", "logistic"]["n_features"] == 12
+
+
+def test_a_bundle_of_it_scores_the_test_pairs_as_the_grid_did(
+    grid: tuple[Path, Any],
+) -> None:
+    folder, _ = grid
+    run = read_run(folder / "out")
+    (row,) = (one for one in run.cells if one.vectorizer == "ensemble")
+    recorded = read_scores(run.out, run.records[row][0]["id"])
+    splits = read_splits(run.out, 0)
+    found = read_images(run.out)
+    assert recorded
+    assert splits
+    assert found
+    (test,) = splits.test
+    bundle = tllboost.load(folder / "out" / "ensemble.tllb")
+    paths = [
+        [found.paths[a], found.paths[b]]
+        for a, b in zip(test.left, test.right, strict=True)
+    ]
+    log_odds = bundle.calibration_.log_odds(
+        bundle.decision_function(paths) + bundle.threshold_
+    )
+    np.testing.assert_allclose(log_odds, recorded["test"][0], atol=1e-5)

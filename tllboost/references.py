@@ -230,7 +230,7 @@ class References:
 
     def _compared(
         self, cosine: Floats, one: Floats, other: Floats
-    ) -> tuple[Floats, Floats]:
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the z-norm by one image of each pair, and its mean of the nearest.
 
         The other image leaves the references if it is one of them: it did not meet

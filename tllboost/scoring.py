@@ -123,8 +123,7 @@ class PairScorer:
         """
         if self.merge == SIMILARITY:
             images = np.union1d(train.left, train.right)
-            how = {"widths": widths, "seed": self.seed}
-            self.references = References.drawn(vectors, images, **how)
+            self.references = References.drawn(vectors, images, widths, seed=self.seed)
 
     def features(self, vectors: Vectors, pairs: PairSet, **how: Any) -> PairFeatures:
         """Return the lazy feature matrix of some pairs.

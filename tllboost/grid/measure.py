@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -147,8 +147,7 @@ def fit_scorer(bench: Bench, head: str, fold: int = 0) -> PairScorer:
     """Fit a head on one split's training set, its validation set choosing."""
     split = bench.splits[fold]
     train, validation, _ = bench.features[fold]
-    how = {"seed": bench.seed, "references": bench.scorers[fold].references}
-    scorer = PairScorer(bench.merge, head, n_threads=1, **how)
+    scorer = replace(bench.scorers[fold], head=head, n_threads=1)
     with one_thread():
         return scorer.fit(train, split.train, validation, split.validation)
 
