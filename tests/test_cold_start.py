@@ -115,6 +115,7 @@ def bundle_of(
     name = "cosine" if head == "projected" else head
     scorer = PairScorer("dot+l1" if head == "joined" else "dot", name, n_threads=1)
     joined = getattr(projection, "joined_", None)
+    scorer.compare_with(projected, split.train)
     scorer.fit(
         scorer.features(projected, split.train, frozen=vectors, joined=joined),
         split.train,

@@ -18,7 +18,7 @@ from reliability import count
 from tllboost.classifier import ensemble, load_bundle
 from tllboost.files import plain_cell
 from tllboost.grid.outputs import RESULT_COLUMNS, write_csv
-from tllboost.merges import MERGES
+from tllboost.merges import MERGES, SIMILARITY
 from tllboost.metrics import METRICS
 from tllboost.scoring import FittedCell, PairScorer
 from tllboost.splits import Protocol, make_splits, match_components
@@ -27,8 +27,10 @@ from tllboost.vectorizers import make_vectorizer
 PAIRS = [[IDS[left], IDS[right]] for left in LEFT[:6] for right in RIGHT[:6]]
 # Those that are quick; test_bundle.py and test_bundle_cells.py save every kind.
 HEADS = ("cosine", "logistic", "linear-svm", "naive-bayes", "xgboost", "xgboost-rank")
-merges = st.lists(st.sampled_from(list(MERGES)), min_size=1, max_size=2, unique=True)
-cells = st.tuples(st.sampled_from(HEADS), merges.map("+".join))
+PLAIN = [name for name in MERGES if name != SIMILARITY]  # which stands alone
+merges = st.lists(st.sampled_from(PLAIN), min_size=1, max_size=2, unique=True)
+either = merges.map("+".join) | st.just(SIMILARITY)
+cells = st.tuples(st.sampled_from(HEADS), either)
 
 
 def fitted(folder: Path, rng: np.random.Generator, head: str, merge: str) -> FittedCell:
@@ -50,6 +52,7 @@ def fitted(folder: Path, rng: np.random.Generator, head: str, merge: str) -> Fit
     scorer = PairScorer(merge, head)
     given = vectors.astype(np.float32)
     train, validation = split.train, split.validation
+    scorer.compare_with(given, train)
     scorer.fit(
         scorer.features(given, train),
         train,

@@ -66,8 +66,8 @@ class PairScorer:
     Parameters
     ----------
     merge : str or callable, default="dot"
-        See :func:`tllboost.merges.merge_pairs`. A head that reads one merge alone, as
-        ``cosine-norm`` reads ``similarity``, gets that.
+        See :func:`tllboost.merges.merge_pairs`. The head ``cosine-norm`` reads
+        ``similarity`` whatever it is.
     head : str or estimator, default="logistic"
         See :func:`tllboost.heads.make_head`.
     seed : int, default=0
@@ -111,8 +111,8 @@ class PairScorer:
     references: References | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.head, str):
-            self.merge = READS.get(self.head, self.merge)
+        if isinstance(self.head, str) and READS.get(self.head) == SIMILARITY:
+            self.merge = SIMILARITY
 
     def compare_with(
         self, vectors: Vectors, train: PairSet, widths: Sequence[int] | None = None
