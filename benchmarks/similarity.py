@@ -1,6 +1,6 @@
 """Measure normalised similarities, and write results/similarity/README.md.
 
-    python benchmarks/similarity.py [--store DIR] [--seeds 5]
+    python benchmarks/similarity.py [--store DIR] [--seeds 5] [--heads]
 
 On tll, dvd-covers and ukbench, split as ``tllboost grid`` splits them: first the cosine
 beside its normalised forms, for which nothing is fitted, then heads on the merge
@@ -68,7 +68,7 @@ Floats = NDArray[np.float64]
 TEXT = """# Similarities that are normalised
 
 ```sh
-python benchmarks/similarity.py --seeds {n_seeds}
+python benchmarks/similarity.py --seeds {n_seeds}{option}
 ```
 
 Mean top-2 over {n_seeds} seeds, each a split as `tllboost grid` makes it: 20 % of the
@@ -82,7 +82,11 @@ SqueezeNet and `classic`; `views+local` has their views and local maps instead.
 the cosine has its 95 % interval (paired bootstrap over components).
 
 {plain}
+{heads}
+Each way: [similarity.csv](similarity.csv).
+"""
 
+WITH = """
 ## Heads
 
 The same heads on the merge `similarity` and on the vectors, five non-matches a match.
@@ -90,8 +94,6 @@ The gain is over the better of the other two merges by validation. Seconds are t
 the features, a fit, and the test scores, one thread.
 
 {heads}
-
-Each fit: [similarity.csv](similarity.csv).
 """
 
 
@@ -126,14 +128,14 @@ def plain(
 
 
 def scored(
-    vectorizer: str, data: GridData, others: GridData, seed: int
+    vectorizer: str, data: GridData, others: GridData, seed: int, *, with_heads: bool
 ) -> Iterator[tuple[str, Floats, Floats, float]]:
     """Give the scores of validation and test of each way, and its seconds."""
     (split,), found = data.splits(seed), data.vectors[vectorizer]
     space = Space(found.vectors, widths=found.widths or None)
     for one in plain(space, split, seed, others.vectors[vectorizer].vectors):
         yield *one, 0.0
-    for merge in MERGES if vectorizer in WITH_HEADS else ():
+    for merge in MERGES if with_heads and vectorizer in WITH_HEADS else ():
         started = time.perf_counter()
         bench = Bench([space], [split], merge, seed)
         _, validation, test = bench.features[0]
@@ -147,14 +149,15 @@ def scored(
 
 
 def measured(
-    name: str, data: GridData, others: GridData, n_seeds: int
+    name: str, data: GridData, others: GridData, n_seeds: int, *, with_heads: bool
 ) -> Iterator[list[str]]:
     """Give a row of the table for each way."""
     for vectorizer in data.vectors:
         found: dict[str, list[tuple[float, float, float, Floats]]] = {}
         for seed in range(n_seeds):
             (split,) = data.splits(seed)
-            for way, *scores, seconds in scored(vectorizer, data, others, seed):
+            how = vectorizer, data, others, seed
+            for way, *scores, seconds in scored(*how, with_heads=with_heads):
                 mrr, *_ = figures(scores[0], split.validation)
                 _, top2, draws = figures(scores[1], split.test)
                 found.setdefault(way, []).append((mrr, top2, seconds, draws))
@@ -194,7 +197,7 @@ def page(path: Path) -> str:
         cells = [f"S-norm, {one}" for one in (*SIZES, OTHER)] + [f"CSLS, {OWN}"]
         told = [top2["cosine"], top2[norm], _gain(ways[norm])]
         plain_rows.append([*key, *told, *(top2[one] for one in cells)])
-        for head in HEADS if key[1] in WITH_HEADS else ():
+        for head in HEADS if f"{HEADS[0]}, {MERGES[0]}" in ways else ():
             own, *others = (f"{head}, {merge}" for merge in MERGES)
             rival = ways[own]["rival"]
             told = [head, *(top2[one] for one in (own, *others))]
@@ -203,8 +206,11 @@ def page(path: Path) -> str:
             head_rows.append([*key, *told, *(f"{float(one):.2f}" for one in both)])
     return TEXT.format(
         n_seeds=len(ways["cosine"]["of each seed"].split()),
+        option=" --heads" if head_rows else "",
         plain="\n".join(table(columns, plain_rows)),
-        heads="\n".join(table(head_columns, head_rows)),
+        heads=WITH.format(heads="\n".join(table(head_columns, head_rows)))
+        if head_rows
+        else "",
     )
 
 
@@ -218,6 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, help="folder of the vector store")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--heads", action="store_true", help="fit heads, too: an hour")
     parser.add_argument("--out", type=Path, default=OUT)
     said = parser.parse_args()
     made = {name: make_vectorizer(spec) for name, spec in VECTORIZERS.items()}
@@ -226,7 +233,8 @@ def main() -> None:
     rows: list[list[str]] = []
     with one_thread():
         for name, other in zip(SETS, (*SETS[1:], SETS[0]), strict=True):
-            rows += measured(name, data[name], data[other], said.seeds)
+            sets = data[name], data[other]
+            rows += measured(name, *sets, said.seeds, with_heads=said.heads)
     said.out.mkdir(parents=True, exist_ok=True)
     write_text(said.out / "similarity.csv", csv_text(COLUMNS, rows))
     write_text(said.out / "README.md", page(said.out / "similarity.csv"))
