@@ -270,21 +270,26 @@ def cell_ids(grid: Grid) -> dict[tuple[Cell, int], str]:
     return {
         (cell, seed): digest(asdict(cell), protocol, seed, data.digest, splits[seed])
         if cell.vectorizer in data.unavailable
-        else digest(*known(data, cell.vectorizer, splits[seed]), asdict(cell), seed)
+        else digest(
+            *known(data, data.spaces[cell.vectorizer], splits[seed]), asdict(cell), seed
+        )
         for cell in grid.plan.cells
         for seed in grid.seeds
     }
 
 
-def known(data: GridData, vectorizer: str, split: str) -> tuple[Any, ...]:
-    """Return what all cells of a vectorizer depend on, given the hash of a split."""
+def known(data: GridData, space: str, split: str) -> tuple[Any, ...]:
+    """Return what all cells of some vectors depend on, given the hash of a split.
+
+    `space` is what the vectors are stored under.
+    """
     versions = environment()["versions"]
     used = ("numpy", "scikit-learn", "xgboost", "torch")
     return (
         __version__,
         {name: versions.get(name) for name in used},
         asdict(data.protocol),
-        data.spaces[vectorizer],
+        space,
         data.digest,
         split,
     )

@@ -82,8 +82,10 @@ def learn_all(grid: Grid) -> None:
             kind = projection.removeprefix(f"{below}/")
             split, splits = data.split_digest(seed), data.splits(seed)
             stands_on = [] if below == NONE else [below]
-            label = _alone(grid, vectorizer) if stage is first else vectorizer
-            parts = (*known(data, label, split), kind, seed, *stands_on)
+            space = data.spaces[vectorizer]
+            if stage is first:
+                space = _trained(grid, vectorizer)
+            parts = (*known(data, space, split), kind, seed, *stands_on)
             # Vectorizers of two names may be the same: what is learned of them is, too.
             name = names[key] = digest(*parts)
             if name in jobs or not _outcome(out, name, len(splits)).error:
@@ -138,15 +140,17 @@ def _tuned(
     return networks, [one.vectors for one in found]
 
 
-def _alone(grid: Grid, label: str) -> str:
-    """Return what trains the same network: where it stands alone, what that is called.
+def _trained(grid: Grid, label: str) -> str:
+    """Return what the plain vectors of the network that is trained are stored under.
 
-    Hard negatives are near by the vectors of all parts, and so are its own.
+    Training depends on nothing else, neither on views nor on other parts of a fusion;
+    only hard negatives are near by the whole vectors.
     """
-    spaces = grid.data.spaces
-    space = space_of(trainable(grid.plan.made[label]))
-    shared = [one for one in spaces if spaces[one] == space]
-    return label if grid.data.protocol.n_hard else (*shared, label)[0]
+    from tllboost.finetune.network import global_vectorizer
+
+    if grid.data.protocol.n_hard:
+        return grid.data.spaces[label]
+    return space_of(global_vectorizer(trainable(grid.plan.made[label]), grid.device))
 
 
 def _paths(out: Path, name: str, n_folds: int) -> tuple[Path, list[Path]]:
