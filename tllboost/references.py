@@ -63,8 +63,6 @@ class References:
     --------
     >>> vectors = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
     >>> references = References.drawn(vectors, np.arange(20), [4, 4], seed=0)
-    >>> references.names
-    ('whole', 'part 1', 'part 2')
     >>> references.rows(vectors, np.array([0, 25]), np.array([30, 31])).shape
     (2, 12)
     """
@@ -125,13 +123,6 @@ class References:
         ends = np.cumsum(self.widths)
         parts = [slice(e - w, e) for e, w in zip(ends, self.widths, strict=True)]
         return [slice(0, ends[-1]), *(parts if len(parts) > 1 else ())]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the vectors are compared by: as a whole, and each part."""
-        n_parts = len(self.widths)
-        parts = [f"part {i + 1}" for i in range(n_parts)] if n_parts > 1 else []
-        return ("whole", *parts)
 
     @property
     def n_features(self) -> int:
