@@ -257,4 +257,5 @@ def test_a_scorer_stores_its_arguments_and_nothing_else() -> None:
         "head": "xgboost",
         "seed": 3,
         "n_threads": 2,
+        "references": None,
     }
