@@ -33,8 +33,17 @@ __all__ = [
 ]
 
 _LIBRARIES = (
-    *("numpy", "scikit-learn", "xgboost", "torch", "timm", "open_clip_torch"),
-    *("onnxruntime", "scikit-image", "pillow", "safetensors", "skops"),
+    "numpy",
+    "scikit-learn",
+    "xgboost",
+    "torch",
+    "timm",
+    "open_clip_torch",
+    "onnxruntime",
+    "scikit-image",
+    "pillow",
+    "safetensors",
+    "skops",
 )
 
 
