@@ -28,8 +28,9 @@ _MOST, _MOST_BYTES, _LEAST = 512, 4 * 10**6, 12
 _NEAREST = 10
 _SAME = 1 - 1e-4  # cosine from which two vectors are those of one picture
 _BLOCK = 4096
-# Of an image and a part: its length; sum and sum of squares of what it has to the
-# references, the sum of the eleven largest, and the smallest of these.
+# Of an image and a part: its length; sum and sum of squares of its cosines with the
+# references, the sum of the eleven largest, and the smallest of these; then how many
+# references there are beside itself.
 _LENGTH, _SUM, _SQUARES, _TOP, _LAST, _N = range(6)
 
 
