@@ -64,7 +64,7 @@ def test_trees_see_the_best_columns_alone() -> None:
     features, label = wide()
     fitted = XGBoostHead(n_estimators=150, start="none", colsample_bytree=1.0, n_jobs=1)
     fitted.fit(features, label)
-    allowed = best_columns(features, label - 0.5, np.ones(len(label)), 1000)
+    allowed = best_columns(features, label - 0.5, np.ones(len(label)), 500)
     assert split_on(fitted) <= set(allowed.tolist())
 
 

@@ -12,7 +12,7 @@ trees add is then shrunk by a factor between 0 and 1 that is found likewise (Hoe
 and others, "Bayesian model averaging", 1999; ``results/choosing/boosting-few.md``).
 
 XGBoost's histograms are of all columns, however few a tree may use. Of wide features
-trees therefore see the 1,000 columns alone that correlate most with what the start gets
+trees therefore see the 500 columns alone that correlate most with what the start gets
 wrong on the training pairs, which takes half of the time and is no worse
 (``results/boosting``).
 """
@@ -46,7 +46,7 @@ __all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins"]
 
 # Values up to which trees see all columns: histograms of so few cost little.
 _WIDE = 2_000_000
-_N_BEST = 1000
+_N_BEST = 500
 
 
 def choose_bins(n_rows: int, n_columns: int) -> int:
@@ -237,19 +237,21 @@ class XGBoostHead(PairHead):
         X, y, weight, _ = training
         is_wide = X.shape[0] * X.shape[1] >= _WIDE and X.shape[1] > _N_BEST
         best: NDArray[np.float64] | None = None
+        columns = matrix = None
         for start in self._starts(X, validation):
-            curve = columns = None
+            curve = None
             if start in _COSINES:
                 curve = cosine_curve(training, validation, frozen=start == "frozen")
             slope, intercept = map(np.float64, curve[:2] if curve else (0, 0))
             head = FittedHead(None, slope, intercept, start == "frozen")
             margin = head.decision_function(X)
-            if is_wide:
-                columns = best_columns(X, y - expit(margin), weight, _N_BEST)
-            n_columns = _N_BEST if is_wide else X.shape[1]
-            bins = self.max_bin or choose_bins(len(y), n_columns)
-            matrix = quantised(X, bins, columns)
-            self._set_target(matrix, training)
+            if matrix is None:
+                if is_wide:
+                    columns = best_columns(X, y - expit(margin), weight, _N_BEST)
+                n_columns = _N_BEST if is_wide else X.shape[1]
+                bins = self.max_bin or choose_bins(len(y), n_columns)
+                matrix = quantised(X, bins, columns)
+                self._set_target(matrix, training)
             matrix.set_info(base_margin=margin)
             booster = xgboost.Booster(self._parameters(bins), [matrix])
             weights, losses = np.ones(self.n_estimators), np.zeros(1)
