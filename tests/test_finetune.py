@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from tuning import ARCH, SIZE, Tuning, random_network, tuning
 from tllboost.dense import Adam
 from tllboost.errors import DataError, ImageError, UsageError, WeightsError
 from tllboost.finetune import Augmentation, FineTuneSettings, finetune, trained_on
+from tllboost.finetune import images as finetune_images
 from tllboost.finetune.settings import read_record, short_hash
 from tllboost.finetune.train import ranking_loss
 from tllboost.images import content_hash
@@ -150,6 +152,24 @@ def test_same_seed_same_weights(
     for name, one in first.items():
         np.testing.assert_array_equal(one, second[name])
     assert any((first[name] != third[name]).any() for name in first)
+
+
+def test_onnx_runtime_changes_a_training_by_rounding_alone(
+    data: Tuning,
+    network: Path,
+    whole: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finetune_images, "_FEW", 0)
+    again = tuned(data, network, tmp_path / "again.safetensors")
+    histories = [
+        [one["validation"] for one in json.loads(read_record(each.file)["history"])]
+        for each in (whole[0], again)
+    ]
+    np.testing.assert_allclose(*histories, rtol=1e-3)
+    keys = {read_record(each.file)["key"] for each in (whole[0], again)}
+    assert len(keys) == 1  # the same training: either goes on with the other's folder
 
 
 @pytest.mark.parametrize("when", ["maps", "epoch"])

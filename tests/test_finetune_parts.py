@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tuning import ARCH
+from tuning import ARCH, random_network
 
 from tllboost.errors import UsageError
-from tllboost.finetune import Augmentation, FineTuneSettings
+from tllboost.finetune import Augmentation, FineTuneSettings, images
+from tllboost.finetune.images import Maps
 from tllboost.finetune.network import cut, stage_names
 from tllboost.finetune.train import are_alike
 from tllboost.projections.losses import info_nce
+from tllboost.vectorizers import make_vectorizer
+from tllboost.vectorizers.torch import disagreement
 
 # --- augmentation
 
@@ -97,6 +101,24 @@ def test_a_network_is_its_two_halves(arch: str, n_stages: int) -> None:
     assert 0 < len(halves.trained) < len(list(network.parameters()))
     for name, one in network.state_dict().items():
         assert torch.equal(one, before[name]), name
+
+
+@pytest.mark.parametrize("arch", [ARCH, "mobilenetv2_100", "test_vit"])
+def test_maps_by_onnx_runtime_are_those_of_torch(
+    arch: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = random_network(tmp_path / "net.safetensors", arch)
+    base = make_vectorizer(f"timm:{arch}@{file}?size=160", device="cpu")
+    halves = cut(base.network, 1, what=arch, size=(160, 160))  # type: ignore[attr-defined]
+    pixels = list(np.random.default_rng(1).random((5, 3, 160, 160), np.float32))
+    found = {}
+    for few in (0, 2):
+        monkeypatch.setattr(images, "_FEW", few)
+        maps = Maps(halves, base, ["one"], Augmentation(), 0, n_workers=2)
+        assert (maps._by_onnx is None) == (few == 2)
+        found[few] = maps._run(pixels).numpy()
+        assert maps.shape() == found[few].shape[1:]
+    assert disagreement(found[2], found[0]) < 1e-4
 
 
 def test_mobilenet_trains_its_last_stages_with_what_follows_them() -> None:

@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ from tllboost.errors import ImageError, TllboostError, UsageError
 from tllboost.files import write_text
 from tllboost.finetune.network import CutNetwork
 from tllboost.images import open_image
+from tllboost.vectorizers.base import is_on, loaded
+from tllboost.vectorizers.exported import in_blocks, open_session
 from tllboost.vectorizers.preprocess import trimmed
+from tllboost.vectorizers.torch import exported, module
 
 __all__ = [
     "Augmentation",
@@ -130,6 +134,7 @@ Job = tuple[int, int]
 
 Progress = Callable[[int, int, str], None]
 _BATCH = 32
+_FEW = 200  # images of a table that are not worth the seconds of an export
 _MOST = 60_000.0  # a little below what float16 can hold
 
 
@@ -231,10 +236,31 @@ class Maps:
         """Return what the frozen stages make of some images: a float32 tensor."""
         import torch
 
+        if by_onnx := self._by_onnx:
+            return self._tensor(in_blocks(by_onnx, np.stack(pixels), self.n_workers))
         batch = self._tensor(np.stack(pixels))
         kind = batch.device.type
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda"):
             return self.network.head(batch).float()
+
+    @loaded
+    def _by_onnx(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
+        """Return what runs the frozen stages at four times the speed, if anything may.
+
+        An export takes as long as torch takes for some dozens of images.
+        """
+        device = next(self.network.whole.parameters()).device
+        if len(self.paths) < _FEW or device.type != "cpu" or is_on("TLLBOOST_TORCH"):
+            return None
+        size, network = self.vectorizer.preprocessing.size, self.network
+        head = module(lambda _, pixels: network.head(pixels), whole=network.whole)
+        with suppress(Exception):  # what can't be exported is left to torch
+            data = exported(head, size, lambda maps: maps)
+            session = open_session(
+                Path(), device="cpu", n_threads=1, what="maps", network=data
+            )
+            return lambda block: session.run(None, {"pixels": block})[0]
+        return None
 
     def _tensor(self, array: NDArray[np.float32]) -> Any:
         """Move an array to the network's device, channels last: faster on a CPU."""

@@ -30,6 +30,7 @@ from tllboost.vectorizers.weights import first_line, sha256_of
 __all__ = [
     "CPU_BLOCK",
     "ExportedNetwork",
+    "in_blocks",
     "keep_network",
     "open_session",
     "read_record",
@@ -107,6 +108,24 @@ def _providers(device: str, available: list[str]) -> list[Any]:
     raise UsageError(msg)
 
 
+def in_blocks(
+    run: Callable[[np.ndarray], np.ndarray], batch: np.ndarray, n_threads: int
+) -> np.ndarray:
+    """Return what `run`, of one thread, makes of images: blocks of them side by side.
+
+    Parameters
+    ----------
+    run : callable
+    batch : ndarray of shape (n_images, 3, height, width), float32
+    n_threads : int
+        Blocks at a time.
+    """
+    size = min(CPU_BLOCK, -(-len(batch) // n_threads))
+    blocks = [batch[i : i + size] for i in range(0, len(batch), size)]
+    with ThreadPoolExecutor(n_threads) as threads:
+        return np.concatenate(list(threads.map(run, blocks)))
+
+
 class ExportedNetwork:
     """A network that ONNX Runtime runs on the CPU.
 
@@ -136,10 +155,7 @@ class ExportedNetwork:
         n_cores = usable_cores()
         if len(batch) < n_cores and "_for_many" not in self.__dict__:
             return self._for_few(batch)
-        size = min(CPU_BLOCK, -(-len(batch) // n_cores))
-        blocks = [batch[i : i + size] for i in range(0, len(batch), size)]
-        with ThreadPoolExecutor(n_cores) as threads:
-            return np.concatenate(list(threads.map(self._for_many, blocks)))
+        return in_blocks(self._for_many, batch, n_cores)
 
     @loaded
     def _for_few(self) -> Callable[[np.ndarray], np.ndarray]:

@@ -43,6 +43,7 @@ __all__ = [
     "choose_device",
     "disagreement",
     "exported",
+    "module",
     "on_device",
     "probe",
     "quiet",
@@ -174,17 +175,10 @@ class TorchVectorizer(NetworkVectorizer):
     def _export(self, folder: Path) -> Path | None:
         """Export the network and keep it; None where that can't be done."""
         size = self.preprocessing.size
-        batch = probe(size)
-        expected = self._run_torch(batch)
+        expected = self._run_torch(probe(size))
         network, why = None, ""
         try:
             network = exported(self.network, size, self._output)
-            session = open_session(
-                folder, device="cpu", n_threads=1, what=self.name, network=network
-            )
-            apart = disagreement(expected, session.run(None, {"pixels": batch})[0])
-            if apart > _TOLERANCE:
-                why = f"its vectors are {apart:g} of their length from torch's"
         except DataError:
             raise
         except Exception as error:
@@ -377,7 +371,8 @@ def exported(network: Any, size: tuple[int, int], then: Callable[[Any], Any]) ->
     Raises
     ------
     Exception
-        Any kind, where it holds what can't be exported.
+        Any kind, where it holds what can't be exported, or where ONNX Runtime makes
+        something else of :func:`probe` than torch does.
     """
     import torch
 
@@ -401,9 +396,16 @@ def exported(network: Any, size: tuple[int, int], then: Callable[[Any], Any]) ->
                 dynamic_axes={"pixels": {0: "n"}, "output": {0: "n"}},
                 dynamo=False,  # the other exporter needs a library more
             )
-            return file.read_bytes()
+            data = file.read_bytes()
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+    session = open_session(file, device="cpu", n_threads=1, what="it", network=data)
+    batch = probe(size)
+    output = session.run(None, {"pixels": batch})[0]
+    if (apart := disagreement(run(network, batch, then), output)) > _TOLERANCE:
+        msg = f"its vectors are {apart:g} of their length from torch's"
+        raise ValueError(msg)
+    return data
 
 
 def probe(size: tuple[int, int]) -> np.ndarray:
