@@ -355,7 +355,7 @@ def test_two_real_runs_are_paired_and_a_run_is_the_same_as_itself(
             store=tmp_path / "store",
             backend=Processes(1),
         )
-        for form in ("csv", "md", "tex"):
+        for form in ("csv", "md"):
             assert (result.out / f"matrix.{form}").stat().st_size > 50
     found = compare_runs(tmp_path / "one", tmp_path / "two")
     assert found.method == "paired"

@@ -27,7 +27,7 @@ from tllboost.bundle import read_manifest
 from tllboost.classifier import load_bundle
 from tllboost.errors import UsageError
 from tllboost.grid.cells import Cell
-from tllboost.grid.matrix import make_matrix, matrix_html, matrix_text
+from tllboost.grid.matrix import caption, make_matrix, matrix_html, matrix_text
 from tllboost.grid.run import GridResult
 from tllboost.grid.summary import summarise
 from tllboost.heads import make_head
@@ -290,10 +290,9 @@ def test_long_names_are_short_in_every_matrix_with_a_legend() -> None:
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     told = f"{SHORT[0]} = {LONG[0]}"
     assert told in printed
-    assert f"; {told}; " in matrix_text(rows, "top2", "tex")
     escaped = told.replace("_", r"\_").replace("&", r"\&")
     assert escaped in matrix_text(rows, "top2", "md")
     assert told.replace("&", "&amp;") in matrix_html(rows, "top2")
     plain = summarise(cells[:1], records[:1], metric="top2", protocol="holdout")
-    assert " = " not in matrix_text(plain, "top2", "tex").splitlines()[0]
+    assert " = " not in caption(plain, "top2", str)
     assert make_matrix(plain).legend == {}

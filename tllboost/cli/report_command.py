@@ -24,8 +24,7 @@ def report(
             "--format",
             metavar="NAME",
             autocompletion=complete("formats"),
-            help="Print the matrix as csv, md (Markdown), tex (LaTeX) or json, and "
-            "write no page.",
+            help="Print the matrix as csv, md (Markdown) or json, and write no page.",
         ),
     ] = None,
     gallery: options.Gallery = 20,
@@ -42,7 +41,7 @@ def report(
 
         tllboost report results/mine
         tllboost report results/mine --metric roc_auc --gallery 0
-        tllboost report results/mine --format tex > matrix.tex
+        tllboost report results/mine --format md > matrix.md
     """
     from tllboost.grid.matrix import matrix_text
     from tllboost.report import read_run, write_report

@@ -1,7 +1,6 @@
-r"""One metric as a matrix: heads across, vectorizer, projection and merge down.
+"""One metric as a matrix: heads across, vectorizer, projection and merge down.
 
-It is written as CSV, as a table that GitHub shows, and as LaTeX to ``\input`` into a
-paper. :data:`FORMATS` names them.
+It is written as CSV, and as a table that GitHub shows. :data:`FORMATS` names them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from tllboost.registry import Entry, Registry
 __all__ = [
     "FORMATS",
     "Matrix",
-    "latex_text",
     "make_matrix",
     "markdown_text",
     "matrix_text",
@@ -105,19 +103,18 @@ def _lines(
     rows: Sequence[Row],
     metric: str,
     text: Callable[[str], str],
-    between: str,
     **marks: tuple[str, str],
 ) -> Iterator[list[str]]:
     """Give the fields of the header and of each line; `marks` stand around figures.
 
-    `text` is applied to names, and `between` stands before half of an interval.
+    `text` is applied to names.
     """
     matrix = make_matrix(rows)
     yield ["vectorizer", "projection", "merge", *map(text, matrix.heads)]
     for key, cells in zip(matrix.keys, matrix.cells, strict=True):
         line = [*map(text, key)]
         for row in cells:
-            told, stands = shown(row, metric, between)
+            told, stands = shown(row, metric)
             before, after = marks.get(stands, ("", ""))
             line.append(f"{before}{told}{after}")
         yield line
@@ -163,7 +160,7 @@ def caption(rows: Sequence[Row], metric: str, text: Callable[[str], str]) -> str
     return "; ".join([f"{metric}{lower}, {protocol}", half, *told])
 
 
-def shown(row: Row | None, metric: str, between: str) -> tuple[str, str]:
+def shown(row: Row | None, metric: str) -> tuple[str, str]:
     """Return the text of a cell, and how it stands: "best", "tie" or nothing.
 
     Parameters
@@ -171,14 +168,12 @@ def shown(row: Row | None, metric: str, between: str) -> tuple[str, str]:
     row : dict or None
         The cell's row of results; None where it was not run.
     metric : str
-    between : str
-        What stands between the figure and half of its interval.
 
     Examples
     --------
     >>> row = {"status": "ok", "metric": "top2", "tied_with_best": "yes"}
     >>> row |= {"top2": 0.656, "top2_low": 0.62, "top2_high": 0.69}
-    >>> shown(row, "top2", " ± ")
+    >>> shown(row, "top2")
     ('0.656 ± 0.035', 'tie')
     """
     if row is None:
@@ -188,73 +183,16 @@ def shown(row: Row | None, metric: str, between: str) -> tuple[str, str]:
     if not math.isfinite(row[metric]):
         return "–", ""
     half = (row[f"{metric}_high"] - row[f"{metric}_low"]) / 2
-    spread = f"{between}{half:.3f}" if math.isfinite(half) else ""
+    spread = f" ± {half:.3f}" if math.isfinite(half) else ""
     # Ties are told in the metric of the rows, and of no other.
     told = row["tied_with_best"] if row["metric"] == metric else ""
     return f"{row[metric]:.3f}{spread}", {"yes": "tie", "best": "best"}.get(told, "")
 
 
-_HEADER = r"""% {caption}; the best is bold, its ties are underlined.
-% Needs \usepackage{{booktabs}}. Made to fit a page, with \usepackage{{graphicx}}:
-% \resizebox{{\textwidth}}{{!}}{{\input{{matrix}}}}
-"""
-# Braces keep [ and * at the start of a row from the line break before it.
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "`": r"\`{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\char34{}",
-    "'": r"\char39{}",
-    **{one: f"\\{one}" for one in "{}#$%&_"},
-    **{one: f"{{{one}}}" for one in "[*"},
-}
-# LaTeX makes one dash of two hyphens.
-_HYPHENS = re.compile("-(?=-)")
-# Letters with accents that every LaTeX sets in every font encoding.
-_LETTERS = frozenset(map(chr, range(0xC0, 0x100))) - set("ÐÞðþ×÷")
-
-
-def matrix_latex(rows: Sequence[Row], metric: str) -> str:
-    """Return the matrix of one metric: the best is bold, its ties are underlined."""
-    marks = {"best": (r"\textbf{", "}"), "tie": (r"\underline{", "}")}
-    lines = list(_lines(rows, metric, latex_text, r" $\pm$ ", **marks))
-    head, *body = (rf"{' & '.join(fields)} \\" for fields in lines)
-    table = [
-        rf"\begin{{tabular}}{{lll{'r' * (len(lines[0]) - 3)}}}",
-        *(r"\toprule", head, r"\midrule", *body, r"\bottomrule"),
-        r"\end{tabular}",
-    ]
-    told = caption(rows, metric, printable).replace("±", "+-")
-    header = _HEADER.format(caption=told)
-    return header + "\n".join(table).replace("–", "--") + "\n"
-
-
-def latex_text(text: str) -> str:
-    r"""Return text that LaTeX sets as it is, whatever engine and font.
-
-    A character that pdfLaTeX may have no glyph for is named by its number.
-
-    Examples
-    --------
-    >>> print(latex_text("a_b 100% é 猫"))
-    a\_b 100\% é \texttt{U+732B}
-    """
-    escaped = ""
-    for one in printable(text):
-        is_known = one.isascii() or one in _LETTERS
-        named = one if is_known else rf"\texttt{{U+{ord(one):04X}}}"
-        escaped += _ESCAPES.get(one, named)
-    return _HYPHENS.sub("-{}", escaped)
-
-
 def matrix_html(rows: Sequence[Row], metric: str) -> str:
     """Return the matrix of one metric as a table for a notebook: the best is bold."""
     marks = {"best": ("<b>", "</b>"), "tie": ("", " =")}
-    lines = _lines(rows, metric, html.escape, " ± ", **marks)
+    lines = _lines(rows, metric, html.escape, **marks)
     body = "".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines)
     told = caption(rows, metric, str)
     return f"<p>{html.escape(told)}</p><table>{body}</table>"
@@ -268,7 +206,7 @@ _ADDRESS = re.compile(r"(?i)(?<=:)//|(?<=www)\.|@")
 def matrix_markdown(rows: Sequence[Row], metric: str) -> str:
     """Return the matrix of one metric: the best is bold, its ties are marked ``=``."""
     marks = {"best": ("**", "**"), "tie": ("", " =")}
-    head, *body = _lines(rows, metric, markdown_text, " ± ", **marks)
+    head, *body = _lines(rows, metric, markdown_text, **marks)
     rule = ["---"] * 3 + ["---:"] * (len(head) - 3)
     table = [f"| {' | '.join(fields)} |" for fields in (head, rule, *body)]
     told = f"{caption(rows, metric, markdown_text)}; **best**, = tied with it."
@@ -292,7 +230,6 @@ FORMATS = Registry(
     {
         "csv": Entry("tllboost.grid.matrix:matrix_csv", "figures alone, for programs"),
         "md": Entry("tllboost.grid.matrix:matrix_markdown", "a table of GitHub's"),
-        "tex": Entry("tllboost.grid.matrix:matrix_latex", "LaTeX with booktabs"),
     },
 )
 """Functions of the rows of results and a metric to text; ``matrix.NAME`` holds it."""
@@ -309,8 +246,7 @@ def matrix_text(rows: Sequence[Row], metric: str, form: str) -> str:
         One of :data:`~tllboost.metrics.METRICS`.
     form : str
         "csv" (figures alone), "md" (a GitHub table: ± half of the interval, the best
-        bold, its ties marked), "tex" (booktabs, the ties underlined), or
-        ``package.module:function``.
+        bold, its ties marked), or ``package.module:function``.
 
     Returns
     -------

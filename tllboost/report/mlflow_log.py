@@ -21,7 +21,7 @@ __all__ = ["log_run"]
 
 _EXPERIMENT = "tllboost"
 _ARTIFACTS = (
-    *("matrix.csv", "matrix.md", "matrix.tex", "results.csv", "failures.csv"),
+    *("matrix.csv", "matrix.md", "results.csv", "failures.csv"),
     *("run.toml", "environment.json", "summary.json", "report.html"),
 )
 _NO_SETTINGS = {"run", "cell", "alias"}
