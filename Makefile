@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-alone test-lowest test-newest test-small browser lint fuzz \
-  mutants audit reliability docs bench release-check clean
+  mutants audit reliability docs site bench release-check clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,10 +33,10 @@ test-alone: $(STAMP) ## Run the tests that ask for ../shared as if it were not t
 # Each of these two makes an environment of its own.
 test-lowest: browser ## Run the tests on the oldest libraries that are allowed (needs uv)
 	uv venv --clear --python $(PYTHON) $(VENV)-lowest
-	uv pip compile --quiet --resolution lowest-direct --extra dask --extra mlflow \
+	uv pip compile --quiet --resolution lowest-direct --extra dask --extra docs --extra mlflow \
 	  --python $(VENV)-lowest -o $(VENV)-lowest/lowest.txt pyproject.toml
 	uv pip install --quiet --python $(VENV)-lowest -c $(VENV)-lowest/lowest.txt \
-	  -e ".[dask,mlflow,test]"
+	  -e ".[dask,docs,mlflow,test]"
 	$(VENV)-lowest/bin/python -m pytest -n $(JOBS) --dist loadfile \
 	  -W default::DeprecationWarning -W default::FutureWarning
 
@@ -95,11 +95,14 @@ docs: $(STAMP) ## Write docs/commands.md and the outputs that the guides show
 	$(BIN)/python benchmarks/scale_out_page.py
 	$(BIN)/python benchmarks/guide_outputs.py
 
+site: $(STAMP) ## Build the documentation as a web site: site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 release-check: $(STAMP) ## Build, check and install what a release would be
 	$(BIN)/python benchmarks/release_check.py
 
 clean: ## Remove .venv, caches and the demo's cells and images
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(VENV)-small build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest $(VENV)-small build dist site *.egg-info
 	rm -rf results/demo-images
 	rm -rf $(addprefix results/demo/,cells scores projections splits best.tllb)
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

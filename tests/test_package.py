@@ -36,9 +36,11 @@ def test_unknown_names_are_refused() -> None:
         _ = tllboost.no_such
 
 
-def test_the_version_is_that_of_the_project_file() -> None:
+def test_the_version_is_that_of_the_project_file_and_of_the_citation() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert tllboost.__version__ == project["project"]["version"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {tllboost.__version__}" in citation
 
 
 @pytest.mark.parametrize("start", [["-m", "tllboost"], ["cli.py"]], ids=" ".join)

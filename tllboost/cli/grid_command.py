@@ -32,7 +32,7 @@ class Files:
     pairs: Annotated[
         Path | None,
         Argument(
-            help="Pair table (CSV: left,right[,label][,query][,split]), or a folder "
+            help="Pair table (CSV: left,right, maybe label,query,split), or a folder "
             "of images with --groups."
         ),
     ] = None
