@@ -23,6 +23,15 @@ _COMPLETION = {
     "install_completion": "Let this shell complete commands, options and names.",
     "show_completion": "Print what --install-completion would install.",
 }
+EXIT_CODES = {
+    0: "all well",
+    1: "a bug of ours",
+    2: "wrong usage: an option or a name",
+    3: "bad input: a table, an image, weights, a split that leaks",
+    4: "partly done: some images or cells failed, the rest is written",
+    5: "a bundle or a store failed verification",
+    130: "interrupted; run it again to go on",
+}
 _VALUES = {"Path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
 
 
@@ -46,6 +55,12 @@ def page() -> str:
         "",
         "All commands take `--help`, or `-h`. Data goes to standard output, progress",
         "and messages to standard error.",
+        "",
+        "## Exit codes",
+        "",
+        "| code | meaning |",
+        "|---|---|",
+        *(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()),
     ]
     for name, command in found.items():
         lines += ["", *section(name, command)]

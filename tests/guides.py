@@ -41,6 +41,8 @@ name a folder that is not there, to see what happens without."""
 OLD = tuple(map(int, version("scikit-learn").split(".")[:2])) < (1, 6)
 _WRITTEN = (
     "README.md",
+    "grid.md",  # these two run in test_readme_runs.py, a line at a time
+    "networks.md",
     "commands.md",
     "first-run.md",
     "reliability.md",

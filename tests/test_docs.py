@@ -107,6 +107,12 @@ def test_the_page_past_one_machine_is_what_its_figures_make() -> None:
     assert text == made, "python benchmarks/scale_out_page.py"
 
 
+def test_the_speeds_of_networks_are_those_of_the_records() -> None:
+    text = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    made = "\n".join(script("networks_page").speed())
+    assert made in text, "python benchmarks/networks_page.py"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_page_of_commands_has_the_options_of_help(name: str, run: Run) -> None:
     text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")

@@ -62,8 +62,9 @@ def test_readme_python_example_runs(example: str, tmp_path: Path) -> None:
     )
 
 
-def test_readme_lists_the_exit_code_of_every_error() -> None:
-    table = TEXT.partition("## Exit codes")[2]
+def test_the_page_of_commands_lists_the_exit_code_of_every_error() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    table = text.partition("## Exit codes")[2].partition("\n## ")[0]
     listed = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", table)}
     found = [
         one for name in errors.__all__ if isinstance(one := getattr(errors, name), type)
@@ -72,10 +73,11 @@ def test_readme_lists_the_exit_code_of_every_error() -> None:
     assert raised | {0, 4, 130} == listed
 
 
-def test_readme_links_to_files_that_exist_wherever_it_is_shown() -> None:
+def test_readme_is_short_and_its_links_lead_to_files_wherever_it_is_shown() -> None:
     """A package index shows it too: no link there leads into a checkout."""
     targets = re.findall(r"\]\(([^)\s]+)\)", TEXT)
     assert len(targets) > 20
+    assert len(TEXT.splitlines()) <= 200  # what is longer is a guide
     for target in targets:
         place = re.fullmatch(rf"({BLOB}|{RAW})([^#]+)(#.*)?", target)
         assert place is not None, target

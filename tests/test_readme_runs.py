@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand on a folder that is laid out as it says."""
+"""The commands of README and of two guides, run in a folder laid out for them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from guides import shell_lines
 
 from tllboost.demo import make_scenes
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/grid.md", "docs/networks.md")
 LINES = list(
     dict.fromkeys(
         line
-        for line in shell_lines(README.read_text(encoding="utf-8"))
+        for page in PAGES
+        for line in shell_lines((ROOT / page).read_text(encoding="utf-8"))
         if line.startswith("tllboost ")
         # The recipe of a write-up runs for an hour; its results are committed.
         and "benchmarks/tll.toml" not in line

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from guides import ROOT
 from PIL import Image
 
 from tllboost.errors import UnknownNameError, UsageError, WeightsError
@@ -238,3 +240,16 @@ def test_timm_and_onnx_agree_on_the_same_weights(shared: Path, tll: Path) -> Non
         by_timm.transform(paths), by_onnx.transform(paths), atol=1e-4
     )
     assert by_timm.fingerprint != by_onnx.fingerprint
+
+
+def test_the_page_of_networks_has_names_and_licences_that_timm_knows() -> None:
+    import timm
+
+    page = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| `timm:(\S+)` \|.* (\d+) \| (\S+) \|", page)
+    assert len(rows) > 10
+    known = set(timm.list_pretrained())
+    for name, side, licence in rows:
+        told = timm.get_pretrained_cfg(name)
+        assert name in known
+        assert (int(side), licence) == (told.input_size[-1], told.license)
