@@ -41,8 +41,8 @@ def page() -> str:
     lines = [
         "# Commands",
         "",
-        "Every command and every option. `tllboost COMMAND --help` says the same, and",
-        "`tllboost list` what the names are that options take.",
+        "Every command and every option. `tllboost COMMAND --help` says the same.",
+        "`tllboost list` prints the names that options take.",
         "",
         *(
             f"- [`tllboost {name}`](#tllboost-{name.replace(' ', '-')})"

@@ -377,7 +377,7 @@ def test_only_stored_vectors_are_compared_where_that_is_asked(
 
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path, pair: Any) -> None:
     classifier = ensemble([looking("pixels")])
-    with pytest.raises(DataError, match="tell no training match"):
+    with pytest.raises(DataError, match="name no training match"):
         explain(classifier, *pair, grid=2, run=tmp_path)
     assert run_beside(tmp_path / "best.tllb") is None
 

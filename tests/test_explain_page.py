@@ -118,8 +118,8 @@ def test_the_page_says_for_which_prior_its_probability_is(
     assert rare["log_odds"] == pytest.approx(even["log_odds"] - np.log(19))
     np.testing.assert_allclose(rare["left_map"], even["left_map"], atol=1e-9)
     text = page.read_text(encoding="utf-8")
-    assert "threshold 0.500: a pair" in text.lower()
-    assert "a share of 0.05 match" in text
+    assert "threshold 0.500: from this probability on" in text.lower()
+    assert "for a prior of 0.05, the share of pairs that match" in text
     scored = run("score", bundle, *pair, "--prior", "1/20", "--explain").stdout
     assert "prior        0.05\n" in scored
 

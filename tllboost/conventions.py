@@ -171,7 +171,7 @@ def labels_of(y: ArrayLike, n_pairs: int) -> NDArray[np.int8]:
 
     label = np.asarray(y)
     if label.shape != (n_pairs,):
-        msg = f"y has shape {label.shape}; it must be ({n_pairs},), a label a pair"
+        msg = f"y has shape {label.shape}; it must be ({n_pairs},): one label per pair"
         raise UsageError(msg)
     kinds = bool, int, float, np.generic
     for value in (label if label.dtype == object else np.unique(label)).tolist():

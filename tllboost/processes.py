@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 Backend: TypeAlias = "Processes | Cluster"
-"""Who works: both have the same methods, and nobody need ask which it is."""
+"""What runs the work. Both have the same methods, so callers need not know which."""
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, what); what has a method ``running`` is also told the
 names of what is being worked at."""

@@ -90,7 +90,7 @@ class Protocol:
             raise UsageError(msg)
         if self.n_hard and self.name == "holidays2017":
             msg = (
-                f"n_hard={self.n_hard} has no place in the protocol 'holidays2017', "
-                "which draws one random non-match a match: give n_hard=0"
+                f"n_hard={self.n_hard} does not go with the protocol 'holidays2017', "
+                "which draws one random non-match for each match: give n_hard=0"
             )
             raise UsageError(msg)

@@ -38,10 +38,10 @@ def compare(
 ) -> None:
     """Say which cells changed between two runs by more than their 95 % intervals.
 
-    Where both runs have the same test pairs and seeds, each interval is that of the
-    difference, resample by resample; the output says where that can't be. A cell is
-    better or worse where the interval does not contain 0, else it is the same. Some of
-    many cells change by chance: the last line says how many to expect.
+    If both runs have the same test pairs and seeds, the interval is that of the paired
+    difference; else the output says so. A cell is better or worse if the interval does
+    not contain 0, and otherwise the same. Among many cells some change by chance: the
+    last line says how many to expect.
 
     **Examples**
 

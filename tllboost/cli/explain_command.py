@@ -29,15 +29,15 @@ def explain(
     """Show which parts of two images carry their score, and what else does.
 
     Each image is cut into patches. One patch after the other is blurred, and the pair
-    is scored again; the change is drawn over the images, on a page that opens from
-    disk and makes no network request. The page also shows how much each vectorizer of
-    a fusion adds, the score of each member of an ensemble, and, of a bundle in the
-    folder of its run, the training matches most similar to these two images, as far
-    as their vectors are in the store.
+    is scored again. A page shows the changes over the images; it opens from disk and
+    makes no network request. It also shows how much each vectorizer of a fusion adds,
+    and the score of each member of an ensemble. If the bundle is in the folder of its
+    run, the page shows the training matches most similar to the two images, as far as
+    the store has their vectors.
 
-    The strongest of these are printed too, with --json all of them. Probability and
-    log-odds are for the share of matches that --prior gives, else for that of the
-    validation pairs, 0.5 where non-matches were drawn.
+    The strongest changes are printed too; --json prints all. Probability and log-odds
+    depend on how many of the pairs match: --prior sets that share, which by default is
+    the share among the validation pairs (0.5 where non-matches were drawn).
 
     **Examples**
 

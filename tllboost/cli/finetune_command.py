@@ -32,7 +32,7 @@ class Training:
     )
     n_views: int | None = option(
         FineTuneSettings.n_views,
-        "Augmented views kept of each image, 0 for new ones at every pass [6 on a CPU, "
+        "Augmented views to keep of each image; 0: new ones at each pass [6 on a CPU, "
         "0 on a GPU].",
         "--views",
     )
@@ -54,7 +54,7 @@ class Network:
     overwrite: bool = option(False, "Replace other weights in --out.")
     protocol: str | None = option(
         None,
-        "Whose training set to learn from: holdout, or given where the table has a "
+        "Protocol whose training set is used: holdout, or given where the table has a "
         "split column.",
         names="protocols",
     )
@@ -72,13 +72,13 @@ def finetune(
 ) -> None:
     r"""Train the last stages of a network on the training set of your pairs.
 
-    The pairs are split as `tllboost grid` splits them with the same protocol and seed,
-    and the test set is not used: a grid with that seed measures the new network
-    honestly. The epoch that ranks the validation set best is kept; a network that no
-    epoch improves stays as it was. A training that was stopped goes on when the same
-    command is given again.
+    The pairs are split as `tllboost grid` splits them with the same protocol and seed.
+    The test set is not used, so a grid with that seed measures the new network
+    honestly. The epoch that ranks the validation set best is kept. If no epoch improves
+    the network, it stays as it was. To go on with a training that was stopped, give the
+    same command again.
 
-    The name of the new vectorizer is printed.
+    The command prints the name of the new vectorizer.
 
     **Examples**
 

@@ -59,20 +59,20 @@ class Tried:
     head: list[str] | None = option(
         None,
         "Head, repeatable [all but joined, lightgbm, catboost]; "
-        "NAME?option=value sets options, NAME?option={a,b} a cell of each.",
+        "NAME?option=value sets an option, NAME?option={a,b} makes a cell of each.",
         "-c",
         names="heads",
     )
     ensemble: int = option(
         0,
-        "Add a row that averages up to this many cells, best together on validation; "
+        "Add the mean of up to N cells, those that are best together on validation; "
         "0 adds none.",
         min=0,
     )
 
     refit: bool = option(
         True,
-        "Fit what goes into bundles again on all pairs, as validation chose.",
+        "Fit the cells of bundles again on all pairs, with what validation chose.",
         "--refit/--no-refit",
     )
 
@@ -90,7 +90,7 @@ class Measured:
     )
     metric: str | None = option(
         None,
-        "Metric of the matrix and of gains; the choice is by MRR [top2].",
+        "Metric of the matrix and of gains [top2]; MRR chooses the best cell.",
         names="metrics",
     )
     seed: options.Seed = 0
@@ -187,12 +187,12 @@ class Call:
     overwrite: bool = option(False, "Replace the run in --out.")
     config: Path | None = option(
         None,
-        "TOML file with any of these options; flags win.",
+        "TOML file with any of these options; the command line wins.",
         callback=config_of(GridOptions),
         is_eager=True,
     )
     print_config: bool = option(
-        False, "Print what would be run as TOML for --config, and run nothing."
+        False, "Print the configuration as TOML for --config, and run nothing."
     )
     as_json: options.Json = False
     quiet: options.Quiet = False
@@ -220,9 +220,9 @@ def grid(
         tllboost grid photos --groups folder --out out --print-config > grid.toml
         tllboost grid --config grid.toml --resume
 
-    A run that was stopped goes on when the same command is given again with --resume,
-    and more cells or seeds may be asked then. Exit code 4 says that some cells or
-    images failed: see failures.csv.
+    To go on with a run that was stopped, give the same command with --resume; it may
+    ask for more cells or seeds. Exit code 4 says that some cells or images failed:
+    failures.csv says which, and why.
     """
     said = context.default_map or {}
     tables = {key: said[key] for key in ("alias", "cell") if key in said}

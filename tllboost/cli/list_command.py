@@ -42,7 +42,7 @@ _MORE = {
     "heads": {
         "package.module:name": "any scikit-learn classifier: class, object or function",
         "NAME?option=value": "options, as `tllboost list heads NAME` shows them",
-        "NAME?option={a,b}": "a cell of each; so for vectorizers and projections",
+        "NAME?option={a,b}": "a cell of each value; also of vectorizers, projections",
     },
 }
 
@@ -61,8 +61,8 @@ def list_names(
     """List the names that `-v`, `-p`, `-m`, `-c`, `--protocol` and others take.
 
     Vectorizers are listed with the width of their vectors and the source of their
-    weights, networks with whether their weights are in the local cache of the hub. No
-    network connection is made.
+    weights. Networks are listed with whether their weights are on this machine. The
+    command makes no network connection.
 
     **Examples**
 

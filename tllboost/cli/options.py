@@ -83,8 +83,8 @@ Store = Annotated[
     Path | None,
     Option(
         envvar="TLLBOOST_STORE",
-        help="Folder of the vector store; by default one in the user's cache, which "
-        "the command does without where it can't be used.",
+        help="Folder of the vector store [one in your cache; if that can't be used, "
+        "vectors are not kept].",
     ),
 ]
 VectorizerNames = Annotated[
@@ -106,7 +106,7 @@ Metric = Annotated[
 _PIXELS = "TLLBOOST_MAX_PIXELS"
 MaxPixels = Annotated[
     int | None,
-    Option(min=1, envvar=_PIXELS, help="Most pixels an image may have [50 million]."),
+    Option(min=1, envvar=_PIXELS, help="Most pixels of an image [50 million]."),
 ]
 Gallery = Annotated[
     int,
@@ -200,7 +200,7 @@ class Folders:
     left: Path | None = option(None, "Folder of the left images.")
     right: Path | None = option(None, "Folder of the right images.")
     anywhere: bool = option(
-        False, "Allow absolute paths and '..' in names, which then may name any file."
+        False, "Allow absolute paths and '..' in names: a table may then name any file."
     )
 
     def refuse(self, why: str, **more: Any) -> None:
@@ -216,14 +216,14 @@ class GroupFolders(Folders):
 
     groups: str | None = option(
         None,
-        "PAIRS is a folder of images, and those of one group match: 'folder' makes "
-        "each subfolder a group; a pattern with one part in parentheses takes the "
+        "PAIRS is a folder of images, and images of one group match. With 'folder' "
+        "each subfolder is a group. A pattern with one part in parentheses takes the "
         "group from the file name.",
     )
     groups_from: Path | None = option(
         None,
-        "Table of the columns image and class: PAIRS is a folder of images, and those "
-        "of one class match.",
+        "Table with the columns image and class. PAIRS is a folder of images, and "
+        "images of one class match.",
     )
 
     def read(self, pairs: Path) -> PairTable:
@@ -287,10 +287,10 @@ class Unbundled:
     panel = "How the bundle is opened"
     weights: list[Path] | None = option(
         None,
-        "Weights of a network that the bundle names but does not contain; repeatable.",
+        "Weights of a network that the bundle names but does not hold; repeatable.",
     )
     trust_code: bool = option(
-        False, "Import the modules that the bundle names, which runs their code."
+        False, "Import the modules that the bundle names. This runs their code."
     )
 
 
@@ -322,10 +322,10 @@ class Rarity:
     panel = "How rare matches are"
     prior: str | None = option(
         None,
-        "Share of pairs that match, as 0.05 or 1/20; probabilities are for that share.",
+        "Share of pairs that match, as 0.05 or 1/20. Probabilities depend on it.",
     )
     threshold: str | None = option(
-        None, "Least probability that is called a match [0.5 with --prior]."
+        None, "Lowest probability that is called a match [0.5 with --prior]."
     )
 
     def of(self, scorer: Scorer, prior: float | None = None) -> Scorer:

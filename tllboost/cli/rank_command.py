@@ -27,13 +27,13 @@ class Search:
     top: int = option(10, "How many of the best to show.", min=1)
     shortlist: int = option(
         2000,
-        "How many images of --among a head that is not linear scores: those nearest to "
-        "the query by cosine.",
+        "Number of images that a head which is not linear scores: those nearest to the "
+        "query by cosine.",
         min=1,
     )
     exact: bool = option(False, "Score all of --among, whatever the head.")
     candidates: Path | None = option(
-        None, "Candidate table: columns left, c0, c1, … of ids."
+        None, "Candidate table: ids in the columns left, c0, c1, …"
     )
     out: Path | None = option(
         None, "With --candidates: file to write instead of standard output."
@@ -61,16 +61,16 @@ def rank(
     shortlist: the --shortlist images nearest to the query by the cosine of their
     vectors. With --exact every head scores all images.
 
-    Probabilities are for one match among the images, a prior of 1/n, unless --prior
-    says otherwise; a pair is called a match from 0.5 on, or from --threshold.
+    By default probabilities are for one match among the images, a prior of 1/n;
+    --prior changes that. A pair is called a match from 0.5 on, or from --threshold.
 
     With --candidates each row of the table holds a query and its candidates. The
     output has the form of the challenge's submission: left, c0, c1, … with the score
-    of each candidate in its place, larger for a likelier match. Queries are looked up
-    in --left and candidates in --right, or all in --images.
+    of each candidate in its place. A higher score is a likelier match. Queries are
+    looked up in --left and candidates in --right, or all in --images.
 
-    An image that can't be read is named on standard error and left out (its score
-    in a submission is empty); the exit code is then 4. With --strict nothing is
+    An image that can't be read is left out, and standard error names it (its score
+    in a submission is empty). The exit code is then 4. With --strict nothing is
     written, and the exit code is 3.
 
     **Examples**

@@ -51,18 +51,20 @@ def score(
 ) -> None:
     """Say how likely two images match, and whether the bundle calls them a match.
 
-    The probability holds where the share of matches is the prior: that of --prior,
-    else that of the validation pairs, 0.5 where non-matches were drawn. The threshold
-    is a probability too: at and above it a pair is called a match. It is that of
-    --threshold, or 0.5 with --prior; else the one with the best balanced accuracy on
-    the validation pairs, and rarely 0.5. The score is the output of the head before
-    calibration (for an ensemble: the mean log-odds of its cells); it ranks pairs as
+    A probability depends on how many of the pairs match, the prior. --prior sets that
+    share; by default it is the share among the validation pairs, which is 0.5 where
+    non-matches were drawn.
+
+    A pair is called a match if its probability reaches the threshold. --threshold sets
+    it, and with --prior it is 0.5; by default it is the one with the best balanced
+    accuracy on the validation pairs. The score is what the head returns before
+    calibration (for an ensemble: the mean log-odds of its cells). It ranks pairs as
     the probability does.
 
     With --pairs the output has one row for each pair: left, right, probability,
-    decision, score, prior. Where an image can't be read, the decision is "error", the
-    image is named on standard error, and the exit code is 4; with --strict nothing is
-    written, and the exit code is 3.
+    decision, score, prior. If an image can't be read, the decision is "error", standard
+    error names the image, and the exit code is 4. With --strict nothing is written,
+    and the exit code is 3.
 
     **Examples**
 

@@ -39,7 +39,7 @@ def write_page(
     *,
     bundle: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Write an explanation as one HTML file that opens from disk and asks no network.
+    """Write an explanation as one HTML file that opens from disk, without a network.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def training_matches(
             if len(found.pairs):
                 return found
     msg = (
-        f"{folder}: its images.json and splits/ tell no training match of two images: "
+        f"{folder}: its images.json and splits/ name no training match of two images: "
         "explain a copy of the bundle outside of it"
     )
     raise DataError(msg)

@@ -131,10 +131,10 @@ def run_grid(
         None takes :func:`~tllboost.store.default_store`, as a cache: where it can't be
         used, a warning says so, and vectors are not kept.
     backend : Processes or Cluster or None, default=None
-        Who works: :class:`~tllboost.processes.Processes` of this machine, which may
-        hold each cell to limits of time and memory (one over them is a failed row, and
-        the rest goes on), or a :class:`~tllboost.cluster.Cluster` of Dask workers.
-        None takes a process a core.
+        What runs the work: :class:`~tllboost.processes.Processes` of this machine, or
+        a :class:`~tllboost.cluster.Cluster` of Dask workers. Processes can limit the
+        time and memory of each cell; a cell over a limit is a failed row, and the
+        others go on. None takes one process for each core.
     device : str, default="auto"
     offline : bool, default=False
         Never ask a hub for weights.

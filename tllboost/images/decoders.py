@@ -343,7 +343,7 @@ def _refuse_misread(image: Image.Image) -> None:
     what = "8 bits with a sign" if bits == 8 and _SIGNED in kinds else ""
     if tags.get(_COMPRESSION, 1) == 1:
         if bits > 8 and tags.get(_PLANAR) == 2:
-            what = "a plane a colour, of 16 bits and not compressed"
+            what = "16 bits in a plane for each colour, not compressed"
     elif _FLOATING in kinds and tags.prefix == b"MM":
         what = "floating point, big-endian and compressed"
     if what:

@@ -1,4 +1,4 @@
-"""One HTML file that holds all it needs: opens from disk, asks no network.
+"""One HTML file that holds all it needs: opens from disk, makes no network request.
 
 Pages are jinja2 templates with autoescape on, so a file's name or a cell's error is
 text wherever it stands, and characters that would not show are escapes. The page's

@@ -99,7 +99,7 @@ def read_groups(
         if paths:
             msg = (
                 f"{root}: none of the {len(paths)} images there shares a group with "
-                f"another by {pattern!r}; give 'folder' for a folder a group, or a "
+                f"another by {pattern!r}; give 'folder' for groups by folder, or a "
                 "pattern of the names"
             )
         raise DataError(msg)

@@ -30,7 +30,7 @@ def write_report(
 ) -> Path:
     """Write ``report.html`` into the folder of a finished run.
 
-    It is one file that holds all it shows: it opens from disk and asks no network.
+    It is one file that holds all it shows, opens from disk and needs no network.
 
     Parameters
     ----------

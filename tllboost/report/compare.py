@@ -244,7 +244,7 @@ def _differences(one: Run, two: Run, metric: str) -> Iterator[str]:
         if run.metric != metric:
             yield f"{run.out} shows {run.metric}; compared in {metric}"
     if one.data is None or two.data is None:
-        yield "without both run.toml nobody knows whether the data is the same"
+        yield "a run.toml is missing, so it is unknown whether the data is the same"
     elif one.data != two.data:
         yield "the data differs: other pairs or images"
     protocols = one.protocol, two.protocol

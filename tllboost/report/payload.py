@@ -224,8 +224,8 @@ def gallery(
         "what": (
             "Test queries of the cell that validation chose, "
             f"{'seeds' if len(run.seeds) > 1 else 'seed'} {seeds}: the {n_ends} whose "
-            "match beats its best rival by most, then those where it falls behind by "
-            "most, or beats it by least. Each query image is shown once."
+            "match is farthest ahead of the best non-match, then those whose match is "
+            "farthest behind it, or least ahead. Each query image is shown once."
         ),
         "images": {
             i: dict(

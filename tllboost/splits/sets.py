@@ -133,7 +133,7 @@ def given(
         raise UsageError(msg)
     for name in {"train", "test"} - {*given}:
         found = f"the split column says {', '.join({*given})} and never {name}"
-        msg = f"{found}: mark rows as {name}, or take another protocol, as holdout"
+        msg = f"{found}: mark rows as {name}, or take another protocol, such as holdout"
         raise DataError(msg)
     if (given == "validation").any():
         return [given.copy()]

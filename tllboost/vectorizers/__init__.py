@@ -62,7 +62,7 @@ VECTORIZERS = Registry(
         ),
         "clip-grid": Entry(
             "tllboost.vectorizers.clip:ClipGridVectorizer",
-            "clip-grid:ARCH:TAG[@FILE]: its last feature map, a vector a grid position",
+            "clip-grid:ARCH:TAG[@FILE]: its last feature map, one vector per position",
             needs=("torch", "open_clip"),
         ),
         "onnx": Entry(
@@ -86,7 +86,7 @@ VECTORIZERS = Registry(
         ),
         "timm-grid": Entry(
             "tllboost.vectorizers.timm:TimmGridVectorizer",
-            "timm-grid:NAME[@FILE]: its last feature map, a vector a grid position",
+            "timm-grid:NAME[@FILE]: its last feature map, one vector per position",
             needs=("torch", "timm"),
         ),
         "vectors": Entry(

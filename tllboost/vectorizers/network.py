@@ -36,7 +36,7 @@ LOOK_OPTIONS: Options = {
     "views": lambda text: Looks(views=tuple(text.split(","))).views,
 }
 _three_numbers = Option(
-    "three numbers joined by commas, one a channel",
+    "three numbers joined by commas, one for each channel",
     lambda text: tuple(map(float, text.split(","))),
     lambda numbers: len(numbers) == 3,
 )

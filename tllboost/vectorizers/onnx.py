@@ -239,7 +239,7 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
             vectors = vectors.mean(axis=1)
         if vectors.ndim != 2 or len(vectors) != len(batch):
             msg = (
-                f"{what} of shape {shape} is not one vector an image; choose another "
+                f"{what} of shape {shape} is not one vector per image; choose another "
                 "by ?output=NAME"
             )
             raise WeightsError(msg)

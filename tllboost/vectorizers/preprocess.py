@@ -218,8 +218,8 @@ class Preprocessing:
             raise UsageError(msg)
         if not (len(self.mean) == len(self.std) == 3 and min(self.std) > 0):
             msg = (
-                f"mean={self.mean}, std={self.std}: needs one number a channel, three "
-                "each, and no std of zero or less"
+                f"mean={self.mean}, std={self.std}: give three numbers for each, one "
+                "for each channel, and no std of zero or less"
             )
             raise UsageError(msg)
 

@@ -2,8 +2,8 @@
 
 const READING = [
   "Top k and ROC: the higher the line, the better. Precision and recall: the farther to the upper right.",
-  "Reliability: of the pairs given a probability of 0.8, eight in ten should match. Points below the dotted line say too much.",
-  "Scores: the less matches and non-matches overlap, the better. Pairs right of the threshold, set on validation, count as matches.",
+  "Reliability: of the pairs given a probability of 0.8, eight in ten should match. Points below the dotted line are overconfident.",
+  "Scores: the less matches and non-matches overlap, the better. Pairs to the right of the threshold count as matches; validation sets it.",
 ];
 
 const UNIT = { domain: [0, 1], ticks: [0, 0.25, 0.5, 0.75, 1] };
@@ -15,7 +15,7 @@ function charts(cell) {
       make(
         "p",
         { class: "card soft" },
-        "There are no curves of this cell: the folder holds no scores of it.",
+        "There are no curves: the folder holds no scores of this cell.",
       ),
     ];
   const cosine = cosineOf(cell);

@@ -9,8 +9,8 @@ function drawCosts() {
   heading(
     section,
     "Accuracy against cost",
-    "Seconds to learn a projection and a head, of one seed; vectors are computed once and not counted. ",
-    "The line joins the cells that none beats at less cost: their numbers stand in the list.",
+    "Seconds to train a projection and a head, for one seed. Vectors are computed once and not counted. ",
+    "The line joins the cells that no cheaper cell beats; the list names them.",
   );
   section.append(make("div", { class: "card pareto", id: "costs" }));
 }

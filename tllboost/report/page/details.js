@@ -5,7 +5,7 @@ function drawCell() {
   heading(
     section,
     "One cell",
-    "Its figures and how its scores fall on the test set, beside a plain cosine, which learns nothing.",
+    "Its figures, and its scores on the test set beside those of the plain cosine, which needs no training.",
   );
   byId("cell-title").tabIndex = -1;
   const vectorizers = [...new Set(cells.map((cell) => cell.vectorizer))];

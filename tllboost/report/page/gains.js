@@ -8,8 +8,8 @@ function drawGains() {
   heading(
     section,
     "Gain over the plain cosine",
-    "How far each cell is from the untrained cosine of the same vectors, on the same resamples of the test images; right is better. ",
-    "A filled dot's interval keeps clear of zero, a hollow one's does not. With many cells a few keep clear by chance.",
+    "The difference from the untrained cosine of the same vectors, on the same resamples of the test images. Right is better. ",
+    "A filled dot: the interval excludes zero. A hollow dot: it includes zero. Among many cells, a few exclude zero by chance.",
   );
   section.append(make("div", { class: "card", id: "gains" }));
 }

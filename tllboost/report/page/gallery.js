@@ -22,7 +22,7 @@ function drawGallery() {
     [
       "worst",
       "Worst queries",
-      "The match comes far down; what stands before it looked more alike to the cell.",
+      "The match comes far down: the cell scored the images before it higher.",
     ],
   ];
   for (const [end, title, about] of ends) {
@@ -36,13 +36,13 @@ function drawGallery() {
     [
       "false_matches",
       "Most confident false matches",
-      "No match, and scored as one.",
+      "Non-matches with the highest scores.",
       "no match",
     ],
     [
       "missed",
       "Most confident missed matches",
-      "A match, and scored as none.",
+      "Matches with the lowest scores.",
       "match",
     ],
   ];

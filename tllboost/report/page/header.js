@@ -26,7 +26,7 @@ function drawHeader() {
   );
   drawRun(about, protocol, seeds);
   byId("foot").append(
-    `Written by tllboost ${run.version || ""}. Everything this page shows stands inside it; it asks no network.`,
+    `Written by tllboost ${run.version || ""}. The page is complete in itself and makes no network request.`,
   );
 }
 

@@ -9,7 +9,7 @@ function drawFailures() {
     section,
     "Failures",
     failures.length
-      ? "What is left out of the figures, and why."
+      ? "What the figures leave out, and why."
       : "Nothing failed: every image was read and every cell was measured.",
   );
   if (!failures.length) return;
@@ -87,7 +87,7 @@ function drawLeaks() {
   heading(
     section,
     "Leaks",
-    "What the test set shares with the sets that were learned on. Under an honest protocol every count is zero.",
+    "What the test set shares with training and validation. Without a leak every count is zero.",
   );
   section.append(make("div", { class: "card" }, facts(rows)));
 }

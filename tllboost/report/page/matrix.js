@@ -11,7 +11,7 @@ function drawMatrix() {
   heading(
     section,
     "The matrix",
-    "A row is a vectorizer, with its projection and merge if any; a column is a head. ",
+    "A row is a vectorizer, with its projection and merge if it has them; a column is a head. ",
     "* is the best on the test images, = ties with it at 95\u00a0%. ",
     "Hover or move with the arrow keys for intervals; choose a number for its plots.",
   );

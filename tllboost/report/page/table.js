@@ -97,7 +97,7 @@ function drawCells() {
   heading(
     section,
     "All cells",
-    "Choose a column's title to sort by it, again to turn the order around. Costs are of one seed.",
+    "Choose a column's title to sort by it, and again to reverse the order. Costs are for one seed.",
   );
   const choice = (id, label, values) =>
     make(
