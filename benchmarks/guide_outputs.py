@@ -2,11 +2,12 @@
 
 Run it as ``python benchmarks/guide_outputs.py [docs/scale.md …]``. A block of ``text``
 after a block of commands is what these printed; one with ``…`` in it was shortened by
-hand, and stays as long as it is still true.
+hand, and stays as long as it is still true. Cells of a notebook get theirs below them.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -32,16 +33,33 @@ def rewritten(text: str) -> str:
     return text
 
 
+def with_outputs(notebook: str, text: str) -> str:
+    """Return a notebook with its outputs made anew; runs it in the current folder."""
+    from guides import play
+
+    made = json.loads(notebook)
+    cells = [one for one in made["cells"] if one["cell_type"] == "code"]
+    for cell, (_, printed) in zip(cells, play(text), strict=True):
+        lines = printed.splitlines(keepends=True)
+        stream = {"name": "stdout", "output_type": "stream", "text": lines}
+        cell["outputs"] = [stream] if printed else []
+    return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+
+
 def main() -> int:
     """Rewrite the pages that are named, or all guides."""
-    from guides import GUIDES, prepare
+    from guides import GUIDES, prepare, text_of
 
     pages = [Path(name).resolve() for name in sys.argv[1:]] or GUIDES
     for page in pages:
         with tempfile.TemporaryDirectory() as folder:
             os.environ.update(prepare(page, Path(folder)))
             os.chdir(folder)
-            text = rewritten(page.read_text(encoding="utf-8"))
+            text = text_of(page)
+            if page.suffix == ".ipynb":
+                text = with_outputs(page.read_text(encoding="utf-8"), text)
+            else:
+                text = rewritten(text)
             os.chdir(ROOT)
         page.write_text(text, encoding="utf-8")
     return 0

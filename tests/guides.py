@@ -1,14 +1,16 @@
 """Play a page of the documentation: its blocks in order, in a folder of their own.
 
 Shell blocks go line by line, the installed command in this process; a Python block that
-names a file becomes that file, any other runs. A block of ``text`` after one of them is
-what it printed. ``benchmarks/guide_outputs.py`` writes those blocks anew by this code.
+names a file becomes that file, any other runs, as the cells of a notebook do. A block
+of ``text`` after one of them is what it printed. ``benchmarks/guide_outputs.py`` writes
+those blocks anew by this code.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import shlex
@@ -32,6 +34,7 @@ __all__ = [
     "prepare",
     "shell_lines",
     "shown_after",
+    "text_of",
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,9 +51,10 @@ _WRITTEN = (
     "reliability.md",
     "scale-out.md",
 )
-GUIDES = sorted(
-    path for path in (ROOT / "docs").glob("*.md") if path.name not in _WRITTEN
-)
+GUIDES = [
+    *sorted(one for one in ROOT.glob("docs/*.md") if one.name not in _WRITTEN),
+    *sorted(ROOT.glob("docs/*.ipynb")),
+]
 
 WEIGHTS = ("mobilenetv2.onnx", "mobilenetv2_100.safetensors")
 """What lies in ../shared/weights and a guide may take for a user's own file."""
@@ -73,6 +77,22 @@ class Block(NamedTuple):
         """The file that the block is, by ``file=NAME`` beside its language."""
         named = re.search(r"\bfile=(\S+)", self.note)
         return named[1] if named else None
+
+
+def text_of(page: Path) -> str:
+    """Return a page; a notebook as one, with its code and outputs as blocks."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            source = f"```python\n{source}\n```"
+            printed = "".join(line for one in cell["outputs"] for line in one["text"])
+            source += f"\n\n```text\n{printed}```" if printed else ""
+        parts.append(source)
+    return "\n\n".join(parts) + "\n"
 
 
 def blocks_of(text: str) -> list[Block]:
@@ -157,7 +177,7 @@ def prepare(page: Path, folder: Path) -> dict[str, str]:
 
     Those are tables of committed runs, and shared weights.
     """
-    text = page.read_text(encoding="utf-8")
+    text = text_of(page)
     for name in set(re.findall(r"results/[\w-]+/\w+\.(?:csv|json)", text)):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

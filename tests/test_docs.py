@@ -19,15 +19,16 @@ from guides import (
     prepare,
     shell_lines,
     shown_after,
+    text_of,
 )
 from test_cli_help import COMMANDS
 from test_results import script
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/*.ipynb")])
 
 
 def needs_weights(page: Path) -> bool:
-    return any(name in page.read_text(encoding="utf-8") for name in WEIGHTS)
+    return any(name in text_of(page) for name in WEIGHTS)
 
 
 @pytest.mark.filterwarnings("default")  # what a guide's own code warns of is shown
@@ -45,7 +46,7 @@ def test_all_code_of_a_guide_runs_and_prints_what_it_shows(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    text = page.read_text(encoding="utf-8")
+    text = text_of(page)
     if needs_weights(page):
         request.getfixturevalue("shared")
     modules = set(sys.modules)
@@ -85,7 +86,7 @@ def _row(run: Path, head: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_links_to_files_that_exist(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)#:]+)\)", text_of(page)):
         assert (page.parent / target).exists(), target
 
 
