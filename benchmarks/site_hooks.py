@@ -39,4 +39,5 @@ def on_page_content(html: str, **_: Any) -> str:
         text = f"<code>{role[1].rpartition('.')[2]}</code>"
         return f'<autoref optional identifier="{name}">{text}</autoref>'
 
+    html = html.replace("path - like", "path-like")  # a type, read as a difference
     return re.sub(r":(?:class|func|meth):<code>~?([\w.]+)</code>", link, html)
