@@ -76,7 +76,7 @@ SESSION: list[tuple[str, list[str]]] = [
 HEAD = """\
 # A first run
 
-A new user with a folder of images and the README: from the folder to a matrix, a
+A new user with a folder of images and the README goes from the folder to a matrix, a
 report, a scored pair and an explanation of the score. The images are {n} photographs
 of the ukbench set. It is a real session, written by `python benchmarks/first_run.py`;
 nothing in it was typed in afterwards. What else can be done with images of your own
@@ -84,11 +84,11 @@ is in [your-own-images.md](your-own-images.md).
 """
 
 FOOT = """\
-## What this run may say
+## What this run shows
 
 Twelve groups are few, and these are easy: the network finds nearly every match, so the
-grid can't tell its heads apart. That new things are told apart shows that the way is
-there, and no more; how good a cell is on images of your own, those say.
+grid can't tell its heads apart. The new images show only that the way works. How good a
+cell is on your own images, a grid of those must say.
 """
 
 

@@ -63,9 +63,8 @@ HEAD = """# Do the tests bite?
 
 `make mutants` changes the modules that decide figures and data, one place at a time,
 and runs the tests of that module: an operator, a number, one of two names that are
-easily mixed up, a condition, an argument. A change that a test notices is killed. One
-that changes nothing that anybody could see is equivalent. One that is alive wants a
-test.
+easily mixed up, a condition, an argument. A change that a test notices is *killed*. One
+that has no visible effect is *equivalent*. One that is *alive* needs a test.
 
 `benchmarks/mutants.py` names the tests of each module. Changes: {drawn}.
 

@@ -43,18 +43,19 @@ _WHAT_THERE_IS = """## What there is
     tllboost grid pairs.csv --images part-0001 --store stores/0001 --out results \\
         --backend dask --scheduler tcp://10.0.0.1:8786
 
-- Images and weights lie under the same paths for all workers. Nothing else is shared:
-  vectors and the files of cells travel back, and the store and `--out` are written by
-  the process that you started, alone.
-- A worker that is lost costs what it was at: a shard of at most 256 images, or
-  the cells of one merge. They go to another. What takes down four workers fails, alone.
+- Images and weights have the same paths for all workers. Nothing else is shared:
+  workers send vectors and the files of cells back, and only the process that you
+  started writes the store and `--out`.
+- If a worker is lost, its current work goes to another: a shard of at most 256 images,
+  or the cells of one merge. Work that takes down four workers fails; the rest goes on.
 - A worker with other versions, or a network with other weights, is refused.
 - A worker does one thing at a time: give it one thread, and set `TLLBOOST_CORES` to
   the cores that each may use for decoding and networks.
-- Whoever reaches a Dask scheduler can run code on its workers. Keep it in a network of
-  your own, or give Dask certificates and a `tls://` address.
+- Anyone who reaches a Dask scheduler can run code on its workers. Keep it in a network
+  of your own, or give Dask certificates and a `tls://` address.
 - `--max-pixels` goes with the jobs, and holds on all workers.
-- An address where no scheduler answers for 10 seconds is told, with exit code 2.
+- If no scheduler answers within 10 seconds, a message names the address, and the exit
+  code is 2.
 - Without `--scheduler`, `--backend dask` starts workers on this machine."""
 
 
@@ -133,12 +134,13 @@ def page() -> str:
         [
             "# Past one machine",
             wrapped(
-                f"""How a billion images and ten billion pairs would be laid out on a
-                Dask cluster, on paper: nobody has run this. What is measured is what
-                one image, one pair and one job cost, on a core of
+                f"""This page says how a billion images and ten billion pairs would be
+                laid out on a Dask cluster. It has not been run. The cost of one image,
+                one pair and one job was measured on a core of
                 {units["machine"]["cpu"]}; the rest is arithmetic, by
-                `benchmarks/scale_out_page.py`. Images of {amount(IMAGE_BYTES)},
-                MobileNetV2 ({DIMS} numbers a vector), {CORES} cores."""
+                `benchmarks/scale_out_page.py`. It assumes images of
+                {amount(IMAGE_BYTES)}, MobileNetV2 ({DIMS} numbers for each vector) and
+                {CORES} cores."""
             ),
             _WHAT_THERE_IS,
             *vectorizing(units),
@@ -180,11 +182,11 @@ def vectorizing(units: dict[str, Any]) -> list[str]:
         table(rows),
         wrapped(
             f"""One command reads each image once to hash it, and holds the vectors
-            of its images in memory. So the images are cut into parts, a folder, a
-            command and a store each: {IMAGES // PART:,} parts of a million,
+            of its images in memory. So the images are cut into parts. Each part has a
+            folder, a command and a store: {IMAGES // PART:,} parts of a million, with
             {amount(PART * DIMS * 4)} of vectors each. Hashing a part reads
-            {amount(PART * IMAGE_BYTES)}: with {at_a_time} parts at a time, by
-            machines that read 1 GB/s each, it keeps up with the cores. A part that was
+            {amount(PART * IMAGE_BYTES)}. With {at_a_time} parts at a time, on machines
+            that read 1 GB/s each, hashing keeps up with the cores. A part that was
             stopped goes on where it was."""
         ),
     ]
@@ -224,15 +226,15 @@ def scoring(units: dict[str, Any]) -> list[str]:
         "## Scoring ten billion pairs",
         table(rows),
         wrapped(
-            f"""Arithmetic is the smaller part; reading vectors is the larger. A block
+            f"""Reading vectors takes longer than the arithmetic. A block
             is the pairs of two parts, whose {amount(2 * PART * DIMS * 4)} of vectors
-            fit into memory. Pairs that lie anywhere make {n_blocks:,} blocks of
+            fit into memory. Pairs of arbitrary images make {n_blocks:,} blocks of
             {PAIRS / n_blocks:,.0f} pairs, each of which reads two parts:
             {amount(n_blocks * 2 * PART * DIMS * 4)} in all, more than if every pair
-            read its own. Candidates from an index that was cut as the parts are, ten an
-            image, lie in {n_parts:,} blocks of one part each:
-            {amount(IMAGES * DIMS * 4)}. That is the layout to want. `tllboost score
-            --pairs` scores a block a command, each on one machine."""
+            read its own. An index that is cut as the parts are gives ten candidates for
+            each image, in {n_parts:,} blocks of one part each:
+            {amount(IMAGES * DIMS * 4)}. That is the layout to aim for. `tllboost score
+            --pairs` scores one block, on one machine."""
         ),
     ]
 
@@ -261,9 +263,9 @@ def training(units: dict[str, Any]) -> list[str]:
     return [
         "## Training",
         wrapped(
-            f"""A cell is trained by one process. `xgboost` holds what the features of
-            its pairs are quantised to, in {HELD // 2**20} MiB at most, and of more
-            pairs it draws as many as fit:"""
+            f"""One process trains a cell. `xgboost` holds the quantised features of
+            its pairs, in {HELD // 2**20} MiB at most. If there are more pairs, it draws
+            as many as fit:"""
         ),
         table(rows),
     ]
@@ -273,23 +275,23 @@ def limits() -> list[str]:
     """Return the section on what is not there."""
     room = RAM / 16
     return [
-        "## What would have to be built first",
+        "## What is missing so far",
         wrapped(
             f"""- Every worker of a cell gets all vectors of its run, through the
             scheduler: a machine of {amount(RAM)} with 16 workers has {amount(room)}
-            for each, room for {room / (DIMS * 4) / 1e6:.1f} million images a run.
-            More need vectors mapped from a shared disk, or workers with more
-            threads.""",
+            for each, room for {room / (DIMS * 4) / 1e6:.1f} million images in a run.
+            For more, vectors must be mapped from a shared disk, or workers must have
+            more threads.""",
             indent="  ",
         ),
         wrapped(
-            """- A cell is trained by one worker, and the bundle of the best one by the
-            process that you started.""",
+            """- One worker trains a cell, and the process that you started trains the
+            bundle of the best one.""",
             indent="  ",
         ),
         wrapped(
-            """- `tllboost score` and `rank` run on one machine: their blocks are
-            handed out by whatever starts commands on yours.""",
+            """- `tllboost score` and `rank` run on one machine. You must start a
+            command for each block yourself.""",
             indent="  ",
         )
         + "\n",

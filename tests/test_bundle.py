@@ -214,7 +214,7 @@ def test_a_large_network_is_named_and_found_by_weights(
     np.testing.assert_array_equal(loaded.predict_proba(PAIRS), before)
     wrong = tmp_path / "wrong.npz"
     np.savez(wrong, ids=np.array(["a"]), vectors=np.ones((1, N_DIMS)))
-    with pytest.raises(WeightsError, match=r"is no network of this bundle.*net\.npz"):
+    with pytest.raises(WeightsError, match=r"not a network of this bundle.*net\.npz"):
         load_bundle(bundle, weights=[wrong])
     again = save(tmp_path / "again.tllb", load_bundle(bundle))
     assert not [m for m in read_manifest(again)["members"] if "network" in m]

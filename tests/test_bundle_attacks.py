@@ -99,7 +99,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     ),
     "unknown member": (with_member("setup.py", b"x"), "has no place in a bundle"),
     "unlisted member": (with_member("1/head.skops", b"{}"), "is not in the manifest"),
-    "tampered member": (unsealed, "was changed: its sha256 is another"),
+    "tampered member": (unsealed, "was changed: its sha256 differs"),
     "wrong golden scores": (edited(_scores), "and scored"),
     "newer format": (
         edited(lambda manifest, _: manifest.update(version=99)),

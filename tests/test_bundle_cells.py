@@ -211,7 +211,7 @@ FORGED: dict[str, tuple[Edit, str]] = {
     ),
     "heads are swapped": (
         lambda manifest, _: manifest["cells"].insert(0, manifest["cells"].pop(1)),
-        "not to be used",
+        "do not use it",
     ),
     "a cell is missing": (
         lambda manifest, _: manifest["cells"].pop(),
@@ -372,10 +372,10 @@ FORGED_PROJECTIONS: dict[str, tuple[Edit, str]] = {
         "not a finite number",
     ),
     "other weights": (_first(lambda one: -one[::-1].copy()), "golden pair"),
-    "fewer rows": (_first(lambda one: one[1:].copy()), "not to be used"),
-    "fewer columns": (_first(lambda one: one[:, 1:].copy()), "not to be used"),
-    "flat weights": (_first(lambda one: one.ravel()), "not to be used"),
-    "whole numbers": (_first(lambda one: one.astype(np.int8)), "not to be used"),
+    "fewer rows": (_first(lambda one: one[1:].copy()), "do not use it"),
+    "fewer columns": (_first(lambda one: one[:, 1:].copy()), "do not use it"),
+    "flat weights": (_first(lambda one: one.ravel()), "do not use it"),
+    "whole numbers": (_first(lambda one: one.astype(np.int8)), "do not use it"),
     "no weights": (in_tensors(PROJECTION, lambda arrays: arrays.clear()), "can't be"),
     "noise": (lambda _, members: members.update({PROJECTION: b"x"}), "is damaged"),
     "missing": (

@@ -144,7 +144,7 @@ def test_members_beside_the_manifest_are_refused(bundle: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_member_that_stands_twice_is_refused(bundle: Path) -> None:
     write_member(bundle, "manifest.json", b"{}")
-    with refused(r"'manifest\.json' stands twice"):
+    with refused(r"'manifest\.json' is there twice"):
         read_manifest(bundle)
 
 

@@ -100,7 +100,7 @@ def test_a_pattern_is_searched_for_anywhere_in_the_name(tmp_path: Path) -> None:
     [
         (r"^\d{4}", "has 0 groups in parentheses; it must have one"),
         (r"^(\d)(\d)", "has 2 groups in parentheses"),
-        (r"^(\d{4}", "is no regular expression"),
+        (r"^(\d{4}", "is not a regular expression"),
     ],
 )
 def test_a_pattern_that_makes_no_group_is_refused(

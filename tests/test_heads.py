@@ -282,8 +282,8 @@ def test_an_estimator_is_taken_as_it_is_and_left_unfitted() -> None:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (42, "head 42 is no name, no class and no scikit-learn estimator"),
-        (None, "head None is no name"),
+        (42, "head 42 is not a name, a class or a scikit-learn estimator"),
+        (None, "head None is not a name"),
         ("math:pi", "a head is a class with fit and predict"),
         ("builtins:dict", "a head is a class with fit and predict"),
         ("math:sqrt", "can't be made without arguments: .*exactly one argument"),

@@ -241,5 +241,5 @@ def test_an_unknown_merge_is_refused_with_the_known_ones(merge: str) -> None:
 
 @pytest.mark.parametrize("merge", ["math:pi", 42, None])
 def test_what_can_not_be_called_is_no_merge(merge) -> None:
-    with pytest.raises(UsageError, match="is no function of two blocks"):
+    with pytest.raises(UsageError, match="is not a function of two blocks"):
         merge_pairs([[1]], [[2]], merge)

@@ -400,7 +400,7 @@ def test_an_object_that_is_given_is_copied() -> None:
 
 def test_what_is_no_projection_is_refused() -> None:
     for other in (object(), "collections:Counter"):
-        with pytest.raises(UsageError, match="is no projection: inherit from"):
+        with pytest.raises(UsageError, match="is not a projection: inherit from"):
             make_projection(other)
     with pytest.raises(UsageError, match="can't be made without more arguments"):
         make_projection("tllboost.splits:PairSet")

@@ -54,7 +54,7 @@ def test_a_name_is_told_again(spec: str) -> None:
     [
         ("infonse", "did you mean 'infonce'"),
         ("triplet/infonse", "did you mean 'infonce'"),
-        ("infonce:x", "nothing follows 'infonce'"),
+        ("infonce:x", "options may follow 'infonce'"),
         ("infonce?margin=1", "unknown option 'margin'"),
         ("infonce?components=0", "above zero"),
         ("infonce?components=2.5", "above zero"),

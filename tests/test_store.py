@@ -129,7 +129,7 @@ def test_other_dimensions_under_one_fingerprint_are_refused(store: VectorStore) 
 
 
 def test_a_key_that_is_no_hash_is_refused(store: VectorStore) -> None:
-    with pytest.raises(UsageError, match=r"'cat\.jpg' is no content hash"):
+    with pytest.raises(UsageError, match=r"'cat\.jpg' is not a content hash"):
         store.get(CLASSIC, ["cat.jpg"])
 
 

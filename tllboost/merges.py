@@ -161,7 +161,7 @@ def resolve_merge(merge: str | MergeFunction) -> MergeFunction:
     parts = tuple(MERGES.resolve(choice) for choice in choices)
     for choice, part in zip(choices, parts, strict=True):
         if not callable(part):
-            msg = f"merge {choice!r} is no function of two blocks of vectors: {part!r}"
+            msg = f"merge {choice!r} is not a function of two blocks: {part!r}"
             raise UsageError(msg)
     return parts[0] if len(parts) == 1 else cast("MergeFunction", _Sum(parts))
 

@@ -414,7 +414,7 @@ METRICS = {
     ),
     "accuracy": Metric(
         "accuracy",
-        "share of pairs called right, threshold of validation",
+        "share of pairs called right, at the validation threshold",
         "pairs",
         lambda pairs: pairs.mean(pairs.said == pairs.y),
     ),
@@ -433,7 +433,7 @@ METRICS = {
     ),
     "ece": Metric(
         "calibration error",
-        "mean gap of said and seen probability, ten bins",
+        "mean gap of predicted and observed probability, ten bins",
         "pairs",
         _ece,
         sign=-1,

@@ -351,7 +351,7 @@ class Spec:
             If more stands before the options.
         """
         if self.rest:
-            msg = f"{self.text!r}: nothing follows {self.kind!r} but ?options"
+            msg = f"{self.text!r}: only ?options may follow {self.kind!r}"
             raise UsageError(msg)
         return self
 

@@ -566,7 +566,7 @@ def _key_bytes(key: str) -> bytes:
     except ValueError:
         found = b""
     if len(found) != 32:
-        msg = f"{key!r} is no content hash: give 64 hexadecimal digits"
+        msg = f"{key!r} is not a content hash: give 64 hexadecimal digits"
         raise UsageError(msg)
     return found
 

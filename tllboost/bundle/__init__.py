@@ -257,7 +257,7 @@ def _restore(
         arrays = read_tensors(GOLDEN, read(GOLDEN))
         _check_golden(arrays, cells, _first_alike(manifest["cells"]))
     except ValueError as error:
-        msg = f"{what}: {error}: not to be used"
+        msg = f"{what}: {error}: do not use it"
         raise BundleError(msg) from error
     return cells, vectorizers
 

@@ -91,7 +91,7 @@ class Archive:
             digest.update(chunk)
             yield chunk
         if digest.hexdigest() != self.manifest["members"][name]["sha256"]:
-            raise self._refused(name, "was changed: its sha256 is another")
+            raise self._refused(name, "was changed: its sha256 differs")
 
     def verify(self) -> None:
         """Read every member once and compare its sha256 with the manifest's."""
@@ -105,7 +105,7 @@ class Archive:
         for info in self._zip.infolist():
             problem = _problem(info)
             if info.filename in entries:
-                problem = "stands twice"
+                problem = "is there twice"
             if problem:
                 raise self._refused(info.orig_filename, problem)
             entries[info.filename] = info
@@ -113,7 +113,7 @@ class Archive:
             raise self._refused(MANIFEST, "is missing")
         # Members that lie over each other unpack to any multiple of the file.
         if sum(info.compress_size for info in entries.values()) > n_bytes:
-            msg = f"{self.what}: its members overlap: not to be used"
+            msg = f"{self.what}: its members overlap: do not use it"
             raise BundleError(msg)
         return entries
 
@@ -125,7 +125,7 @@ class Archive:
             raise self._refused(name, problem)
         for name, record in listed.items():
             if entries[name].file_size != record["size"]:
-                raise self._refused(name, "was changed: its size is another")
+                raise self._refused(name, "was changed: its size differs")
 
     def _chunks(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
         """Yield what a member holds, never more than it declares."""
@@ -139,7 +139,7 @@ class Archive:
 
     def _refused(self, member: str, reason: str) -> BundleError:
         name = repr(member[:100])
-        return BundleError(f"{self.what}: member {name} {reason}: not to be used")
+        return BundleError(f"{self.what}: member {name} {reason}: do not use it")
 
 
 def _problem(info: zipfile.ZipInfo) -> str | None:

@@ -174,7 +174,7 @@ class BundledVectorizer(Vectorizer):
             what = field.replace("_", " ")
             msg = (
                 f"{self.label}: the {what} is not what the bundle says "
-                f"({_difference(str(wanted), str(found))}): not to be used"
+                f"({_difference(str(wanted), str(found))}): do not use it"
             )
             raise BundleError(msg)
 
@@ -431,8 +431,8 @@ def place_networks(
         if sha256 not in wanted:
             names = [f"{one['name']} ({key[:12]}…)" for key, one in wanted.items()]
             msg = (
-                f"{archive.what}: {str(file)!r} (sha256 {sha256[:12]}…) is no network "
-                f"of this bundle; it has: {', '.join(names) or 'none'}"
+                f"{archive.what}: {str(file)!r} (sha256 {sha256[:12]}…) is not a "
+                f"network of this bundle; it has: {', '.join(names) or 'none'}"
             )
             raise WeightsError(msg)
         files[sha256] = path

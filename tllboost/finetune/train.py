@@ -196,7 +196,7 @@ class Trainer:
             if are_alike(vectors[self.held_out]):
                 msg = (
                     "the network gives all validation images the same vector before "
-                    "any training: its weights are no use to start from"
+                    "any training: its weights are not a usable start"
                 )
                 raise DataError(msg)
             self._keep(None, repeatable(ranking_loss)(vectors, self.validation))

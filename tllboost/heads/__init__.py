@@ -121,7 +121,7 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
 
     if not isinstance(head, str | type):
         if not (hasattr(head, "fit") and hasattr(head, "get_params")):
-            msg = f"head {head!r} is no name, no class and no scikit-learn estimator"
+            msg = f"head {head!r} is not a name, a class or a scikit-learn estimator"
             raise UsageError(msg)
         return clone(head)
     found = HEADS.resolve(head)

@@ -188,7 +188,7 @@ class Linear(Part):
         return rows @ self.coef
 
     def _check(self) -> None:
-        _demand(self.coef.ndim == 1, "its weights are no list of numbers")
+        _demand(self.coef.ndim == 1, "its weights are not a list of numbers")
 
 
 @dataclass(frozen=True, eq=False)

@@ -204,10 +204,10 @@ def _inside(written: str) -> str:
         msg = "an empty id; give an image's name"
         raise LookupError(msg)
     if name.startswith("/") or ("/" in name and re.match(r"[A-Za-z]:", name)):
-        msg = f"{written!r} is an absolute path; ids lie below their folder{_UNLESS}"
+        msg = f"{written!r} is an absolute path; give one below its folder{_UNLESS}"
         raise LookupError(msg)
     if ".." in name.split("/"):
-        msg = f"{written!r} climbs out of its folder; ids lie below it{_UNLESS}"
+        msg = f"{written!r} climbs out of its folder; ids must be below it{_UNLESS}"
         raise LookupError(msg)
     return name
 

@@ -55,7 +55,7 @@ def read_groups(
     Raises
     ------
     UsageError
-        If the pattern is no regular expression with one group.
+        If the pattern is not a regular expression with one group.
     DataError
         If the folder is not there, no group has two images, or two images have one
         name.
@@ -160,7 +160,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         compiled = re.compile(unicodedata.normalize("NFC", pattern))
         wrong = f"has {compiled.groups} groups in parentheses; it must have one"
     except re.error as error:
-        wrong = f"is no regular expression ({error})"
+        wrong = f"is not a regular expression ({error})"
     else:
         if compiled.groups == 1:
             return compiled

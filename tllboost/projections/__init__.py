@@ -150,7 +150,7 @@ def _checked(given: Any) -> Projection:
 
     if not isinstance(given, Projection):
         msg = (
-            f"{given!r} is no projection: inherit from "
+            f"{given!r} is not a projection: inherit from "
             "tllboost.projections.base.Projection"
         )
         raise UsageError(msg)

@@ -247,7 +247,7 @@ def _wrapped(target: Any, path: str | None = None) -> Vectorizer:
         return target()
     if not callable(getattr(target, "transform", None)):
         msg = (
-            f"{path or target!r} is no vectorizer: it has no transform(images) -> "
+            f"{path or target!r} is not a vectorizer: it has no transform(images) -> "
             "(n_images, n_dims)"
         )
         raise UsageError(msg)

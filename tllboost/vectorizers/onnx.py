@@ -230,7 +230,7 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
         elif self.cells:
             inside = last_map(self._file, what=self.name) or "NAME"
             msg = (
-                f"{what} of shape {shape} is no map of four axes, which "
+                f"{what} of shape {shape} is not a map of four axes, which "
                 f"cells={self.cells} needs: choose another output, or a tensor "
                 f"inside, by ?output={inside}"
             )

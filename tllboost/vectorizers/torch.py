@@ -346,7 +346,7 @@ def timm_maps(network: Any, *, what: str) -> Any:
                 if shape and math.prod(shape) == n_patches:
                     return patches.unflatten(2, tuple(shape))
         found = tuple(getattr(output, "shape", ())) or "several parts"
-        msg = f"{what}: its features, {found}, are no map; take the kind without -grid"
+        msg = f"{what}: its features {found} are not a map; take the kind without -grid"
         raise UsageError(msg)
 
     return module(forward, source=network)
