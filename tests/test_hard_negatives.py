@@ -184,7 +184,7 @@ def test_a_set_with_few_wrong_candidates_takes_them_all() -> None:
         ({"n_hard": -1}, "n_hard=-1 must be between 0 and n_negatives=5"),
         ({"n_hard": 6}, "n_hard=6 must be between 0 and n_negatives=5"),
         ({"n_hard": 1, "n_negatives": 0}, "between 0 and n_negatives=0"),
-        ({"n_hard": 1, "name": "holidays2017"}, "has no place in the protocol"),
+        ({"n_hard": 1, "name": "holidays2017"}, "does not go with the protocol"),
     ],
 )
 def test_a_protocol_with_too_many_hard_ones_is_refused(

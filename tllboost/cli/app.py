@@ -21,16 +21,16 @@ __all__ = ["SUMMARIES", "app"]
 
 SUMMARIES = {
     "demo": "Run a small grid on made images, and score a new pair.",
-    "check": "Look for what would spoil the figures: copies, a leaking split.",
-    "vectorize": "Vectorize images; what the store holds is not computed again.",
+    "check": "Look for problems first: broken images, copies, a leaking split.",
+    "vectorize": "Vectorize images; vectors in the store are not computed again.",
     "finetune": "Train the last stages of a network on your training pairs.",
     "grid": "Measure every (vectorizer, projection, merge, head).",
     "report": "Write report.html of a grid, and show its matrix in any metric.",
     "compare": "Say which cells changed between two runs by more than chance.",
-    "score": "Say how likely two images match, by a bundle.",
+    "score": "Say how likely it is that two images match.",
     "explain": "Show which parts of two images carry their score.",
     "rank": "Order images by how much they look like a query.",
-    "bundle": "Look into a bundle, and verify that it is sound.",
+    "bundle": "Show what a bundle holds, and verify it.",
     "store": "Look at, verify and prune the vector store.",
     "list": "List the names that options take.",
 }

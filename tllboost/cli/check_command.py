@@ -18,7 +18,7 @@ def check(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    r"""Look for what would spoil the figures: bad images, copies, a leaking split.
+    r"""Look for problems in the pairs: bad images, copies, a leaking split.
 
     The exit code is 3 if an image is missing or can't be read, or if the split column
     of the table puts the same image into two sets.
