@@ -53,9 +53,9 @@ From the recorded scores of {n_seeds} seeds; nothing is fitted. Each way picks c
 the validation set of each seed and averages their log-odds, as often as they are
 picked. "Left out": picked on three quarters of the validation components and measured
 on the last, each quarter in turn, {n_repeats} times over. By that, and by no test
-figure, the smooth rank was taken; bagging it is no better there, and has many more
-cells. The gain is over the single cell that is best *on the test*, mean of the seeds,
-with its 95 % interval (paired bootstrap over components).
+figure, the smooth rank was taken; bagging it gains next to nothing there, and has many
+more cells. The gain is over the single cell that is best *on the test*, mean of the
+seeds, with its 95 % interval (paired bootstrap over components).
 
 {tables}
 
