@@ -443,7 +443,7 @@ def test_a_bundle_that_lies_about_its_vectors_leaves_none_in_the_store(
     image = write_image(tmp_path / "a.jpg", seed=1)
     loaded = load_bundle(bundle, store=tmp_path / "store")
     assert loaded.cells_[0].vectorizer.fingerprint == honest
-    with refused(r"fingerprint is not what.*32x32.*not to be"):
+    with refused(r"fingerprint is not what.*32x32.*do not use it"):
         loaded.predict([[image, image]])
     with VectorStore(tmp_path / "store") as store:
         assert store.info() == [] or all(row["n_rows"] == 0 for row in store.info())

@@ -126,7 +126,7 @@ def test_a_share_that_is_none_is_refused_in_one_line(
 
 def test_score_says_what_its_threshold_means(run: Run) -> None:
     text = " ".join(run("score", "--help").stdout.split())
-    assert "The threshold is a probability too" in text.replace("│ ", "")
+    assert "match if its probability reaches the threshold" in text.replace("│ ", "")
 
 
 def test_score_gives_a_row_a_pair_as_the_table_was_written(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 
@@ -263,6 +264,8 @@ class Needy:
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of the user's, importable by this name."""
     (tmp_path / "own_vectorizers.py").write_text(OWN)
+    # That of another test may be in memory still, and its file gone.
+    monkeypatch.delitem(sys.modules, "own_vectorizers", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     return "own_vectorizers"
 
