@@ -10,6 +10,7 @@ import xgboost
 from fitted_heads import (
     Scripted,
     arrays,
+    noise_of_pairs,
     planted,
     scores,
     validation_of,
@@ -106,7 +107,7 @@ def test_trees_add_what_their_start_has_missed() -> None:
     # What the cosine knows already is not learned again.
     cosine = features.cosine()
     known = {s: np.corrcoef(cosine, m)[0, 1] for s, m in added.items()}
-    assert known["cosine"] < known["none"] - 0.05
+    assert known["cosine"] < known["none"] - 0.1
 
 
 @pytest.mark.parametrize(("n_jobs", "n_threads"), [(3, 3), (None, 0)])
@@ -130,20 +131,14 @@ def test_trees_are_grown_by_as_many_threads_as_were_asked_for(
 @pytest.mark.parametrize("head", ["xgboost", "xgboost-rank"])
 def test_boosting_grows_no_tree_that_says_less_than_the_cosine(head: str) -> None:
     data = planted()
-    cosine, found = scores("cosine"), []
-    for first in range(5):
-        # Products of dimensions that never agree say nothing.
-        def noise(left: Any, right: Any, first: int = first) -> Any:
-            return left[:, first : first + 6] * right[:, first + 6 : first + 12]
-
-        scorer = fit(data, head, merge=noise, n_threads=1)
-        score = scorer.score(features_of(data, merge=noise))
-        assert scorer.head_.start_ == "cosine"
-        if not scorer.fitted.part:
-            order = np.argsort(cosine, kind="stable")
-            assert (np.diff(score[order]) >= 0).all()
-        found.append(auc(score, data.split.test))
-    assert np.mean(found) > auc(cosine, data.split.test) - 0.04
+    scorer = fit(data, head, merge=noise_of_pairs, n_threads=1)
+    score = scorer.score(features_of(data, merge=noise_of_pairs))
+    assert scorer.head_.start_ == "cosine"
+    cosine = auc(scores("cosine"), data.split.test)
+    if not scorer.fitted.part:
+        order = np.argsort(scores("cosine"), kind="stable")
+        assert (np.diff(score[order]) >= 0).all()
+    assert auc(score, data.split.test) > cosine - 0.05
 
 
 @pytest.mark.parametrize("head", [XGBoostHead, XGBoostRankHead])

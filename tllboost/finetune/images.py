@@ -134,7 +134,7 @@ Job = tuple[int, int]
 
 Progress = Callable[[int, int, str], None]
 _BATCH = 32
-_FEW = 200  # images of a table that are not worth the seconds of an export
+_FEW = 200  # images for which torch is quicker than an export
 _MOST = 60_000.0  # a little below what float16 can hold
 
 
@@ -245,9 +245,10 @@ class Maps:
 
     @loaded
     def _by_onnx(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:
-        """Return what runs the frozen stages at four times the speed, if anything may.
+        """Return a function that runs the frozen stages in ONNX Runtime, or None.
 
-        An export takes as long as torch takes for some dozens of images.
+        It is about four times as fast as torch. The export takes as long as torch
+        takes for some dozens of images, so for few images there is none.
         """
         device = next(self.network.whole.parameters()).device
         if len(self.paths) < _FEW or device.type != "cpu" or is_on("TLLBOOST_TORCH"):

@@ -40,6 +40,7 @@ from tllboost.heads.base import (
     within_memory,
 )
 from tllboost.heads.fitted import FittedHead, Trees, blocks_of, numbered_blocks
+from tllboost.merges import SIMILARITY
 from tllboost.registry import Options, one_of, positive
 
 __all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins"]
@@ -150,7 +151,7 @@ def quantised(X: Any, max_bin: int, columns: NDArray[np.int64] | None = None) ->
 _STARTS = ("auto", "cosine", "frozen", "none")
 _COSINES = ("cosine", "frozen")
 _STEP = 10
-_LEAST = 6  # columns that a tree sees of few, such as those of similarities
+_LEAST = 6  # columns of similarities that a tree sees: each is a good score already
 _FAIR = 100  # trees before a start is given up for a better one
 _FACTORS = np.linspace(0, 1, 6)
 
@@ -171,7 +172,7 @@ class XGBoostHead(PairHead):
     early_stopping_rounds : int, default=100
         Trees without gain on validation before growth stops; looked at every 10.
     max_depth, learning_rate, colsample_bytree, subsample, min_child_weight
-        As in XGBoost; but a tree sees at least six columns.
+        As in XGBoost; of the merge ``similarity`` a tree sees at least six columns.
     max_bin : int or None, default=None
         None chooses from the shape of the data, see
         :func:`~tllboost.heads.boosting.choose_bins`.
@@ -254,7 +255,7 @@ class XGBoostHead(PairHead):
                 matrix = quantised(X, bins, columns)
                 self._set_target(matrix, training)
             matrix.set_info(base_margin=margin)
-            booster = xgboost.Booster(self._parameters(bins, n_columns), [matrix])
+            booster = xgboost.Booster(self._parameters(bins, X), [matrix])
             weights, losses = np.ones(self.n_estimators), np.zeros(1)
             if validation is None:
                 for tree in range(self.n_estimators):
@@ -270,14 +271,15 @@ class XGBoostHead(PairHead):
                 trees = trees_of(grown, columns, X.shape[1], weights)
                 self.fitted_ = replace(head, part=trees)
 
-    def _parameters(self, bins: int, n_columns: int) -> dict[str, Any]:
+    def _parameters(self, bins: int, X: Any) -> dict[str, Any]:
         """Return what XGBoost is told."""
+        least = _LEAST if getattr(X, "merge", None) == SIMILARITY else 0
         return {
             "objective": self.objective,
             "base_score": self.base_score,
             "max_depth": self.max_depth,
             "eta": self.learning_rate,
-            "colsample_bytree": max(self.colsample_bytree, min(1, _LEAST / n_columns)),
+            "colsample_bytree": max(self.colsample_bytree, min(1, least / X.shape[1])),
             "subsample": self.subsample,
             "min_child_weight": self.min_child_weight,
             "max_bin": bins,
