@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "first-run.md"
 _MINUTE = 60
 
-# What is thought, and what is typed then.
+# What the user thinks, and then types.
 SESSION: list[tuple[str, list[str]]] = [
     (
-        "A folder of photographs, four of each thing; the first four digits of a name "
-        "say which. Two of the things are put away for later, as new images. The "
-        "README has a pattern for such names, and says to look first.",
+        "The folder has four photographs of each object. The first four digits of a "
+        "file name say which object. Two objects are kept back as new images. The "
+        "README has a pattern for such names, and advises to run `check` first.",
         [
             "ls images | head -5",
             "mkdir new && mv images/0012* images/0013* new",
@@ -32,16 +32,16 @@ SESSION: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "Twelve groups, nothing broken. So, the README's grid:",
+        "Twelve groups, and no problems. Now the grid of the README:",
         [
             r"tllboost grid images --groups '^(\d{4})' -v classic -m dot -m l1 "
             "-c cosine -c logistic -c xgboost --out results/mine"
         ],
     ),
     (
-        "All figures are alike, and a note says why they mean little: hardly any group "
-        "is tested. It advises `--protocol kfold`, which tests each group once. There "
-        "is also a small ONNX network at hand, `net.onnx`, to set beside `classic`.",
+        "All figures are equal. A note says why they mean little: very few groups are "
+        "tested. It advises `--protocol kfold`, which tests each group once. The next "
+        "grid does so, and adds a small ONNX network, `net.onnx`.",
         [
             r"tllboost grid images --groups '^(\d{4})' -v classic -v onnx:net.onnx "
             "-m dot -m l1 -c cosine -c logistic -c xgboost "
@@ -54,21 +54,21 @@ SESSION: list[tuple[str, list[str]]] = [
         ["tllboost report results/folds --metric roc_auc"],
     ),
     (
-        "Now the new images: two of one thing, and two of different things.",
+        "Now two pairs of new images: one object twice, and two different objects.",
         [
             "tllboost score results/folds/best.tllb new/001200.jpg new/001201.jpg",
             "tllboost score results/folds/best.tllb new/001200.jpg new/001300.jpg",
         ],
     ),
     (
-        "Why that score? `pair.html` shows it on the images.",
+        "Why this score? `pair.html` shows it on the images.",
         [
             "tllboost explain results/folds/best.tllb new/001200.jpg new/001201.jpg "
             "--out pair.html"
         ],
     ),
     (
-        "And which of the new images look most like the first:",
+        "Which of the new images look most like the first?",
         ["tllboost rank results/folds/best.tllb new/001200.jpg --among new --top 5"],
     ),
 ]
@@ -76,19 +76,18 @@ SESSION: list[tuple[str, list[str]]] = [
 HEAD = """\
 # A first run
 
-A new user with a folder of images and the README goes from the folder to a matrix, a
-report, a scored pair and an explanation of the score. The images are {n} photographs
-of the ukbench set. It is a real session, written by `python benchmarks/first_run.py`;
-nothing in it was typed in afterwards. What else can be done with images of your own
-is in [your-own-images.md](your-own-images.md).
+A new user with a folder of images follows the README to a matrix, a report, a scored
+pair and an explanation of the score. The images are {n} photographs of the ukbench
+set. The session is real: `python benchmarks/first_run.py` runs it and writes this
+page. [your-own-images.md](your-own-images.md) explains the steps.
 """
 
 FOOT = """\
 ## What this run shows
 
 Twelve groups are few, and these are easy: the network finds nearly every match, so the
-grid can't tell its heads apart. The new images show only that the way works. How good a
-cell is on your own images, a grid of those must say.
+grid can't tell its heads apart. The new images show only that the commands work. Run a
+grid on your own images to see how good a cell is there.
 """
 
 
