@@ -59,12 +59,13 @@ TESTS = {
     "explain/training.py": "explain",
 }
 """Modules of the package, and the files of tests/ that are run for each."""
-HEAD = """# Do the tests bite?
+HEAD = """# Do the tests notice errors?
 
 `make mutants` changes the modules that decide figures and data, one place at a time,
-and runs the tests of that module: an operator, a number, one of two names that are
-easily mixed up, a condition, an argument. A change that a test notices is *killed*. One
-that has no visible effect is *equivalent*. One that is *alive* needs a test.
+and runs the tests of the changed module. It changes an operator, a number, one of two
+names that are easily confused, a condition or an argument. A change that a test notices
+is *killed*. A change without a visible effect is *equivalent*. One that stays *alive*
+needs a test.
 
 `benchmarks/mutants.py` names the tests of each module. Changes: {drawn}.
 

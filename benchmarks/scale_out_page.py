@@ -32,7 +32,7 @@ BINS, TREES, LEVELS = 16, 400, 2
 RAM = 256e9
 SHARD = 8 * 32
 
-_WHAT_THERE_IS = """## What there is
+_WHAT_THERE_IS = """## How to use a cluster
 
     pip install 'tllboost[dask]'        # on every machine, the same versions
     dask scheduler
@@ -43,17 +43,17 @@ _WHAT_THERE_IS = """## What there is
     tllboost grid pairs.csv --images part-0001 --store stores/0001 --out results \\
         --backend dask --scheduler tcp://10.0.0.1:8786
 
-- Images and weights have the same paths for all workers. Nothing else is shared:
-  workers send vectors and the files of cells back, and only the process that you
+- Images and weights must have the same paths on all workers. Nothing else is shared:
+  workers send back vectors and the files of cells, and only the process that you
   started writes the store and `--out`.
 - If a worker is lost, its current work goes to another: a shard of at most 256 images,
-  or the cells of one merge. Work that takes down four workers fails; the rest goes on.
+  or the cells of one merge. Work that ends four workers fails; the rest goes on.
 - A worker with other versions, or a network with other weights, is refused.
 - A worker does one thing at a time: give it one thread, and set `TLLBOOST_CORES` to
   the cores that each may use for decoding and networks.
-- Anyone who reaches a Dask scheduler can run code on its workers. Keep it in a network
-  of your own, or give Dask certificates and a `tls://` address.
-- `--max-pixels` goes with the jobs, and holds on all workers.
+- Anyone who can reach a Dask scheduler can run code on its workers. Keep it in a
+  private network, or give Dask certificates and a `tls://` address.
+- `--max-pixels` applies to all workers.
 - If no scheduler answers within 10 seconds, a message names the address, and the exit
   code is 2.
 - Without `--scheduler`, `--backend dask` starts workers on this machine."""
@@ -132,15 +132,14 @@ def page() -> str:
     units = json.loads(UNITS.read_text(encoding="utf-8"))
     return "\n\n".join(
         [
-            "# Past one machine",
+            "# Several machines",
             wrapped(
-                f"""This page says how a billion images and ten billion pairs would be
-                laid out on a Dask cluster. It has not been run. The cost of one image,
+                f"""This page estimates how a billion images and ten billion pairs
+                would run on a Dask cluster. It has not been run. The cost of one image,
                 one pair and one job was measured on a core of
-                {units["machine"]["cpu"]}; the rest is arithmetic, by
-                `benchmarks/scale_out_page.py`. It assumes images of
-                {amount(IMAGE_BYTES)}, MobileNetV2 ({DIMS} numbers for each vector) and
-                {CORES} cores."""
+                {units["machine"]["cpu"]}; `benchmarks/scale_out_page.py` computes the
+                rest. It assumes images of {amount(IMAGE_BYTES)}, MobileNetV2 ({DIMS}
+                numbers for each vector) and {CORES} cores."""
             ),
             _WHAT_THERE_IS,
             *vectorizing(units),
@@ -181,13 +180,13 @@ def vectorizing(units: dict[str, Any]) -> list[str]:
         "## Vectorizing a billion images",
         table(rows),
         wrapped(
-            f"""One command reads each image once to hash it, and holds the vectors
-            of its images in memory. So the images are cut into parts. Each part has a
+            f"""A command reads each image once to hash it, and holds the vectors
+            of its images in memory. So cut the images into parts. Each part has a
             folder, a command and a store: {IMAGES // PART:,} parts of a million, with
             {amount(PART * DIMS * 4)} of vectors each. Hashing a part reads
             {amount(PART * IMAGE_BYTES)}. With {at_a_time} parts at a time, on machines
-            that read 1 GB/s each, hashing keeps up with the cores. A part that was
-            stopped goes on where it was."""
+            that read 1 GB/s each, hashing keeps up with the cores. If a part is
+            stopped, the same command goes on."""
         ),
     ]
 
@@ -226,15 +225,15 @@ def scoring(units: dict[str, Any]) -> list[str]:
         "## Scoring ten billion pairs",
         table(rows),
         wrapped(
-            f"""Reading vectors takes longer than the arithmetic. A block
-            is the pairs of two parts, whose {amount(2 * PART * DIMS * 4)} of vectors
-            fit into memory. Pairs of arbitrary images make {n_blocks:,} blocks of
-            {PAIRS / n_blocks:,.0f} pairs, each of which reads two parts:
-            {amount(n_blocks * 2 * PART * DIMS * 4)} in all, more than if every pair
-            read its own. An index that is cut as the parts are gives ten candidates for
-            each image, in {n_parts:,} blocks of one part each:
-            {amount(IMAGES * DIMS * 4)}. That is the layout to aim for. `tllboost score
-            --pairs` scores one block, on one machine."""
+            f"""Reading vectors takes longer than computing. A block has the pairs
+            between two parts, whose {amount(2 * PART * DIMS * 4)} of vectors fit into
+            memory. Pairs of arbitrary images need {n_blocks:,} blocks of
+            {PAIRS / n_blocks:,.0f} pairs. Each reads two parts, which is
+            {amount(n_blocks * 2 * PART * DIMS * 4)} in all: more than if every pair
+            read its own vectors. A better layout is an index for each part that gives
+            ten candidates for each image. It needs {n_parts:,} blocks of one part each,
+            and reads {amount(IMAGES * DIMS * 4)}. `tllboost score --pairs` scores one
+            block, on one machine."""
         ),
     ]
 
@@ -264,7 +263,7 @@ def training(units: dict[str, Any]) -> list[str]:
         "## Training",
         wrapped(
             f"""One process trains a cell. `xgboost` holds the quantised features of
-            its pairs, in {HELD // 2**20} MiB at most. If there are more pairs, it draws
+            its pairs in at most {HELD // 2**20} MiB. If there are more pairs, it draws
             as many as fit:"""
         ),
         table(rows),
@@ -275,13 +274,13 @@ def limits() -> list[str]:
     """Return the section on what is not there."""
     room = RAM / 16
     return [
-        "## What is missing so far",
+        "## What is missing",
         wrapped(
-            f"""- Every worker of a cell gets all vectors of its run, through the
-            scheduler: a machine of {amount(RAM)} with 16 workers has {amount(room)}
-            for each, room for {room / (DIMS * 4) / 1e6:.1f} million images in a run.
-            For more, vectors must be mapped from a shared disk, or workers must have
-            more threads.""",
+            f"""- Each worker gets all vectors of the run, through the scheduler. A
+            machine with {amount(RAM)} and 16 workers has {amount(room)} for each, which
+            is enough for {room / (DIMS * 4) / 1e6:.1f} million images in a run. For
+            more, vectors would have to be mapped from a shared disk, or workers would
+            need more threads.""",
             indent="  ",
         ),
         wrapped(
@@ -299,8 +298,8 @@ def limits() -> list[str]:
 
 
 def table(rows: Iterable[tuple[str, str, str]]) -> str:
-    """Return a table of what, how it is reckoned, and what comes out."""
-    lines = ["| what | arithmetic | comes to |", "|---|---|---|"]
+    """Return a table of what is computed, how, and the result."""
+    lines = ["| what | arithmetic | result |", "|---|---|---|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
 
@@ -316,7 +315,7 @@ def wrapped(text: str, indent: str = "") -> str:
 
 
 def amount(n_bytes: float) -> str:
-    """Return bytes as people say them.
+    """Return a number of bytes with a unit.
 
     Examples
     --------

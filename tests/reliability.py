@@ -17,18 +17,18 @@ __all__ = ["COUNTED", "count", "totals", "write_counts"]
 VARIABLE = "TLLBOOST_RELIABILITY"
 
 COUNTED = {
-    "bad images tried": "images that can't be read as they are, or try to harm",
-    "bad tables tried": "tables with something wrong, or that try to harm",
+    "bad images tried": "images that are damaged, unusual or hostile",
+    "bad tables tried": "tables that are wrong or hostile",
     "bad stores tried": "stores that were damaged, foreign, or could not be written",
-    "bad disks tried": "disks under a grid or an output that were full or read-only",
-    "bad runs tried": "folders of results with a file that was damaged or forged",
+    "bad disks tried": "full or read-only disks below a grid or an output",
+    "bad runs tried": "folders of results with a damaged or forged file",
     "bad bundles tried": "bundles that were damaged, tampered with or forged",
-    "bad networks tried": "files of weights that were damaged, or try to harm",
-    "bad numbers tried": "vectors and scores that are no use: NaN, infinite, constant",
-    "kills survived": "processes killed at some moment, whose work then went on",
+    "bad networks tried": "files of weights that were damaged or hostile",
+    "bad numbers tried": "useless vectors and scores: NaN, infinite, constant",
+    "kills survived": "killed processes whose work was then continued",
     "scores soaked": "scores in one process, while its memory was watched",
-    "results compared": "results of a damaged or resumed run, compared with the right",
-    "wrong results served": "of those, the ones that were wrong",
+    "results compared": "results of damaged or resumed runs, compared with right ones",
+    "wrong results served": "wrong results among those",
 }
 """What may be counted; any other name is a slip."""
 
