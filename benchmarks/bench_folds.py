@@ -116,15 +116,15 @@ def main() -> None:
             ("pairs", "one fit, s", "ten folds, s", "times"),
             growth(folder, sizes, n_dims),
             what=f"One fit and ten folds of {len(HEADS)} cells, in warm processes",
-            notes=["More pairs leave less to share: the fits outweigh all else."],
+            notes=["With more pairs the fits take most of the time."],
             folder=said.folder,
         )
 
 
 WHY = (
-    "each fold has other training pairs, so ten fits are ten fits, each of them on "
-    "more pairs than the hold-out fit has: what they share is the start of the "
-    "processes, the vectors and the resamples of the figures"
+    "each fold has training pairs of its own, and more than the hold-out fit, so ten "
+    "folds need ten larger fits; they share only the start of the processes, the "
+    "vectors and the resamples of the figures"
 )
 
 

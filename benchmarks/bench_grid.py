@@ -158,7 +158,8 @@ def main() -> None:
             warm_up=False,
             what=(
                 f"grid of {len(MERGES)} merges × {len(HEADS)} classifiers, "
-                f"{len(shape.label):,} pairs, {n_dims:,} dims, a vectorizer a run"
+                f"{len(shape.label):,} pairs, {n_dims:,} dims, another vectorizer in each "
+                "run"
             ),
             peer_is="notebook: numpy merge, scikit-learn and XGBoost at defaults",
             folder=None,
@@ -177,7 +178,7 @@ def profile(spent: Counter[str]) -> str:
     """Return what share of the time in fits and scores each head has."""
     total = spent.total()
     shares = ", ".join(f"{h} {s / total:.0%}" for h, s in spent.most_common())
-    return f"of the seconds in fits and scores: {shares}"
+    return f"share of the seconds in fits and scores: {shares}"
 
 
 def lower(ours: list[Figures], peer: list[Figures]) -> str:

@@ -90,7 +90,8 @@ def main() -> None:
 
 
 PROFILE = (
-    "the forest's float32 features and the two processes' libraries are the largest"
+    "the largest parts are the forest's float32 features and the libraries of the two "
+    "processes"
 )
 
 

@@ -17,13 +17,13 @@ from tllboost.files import write_text
 Record = dict[str, Any]
 
 HEAD = """\
-# Speed, side by side
+# Speed beside other tools
 
-Each figure is a ratio: the time of a peer over ours for the same work, measured in
-turn in one run, the order swapped from pair to pair. Each script first checks that both
-sides give the same vectors, scores or accuracy. Median, then smallest and largest of
-all pairs. The peers are written as their own README shows them. `make bench` runs all
-of it and writes this page.
+A figure is the time of a peer divided by ours for the same work. Both are measured in
+turn in one run, and change their order from pair to pair. Figures are medians over the
+pairs, with the smallest and the largest in brackets. Each script first checks that both
+give the same vectors, scores or accuracy. The peers are written as their own README
+shows them. `make bench` runs everything and writes this page.
 """
 
 
@@ -46,7 +46,7 @@ def page(records: list[Record]) -> str:
     return "\n".join(parts)
 
 
-COMPARED = ("work", "peer", "bar", "measured", "CPU", "peak memory", "")
+COMPARED = ("work", "peer", "goal", "measured", "CPU", "peak memory", "")
 SECONDS = ("record", "ours", "peer", "pairs", "command")
 LIMITS = ("work", "at most", "measured", "peak memory", "")
 

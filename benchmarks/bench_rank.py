@@ -119,8 +119,8 @@ def all_against_all(said: Any) -> None:
 
 
 PROFILE = (
-    "ours is the product itself (BLAS, float32, both cores) and the first touch of the "
-    "memory of the scores; a query's features stay in the peer's cache"
+    "ours takes the matrix product (BLAS, float32, both cores) and the first write to "
+    "the memory of the scores; the peer's features of a query stay in its cache"
 )
 
 
@@ -151,7 +151,7 @@ def million(said: Any) -> None:
             runs=said.runs,
             what=f"opening {sizes[-1]:,} vectors of {N_DIMS} and a first query, "
             "boosted head",
-            notes=["Memory: all mapped pages that were read count."],
+            notes=["Memory includes all mapped pages that were read."],
             folder=said.folder,
         )
         index = VectorIndex.open(file)
