@@ -158,8 +158,8 @@ def main() -> None:
             warm_up=False,
             what=(
                 f"grid of {len(MERGES)} merges × {len(HEADS)} classifiers, "
-                f"{len(shape.label):,} pairs, {n_dims:,} dims, another vectorizer in each "
-                "run"
+                f"{len(shape.label):,} pairs, {n_dims:,} dims, another vectorizer in "
+                "each run"
             ),
             peer_is="notebook: numpy merge, scikit-learn and XGBoost at defaults",
             folder=None,

@@ -32,33 +32,32 @@ TEXT = """# Boosting on few pairs
 python benchmarks/boosting_few.py
 ```
 
-Every head of a row sees the same training and validation pairs, and starts from the
-same cosine: a logistic curve of it that was fitted on validation. `plain XGBoost` is
-`XGBClassifier` with trees of depth 3 at a rate of 0.05 and 64 bins, all else as it
-comes; its number of trees is chosen by early stopping (30 rounds) on the log loss of
-the same validation pairs. Each match has five non-matches, which weigh one together.
-`no weights` is the same without these weights: all five weigh one, and it grows many
-more trees, since the curve that it starts from is one with weights. `no weights, a
-tenth` then sees a tenth of the columns a tree, as ours do (`colsample_bytree=0.1`).
-Ours are this package's heads as they come. Vectors are those of `pocket`.
+All heads of a row see the same training and validation pairs, and start from the same
+cosine, by a logistic curve that was fitted on validation. `plain XGBoost` is
+`XGBClassifier` with trees of depth 3, a rate of 0.05, 64 bins and defaults for the
+rest. Early stopping (30 rounds) on the log loss of the same validation pairs chooses
+its number of trees. Each match has five non-matches, which together weigh one.
+`no weights` lacks these weights: all five weigh one each. It grows many more trees,
+since the curve that it starts from was fitted with weights. `no weights, a tenth` also
+sees only a tenth of the columns in each tree, as ours do (`colsample_bytree=0.1`). Our
+heads have their default options. The vectors are those of `pocket`.
 
 {table}
 
-Means of {n_seeds} seeds, each with sets of its own. The four columns after top-2 are
-mean differences, of AUC and of top-2, from the three peers and from the cosine; in
-brackets the standard error of the latter over the seeds. Seconds are CPU time of a fit
-and of the test scores.
+Means of {n_seeds} seeds, each with other sets. The four columns after top-2 are mean
+differences in AUC and in top-2: from the three peers, and from the cosine with the
+standard error over the seeds. Seconds are CPU time of a fit and of the test scores.
 
-Asked for: nowhere more than {less} behind plain XGBoost in AUC or in top-2, and nowhere
+The goal: nowhere more than {less} behind plain XGBoost in AUC or in top-2, and nowhere
 below the cosine by more than the standard error.
 
 {verdict}
 
-The first of the peers sees what ours see. The others are shown since their AUC is
-higher on `dot`: many small steps without weights find more there, and ours are behind
-them where the last lines say so. Settings and rules were chosen on other draws of the
-pairs (seeds from 100 on), beside `no weights`; that the peer with weights decides was
-settled after both had been seen on those draws.
+The first peer sees the same weights as ours. The other two are shown since their AUC is
+higher on `dot`: many small steps without weights find more there. The list above says
+where ours are behind them. Settings and rules were chosen on other draws of the pairs
+(seeds from 100 on) by comparison with `no weights`. The decision to compare with the
+peer with weights was made after both had been seen on those draws.
 
 All fits: [boosting-few.csv](boosting-few.csv).
 """

@@ -55,26 +55,26 @@ NUMBERS = (
 TEXT = """# Which columns boosted trees see
 
 XGBoost builds histograms of all columns, however few a tree may use. `groups` is what
-this package did before: the columns in ten groups, and for each tree a booster of its
-own on one of them. A number says that one plain booster sees so many columns: those
-that correlate most, on the training set, with what the start (the cosine) gets wrong.
-Start, early stopping and the gate on validation are the same; bins are chosen by the
-same rule, of fewer columns.
+this package did before: it put the columns into ten groups, and gave each tree its own
+booster on one of them. A number in the table means one plain booster on that many
+columns: those that correlate most, on the training set, with the errors of the start
+(the cosine). Start, early stopping, the check on validation and the rule for bins are
+the same.
 
 {table}
 
-Means of the seeds (three of `small`, five of `mobilenetv2`); in brackets the standard
-deviation of the seeds. Seconds are CPU time of a fit, where it was measured.
+Means over the seeds (three of `small`, five of `mobilenetv2`), with the standard
+deviation in brackets. Seconds are CPU time of a fit, if it was measured.
 
-The number of columns was chosen on validation; test figures chose nothing. Means of
-the mean reciprocal rank on validation over the rows above:
+The number of columns was chosen on validation; test figures chose nothing. This is the
+mean reciprocal rank on validation, averaged over the rows above:
 
 {validation}
 
-With `small` 300 columns are level with the groups. With `mobilenetv2` they are too few,
-and 500 are level: so trees see 500 columns, in 0.6 of the time of 1,000. A grid filters
-only what has more than two million values, pairs times columns, and `mobilenetv2` on
-dvd-covers has fewer.
+With `small` 300 columns do as well as the groups. With `mobilenetv2` 300 are too few,
+and 500 do as well. So trees see 500 columns, which takes 0.6 of the time of 1,000. A
+grid filters only features of more than two million values (pairs times columns);
+`mobilenetv2` on dvd-covers has fewer.
 
 `small` is MobileNetV2, SqueezeNet and `classic` side by side (5,116 columns),
 `mobilenetv2` the first of them (1,280). All fits: [fits.csv](fits.csv), written by

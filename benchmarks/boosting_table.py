@@ -34,21 +34,21 @@ TEXT = """# Boosting beside the libraries
 python benchmarks/boosting_table.py
 ```
 
-top-2 / AUC / CPU seconds of a fit and of the test scores; means of {n_seeds} seeds,
-each with sets of its own. The best of a column by top-2 and by AUC is bold.
+Top-2 / AUC / CPU seconds of a fit and of the test scores: means of {n_seeds} seeds,
+each with other sets. The best top-2 and the best AUC of a column are bold.
 
 {tables}
 
-{missing}Every head of a column sees the same training and validation pairs with the
-same weights, and starts from the same cosine: a logistic curve of it that was fitted on
-validation. `HistGradientBoosting` can't start from anything: it has the cosine as one
-more column, and cuts columns into 32 bins. The first four are this package's heads as
-they come. The others are the libraries' own with trees of depth 3 at a rate of 0.05 on
-all columns, all else as it comes but for 64 bins of XGBoost; early stopping (30 rounds)
-on the log loss of the validation pairs chooses their number of trees. Of the pairs 15
-of 100 are for validation; the test set is 600 other pairs of tll (of 1,400 a fifth of
-them) and the 30 other groups of dvd-covers. Vectors are those of `pocket`. Plain
-XGBoost without the weights is another matter: see [boosting-few.md](boosting-few.md).
+{missing}All heads of a column see the same training and validation pairs with the same
+weights, and start from the same cosine, by a logistic curve that was fitted on
+validation. `HistGradientBoosting` can't start from given scores: it gets the cosine as
+one more column, and has 32 bins. The first four are this package's heads with default
+options. The others are the libraries' own, with trees of depth 3, a rate of 0.05, all
+columns and defaults for the rest, except 64 bins for XGBoost. Early stopping (30
+rounds) on the log loss of the validation pairs chooses their number of trees. Of 100
+pairs 15 are for validation. The test set is 600 other pairs of tll (for 1,400 pairs, a
+fifth of them) and the 30 other groups of dvd-covers. The vectors are those of `pocket`.
+[boosting-few.md](boosting-few.md) also has plain XGBoost without the weights.
 
 All fits: [boosting.csv](boosting.csv).
 """

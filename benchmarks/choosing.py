@@ -97,11 +97,11 @@ TEXT = """# Choosing on small sets
 python benchmarks/choosing.py --seeds {n_seeds} --sets {sets}
 ```
 
-{n_runs} small sets, {n_cells} cells each (`classic` and `pocket`; `dot` and `l1`; eight
-heads), fitted on the small set's training part. Its validation part chooses: {n_lists}
-lists in the median. Each choice is tested on groups outside: {n_tested} lists in the
-median. "Below" counts the sets on which the chosen cell's test top-2 is below that of
-the better of the two cosines on the test.
+{n_runs} small sets, each with {n_cells} cells (`classic` and `pocket`; `dot` and `l1`;
+eight heads) that are fitted on its training part. The validation part chooses, with
+{n_lists} lists in the median. Each choice is tested on other groups, with
+{n_tested} lists in the median. "Below" counts the sets on which the chosen cell's test
+top-2 is below that of the cosine that is better on the test.
 
 {table}
 
@@ -109,12 +109,12 @@ The mean top-2 by set:
 
 {by_set}
 
-`tllboost grid` less always the cosine: {gain}, mean and standard error of the
-difference over the sets. What was chosen: [runs.csv](runs.csv). The rule was worked out
-on other seeds than these.
+`tllboost grid` minus "always the cosine" is {gain}: mean and standard error of the
+difference over the sets. [runs.csv](runs.csv) has all choices. The rule was developed
+on other seeds.
 
-{groups}. Each set is split as `tllboost grid` splits it (65 : 15 : 20); its own test
-part is replaced by the groups outside.
+{groups}. Each set is split as `tllboost grid` splits it (65 : 15 : 20), but tested on
+the other groups ("outside").
 """
 
 

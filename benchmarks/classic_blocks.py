@@ -44,10 +44,10 @@ Blocks = dict[str, np.ndarray]
 HEAD = """\
 # The blocks of `classic`
 
-What each is worth: top-2 of the plain cosine on validation sets, mean of five seeds,
-of `classic` alone, of `classic+pocket`, and of `classic` beside SqueezeNet and
-MobileNetV2. Neighbours are not told apart by so few queries; test sets are in
-[results/pocket](../pocket/README.md), and chose nothing.
+This page measures the blocks of `classic` alone, in `classic+pocket`, and in `classic`
+with SqueezeNet and MobileNetV2. Figures are top-2 of the plain cosine on validation
+sets, the mean of five seeds. There are too few queries to tell neighbouring rows apart.
+Test sets chose nothing; they are in [results/pocket](../pocket/README.md).
 
 ```sh
 python benchmarks/classic_blocks.py
@@ -55,11 +55,11 @@ python benchmarks/classic_blocks.py
 """
 
 WEIGHED = """\
-In a cosine the blocks weigh {weights}. These were chosen in rough steps on the same
-validation sets, with the widths and numbers of waves of the patches. It was when the
-test figures of an earlier `classic` were known, which had no patches and fell behind on
-covers; no test figure set a number. Beside networks, which see parts of things wherever
-they are by themselves, compare the rows `all` and `without patches`.
+The weights of the blocks in a cosine are {weights}. They were chosen in rough steps on
+the same validation sets, together with the widths and numbers of waves of the patches.
+At that time the test figures of an earlier `classic` were known, which had no patches
+and was worse on covers; no test figure set a number. Networks find parts of objects at
+any position themselves: with them, compare the rows `all` and `without patches`.
 """
 
 

@@ -49,20 +49,21 @@ TEXT = """# Which cells make an ensemble
 python benchmarks/ensembles.py {runs}
 ```
 
-From the recorded scores of {n_seeds} seeds; nothing is fitted. Each way picks cells by
-the validation set of each seed and averages their log-odds, as often as they are
-picked. "Left out": picked on three quarters of the validation components and measured
-on the last, each quarter in turn, {n_repeats} times over. By that, and by no test
-figure, the smooth rank was taken; bagging it gains next to nothing there, and has many
-more cells. The gain is over the single cell that is best *on the test*, mean of the
-seeds, with its 95 % interval (paired bootstrap over components).
+All figures are from the recorded scores of {n_seeds} seeds; nothing is fitted. Each
+method picks cells by the validation set of each seed, and averages their log-odds with
+the number of picks as weights. "Left out": picked on three quarters of the validation
+components and measured on the other quarter, for each quarter, {n_repeats} times. These
+figures chose the smooth rank; no test figure did. Bagging adds almost nothing there,
+and takes many more cells. The gain is over the single cell that is best *on the test*:
+mean of the seeds, with its 95 % interval (paired bootstrap over components).
 
 {tables}
 
 Plain rank: greedy selection with replacement by the mean reciprocal rank, from the best
-cell (Caruana and others, 2004). Bagged: {n_bags} times over, each from a random half of
-the cells, counts added up: more cells than picks. Smooth rank: what `tllboost grid
---ensemble` does, see [docs/reading-the-matrix.md](../../docs/reading-the-matrix.md).
+cell (Caruana and others, 2004). Bagged: the counts of {n_bags} selections are added,
+each from a random half of the cells, which gives more cells than picks. Smooth rank:
+what `tllboost grid --ensemble` does, see
+[docs/reading-the-matrix.md](../../docs/reading-the-matrix.md).
 """
 
 

@@ -23,20 +23,20 @@ MEAN = "mean"
 HEAD = """\
 # pocket
 
-`pocket` is the network that comes inside the package: {n_dims} numbers an image,
-{bytes} bytes of weights, trained on made images only. What it is and how it was made
-tells its card, [docs/pocket.md](../../docs/pocket.md). Here it stands beside the
-descriptors of `classic`, and beside two networks that others trained on ImageNet's 1.3
-million labelled photographs.
+`pocket` is the network in the package: {n_dims} numbers for each image, {bytes} bytes
+of weights, trained on made images only. Its card,
+[docs/pocket.md](../../docs/pocket.md), says what it is and how it was made. This page
+compares it with the descriptors of `classic`, and with two networks that others trained
+on ImageNet's 1.3 million labelled photographs.
 
 ```sh
 python benchmarks/pocket_table.py
 ```
 
-The plain cosine of the vectors as they are; nothing is trained on these sets, and none
-of their images was seen in training. Share of queries whose match comes first or
-second (top-2), mean of {seeds} seeds, with 95 % intervals by bootstrap over components;
-the mean over the sets counts each the same.
+The figures are for the plain cosine of the vectors. Nothing is trained on these sets,
+and none of their images was seen in training. A figure is the share of queries whose
+match comes first or second (top-2): the mean of {seeds} seeds, with its 95 % interval
+by bootstrap over components. In the mean over the sets each counts the same.
 """
 
 
@@ -59,8 +59,8 @@ def page(folder: Path) -> str:
             "",
             "## Differences of pairs",
             "",
-            "Top-2 of the first less that of the other, on the same candidates. Bold",
-            "excludes zero.",
+            "Top-2 of the first minus that of the second, on the same candidates. In",
+            "bold the interval excludes zero.",
             "",
             *gains(apart, sets, "top2"),
             "",
@@ -149,14 +149,14 @@ def verdict(rows: list[Row], fusion: str, own: str, classic: str) -> list[str]:
         better = sum(value > 0 for value in found.values())
         worse = sum(value < 0 for value in found.values())
         lines.append(
-            f"- `{one}` beats `{other}` on {better} of {len(found)} sets with an "
-            f"interval above zero, and falls below it on {worse}; on the mean it is "
+            f"- `{one}` is better than `{other}` on {better} of {len(found)} sets and "
+            f"worse on {worse}, by intervals that exclude zero; on the mean it is "
             f"{mean}."
         )
     return lines
 
 
-WORDS = {1: "better", 0: "not told apart", -1: "worse"}
+WORDS = {1: "better", 0: "tied", -1: "worse"}
 
 
 def others(rows: list[Row], sets: list[str]) -> list[str]:
@@ -250,14 +250,14 @@ def choices(folder: Path) -> list[str]:
 
 
 CHOICES = (
-    "On the validation sets, top-2, mean of the three sets and five seeds. The length "
-    "of the layout vector beside that of the thing: {lengths}; {length} was taken. "
-    "Then how `pocket` and `classic` look at an image, and what `classic` weighs "
-    "where `pocket` weighs 1; `{fusion}` was taken for the tables above. Neighbours "
-    "are not told apart by so few queries. `classic` was given its patches "
+    "All figures are top-2 on the validation sets, the mean of the three sets and five "
+    "seeds. First, the length of the layout vector: {lengths}; {length} was chosen. "
+    "Then the views of `pocket` and `classic`, and the weight of `classic` where "
+    "`pocket` has weight 1; `{fusion}` was chosen for the tables above. There are too "
+    "few queries to tell neighbouring values apart. `classic` got its patches "
     "([results/classic](../classic/README.md)) when the test figures of a fusion "
-    "without them were known; no test figure set a number of them. It is `python "
-    "benchmarks/pocket/choose.py`."
+    "without them were known; no test figure set any of their numbers. The script is "
+    "`python benchmarks/pocket/choose.py`."
 )
 
 
@@ -295,7 +295,7 @@ def ablation(folder: Path) -> list[str]:
 
 
 def _apart(variants: list[list[Row]], columns: list[str]) -> str:
-    """Say how far two trainings lie apart that differ in their seed alone."""
+    """Say how far two trainings differ that have only different seeds."""
     apart = [
         max(values) - min(values)
         for own in variants
@@ -303,8 +303,8 @@ def _apart(variants: list[list[Row]], columns: list[str]) -> str:
         for values in ([float(row[name]) for row in own] for name in columns)
     ]
     if not apart:
-        return "how far was not measured"
-    return f"by up to {max(apart):.3f} in one figure where the seed alone is another"
+        return "by an unknown amount"
+    return f"by up to {max(apart):.3f} in one figure"
 
 
 def _lowest(variants: dict[str, list[Row]], columns: list[str]) -> str:
@@ -319,14 +319,15 @@ def _lowest(variants: dict[str, list[Row]], columns: list[str]) -> str:
 N_SETS = 3
 
 ABLATION = (
-    "Short trainings of {steps} steps, each with something left out, the mean of the "
-    "seeds. They are far from done, and one training differs from the next: {apart}. "
-    "Only larger differences tell. `things` to `covers` are what a training is judged "
-    "by: how often an image's other view comes first among all others; of made things "
-    "on clutter, of made layouts drawn anew, of regions of photographs, and of such "
-    "regions on clutter. The sets' figures are top-2 on their validation sets. On the "
-    "mean of the four most is lost {by_views}, on the mean of the sets {by_sets}. It "
-    "is `python benchmarks/pocket/ablate.py`."
+    "Short trainings of {steps} steps, each without one ingredient: means over the "
+    "seeds. They are far from finished, and trainings that differ only in their seed "
+    "differ {apart}. So only larger differences mean anything. The columns `things` to "
+    "`covers` are what a training is judged by: the share of images whose other view "
+    "comes first among all others. The images are made things on clutter, made layouts "
+    "drawn again, regions of photographs, and such regions on clutter. The columns of "
+    "the sets are top-2 on their validation sets. The largest loss on the mean of the "
+    "four is {by_views}, on the mean of the sets {by_sets}. The script is `python "
+    "benchmarks/pocket/ablate.py`."
 )
 
 

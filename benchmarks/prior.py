@@ -49,24 +49,23 @@ NUMBERS = ("even", "rare", "untold")
 
 TEXT = """# Probabilities where matches are rare
 
-Expected calibration error (ten bins of equal width) of each head on test pairs of tll
-that nothing was chosen on: means of {n_seeds} seeds, in brackets the worst of them. The
-head `joined`, which reads the network of a projection, is left out.
+The expected calibration error (ten bins of equal width) of each head on test pairs of
+tll, which chose nothing: the mean of {n_seeds} seeds, with the worst seed in brackets.
+The head `joined`, which needs the network of a projection, is left out.
 
 - **1 in 2**: matches and non-matches weigh the same, as on the validation set.
-- **1 in 20, told**: each match with its nineteen non-matches, `--prior 1/20`.
-- **1 in 20, untold**: the same pairs, by the probabilities for 1 in 2.
+- **1 in 20, told**: each match with its nineteen non-matches, with `--prior 1/20`.
+- **1 in 20, untold**: the same pairs, with the probabilities for 1 in 2.
 
-The bars are {even} at 1 in 2, for all but naive Bayes, and {rare} at 1 in 20, told.
+The limits are {even} at 1 in 2, for all but naive Bayes, and {rare} at 1 in 20, told.
 {verdict}
 
 {table}
 
-The error is a sum of absolute gaps, so a curve without any fault has one too: of
-{n_matches} test matches {floor:.3f} at 1 in 2 and {rare_floor:.3f} at 1 in 20 (the
-cosine of mobilenetv2, scores drawn as often as its probabilities say; mean of
-{n_drawn} draws). A told prior moves the log-odds of all pairs by one number; nothing
-is fitted again.
+The error is a sum of absolute gaps, so a perfect curve has one too. With {n_matches}
+test matches it is {floor:.3f} at 1 in 2 and {rare_floor:.3f} at 1 in 20 (the cosine of
+mobilenetv2, scores drawn by its probabilities; mean of {n_drawn} draws). A prior shifts
+the log-odds of all pairs by one number; nothing is fitted again.
 
 All fits: [prior.csv](prior.csv), written by `python benchmarks/prior.py`.
 """

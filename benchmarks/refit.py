@@ -46,16 +46,16 @@ TEXT = """# Fitting again on all pairs
 python benchmarks/refit.py --seeds {n_seeds}
 ```
 
-{n_seeds} small sets of each: {sets}. `tllboost grid` on each: {n_vectorizers}
-vectorizers of no weights to download (`classic`, `pocket` and both), frozen and with
-`-p infonce`, the merge `dot`, the heads {heads}, `--ensemble 5`, one seed. Its bundles
+{n_seeds} small sets of each kind: {sets}. Each gets a `tllboost grid` of one seed:
+{n_vectorizers} vectorizers without downloads (`classic`, `pocket` and both), frozen and
+with `-p infonce`, the merge `dot`, the heads {heads}, and `--ensemble 5`. Its bundles
 are fitted on the training set, 65 of 100 groups (`--no-refit`), or again on all pairs
-with what validation chose. Both score pairs of the groups outside, in lists of twenty.
+with what validation chose. Both score pairs of the other groups, in lists of twenty.
 
 {tables}
 
-Mean over the small sets; the gain with its standard error, above zero where all pairs
-are better. Each small set: [refit.csv](refit.csv).
+Means over the small sets. The gain has its standard error, and is above zero if all
+pairs are better. [refit.csv](refit.csv) has each small set.
 """
 
 

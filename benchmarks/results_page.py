@@ -40,10 +40,15 @@ def matrix(rows: list[Row], metric: str) -> list[str]:
 
 def learned(rows: list[Row], metric: str) -> list[str]:
     """Return the rows with a name, a projection or several cells, with intervals."""
-    lines = [
+    head = [
+        "## Learned and named cells",
+        "",
+        "The gain is over the cosine of the same vectors before any projection.",
+        "",
         f"| cell | vectorizer | projection | merge | head | {metric} | gain |",
         "|---|---|---|---|---|---|---|",
     ]
+    lines = []
     for row in rows:
         own = row["name"] or row["projection"] != "none"
         if not own and row["vectorizer"] != "ensemble":
@@ -54,7 +59,7 @@ def learned(rows: list[Row], metric: str) -> list[str]:
             figures = [between(row, metric), between(row, "gain", signed=True)]
             figures[0] = MARKS[row["tied_with_best"]].format(figures[0])
         lines.append("| " + " | ".join([row["name"], *names, *figures]) + " |")
-    return lines
+    return [*head, *lines, ""] if lines else []
 
 
 def failures(rows: list[Row]) -> list[str]:
@@ -99,7 +104,7 @@ def cosines(rows: list[Row]) -> list[str]:
 
 
 def boosted(rows: list[Row]) -> str:
-    """Say how the boosted cells stand against their own cosine."""
+    """Say how the boosted cells compare with their own cosine."""
     found = [
         row for row in rows if row["head"] == "xgboost" and row["gain"] == row["gain"]
     ]
@@ -109,8 +114,8 @@ def boosted(rows: list[Row]) -> str:
     above = [row for row in found if row["gain_low"] > 0]
     lowest = min(found, key=lambda row: row["gain"])
     return (
-        f"Of {len(found)} `xgboost` cells {len(below)} lie below their own cosine with "
-        f"an interval that excludes zero, {len(above)} above it. The lowest gain is "
+        f"Of {len(found)} `xgboost` cells {len(below)} are worse than their own cosine "
+        f"and {len(above)} better, by intervals that exclude zero. The lowest gain is "
         f"{between(lowest, 'gain', signed=True)} ({lowest['vectorizer']}, "
         f"{lowest['merge']})."
     )
@@ -135,7 +140,7 @@ def report(out: Path) -> list[str]:
     """Return where the report lies, if it is committed."""
     if not (out / "report.html").exists():
         return []
-    return ["[report.html](report.html) shows all of it with plots, in a browser.", ""]
+    return ["[report.html](report.html) shows all results with plots.", ""]
 
 
 def page(out: Path) -> str:
@@ -155,30 +160,26 @@ def page(out: Path) -> str:
             "",
             f"Protocol {first['protocol']}, {first['n_seeds']:.0f} "
             f"seed{'s' if first['n_seeds'] > 1 else ''}, "
-            f"{first['n_test_queries']:.0f} test queries a seed, each ranked "
-            f"among {first['n_candidates']:.1f} candidates. {len(rows)} cells, "
+            f"{first['n_test_queries']:.0f} test queries per seed, each among "
+            f"{first['n_candidates']:.1f} candidates. {len(rows)} cells, "
             f"{failed} failed. Intervals are 95 %, by bootstrap over components.",
+            "",
             *report(out),
             f"## Matrix: {metric}",
             "",
-            "Bold is the best figure; `=` ties with it: the interval of the paired",
-            "difference includes zero. The test set chose nothing: see below.",
+            "The best figure is bold. `=` ties with it: the interval of the paired",
+            "difference includes zero. Validation chooses, not this table: see below.",
             "",
             *matrix(rows, metric),
             "",
-            "## Learned and named cells",
-            "",
-            "The gain is that over the frozen cosine of the same vectors.",
-            "",
             *learned(rows, metric),
-            "",
             *short_names(run.settings),
             *failures(rows),
             "## What validation chose",
             "",
             *(f"- {line}" for line in run.summary["lines"]),
             "",
-            "## Baselines: the cosine of the vectors as they are",
+            "## Baselines: the plain cosine",
             "",
             *cosines(rows),
             "",

@@ -65,33 +65,33 @@ COLUMNS += ("rival", "gain", "low", "high", "seconds")
 
 Floats = NDArray[np.float64]
 
-TEXT = """# Similarities that are normalised
+TEXT = """# Normalised similarities
 
 ```sh
 python benchmarks/similarity.py --seeds {n_seeds}{option}
 ```
 
-Mean top-2 over {n_seeds} seeds, each a split as `tllboost grid` makes it: 20 % of the
-groups are tested, each match ranked among 20 (ukbench has fewer). References are
+Mean top-2 over {n_seeds} seeds, with splits as `tllboost grid` makes them: 20 % of the
+groups are tested, and each match is ranked among 20 (fewer for ukbench). References are
 images of the training set; their labels are not read. `small` is MobileNetV2,
 SqueezeNet and `classic`; `views+local` has their views and local maps instead.
 
 ## Nothing fitted
 
-`cosine-norm` is S-norm with up to 512 references, as many as 4 MB hold. The gain over
-the cosine has its 95 % interval (paired bootstrap over components).
+`cosine-norm` is S-norm with at most 512 references, or as many as fit into 4 MB. The
+gain over the cosine has its 95 % interval (paired bootstrap over components).
 
 {plain}
 {heads}
-Each way: [similarity.csv](similarity.csv).
+[similarity.csv](similarity.csv) has all results.
 """
 
 WITH = """
 ## Heads
 
-The same heads on the merge `similarity` and on the vectors, five non-matches a match.
-The gain is over the better of the other two merges by validation. Seconds are those of
-the features, a fit, and the test scores, one thread.
+The same heads on the merge `similarity` and on the vectors, with five non-matches for
+each match. The gain is over the other merge that is better on validation. Seconds are
+for the features, a fit and the test scores, in one thread.
 
 {heads}
 """

@@ -34,14 +34,14 @@ INGREDIENTS = (*CHANGES, *FAMILIES, "looks", "average", "fine")
 SIZE = 128
 _SAVE_EVERY = 120.0  # seconds
 CHOSEN_BY = (
-    "Images, views and network were set once, by what two cores train in an hour, "
-    "and not searched. That the layout vector is a whitened map rather than the second "
-    "head, its shrinkage and its length, and the weight of `classic` beside it, were "
-    "chosen on the validation sets of the three sets, five seeds. That it is trained "
-    "for longer, and that parts of a fusion may weigh differently, was decided when "
-    "the test figures of a training of 2,900 steps were known; none of them "
-    "set a number. Sheets of all images of the sets were looked at before the kinds "
-    "of images were drawn."
+    "Images, views and network were set once, to what two cores train in an hour, "
+    "without a search. The validation sets of the three sets, with five seeds, chose "
+    "a whitened map as the layout vector instead of the second head, its shrinkage, "
+    "its length, and the weight of `classic` beside it. Two decisions were made when "
+    "the test figures of a training of 2,900 steps were known: to train longer, and "
+    "to let parts of a fusion have different weights. None of those figures set a "
+    "number. Sheets of all images of the sets were looked at before the kinds of made "
+    "images were designed."
 )
 
 
