@@ -69,66 +69,30 @@ class Bilinear:
         ndarray of shape (n_left, n_right), float32
         """
         left = np.ascontiguousarray(left, dtype=np.float32)
-        scores = np.empty((len(left), len(right)), dtype=np.float32)
-        n_bytes = _BLOCK_BYTES if "l2" in self.weights else _LARGE_BLOCK_BYTES
+        scores = np.zeros((len(left), len(right)), dtype=np.float32)
+        weights = self.weights
+        n_bytes = _BLOCK_BYTES if "l2" in weights else _LARGE_BLOCK_BYTES
         step = max(1, len(left), n_bytes // (4 * max(1, self.n_dims)))
-        products = self._products(left)
         for start in range(0, len(right), step):
             rows = slice(start, start + step)
-            block = np.asarray(right[rows], dtype=np.float32)
-            known = None if lengths is None else lengths[rows]
-            # The first touch of new memory costs as much as the product: where there
-            # is one block it is written in its place.
-            out = scores if len(block) == len(right) else None
-            found = self._block(left, products, block, known, out)
-            if found is not scores:
-                scores[:, rows] = found
+            block, found = np.asarray(right[rows], dtype=np.float32), scores[:, rows]
+            if "dot" in weights:
+                found += _times(left * weights["dot"], block)
+            if "unit" in weights:
+                known = lengths_of(block) if lengths is None else lengths[rows]
+                product = _times(unit_rows(left) * weights["unit"], block)
+                product /= np.where(known > 0, known, 1)
+                found += product
+            if "l2" in weights:
+                found += self._squares(left, block)
+            found += self.intercept
+            if "left" in weights:
+                found += (left @ weights["left"])[:, None]
+            if "right" in weights:
+                found += block @ weights["right"]
         return scores
 
-    def _products(self, left: Floats) -> Floats:
-        """Return what right vectors are multiplied with: `dot` rows, then `unit`'s."""
-        parts = []
-        if "dot" in self.weights:
-            parts.append(left * self.weights["dot"])
-        if "unit" in self.weights:
-            parts.append(unit_rows(left) * self.weights["unit"])
-        return np.concatenate(parts) if parts else left[:0]
-
-    def _block(
-        self,
-        left: Floats,
-        products: Floats,
-        right: Floats,
-        lengths: Floats | None,
-        out: Floats | None,
-    ) -> Floats:
-        """Return all scores of one block, in `out` where there is one product."""
-        one = len(products) == len(left)
-        # Added to in place: a pass over all scores takes a tenth of the product.
-        product = _times(products, right, out if one else None)
-        parts = []
-        if "dot" in self.weights:
-            parts.append(product[: len(left)])
-        if "unit" in self.weights:
-            known = lengths_of(right) if lengths is None else lengths
-            parts.append(product[-len(left) :])
-            parts[-1] /= np.where(known > 0, known, 1)
-        if "l2" in self.weights:
-            alone = not parts
-            parts.append(self._squares(left, right, out if alone else None))
-        if not parts:
-            parts.append(np.zeros((len(left), len(right)), dtype=np.float32))
-        scores, *others = parts
-        for other in others:
-            scores += other
-        scores += self.intercept
-        if "left" in self.weights:
-            scores += (left @ self.weights["left"])[:, None]
-        if "right" in self.weights:
-            scores += right @ self.weights["right"]
-        return scores
-
-    def _squares(self, left: Floats, right: Floats, out: Floats | None) -> Floats:
+    def _squares(self, left: Floats, right: Floats) -> Floats:
         """Return Σ w (a − b)², both sides seen from the middle of the left one.
 
         So what is subtracted is small; from the only left vector it is nothing.
@@ -139,18 +103,17 @@ class Bilinear:
         if len(left) == 1:
             return alone[None]
         here = left - middle
-        product: Floats = np.matmul(-2 * weight * here, there.T, out=out)
+        product: Floats = (-2 * weight * here) @ there.T
         product += (np.square(here) @ weight)[:, None]
         product += alone
         return product
 
 
-def _times(rows: Floats, right: Floats, out: Floats | None) -> Floats:
+def _times(rows: Floats, right: Floats) -> Floats:
     """Return every row times every right one; of few rows, twice as fast one by one."""
-    shape = (len(rows), len(right))
-    product = np.empty(shape, dtype=np.float32) if out is None else out
     if len(rows) > _FEW:
-        return np.matmul(rows, right.T, out=product)
+        return rows @ right.T
+    product = np.empty((len(rows), len(right)), dtype=np.float32)
     for row, line in zip(rows, product, strict=True):
         np.matmul(right, row, out=line)
     return product

@@ -17,14 +17,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, nullcontext
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from functools import cache
-from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from tllboost.conventions import usable_cores
+from tllboost.conventions import environment, usable_cores
 from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 from tllboost.files import whole_file
 from tllboost.processes import Job, ProcessDied, Processes, Progress, end_idle, tell
@@ -49,10 +48,9 @@ def versions() -> dict[str, str]:
     >>> sorted(versions())
     ['numpy', 'python', 'scikit-learn', 'tllboost', 'xgboost']
     """
-    python = ".".join(platform.python_version_tuple()[:2])
-    found = {name: [*distributions(name=name)] for name in _LIBRARIES}
-    installed = {name: one[0].version for name, one in found.items() if one}
-    return {"python": python, **dict.fromkeys(_LIBRARIES, "(none)"), **installed}
+    python, known = platform.python_version_tuple(), environment()["versions"]
+    found = {name: known.get(name, "(none)") for name in _LIBRARIES}
+    return {"python": ".".join(python[:2]), **found}
 
 
 def perform(
@@ -226,7 +224,8 @@ class Cluster:
             files = [(key, os.path.abspath(path)) for key, path in shard]
             return Job(_vectorize, (token, vectorizer, print_, files, make, batch_size))
 
-        size = batch_size * _n_batches(len(images), self.size, batch_size)
+        share = len(images) // (batch_size * _SHARES * max(1, self.size))
+        size = batch_size * min(_LARGEST, max(1, share))
         jobs = deque(
             job(images[first : first + size]) for first in range(0, len(images), size)
         )
@@ -490,18 +489,6 @@ def _n_bytes(value: Any) -> int:
     if is_dataclass(value):
         return sum(_n_bytes(getattr(value, one.name)) for one in fields(value))
     return 0
-
-
-def _n_batches(n_images: int, n_workers: int, batch_size: int) -> int:
-    """Return how many batches a shard has.
-
-    Examples
-    --------
-    >>> _n_batches(100, 2, 32), _n_batches(1000, 2, 32), _n_batches(10**6, 2, 32)
-    (1, 3, 8)
-    """
-    share = n_images // (batch_size * _SHARES * max(1, n_workers))
-    return min(_LARGEST, max(1, share))
 
 
 def _vectorize(

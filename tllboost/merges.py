@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -136,17 +136,6 @@ def merge_names(merge: Any) -> list[str]:
     return [p.strip() for p in merge.split("+")] if isinstance(merge, str) else []
 
 
-class _Sum(NamedTuple):
-    """Several merges side by side."""
-
-    parts: tuple[MergeFunction, ...]
-
-    def __call__(
-        self, left: NDArray[np.float32], right: NDArray[np.float32]
-    ) -> NDArray[Any]:
-        return np.hstack([part(left, right) for part in self.parts])
-
-
 def resolve_merge(merge: str | MergeFunction) -> MergeFunction:
     """Return the function behind a merge name or a sum of names.
 
@@ -163,7 +152,9 @@ def resolve_merge(merge: str | MergeFunction) -> MergeFunction:
         if not callable(part):
             msg = f"merge {choice!r} is not a function of two blocks: {part!r}"
             raise UsageError(msg)
-    return parts[0] if len(parts) == 1 else cast("MergeFunction", _Sum(parts))
+    if len(parts) == 1:
+        return parts[0]
+    return lambda left, right: np.hstack([part(left, right) for part in parts])
 
 
 def merge_pairs(
@@ -319,10 +310,8 @@ class PairFeatures:
         self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[Any]:
         features = np.empty(self.shape, dtype=dtype or np.float32)
-        start = 0
-        for block in self.blocks():
-            features[start : start + len(block)] = block
-            start += len(block)
+        for rows, block in zip(row_blocks(*self.shape), self.blocks(), strict=True):
+            features[rows] = block
         return features
 
     def blocks(self, size: int | None = None) -> Iterator[NDArray[np.float32]]:

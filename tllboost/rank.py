@@ -35,13 +35,6 @@ _BLOCK = 4096  # vectors that are projected, or pairs that are scored, at once
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a member of a zip archive
 
 
-class View(NamedTuple):
-    """The vectors as a cell merges them: projected, and how long each is."""
-
-    vectors: Vectors
-    lengths: Vectors
-
-
 class VectorIndex:
     """Vectors of many images by one vectorizer, to be searched again and again.
 
@@ -74,7 +67,7 @@ class VectorIndex:
             raise UsageError(msg)
         self.vectors = vectors
         self.ids = ids
-        self._views: dict[int, tuple[object, View]] = {}
+        self._views: dict[int, tuple[object, Vectors, Vectors]] = {}
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Self:
@@ -113,8 +106,8 @@ class VectorIndex:
         """Return what the image of a row is called."""
         return str(row) if self.ids is None else self.ids[row]
 
-    def view(self, cell: FittedCell) -> View:
-        """Return the vectors as a cell merges them, computed at the first call."""
+    def view(self, cell: FittedCell) -> tuple[Vectors, Vectors]:
+        """Return the vectors as a cell merges them, and how long each is; kept."""
         key = id(cell.projection)
         if key not in self._views:
             vectors = self.vectors
@@ -124,8 +117,8 @@ class VectorIndex:
                     [cell.project(self.vectors[i : i + _BLOCK]) for i in starts]
                 )
             # The projection is held too, so that no other gets its place and id.
-            self._views[key] = cell.projection, View(vectors, lengths_of(vectors))
-        return self._views[key][1]
+            self._views[key] = cell.projection, vectors, lengths_of(vectors)
+        return self._views[key][1:]
 
 
 def _arrays_in(file: Path) -> tuple[NDArray[Any] | None, Vectors]:

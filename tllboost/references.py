@@ -194,30 +194,21 @@ class References:
         told = self.statistics(vectors[images])
         features = np.empty((len(left), self.n_features), np.float32)
         for block in row_blocks(len(left), vectors.shape[1]):
-            sides = [
-                np.asarray(vectors[one[block]], np.float32) for one in (left, right)
-            ]
-            features[block] = self._similarities(
-                *sides, *(told[one[block]] for one in codes)
+            one, other = (
+                np.asarray(vectors[side[block]], np.float32) for side in (left, right)
             )
-        return features
-
-    def _similarities(
-        self, left: Floats, right: Floats, of_left: Floats, of_right: Floats
-    ) -> Floats:
-        features = np.empty((len(left), self.n_features), np.float32)
-        for at, part in enumerate(self._slices):
-            a, b = of_left[:, at], of_right[:, at]
-            lengths = a[:, _LENGTH] * b[:, _LENGTH]
-            product = np.einsum("ij,ij->i", left[:, part], right[:, part])
-            cosine = np.clip(product / np.where(lengths > 0, lengths, 1), -1, 1)
-            z, near = zip(
-                self._compared(cosine, a, b), self._compared(cosine, b, a), strict=True
-            )
-            columns = (cosine, (z[0] + z[1]) / 2, np.abs(z[0] - z[1]))
-            features[:, 4 * at : 4 * at + 4] = np.stack(
-                [*columns, 2 * cosine - (near[0] + near[1])], axis=1
-            )
+            for at, part in enumerate(self._slices):
+                a, b = (told[side[block], at] for side in codes)
+                lengths = a[:, _LENGTH] * b[:, _LENGTH]
+                product = np.einsum("ij,ij->i", one[:, part], other[:, part])
+                cosine = np.clip(product / np.where(lengths > 0, lengths, 1), -1, 1)
+                (z, near), (z_b, near_b) = (
+                    self._compared(cosine, *two) for two in ((a, b), (b, a))
+                )
+                columns = (cosine, (z + z_b) / 2, np.abs(z - z_b))
+                features[block, 4 * at : 4 * at + 4] = np.stack(
+                    [*columns, 2 * cosine - (near + near_b)], axis=1
+                )
         return features
 
     def _compared(

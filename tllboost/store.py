@@ -110,13 +110,16 @@ def default_store() -> Path:
         If the user has no home.
     """
     chosen = os.environ.get("TLLBOOST_STORE")
-    if chosen:
-        return Path(chosen)
+    return Path(chosen) if chosen else user_cache() / "store"
+
+
+def user_cache() -> Path:
+    """Return this package's folder in the user's cache; StoreError if there is none."""
     from platformdirs import user_cache_path
 
     with suppress(RuntimeError):  # a user without a home, as in a container
         if (folder := user_cache_path("tllboost")).is_absolute():
-            return folder / "store"
+            return folder
     msg = "there is no home folder for the store: choose one by TLLBOOST_STORE"
     raise StoreError(msg) from OSError(msg)
 

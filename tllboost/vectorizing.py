@@ -11,11 +11,11 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +32,9 @@ from tllboost.vectorizers.base import one_blas_thread
 if TYPE_CHECKING:
     from tllboost.vectorizers.base import Vectorizer
 
-__all__ = ["Progress", "Vectorized", "space_of", "vectorize", "vectorize_many"]
+__all__ = [
+    *("Progress", "Vectorized", "in_order", "space_of", "vectorize", "vectorize_many"),
+]
 
 Path = str | os.PathLike[str]
 Progress = Callable[[int, int, str], None]
@@ -363,46 +365,44 @@ def vector_batches(
     """
     prepared: dict[str, np.ndarray] = {}
     done: Batch = {}
-    for key, image in _prepare_all(vectorizer, images, batch_size, n_workers):
-        if isinstance(image, str):
-            done[key] = image
-        else:
-            prepared[key] = image
-        if len(prepared) == batch_size:
-            done |= _forward(vectorizer, prepared)
-            prepared = {}
-        if len(done) >= batch_size:
-            yield done
-            done = {}
+    found = in_order(partial(_prepare, vectorizer), images, batch_size, n_workers)
+    with one_blas_thread():
+        for (key, _), image in zip(images, found, strict=True):
+            if isinstance(image, str):
+                done[key] = image
+            else:
+                prepared[key] = image
+            if len(prepared) == batch_size:
+                done |= _forward(vectorizer, prepared)
+                prepared = {}
+            if len(done) >= batch_size:
+                yield done
+                done = {}
     if prepared:
         done |= _forward(vectorizer, prepared)
     if done:
         yield done
 
 
-def _prepare_all(
-    vectorizer: Vectorizer,
-    images: Sequence[tuple[str, Path]],
-    n_ahead: int,
-    n_workers: int,
-) -> Iterator[tuple[str, np.ndarray | str]]:
-    pending: deque[tuple[str, Future[np.ndarray | str]]] = deque()
+def in_order(
+    work: Callable[[Any], Any], items: Iterable[Any], n_ahead: int, n_workers: int
+) -> Iterator[Any]:
+    """Yield what threads make of items, in their order and so many of them ahead."""
+    pending: deque[Future[Any]] = deque()
     executor = ThreadPoolExecutor(n_workers)
     try:
-        with one_blas_thread():
-            for key, path in images:
-                pending.append((key, executor.submit(_prepare, vectorizer, path, key)))
-                if len(pending) > n_ahead:
-                    first, future = pending.popleft()
-                    yield first, future.result()
-            while pending:
-                first, future = pending.popleft()
-                yield first, future.result()
+        for item in items:
+            pending.append(executor.submit(work, item))
+            if len(pending) > n_ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def _prepare(vectorizer: Vectorizer, path: Path, key: str) -> np.ndarray | str:
+def _prepare(vectorizer: Vectorizer, file: tuple[str, Path]) -> np.ndarray | str:
+    key, path = file
     try:
         data = read_image_bytes(path)
         if hashlib.sha256(data).hexdigest() != key:

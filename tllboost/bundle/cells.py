@@ -112,7 +112,13 @@ def restore_cell(
     """
     resolve_merge(record["merge"])
     with refusing("its projection can't be loaded"):
-        projection = _restore_projection(record["projection"], members)
+        if ":" in record["projection"]:  # a stranger's code is never run
+            msg = f"{record['projection']!r} is none that a bundle may hold"
+            raise ValueError(msg)
+        projection = make_projection(record["projection"], device="cpu")
+        if projection is not None:
+            tensors = read_tensors(PROJECTION, members[PROJECTION])
+            projection = projection.from_tensors(tensors)
     with refusing("its head can't be loaded"):
         head, name = _restore_head(record["head"], members)
     references = None
@@ -170,17 +176,6 @@ def read_tensors(name: str, data: bytes) -> dict[str, Any]:
             msg = f"{key!r} of {name} holds what is not a finite number"
             raise ValueError(msg)
     return arrays
-
-
-def _restore_projection(spec: str, members: Members) -> Any:
-    """Return a fitted projection, None for none."""
-    if ":" in spec:  # an import path: a stranger's code is never run
-        msg = f"{spec!r} is none that a bundle may hold"
-        raise ValueError(msg)
-    projection = make_projection(spec, device="cpu")
-    if projection is None:
-        return None
-    return projection.from_tensors(read_tensors(PROJECTION, members[PROJECTION]))
 
 
 def _describe_head(scorer: PairScorer) -> tuple[dict[str, str], dict[str, bytes]]:

@@ -28,12 +28,14 @@ from tllboost.bundle.manifest import MAX_NETWORK_BYTES, size_limit
 from tllboost.errors import (
     BundleError,
     DataError,
+    StoreError,
     TllboostError,
     UsageError,
     WeightsError,
 )
 from tllboost.files import whole_file
 from tllboost.registry import import_path, parse_spec, path_of
+from tllboost.store import user_cache
 from tllboost.vectorizers import (
     VECTORIZERS,
     CustomVectorizer,
@@ -445,27 +447,18 @@ def place_networks(
 
 def _unpacked(archive: Archive, name: str, sha256: str) -> Path:
     """Return where a network was unpacked, now or before."""
-    for folder in (_cache, _temporary):
+    for folder in (user_cache, _temporary):
         try:
-            target = folder() / sha256 / name
+            target = folder() / "networks" / sha256 / name
             if not (target.is_file() and sha256_of(target) == sha256):
                 with whole_file(target) as file:
                     file.writelines(archive.verified_chunks(f"network/{name}"))
-        except (OSError, RuntimeError, DataError) as error:
+        except (OSError, DataError, StoreError) as error:
             reason = str(error)
         else:
             return target
     msg = f"can't unpack the network {name!r} of the bundle ({reason})"
     raise DataError(msg)
-
-
-def _cache() -> Path:
-    from platformdirs import user_cache_path
-
-    folder = user_cache_path("tllboost")
-    if not folder.is_absolute():  # of a user without a home
-        raise FileNotFoundError(str(folder))
-    return folder / "networks"
 
 
 @functools.cache

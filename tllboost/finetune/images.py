@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import in_blocks, open_session
 from tllboost.vectorizers.preprocess import trimmed
 from tllboost.vectorizers.torch import exported, module
+from tllboost.vectorizing import in_order
 
 __all__ = [
     "Augmentation",
@@ -219,18 +219,11 @@ class Maps:
                 rows = [self._row[job] for job in batch]
                 yield self._tensor(self._kept[rows].astype(np.float32))
             return
-        # The pixels of the next batches are under way meanwhile.
-        pending: deque[list[Future[NDArray[np.float32]]]] = deque()
-        executor = ThreadPoolExecutor(self.n_workers)
-        try:
-            for batch in batches:
-                pending.append([executor.submit(self._pixels, job) for job in batch])
-                if len(pending) > 2:
-                    yield self._run([one.result() for one in pending.popleft()])
-            while pending:
-                yield self._run([one.result() for one in pending.popleft()])
-        finally:
-            executor.shutdown(cancel_futures=True)
+        # The pixels of the next two batches are under way meanwhile.
+        n_ahead = 2 * max(map(len, batches), default=0)
+        pixels = in_order(self._pixels, chain(*batches), n_ahead, self.n_workers)
+        for batch in batches:
+            yield self._run(list(islice(pixels, len(batch))))
 
     def _run(self, pixels: list[NDArray[np.float32]]) -> Any:
         """Return what the frozen stages make of some images: a float32 tensor."""

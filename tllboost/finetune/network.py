@@ -7,6 +7,7 @@ every part before that stage lets its input through unchanged.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from tllboost.errors import UsageError, WeightsError
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizers.clip import ClipVectorizer
 from tllboost.vectorizers.timm import TimmVectorizer
-from tllboost.vectorizers.torch import averaged
+from tllboost.vectorizers.torch import averaged, module
 from tllboost.vectorizers.weights import read_weights
 
 __all__ = [
@@ -233,21 +234,14 @@ def _stop(module: Any, inputs: tuple[Any, ...]) -> None:
 
 def _tail(network: Any, frozen: list[str]) -> Any:
     """Return a network whose `frozen` parts are left out; parameters are shared."""
-    import copy
-
-    import torch
-
-    class Through(torch.nn.Module):
-        def forward(self, x: Any, *_: Any, **__: Any) -> Any:
-            return x
-
+    through = module(lambda _, x, *__, **___: x)
     shared = {id(one): one for one in [*network.parameters(), *network.buffers()]}
     tail = copy.deepcopy(network, shared)
     for name in frozen:
         parent, _, child = name.rpartition(".")
-        setattr(tail.get_submodule(parent), child, Through())
-    for module in tail.modules():
+        setattr(tail.get_submodule(parent), child, through)
+    for part in tail.modules():
         for method in _METHODS:
-            if hasattr(module, method):
-                setattr(module, method, Through().forward)
+            if hasattr(part, method):
+                setattr(part, method, through.forward)
     return tail

@@ -124,10 +124,17 @@ def finetune(
     trained, held_out = _images(matches), _images(validation)
     hashes = _hashes(paths, sorted({*trained, *held_out}))
     key = _key(base, hashes, matches, validation, settings, seed)
-    if not _is_free(file, key, overwrite=overwrite):
+    known = read_record(file) if file.exists() else None
+    if known and known["key"] == key:
         tell(f"{file} is the result of this very training: nothing to do")
-        tell_again(json.loads((read_record(file) or {})["history"]))
+        tell_again(json.loads(known["history"]))
         return with_file(vectorizer, file)
+    if file.exists() and not overwrite:
+        msg = (
+            f"{str(file)!r} holds other weights: give another name, or allow it to be "
+            "overwritten"
+        )
+        raise UsageError(msg)
     work = file.with_name(f"{file.name}.work") / key[:12]
     with threads(n_threads):
         network = cut(
@@ -184,22 +191,6 @@ def finetune(
     return with_file(vectorizer, file)
 
 
-def _is_free(file: Path, key: str, *, overwrite: bool) -> bool:
-    """Tell whether `file` is still to be written; it is not if it is our result."""
-    if not file.exists():
-        return True
-    record = read_record(file)
-    if record is not None and record["key"] == key:
-        return False
-    if not overwrite:
-        msg = (
-            f"{str(file)!r} holds other weights: give another name, or allow it to be "
-            "overwritten"
-        )
-        raise UsageError(msg)
-    return True
-
-
 def _images(pairs: PairSet) -> list[int]:
     """Return the images of a set, ascending."""
     images: list[int] = np.union1d(pairs.left, pairs.right).tolist()
@@ -232,14 +223,9 @@ def _key(
     texts = (_VERSION, base.fingerprint, asdict(settings), seed, sorted(hashes.items()))
     digest.update(repr(texts).encode())
     for pairs in (matches, validation):
-        for column in (
-            pairs.left,
-            pairs.right,
-            pairs.label,
-            pairs.query,
-            pairs.component,
-        ):
-            digest.update(np.ascontiguousarray(column).tobytes() + b"|")
+        for name in ("left", "right", "label", "query", "component"):
+            column = np.ascontiguousarray(getattr(pairs, name))
+            digest.update(column.tobytes() + b"|")
     return digest.hexdigest()
 
 

@@ -120,18 +120,12 @@ def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
         return None
     match record:
         case {
-            "id": str() as own_id,
-            "seed": int() as seed,
+            "id": own_id,
+            "seed": seed,
             "error": str(),
             "status": "ok" | "failed" as status,
-            "cell": {
-                "vectorizer": str(),
-                "projection": str(),
-                "merge": str(),
-                "head": str(),
-                **others,
-            },
-        } if own_id == cell_id and type(seed) is int and not others:
+            "cell": dict() as cell,
+        } if own_id == cell_id and type(seed) is int and _is_cell(cell):
             if status == "failed":
                 return dict(record)
         case _:
@@ -146,6 +140,11 @@ def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
             if all(map(_are_numbers, (numbers, *resampled.values()))):
                 return dict(record)
     return None
+
+
+def _is_cell(told: dict[str, Any]) -> bool:
+    types = {name: type(one) for name, one in told.items()}
+    return types == dict.fromkeys(Cell.__annotations__, str)
 
 
 def _are_numbers(found: Any) -> bool:

@@ -339,13 +339,17 @@ class SiameseMap(Projection):
 
         A torch.nn.ModuleDict of ``body`` and, if there is one, ``joined``.
         """
-        from torch import nn
+        from torch import nn, ones, zeros
+
+        from tllboost.vectorizers.torch import module
 
         joined = self.joined_network(n_axes)
         n_outputs = self.n_outputs(n_axes)
         layers: list[Any] = [nn.Dropout(self.dropout)]
         if self.depth == 0:
-            layers.append(_scale(n_axes))
+            # One weight an axis, and no other.
+            own = {"weight": nn.Parameter(ones(n_axes)), "bias": zeros(n_axes)}
+            layers.append(module(lambda one, rows: rows * one.weight, **own))
         for n_in, n_out in pairwise([n_axes] + [n_outputs] * self.depth):
             layer = nn.Linear(n_in, n_out)
             # Rotated, not aligned with the axes: Adam then steps alike in every
@@ -456,36 +460,11 @@ def _unit(vectors: Floats) -> Floats:
 
 
 def _folded(axes: tuple[Floats, Floats], layers: Layers) -> Layers:
-    """Put the principal axes into the first layer."""
+    """Put the principal axes into the first layer, which may be a weight an axis."""
     (weight, bias), *rest = layers
+    weight = np.diag(weight) if weight.ndim == 1 else weight
     return [(axes[0] @ weight, axes[1] @ weight + bias), *rest]
 
 
 def _widths(layers: Layers) -> tuple[int, int]:
     return layers[0][0].shape[0], layers[-1][0].shape[1]
-
-
-def _scale(n_axes: int) -> Any:
-    """Return a layer of one weight an axis, and no other."""
-    import torch
-    from torch import nn
-
-    class Scale(nn.Module):
-        """Multiply each coordinate by a weight of its own."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.ones(n_axes))
-
-        @property
-        def weight(self) -> Any:
-            return torch.diag(self.scale)
-
-        @property
-        def bias(self) -> Any:
-            return torch.zeros_like(self.scale)
-
-        def forward(self, rows: Any) -> Any:
-            return rows * self.scale
-
-    return Scale()

@@ -7,7 +7,6 @@ the ones that a ranking gets wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -160,10 +159,8 @@ def draw_negatives(
 
 _BLOCK_BYTES = 64 * 2**20
 
-Floats = NDArray[np.float32]
 
-
-def harden(train: PairSet, vectors: Floats, n_hard: int) -> PairSet:
+def harden(train: PairSet, vectors: NDArray[np.float32], n_hard: int) -> PairSet:
     """Replace some drawn non-matches of each match by the nearest distractors.
 
     Candidates are the right images of the training matches, and wrong are those of
@@ -204,57 +201,33 @@ def harden(train: PairSet, vectors: Floats, n_hard: int) -> PairSet:
     >>> np.array_equal(hard.left, train.left), np.array_equal(hard.label, train.label)
     (True, True)
     """
-    lists = _drawn_lists(train)
-    if n_hard == 0 or not lists:
-        return train
     is_match = train.label == 1
+    # The rows of the non-matches of each list that has a match.
+    others = np.flatnonzero((train.label == 0) & (train.query >= 0))
+    others = others[np.isin(train.query[others], train.query[is_match])]
+    others = others[np.argsort(train.query[others], kind="stable")]
+    if n_hard == 0 or not len(others):
+        return train
+    lists = np.split(others, np.flatnonzero(np.diff(train.query[others])) + 1)
     pool, first = np.unique(train.right[is_match], return_index=True)
     of_pool = train.component[is_match][first]
-    heads = np.array([rows[0] for rows in lists])
+    candidates, n_hard = unit_rows(vectors[pool]), min(n_hard, len(pool))
     right = train.right.copy()
-    for block, nearest in _nearest(
-        vectors, train.left[heads], train.component[heads], pool, of_pool, n_hard
-    ):
-        for rows, candidates in zip(lists[block], nearest, strict=True):
-            hard = candidates[candidates >= 0][: len(rows)]
-            drawn = right[rows]
-            rest = drawn[~np.isin(drawn, hard)]
-            right[rows] = np.append(hard, rest)[: len(rows)]
-    return replace(train, right=right)
-
-
-def _drawn_lists(train: PairSet) -> list[Integers]:
-    """Return the rows of the non-matches of each list that has a match."""
-    others = np.flatnonzero((train.label == 0) & (train.query >= 0))
-    others = others[np.isin(train.query[others], train.query[train.label == 1])]
-    others = others[np.argsort(train.query[others], kind="stable")]
-    starts = np.flatnonzero(np.diff(train.query[others])) + 1
-    return np.split(others, starts) if len(others) else []
-
-
-def _nearest(
-    vectors: Floats,
-    left: Integers,
-    component: Integers,
-    pool: Integers,
-    of_pool: Integers,
-    n_hard: int,
-) -> Iterator[tuple[slice, Integers]]:
-    """Yield the nearest images of other components, for a block of queries at a time.
-
-    (n_queries, n_hard) images, the nearest first, -1 where there are no more.
-    """
-    candidates = unit_rows(vectors[pool])
-    n_hard = min(n_hard, len(pool))
     step = max(1, _BLOCK_BYTES // (4 * len(pool)))
-    for start in range(0, len(left), step):
-        block = slice(start, start + step)
-        cosine = unit_rows(vectors[left[block]]) @ candidates.T
-        cosine[component[block, None] == of_pool] = -np.inf
+    for start in range(0, len(lists), step):
+        block = lists[start : start + step]
+        heads = np.array([rows[0] for rows in block])
+        cosine = unit_rows(vectors[train.left[heads]]) @ candidates.T
+        cosine[train.component[heads, None] == of_pool] = -np.inf
         order = np.argpartition(-cosine, n_hard - 1, axis=1)[:, :n_hard]
         order.sort(axis=1)  # of equally near ones, the first
         value = np.take_along_axis(cosine, order, axis=1)
         ranked = np.argsort(-value, axis=1, kind="stable")
         order = np.take_along_axis(order, ranked, axis=1)
         value = np.take_along_axis(value, ranked, axis=1)
-        yield block, np.where(np.isfinite(value), pool[order], -1)
+        for rows, nearest, near in zip(block, pool[order], value, strict=True):
+            hard = nearest[np.isfinite(near)][: len(rows)]
+            drawn = right[rows]
+            rest = drawn[~np.isin(drawn, hard)]
+            right[rows] = np.append(hard, rest)[: len(rows)]
+    return replace(train, right=right)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -232,7 +231,8 @@ class Preprocessing:
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Return `image` (RGB) as float32 of shape (3, height, width)."""
         pixels = np.asarray(getattr(self, f"_{self.fit}")(image)).transpose(2, 0, 1)
-        scale, shift = self._scale_and_shift
+        mean, std = (np.array(one)[:, None, None] for one in (self.mean, self.std))
+        scale, shift = np.array([1 / (255 * std), mean / std], dtype=np.float32)
         scaled = np.multiply(pixels, scale, dtype=np.float32, order="C")
         scaled -= shift
         return scaled
@@ -257,12 +257,6 @@ class Preprocessing:
     def _cover(self) -> tuple[int, int]:
         height, width = self.size
         return int(height / self.crop_pct), int(width / self.crop_pct)
-
-    @cached_property
-    def _scale_and_shift(self) -> np.ndarray:
-        mean, std = np.array(self.mean), np.array(self.std)
-        pair = np.array([1 / (255 * std), mean / std], dtype=np.float32)
-        return pair[..., None, None]
 
     def _resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         method = Image.Resampling[self.interpolation.upper()]

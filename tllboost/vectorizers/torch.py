@@ -303,12 +303,12 @@ def run(
 
 
 def module(forward: Callable[..., Any], **parts: Any) -> Any:
-    """Return a ``torch.nn.Module`` of `parts` that runs ``forward(module, pixels)``."""
+    """Return a ``torch.nn.Module`` of `parts` that runs ``forward(module, …)``."""
     import torch
 
     class Composed(torch.nn.Module):
-        def forward(self, pixels: Any) -> Any:
-            return forward(self, pixels)
+        def forward(self, *inputs: Any, **named: Any) -> Any:
+            return forward(self, *inputs, **named)
 
     made = Composed()
     for name, part in parts.items():
