@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "images"
 COLOURS = 256
+PATIENCE_MS = 180_000  # a busy machine is no reason to give up
 SHOWN = """() => [...document.images].every((one) => {
   const { top, bottom, width } = one.getBoundingClientRect();
   return !width || bottom < 0 || top > innerHeight || one.naturalWidth;
@@ -37,7 +38,7 @@ class Shot(NamedTuple):
 
 
 SHOTS = (
-    Shot("report-top", "top", (1120, 1150)),
+    Shot("report-top", "top", (1120, 1330)),
     Shot("report-images", "gallery", (1120, 900)),
     Shot("report-gain", "gain", (1120, 1330)),
     Shot("report-cell-dark", "cell", (1120, 1270), "dark"),
@@ -75,6 +76,7 @@ def taken(browser: Browser, report: Path, shot: Shot) -> bytes:
         reduced_motion="reduce",
     )
     page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(report.resolve().as_uri())
     if shot.part != "top":
         page.evaluate("id => document.getElementById(id).scrollIntoView()", shot.part)

@@ -61,7 +61,20 @@ def test_the_page_has_every_part(page: Page) -> None:
         "How to read this",
     ]
     expect(page.locator("h1")).to_contain_text("probability")
+    # Beside an image in its own colours stands its map, as large as it.
     assert page.locator(".map rect").count() == 2 * 64
+    for figure in page.locator(".pair figure").all():
+        image, beside = (figure.locator(one).bounding_box() for one in ("img", ".map"))
+        assert image["x"] + image["width"] <= beside["x"]
+        assert image["height"] == pytest.approx(beside["height"], abs=2)
+    veil = "one => getComputedStyle(one).filter + getComputedStyle(one).opacity"
+    assert set(page.locator(".stage img").evaluate_all(f"all => all.map({veil})")) == {
+        "none1"
+    }
+    outlines = page.locator(".marks rect").evaluate_all(
+        "all => all.map(one => getComputedStyle(one).fill)"
+    )
+    assert set(outlines) == {"none"}
     assert page.locator(".nearest li").count() == 5
     assert page.locator("img").count() == 2 + 2 * 5
     assert page.locator("img:not([alt])").count() == 0
@@ -76,6 +89,7 @@ def test_the_map_is_shown_and_hidden_by_box_and_key(page: Page) -> None:
     page.get_by_label("Show the map").click()
     expect(maps.first).to_be_hidden()
     expect(maps.last).to_be_hidden()
+    expect(page.locator(".marks").first).to_be_hidden()
     page.keyboard.press("m")
     expect(maps.last).to_be_visible()
     expect(page.get_by_label("Show the map")).to_be_checked()
@@ -89,12 +103,18 @@ def test_the_keyboard_alone_toggles_the_map_and_lights_patches(page: Page) -> No
     page.keyboard.press("Space")
     page.keyboard.press("Tab")
     name = page.evaluate("document.activeElement.dataset.patch")
-    lit = page.locator("rect.lit")
+    looked, lit = page.locator("rect.looked"), page.locator(".marks .lit:visible")
+    expect(looked).to_have_count(1)
+    assert looked.get_attribute("data-patch") == name
+    # In the map and, at the same place, in the image.
     expect(lit).to_have_count(1)
-    assert lit.get_attribute("data-patch") == name
+    for side in ("x", "y", "width", "height"):
+        assert lit.get_attribute(side) == looked.get_attribute(side)
     page.keyboard.press("Tab")
-    expect(lit).to_have_count(1)
-    assert lit.get_attribute("data-patch") != name
+    expect(looked).to_have_count(1)
+    assert looked.get_attribute("data-patch") != name
+    page.locator(".map rect").nth(100).hover()
+    expect(looked).to_have_count(2)
 
 
 def test_the_map_can_be_read_without_colour(page: Page) -> None:
@@ -103,8 +123,14 @@ def test_the_map_can_be_read_without_colour(page: Page) -> None:
     for text in words:
         assert ("−" in text) == text.endswith("speaks for")
         assert ("+" in text) == text.endswith("speaks against")
-    numbers = page.locator(".map text").all_text_contents()
-    assert sorted(numbers) == sorted("12345" * 2)
+    # Numbers run as one reads: from the top down, and from left to right.
+    for where in (".map", ".marks"):
+        places = page.locator(f"{where} text").evaluate_all(
+            "all => all.map(one => ['y', 'x'].map(key => +one.getAttribute(key)))"
+        )
+        assert page.locator(f"{where} text").all_text_contents() == [*"12345" * 2]
+        assert [places[:5], places[5:]] == [sorted(places[:5]), sorted(places[5:])]
+    assert page.locator(".legend").inner_text().startswith("against a match (+")
     page.locator("summary").first.click()
     assert page.locator("details[open] td.number").count() == 64
 

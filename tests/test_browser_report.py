@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import pytest
 from browser import DESKTOP, PHONE, OpenPage, is_sideways, keep_image
 
 from tllboost.demo import make_scenes
+from tllboost.files import csv_text
 from tllboost.grid.run import run_grid
 from tllboost.metrics import METRICS
 from tllboost.pairs import read_pairs
@@ -91,6 +94,24 @@ def test_every_part_of_the_report_is_there(page: Page) -> None:
     assert "seeds 0" not in told
 
 
+def test_the_title_says_metric_data_and_day_and_each_figure_is_told_once(
+    page: Page, report: Path
+) -> None:
+    day = f"{date.today():%-d %B %Y}"
+    title = f"{report.parent.name}: top-2 accuracy on images/pairs.csv, {day}"
+    assert texts(page, "h1") == [title]
+    assert page.title() == f"{title} · tllboost"
+    tiles = texts(page, "#headline .label")
+    assert tiles[0] == "Chosen on validation"
+    assert len(tiles) == len(set(tiles))
+    # One choice gave what the chosen cell has, and the tiles say what the lines said.
+    assert "What choosing gave" not in tiles
+    assert json.loads((report.parent / "summary.json").read_text("utf-8"))["lines"]
+    assert page.locator(".note", has_text="validation").count() == 0
+    page.select_option("#metric", "brier")
+    assert "Brier score on" in page.title()
+
+
 def test_every_image_has_a_text_and_every_control_a_name(page: Page) -> None:
     nameless = page.evaluate(
         """() => [...document.querySelectorAll('img')].filter(one => !one.alt).length
@@ -133,7 +154,9 @@ def test_the_numbers_are_those_of_the_run(page: Page, report: Path) -> None:
 def test_a_long_name_is_short_in_the_matrix_and_told_in_full_below(page: Page) -> None:
     short = "GaussianNB?vs=1e-08"
     assert short in texts(page, ".heat thead th")
-    page.get_by_text("Short names").click()
+    name = page.locator("table.all button", has_text=short).first
+    assert name.get_attribute("title").endswith(LONG)
+    assert LONG not in page.locator("#gains").inner_text()
     told = page.locator("details", has_text="Short names").inner_text()
     assert short in told
     assert LONG in told
@@ -210,7 +233,7 @@ def test_the_table_sorts_by_any_column(page: Page) -> None:
 
 def test_the_table_filters_by_words_head_and_ties(page: Page) -> None:
     page.fill("#words", "L1 gaussian")
-    assert texts(page, "table.all tbody th button") == [f"classic · l1 · {LONG}"]
+    assert len(texts(page, "table.all tbody th button")) == 1
     expect(page.locator("#count")).to_have_text("1 of 7 cells")
     page.fill("#words", "no such thing")
     expect(page.locator("#count")).to_have_text("0 of 7 cells")
@@ -264,12 +287,72 @@ def test_all_candidates_come_when_asked_for(page: Page) -> None:
 
 def test_hostile_names_are_text_and_nothing_else(page: Page, report: Path) -> None:
     assert "<b>run" not in report.read_text(encoding="utf-8")
-    assert page.locator("h1").text_content() == report.parent.name
+    assert page.locator("h1").text_content().startswith(f"{report.parent.name}: ")
     assert page.locator("h1 b").count() == 0
     names = page.locator("#gallery img").evaluate_all("all => all.map(one => one.alt)")
     assert any(TAG in name for name in names)
     assert any("</script>" in name for name in names)
     assert page.locator("img[src='x']").count() == 0
+    # Below each image stands the name of its file, in full where the pointer rests.
+    under = texts(page, "#gallery .query .name")
+    assert any(name.startswith("script>") for name in under)
+    assert all(name.startswith((TAG, "script>")) for name in under)
+    assert len(under) == page.locator("#gallery .query img").count()
+
+
+def test_the_images_are_of_whatever_cell_is_chosen(page: Page) -> None:
+    queries = page.locator("#gallery .query")
+    n_own = queries.count()
+    before = texts(page, "#gallery .query .name")
+    chosen = page.locator("#whose").input_value()
+    assert chosen == page.locator("#which").input_value()
+    other = next(
+        one
+        for one in page.evaluate("Object.keys(run.gallery.cells)")
+        if one != chosen and page.evaluate("one => cells[one].merge", one) == "l1"
+    )
+    page.select_option("#whose", other)
+    assert page.locator("#which").input_value() == other
+    assert queries.count() == 10 < n_own
+    assert texts(page, "#gallery .query .name") != before
+    page.locator(".heat .failed").first.click()
+    expect(page.locator("#gallery")).to_contain_text("This cell failed")
+    page.evaluate("delete run.gallery.cells[0]; choose('cell', 0)")
+    expect(page.locator("#gallery")).to_contain_text("room for no more")
+
+
+def test_every_table_can_be_had_as_a_file(page: Page, report: Path) -> None:
+    found = {}
+    for part in ("matrix", "cells", "gain", "cost", "failures", "leaks"):
+        with page.expect_download() as download:
+            page.locator(f"#{part} .csv").click()
+        path = download.value.path()
+        with path.open(newline="", encoding="utf-8") as file:
+            found[part] = list(csv.reader(file))
+        assert download.value.suggested_filename.endswith(".csv")
+        assert len({len(row) for row in found[part]}) == 1
+        assert len(found[part]) > 1
+    with (report.parent / "matrix.csv").open(newline="", encoding="utf-8") as file:
+        for told, row in zip(found["matrix"], csv.reader(file), strict=True):
+            assert told[:3] == row[:3]
+            for ours, theirs in zip(told[3:], row[3:], strict=True):
+                text = theirs.replace(".", "").isdecimal()
+                assert (f"{float(ours):.4f}" if text else ours) == theirs
+    rows = read_run(report.parent).rows()
+    names, *cells = found["cells"]
+    assert [dict(zip(names, cell, strict=True))["head"] for cell in cells].count(
+        "bad_heads:Refuses"
+    ) == sum(row["status"] != "ok" for row in rows)
+    told = {tuple(cell[:4]): cell[names.index("brier_high")] for cell in cells}
+    for row in rows:
+        key = tuple(row[name] for name in names[:4])
+        high = row.get("brier_high")
+        assert float(told[key] or "nan") == pytest.approx(
+            float("nan") if high is None else high, abs=1e-5, nan_ok=True
+        )
+    values = ["=1+1", "'=1", "-1.5e-3", -2, "a=b", 'a "b", c', "+x", None]
+    shown = page.evaluate("values => values.map(csvField)", values)
+    assert f"{','.join(shown)}\n" == csv_text(values, [])
 
 
 def test_the_command_is_copied(page: Page) -> None:
@@ -290,6 +373,13 @@ def test_the_page_fits_the_screen_in_both_schemes(
         "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
     )
     assert (red < 60) == (scheme == "dark")
+    if size == PHONE:
+        menu = page.locator(".menu")
+        expect(menu).to_have_class("menu more")
+        faded = "one => getComputedStyle(one.firstElementChild).maskImage"
+        assert "gradient" in menu.evaluate(faded)
+        page.evaluate("byId('parts').scrollLeft = 9999")
+        expect(menu).to_have_class("menu before")
     for part in ("top", "matrix", "cell", "gallery", "gain"):
         page.evaluate("part => document.getElementById(part).scrollIntoView()", part)
         keep_image(page, f"report-{part}-{scheme}-{size[0]}")
@@ -302,11 +392,16 @@ def test_text_stands_out_from_what_lies_below_it(
     report: Path, open_page: OpenPage, scheme: str
 ) -> None:
     page = open_page(report, scheme=scheme)
-    faint = page.evaluate(CONTRAST)
-    assert faint == []
+    assert page.evaluate(CONTRAST, "body *") == []
+    # Nor does the pointer make a number unreadable, whatever its colour.
+    page.locator(".heat td button").first.hover()
+    paint = "step => (document.querySelector('.heat button').className = `h${step}`)"
+    for step in range(9):
+        page.evaluate(paint, step)
+        assert page.evaluate(CONTRAST, ".heat tr:first-of-type td button") == [], step
 
 
-CONTRAST = """() => {
+CONTRAST = """(selector) => {
   const light = (text) => {
     const [r, g, b] = text.match(/[0-9.]+/g).map((one) => {
       const share = one / 255;
@@ -324,7 +419,7 @@ CONTRAST = """() => {
   };
   const written = (one) =>
     [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-  return [...document.querySelectorAll("body *")]
+  return [...document.querySelectorAll(selector)]
     .filter((one) => written(one) && one.checkVisibility())
     .filter((one) => !(one instanceof SVGElement))
     .map((one) => {
@@ -352,6 +447,15 @@ def test_a_large_matrix_hides_what_only_failed(
         page.keyboard.press("ArrowDown")
     row = "Number(document.activeElement.dataset.row)"
     assert page.evaluate(row) == 59
+    # Colours: as far from the best cosine as the farthest, none where it may be chance.
+    colours = page.locator(".heat td:first-of-type button").evaluate_all(
+        "all => all.map(one => Number(one.classList[0].slice(1)))"
+    )
+    assert colours[10:] == sorted(colours[10:])
+    assert (colours[10], colours[29:32], colours[-1]) == (1, [4, 4, 4], 8)
+    # A small gain that is no chance stays pale: the scale is 0.1 wide at least.
+    pale = "heatOf({ status: 'ok', over: { top2: [0.02, 0.01, 0.03] } }, LEAST_END)"
+    assert page.evaluate(pale) == 5
 
 
 def test_a_page_of_nothing_opens(open_page: OpenPage, tmp_path: Path) -> None:
@@ -375,6 +479,9 @@ def made_page(folder: Path, *, n_rows: int, n_lost: int) -> Path:
             **({"status": "ok"} if place >= n_lost else {"status": "failed"}),
             "error": "no weights",
             "figures": {"top2": [place / n_rows, None, None]},
+            "over": {
+                "top2": [place / n_rows - 0.5 + by / n_rows for by in (0, -1.5, 1.5)]
+            },
         }
         for place, row in enumerate(rows)
         for head in heads

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,19 @@ from conftest import Run, write_image
 from explained import looking, pair, run_folder, scenes
 
 from tllboost.classifier import ensemble
-from tllboost.explain import explain, write_page
+from tllboost.explain import Explanation, explain, write_page
 from tllboost.explain.pair import telling_patches
 from tllboost.explain.training import training_matches
 
 # Fixtures.
 __all__ = ["pair", "run_folder", "scenes"]
+
+
+@pytest.fixture(scope="module")
+def covered(tmp_path_factory: pytest.TempPathFactory) -> Explanation:
+    folder = tmp_path_factory.mktemp("covered")
+    images = [write_image(folder / f"{seed}.png", seed=seed) for seed in (1, 2)]
+    return explain(ensemble([looking("pixels")]), *images, grid=2)
 
 
 class Names(HTMLParser):
@@ -75,6 +84,68 @@ def test_the_page_is_small_and_says_all_in_words(scenes: Path, tmp_path: Path) -
     assert len(text) < 2_000_000
     for patch in telling_patches(found.left_map):
         assert patch.words.replace("-", "−") in text
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "log_odds", "line"),
+    [
+        (
+            -0.5,
+            -0.9,
+            3,
+            "The match rests most on row 1, column 2 of the left image"
+            " (−0.50) and row 1, column 2 of the right image (−0.90).",
+        ),
+        (
+            -0.5,
+            0.9,
+            3,
+            "The match rests most on row 1, column 2 of the left image (−0.50).",
+        ),
+        (
+            -0.5,
+            0,
+            -3,
+            "What speaks for a match rests most on row 1, column 2 of the left"
+            " image (−0.50).",
+        ),
+        (0, 0.9, 3, "No one patch carries a match; some speak against it."),
+        (
+            -0.09,
+            0,
+            1,
+            "Covering has nothing to say here: no one patch changes the"
+            " log-odds by 0.10 or more.",
+        ),
+        (
+            -0.4,
+            0,
+            9,
+            "Covering has nothing to say here: no one patch changes the"
+            " log-odds by 0.45 or more.",
+        ),
+    ],
+)
+def test_one_line_says_what_carries_the_match_or_that_nothing_does(
+    covered: Explanation,
+    tmp_path: Path,
+    left: float,
+    right: float,
+    log_odds: float,
+    line: str,
+) -> None:
+    maps = {
+        f"{name}_map": np.array([[0, change], [0, 0]])
+        for name, change in (("left", left), ("right", right))
+    }
+    decision = "match" if log_odds > 0 else "no match"
+    found = replace(covered, **maps, log_odds=log_odds, decision=decision)
+    text = write_page(found, tmp_path / "pair.html").read_text(encoding="utf-8")
+    (told,) = re.findall(r'<p class="finding">(.*?)</p>', text, re.DOTALL)
+    assert told.strip() == line
+    # What tells nothing is pale: the map's colours are not stretched.
+    strong = max(float(one) for one in re.findall(r'fill-opacity="(.*?)"', text))
+    assert (strong < 1) == ("nothing" in line)
 
 
 # commands

@@ -19,6 +19,7 @@ from rich.console import Console
 from tllboost.demo import make_scenes
 from tllboost.errors import DataError, UsageError
 from tllboost.grid.run import run_grid
+from tllboost.grid.summary import headline
 from tllboost.metrics import METRICS, match_ranks
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.report import Run, read_run, write_report
@@ -270,31 +271,64 @@ def test_one_class_alone_has_no_roc_and_keeps_the_rest() -> None:
 def test_the_gallery_ranks_as_the_metrics_do(
     run_of: Run, shown: dict[str, Any]
 ) -> None:
-    assert run_of.chosen is not None
-    expected: dict[tuple[int, int], set[int]] = {}
-    for seed, pairs, scores in run_of.tested(run_of.chosen):
-        codes, ranks, _ = match_ranks(scores, pairs.label, pairs.query)
-        for code, rank in zip(codes, ranks, strict=True):
-            image = int(pairs.left[pairs.query == code][0])
-            expected.setdefault((seed, image), set()).add(int(rank))
-    queries = shown["gallery"]["queries"]
-    assert len(queries) == 10
-    for query in queries:
-        assert query["rank"] in expected[query["seed"], query["query"]]
-        chances = [one["p"] for one in query["candidates"]]
-        assert chances == sorted(chances, reverse=True)
-        (match,) = [one for one in query["candidates"] if one["match"]]
-        assert (match["image"], match["rank"]) == (query["match"], query["rank"])
-    images = [query["query"] for query in queries]
-    assert len(set(images)) == len(images)
-    assert [query["end"] for query in queries] == ["best"] * 5 + ["worst"] * 5
+    of_cells = shown["gallery"]["cells"]
+    measured = [i for i, one in enumerate(shown["cells"]) if one["status"] == "ok"]
+    assert sorted(of_cells) == measured
+    for index, of_cell in of_cells.items():
+        expected: dict[tuple[int, int], set[int]] = {}
+        for seed, pairs, scores in run_of.tested(run_of.cells[index]):
+            codes, ranks, _ = match_ranks(scores, pairs.label, pairs.query)
+            for code, rank in zip(codes, ranks, strict=True):
+                image = int(pairs.left[pairs.query == code][0])
+                expected.setdefault((seed, image), set()).add(int(rank))
+        queries = of_cell["queries"]
+        assert len(queries) == 10
+        for query in queries:
+            assert query["rank"] in expected[query["seed"], query["query"]]
+            chances = [one["p"] for one in query["candidates"]]
+            assert chances == sorted(chances, reverse=True)
+            (match,) = [one for one in query["candidates"] if one["match"]]
+            assert (match["image"], match["rank"]) == (query["match"], query["rank"])
+        images = [query["query"] for query in queries]
+        assert len(set(images)) == len(images)
+        assert [query["end"] for query in queries] == ["best"] * 5 + ["worst"] * 5
+
+
+def test_images_of_other_cells_are_fewer_and_left_out_where_a_page_has_many(
+    run_of: Run, shown: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(gallery.__globals__, "_FEW_QUERIES", 2)
+    few = gallery(run_of, 5)
+    assert few is not None
+    counts = {index: len(one["queries"]) for index, one in few["cells"].items()}
+    assert counts.pop(shown["chosen"]) == 10
+    assert set(counts.values()) == {4}
+    monkeypatch.setitem(gallery.__globals__, "_MOST_IMAGES", 1)
+    least = gallery(run_of, 1)
+    assert least is not None
+    assert [*least["cells"]] == [shown["chosen"]]
+
+
+def test_a_colour_tells_the_gain_that_the_headline_tells(
+    run_of: Run, shown: dict[str, Any]
+) -> None:
+    records = [one for found in run_of.records.values() for one in found.values()]
+    for metric in ("top2", "brier"):
+        rows = run_of.rows(metric)
+        (row,) = [one for one in rows if one["head"] == "logistic"]
+        gave = row | {"n_choices": 1, "cells": {}}
+        *_, told = headline(rows, records, row, gave, metric)
+        gain, low, high = cell_of(shown, "logistic")["over"][metric]
+        assert f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]" in told
+        assert cell_of(shown, "cosine")["over"][metric] == [0, 0, 0]
 
 
 def test_every_image_of_the_gallery_is_there_once_and_small(
     shown: dict[str, Any],
 ) -> None:
     found = shown["gallery"]
-    used = {one["image"] for query in found["queries"] for one in query["candidates"]}
+    queries = [query for one in found["cells"].values() for query in one["queries"]]
+    used = {one["image"] for query in queries for one in query["candidates"]}
     assert used <= set(found["images"])
     for image in found["images"].values():
         assert image["src"].startswith("data:image/jpeg;base64,")
@@ -312,8 +346,9 @@ def test_the_surest_mistakes_are_real_mistakes(
         for left, right, label in zip(pairs.left, pairs.right, pairs.label, strict=True)
         if label == 1
     }
+    own = shown["gallery"]["cells"][shown["chosen"]]
     for name, sign in (("false_matches", -1), ("missed", 1)):
-        pairs = shown["gallery"][name]
+        pairs = own[name]
         assert len(pairs) == 5
         chances = [sign * pair["p"] for pair in pairs]
         assert chances == sorted(chances)
@@ -332,9 +367,9 @@ def test_a_tie_counts_against_the_match(run_of: Run) -> None:
     )
     shown = gallery(tied, 3)
     assert shown is not None
-    assert {query["rank"] for query in shown["queries"]} == {
-        query["among"] for query in shown["queries"]
-    }
+    for of_cell in shown["cells"].values():
+        for query in of_cell["queries"]:
+            assert query["rank"] == query["among"]
 
 
 def test_no_images_are_shown_where_none_are_wanted_or_left(
@@ -480,6 +515,6 @@ def test_a_page_of_400_queries_stays_under_15_megabytes(
     )
     page = write_report(out, gallery=200)
     assert page.stat().st_size < 15 * MEGABYTE
-    found = json.loads(data_of(page))["gallery"]
+    (found,) = json.loads(data_of(page))["gallery"]["cells"].values()
     assert len(found["queries"]) == 400
     assert len({query["query"] for query in found["queries"]}) == 400

@@ -112,8 +112,8 @@ Gallery = Annotated[
     int,
     Option(
         min=0,
-        help="Number of best and of worst queries shown with their images in "
-        "report.html; 0 leaves all images out.",
+        help="Number of best and of worst queries of the chosen cell shown with images "
+        "in report.html, and of each other cell up to 5; 0 leaves all images out.",
     ),
 ]
 Mlflow = Annotated[

@@ -72,7 +72,7 @@ def write_page(
         signed=partial(signed, minus="−"),
         sure=_sure(one.probability),
         sides=[_side(*side) for side in one.sides],
-        most=max(float(np.abs([one.left_map, one.right_map]).max()), 1e-12),
+        most=float(np.abs([one.left_map, one.right_map]).max()),
         thumbnails=[
             [thumbnail_if_there(path, _THUMBNAIL_SIZE) for path in near.paths]
             for near in one.nearest
@@ -83,10 +83,13 @@ def write_page(
 
 
 def _side(name: str, path: str, changes: NDArray[np.float64]) -> dict[str, Any]:
-    """Return what is shown of one image: all patches, the most telling with a rank."""
+    """Return what is shown of one image: all patches, the most telling numbered.
+
+    Numbers run as one reads, from left to right and from the top down.
+    """
     image = thumbnail(path, _FIGURE_SIZE)
     grid = len(changes)
-    telling = enumerate(telling_patches(changes, _N_PATCHES), start=1)
+    telling = enumerate(sorted(telling_patches(changes, _N_PATCHES)), start=1)
     ranks = {(patch.row, patch.column): rank for rank, patch in telling}
     places = [
         (row, column) for row in range(1, grid + 1) for column in range(1, grid + 1)

@@ -1,5 +1,6 @@
 "use strict";
-// Show and hide the maps; light a patch up where its line in the list is looked at.
+// Show and hide the maps; light a patch up in the image where the pointer is on it in
+// the map, or where its line in the list is looked at.
 
 const box = document.getElementById("show-map");
 
@@ -9,7 +10,13 @@ function show() {
 
 function light(name, on) {
   for (const patch of document.querySelectorAll("rect[data-patch]")) {
-    if (patch.dataset.patch === name) patch.classList.toggle("lit", on);
+    if (patch.dataset.patch !== name) continue;
+    patch.classList.toggle("looked", on);
+    const lit = patch.closest("figure").querySelector(".lit");
+    for (const side of ["x", "y", "width", "height"]) {
+      lit.setAttribute(side, patch.getAttribute(side));
+    }
+    lit.setAttribute("visibility", on ? "visible" : "hidden");
   }
 }
 
@@ -20,7 +27,7 @@ document.addEventListener("keydown", (event) => {
   box.checked = !box.checked;
   show();
 });
-for (const button of document.querySelectorAll("button[data-patch]")) {
+for (const button of document.querySelectorAll("[data-patch]")) {
   const name = button.dataset.patch;
   for (const [event, on] of [
     ["mouseenter", true],

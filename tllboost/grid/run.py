@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +323,8 @@ def _write_results(
     write_csv(out / "results.csv", RESULT_COLUMNS, columns)
     for form in FORMATS:
         write_text(out / f"matrix.{form}", matrix_text(rows, metric, form))
-    write_json(out / "environment.json", environment())
+    today = {"date": date.today().isoformat()}
+    write_json(out / "environment.json", today | environment())
     cells = [
         ("cell", " × ".join(r["cell"].values()) + f", seed {r['seed']}", r["error"])
         for r in records

@@ -38,7 +38,7 @@ def write_report(
         The folder, or what :func:`~tllboost.report.run.read_run` made of it.
     gallery : int, default=20
         Test queries shown at each end, the best and the worst, with small copies of
-        their images; 0 leaves images out.
+        their images, of the chosen cell; 5 at most of each other. 0 leaves images out.
     progress : callable or None
         Called with (done, total, what).
 

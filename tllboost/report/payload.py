@@ -2,8 +2,8 @@
 
 The curves of a cell count all seeds and folds together, as log-odds that each fold's
 validation set has calibrated; pairs are weighed as the binary metrics weigh them. The
-images are test queries of the cell that validation chose: where it was best, and where
-it was wrong. Their test scores tell which are shown, and choose nothing.
+images are test queries of each cell: where it was best, and where it was wrong. Their
+test scores tell which are shown, and choose nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tllboost import __version__
 from tllboost.errors import ImageError
 from tllboost.grid.matrix import make_matrix
 from tllboost.grid.records import read_images
+from tllboost.grid.summary import FROZEN, comparison
 from tllboost.images.thumbnails import make_thumbnails
 from tllboost.metrics import METRICS, match_ranks
 from tllboost.report.run import Run, part, read_table
@@ -35,7 +36,8 @@ Tested = tuple[int, PairSet, Floats]
 
 _POINTS, _BINS, _BARS, _LONGEST = 60, 10, 20, 50
 _MOST_SHOWN, _LEAST_SHOWN = 20, 5
-_MOST_PLACES = 3000
+_FEW_QUERIES, _FEW_SHOWN = 5, 8  # of a cell that validation did not choose
+_MOST_PLACES, _MOST_IMAGES = 3000, 1000
 _DIGITS, _FIGURE_DIGITS = 4, 5
 
 
@@ -166,13 +168,14 @@ class _Query(NamedTuple):
 def gallery(
     run: Run, n_queries: int, *, progress: Progress | None = None
 ) -> dict[str, Any] | None:
-    """Return the best and the worst test queries of the cell that validation chose.
+    """Return the best and the worst test queries of each cell, and their images.
 
     Parameters
     ----------
     run : Run
     n_queries : int
-        How many at each end.
+        How many at each end, of the cell that validation chose. Of the others there are
+        fewer, and none once the page has 1,000 images.
     progress : callable or None
         Called with (done, total, what).
 
@@ -189,26 +192,17 @@ def gallery(
     images = read_images(run.out)
     if n_queries < 1 or run.chosen is None or images is None:
         return None
-    tested = list(run.tested(run.chosen))
-    once: dict[int, _Query] = {}
-    for query in _queries(tested):
-        once.setdefault(query.image, query)
-    queries = sorted(once.values(), key=lambda query: (-query.margin, query.image))
-    n_ends = min(n_queries, (len(queries) + 1) // 2)
-    n_shown = _MOST_PLACES // max(1, 2 * n_ends)
-    n_shown = min(max(n_shown, _LEAST_SHOWN), _MOST_SHOWN)
-    shown = [query.shown("best", n_shown) for query in queries[:n_ends]]
-    worst = queries[n_ends:][::-1][:n_queries]
-    shown += [query.shown("worst", n_shown) for query in worst]
-    wrong = {
-        "false_matches": _surest(tested, 0, n_queries),
-        "missed": _surest(tested, 1, n_queries),
-    }
-    used = {
-        *(query["query"] for query in shown),
-        *(one["image"] for query in shown for one in query["candidates"]),
-        *(pair[side] for of in wrong.values() for pair in of for side in _SIDES),
-    }
+    of_cells: dict[int, dict[str, Any]] = {}
+    used: set[int] = set()
+    # The chosen cell first: the others must not make the page large.
+    for cell in sorted(run.cells, key=lambda cell: cell != run.chosen):
+        few = (min(n_queries, _FEW_QUERIES), _FEW_SHOWN)
+        few = (n_queries, _MOST_SHOWN) if cell == run.chosen else few
+        shown, needed = _shown(list(run.tested(cell)), *few)
+        most = max(_MOST_IMAGES, len(used) or len(needed))
+        if needed and len(used | needed) <= most:
+            of_cells[run.cells.index(cell)] = shown
+            used |= needed
     there = {i: path for i in sorted(used) if (path := images.paths[i]) is not None}
     if not there:
         return None
@@ -218,15 +212,7 @@ def gallery(
         why = f"can't be read any more{more}, so the page is not written: "
         why += "put the images back, or give --gallery 0"
         raise ImageError(gone[0], why)
-    seeds = ", ".join(map(str, run.seeds))
     return {
-        "cell": run.cells.index(run.chosen),
-        "what": (
-            "Test queries of the cell that validation chose, "
-            f"{'seeds' if len(run.seeds) > 1 else 'seed'} {seeds}: the {n_ends} whose "
-            "match is farthest ahead of the best non-match, then those whose match is "
-            "farthest behind it, or least ahead. Each query image is shown once."
-        ),
         "images": {
             i: dict(
                 zip(("src", "w", "h"), thumbnails.get(i, (None, 0, 0)), strict=True)
@@ -234,12 +220,36 @@ def gallery(
             | {"id": images.ids[i]}
             for i in sorted(used)
         },
-        "queries": shown,
-        **wrong,
+        "cells": of_cells,
     }
 
 
 _SIDES = ("left", "right")
+
+
+def _shown(
+    tested: Sequence[Tested], n_queries: int, most_shown: int
+) -> tuple[dict[str, Any], set[int]]:
+    """Return what is shown of one cell, and the images that it takes."""
+    once: dict[int, _Query] = {}
+    for query in _queries(tested):
+        once.setdefault(query.image, query)
+    queries = sorted(once.values(), key=lambda query: (-query.margin, query.image))
+    n_ends = min(n_queries, (len(queries) + 1) // 2)
+    n_shown = _MOST_PLACES // max(1, 2 * n_ends)
+    n_shown = min(max(n_shown, _LEAST_SHOWN), most_shown)
+    shown = [query.shown("best", n_shown) for query in queries[:n_ends]]
+    worst = queries[n_ends:][::-1][:n_queries]
+    shown += [query.shown("worst", n_shown) for query in worst]
+    wrong = {
+        "false_matches": _surest(tested, 0, n_queries),
+        "missed": _surest(tested, 1, n_queries),
+    }
+    return {"queries": shown, **wrong}, {
+        *(query["query"] for query in shown),
+        *(one["image"] for query in shown for one in query["candidates"]),
+        *(pair[side] for of in wrong.values() for pair in of for side in _SIDES),
+    }
 
 
 def _queries(tested: Sequence[Tested]) -> Iterator[_Query]:
@@ -297,7 +307,7 @@ def payload(
     matrix = make_matrix(rows)
     place = {id(row): i for i, row in enumerate(rows)}
     name = run.protocol["name"]
-    machine = [(k, run.environment.get(k, "")) for k in ("python", "platform", "cores")]
+    machine = {k: v for k, v in run.environment.items() if k != "versions"}
     rest = {k: v for k, v in run.settings.items() if k not in _NO_SETTINGS}
     again = f"tllboost grid --config {shlex.quote(str(run.out / 'run.toml'))} --resume"
     return {
@@ -313,7 +323,7 @@ def payload(
             },
             "seeds": run.seeds,
             "data": _told(part(run.summary, "data").items()),
-            "environment": _told([*machine, *run.versions.items()]),
+            "environment": _told((machine | run.versions).items()),
             "aliases": _told(part(run.settings, "alias").items()),
             "settings": _told(rest.items()),
         },
@@ -352,6 +362,7 @@ def _told(items: Any) -> list[tuple[str, str]]:
 
 def _cells(run: Run, progress: Progress | None) -> list[Row]:
     in_metric = {metric: run.rows(metric) for metric in METRICS}
+    over = {metric: _over(run, rows, metric) for metric, rows in in_metric.items()}
     found = []
     for i, (cell, row) in enumerate(zip(run.cells, run.rows(), strict=True)):
         measured = row["status"] == "ok"
@@ -363,6 +374,7 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
                 "figures": {m: _ends(row, m) for m in of},
                 "gain": {m: _ends(of[m], "gain") for m in of},
                 "tied": {m: of[m]["tied_with_best"] for m in of},
+                "over": {m: over[m][i] for m in of},
                 "validation": {m: of[m]["validation"] for m in of},
                 "costs": {name: row.get(name) for name in _COSTS},
                 **{name: row.get(name) for name in (*_SIZES, "threshold")},
@@ -372,6 +384,17 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
         if progress is not None:
             progress(i + 1, len(run.cells), "curves")
     return found
+
+
+def _over(run: Run, rows: list[Row], metric: str) -> list[list[float]]:
+    """Return each cell's gain over the best plain cosine, as the headline tells it."""
+    own = [[*run.records.get(cell, {}).values()] for cell in run.cells]
+    frozen = {"status": "ok", "head": FROZEN[0], "projection": FROZEN[1]}.items()
+    plain = [i for i, row in enumerate(rows) if frozen <= row.items()]
+    best = max(plain, key=lambda i: METRICS[metric].sign * rows[i][metric], default=-1)
+    other = own[best] if plain else []
+    gains = [comparison(found, other, metric) for found in own]
+    return np.round(gains, _FIGURE_DIGITS).tolist()
 
 
 def _ends(row: Row, name: str) -> list[float]:

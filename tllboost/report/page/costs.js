@@ -1,7 +1,7 @@
 /* Accuracy against the time that learning took, and the cells that no other beats. */
 
-const WIDE = { width: 720, height: 400, left: 56, right: 24, top: 16, bottom: 46 };
-const NARROW = { width: 380, height: 340, left: 56, right: 12, top: 16, bottom: 46 };
+const WIDE = { width: 720, height: 400, left: 48, right: 24, top: 28, bottom: 46 };
+const NARROW = { width: 380, height: 340, left: 48, right: 12, top: 28, bottom: 46 };
 const onPhone = matchMedia("(max-width: 40rem)");
 
 function drawCosts() {
@@ -13,6 +13,24 @@ function drawCosts() {
     "The line joins the cells that no cheaper cell beats; the list names them.",
   );
   section.append(make("div", { class: "card pareto", id: "costs" }));
+  offerCsv(section, () => `${run.title}-cost-${chosen.metric}`, () => {
+    const best = frontier(timedCells());
+    return [
+      ["cell", "seconds_to_learn", chosen.metric, "no_cheaper_cell_beats_it"],
+      ...timedCells().map((index) => [
+        cellName(cells[index], true),
+        learning(cells[index]),
+        value(cells[index]),
+        best.includes(index) ? "yes" : "no",
+      ]),
+    ];
+  });
+}
+
+function timedCells() {
+  return [...cells.keys()].filter(
+    (index) => value(cells[index]) !== null && learning(cells[index]) !== null,
+  );
 }
 
 function learning(cell) {
@@ -38,9 +56,7 @@ function frontier(indices) {
 }
 
 function fillCosts() {
-  const timed = [...cells.keys()].filter(
-    (index) => value(cells[index]) !== null && learning(cells[index]) !== null,
-  );
+  const timed = timedCells();
   byId("cost").hidden = timed.length < 2;
   if (timed.length < 2) return;
   const times = timed.map((index) => learning(cells[index]));
@@ -76,11 +92,7 @@ function fillCosts() {
         make(
           "li",
           { class: "small number" },
-          make(
-            "button",
-            { class: "plain", click: () => openCell(index) },
-            cellName(cells[index]),
-          ),
+          cellLink(index),
           ` ${decimals(value(cells[index]))}, ${seconds(learning(cells[index]))}`,
         ),
       ),

@@ -8,40 +8,16 @@ function drawCell() {
     "Its figures, and its scores on the test set beside those of the plain cosine, which needs no training.",
   );
   byId("cell-title").tabIndex = -1;
-  const vectorizers = [...new Set(cells.map((cell) => cell.vectorizer))];
-  const choices = vectorizers.map((vectorizer) => {
-    const mine = [...cells.keys()].filter(
-      (index) => cells[index].vectorizer === vectorizer,
-    );
-    return make(
-      "optgroup",
-      { label: vectorizer },
-      mine.map((index) => make("option", { value: index }, cellName(cells[index]))),
-    );
-  });
-  const select = make(
-    "select",
-    { id: "which", change: () => choose("cell", Number(select.value)) },
-    choices,
-  );
-  section.append(
-    make(
-      "div",
-      { class: "controls" },
-      make("label", { class: "wide" }, make("span", {}, "cell"), select),
-    ),
-    make("div", { id: "details" }),
-  );
+  section.append(cellSelect("which"), make("div", { id: "details" }));
 }
 
 function fillCell() {
   const cell = cells[chosen.cell];
   if (!cell) return;
-  byId("which").value = chosen.cell;
   for (const one of document.querySelectorAll("[data-cell]"))
     one.classList.toggle("here", Number(one.dataset.cell) === chosen.cell);
   byId("details").replaceChildren(
-    make("h3", { class: "cell-name" }, cellName(cell), " ", badges(cell)),
+    make("h3", { class: "cell-name" }, breakable(cellName(cell, true)), " ", badges(cell)),
     ...(done(cell)
       ? [figureTiles(cell), costLine(cell), ...charts(cell)]
       : [
@@ -70,7 +46,9 @@ function figureTiles(cell) {
   const tiles = run.metrics.map((one) => {
     const won = gain(cell, one.name);
     const over =
-      won && given(won[0]) && !isBaseline(cell) ? `${signed(won[0])} over cosine` : "";
+      won && given(won[0]) && !isBaseline(cell)
+        ? `${signed(won[0])} over its cosine`
+        : "";
     return make(
       "div",
       { class: one.name === chosen.metric ? "figure here" : "figure", title: one.what },

@@ -43,6 +43,30 @@ function facts(rows) {
 function heading(section, title, ...about) {
   const id = `${section.id}-title`;
   section.setAttribute("aria-labelledby", id);
-  section.append(make("h2", { id }, title));
+  section.append(make("div", { class: "titled" }, make("h2", { id }, title)));
   if (about.length) section.append(make("p", { class: "soft" }, ...about));
+}
+
+/* What a spreadsheet would run gets an apostrophe, as in the files of a run. */
+function csvField(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "";
+  const text = String(value);
+  const runs = /^'*[=+\-@\t\r\n]/.test(text) && Number.isNaN(Number(text));
+  const inert = runs ? `'${text}` : text;
+  return /[",\r\n]/.test(inert) ? `"${inert.replaceAll('"', '""')}"` : inert;
+}
+
+/* A button beside a section's title: its table as a file, made in the page. */
+function offerCsv(section, name, rows) {
+  const save = () => {
+    const text = rows()
+      .map((row) => `${row.map(csvField).join(",")}\n`)
+      .join("");
+    const address = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    make("a", { href: address, download: `${name()}.csv` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60000);
+  };
+  section
+    .querySelector(".titled")
+    .append(make("button", { type: "button", class: "csv", click: save }, "Download CSV"));
 }

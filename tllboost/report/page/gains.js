@@ -12,14 +12,22 @@ function drawGains() {
     "A filled dot: the interval excludes zero. A hollow dot: it includes zero. Among many cells, a few exclude zero by chance.",
   );
   section.append(make("div", { class: "card", id: "gains" }));
+  offerCsv(section, () => `${run.title}-gain-${chosen.metric}`, () => [
+    ["cell", "gain", "gain_low", "gain_high"],
+    ...gainers().map((index) => [cellName(cells[index], true), ...gain(cells[index])]),
+  ]);
 }
 
-function fillGains() {
+function gainers() {
   const rated = [...cells.keys()].filter(
     (index) =>
       gain(cells[index]) && given(gain(cells[index])[0]) && !isBaseline(cells[index]),
   );
-  const ordered = rated.sort((a, b) => gain(cells[b])[0] - gain(cells[a])[0]);
+  return rated.sort((a, b) => gain(cells[b])[0] - gain(cells[a])[0]);
+}
+
+function fillGains() {
+  const ordered = gainers();
   const place = byId("gains");
   byId("gain").hidden = !ordered.length;
   if (!ordered.length) return;
@@ -73,7 +81,7 @@ function turnGains() {
 
 function gainRow(index, at, zero) {
   const [middle, low, high] = gain(cells[index]);
-  const sure = given(low) && (low > 0 || high < 0);
+  const sure = isSure([middle, low, high]);
   const bar = given(low)
     ? make("i", {
         class: "bar",
@@ -92,11 +100,7 @@ function gainRow(index, at, zero) {
     make(
       "span",
       { class: "who" },
-      make(
-        "button",
-        { class: "plain", click: () => openCell(index) },
-        cellName(cells[index]),
-      ),
+      cellLink(index),
       badge,
     ),
     make("div", { class: "track", "aria-hidden": "true" }, zero, bar, dot),

@@ -6,17 +6,25 @@ const FEW_PAIRS = 8;
 
 function drawGallery() {
   const section = byId("gallery");
-  const shown = run.gallery;
-  if (!shown) {
+  if (!run.gallery) {
     section.remove();
     return;
   }
   heading(
     section,
     "Images",
-    shown.what || "",
-    " Choose an image to enlarge it beside its query.",
+    "Test queries of a cell with their candidates, the most probable first. Choose an image to enlarge it beside its query.",
   );
+  section.append(cellSelect("whose"), make("div", { id: "shelves" }));
+  whenChosen("cell", fillGallery);
+}
+
+function fillGallery() {
+  const section = byId("shelves");
+  const cell = cells[chosen.cell];
+  const shown = run.gallery.cells[chosen.cell];
+  section.replaceChildren(make("p", { class: "soft small" }, galleryWords(cell, shown)));
+  if (!shown) return;
   const ends = [
     ["best", "Best queries", "The match comes first, with the most to spare."],
     [
@@ -60,6 +68,14 @@ function drawGallery() {
       ),
     );
   }
+}
+
+function galleryWords(cell, shown) {
+  if (!done(cell)) return "This cell failed: it ranked nothing.";
+  if (!shown) return "The page has room for no more images: it shows none of this cell.";
+  const best = shown.queries.filter((query) => query.end === "best").length;
+  const seeds = (run.run || {}).seeds || [];
+  return `Of ${seeds.length === 1 ? "seed" : "seeds"} ${seeds.join(", ")}, the ${plural(best, "query", "queries")} whose match is farthest ahead of the best non-match; then those whose match is farthest behind it, or least ahead. Each query image is shown once.`;
 }
 
 /* The first few cards; the others come when asked for, and the focus goes to them. */
@@ -175,7 +191,12 @@ function imageTile(key, role, caption, open, classes = "") {
       },
       shown,
     ),
-    make("figcaption", { class: "small number" }, caption),
+    make(
+      "figcaption",
+      { class: "small number" },
+      caption,
+      make("bdi", { class: "name", title: name }, fileName(name)),
+    ),
   );
 }
 

@@ -1,12 +1,33 @@
 /* The top of the page: what was run, what came out, and how to repeat it. */
 
+/* Lines of a run that the tiles say: in whatever metric is chosen. */
+const TOLD =
+  /^(what choosing on validation gave|chosen on validation|gain over the best cosine)\b/;
+
+/* The run, the metric, the data and the day, as far as the page knows them. */
+function fillTitle() {
+  const { settings, environment } = run.run || {};
+  const told = (rows, key) => ((rows || []).find(([name]) => name === key) || [])[1];
+  const [data, date] = [told(settings, "pairs"), told(environment, "date")];
+  const folders = data && data.split(/[\\/]/).filter(Boolean);
+  const said = [
+    run.title,
+    metric().title && `: ${metric().title}`,
+    data && " on ",
+    data && make("span", {}, folders.slice(-2).join("/"), date && ","),
+    date && `${data ? "" : ","} ${dateWords(date)}`,
+  ];
+  byId("title").replaceChildren(...said.filter(Boolean));
+  document.title = `${byId("title").textContent} · tllboost`;
+}
+
 function drawHeader() {
   const about = run.run || {};
   const protocol = about.protocol || {};
   const seeds = about.seeds || [];
   byId("top").append(
     make("p", { class: "kicker" }, `tllboost ${run.version || ""} · results of a grid`),
-    make("h1", {}, run.title),
+    make("h1", { id: "title" }),
     make(
       "p",
       { class: "lede soft" },
@@ -22,7 +43,9 @@ function drawHeader() {
         .join(" · "),
     ),
     make("div", { class: "tiles", id: "headline" }),
-    ...(run.notes || []).map((note) => make("p", { class: "note" }, note)),
+    ...(run.notes || [])
+      .filter((note) => !TOLD.test(note))
+      .map((note) => make("p", { class: "note" }, note)),
   );
   drawRun(about, protocol, seeds);
   byId("foot").append(
@@ -45,16 +68,17 @@ function tile(label, main, text, index = null) {
 }
 
 function drawHeadline() {
+  fillTitle();
   const all = bestFirst(cells.keys()).filter((index) => value(cells[index]) !== null);
   const place = byId("headline");
   if (!place) return;
   place.replaceChildren();
   if (!all.length) return;
   const { title, lower } = metric();
-  const gave = ["", "_low", "_high"].map(
-    (end) => (run.choosing_gave || {})[chosen.metric + end],
-  );
-  if (given(gave[0]))
+  const choosing = run.choosing_gave || {};
+  const gave = ["", "_low", "_high"].map((end) => choosing[chosen.metric + end]);
+  // Of one choice, it is the figure of the chosen cell.
+  if (given(gave[0]) && choosing.n_choices !== 1)
     place.append(
       tile(
         "What choosing gave",
@@ -68,18 +92,20 @@ function drawHeadline() {
     place.append(
       tile("Chosen on validation", decimals(value(winner)), text, run.chosen),
     );
-    const won = gain(winner);
-    if (won && !isBaseline(winner))
-      place.append(tile("Its gain over the cosine", signed(won[0]), gainWords(won)));
+    const won = over(winner);
+    if (won && given(won[0]) && !isBaseline(winner))
+      place.append(
+        tile("Its gain over the best cosine", signed(won[0]), gainWords(won)),
+      );
   }
-  const plain = all.find((index) => isBaseline(cells[index]));
-  if (plain !== undefined)
+  const plain = bestCosine();
+  if (plain)
     place.append(
       tile(
         "Best plain cosine",
-        decimals(value(cells[plain])),
-        `${cells[plain].vectorizer} · no training`,
-        plain,
+        decimals(value(plain)),
+        `${plain.vectorizer} · no training`,
+        cells.indexOf(plain),
       ),
     );
   const ties = all.filter((index) => tied(cells[index]) === "yes").length;
@@ -109,7 +135,7 @@ function gainWords(won) {
       ? "above zero at 95\u00a0%"
       : won[2] < 0
         ? "below zero at 95\u00a0%"
-        : "may be nothing: zero lies inside";
+        : "may be chance: zero lies inside";
   return `${between(won, signed)} · ${sure}`;
 }
 
@@ -144,15 +170,15 @@ function drawRun(about, protocol, seeds) {
         ...(about.settings || []),
         ...(protocol.sizes ? [["protocol", protocol.sizes]] : []),
       ]),
-      folded("Short names", about.aliases),
+      folded("Aliases of vectorizers", about.aliases),
       folded("Versions and machine", about.environment),
     ),
   );
 }
 
-function folded(title, rows) {
+function folded(title, rows, open = false) {
   if (!rows || !rows.length) return null;
-  return make("details", {}, make("summary", {}, title), facts(rows));
+  return make("details", { open }, make("summary", {}, title), facts(rows));
 }
 
 /* Without leave to write the clipboard, the text is at least selected. */

@@ -13,6 +13,10 @@ function drawFailures() {
       : "Nothing failed: every image was read and every cell was measured.",
   );
   if (!failures.length) return;
+  offerCsv(section, () => `${run.title}-failures`, () => [
+    ["what", "where", "why"],
+    ...failures.map(({ what, where, why }) => [what, where, why]),
+  ]);
   const rows = grouped(failures).map(({ what, where, why }) =>
     make(
       "tr",
@@ -90,4 +94,5 @@ function drawLeaks() {
     "What the test set shares with training and validation. Without a leak every count is zero.",
   );
   section.append(make("div", { class: "card" }, facts(rows)));
+  offerCsv(section, () => `${run.title}-leaks`, () => [["what", "count"], ...rows]);
 }

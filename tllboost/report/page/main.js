@@ -13,6 +13,14 @@ function drawParts() {
   select.addEventListener("change", () => choose("metric", select.value));
 }
 
+/* A list of parts that goes on beyond an edge of a small screen fades out there. */
+function showMoreParts() {
+  const { scrollLeft, scrollWidth, clientWidth } = byId("parts");
+  const menu = byId("parts").parentElement;
+  menu.classList.toggle("before", scrollLeft > 1);
+  menu.classList.toggle("more", scrollLeft + clientWidth < scrollWidth - 1);
+}
+
 drawHeader();
 if (cells.length) {
   drawMatrix();
@@ -28,6 +36,9 @@ if (cells.length) {
 drawFailures();
 drawLeaks();
 drawParts();
+showMoreParts();
+byId("parts").addEventListener("scroll", showMoreParts, { passive: true });
+addEventListener("resize", showMoreParts);
 if (cells.length) {
   whenChosen("metric", () =>
     [drawHeadline, colourMatrix, fillCell, fillTable, fillGains, fillCosts].forEach(

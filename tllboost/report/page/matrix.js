@@ -1,8 +1,11 @@
-/* The matrix as a heat map. Colour only repeats what the numbers and marks say. */
+/* The matrix as a heat map. A colour is the gain over the best plain cosine: none where
+   its interval includes zero, and full at LEAST_END or more, so that noise stays pale. */
 
-const STEPS = 9;
+const SIDE = 4; // steps of colour on either side of none
+const LEAST_END = 0.1;
 const MANY_ROWS = 24;
 const MANY_LOST = 3;
+const FEW_SHORT = 8;
 
 function drawMatrix() {
   const { heads } = run.matrix;
@@ -13,9 +16,9 @@ function drawMatrix() {
     "The matrix",
     "A row is a vectorizer, with its projection and merge if it has them; a column is a head. ",
     "* is the best on the test images, = ties with it at 95\u00a0%. ",
+    "A colour is the difference from the best plain cosine; grey may be chance. ",
     "Hover or move with the arrow keys for intervals; choose a number for its plots.",
   );
-  const legend = make("div", { class: "legend small", id: "legend" });
   const corner = make(
     "th",
     { scope: "col", class: "corner" },
@@ -49,16 +52,30 @@ function drawMatrix() {
   const long = order.length > MANY_ROWS;
   table.classList.toggle("sticky", long);
   section.append(
-    legend,
+    make("div", { class: "legend small", id: "legend" }),
     make("div", { class: long ? "scroll framed tallest" : "scroll framed" }, table),
     ...lostSwitch(table),
-    folded("Short names", run.matrix.legend) || "",
+    folded("Short names", legend, legend.length <= FEW_SHORT) || "",
   );
+  offerCsv(section, () => `${run.title}-matrix-${chosen.metric}`, matrixRows);
   colourMatrix();
   const first = [...table.querySelectorAll("button")].find((one) =>
     one.checkVisibility(),
   );
   if (first) first.tabIndex = 0;
+}
+
+/* As matrix.csv has it: names in full. */
+function matrixRows() {
+  const full = (name) => longNames.get(name) || name;
+  const field = (cell) => (!cell ? "" : done(cell) ? value(cell) : "failed");
+  return [
+    ["vectorizer", "projection", "merge", ...run.matrix.heads.map(full)],
+    ...run.matrix.rows.map((row, at) => [
+      ...row.map(full),
+      ...run.matrix.places[at].map((index) => field(cells[index])),
+    ]),
+  ];
 }
 
 /* Rows of one vectorizer stand together, in the order in which they first came. */
@@ -109,19 +126,13 @@ function matrixPlace(at, across, place) {
 
 function colourMatrix() {
   const buttons = [...document.querySelectorAll(".heat button")];
-  const values = buttons
-    .map((button) => value(cells[button.dataset.cell]))
-    .filter(given);
-  const [low, high] = values.length
-    ? [Math.min(...values), Math.max(...values)]
-    : [0, 1];
+  const sure = cells.map((cell) => over(cell)).filter(isSure);
+  const end = Math.max(LEAST_END, ...sure.map(([middle]) => Math.abs(middle)));
   const { title, lower, what } = metric();
   for (const button of buttons) {
     const cell = cells[button.dataset.cell];
-    const share = high > low ? (value(cell) - low) / (high - low) : 0.5;
-    const step = Math.min(STEPS - 1, Math.floor((lower ? 1 - share : share) * STEPS));
     const found = value(cell) !== null;
-    button.className = found ? `h${step}` : done(cell) ? "nothing" : "failed";
+    button.className = found ? `h${heatOf(cell, end)}` : done(cell) ? "nothing" : "failed";
     button.replaceChildren(
       done(cell) ? decimals(value(cell)) : "failed",
       make("span", { class: "mark", "aria-hidden": "true" }, mark(cell)),
@@ -130,13 +141,25 @@ function colourMatrix() {
     if (tied(cell) === "best" && found) button.classList.add("best");
   }
   byId("matrix-caption").textContent = `${title} of every cell`;
-  drawLegend(low, high, lower, title, what);
+  drawLegend(end, lower, title, what);
 }
 
-function drawLegend(low, high, lower, title, what) {
-  const steps = [...Array(STEPS).keys()].map((step) =>
+/* From 0, far below the best plain cosine, to twice SIDE; SIDE where nobody can tell. */
+function heatOf(cell, end) {
+  const won = over(cell);
+  if (!isSure(won)) return SIDE;
+  const steps = Math.ceil((Math.abs(won[0]) / end) * SIDE);
+  return SIDE + Math.sign(won[1]) * Math.max(1, Math.min(SIDE, steps));
+}
+
+function drawLegend(end, lower, title, what) {
+  const steps = [...Array(2 * SIDE + 1).keys()].map((step) =>
     make("i", { class: `h${step}` }),
   );
+  const plain = bestCosine();
+  const said = plain
+    ? `than ${decimals(value(plain))}, the best plain cosine (${plain.vectorizer})`
+    : "no colours: the run has no plain cosine";
   byId("legend").replaceChildren(
     make(
       "span",
@@ -148,9 +171,10 @@ function drawLegend(low, high, lower, title, what) {
     make(
       "span",
       { class: "scale" },
-      decimals(lower ? high : low),
-      make("span", { class: "steps", "aria-hidden": "true" }, steps),
-      `${decimals(lower ? low : high)} better`,
+      plain && `${decimals(end, 2)} worse`,
+      plain && make("span", { class: "steps", "aria-hidden": "true" }, steps),
+      plain && `${decimals(end, 2)} better`,
+      make("span", { class: "than" }, said),
     ),
   );
 }
@@ -169,15 +193,20 @@ function cellLabel(cell) {
 
 function tipLines(cell) {
   if (!done(cell)) return [cellName(cell), "failed", cell.error];
-  const won = gain(cell);
+  const [won, best] = [gain(cell), bestCosine()];
   const validation = (cell.validation || {})[chosen.metric];
   return [
     cellName(cell),
     `${metric().title} ${withInterval(figure(cell))}`,
+    best &&
+      best !== cell &&
+      given((over(cell) || [])[0]) &&
+      `over the best plain cosine ${withInterval(over(cell), signed)}`,
     won &&
       !isBaseline(cell) &&
       given(won[0]) &&
-      `over the cosine ${withInterval(won, signed)}`,
+      cell.vectorizer !== (best || cell).vectorizer &&
+      `over its own cosine ${withInterval(won, signed)}`,
     given(validation) && `on validation ${decimals(validation)}`,
     tieWords(cell),
     cells.indexOf(cell) === run.chosen && "chosen on validation",

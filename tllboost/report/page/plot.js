@@ -1,6 +1,6 @@
 /* Small plots as SVG: a frame with axes, lines, and what the pointer is on. */
 
-const FRAME = { width: 340, height: 280, left: 52, right: 12, top: 10, bottom: 42 };
+const FRAME = { width: 340, height: 280, left: 44, right: 12, top: 24, bottom: 42 };
 
 function niceTicks(low, high, wanted = 5) {
   const rough = (high - low || 1) / wanted;
@@ -116,8 +116,8 @@ function plot({ label, x, y, size = FRAME }) {
       "text",
       {
         class: "title",
-        transform: `translate(11 ${(top + height - bottom) / 2}) rotate(-90)`,
-        "text-anchor": "middle",
+        x: 0,
+        y: 11,
       },
       y.title,
     ),

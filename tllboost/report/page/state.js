@@ -6,6 +6,9 @@ run.metrics = run.metrics || [];
 const cells = run.cells;
 const chosen = { metric: run.metric || (run.metrics[0] || {}).name, cell: null };
 const watchers = { metric: [], cell: [] };
+const legend = (run.matrix || {}).legend || [];
+const shortNames = new Map(legend.map(([short, long]) => [long, short]));
+const longNames = new Map(legend);
 
 function whenChosen(what, draw) {
   watchers[what].push(draw);
@@ -37,6 +40,21 @@ function value(cell, name = chosen.metric) {
 
 function gain(cell, name = chosen.metric) {
   return (done(cell) && (cell.gain || {})[name]) || null;
+}
+
+/* The gain over the best plain cosine of the run. */
+function over(cell, name = chosen.metric) {
+  return (done(cell) && (cell.over || {})[name]) || null;
+}
+
+/* Whether an interval of a gain leaves zero out. */
+function isSure(won) {
+  return Boolean(won) && given(won[1]) && (won[1] > 0 || won[2] < 0);
+}
+
+function bestCosine() {
+  const plain = (index) => isBaseline(cells[index]) && value(cells[index]) !== null;
+  return cells[bestFirst(cells.keys()).find(plain)] || null;
 }
 
 function tied(cell, name = chosen.metric) {
@@ -75,6 +93,47 @@ function tieWords(cell) {
 
 function mark(cell) {
   return { best: "*", yes: "=" }[tied(cell)] || "";
+}
+
+/* A list of all cells to choose from, by vectorizer. */
+function cellSelect(id) {
+  const vectorizers = [...new Set(cells.map((cell) => cell.vectorizer))];
+  const choices = vectorizers.map((vectorizer) => {
+    const mine = [...cells.keys()].filter(
+      (index) => cells[index].vectorizer === vectorizer,
+    );
+    return make(
+      "optgroup",
+      { label: vectorizer },
+      mine.map((index) => make("option", { value: index }, cellName(cells[index]))),
+    );
+  });
+  const select = make(
+    "select",
+    { id, change: () => choose("cell", Number(select.value)) },
+    choices,
+  );
+  whenChosen("cell", () => (select.value = chosen.cell));
+  return make(
+    "div",
+    { class: "controls" },
+    make("label", { class: "wide" }, make("span", {}, "cell"), select),
+  );
+}
+
+/* A cell's name, that leads to its plots. */
+function cellLink(index) {
+  const cell = cells[index];
+  const [short, full] = [cellName(cell), cellName(cell, true)];
+  return make(
+    "button",
+    {
+      class: "plain",
+      title: full === short ? null : full,
+      click: () => openCell(index),
+    },
+    short,
+  );
 }
 
 /* Show a cell's own plots, where the user may have come from far away. */

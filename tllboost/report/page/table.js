@@ -162,7 +162,40 @@ function drawCells() {
       ),
     ),
   );
+  offerCsv(section, () => `${run.title}-cells`, cellRows);
   fillTable();
+}
+
+/* The cells that the filters leave, in their order, with every figure. */
+function cellRows() {
+  const names = ["vectorizer", "projection", "merge", "head", "name", "status", "error"];
+  const ends = ["", "_low", "_high"];
+  const three = (of) => ends.map((_, at) => (of || [])[at]);
+  const costs = ["vectorize_s", "project_s", "fit_s", "score_s", "peak_memory_mb"];
+  const sizes = ["n_features", "n_seeds", "threshold"];
+  return [
+    [
+      ...names,
+      ...run.metrics.flatMap((one) => ends.map((end) => one.name + end)),
+      ...ends.map((end) => `${chosen.metric}_gain${end}`),
+      `${chosen.metric}_validation`,
+      "tied_with_best",
+      ...costs,
+      ...sizes,
+    ],
+    ...sortedCells(wantedCells(), columns()).map((index) => {
+      const cell = cells[index];
+      return [
+        ...names.map((name) => cell[name]),
+        ...run.metrics.flatMap((one) => three(figure(cell, one.name))),
+        ...three(gain(cell)),
+        (cell.validation || {})[chosen.metric],
+        done(cell) ? tied(cell) : "",
+        ...costs.map((name) => (cell.costs || {})[name]),
+        ...sizes.map((name) => cell[name]),
+      ];
+    }),
+  ];
 }
 
 function sortedBy(key) {
@@ -196,7 +229,7 @@ function wantedCells() {
   return [...cells.keys()].filter((index) => {
     const cell = cells[index];
     const said =
-      `${cellName(cell)} ${cell.status} ${index === run.chosen ? "chosen" : ""}`.toLowerCase();
+      `${cellName(cell)} ${cellName(cell, true)} ${cell.status} ${index === run.chosen ? "chosen" : ""}`.toLowerCase();
     if ((vectorizer && cell.vectorizer !== vectorizer) || (head && cell.head !== head))
       return false;
     if (ties && tied(cell) === "no") return false;
@@ -252,11 +285,6 @@ function fillTable() {
 
 function tableRow(index, list) {
   const cell = cells[index];
-  const name = make(
-    "button",
-    { class: "plain", click: () => openCell(index) },
-    cellName(cell),
-  );
   const badge =
     index === run.chosen ? [" ", make("span", { class: "badge main" }, "chosen")] : [];
   return make(
@@ -266,7 +294,7 @@ function tableRow(index, list) {
         `${done(cell) ? "" : "failed"} ${index === chosen.cell ? "here" : ""}`.trim(),
       "data-cell": index,
     },
-    make("th", { scope: "row" }, name, badge),
+    make("th", { scope: "row" }, cellLink(index), badge),
     list.map((one) => make("td", { class: "number" }, one.text(cell))),
   );
 }

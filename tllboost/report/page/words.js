@@ -64,13 +64,29 @@ function breakable(text) {
     .slice(1);
 }
 
-function cellName(cell) {
-  const said = [cell.vectorizer, ...parts(cell.projection, cell.merge), cell.head].join(
-    " · ",
-  );
+/* Long names as the matrix shortens them: its legend tells what they stand for. */
+function cellName(cell, inFull = false) {
+  const write = (name) => (!inFull && shortNames.get(name)) || name;
+  const said = [
+    write(cell.vectorizer),
+    ...parts(write(cell.projection), cell.merge),
+    write(cell.head),
+  ].join(" · ");
   return cell.name && cell.name !== cell.head ? `${cell.name} (${said})` : said;
 }
 
 function plural(count, one, many = `${one}s`) {
   return `${whole(count)} ${count === 1 ? one : many}`;
+}
+
+/* The end of a path. */
+function fileName(path) {
+  return path.split(/[\\/]/).pop() || path;
+}
+
+function dateWords(date) {
+  const day = new Date(`${date}T00:00Z`);
+  if (Number.isNaN(day.getTime())) return date;
+  const how = { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" };
+  return day.toLocaleDateString("en-GB", how);
 }
