@@ -1,4 +1,4 @@
-"""Write the tables of docs/networks.md: sizes, licences and speed, none typed in.
+"""Write docs/networks.md and tllboost/vectorizers/networks.json: no figure is typed in.
 
 Run it as ``python benchmarks/networks_page.py``. Widths and sizes are those of networks
 that are built without weights; speeds come from the records of results/bench.
@@ -11,38 +11,45 @@ import re
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "networks.md"
+TABLE = ROOT / "tllboost" / "vectorizers" / "networks.json"
 
-TIMM = {
-    "mobilenetv4_conv_small.e2400_r224_in1k": "small and quick",
-    "mobilenetv2_100.ra_in1k": "small and quick",
-    "efficientnet_b0.ra_in1k": "small",
-    "resnet50.a1_in1k": "the usual baseline",
-    "convnext_nano.in12k": "ConvNeXt, 12,000 classes",
-    "convnext_tiny.fb_in22k": "ConvNeXt, 22,000 classes",
-    "convnext_base.fb_in22k": "ConvNeXt, larger",
-    "vit_small_patch14_dinov2.lvd142m": "DINOv2, small",
-    "vit_base_patch14_dinov2.lvd142m": "DINOv2",
-    "convnext_tiny.dinov3_lvd1689m": "DINOv3, a ConvNeXt",
-    "vit_small_patch16_dinov3.lvd1689m": "DINOv3, small",
-    "vit_base_patch16_dinov3.lvd1689m": "DINOv3",
-    "vit_base_patch16_siglip_224.v2_webli": "SigLIP 2, its image half",
+ALIKE, SAME = "look-alikes, art", "the same object or place"
+KIND = "things of one class"
+NETWORKS = {
+    "timm:mobilenetv4_conv_small": "MobileNetV4: small and quick",
+    "timm:mobilenetv2_100": "MobileNetV2: small and quick",
+    "timm:efficientnet_b0": "EfficientNet-B0: small",
+    "timm:resnet18": "ResNet-18: small",
+    "timm:resnet50": "ResNet-50: the usual baseline",
+    "timm:convnext_nano.in12k": f"ConvNeXt, 12,000 classes: {KIND}",
+    "timm:convnext_tiny.fb_in22k": f"ConvNeXt, 22,000 classes: {KIND}",
+    "timm:convnext_base.fb_in22k": f"ConvNeXt, larger: {KIND}",
+    "timm:vit_small_patch14_dinov2": f"DINOv2, small: {SAME}",
+    "timm:vit_base_patch14_dinov2": f"DINOv2: {SAME}",
+    "timm:convnext_tiny.dinov3_lvd1689m": f"DINOv3, a ConvNeXt: {SAME}",
+    "timm:vit_small_patch16_dinov3": f"DINOv3, small: {SAME}",
+    "timm:vit_base_patch16_dinov3": f"DINOv3: {SAME}",
+    "timm:vit_base_patch16_siglip_224": f"SigLIP 2, its image half: {ALIKE}",
+    "clip:MobileCLIP2-S0:dfndr2b": f"MobileCLIP2, small and quick: {ALIKE}",
+    "clip:RN50:openai": f"CLIP, a ResNet-50: {ALIKE}",
+    "clip:RN101:openai": f"CLIP, a ResNet-101: {ALIKE}",
+    "clip:RN50x4:openai": f"CLIP, a wider ResNet-50: {ALIKE}",
+    "clip:ViT-B-32:openai": f"CLIP, quick for its size: {ALIKE}",
+    "clip:ViT-B-32:laion2b_s34b_b79k": f"CLIP on LAION-2B: {ALIKE}",
+    "clip:ViT-B-16:datacomp_xl_s13b_b90k": f"CLIP on DataComp: {ALIKE}",
+    "clip:ViT-L-14:openai": f"CLIP, large: {ALIKE}",
+    "clip:ViT-B-32-SigLIP2-256:webli": f"SigLIP 2, quick for its size: {ALIKE}, {KIND}",
+    "clip:ViT-B-16-SigLIP2:webli": f"SigLIP 2: {ALIKE}, {KIND}",
+    "clip:ViT-L-16-SigLIP2-256:webli": f"SigLIP 2, large: {ALIKE}, {KIND}",
 }
-CLIP = {
-    "MobileCLIP2-S0:dfndr2b": ("small and quick", "apple-amlr (research)"),
-    "RN50:openai": ("CLIP, a ResNet-50", "mit"),
-    "RN50x4:openai": ("CLIP, a wider ResNet-50", "mit"),
-    "ViT-B-32:openai": ("CLIP, quick for its size", "mit"),
-    "ViT-B-32:laion2b_s34b_b79k": ("CLIP on LAION-2B", "mit"),
-    "ViT-B-16:datacomp_xl_s13b_b90k": ("CLIP on DataComp", "mit"),
-    "ViT-L-14:openai": ("CLIP, large", "mit"),
-    "ViT-B-32-SigLIP2-256:webli": ("SigLIP 2, quick for its size", "apache-2.0"),
-    "ViT-B-16-SigLIP2:webli": ("SigLIP 2", "apache-2.0"),
-    "ViT-L-16-SigLIP2-256:webli": ("SigLIP 2, large", "apache-2.0"),
-}
-"""What each is, and for open_clip, which records none, the licence of its page."""
+"""What each is, and what to take it for: as the page says, by how it was trained."""
+
+LICENCES = {"MobileCLIP2": "apple-amlr (research)", "SigLIP2": "apache-2.0", "": "mit"}
+"""Of the pages of open_clip's networks, by a part of their names: it records none."""
 
 SPEEDS = {
     "pocket_vectorize": ("`pocket`, JPEGs of 160 pixels", 600),
@@ -52,35 +59,53 @@ SPEEDS = {
 }
 
 
-def networks() -> list[str]:
-    """Return the table of names; networks are built without memory for weights."""
+def measured() -> dict[str, dict[str, Any]]:
+    """Return the package's table of networks, each built without memory for weights.
+
+    Whatever can be asked is asked of timm and open_clip.
+    """
     import open_clip
     import timm
     import torch
     from open_clip.model import _build_vision_tower
 
-    rows = [
-        "| name | what | dims | millions | side | licence |",
-        "|---|---|--:|--:|--:|---|",
-    ]
-    with torch.device("meta"):
-        for name, what in TIMM.items():
-            network = timm.create_model(name, pretrained=False, num_classes=0)
-            known = timm.get_pretrained_cfg(name)
-            side, wide = known.input_size[-1], network.num_features
-            size = _millions(network)
-            named = f"`timm:{name}`"
-            rows.append(
-                f"| {named} | {what} | {wide} | {size} | {side} | {known.license} |"
-            )
-        for name, (what, licence) in CLIP.items():
-            known = open_clip.get_model_config(name.partition(":")[0])
-            vision = open_clip.CLIPVisionCfg(**known["vision_cfg"])
-            size = _millions(_build_vision_tower(known["embed_dim"], vision))
-            side, wide = known["vision_cfg"]["image_size"], known["embed_dim"]
-            named = f"`clip:{name}`"
-            rows.append(f"| {named} | {what} | {wide} | {size} | {side} | {licence} |")
-    return rows
+    table = {}
+    for name, description in NETWORKS.items():
+        kind, arch, *tag = name.split(":")
+        with torch.device("meta"):
+            if kind == "timm":
+                network = timm.create_model(arch, pretrained=False, num_classes=0)
+                known = timm.get_pretrained_cfg(arch)
+                side = known.input_size[-1]
+                licence, repository = known.license, known.hf_hub_id
+            else:
+                config = open_clip.get_model_config(arch)
+                vision = open_clip.CLIPVisionCfg(**config["vision_cfg"])
+                network = _build_vision_tower(config["embed_dim"], vision)
+                side = vision.image_size
+                licence = next(LICENCES[part] for part in LICENCES if part in arch)
+                repository = open_clip.get_pretrained_cfg(arch, tag[0])["hf_hub"]
+            n_dims = network.eval()(torch.empty(2, 3, side, side)).shape[1]
+        size = sum(one.numel() for one in network.parameters())
+        table[name] = {
+            "description": description,
+            "n_dims": n_dims,
+            "millions": round(size / 1e6, 1),
+            "side": side,
+            "licence": licence,
+            "repository": repository.strip("/"),
+        }
+    return table
+
+
+def networks() -> list[str]:
+    """Return the page's table of names, from the package's."""
+    head = ["| name | what, and what for | dims | millions | side | licence |"]
+    lines = [*head, "|---|---|--:|--:|--:|---|"]
+    for name, one in json.loads(TABLE.read_text("utf-8")).items():
+        keys = "description", "n_dims", "millions", "side", "licence"
+        lines.append(f"| `{name}` | {' | '.join(str(one[key]) for key in keys)} |")
+    return lines
 
 
 def speed() -> list[str]:
@@ -96,12 +121,9 @@ def speed() -> list[str]:
     return [*rows, f"| `classic` | {count / seconds:.0f} |"]
 
 
-def _millions(network: object) -> str:
-    return f"{sum(one.numel() for one in network.parameters()) / 1e6:.1f}"
-
-
 def main() -> int:
-    """Write both tables into the page."""
+    """Write the package's table, and the page's two."""
+    TABLE.write_text(json.dumps(measured(), indent=1) + "\n", encoding="utf-8")
     text = PAGE.read_text(encoding="utf-8")
     for name, rows in (("networks", networks()), ("speed", speed())):
         block = "\n".join([f"<!-- {name} -->", "", *rows, "", "<!-- end -->"])

@@ -28,7 +28,7 @@ def put_into_cache(cache: Path, repository: str, name: str) -> None:
     (folder / "refs" / "main").write_text("0123456789abcdef")
 
 
-def test_networks_tell_their_width_and_whether_weights_are_here(
+def test_networks_tell_what_they_are_and_whether_weights_are_here(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -40,6 +40,12 @@ def test_networks_tell_their_width_and_whether_weights_are_here(
     }
     assert "  512  in the cache" in rows["timm:resnet18"]
     assert "  640  to download" in rows["clip:RN50x4:openai"]
+    told = "the same object or place; 21.6 million weights, licence dinov3-license"
+    assert told in rows["timm:vit_small_patch16_dinov3"]
+    listed = run("list", "networks", "--json").json["networks"]
+    for row in listed:
+        for key, value in NETWORKS.get(row["name"], {}).items():
+            assert row[key] == value or row[key].startswith(f"{value}; ")
 
 
 def test_the_cache_is_looked_up_as_the_hub_s_client_does(
@@ -56,39 +62,12 @@ def test_the_cache_is_looked_up_as_the_hub_s_client_does(
             if name.startswith("clip")
             else "model.safetensors"
         )
-        put_into_cache(cache, NETWORKS[name].repository, file)
-        found = try_to_load_from_cache(NETWORKS[name].repository, file, cache_dir=cache)
+        put_into_cache(cache, NETWORKS[name]["repository"], file)
+        found = try_to_load_from_cache(
+            NETWORKS[name]["repository"], file, cache_dir=cache
+        )
         assert isinstance(found, str)
-    assert [name for name, one in NETWORKS.items() if is_at_hand(one)] == here
-
-
-def test_networks_are_what_timm_and_open_clip_know() -> None:
-    from tllboost.vectorizers import clip as clip_catalogue
-    from tllboost.vectorizers import timm as timm_catalogue
-
-    for name, network in NETWORKS.items():
-        kind, arch, *tag = name.split(":")
-        if kind == "timm":
-            import timm
-
-            known = timm.get_pretrained_cfg(timm_catalogue.catalogue_name(arch))
-            assert known.hf_hub_id == network.repository
-        else:
-            import open_clip
-
-            config = open_clip.get_pretrained_cfg(arch, tag[0])
-            assert config["hf_hub"].strip("/") == network.repository
-            assert clip_catalogue.recipe_of(arch, tag[0]).preprocessing.size
-            width = open_clip.get_model_config(arch)["embed_dim"]
-            assert width == network.n_dims
-
-
-def test_the_width_of_a_timm_network_is_right() -> None:
-    import timm
-
-    for name in ("timm:mobilenetv2_100", "timm:resnet18"):
-        made = timm.create_model(name[5:], pretrained=False, num_classes=0)
-        assert made.num_features == NETWORKS[name].n_dims
+    assert [n for n, one in NETWORKS.items() if is_at_hand(one["repository"])] == here
 
 
 def test_vectorizers_tell_their_width_and_where_weights_come_from(run: Run) -> None:

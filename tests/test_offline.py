@@ -106,6 +106,8 @@ def test_a_hub_that_fails_is_one_line(
     assert done.returncode == 3
     told = [line for line in done.stderr.splitlines() if "timm:resnet18" in line]
     assert len(told) == 1
+    page = "http://127.0.0.1:9/timm/resnet18.a1_in1k/resolve/main/model.safetensors"
+    assert f"; download {page} on" in told[0]
     assert "@FILE" in told[0]
     assert "Traceback" not in done.stderr
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from guides import ROOT
 from PIL import Image
 
 from tllboost.errors import UnknownNameError, UsageError, WeightsError
@@ -183,16 +181,3 @@ def test_loading_leaves_logging_as_it_was(tiny: Path) -> None:
     before = (root.level, list(root.handlers))
     make_vectorizer(f"clip:{ARCH}@{tiny}").n_dims  # noqa: B018
     assert (root.level, list(root.handlers)) == before
-
-
-def test_the_page_of_networks_has_names_that_open_clip_knows() -> None:
-    import open_clip
-
-    page = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
-    rows = re.findall(r"\| `clip:(\S+):(\S+)` \|.* (\d+) \| [\d.]+ \| (\d+) \|", page)
-    assert len(rows) > 5
-    for arch, tag, dims, side in rows:
-        assert (arch, tag) in open_clip.list_pretrained()
-        told = open_clip.get_model_config(arch)
-        sides = told["vision_cfg"]["image_size"]
-        assert (int(dims), int(side)) == (told["embed_dim"], sides)

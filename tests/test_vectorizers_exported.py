@@ -110,24 +110,22 @@ def test_squares_are_those_of_torch(
     assert disagreement(make(squares).transform(paths), result.vectors) < 1e-4
 
 
-@pytest.mark.parametrize("arch", ["ViT-B-32", "RN50", "coca_ViT-B-32"])
-def test_image_towers_of_clip_are_exported(arch: str) -> None:
+def test_a_tower_that_gives_tokens_too_is_exported() -> None:
     """With a few layers: every kind of operator is there, none of the weight."""
     import open_clip
     import torch
 
     from tllboost.vectorizers.torch import exported, probe, run
 
-    config = open_clip.get_model_config(arch)
-    few = [1, 1, 1, 1] if arch == "RN50" else 2
-    vision = {**config["vision_cfg"], "layers": few, "width": 64, "image_size": SIDE}
+    config = open_clip.get_model_config("coca_ViT-B-32")
+    vision = {**config["vision_cfg"], "layers": 2, "width": 64, "image_size": SIDE}
     torch.manual_seed(0)
     tower = open_clip.model._build_vision_tower(
         64, open_clip.model.CLIPVisionCfg(**vision), quick_gelu=True
     ).eval()
 
     def first(output: Any) -> Any:
-        return output[0] if isinstance(output, tuple) else output
+        return output[0]
 
     batch = probe((SIDE, SIDE))
     network = open_network(exported(tower, (SIDE, SIDE), first))

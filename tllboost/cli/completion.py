@@ -35,7 +35,7 @@ def names_of(kind: str) -> Mapping[str, str]:
 
         alone = {"classic", "pixels", "pocket"}
         names = {k if k in alone else f"{k}:": text for k, text in names.items()}
-        names |= {name: network.description for name, network in NETWORKS.items()}
+        names |= {name: one["description"] for name, one in NETWORKS.items()}
     return names
 
 

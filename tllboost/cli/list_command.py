@@ -61,8 +61,9 @@ def list_names(
     """List the names that `-v`, `-p`, `-m`, `-c`, `--protocol` and others take.
 
     Vectorizers are listed with the width of their vectors and the source of their
-    weights. Networks are listed with whether their weights are on this machine. The
-    command makes no network connection.
+    weights. Networks are listed with what to take them for, their size, their licence,
+    and whether their weights are on this machine. The command makes no network
+    connection.
 
     **Examples**
 
@@ -91,7 +92,7 @@ def _rows(kind: str) -> list[dict[str, Any]]:
     """Return names and descriptions, importing no library behind a name.
 
     Vectorizers and networks also tell the width of their vectors and the source of
-    their weights.
+    their weights, networks their size and licence.
     """
     if kind == "vectorizers":
         rows = _vectorizers()
@@ -99,10 +100,14 @@ def _rows(kind: str) -> list[dict[str, Any]]:
         from tllboost.vectorizers import NETWORKS, is_at_hand
 
         rows = [row for row in _vectorizers() if row["weights"] == "built in"]
-        for name, network in NETWORKS.items():
-            weights = "in the cache" if is_at_hand(network) else "to download"
-            told: dict[str, Any] = {"name": name, "description": network.description}
-            rows.append(told | {"n_dims": network.n_dims, "weights": weights})
+        for name, one in NETWORKS.items():
+            is_here = is_at_hand(one["repository"])
+            told = {
+                "name": name,
+                "weights": "in the cache" if is_here else "to download",
+            }
+            size = f"{one['millions']} million weights, licence {one['licence']}"
+            rows.append(one | told | {"description": f"{one['description']}; {size}"})
     else:
         rows = [{"name": k, "description": v} for k, v in names_of(kind).items()]
     more = _MORE.get(kind, {})

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -98,63 +99,21 @@ VECTORIZERS = Registry(
 
 
 # timm and open_clip know hundreds more; asking them takes seconds, and this takes none.
-class KnownNetwork(NamedTuple):
-    """A published network.
+_TABLE = Path(__file__).with_name("networks.json").read_text(encoding="utf-8")
+NETWORKS: dict[str, dict[str, Any]] = json.loads(_TABLE)
+"""Networks to start with: what each is, and what to take it for.
 
-    Parameters
-    ----------
-    n_dims : int
-        Width of its vectors.
-    repository : str
-        Where the hub keeps its weights.
-    description : str
-        What it is, in one line.
-    """
-
-    n_dims: int
-    repository: str
-    description: str
+``n_dims`` is the width of a vector, ``millions`` the weights of what sees images,
+``side`` that of the image it sees, ``licence`` that of the weights, ``repository`` its
+name on the hub. ``benchmarks/networks_page.py`` writes the table.
+"""
 
 
-NETWORKS = {
-    "timm:mobilenetv2_100": KnownNetwork(
-        1280, "timm/mobilenetv2_100.ra_in1k", "MobileNetV2: small and quick"
-    ),
-    "timm:efficientnet_b0": KnownNetwork(
-        1280, "timm/efficientnet_b0.ra_in1k", "EfficientNet-B0: small"
-    ),
-    "timm:resnet18": KnownNetwork(512, "timm/resnet18.a1_in1k", "ResNet-18"),
-    "timm:resnet50": KnownNetwork(2048, "timm/resnet50.a1_in1k", "ResNet-50"),
-    "timm:convnext_tiny": KnownNetwork(
-        768, "timm/convnext_tiny.in12k_ft_in1k", "ConvNeXt, the smallest"
-    ),
-    "timm:inception_v3.tv_in1k": KnownNetwork(
-        2048, "timm/inception_v3.tv_in1k", "Inception v3"
-    ),
-    "timm:vgg16.tv_in1k": KnownNetwork(4096, "timm/vgg16.tv_in1k", "VGG-16: large"),
-    "clip:RN50:openai": KnownNetwork(
-        1024, "timm/resnet50_clip.openai", "CLIP, a ResNet-50"
-    ),
-    "clip:RN101:openai": KnownNetwork(
-        512, "timm/resnet101_clip.openai", "CLIP, a ResNet-101"
-    ),
-    "clip:RN50x4:openai": KnownNetwork(
-        640, "timm/resnet50x4_clip.openai", "CLIP, a wider ResNet-50"
-    ),
-    "clip:ViT-B-32:openai": KnownNetwork(
-        512, "timm/vit_base_patch32_clip_224.openai", "CLIP, a transformer, quick"
-    ),
-    "clip:ViT-L-14:openai": KnownNetwork(
-        768, "timm/vit_large_patch14_clip_224.openai", "CLIP, a transformer, large"
-    ),
-}
-
-
-def is_at_hand(network: KnownNetwork) -> bool:
-    """Tell whether the hub's local cache holds a network's weights."""
+def is_at_hand(repository: str) -> bool:
+    """Tell whether the hub's local cache holds the weights of a repository."""
     from huggingface_hub import constants  # without the rest, which is slow to import
 
-    folder = f"models--{network.repository.replace('/', '--')}"
+    folder = f"models--{repository.replace('/', '--')}"
     snapshots = Path(constants.HF_HUB_CACHE, folder, "snapshots")
     return any(one.suffix in (".safetensors", ".bin") for one in snapshots.glob("*/*"))
 

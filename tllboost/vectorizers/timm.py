@@ -135,7 +135,8 @@ class TimmVectorizer(TorchVectorizer):
     def network(self) -> Any:
         """Return the network on its device, up to the layer or map that is taken."""
         network = create(self._catalogue_name, size=self.size)
-        state = _fitting(network, read_weights(self.weights_file, what=self.short_name))
+        state = read_weights(self.weights_file, what=self.short_name)
+        state = _fitting(network, state, resized=self.size is not None)
         with loading_into(self.short_name, self.weights_file):
             network.load_state_dict(state, strict=True, assign=True)
         if self.cells is not None:
@@ -225,8 +226,11 @@ def create(name: str, *, size: int | None = None) -> Any:
             return timm.create_model(name, pretrained=False, num_classes=0)
 
 
-def _fitting(network: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Return the tensors of a file as float32, by timm's names, without classifiers."""
+def _fitting(network: Any, state: dict[str, Any], *, resized: bool) -> dict[str, Any]:
+    """Return the tensors of a file as float32, by timm's names, without classifiers.
+
+    Where the input is `resized`, timm resamples embeddings of positions.
+    """
     import torch
 
     wanted = set(network.state_dict())
@@ -234,7 +238,8 @@ def _fitting(network: Any, state: dict[str, Any]) -> dict[str, Any]:
     rename = getattr(module, "checkpoint_filter_fn", None) or getattr(
         module, "_filter_fn", None
     )
-    if rename is not None and not wanted <= set(state):  # not written by timm
+    is_named = wanted <= set(state)  # else it was not written by timm
+    if rename is not None and (resized or not is_named):
         arguments = (dict(state), network)[: len(inspect.signature(rename).parameters)]
         with suppress(Exception):  # not of this network at all: loading it says so
             state = rename(*arguments)

@@ -159,8 +159,8 @@ def fetch(
     download : callable
         Returns its path, or raises.
     url : str
-        An address of the same host, asked once beforehand, because downloaders try an
-        unreachable host for half a minute.
+        Where the file can be downloaded by hand. Asked once beforehand, because
+        downloaders try an unreachable host for half a minute.
     what : str
         Who asks, for messages.
     offline : bool
@@ -173,7 +173,10 @@ def fetch(
     """
     if isinstance(cached, str):
         return Path(cached)
-    remedy = f"download them elsewhere and give the file: {what}@FILE"
+    remedy = (
+        f"download {url} on another machine, put it into any folder here, and give "
+        f"the file: {what}@FILE"
+    )
     if offline or is_on("TLLBOOST_OFFLINE"):
         msg = f"{what}: weights are not in the local cache, and offline; {remedy}"
         raise HubError(msg)
@@ -214,4 +217,5 @@ def fetch_from_hub(
         # Not by local_files_only: that asks the hub about other things.
         found = (try_to_load_from_cache(repository, name) for name in names)
         cached = next((one for one in found if isinstance(one, str)), None)
-    return fetch(cached, download, url=constants.ENDPOINT, what=what, offline=offline)
+    url = f"{constants.ENDPOINT}/{repository}/resolve/main/{names[0]}"
+    return fetch(cached, download, url=url, what=what, offline=offline)
