@@ -34,9 +34,9 @@ test-alone: $(STAMP) ## Run the tests that ask for ../shared as if it were not t
 test-lowest: browser ## Run the tests on the oldest libraries that are allowed (needs uv)
 	uv venv --clear --python $(PYTHON) $(VENV)-lowest
 	uv pip compile --quiet --resolution lowest-direct --extra dask --extra docs --extra mlflow \
-	  --python $(VENV)-lowest -o $(VENV)-lowest/lowest.txt pyproject.toml
+	  --extra plot --python $(VENV)-lowest -o $(VENV)-lowest/lowest.txt pyproject.toml
 	uv pip install --quiet --python $(VENV)-lowest -c $(VENV)-lowest/lowest.txt \
-	  -e ".[dask,docs,mlflow,test]"
+	  -e ".[dask,docs,mlflow,plot,test]"
 	$(VENV)-lowest/bin/python -m pytest -n $(JOBS) --dist loadfile \
 	  -W default::DeprecationWarning -W default::FutureWarning
 

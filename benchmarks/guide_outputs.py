@@ -35,10 +35,11 @@ def rewritten(text: str) -> str:
 
 def with_outputs(notebook: str, text: str) -> str:
     """Return a notebook with its outputs made anew; runs it in the current folder."""
-    from guides import play
+    from guides import play, runs_here
 
     made = json.loads(notebook)
     cells = [one for one in made["cells"] if one["cell_type"] == "code"]
+    cells = [*filter(runs_here, cells)]
     for cell, (_, printed) in zip(cells, play(text), strict=True):
         lines = printed.splitlines(keepends=True)
         stream = {"name": "stdout", "output_type": "stream", "text": lines}

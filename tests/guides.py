@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ __all__ = [
     "parse_command",
     "play",
     "prepare",
+    "runs_here",
     "shell_lines",
     "shown_after",
     "text_of",
@@ -85,7 +87,7 @@ def text_of(page: Path) -> str:
     if page.suffix != ".ipynb":
         return text
     parts = []
-    for cell in json.loads(text)["cells"]:
+    for cell in filter(runs_here, json.loads(text)["cells"]):
         source = "".join(cell["source"])
         if cell["cell_type"] == "code":
             source = f"```python\n{source}\n```"
@@ -93,6 +95,12 @@ def text_of(page: Path) -> str:
             source += f"\n\n```text\n{printed}```" if printed else ""
         parts.append(source)
     return "\n\n".join(parts) + "\n"
+
+
+def runs_here(cell: dict[str, Any]) -> bool:
+    """Tell whether the library is installed that a tag of a notebook's cell names."""
+    tags = cell["metadata"].get("tags", ())
+    return all(find_spec(tag.removeprefix("needs-")) for tag in tags)
 
 
 def blocks_of(text: str) -> list[Block]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn
 from bundles import IDS, LEFT, RIGHT, make_cell, make_vectors, tiny_network, write_npz
 from conftest import write_image
 from sklearn.base import clone
@@ -102,6 +103,22 @@ def test_an_ensemble_ranks_and_crosses_processes(cells: list[FittedCell]) -> Non
     assert copy.get_params()["merge"] == cells[0].scorer.merge
     with pytest.raises(NotFittedError):
         copy.predict(PAIRS)
+
+
+def test_a_notebook_shows_what_is_fitted(cells: list[FittedCell]) -> None:
+    unfitted = PairClassifier(head="cosine")._repr_mimebundle_()["text/html"]
+    assert "Fitted. " not in unfitted
+    several = ensemble([replace(cells[0], weight=0.3), *cells[1:]])
+    page = several.at("1/20")._repr_mimebundle_()["text/html"]
+    for name in (
+        "net × none × dot × cosine, weight 0.30",
+        "× l1 × naive-bayes, weight",
+    ):
+        assert name in page
+    assert page.count("<li>") == page.count("</li>") == 3
+    assert "from a probability of 0.500, if 0.05 of all pairs match" in page
+    with sklearn.config_context(display="text"):
+        assert "text/html" not in several._repr_mimebundle_()
 
 
 def test_an_ensemble_of_nothing_is_refused() -> None:

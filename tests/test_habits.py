@@ -276,18 +276,35 @@ def test_a_result_is_short_in_a_shell_and_a_table_in_a_notebook(
     assert page.count("<tr>") == page.count("</tr>") == 2
     assert "<td>sklearn.naive_bayes:GaussianNB</td>" in page
     assert f"{result.rows[0]['top2']:.3f}" in page
+    assert f"gave top2 {result.choosing_gave['top2']:.3f} [" in page
     table = result.to_frame()
     assert list(table["head"]) == [row["head"] for row in result.rows]
     assert list(table.columns)[:4] == ["vectorizer", "projection", "merge", "head"]
     assert table["top2"].tolist() == [row["top2"] for row in result.rows]
 
 
-def test_a_table_without_pandas_says_what_to_install(
-    result: GridResult, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("method", "library", "package"),
+    [("to_frame", "pandas", "pandas"), ("plot", "matplotlib", r"'tllboost\[plot\]'")],
+)
+def test_a_table_or_figure_without_its_library_says_what_to_install(
+    result: GridResult,
+    method: str,
+    library: str,
+    package: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(MissingLibraryError, match="installed: pip install pandas"):
-        result.to_frame()
+    monkeypatch.setitem(sys.modules, library, None)
+    told = rf"{method}\(\) needs '{library}', not installed: pip install {package}$"
+    with pytest.raises(MissingLibraryError, match=told):
+        getattr(result, method)()
+
+
+def test_a_result_is_a_figure_where_matplotlib_is_installed(result: GridResult) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra tllboost[plot]")
+    above, below = result.plot().axes
+    assert above.get_title().startswith(result.metric)
+    assert len(below.collections[0].get_segments()) == len(result.rows)
 
 
 @pytest.mark.parametrize("seeds", [[], [-1], [0, -3]])

@@ -8,6 +8,7 @@ learns a map of a vectorizer's vectors, and is a vectorizer itself.
 from __future__ import annotations
 
 import hashlib
+import html
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
@@ -280,6 +281,21 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         """
         check_is_fitted(self, "cells_")
         save_bundle(path, self)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        """Show a notebook the fitted cells, else what scikit-learn shows."""
+        told: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in told and hasattr(self, "cells_"):
+            cells = (
+                f"<li>{html.escape(one.name)}, weight {one.weight:.2f}</li>"
+                for one in self.cells_
+            )
+            told["text/html"] = (
+                f"<p>Fitted. A pair is a match from a probability of {self.limit:.3f}, "
+                f"if {self.calibration_.prior:.3g} of all pairs match.</p>"
+                f"<ul>{''.join(cells)}</ul>"
+            )
+        return told
 
     def _score(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "cells_")

@@ -88,6 +88,7 @@ _PACKAGES = {
     "PIL": "pillow",
     "catboost": "'tllboost[catboost]'",
     "lightgbm": "'tllboost[lightgbm]'",
+    "matplotlib": "'tllboost[plot]'",
     "open_clip": "open_clip_torch",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",

@@ -262,6 +262,13 @@ class FittedCell:
         """The projection as ``-p`` takes it."""
         return NONE if self.projection is None else self.projection.spec
 
+    @property
+    def name(self) -> str:
+        """What results name it: vectorizer × projection × merge × head."""
+        merge = getattr(self.scorer.merge, "__name__", self.scorer.merge)
+        parts = self.vectorizer.label, self.projection_spec, merge, self.scorer.head
+        return " × ".join(map(str, parts))
+
     def features(self, vectors: Vectors, left: Indices, right: Indices) -> PairFeatures:
         """Return the feature rows that the head sees.
 

@@ -184,13 +184,9 @@ def member_opinions(classifier: Scorer, blocks: Blocks) -> list[Member]:
     pair = np.array([0]), np.array([1])
     members = []
     for cell in cells:
-        scorer = cell.scorer
-        merge = getattr(scorer.merge, "__name__", scorer.merge)
-        parts = cell.vectorizer.label, cell.projection_spec, merge, scorer.head
         odds = float(cell.log_odds(_cell_vectors(cell, blocks), *pair)[0])
-        name = " × ".join(map(str, parts))  # as the results name it
         weight = slope * cell.weight
-        members.append(Member(name, odds, weight, weight * odds))
+        members.append(Member(cell.name, odds, weight, weight * odds))
     return members
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from tllboost.errors import DataError, UsageError, missing_library
 from tllboost.files import csv_text, finite, write_text
 from tllboost.grid.matrix import matrix_html
+from tllboost.grid.plot import draw
 from tllboost.metrics import METRICS
 
 __all__ = [
@@ -270,7 +271,14 @@ class GridResult:
         return f"GridResult({str(self.out)!r}, {len(self.rows)} cells, chosen: {told})"
 
     def _repr_html_(self) -> str:
-        return matrix_html(self.rows, self.metric)
+        page, gave = matrix_html(self.rows, self.metric), self.choosing_gave
+        if gave is not None:
+            low, figure, high = (
+                gave[f"{self.metric}{e}"] for e in ("_low", "", "_high")
+            )
+            told = f"{self.metric} {figure:.3f} [{low:.3f}, {high:.3f}]"
+            page += f"<p>choosing on validation gave {told}</p>"
+        return page
 
     def to_frame(self) -> Any:
         """Return the rows as a pandas.DataFrame, its columns those of ``results.csv``.
@@ -285,3 +293,20 @@ class GridResult:
         except ImportError as error:
             raise missing_library(error.name, "to_frame()") from error
         return DataFrame(self.rows, columns=RESULT_COLUMNS)
+
+    def plot(self) -> Any:
+        """Return the matrix and the gains over the plain cosine as a figure.
+
+        Needs matplotlib, which ``pip install 'tllboost[plot]'`` brings.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it; ``result.plot().savefig("run.png")`` keeps it.
+
+        Raises
+        ------
+        MissingLibraryError
+            If matplotlib is not installed.
+        """
+        return draw(self.rows, self.metric)
