@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.heads.fitted import LinearForm
-from tllboost.merges import merge_names, unit_rows
+from tllboost.merges import merge_names, row_blocks, unit_rows
 
 __all__ = ["Bilinear", "bilinear", "lengths_of"]
 
@@ -73,8 +73,7 @@ class Bilinear:
         weights = self.weights
         n_bytes = _BLOCK_BYTES if "l2" in weights else _LARGE_BLOCK_BYTES
         step = max(1, len(left), n_bytes // (4 * max(1, self.n_dims)))
-        for start in range(0, len(right), step):
-            rows = slice(start, start + step)
+        for rows in row_blocks(len(right), self.n_dims, step):
             block, found = np.asarray(right[rows], dtype=np.float32), scores[:, rows]
             if "dot" in weights:
                 found += _times(left * weights["dot"], block)
@@ -162,8 +161,7 @@ def lengths_of(vectors: Floats) -> Floats:
     [5.0, 0.0]
     """
     lengths = np.empty(len(vectors), dtype=np.float32)
-    step = max(1, _BLOCK_BYTES // (4 * max(1, vectors.shape[1])))
-    for start in range(0, len(vectors), step):
-        block = np.asarray(vectors[start : start + step], dtype=np.float32)
-        lengths[start : start + step] = np.sqrt(np.einsum("ij,ij->i", block, block))
+    for rows in row_blocks(*vectors.shape):
+        block = np.asarray(vectors[rows], dtype=np.float32)
+        lengths[rows] = np.sqrt(np.einsum("ij,ij->i", block, block))
     return lengths

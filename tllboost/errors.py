@@ -53,12 +53,9 @@ def printable(text: object) -> str:
     >>> printable("cat.jpg"), printable("two\nlines.jpg")
     ('cat.jpg', 'two\\nlines.jpg')
     """
-    plain = str(text)
-    if plain.isprintable():
-        return plain
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
-        for one in plain
+        for one in str(text)
     )
 
 

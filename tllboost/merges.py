@@ -212,13 +212,9 @@ def pair_cosine(
     [1.0, 0.0]
     """
     # Not the unit vectors of all images, which take as much memory as they do.
-    lengths = np.concatenate(
-        [
-            np.linalg.norm(vectors[rows], axis=1, keepdims=True)
-            for rows in row_blocks(*vectors.shape)
-        ]
-        or [np.zeros((0, 1), dtype=np.float32)]
-    )
+    lengths = np.empty((len(vectors), 1), dtype=vectors.dtype)
+    for rows in row_blocks(*vectors.shape):
+        lengths[rows] = np.linalg.norm(vectors[rows], axis=1, keepdims=True)
     lengths[lengths == 0] = 1
 
     def unit(images: NDArray[np.int64]) -> NDArray[np.float32]:

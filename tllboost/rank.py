@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tllboost.bilinear import Bilinear, lengths_of
 from tllboost.errors import DataError, ImageError, UsageError
+from tllboost.merges import row_blocks
 from tllboost.pairs import pairs_from_paths
 from tllboost.scoring import FittedCell, Scorer, combined_score, joint_score
 from tllboost.vectorizers.arrays import names_in
@@ -112,10 +113,8 @@ class VectorIndex:
         if key not in self._views:
             vectors = self.vectors
             if cell.projection is not None and len(self):
-                starts = range(0, len(self), _BLOCK)
-                vectors = np.concatenate(
-                    [cell.project(self.vectors[i : i + _BLOCK]) for i in starts]
-                )
+                blocks = row_blocks(len(self), self.n_dims, _BLOCK)
+                vectors = np.concatenate([cell.project(vectors[i]) for i in blocks])
             # The projection is held too, so that no other gets its place and id.
             self._views[key] = cell.projection, vectors, lengths_of(vectors)
         return self._views[key][1:]

@@ -150,8 +150,7 @@ class References:
         others = [unit_rows(self.vectors[:, s].astype(np.float32)) for s in slices]
         told = np.empty((len(vectors), len(slices), 6), np.float32)
         k = min(_NEAREST + 1, n)
-        for start in range(0, len(vectors), _BLOCK):
-            rows = slice(start, start + _BLOCK)
+        for rows in row_blocks(len(vectors), n, _BLOCK):
             own = None
             for at, (part, other) in enumerate(zip(slices, others, strict=True)):
                 block = np.asarray(vectors[rows, part], np.float32)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections import ChainMap
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
@@ -555,9 +556,7 @@ class Scorer:
         results = vectorize_many(
             vectorizers, table.paths, ids=table.ids, store=self.store, **options
         )
-        failures: dict[int, str] = {}
-        for result in results:
-            failures = result.failures | failures
+        failures = ChainMap(*(result.failures for result in results))
         return [result.vectors for result in results], dict(sorted(failures.items()))
 
     def score_table(

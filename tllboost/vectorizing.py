@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
@@ -24,7 +24,7 @@ from tllboost.conventions import usable_cores
 from tllboost.errors import ImageError, TllboostError, UsageError
 from tllboost.images import DECODING, read_image_bytes
 from tllboost.images.decoders import DECODERS
-from tllboost.processes import Backend, Processes, beyond_memory
+from tllboost.processes import Backend, Processes, Progress, beyond_memory
 from tllboost.store import VectorStore, hash_files
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers.base import one_blas_thread
@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 Path = str | os.PathLike[str]
-Progress = Callable[[int, int, str], None]
 Batch = dict[str, np.ndarray | str]
 """The vector of each image, or why it has none, by content hash."""
 
@@ -243,9 +242,7 @@ class _Request:
                 return replace(known, n_computed=0, n_reused=n_known)
         if getattr(vectorizer, "parts", None) is not None:
             results = [self.vectorize(part) for part in vectorizer.parts]
-            failures: dict[int, str] = {}
-            for one in results:
-                failures = one.failures | failures
+            failures = ChainMap(*(one.failures for one in results))
             vectors = vectorizer.fuse([one.vectors for one in results])
             vectors[list(failures)] = 0
             result = Vectorized(

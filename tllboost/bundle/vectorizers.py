@@ -381,13 +381,9 @@ def restore_vectorizers(
     wanted = [cell["vectorizer"] for cell in manifest["cells"]]
     for at, parts in enumerate(wanted):
         own = [singles[part["index"]] for part in parts]
-        if wanted.index(parts) < at:
-            of_cells.append(of_cells[wanted.index(parts)])
-        elif len(own) == 1:
-            of_cells.append(own[0])
-        else:
-            weights = [part["weight"] for part in parts]
-            of_cells.append(FusionVectorizer(own, weights))
+        weights, first = [part["weight"] for part in parts], wanted.index(parts)
+        made = own[0] if len(own) == 1 else FusionVectorizer(own, weights)
+        of_cells.append(made if first == at else of_cells[first])
     return singles, of_cells
 
 

@@ -477,16 +477,10 @@ def _options_of(group: Any) -> list[inspect.Parameter]:
             kind, told = get_args(kind)
             told = copy.copy(told)
         told.rich_help_panel = home.panel or None
-        found.append(
-            inspect.Parameter(
-                one.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=inspect.Parameter.empty
-                if one.default is MISSING
-                else one.default,
-                annotation=Annotated[kind, told],
-            )
-        )
+        shown = inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY)
+        if one.default is not MISSING:
+            shown = shown.replace(default=one.default)
+        found.append(shown.replace(annotation=Annotated[kind, told]))
     return found
 
 

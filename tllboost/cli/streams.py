@@ -152,18 +152,15 @@ def progress_bar(
     console : rich.console.Console or None
         Where to draw; None takes standard error.
     """
-    if quiet or (console is None and not sys.stderr.isatty()):
-        yield None
-        return
-    if console is None:
+    if console is None and not quiet and sys.stderr.isatty():
         from rich.console import Console
 
         console = Console(stderr=True)
-    if console.is_dumb_terminal:
+    if quiet or console is None or console.is_dumb_terminal:
         yield None
-        return
-    with _bars(console) as bars:
-        yield bars
+    else:
+        with _bars(console) as bars:
+            yield bars
 
 
 def _bars(console: Console) -> Any:

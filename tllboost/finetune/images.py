@@ -29,7 +29,7 @@ from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import in_blocks, open_session
 from tllboost.vectorizers.preprocess import trimmed
 from tllboost.vectorizers.torch import exported, module
-from tllboost.vectorizing import in_order
+from tllboost.vectorizing import Progress, in_order
 
 __all__ = [
     "Augmentation",
@@ -132,7 +132,6 @@ Job = tuple[int, int]
 """An image, and which of its augmented views; view 0 is the image as it is."""
 
 
-Progress = Callable[[int, int, str], None]
 _BATCH = 32
 _FEW = 200  # images for which torch is quicker than an export
 _MOST = 60_000.0  # a little below what float16 can hold

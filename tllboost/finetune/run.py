@@ -31,11 +31,11 @@ from tllboost.projections.base import matches_of
 from tllboost.splits import PairSet
 from tllboost.store import hash_files
 from tllboost.vectorizers import Vectorizer
+from tllboost.vectorizing import Progress
 
 __all__ = ["finetune"]
 
 Message = Callable[[str], None]
-Progress = Callable[[int, int, str], None]
 ImagePath = str | os.PathLike[str]
 
 _KEPT_VIEWS = 6
@@ -123,7 +123,15 @@ def finetune(
     matches = matches_of(train, "training")
     trained, held_out = _images(matches), _images(validation)
     hashes = _hashes(paths, sorted({*trained, *held_out}))
-    key = _key(base, hashes, matches, validation, settings, seed)
+    # All that the weights depend on, apart from the machine. An image's number decides
+    # its augmentation, so numbers count with contents.
+    texts = (_VERSION, base.fingerprint, asdict(settings), seed, sorted(hashes.items()))
+    digest = hashlib.sha256(repr(texts).encode())
+    for pairs in (matches, validation):
+        for name in ("left", "right", "label", "query", "component"):
+            column = np.ascontiguousarray(getattr(pairs, name))
+            digest.update(column.tobytes() + b"|")
+    key = digest.hexdigest()
     known = read_record(file) if file.exists() else None
     if known and known["key"] == key:
         tell(f"{file} is the result of this very training: nothing to do")
@@ -207,26 +215,6 @@ def _hashes(paths: Sequence[ImagePath | None], used: list[int]) -> dict[int, str
         if isinstance(one, ImageError):
             raise one
     return dict(zip(used, map(str, hashes), strict=True))
-
-
-def _key(
-    base: Any,
-    hashes: dict[int, str],
-    matches: PairSet,
-    validation: PairSet,
-    settings: FineTuneSettings,
-    seed: int,
-) -> str:
-    """Hash all that the weights depend on, apart from the machine."""
-    digest = hashlib.sha256()
-    # An image's number decides its augmentation, so numbers count with contents.
-    texts = (_VERSION, base.fingerprint, asdict(settings), seed, sorted(hashes.items()))
-    digest.update(repr(texts).encode())
-    for pairs in (matches, validation):
-        for name in ("left", "right", "label", "query", "component"):
-            column = np.ascontiguousarray(getattr(pairs, name))
-            digest.update(column.tobytes() + b"|")
-    return digest.hexdigest()
 
 
 def _n_views(maps: Maps, n_trained: int, n_held_out: int, work: Path) -> int:

@@ -203,30 +203,24 @@ class Trainer:
         n_epochs, patience = self.settings.n_epochs, self.settings.patience
         while (epoch := len(self.history)) <= n_epochs:
             stale = epoch - 1 - best_epoch(self.history)
-            if stale >= patience or not self._epoch(epoch):
+            if stale >= patience:
                 break
+            loss, vectors = self._train(epoch), self._validation_vectors()
+            if not math.isfinite(loss) or are_alike(vectors[self.held_out]):
+                self.message(
+                    f"epoch {epoch}: collapsed, all vectors are alike; epoch "
+                    f"{best_epoch(self.history)} stands; a lower learning rate may help"
+                )
+                break
+            validation = repeatable(ranking_loss)(vectors, self.validation)
+            self._keep(loss, validation)
+            self.message(
+                f"epoch {epoch} of {n_epochs}: loss {loss:.3f}, validation "
+                f"{validation:.3f}"
+                f"{' (the best)' if best_epoch(self.history) == epoch else ''}"
+            )
         self._put(self.best)
         return self.history
-
-    def _epoch(self, epoch: int) -> bool:
-        """Train one epoch and record it; False if the network has collapsed."""
-        loss = self._train(epoch)
-        vectors = self._validation_vectors()
-        best = best_epoch(self.history)
-        if not math.isfinite(loss) or are_alike(vectors[self.held_out]):
-            self.message(
-                f"epoch {epoch}: collapsed, all vectors are alike; epoch {best} "
-                "stands; a lower learning rate may help"
-            )
-            return False
-        validation = repeatable(ranking_loss)(vectors, self.validation)
-        self._keep(loss, validation)
-        self.message(
-            f"epoch {epoch} of {self.settings.n_epochs}: loss {loss:.3f}, validation "
-            f"{validation:.3f}"
-            f"{' (the best)' if best_epoch(self.history) == epoch else ''}"
-        )
-        return True
 
     def _train(self, epoch: int) -> float:
         """Take one step a batch; return the mean loss."""

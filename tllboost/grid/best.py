@@ -250,11 +250,9 @@ def _choose_recorded(
         Each metric of what the folds chose, on their own test sets, with the ends of
         its interval; ``n_choices``, and ``cells``: how many folds chose each.
     """
-
-    def read(cell: Cell, seed: int) -> Scores:
-        return read_scores(out, ids[cell, seed]) or {}
-
-    order, gave, chosen = choose_all(cells, read, splits)
+    order, gave, chosen = choose_all(
+        cells, lambda cell, seed: read_scores(out, ids[cell, seed]) or {}, splits
+    )
     figures = [test.figures()[0] for test in gave.values()]
     told: dict[str, Any] = {"n_choices": chosen.total(), "cells": dict(chosen)}
     for name in METRICS:

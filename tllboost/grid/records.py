@@ -118,6 +118,7 @@ def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
         record = json.loads(record_path(out, cell_id).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    parts = dict.fromkeys(Cell.__annotations__, str)
     match record:
         case {
             "id": own_id,
@@ -125,7 +126,9 @@ def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
             "error": str(),
             "status": "ok" | "failed" as status,
             "cell": dict() as cell,
-        } if own_id == cell_id and type(seed) is int and _is_cell(cell):
+        } if own_id == cell_id and type(seed) is int:
+            if {name: type(one) for name, one in cell.items()} != parts:
+                return None
             if status == "failed":
                 return dict(record)
         case _:
@@ -140,11 +143,6 @@ def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
             if all(map(_are_numbers, (numbers, *resampled.values()))):
                 return dict(record)
     return None
-
-
-def _is_cell(told: dict[str, Any]) -> bool:
-    types = {name: type(one) for name, one in told.items()}
-    return types == dict.fromkeys(Cell.__annotations__, str)
 
 
 def _are_numbers(found: Any) -> bool:

@@ -73,7 +73,10 @@ class RandomForestHead(PairHead):
     def _grow(
         self, some: Training, n_trees: int, seed: int
     ) -> list[dict[str, NDArray[Any]]]:
-        features = _by_column(some.features)
+        # Each column in one piece: trees read them by column.
+        features = np.empty(some.features.shape, dtype=np.float32, order="F")
+        for rows, block in numbered_blocks(some.features):
+            features[rows] = block
         # scikit-learn takes values less than 1e-7 apart for equal, so they are brought
         # to the size of one; a power of two leaves all their digits as they are.
         largest = float(max(features.max(), -features.min())) or 1.0
@@ -148,11 +151,3 @@ def _columns_of(tree: Any, unit: float) -> dict[str, NDArray[Any]]:
         "nan_left": np.zeros(tree.node_count, np.uint8),
         "value": counts[:, 1] / counts.sum(axis=1),
     }
-
-
-def _by_column(X: Any) -> NDArray[np.float32]:
-    """Return the features with each column in one piece: trees read them by column."""
-    columns = np.empty(X.shape, dtype=np.float32, order="F")
-    for rows, block in numbered_blocks(X):
-        columns[rows] = block
-    return columns

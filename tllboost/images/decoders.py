@@ -208,12 +208,8 @@ def _limit(max_memory: int) -> None:
         import resource
     except ImportError:  # Windows: the parent watches
         return
-    limits = (
-        (resource.RLIMIT_AS, max_memory),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    )
-    for kind, most in limits:
+    for name, most in {"AS": max_memory, "FSIZE": 0, "CORE": 0}.items():
+        kind = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         with suppress(OSError, ValueError):  # macOS refuses some: the parent watches

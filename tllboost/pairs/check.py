@@ -212,7 +212,20 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
     for name, images in zip(sets, on, strict=True):
         for image in np.flatnonzero(images).tolist():
             found[component[image]].setdefault(name, image)
-    near, notes = _near_duplicates(n_read, hashes, component, on)
+    near: list[tuple[int, int, float]] = []
+    notes = list(table.notes)
+    if not n_read:
+        notes.append("no image was read: add --images, or --left and --right")
+    elif n_read > _MOST_COMPARED:
+        many = f"{n_read} images, over {_MOST_COMPARED}"
+        notes.append(f"near-duplicates not looked for: {many}")
+    else:
+        near = [  # those that matter: no match or equal bytes tie them
+            (i, j, distance)
+            for i, j, distance in find_near_duplicates(hashes)
+            if component[i] != component[j]
+            and (not len(on) or (on[:, i] != on[:, j]).any())
+        ]
     in_pairs = np.bincount(
         np.concatenate([left, right[left != right]]), minlength=table.n_images
     )
@@ -250,7 +263,7 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
             for code in sorted(found)
             if len(found[code]) > 1
         ),
-        notes=table.notes + notes,
+        notes=tuple(notes),
     )
 
 
@@ -288,21 +301,3 @@ def _look(
 def _names(table: PairTable, rows: np.ndarray) -> tuple[tuple[str, str], ...]:
     pairs = zip(table.left[rows], table.right[rows], strict=True)
     return tuple((table.ids[i], table.ids[j]) for i, j in pairs)
-
-
-def _near_duplicates(
-    n_read: int, hashes: np.ndarray, component: np.ndarray, on: np.ndarray
-) -> tuple[list[tuple[int, int, float]], tuple[str, ...]]:
-    """Return the near-duplicates that matter: no match or equal bytes tie them."""
-    if not n_read:
-        note = "no image was read: add --images, or --left and --right"
-        return [], (note,)
-    if n_read > _MOST_COMPARED:
-        note = f"{n_read} images, over {_MOST_COMPARED}"
-        return [], (f"near-duplicates not looked for: {note}",)
-    return [
-        (i, j, distance)
-        for i, j, distance in find_near_duplicates(hashes)
-        if component[i] != component[j]
-        and (not len(on) or (on[:, i] != on[:, j]).any())
-    ], ()

@@ -192,10 +192,9 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
     @loaded
     def _input(self) -> Any:
         inputs = self._session.get_inputs()
-        if len(inputs) == 1:
-            (one,) = inputs
-            if len(one.shape) == 4 and one.type in _FLOATS:
-                return one
+        fits = [one for one in inputs if len(one.shape) == 4 and one.type in _FLOATS]
+        if len(fits) == len(inputs) == 1:
+            return fits[0]
         found = "; ".join(f"{x.name}: {x.type} {x.shape}" for x in inputs)
         msg = f"{self.name}: needs one float input of four axes, has {found or None}"
         raise WeightsError(msg)

@@ -179,20 +179,18 @@ class TorchVectorizer(NetworkVectorizer):
         network, why = None, ""
         try:
             network = exported(self.network, size, self._output)
+            self.__dict__.pop("network", None)  # its memory
         except DataError:
             raise
         except Exception as error:
             why = first_line(error)
-        if why:
             logging.getLogger("tllboost").warning(
                 "%s: can't be run by ONNX Runtime (%s); torch runs it", self.name, why
             )
-        else:
-            self.__dict__.pop("network", None)  # its memory
         return keep_network(
             folder,
             self.fingerprint,
-            None if why else network,
+            network,
             label=self.label,
             preprocessing=asdict(self.preprocessing),
             n_dims=self.pooled(expected).shape[1] * len(self.views),
