@@ -25,10 +25,10 @@ def report(found: list[dict[str, Any]]) -> tuple[list[str], int]:
     """
     looked_up = [one for one in found if "skip_reason" not in one]
     if not looked_up:
-        what = f"none of {len(found)} packages is in the list reached"
-        return [f"Not audited: {what}; run make audit where the package index is."], 3
+        what = f"the list knows none of {len(found)} packages"
+        return [f"Not audited: {what}; run make audit with the package index."], 3
     lines = [
-        f"{one['name']} {one['version']}: {bug['id']}, mended in "
+        f"{one['name']} {one['version']}: {bug['id']}, fixed in "
         f"{', '.join(bug['fix_versions']) or 'no version yet'}"
         for one in looked_up
         for bug in one["vulns"]
@@ -46,7 +46,7 @@ def main() -> int:
     except (ValueError, KeyError):
         said = [line for line in done.stderr.splitlines() if line.strip()]
         reason = said[-1].strip()[:200] if said else "it said nothing"
-        print(f"Not audited: {reason}; run make audit where the package index is.")
+        print(f"Not audited: {reason}; run make audit with the package index.")
         return 3
     lines, code = report(found)
     print("\n".join(lines))

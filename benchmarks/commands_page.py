@@ -25,7 +25,7 @@ _COMPLETION = {
 }
 EXIT_CODES = {
     0: "all well",
-    1: "a bug of ours",
+    1: "a bug of ours: please report it",
     2: "wrong usage: an option or a name",
     3: "bad input: a table, an image, weights, a split that leaks",
     4: "partly done: some images or cells failed, the rest is written",

@@ -6,7 +6,7 @@
     python benchmarks/fetch_data.py --check              look whether all are right
 
 Each file has its sha256 in ``data.sha256``, in the form of ``sha256sum``. One that
-comes out otherwise is named and not written. docs/data.md says more.
+has another sha256 is named and not written. docs/data.md says more.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def build(folder: Path, clones: Path | None) -> list[str]:
             (folder / name).write_bytes(data)
             del wrong[name]
         else:
-            wrong[name] = "comes out otherwise here"
+            wrong[name] = "has another sha256 here"
     return [f"{name}: {why}" for name, why in wrong.items()]
 
 

@@ -232,7 +232,7 @@ def test_a_run_from_before_a_metric_is_read_and_goes_on(runs: Runs) -> None:
     assert [row["top3"] + row["f1_low"] for row in after] == ["", ""]
     assert [{name: row[name] for name in before[0]} for row in after] == before
     notes = json.loads((runs.old / "summary.json").read_text())["lines"]
-    assert any(line.startswith("top3 is missing of 2 of 2 cells") for line in notes)
+    assert any(line.startswith("2 of 2 cells have no top3") for line in notes)
     # The metric that is asked for is measured.
     measured = rows_of(runs.measured)
     assert all(0 <= float(row["top3"]) <= 1 for row in measured)

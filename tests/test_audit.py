@@ -43,7 +43,7 @@ ABSENT = {"name": "c", "skip_reason": "Dependency not found on PyPI"}
         (
             [package("a", vulns=[BUG]), package("b")],
             [
-                "a 1.0: PYSEC-1, mended in 1.1, 2.0",
+                "a 1.0: PYSEC-1, fixed in 1.1, 2.0",
                 "2 packages looked up, 0 not in the list; 1 known vulnerabilities.",
             ],
             1,
@@ -51,8 +51,8 @@ ABSENT = {"name": "c", "skip_reason": "Dependency not found on PyPI"}
         (
             [ABSENT],
             [
-                "Not audited: none of 1 packages is in the list reached; run make "
-                "audit where the package index is."
+                "Not audited: the list knows none of 1 packages; run make audit with "
+                "the package index."
             ],
             3,
         ),

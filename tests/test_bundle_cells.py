@@ -215,7 +215,7 @@ FORGED: dict[str, tuple[Edit, str]] = {
     ),
     "a cell is missing": (
         lambda manifest, _: manifest["cells"].pop(),
-        "member '2/head.safetensors' belongs to nothing",
+        "member '2/head.safetensors' is not used",
     ),
     "a calibration is another": (
         lambda manifest, _: manifest["cells"][0]["calibration"].update(slope=0.5),
@@ -233,7 +233,7 @@ FORGED: dict[str, tuple[Edit, str]] = {
         lambda manifest, _: manifest["vectorizers"].append(
             {**manifest["vectorizers"][0], "n_dims": 99}
         ),
-        "two of its vectorizers have one fingerprint",
+        "two of its vectorizers have the same fingerprint",
     ),
 }
 
@@ -384,7 +384,7 @@ FORGED_PROJECTIONS: dict[str, tuple[Edit, str]] = {
     ),
     "not named": (
         lambda manifest, _: manifest["cells"][0].update(projection="none"),
-        "projection.safetensors' belongs to nothing",
+        "projection.safetensors' is not used",
     ),
     "another option": (
         lambda manifest, _: manifest["cells"][0].update(projection="infonce?x=1"),
@@ -396,11 +396,11 @@ FORGED_PROJECTIONS: dict[str, tuple[Edit, str]] = {
     ),
     "code": (
         lambda manifest, _: manifest["cells"][0].update(projection="no_such:Own"),
-        "'no_such:Own' is none that a bundle may hold",
+        "'no_such:Own' is not allowed in a bundle",
     ),
     "code in a chain": (
         lambda manifest, _: manifest["cells"][0].update(projection="infonce/a.b:Own"),
-        "none that a bundle may hold",
+        "is not allowed in a bundle",
     ),
 }
 

@@ -116,7 +116,7 @@ FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
     ),
     "vectorizer is none": (
         put_in(*PART, "index", to=1),
-        r"cells\[0\]\.vectorizer is none of its 1",
+        r"cells\[0\]\.vectorizer is not one of its 1",
     ),
     "vectorizer is below none": (
         put_in(*PART, "index", to=-1),
@@ -151,8 +151,11 @@ FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
         put_in(*ONE, "spec", to="onnx:net.npz?n_threads=9999"),
         "unknown option 'n_threads'",
     ),
-    "vectorizer needs no file": (put_in(*ONE, "spec", to="classic"), "don't fit"),
-    "file is elsewhere": (_without_network, "don't fit"),
+    "vectorizer needs no file": (
+        put_in(*ONE, "spec", to="classic"),
+        "does not fit its",
+    ),
+    "file is elsewhere": (_without_network, "does not fit its"),
     "file is of another hash": (
         put_in(*ONE, "file", "sha256", to="0" * 64),
         "is not the network that a vectorizer names",
@@ -293,7 +296,7 @@ FORGED_NUMBERS: dict[str, tuple[Edit, str]] = {
     "head noise": (lambda _, members: members.update({HEAD: b"noise"}), "is damaged"),
     "head beside": (
         lambda _, members: members.update({"0/head.skops": b"noise"}),
-        "member '0/head.skops' belongs to nothing",
+        "member '0/head.skops' is not used",
     ),
 }
 
@@ -378,7 +381,7 @@ def test_skops_heads_hold_allowed_types_alone(tmp_path: Path, npz: Path) -> None
     tree = DecisionTreeClassifier().fit(features, np.arange(20) % 2)
     forged: list[tuple[bytes, str]] = [
         (skops.io.dumps(tree), "not safe to load"),
-        (skops.io.dumps(np.ones(3)), "no estimator of scikit-learn"),
+        (skops.io.dumps(np.ones(3)), "not an estimator of scikit-learn"),
         (skops.io.dumps(os.system), "not safe to load"),
         (b"noise", "is damaged"),
     ]

@@ -66,9 +66,9 @@ def test_a_candidate_may_stand_in_many_rows_and_be_the_query(tmp_path: Path) -> 
         ("left,right\na,x\n", r"c\.csv:1: candidates must be .*'left', 'right'"),
         ("left,c00,c01\na,x,y\n", "candidates must be columns c0, c1"),
         ("c0,c1\na,x\n", r"c\.csv:1: no column 'left'; found 'c0', 'c1'"),
-        ("left,c0,c1\na,x,y\nb,x\n", r"c\.csv:3: 2 cells where the header has 3"),
+        ("left,c0,c1\na,x,y\nb,x\n", r"c\.csv:3: 2 fields where the header has 3"),
         ("left,c0,c1\na,x,\n", r"c\.csv:2: c1: an empty id"),
-        ("left,c0\na,../x\n", r"c\.csv:2: c0: '../x' climbs out"),
+        ("left,c0\na,../x\n", r"c\.csv:2: c0: '../x' is outside"),
         ("left,c0\n", "a header and no row"),
     ],
 )

@@ -261,7 +261,7 @@ def test_non_matches_that_a_chain_of_matches_ties_are_named(images: Path) -> Non
     report = check_pairs(table_of(images, pairs, label="11010000"))
     assert report.tied_non_matches == (("p0", "p2"), ("p3", "p5"))
     assert report.contradictions == (("p4", "p5"),)
-    assert "  non-matches whose images matches tie: 2" in report.lines()
+    assert "  non-matches that contradict matches: 2" in report.lines()
     assert "    p0 ~ p2" in report.lines()
     # The table alone tells of chains, though not of copies.
     bare = check_pairs(table_of(None, pairs, label="11010000"))

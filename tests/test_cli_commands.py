@@ -330,7 +330,7 @@ def test_store_tells_what_it_holds(run: Run, images: Path, tmp_path: Path) -> No
     fingerprint = stored["stored"][0]["fingerprint"]
     assert fingerprint in run("store", "info", "--store", store).stdout
     pruned = run("store", "prune", "--store", store, "--fingerprint", fingerprint)
-    assert "dropped 4 vectors" in pruned.stdout
+    assert "deleted 4 vectors" in pruned.stdout
 
 
 def test_store_verify_finds_a_flipped_byte_and_prune_drops_it(
@@ -346,7 +346,7 @@ def test_store_verify_finds_a_flipped_byte_and_prune_drops_it(
     assert damaged.returncode == 5
     assert "checksum" in damaged.stdout
     assert "prune" in damaged.stderr
-    assert "dropped 1 vectors" in run("store", "prune", "--store", store).stdout
+    assert "deleted 1 vectors" in run("store", "prune", "--store", store).stdout
     assert run("store", "verify", "--store", store).returncode == 0
 
 
@@ -354,7 +354,7 @@ def test_store_verify_finds_a_flipped_byte_and_prune_drops_it(
 def test_store_commands_need_a_store(run: Run, tmp_path: Path, command: str) -> None:
     done = run("store", command, "--store", tmp_path / "none")
     assert done.returncode == 3
-    assert "no vector store there" in done.stderr
+    assert "there is no vector store" in done.stderr
     assert not (tmp_path / "none").exists()
 
 

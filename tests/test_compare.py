@@ -271,7 +271,7 @@ def test_another_number_of_resamples_is_not_paired_and_still_compared(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (None, "no finished run lies here"),
+        (None, "no finished run is here"),
         ("", "holds no cell"),
         ("vectorizer,head\na,b\n", "not the results of a grid"),
         ("a\0b", "not the results of a grid|holds no cell"),
@@ -336,7 +336,7 @@ def test_a_folder_without_a_run_ends_in_one_line(run: Run, tmp_path: Path) -> No
     done = run("compare", tmp_path, tmp_path)
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
-    assert "no finished run lies here" in done.stderr
+    assert "no finished run is here" in done.stderr
 
 
 def test_two_real_runs_are_paired_and_a_run_is_the_same_as_itself(

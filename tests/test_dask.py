@@ -183,7 +183,7 @@ def test_a_cluster_without_workers_is_told_in_one_line() -> None:
 
     with (
         LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as empty,
-        pytest.raises(ClusterError, match=r"no worker has come to 'tcp.*dask worker"),
+        pytest.raises(ClusterError, match=r"no worker has joined 'tcp.*dask worker"),
         Cluster(empty.scheduler_address, patience=1),
     ):
         pass
@@ -232,7 +232,7 @@ def test_what_answers_and_is_no_scheduler_is_told_in_one_line() -> None:
 def test_workers_with_other_versions_are_refused() -> None:
     here = versions()
     assert perform(here, "", len, ["abc"]) == 3
-    with pytest.raises(UsageError, match=r"has numpy .*, and 0\.1 is here: install"):
+    with pytest.raises(UsageError, match=r"has numpy .*, this machine has 0\.1"):
         perform({**here, "numpy": "0.1"}, "", len, ["abc"])
     with pytest.raises(UsageError, match=r"squares has the fingerprint 'squares\|1'"):
         _refuse_other(Squares(), "squares|2")
@@ -264,7 +264,7 @@ def test_without_dask_the_extra_is_named(
         (("--backend", "desk"), "unknown backend 'desk': known: dask, local"),
         (
             ("--backend", "dask", "--cell-timeout", "9"),
-            "give its workers theirs, as in dask worker --memory-limit",
+            "limit Dask workers themselves, as in dask worker --memory-limit",
         ),
     ],
 )

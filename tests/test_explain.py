@@ -340,7 +340,7 @@ def test_images_that_are_gone_are_left_out(
         matches, leaves, blocks, n_nearest=99, store=run_folder.parent / "store"
     )
     n_all = len(matches.pairs)
-    assert notes[0].startswith(f"1 of {n_all} training matches are left out: an image")
+    assert notes[0].startswith(f"1 of {n_all} training matches are left out: their")
     assert len(near) == len(matches.pairs) - 1
     assert matches.ids[lost] not in {
         name for one in near for name in (one.left, one.right)
@@ -359,7 +359,7 @@ def test_only_stored_vectors_are_compared_where_that_is_asked(
         classifier = ensemble([looking("classic")], store=store)
         found = explain(classifier, *pair, **given)
         assert found.nearest == []
-        assert "its vectors are not in the store" in found.notes[0]
+        assert "have no vectors in the store" in found.notes[0]
     with VectorStore(tmp_path / "empty") as opened:
         assert [one["n_rows"] for one in opened.info()] == [2]
     # One image is there, its partner is not: the match is out.

@@ -127,5 +127,5 @@ def test_a_folder_that_can_not_be_listed_is_named() -> None:
         *refused, passed = done.stdout.splitlines()
         assert done.stdout.count(said) == len(refused) == 2
         kind = "folders that can't be listed"
-        assert passed == f"{root}: passed over {kind} (1, {str(closed)!r} first)"
+        assert passed == f"{root}: skipped {kind} (1, {str(closed)!r} first)"
     count("bad images tried", 2)

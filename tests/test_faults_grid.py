@@ -178,7 +178,7 @@ def test_what_a_killed_run_left_is_no_strangers_and_is_swept(
         path.write_text("half")
     (tmp_path / ".shared").mkdir()
     (tmp_path / "cells").mkdir()
-    with pytest.raises(UsageError, match="files of no run"):
+    with pytest.raises(UsageError, match="other files than a run's"):
         grid_of(pairs, tmp_path)
     (tmp_path / "cells").rmdir()
     grid_of(pairs, tmp_path)

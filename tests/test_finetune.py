@@ -334,7 +334,7 @@ def test_matches_of_one_component_teach_nothing(
     train = data.split.train
     one = train.take(np.flatnonzero(train.component == train.component[0]))
     split = replace(data.split, train=one)
-    with pytest.raises(DataError, match="of 1 component: it takes two at least"):
+    with pytest.raises(DataError, match="of 1 component: at least two are needed"):
         tuned(Tuning(data.paths, split), network, tmp_path / "out.safetensors")
 
 

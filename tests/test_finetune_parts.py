@@ -145,7 +145,7 @@ def test_networks_without_stages_are_refused() -> None:
     import timm
 
     plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
-    with pytest.raises(UsageError, match="no stages are known in a Sequential"):
+    with pytest.raises(UsageError, match="a Sequential has no known stages"):
         cut(plain, 1, what="it", size=(8, 8))
     small = timm.create_model(ARCH, pretrained=False, num_classes=0)
     with pytest.raises(UsageError, match="between 1 and 4"):

@@ -257,7 +257,7 @@ def test_a_folder_of_other_files_is_refused(
     table: PairTable, store: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "thesis.tex").write_text("do not lose me")
-    with pytest.raises(UsageError, match="holds files of no run"):
+    with pytest.raises(UsageError, match="holds other files than a run's"):
         run_grid(table, ["pocket"], [], ["cosine"], out=tmp_path, store=store)
 
 

@@ -32,16 +32,15 @@ def test_few_groups_are_told_with_how_many_and_what_to_do() -> None:
     protocol = Protocol()
     (note,) = few_notes(splits_of(14, protocol), protocol)
     assert note == (
-        "few groups: 3 components are tested, 3 choose threshold and cell, a query "
-        "meets 5.0 candidates: the figures tell little; give more groups, or "
-        "--protocol kfold"
+        "few groups: 3 components to test on, 3 to choose by, 5.0 candidates for each "
+        "query: the figures are uncertain; give more groups, or --protocol kfold"
     )
 
 
 def test_folds_are_counted_together_and_not_advised_again() -> None:
     protocol = Protocol("kfold")
     (note,) = few_notes(splits_of(14, protocol), protocol)
-    assert note.startswith("few groups: 14 components are tested, 3 choose")
+    assert note.startswith("few groups: 14 components to test on, 3 to")
     assert note.endswith("give more groups")
 
 

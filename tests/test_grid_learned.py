@@ -312,7 +312,7 @@ def test_an_ensemble_of_too_few_that_succeeded_is_a_failed_row(
     )
     row = row_of(result, vectorizer="ensemble")
     assert row["status"] == "failed"
-    assert "needs as many cells that succeeded; there are 1" in row["error"]
+    assert "cells that did not fail; there are 1" in row["error"]
     assert row_of(result, head="cosine")["status"] == "ok"
     assert not (result.out / "ensemble.tllb").exists()
     assert (result.out / "best.tllb").exists()

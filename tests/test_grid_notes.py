@@ -97,8 +97,8 @@ def test_a_given_split_that_leaks_by_copies_says_so(
     )
     grid = grid_of(folder)
     assert told(grid, "leaks") == [
-        f"protocol given leaks: {said}; compare it with no other protocol; tllboost "
-        "check names them"
+        f"protocol given leaks: {said}; don't compare it with other protocols; "
+        "tllboost check names them"
     ]
     assert leak_report(grid)[0][1] == "1 of 24"
     # Whole components are dealt out, copies with them, where the split is ours.
@@ -118,7 +118,7 @@ def test_grid_and_check_tell_of_the_same_leak(run: Run, folder: Path) -> None:
     done = run("check", *table)
     assert done.returncode == 3
     assert "THE GIVEN SPLIT LEAKS" in done.stdout
-    assert "non-matches whose images matches tie: 1\n    b33 ~ b34\n" in done.stdout
+    assert "non-matches that contradict matches: 1\n    b33 ~ b34\n" in done.stdout
     out = folder / "out"
     done = run(
         *("grid", *table, "-v", VECTORIZER, "-c", "cosine", "-j", "1", "--out", out),
@@ -145,7 +145,7 @@ def test_non_matches_that_a_chain_of_matches_ties_are_counted_and_named(
     with_rows(folder, "b0,a1,1,train", "a1,a0,0,train", "a2,a3,0,train")
     (note,) = told(grid_of(folder), "contradict")
     assert note == (
-        "1 non-matches contradict the matches, which tie their images into one "
+        "1 non-matches contradict the matches, which put their images into one "
         "component, 'a1' and 'a0' first; tllboost check names them"
     )
     shutil.copy(folder / "a1.png", folder / "b5.png")

@@ -368,7 +368,7 @@ def test_another_run_is_not_mixed_in_unless_told_to(
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UsageError, match="holds files of no run"):
+    with pytest.raises(UsageError, match="holds other files than a run's"):
         claim(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

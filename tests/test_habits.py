@@ -218,7 +218,7 @@ def test_a_class_whose_defaults_are_the_arguments_is_what_to_give(
 
 def test_merges_and_projections_have_names_too() -> None:
     assert MERGES.name_of(l1) == "l1"
-    with pytest.raises(UsageError, match=r"merge '.*<lambda>' can't be made again"):
+    with pytest.raises(UsageError, match=r"merge '.*<lambda>' has no name that run"):
         MERGES.name_of(lambda left, right: left + right)
     spec = "infonce?components=4/triplet"
     assert make_projection(make_projection(spec)).spec == spec  # type: ignore[union-attr]

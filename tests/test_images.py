@@ -747,10 +747,10 @@ def test_a_grey_tiff_shows_its_greys_whatever_its_numbers_are(made) -> None:
 
 BANDS = SCENE.transpose(2, 0, 1)
 MISREAD = {
-    "16 bits in a plane for each colour": lambda order: tiff(
+    "16 bits in uncompressed planes": lambda order: tiff(
         BANDS.astype(np.uint16) * 257, photometric=2, planar=True, order=order
     ),
-    "8 bits with a sign": lambda order: tiff(shades(127), bits=8, kind=2, order=order),
+    "signed 8 bits": lambda order: tiff(shades(127), bits=8, kind=2, order=order),
 }
 
 
@@ -765,7 +765,7 @@ def test_a_tiff_that_pillow_misreads_is_refused_by_its_kind(
 
 def test_a_packed_tiff_of_big_endian_floats_is_refused() -> None:
     made = tiff(shades(1), bits=32, kind=3, order=">", packed=True)
-    with pytest.raises(ImageError, match="TIFF of floating point, big-endian and"):
+    with pytest.raises(ImageError, match="TIFF of compressed big-endian floating"):
         decode(made)
 
 
@@ -786,7 +786,9 @@ def test_every_odd_image_gives_its_right_value_or_is_refused(shared: Path) -> No
     greys = (4 * columns)[..., None].repeat(3, -1)
     assert apart(open_image(folder / "contig.tif"), colours).max() == 0
     assert apart(open_image(folder / "u32.tif"), greys).max() == 0
-    with pytest.raises(ImageError, match=r"planar\.tif: .*a plane for each colour"):
+    with pytest.raises(
+        ImageError, match=r"planar\.tif: .*16 bits in uncompressed planes"
+    ):
         open_image(folder / "planar.tif")
     dark = np.rint(greys * 16 / 257)
     assert apart(open_image(folder / "g12.tif"), dark).max() <= 1

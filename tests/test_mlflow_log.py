@@ -117,7 +117,7 @@ def test_without_mlflow_the_extra_is_named(
 def test_a_folder_without_a_run_is_named_before_anything_is_asked(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(DataError, match="no finished run lies here"):
+    with pytest.raises(DataError, match="no finished run is here"):
         log_run(tmp_path, "http://127.0.0.1:9")
 
 

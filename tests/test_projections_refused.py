@@ -156,7 +156,7 @@ def only(pairs: PairSet, n_components: int) -> PairSet:
 @pytest.mark.parametrize("spec", MAPS)
 def test_two_components_are_needed_in_each_set(spec: str, side: str) -> None:
     pairs = getattr(pixels().split, side)
-    with pytest.raises(DataError, match="of 1 component: it takes two at least"):
+    with pytest.raises(DataError, match="of 1 component: at least two are needed"):
         learn(spec, pixels(), **{side: only(pairs, 1)})
     two = learn(spec, pixels(), **{side: only(pairs, 2)})
     assert np.isfinite(two.transform(pixels().vectors)).all()

@@ -135,9 +135,9 @@ def test_a_bundle_of_similarities_scores_as_before(tmp_path: Path, head: str) ->
 
 
 def test_without_references_the_merge_says_what_it_needs() -> None:
-    with pytest.raises(UsageError, match="compares with references"):
+    with pytest.raises(UsageError, match="needs references"):
         PairFeatures(images(), [0], [1], "similarity")
-    with pytest.raises(UsageError, match="compares with references"):
+    with pytest.raises(UsageError, match="needs references"):
         PairFeatures(images(), [0], [1], "dot+similarity")
 
 

@@ -182,7 +182,7 @@ def test_gains_and_ties_follow_the_metric(run_of: Run, shown: dict[str, Any]) ->
 
 def test_what_leaks_is_counted_and_is_nothing(shown: dict[str, Any]) -> None:
     told = dict(shown["leaks"])
-    assert told["test images that training or validation holds"].startswith("0 of ")
+    assert told["test images that are in training or validation"].startswith("0 of ")
     assert told["test components shared with training or validation"].startswith(
         "0 of "
     )
@@ -199,7 +199,7 @@ def test_the_old_protocol_is_told_to_leak(tmp_path: Path, finished: Path) -> Non
         store=finished.parent / "store",
     )
     told = dict(payload(read_run(tmp_path / "out"))["leaks"])
-    n_shared = told["test images that training or validation holds"].split()[0]
+    n_shared = told["test images that are in training or validation"].split()[0]
     assert int(n_shared) > 0
 
 
@@ -437,7 +437,7 @@ def test_a_folder_without_its_cells_is_refused_in_one_line(
 
 
 def test_a_folder_that_holds_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no finished run lies here") as refused:
+    with pytest.raises(DataError, match="no finished run is here") as refused:
         write_report(tmp_path)
     assert "\n" not in str(refused.value)
 

@@ -180,7 +180,7 @@ def test_a_clone_is_not_fitted(fitted: SiameseProjection) -> None:
 def test_an_unfitted_one_says_how_to_be_cross_validated(
     X: np.ndarray, fitted: SiameseProjection
 ) -> None:
-    with pytest.raises(UsageError, match="not fitted, a clone never is") as caught:
+    with pytest.raises(UsageError, match=r"not fitted \(a clone never is") as caught:
         PairClassifier(clone(fitted), head="cosine").fit(X)
     assert f"PairClassifier({BASE!r}, projection='infonce?components=6')" in str(
         caught.value

@@ -119,5 +119,5 @@ def test_vectors_that_are_no_images_are_refused(
 def test_matches_alone_teach_nothing(planted: tuple[np.ndarray, Split]) -> None:
     vectors, split = planted
     matches = split.train.take(np.flatnonzero(split.train.label == 1))
-    with pytest.raises(DataError, match="have non-matches drawn"):
+    with pytest.raises(DataError, match="let non-matches be drawn"):
         fitted((vectors, replace(split, train=matches)))

@@ -160,7 +160,7 @@ def test_numbers_of_any_kind_become_float32(tmp_path: Path, dtype: str) -> None:
     ("ids", "vectors", "message"),
     [
         (["a", "b"], np.ones((3, 2)), "ids of shape \\(2,\\) for 3 vectors"),
-        (["a", "a"], np.ones((2, 2)), "id 'a' is there more than once"),
+        (["a", "a"], np.ones((2, 2)), "id 'a' occurs more than once"),
         (["a", "b"], np.array([[1, 2], [3, np.nan]]), "vector of 'b' holds NaN"),
         (["a", "b"], np.array([[1, 1e300], [np.inf, 1]]), "vector of 'a' and 1 more"),
         (["a", "b"], np.ones(2), "vectors of shape \\(2,\\)"),

@@ -28,9 +28,9 @@ TREE = (
 )
 FOUND = (*TREE[:2], TREE[4], *TREE[2:4], "3/a.jpg", "3/b.jpg")
 PASSED = (
-    "passed over files that are no images (1, 'notes.txt' first), folders of the "
+    "skipped files that are not images (1, 'notes.txt' first), folders of the "
     "system (2, '@eaDir' first), hidden files and folders (2, '._a.jpg' first), links "
-    "to folders that are walked anyway (3, "
+    "to folders that are read anyway (3, "
 )
 
 
@@ -116,17 +116,23 @@ AMONG = ("rank", "no.tllb", "a.jpg", "--among", "no")
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((*TABLE, "--top", 10), "--top 10 goes with QUERY and --among"),
-        ((*TABLE, "--shortlist", 5), "--shortlist 5 goes with QUERY"),
-        ((*TABLE, "--exact"), "--exact goes with QUERY"),
-        ((*AMONG, "--exact", "--shortlist", 5), "--shortlist 5 goes without --exact"),
-        ((*AMONG, "--out", "x.csv"), "--out 'x.csv' goes with --candidates"),
+        ((*TABLE, "--top", 10), "--top 10 has no effect with --candidates"),
+        ((*TABLE, "--shortlist", 5), "--shortlist 5 has no effect with --cand"),
+        ((*TABLE, "--exact"), "--exact has no effect with --candidates"),
+        (
+            (*AMONG, "--exact", "--shortlist", 5),
+            "--shortlist 5 has no effect with --exact",
+        ),
+        ((*AMONG, "--out", "x.csv"), "--out 'x.csv' has an effect only with --cand"),
         (
             ("report", "no", "--format", "md", "--gallery", 3),
-            "--gallery 3 goes without",
+            "--gallery 3 has no effect with --format",
         ),
-        ((*GRID, "--folds", 5), "--folds 5 goes with --protocol kfold"),
-        ((*GRID, "--no-report", "--gallery", 3), "--gallery 3 goes without --no-rep"),
+        ((*GRID, "--folds", 5), "--folds 5 has an effect only with --protocol"),
+        (
+            (*GRID, "--no-report", "--gallery", 3),
+            "--gallery 3 has no effect with --no-rep",
+        ),
         (
             (*GRID, "--protocol", "holidays2017", "--distractors", 9),
             "--distractors 9 has no effect",
@@ -135,26 +141,41 @@ AMONG = ("rank", "no.tllb", "a.jpg", "--among", "no")
             (*GRID, "--distractors", 9),
             "--distractors 9 has no effect: the table's column query lists",
         ),
-        ((*GRID, "--print-config", "--json"), "--json goes without --print-config"),
-        ((*GRID, "--print-config", "--resume"), "--resume goes without --print-con"),
+        (
+            (*GRID, "--print-config", "--json"),
+            "--json has no effect with --print-config",
+        ),
+        (
+            (*GRID, "--print-config", "--resume"),
+            "--resume has no effect with --print-con",
+        ),
         (
             ("grid", "no.csv", "--config", "cells.toml", "-m", "l1"),
-            "--merge goes with -v: each [[cell]] of --config says its own",
+            "--merge has no effect without -v: each [[cell]] of --config has its own",
         ),
         (
             ("report", "no", "--format", "md", "--max-pixels", 3),
-            "--max-pixels 3 goes without --format",
+            "--max-pixels 3 has no effect with --format",
         ),
-        (("check", "no.csv", "--max-pixels", 3), "--max-pixels 3 goes with a folder"),
-        (("score", "no.tllb", "a.jpg", "b.jpg", "--strict"), "--strict goes with --pa"),
-        (("score", "no.tllb", "a.jpg", "b.jpg", "--anywhere"), "--anywhere goes with"),
-        (("compare", "no", "no", "--all", "--json"), "--all goes without --json"),
+        (
+            ("check", "no.csv", "--max-pixels", 3),
+            "--max-pixels 3 has no effect without",
+        ),
+        (
+            ("score", "no.tllb", "a.jpg", "b.jpg", "--strict"),
+            "--strict has an effect only with --pa",
+        ),
+        (
+            ("score", "no.tllb", "a.jpg", "b.jpg", "--anywhere"),
+            "--anywhere has an effect only with",
+        ),
+        (("compare", "no", "no", "--all", "--json"), "--all has no effect with --json"),
         ((*GRID, "--device", "nonsense"), "unknown device 'nonsense': give auto, cpu"),
         (("vectorize", "no", *PIXELS, "--device", "gpu"), "unknown device 'gpu'"),
         (("score", "no.tllb", "a.jpg", "b.jpg", "--device", "x"), "unknown device 'x'"),
         (
             (*GRID, "--backend", "dask", "--scheduler", "tcp://a:1", "--jobs", 2),
-            "--jobs 2: the workers of a scheduler are there already",
+            "--jobs 2 has no effect with --scheduler",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -92,10 +92,10 @@ ImagePath = str | PathLike[str]
 class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     """Tell whether two images look alike.
 
-    Each image is vectorized once, a projection may map the vectors to better ones,
-    two vectors are merged to a feature row, and a head scores the row. A part of the
-    training pairs is held out, whole components at a time, to stop the projection, to
-    choose the head's settings, the calibration and the threshold.
+    Each image is vectorized once. A projection may then map the vectors. A merge turns
+    the two vectors of a pair into a feature row, and a head scores the row. Part of the
+    training pairs is held out, by whole components. It decides when to stop the
+    projection, and chooses the head's settings, the calibration and the threshold.
 
     Parameters
     ----------
@@ -109,14 +109,13 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     head : str or estimator, default="logistic"
         See :func:`tllboost.heads.make_head`.
     store : path-like or None, default=None
-        Folder of the vector store; None keeps no vectors, and computes them at every
-        call anew.
+        Folder of the vector store. None keeps no vectors: each call computes them.
     n_negatives : int or None, default=None
-        Non-matches drawn for each training match, beside those given. None draws 5
-        where `y` has matches only, else none.
+        Non-matches drawn for each training match, in addition to those given. None
+        draws 5 if `y` has only matches, else none.
     n_hard : int, default=0
-        How many of the drawn ones are the hardest: the distractors nearest by the
-        cosine of the vectors, see :func:`tllboost.splits.harden`.
+        How many of the drawn ones are hard: those with the highest cosine, see
+        :func:`tllboost.splits.harden`.
     validation_fraction : float, default=0.15
         Share of the matches held out.
     device : str, default="auto"
@@ -124,8 +123,8 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     n_jobs : int or None, default=None
         Threads of the projection and of the head; -1 takes all cores.
     random_state : int, RandomState, Generator or None, default=0
-        Decides what is held out, drawn, and the chances of projection and head. An int
-        of 0 or more gives the same results every time.
+        Decides what is held out and drawn, and all other random choices. An int of 0
+        or more gives the same results every time.
 
     Attributes
     ----------
@@ -138,7 +137,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     threshold_ : float
         Score at and above which a pair is called a match.
     limit_ : float or None
-        That as a probability, where :meth:`at` stated it.
+        The same as a probability, if :meth:`at` set it.
     classes_ : ndarray of shape (2,)
         0 and 1.
 
@@ -180,10 +179,10 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         X : array-like of shape (n_pairs, 2)
             Paths of the left and of the right image.
         y : array-like of shape (n_pairs,) or None, default=None
-            1 (or True) for a match, 0 for none; None says that all are matches.
+            1 (or True) for a match, 0 for a non-match; None if all are matches.
         sample_weight : array-like of shape (n_pairs,) or None, default=None
-            How much each pair counts, beside the others, for the head, the calibration
-            and the threshold. The non-matches drawn for a match together count as it.
+            Weight of each pair for the head, the calibration and the threshold. The
+            non-matches drawn for a match together weigh as much as the match.
 
         Raises
         ------
@@ -230,15 +229,15 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Return 1 for a match: (n_pairs,) int64.
 
-        At the threshold that validation chose, or that :meth:`at` stated.
+        At the threshold that validation chose, or that :meth:`at` set.
         """
         return (self.decision_function(X) >= 0).astype(np.int64)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return calibrated probabilities (n_pairs, 2), float64: no match, match.
 
-        They hold where ``calibration_.prior`` of the pairs match, which is 0.5 unless
-        `y` had non-matches; ``model.at(0.05)`` gives those where 1 in 20 does.
+        They assume that a share ``calibration_.prior`` of the pairs matches, 0.5 unless
+        `y` had non-matches; ``model.at(0.05)`` assumes 1 in 20.
         """
         probability = self.calibration_.probability(self._score(X))
         return np.column_stack([1 - probability, probability])
@@ -250,7 +249,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         *,
         prior: Share | None = None,
     ) -> list[tuple[ImagePath, float]]:
-        """Order candidates by how much they look like the query, best first.
+        """Rank candidates by their similarity to the query, best first.
 
         Parameters
         ----------
@@ -259,7 +258,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         candidates : sequence of path-like, length n_candidates
             The right images.
         prior : float, str or None, default=None
-            Share of the candidates that match; None takes one of them, 1/n.
+            Share of the candidates that match; None assumes one of them, 1/n.
 
         Returns
         -------
@@ -275,9 +274,9 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         return [(candidates[hit.row], hit.probability) for hit in hits]
 
     def save(self, path: ImagePath) -> None:
-        """Write all that scoring needs to one file, which ``tllboost.load`` reads.
+        """Write everything that scoring needs to one file for ``tllboost.load``.
 
-        See :func:`tllboost.save_bundle`, which says what is raised too.
+        See :func:`tllboost.save_bundle`, also for the errors.
         """
         check_is_fitted(self, "cells_")
         save_bundle(path, self)
@@ -368,25 +367,25 @@ def load_bundle(
     """Return the fitted classifier in a bundle: one cell, or an ensemble of several.
 
     Every member must have its sha256, the numbers of projections and heads must be
-    finite and trees sound, and golden pairs must get the scores that they got when it
-    was saved. No network is opened: it is when an image has no vector in the store.
+    finite, trees must be sound, and golden pairs must get the scores of when it was
+    saved. A network is only opened when an image has no vector in the store.
 
     Parameters
     ----------
     path : path-like
         The bundle.
     weights : path-like or several, optional
-        Where the networks lie that the bundle names and does not hold; told apart by
-        their sha256.
+        The files of networks that the bundle names but does not hold. Their sha256
+        says which is which.
     device : str, default="auto"
         Where networks run.
     store : path-like, optional
-        Folder of the vector store; None keeps vectors for this process alone.
+        Folder of the vector store; None keeps vectors only for this process.
     offline : bool, default=False
         Never ask a hub for weights.
     trust_code : bool, default=False
-        Import the modules that the bundle names, if it has a vectorizer or merge of
-        somebody's own. That runs their code.
+        Import the modules that the bundle names, if it has a custom vectorizer or
+        merge. This runs their code.
 
     Returns
     -------
@@ -399,9 +398,9 @@ def load_bundle(
     BundleError
         If it must not be used; the message says why.
     UsageError
-        If it names code and `trust_code` was not said.
+        If it names code and `trust_code` is False.
     WeightsError
-        If a file of `weights` is none that the bundle names.
+        If the bundle does not name a file of `weights`.
 
     See Also
     --------
@@ -437,16 +436,15 @@ load = load_bundle
 
 @dataclass(eq=False, repr=False)
 class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
-    """Learn from pairs to map vectors of images so that matches come to lie close.
+    """Learn from pairs to map image vectors so that matches are close to each other.
 
     Fitted on labelled pairs, it turns images into vectors, and is a vectorizer like
     any other: ``PairClassifier(SiameseProjection("classic").fit(X, y))``.
 
-    As ever in scikit-learn, ``clone`` gives an unfitted copy. Cross-validation clones,
-    so a :class:`~tllboost.classifier.PairClassifier` to be cross-validated takes
-    ``PairClassifier(base, projection=loss)``, which fits one on each training set.
-    ``sklearn.frozen.FrozenEstimator`` keeps a fitted one fitted; honest figures then
-    need pairs that it was not fitted on.
+    As always in scikit-learn, ``clone`` gives an unfitted copy, and cross-validation
+    clones. So use ``PairClassifier(base, projection=loss)`` for cross-validation, which
+    fits a projection on each training set. ``sklearn.frozen.FrozenEstimator`` keeps a
+    fitted one; honest figures then need pairs that it was not fitted on.
 
     Parameters
     ----------
@@ -459,17 +457,17 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
     store : path-like or None, default=None
         Folder of the vector store of the base.
     n_negatives : int or None, default=None
-        Non-matches drawn for each training match, beside those given. None draws 5
-        where `y` has matches only, else none.
+        Non-matches drawn for each training match, in addition to those given. None
+        draws 5 if `y` has only matches, else none.
     validation_fraction : float, default=0.15
         Share of the matches held out, to choose the epoch.
     device : str, default="auto"
         Where networks run and the map is trained.
     n_jobs : int or None, default=None
-        Threads that the map is trained with; -1 takes all cores.
+        Threads for training the map; -1 takes all cores.
     random_state : int, RandomState, Generator or None, default=0
-        Decides what is held out and drawn, and the chances of training. An int of 0 or
-        more gives the same results every time.
+        Decides what is held out and drawn, and all random choices of training. An int
+        of 0 or more gives the same results every time.
 
     Attributes
     ----------
@@ -507,7 +505,7 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         X : array-like of shape (n_pairs, 2)
             Paths of the left and of the right image.
         y : array-like of shape (n_pairs,) or None, default=None
-            1 for a match, 0 for none; None says that all are matches.
+            1 for a match, 0 for a non-match; None if all are matches.
 
         Raises
         ------
@@ -523,7 +521,7 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
             self.loss, seed=seed, device=self.device, n_threads=n_threads
         )
         if projection is None:
-            msg = f"loss={self.loss!r} learns nothing: give one to be learned"
+            msg = f"loss={self.loss!r} learns nothing: give one that does"
             raise UsageError(msg)
         base = make_vectorizer(self.base, device=self.device)
         vectors, train, validation = _vectorize_labelled(self, base, X, y, seed)
@@ -543,16 +541,16 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         Parameters
         ----------
         images : iterable of path or PIL.Image.Image
-            The base's vectors of paths are taken from the store where it has them.
+            For paths, vectors that the store has are taken from it.
         batch_size : int, default=32
-            Images a forward pass.
+            Images per forward pass.
 
         Raises
         ------
         ImageError
             If a file can't be read as an image.
         UsageError
-            If `images` is no list of images.
+            If `images` is not a list of images.
         """
         check_is_fitted(self, "projection_")
         kinds = (str, PathLike, Image.Image)
@@ -585,8 +583,8 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
         """
         if not hasattr(self, "projection_"):
             msg = (
-                "this SiameseProjection is not fitted, a clone never is: fit it, or "
-                f"give PairClassifier({self.base!r}, projection={self.loss!r}), that "
+                "this SiameseProjection is not fitted (a clone never is): fit it, or "
+                f"use PairClassifier({self.base!r}, projection={self.loss!r}), which "
                 "fits one on each training set"
             )
             raise UsageError(msg)

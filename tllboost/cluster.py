@@ -67,7 +67,7 @@ def perform(
     wanted : mapping of str to str
         The versions where the job comes from.
     folder : str
-        What relative paths are relative to, where it is to be had here.
+        What relative paths are relative to, if it exists here.
     function : callable
     arguments : list
     most_pixels : str, default=""
@@ -82,8 +82,8 @@ def perform(
     for name, one in wanted.items():
         if here[name] != one:
             msg = (
-                f"the Dask worker on {platform.node()} has {name} {here[name]}, and "
-                f"{one} is here: install the same on all machines"
+                f"the Dask worker on {platform.node()} has {name} {here[name]}, this "
+                f"machine has {one}: install the same version on all machines"
             )
             raise UsageError(msg)
     with _ALONE, chdir(folder) if os.path.isdir(folder) else nullcontext():
@@ -400,7 +400,7 @@ class Cluster:
                 return self.size
         except TimeoutError:
             msg = (
-                f"no worker has come to {self._where()} for {self.patience:g} s: "
+                f"no worker has joined {self._where()} for {self.patience:g} s: "
                 "start some with 'dask worker ADDRESS'; what is done is kept"
             )
             raise ClusterError(msg) from None
@@ -457,7 +457,7 @@ class Cluster:
         except Exception as error:  # what answers there may be anything
             msg = (
                 f"no Dask scheduler answers at {self.scheduler!r}: give the address "
-                "that 'dask scheduler' names, as tcp://10.0.0.1:8786"
+                "that 'dask scheduler' prints, as tcp://10.0.0.1:8786"
             )
             raise UsageError(msg) from error
 

@@ -82,7 +82,7 @@ def make_scenes(
     seed : int, default=0
         The same seed gives the same bytes with the same library versions.
     n_new : int, default=0
-        Number of further scenes, which no pair has: they go to the folder ``new``.
+        Number of further scenes that are in no pair: they go to the folder ``new``.
 
     Returns
     -------

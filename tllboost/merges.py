@@ -177,7 +177,7 @@ def merge_pairs(
     Raises
     ------
     UsageError
-        If the shapes differ, or the function returns something else than a row a pair.
+        If the shapes differ, or the function does not return one row for each pair.
     UnknownNameError
         If no merge has that name.
 
@@ -228,11 +228,11 @@ def pair_cosine(
 
 
 class PairFeatures:
-    """The feature matrix of many pairs, merged a block at a time when read.
+    """The feature matrix of many pairs, merged block by block when it is read.
 
-    It holds the vectors of the unique images and two integers a pair, never all the
-    rows. ``np.asarray(features)`` makes them all, so any scikit-learn estimator takes
-    it as ``X``; XGBoost reads :meth:`blocks`.
+    It holds the vectors of the unique images and two integers for each pair, never all
+    rows. ``np.asarray(features)`` computes them, so any scikit-learn estimator takes it
+    as ``X``; XGBoost reads :meth:`blocks`.
 
     Parameters
     ----------
@@ -243,15 +243,13 @@ class PairFeatures:
     merge : str or callable, default="dot"
         See :func:`merge_pairs`.
     frozen : ndarray of shape (n_images, n_frozen_dims), float32, or None
-        The vectors before a projection, where `vectors` are projected; None says that
-        there is none.
+        The vectors before the projection, if `vectors` are projected; else None.
     joined : sequence of (ndarray, ndarray) or None
         Weight (n_in, n_out) and bias (n_out,) of each layer of the classification
-        network that a projection trained along, if it did; the head ``joined`` keeps
-        them.
+        network, if the projection trained one; the head ``joined`` keeps them.
     references : References or None
-        What the merge ``similarity`` compares with: its rows, a few dozen numbers, are
-        made at once.
+        What the merge ``similarity`` compares with. Its rows of a few dozen numbers are
+        computed at once.
 
     Examples
     --------
@@ -316,7 +314,7 @@ class PairFeatures:
         Parameters
         ----------
         size : int or None, default=None
-            Rows a block; None keeps a block at about 16 MiB.
+            Rows per block; None keeps a block at about 16 MiB.
         """
         for rows in row_blocks(len(self), self.shape[1], size):
             if self._made is not None:
@@ -341,7 +339,7 @@ class PairFeatures:
         Parameters
         ----------
         frozen : bool, default=False
-            Whether it is that of the vectors before the projection.
+            Whether to use the vectors before the projection.
         """
         vectors = self.frozen if frozen else self.vectors
         return pair_cosine(vectors, self.left, self.right)

@@ -414,7 +414,7 @@ METRICS = {
     ),
     "accuracy": Metric(
         "accuracy",
-        "share of pairs called right, at the validation threshold",
+        "share of right decisions at the validation threshold",
         "pairs",
         lambda pairs: pairs.mean(pairs.said == pairs.y),
     ),

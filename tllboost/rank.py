@@ -1,4 +1,4 @@
-"""Rank images by how much they look like a query: one path, :func:`best`, for all.
+"""Rank images by their similarity to a query: one path, :func:`best`, for all.
 
 Where every head is linear, the scores of all candidates are one matrix product. Else
 the cosine of the vectors, also a product, makes a shortlist, and the heads score the
@@ -37,17 +37,17 @@ _LOCAL_HEADER = struct.Struct("<26xHH")  # of a member of a zip archive
 
 
 class VectorIndex:
-    """Vectors of many images by one vectorizer, to be searched again and again.
+    """Vectors of many images by one vectorizer, for many searches.
 
-    What a search needs of all of them, their lengths and, of a cell with a projection,
-    the projected vectors, is computed at the first search and kept.
+    The first search computes the lengths of all vectors, and their projection if a cell
+    has one. Both are kept.
 
     Parameters
     ----------
     vectors : ndarray of shape (n_images, n_dims), float32
         May be a memory map: it is only read.
     ids : sequence of str, length n_images, optional
-        What the images are called; by default "0", "1", ….
+        Names of the images; by default "0", "1", ….
 
     Examples
     --------
@@ -104,7 +104,7 @@ class VectorIndex:
         return self.vectors.shape[1]
 
     def id_of(self, row: int) -> str:
-        """Return what the image of a row is called."""
+        """Return the name of the image of a row."""
         return str(row) if self.ids is None else self.ids[row]
 
     def view(self, cell: FittedCell) -> tuple[Vectors, Vectors]:
@@ -292,11 +292,11 @@ def search(
     shortlist: int = 2000,
     exact: bool = False,
 ) -> list[Hit]:
-    """Return the images that look most like the query, best first.
+    """Return the images most similar to the query, best first.
 
     A linear head (``cosine``; ``logistic`` and ``linear-svm`` on ``dot``, ``cosdot``,
-    ``l2`` and ``concat``) scores all of them, exactly, in one product. For any other
-    the cosine makes a shortlist, and the head scores that one.
+    ``l2`` and ``concat``) scores all of them exactly, in one product. For any other
+    head the cosine makes a shortlist, which the head scores.
 
     Parameters
     ----------
@@ -307,9 +307,9 @@ def search(
     query : array-like of shape (n_dims,)
         Vector of the left image.
     top : int, default=10
-        How many are wanted.
+        Number of images to return.
     shortlist : int, default=2000
-        How many are scored exactly; at least `top` are.
+        Number of images that are scored exactly; at least `top`.
     exact : bool, default=False
         Score all of them exactly, whatever the head.
 
@@ -342,7 +342,7 @@ def search(
     if len({id(cell.vectorizer) for cell in cells}) > 1:
         msg = (
             "the cells of this ensemble have several vectorizers, and an index holds "
-            "the vectors of one: rank images by PairClassifier.rank"
+            "the vectors of one: rank images with PairClassifier.rank"
         )
         raise UsageError(msg)
     if top < 1:
@@ -373,7 +373,7 @@ def rank_images(
     shortlist: int | None = None,
     **options: Any,
 ) -> tuple[list[Hit], dict[str, str]]:
-    """Order images by how much they look like the query, best first.
+    """Rank images by their similarity to the query, best first.
 
     Parameters
     ----------

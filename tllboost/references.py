@@ -43,8 +43,8 @@ def similarity(_left: Floats, _right: Floats) -> Floats:
         Always: without references there is nothing to compare with.
     """
     msg = (
-        f"the merge {SIMILARITY!r} compares with references, images of a training set: "
-        "fit it by a grid or a PairClassifier, and join it with no other merge"
+        f"the merge {SIMILARITY!r} needs references, which are training images: use it "
+        "in a grid or a PairClassifier, and don't join it with another merge"
     )
     raise UsageError(msg)
 

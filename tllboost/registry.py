@@ -85,7 +85,7 @@ def import_path(path: str, *, kind: str = "object") -> Any:
         if module_name == missing or module_name.startswith(missing + "."):
             msg = f"unknown {kind} {path!r}: there is no module {missing!r} to import"
             if lies_here(missing):
-                msg += "; it lies in this folder, where Python looks with PYTHONPATH=."
+                msg += "; it is in this folder: set PYTHONPATH=. to find it"
             raise UnknownNameError(msg) from error
         raise missing_library(missing, f"{kind} {path!r}") from error
     try:
@@ -511,9 +511,9 @@ class Registry(dict[str, Entry]):
             options = {} if found is choice else _changed(choice, found())
         if options is None or path.startswith("__main__:"):
             msg = (
-                f"{self.kind} {path!r} can't be made again by a name, and run.toml and "
-                "worker processes get no more: put it, or a function that returns it, "
-                "into a module, and give package.module:name"
+                f"{self.kind} {path!r} has no name that run.toml and worker processes "
+                "can use: put it, or a function that returns it, into a module, and "
+                "give package.module:name"
             )
             raise UsageError(msg)
         name = next((name for name, one in self.items() if one.path == path), path)

@@ -156,9 +156,9 @@ class VectorStore:
     Parameters
     ----------
     folder : path-like or None, default=None
-        Where the vectors lie; made on first use. None takes :func:`default_store`;
-        unless ``$TLLBOOST_STORE`` names that, it is a mere cache: where it can't be
-        used, one warning says so, and it keeps nothing.
+        Where the vectors are; made on first use. None takes :func:`default_store`.
+        Unless ``$TLLBOOST_STORE`` names that, it is only a cache: if it can't be used,
+        one warning says so, and no vectors are kept.
 
     Attributes
     ----------
@@ -277,7 +277,7 @@ class VectorStore:
         keys : sequence of str, length n_images
             SHA-256 of each image's file, in hexadecimal.
         vectors : ndarray of shape (n_images, n_dims), float32
-            One row a key.
+            One row for each key.
 
         Raises
         ------
@@ -344,7 +344,7 @@ class VectorStore:
         return [row[0] if row else results[i] for i, row in enumerate(known)]
 
     def info(self) -> list[dict[str, Any]]:
-        """Return what is stored, one entry a fingerprint.
+        """Return what is stored, one entry for each fingerprint.
 
         Returns
         -------
@@ -366,7 +366,7 @@ class VectorStore:
             ]
 
     def verify(self) -> list[str]:
-        """Read everything back and return what is wrong, one line a problem."""
+        """Read all vectors and return the problems, one line each."""
         with self._opened() as connection:
             checked = connection.execute("PRAGMA integrity_check").fetchall()
             problems = [f"{_FILE}: {text}" for (text,) in checked if text != "ok"]
@@ -379,19 +379,19 @@ class VectorStore:
         return problems
 
     def prune(self, fingerprint: str | None = None) -> int:
-        """Drop what is damaged, or all vectors of some fingerprints; free the space.
+        """Delete damaged vectors, or all vectors of some fingerprints; free the space.
 
-        Remembered hashes of files that are gone are forgotten too.
+        The hashes of files that no longer exist are deleted too.
 
         Parameters
         ----------
         fingerprint : str, optional
-            A whole one, or else how those begin that are to be dropped.
+            A whole fingerprint, or the beginning of all those to be deleted.
 
         Returns
         -------
         int
-            How many vectors were dropped.
+            Number of deleted vectors.
 
         Raises
         ------

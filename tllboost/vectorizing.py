@@ -86,22 +86,22 @@ def vectorize(
     ----------
     vectorizer : Vectorizer or str
         What turns an image into a vector, or its name as on the command line. The parts
-        of a fusion are vectorized and stored one by one; of a learned map the vectors
-        that it maps are stored; ``vectors:`` looks up `ids` and needs no images.
+        of a fusion are vectorized and stored separately. For a learned map, the vectors
+        before the map are stored. ``vectors:`` looks up `ids` and needs no images.
     paths : sequence of path-like, length n_images
-        The images; entries may be None where no image is looked at.
+        The images; entries may be None if the vectorizer needs no images.
     ids : sequence of str, length n_images, optional
         Their names, for ``vectors:``.
     store : VectorStore or path-like, optional
         Where vectors are kept; by default nowhere.
     batch_size : int, default=32
-        Images a forward pass, and the most that a kill can lose.
+        Images per forward pass, and the most that are lost if the process is killed.
     n_workers : int, optional
-        Threads that decode; by default as many as there are cores, at most eight.
+        Threads that decode; by default one for each core, at most eight.
     backend : Processes or Cluster, optional
-        Who computes; by default this process.
+        What runs the work; by default this process.
     progress : callable, optional
-        Called with how many images are done, how many there are, and the
+        Called with the number of images done, the number of all images, and the
         vectorizer's label.
     strict : bool, default=False
         Raise the first failure instead of reporting it at the end.
@@ -118,7 +118,7 @@ def vectorize(
     UsageError
         If images or ids are needed and not given.
     StoreError
-        If the store is damaged or not one.
+        If the store is damaged, or is not a store.
 
     Examples
     --------

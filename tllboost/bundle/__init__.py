@@ -74,13 +74,13 @@ def save_bundle(
     """Write a fitted classifier to one file that scores new pairs anywhere.
 
     The file holds no code and no pickle. A network that a vectorizer reads from a
-    local file goes in too, once for all cells, up to 100 MB and unless it is a pickle
-    (``.pt``, ``.pth``); else it is named with its sha256.
+    local file goes in too, once for all cells, if it has at most 100 MB and is not a
+    pickle (``.pt``, ``.pth``); else it is named with its sha256.
 
     Parameters
     ----------
     path : path-like
-        Where to; what is there is replaced in one step.
+        The file to write; an old one is replaced in one step.
     classifier : Scorer or PairClassifier
         Fitted; at most 64 cells.
     cell : mapping of str to text, number or None, optional
@@ -88,21 +88,22 @@ def save_bundle(
     metrics : mapping of str to number or None, optional
         Its figures.
     golden : tuple of two array-likes (n_pairs, n_dims), or a list of such, optional
-        Left and right vectors of a few pairs, scored again whenever it is loaded. As a
-        tuple those of the one vectorizer of all cells; as a list one tuple a cell, of
-        the same pairs, in the order of ``classifier.cells_``. Random ones by default.
+        Left and right vectors of a few pairs, which are scored again whenever it is
+        loaded. A tuple if all cells share one vectorizer; else a list of one tuple for
+        each cell, of the same pairs, in the order of ``classifier.cells_``. Random
+        vectors by default.
 
     Raises
     ------
     UsageError
-        If a part can't be made again elsewhere: a merge that is a function, a head
-        that is not safe to load, a vectorizer that is an object.
+        If a part can't be saved: a merge that is a function, a head that is not safe
+        to load, a vectorizer that is an object.
     DataError
         If the file can't be written.
 
     See Also
     --------
-    tllboost.load : The way back.
+    tllboost.load : Read it.
     """
     cells = classifier.cells_
     if golden is None:
@@ -218,8 +219,8 @@ def read_scorer(
         manifest = archive.manifest
         if (code := code_in(manifest)) and not trust_code:
             msg = (
-                f"{path}: runs code of {', '.join(code)}: if you trust it, say "
-                "--trust-code (trust_code=True)"
+                f"{path}: loading it runs code of {', '.join(code)}: if you trust "
+                "that code, give --trust-code (trust_code=True)"
             )
             raise UsageError(msg)
         cells, vectorizers = _restore(

@@ -113,7 +113,7 @@ def restore_cell(
     resolve_merge(record["merge"])
     with refusing("its projection can't be loaded"):
         if ":" in record["projection"]:  # a stranger's code is never run
-            msg = f"{record['projection']!r} is none that a bundle may hold"
+            msg = f"{record['projection']!r} is not allowed in a bundle"
             raise ValueError(msg)
         projection = make_projection(record["projection"], device="cpu")
         if projection is not None:
@@ -167,13 +167,13 @@ def read_tensors(name: str, data: bytes) -> dict[str, Any]:
     >>> read_tensors("head.safetensors", save({"coef": np.float32([1, np.nan])}))
     Traceback (most recent call last):
       ...
-    ValueError: 'coef' of head.safetensors holds what is not a finite number
+    ValueError: 'coef' of head.safetensors has a value that is not a finite number
     """
     with refusing(f"{name} is damaged"):
         arrays = load(data)
     for key, array in arrays.items():
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            msg = f"{key!r} of {name} holds what is not a finite number"
+            msg = f"{key!r} of {name} has a value that is not a finite number"
             raise ValueError(msg)
     return arrays
 
@@ -229,7 +229,7 @@ def _load_skops(data: bytes) -> Any:
         raise ValueError(msg)
     head = skops.io.loads(data, trusted=[])
     if not path_of(head).startswith("sklearn."):
-        msg = f"it is {path_of(head)!r}, no estimator of scikit-learn"
+        msg = f"it is {path_of(head)!r}, not an estimator of scikit-learn"
         raise ValueError(msg)
     return head
 

@@ -248,7 +248,7 @@ def _check_references(manifest: Mapping[str, Any]) -> None:
             wanted[f"network/{file['name']}"] = file["sha256"]
     for index, cell in enumerate(manifest["cells"]):
         if any(part["index"] >= len(vectorizers) for part in cell["vectorizer"]):
-            msg = f"cells[{index}].vectorizer is none of its {len(vectorizers)}"
+            msg = f"cells[{index}].vectorizer is not one of its {len(vectorizers)}"
             raise ValueError(msg)
         wanted |= dict.fromkeys(f"{index}/{name}" for name in members_of(cell))
     n_bytes = sum(m["size"] for name, m in members.items() if "network/" not in name)
@@ -259,7 +259,7 @@ def _check_references(manifest: Mapping[str, Any]) -> None:
         )
         raise ValueError(msg)
     for name in sorted(set(wanted) ^ set(members)):
-        problem = "is missing" if name in wanted else "belongs to nothing in it"
+        problem = "is missing" if name in wanted else "is not used by anything in it"
         msg = f"member {name!r} {problem}"
         raise ValueError(msg)
     for name, sha256 in wanted.items():

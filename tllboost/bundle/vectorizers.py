@@ -106,7 +106,7 @@ class BundledVectorizer(Vectorizer):
         if self._kind in VECTORIZERS or ":" not in self.name:
             built = build(self.name, device="cpu", offline=True)
             if (file is None) != (getattr(built, "file", None) is None):
-                msg = f"vectorizer {self.name!r} and its file don't fit"
+                msg = f"vectorizer {self.name!r} does not fit its file"
                 raise ValueError(msg)
         if file is not None and f"sha256:{file['sha256']}" not in self.fingerprint:
             msg = f"the fingerprint of {self.label!r} is not that of its network"
@@ -131,9 +131,9 @@ class BundledVectorizer(Vectorizer):
         """Open the network and compare it with the record; say why it can't be done."""
         file = self.named_file
         if file is not None and self.file is None:
-            return f"names {file['name']!r}, not held: not compared without --weights"
+            return f"does not hold {file['name']!r}: give --weights to compare it"
         if file is None and self._kind in _OF_TORCH:
-            return f"names {self.name!r}, whose weights come from a hub: not compared"
+            return f"does not hold {self.name!r}, which comes from a hub: not compared"
         self._compare("n_dims", self._verified.n_dims)
         return None
 
@@ -162,8 +162,8 @@ class BundledVectorizer(Vectorizer):
             is_kept = vectorizer.run_kept(self.fingerprint)
         if file is not None and self.file is None and not is_kept:
             msg = (
-                f"the bundle names the network {file['name']!r} and does not hold it "
-                f"(sha256 {file['sha256'][:12]}…): say where it lies by --weights FILE"
+                f"the network {file['name']!r} is not in the bundle (sha256 "
+                f"{file['sha256'][:12]}…): give its file by --weights FILE"
             )
             raise WeightsError(msg)
         for field in ("fingerprint", "input_size", "needs_images"):
@@ -254,7 +254,7 @@ class Described:
         if width != n_dims:
             msg = (
                 f"golden vectors of {vectorizer.label!r} have {n_dims} numbers, its "
-                f"own have {width}: give those that it makes"
+                f"own have {width}: give vectors that it made"
             )
             raise UsageError(msg)
         weights = getattr(vectorizer, "weights", None) or [1] * len(parts)
@@ -290,7 +290,7 @@ class Described:
         """
         sha256, size = sha256_of(path), path.stat().st_size
         if f"sha256:{sha256}" not in part.fingerprint:
-            msg = f"{str(path)!r} is not the file that the vectors came from any more"
+            msg = f"{str(path)!r} has changed since the vectors were made"
             raise UsageError(msg)
         name = _safe_name(path.name)
         if name in self._names.values():
@@ -337,7 +337,7 @@ def _portable_spec(part: Vectorizer, network: Record | None) -> str:
     again = build(spec, device="cpu", offline=True)
     seen = params.keys() - {"device", "offline"}
     if any(getattr(again, name) != params[name] for name in seen):
-        msg = f"vectorizer {part.label!r} can't go into a bundle: {spec!r} is another"
+        msg = f"vectorizer {part.label!r} can't go into a bundle: {spec!r} differs"
         raise UsageError(msg)
     return spec
 
@@ -375,7 +375,7 @@ def restore_vectorizers(
     for single in singles:
         single.check()
     if len(set(map(space_of, singles))) < len(singles):
-        msg = "two of its vectorizers have one fingerprint"
+        msg = "two of its vectorizers have the same fingerprint"
         raise ValueError(msg)
     of_cells: list[Vectorizer] = []
     wanted = [cell["vectorizer"] for cell in manifest["cells"]]

@@ -95,5 +95,5 @@ def _bug(error: BaseException) -> str:
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return (
         f"a bug of ours: {reason} ({os.path.basename(where.filename)}:{where.lineno}); "
-        f"{_TRACEBACK}=1 shows all of it, for a report"
+        f"{_TRACEBACK}=1 shows the traceback, for a report"
     )

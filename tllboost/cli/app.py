@@ -22,16 +22,16 @@ __all__ = ["SUMMARIES", "app"]
 SUMMARIES = {
     "demo": "Run a small grid on made images, and score a new pair.",
     "check": "Look for problems first: broken images, copies, a leaking split.",
-    "vectorize": "Vectorize images; vectors in the store are not computed again.",
+    "vectorize": "Vectorize images; stored vectors are not computed again.",
     "finetune": "Train the last stages of a network on your training pairs.",
-    "grid": "Measure every (vectorizer, projection, merge, head).",
+    "grid": "Measure every combination of vectorizer, projection, merge and head.",
     "report": "Write report.html of a grid, and show its matrix in any metric.",
     "compare": "Say which cells changed between two runs by more than chance.",
     "score": "Say how likely it is that two images match.",
-    "explain": "Show which parts of two images carry their score.",
-    "rank": "Order images by how much they look like a query.",
+    "explain": "Show which parts of two images their score depends on.",
+    "rank": "Rank images by their similarity to a query.",
     "bundle": "Show what a bundle holds, and verify it.",
-    "store": "Look at, verify and prune the vector store.",
+    "store": "Show, verify and prune the vector store.",
     "list": "List the names that options take.",
 }
 

@@ -32,9 +32,9 @@ def show(bundle: options.Bundle, *, as_json: options.Json = False) -> None:
 
 
 def verify(bundle: options.Bundle, *, beside: options.Unbundled) -> None:
-    """Load a bundle, score its golden pairs again, and open the networks it holds.
+    """Load a bundle, score its golden pairs again, and open its networks.
 
-    Exit code 5 if anything is not as it was saved.
+    The exit code is 5 if anything is not as it was saved.
 
     **Examples**
 
@@ -77,7 +77,7 @@ def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if curve.is_flat:
         yield "note", FLAT
     if manifest["refitted"]:
-        yield "fitted", f"on all {manifest['refitted']:,} pairs, after the metrics"
+        yield "fitted", f"on all {manifest['refitted']:,} pairs, after the test"
     yield "created", manifest["created"]
     files = [one["file"] for one in manifest["vectorizers"]]
     for text in dict.fromkeys(_network(file) for file in files if file is not None):

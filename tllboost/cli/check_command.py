@@ -34,7 +34,7 @@ def check(
 
     table = folders.read(pairs)
     if not any(table.paths):
-        refuse_given(context, "goes with a folder of images", "max_pixels")
+        refuse_given(context, "has no effect without images", "max_pixels")
     with progress_bar(quiet=quiet) as progress:
         report = check_pairs(table, progress=progress)
     if as_json:

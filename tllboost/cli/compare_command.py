@@ -56,7 +56,7 @@ def compare(
 
     from tllboost.report.compare import METHODS, compare_runs
 
-    refuse_if(every and as_json, "--all goes without --json, which has all cells")
+    refuse_if(every and as_json, "--all has no effect with --json, which has all cells")
     found = compare_runs(before, after, metric)
     if as_json:
         write_json(found.as_dict())

@@ -19,7 +19,7 @@ def demo(
         Path, Option("--out", "-o", help="Results folder; images go to OUT-images.")
     ] = Path("results/demo"),
     scenes: Annotated[
-        int, Option(min=60, max=360, help="How many scenes to make.")
+        int, Option(min=60, max=360, help="Number of scenes to make.")
     ] = 240,
     store: options.Store = None,
     overwrite: Annotated[

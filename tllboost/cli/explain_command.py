@@ -26,18 +26,18 @@ def explain(
     rarity: options.Rarity,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show which parts of two images carry their score, and what else does.
+    """Show which parts of two images their score depends on.
 
     Each image is cut into patches. One patch after the other is blurred, and the pair
     is scored again. A page shows the changes over the images; it opens from disk and
     makes no network request. It also shows how much each vectorizer of a fusion adds,
     and the score of each member of an ensemble. If the bundle is in the folder of its
-    run, the page shows the training matches most similar to the two images, as far as
-    the store has their vectors.
+    run, the page shows the training matches that are most similar to the two images
+    and have vectors in the store.
 
-    The strongest changes are printed too; --json prints all. Probability and log-odds
-    depend on how many of the pairs match: --prior sets that share, which by default is
-    the share among the validation pairs (0.5 where non-matches were drawn).
+    The largest changes are printed too; --json prints all. Probability and log-odds
+    depend on the share of pairs that match: --prior sets it, and by default it is the
+    share among the validation pairs (0.5 if non-matches were drawn).
 
     **Examples**
 

@@ -102,8 +102,8 @@ def finetune(
     splits = data.splits(network.seed)
     refuse_if(
         len(splits) != 1,
-        f"--protocol {rule.name!r} has {len(splits)} training sets, and one "
-        "network is trained: take holdout or given",
+        f"--protocol {rule.name!r} has {len(splits)} training sets, but only "
+        "one network is trained: use holdout or given",
     )
     with progress_bar(quiet=quiet) as progress:
         tuned = train_network(

@@ -204,7 +204,7 @@ def grid(
     asked: GridOptions,
     call: Call,
 ) -> None:
-    r"""Measure every (vectorizer, projection, merge, head): a results matrix.
+    r"""Measure every combination of vectorizer, projection, merge and head.
 
     **Examples**
 
@@ -221,24 +221,24 @@ def grid(
         tllboost grid --config grid.toml --resume
 
     To go on with a run that was stopped, give the same command with --resume; it may
-    ask for more cells or seeds. Exit code 4 says that some cells or images failed:
+    ask for more cells or seeds. Exit code 4 says that some cells or images failed;
     failures.csv says which, and why.
     """
     said = context.default_map or {}
     tables = {key: said[key] for key in ("alias", "cell") if key in said}
     asked = asked.resolved(has_cells="cell" in tables)
     if not asked.vectorizer:
-        why = "goes with -v: each [[cell]] of --config says its own"
+        why = "has no effect without -v: each [[cell]] of --config has its own"
         refuse_given(context, why, "projection", "merge", "head")
     if asked.protocol in (None, "holdout", "given", "holidays2017"):
-        refuse_given(context, "goes with --protocol kfold", "folds")
+        refuse_given(context, "has an effect only with --protocol kfold", "folds")
     if asked.protocol == "holidays2017":
         why = "has no effect: this --protocol draws one non-match for each match"
         refuse_given(context, why, "negatives", "distractors")
     if not asked.report:
-        refuse_given(context, "goes without --no-report", "gallery")
+        refuse_given(context, "has no effect with --no-report", "gallery")
     if call.print_config:
-        why = "goes without --print-config, which runs nothing"
+        why = "has no effect with --print-config, which runs nothing"
         refuse_given(context, why, "as_json", "resume", "overwrite")
         known = {k: v for k, v in vars(asked).items() if k != "weights"}
         write_out(config_text(known, tables))

@@ -106,14 +106,14 @@ Metric = Annotated[
 _PIXELS = "TLLBOOST_MAX_PIXELS"
 MaxPixels = Annotated[
     int | None,
-    Option(min=1, envvar=_PIXELS, help="Most pixels of an image [50 million]."),
+    Option(min=1, envvar=_PIXELS, help="Limit of pixels of an image [50 million]."),
 ]
 Gallery = Annotated[
     int,
     Option(
         min=0,
-        help="Number of best and of worst queries of the chosen cell shown with images "
-        "in report.html, and of each other cell up to 5; 0 leaves all images out.",
+        help="Number of best and of worst queries that report.html shows with images: "
+        "so many of the chosen cell, at most 5 of each other; 0 leaves out all images.",
     ),
 ]
 Mlflow = Annotated[
@@ -365,12 +365,12 @@ class Workers:
             If there is no such backend, or what is one's is given to the other.
         """
         if self.backend == "dask":
-            told = f"--jobs {n_jobs}: the workers of a scheduler are there already"
+            told = f"--jobs {n_jobs} has no effect with --scheduler"
             refuse_if(n_jobs and self.scheduler, told)
             refuse_if(
                 seconds or megabytes,
-                "--cell-timeout and --cell-memory are kept by local processes, not by "
-                "Dask: give its workers theirs, as in dask worker --memory-limit",
+                "--cell-timeout and --cell-memory limit local processes only: limit "
+                "Dask workers themselves, as in dask worker --memory-limit",
             )
             from tllboost.cluster import Cluster
 

@@ -1,4 +1,4 @@
-"""``tllboost rank``: order images by how much they look like a query."""
+"""``tllboost rank``: rank images by their similarity to a query."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Search:
 
     panel = ""
     among: Path | None = option(None, "Folder of images to rank, with its subfolders.")
-    top: int = option(10, "How many of the best to show.", min=1)
+    top: int = option(10, "Number of images to show.", min=1)
     shortlist: int = option(
         2000,
-        "Number of images that a head which is not linear scores: those nearest to the "
+        "Number of images that a head scores if it is not linear: those nearest to the "
         "query by cosine.",
         min=1,
     )
@@ -55,7 +55,7 @@ def rank(
     rarity: options.Rarity,
     form: options.Form,
 ) -> None:
-    r"""Order images by how much they look like a query, the best first.
+    r"""Rank images by their similarity to a query, the best first.
 
     A linear head scores every image of --among at once. Any other head scores a
     shortlist: the --shortlist images nearest to the query by the cosine of their
@@ -65,9 +65,9 @@ def rank(
     --prior changes that. A pair is called a match from 0.5 on, or from --threshold.
 
     With --candidates each row of the table holds a query and its candidates. The
-    output has the form of the challenge's submission: left, c0, c1, … with the score
-    of each candidate in its place. A higher score is a likelier match. Queries are
-    looked up in --left and candidates in --right, or all in --images.
+    output is a submission for the challenge: left, c0, c1, … with the score of each
+    candidate in its place. A higher score is a likelier match. Queries are looked up
+    in --left and candidates in --right, or all in --images.
 
     An image that can't be read is left out, and standard error names it (its score
     in a submission is empty). The exit code is then 4. With --strict nothing is
@@ -87,9 +87,9 @@ def rank(
         if query is None or among is None:
             msg = "give QUERY and --among DIR, or --candidates FILE"
             raise UsageError(msg)
-        folders.refuse("goes with --candidates, not with QUERY", out=search.out)
+        folders.refuse("has an effect only with --candidates", out=search.out)
         if search.exact:
-            refuse_given(context, "goes without --exact, which scores all", "shortlist")
+            refuse_given(context, "has no effect with --exact", "shortlist")
         from tllboost.calibration import one_match_of
         from tllboost.images import find_images
         from tllboost.rank import rank_images
@@ -98,7 +98,7 @@ def rank(
         own, say = query.resolve(), message_to(quiet=search.quiet)
         images = [one for one in find_images(among, tell=say) if one.resolve() != own]
         if not images:
-            msg = f"no images in {str(among)!r}, the query itself aside"
+            msg = f"no images in {str(among)!r} other than the query"
             raise DataError(msg)
         classifier = rarity.of(classifier, one_match_of(len(images)))
         with progress_bar(quiet=search.quiet) as progress:
@@ -133,11 +133,11 @@ def rank(
             f"{str(query or among)!r} and --candidates {str(candidates)!r}: give one "
             "of the two",
         )
-        why = "goes with QUERY and --among: a submission has the scores of all"
+        why = "has no effect with --candidates: a submission has all scores"
         refuse_given(context, why, "top", "shortlist", "exact", "prior", "threshold")
         refuse_if(
             form.as_json,
-            "--candidates writes a submission, which is CSV: leave --json out",
+            "--candidates writes a submission, which is CSV: leave out --json",
         )
         from tllboost.files import csv_text, write_text
         from tllboost.pairs import read_candidates

@@ -34,8 +34,8 @@ def report(
 ) -> None:
     """Write report.html of a finished grid, and show its matrix in any metric.
 
-    Where images of the gallery can't be read any more, the page stays as it was and the
-    exit code is 3; --gallery 0 writes one without images.
+    If images of the gallery can no longer be read, the page stays as it was and the
+    exit code is 3; --gallery 0 writes a page without images.
 
     **Examples**
 
@@ -48,7 +48,7 @@ def report(
     from tllboost.report.terminal import print_matrix
 
     if form is not None:
-        why = "goes without --format, which writes no page"
+        why = "has no effect with --format, which writes no page"
         refuse_given(context, why, "gallery", "max_pixels")
     found = read_run(run)
     rows, metric = found.rows(metric), metric or found.metric

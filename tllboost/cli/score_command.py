@@ -27,11 +27,11 @@ class Scored:
     """What is scored, beside two images, and what is told of it."""
 
     panel = ""
-    pairs: Path | None = option(None, "Pair table: score all its rows, not two images.")
+    pairs: Path | None = option(None, "Pair table: score all its rows.")
     with_reasons: bool = option(
         False,
-        "For two images: also say which of their patches and which vectorizers carry "
-        "the score.",
+        "For two images: also say on which patches and vectorizers the score depends "
+        "most.",
         "--explain",
     )
     strict: options.Strict = False
@@ -49,17 +49,17 @@ def score(
     rarity: options.Rarity,
     form: options.Form,
 ) -> None:
-    """Say how likely two images match, and whether the bundle calls them a match.
+    """Say how likely it is that two images match, and decide whether they do.
 
-    A probability depends on how many of the pairs match, the prior. --prior sets that
-    share; by default it is the share among the validation pairs, which is 0.5 where
+    A probability depends on the share of pairs that match, the prior. --prior sets
+    it; by default it is the share among the validation pairs, which is 0.5 if
     non-matches were drawn.
 
     A pair is called a match if its probability reaches the threshold. --threshold sets
-    it, and with --prior it is 0.5; by default it is the one with the best balanced
-    accuracy on the validation pairs. The score is what the head returns before
-    calibration (for an ensemble: the mean log-odds of its cells). It ranks pairs as
-    the probability does.
+    it, and with --prior it is 0.5. By default it is the threshold with the best
+    balanced accuracy on the validation pairs. The score is what the head returns
+    before calibration (for an ensemble: the mean log-odds of its cells). Scores and
+    probabilities rank pairs in the same order.
 
     With --pairs the output has one row for each pair: left, right, probability,
     decision, score, prior. If an image can't be read, the decision is "error", standard
@@ -87,10 +87,10 @@ def score(
     )
     refuse_if(
         with_reasons and (pairs or form.as_csv),
-        "--explain tells of two images, as text or --json: leave --pairs and --csv out",
+        "--explain is for two images, as text or --json: leave out --pairs and --csv",
     )
     if pairs is None:
-        folders.refuse("goes with --pairs, not with two images", strict=scored.strict)
+        folders.refuse("has an effect only with --pairs", strict=scored.strict)
     classifier = rarity.of(opening.open(bundle, quiet=scored.quiet))
     if pairs is not None:
         from tllboost.pairs import read_pairs

@@ -39,7 +39,7 @@ def info(*, store: options.Store = None, as_json: options.Json = False) -> None:
 
 
 def verify(*, store: options.Store = None, as_json: options.Json = False) -> None:
-    """Read every stored vector back; exit code 5 if any is damaged.
+    """Read every stored vector; the exit code is 5 if any is damaged.
 
     **Examples**
 
@@ -59,8 +59,8 @@ def verify(*, store: options.Store = None, as_json: options.Json = False) -> Non
         typer.echo(f"{folder}: all {n_rows} vectors are as they were stored")
     if problems:
         typer.echo(
-            f"{folder}: {len(problems)} problems; `tllboost store prune` drops what is "
-            "damaged, and it is then computed again",
+            f"{folder}: {len(problems)} problems; `tllboost store prune` deletes "
+            "damaged vectors, which are then computed again",
             err=True,
         )
         raise typer.Exit(5)
@@ -72,14 +72,14 @@ def prune(
     fingerprint: Annotated[
         str | None,
         typer.Option(
-            help="Drop all vectors of this fingerprint, as `store info` shows it, or "
-            "of all that begin with it."
+            help="Delete all vectors of this fingerprint, as `store info` shows it, or "
+            "of all fingerprints that begin with it."
         ),
     ] = None,
 ) -> None:
-    """Drop damaged vectors, or all of a vectorizer, and free the space.
+    """Delete damaged vectors, or all vectors of a vectorizer, and free the space.
 
-    Nothing is lost for good: what is dropped is computed again when it is needed.
+    Deleted vectors are computed again when they are needed.
 
     **Examples**
 
@@ -91,7 +91,7 @@ def prune(
     folder = _existing(store)
     with VectorStore(folder) as opened:
         n_dropped = opened.prune(fingerprint)
-    typer.echo(f"{folder}: dropped {n_dropped} vectors")
+    typer.echo(f"{folder}: deleted {n_dropped} vectors")
 
 
 def _existing(store: Path | None) -> Path:
@@ -100,7 +100,7 @@ def _existing(store: Path | None) -> Path:
 
     folder = store or default_store()
     if not is_store(folder):
-        msg = f"{folder}: no vector store there; give --store, or vectorize something"
+        msg = f"{folder}: there is no vector store; give --store, or vectorize images"
         raise DataError(msg)
     return folder
 

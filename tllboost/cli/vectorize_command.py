@@ -30,11 +30,11 @@ def vectorize(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Vectorize images once: vectors that are in the store are not computed again.
+    """Vectorize images once: stored vectors are not computed again.
 
     An image that fails is named with its reason, and the others go on. The exit code
-    is 4 if some images failed, and 3 if all did. With --strict the first that fails
-    stops the command, with exit code 3.
+    is 4 if some images failed, and 3 if all did. With --strict the first image that
+    fails stops the command, with exit code 3.
 
     **Examples**
 

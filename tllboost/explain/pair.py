@@ -282,7 +282,7 @@ def explain(
     if len(leaves) > MOST_PARTS:
         notes.append(
             f"what each of the {len(leaves)} vectorizers adds is not computed: it "
-            f"takes all 2ⁿ combinations, done for {MOST_PARTS} at most"
+            f"takes all 2ⁿ combinations, which is done for {MOST_PARTS} at most"
         )
     elif len(leaves) > 1:
         shares, empty = shapley_shares(classifier, leaves, blocks)

@@ -80,8 +80,8 @@ def training_matches(
             if len(found.pairs):
                 return found
     msg = (
-        f"{folder}: its images.json and splits/ name no training match of two images: "
-        "explain a copy of the bundle outside of it"
+        f"{folder}: its images.json and splits/ name no training match: explain a copy "
+        "of the bundle outside this folder"
     )
     raise DataError(msg)
 
@@ -202,7 +202,7 @@ def nearest_matches(
         )
     n_lost = n_matches - len(matches.pairs)
     lost = (
-        f"{n_lost:,} of {n_matches:,} training matches are left out: an image of "
-        "theirs can't be read any more, or its vectors are not in the store"
+        f"{n_lost:,} of {n_matches:,} training matches are left out: their images can "
+        "no longer be read, or have no vectors in the store"
     )
     return neighbours, [lost] if n_lost else []

@@ -84,7 +84,7 @@ def all_tensors(
     counters = {name for name in tower if name.endswith("num_batches_tracked")}
     if foreign := sorted(set(tower) - set(whole) - counters):
         msg = (
-            f"{vectorizer.name}: {str(weights)!r} names its tensors otherwise than "
+            f"{vectorizer.name}: the tensors of {str(weights)!r} are not named as in "
             f"open_clip (no {foreign[0]!r}); save it by open_clip and give that file"
         )
         raise WeightsError(msg)
@@ -173,8 +173,8 @@ def cut(network: Any, n_stages: int, *, what: str, size: tuple[int, int]) -> Cut
     stages = stage_names(network)
     if not stages:
         msg = (
-            f"{what}: no stages are known in a {type(network).__name__}; networks can "
-            "be fine-tuned whose parts are called blocks, stages, layers or features"
+            f"{what}: a {type(network).__name__} has no known stages; only networks "
+            "with parts called blocks, stages, layers or features can be fine-tuned"
         )
         raise UsageError(msg)
     if not 1 <= n_stages < len(stages):

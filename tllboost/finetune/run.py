@@ -208,7 +208,7 @@ def _images(pairs: PairSet) -> list[int]:
 def _hashes(paths: Sequence[ImagePath | None], used: list[int]) -> dict[int, str]:
     """Return the content of every image that will be looked at."""
     if missing := [image for image in used if paths[image] is None]:
-        msg = f"fine-tuning looks at images, and {len(missing)} have no file"
+        msg = f"fine-tuning needs the image files, and {len(missing)} images have none"
         raise UsageError(msg)
     hashes = hash_files([paths[image] or "" for image in used])
     for one in hashes:
@@ -230,7 +230,7 @@ def _n_views(maps: Maps, n_trained: int, n_held_out: int, work: Path) -> int:
 def _summary(file: Path, history: list[dict[str, Any]]) -> str:
     best = best_epoch(history)
     if best == 0:
-        return f"{file}: no epoch gained on validation; the network is as it was"
+        return f"{file}: no epoch was better on validation; the network is unchanged"
     return (
         f"{file}: epoch {best} of {len(history) - 1}, validation "
         f"{history[0]['validation']:.3f} before, {history[best]['validation']:.3f} now"

@@ -209,7 +209,7 @@ class Trainer:
             if not math.isfinite(loss) or are_alike(vectors[self.held_out]):
                 self.message(
                     f"epoch {epoch}: collapsed, all vectors are alike; epoch "
-                    f"{best_epoch(self.history)} stands; a lower learning rate may help"
+                    f"{best_epoch(self.history)} is kept; try a lower learning rate"
                 )
                 break
             validation = repeatable(ranking_loss)(vectors, self.validation)

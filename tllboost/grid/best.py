@@ -356,8 +356,8 @@ def add_ensemble(records: Sequence[Record], n_members: int, grid: Grid) -> list[
         ]
         if len(known) < n_members:
             error = (
-                f"--ensemble {n_members} needs as many cells that succeeded; there are "
-                f"{len(known)}"
+                f"--ensemble {n_members} needs {n_members} cells that did not fail; "
+                f"there are {len(known)}"
             )
             cell, cell_id = ensemble_cell(n_members), digest("ensemble", [], seed)
             made.append(failed(cell, seed, cell_id, error))

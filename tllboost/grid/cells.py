@@ -218,7 +218,7 @@ def make_plan(
         parts = (one.get("projection", NONE), one.get("merge", NONE), one["head"])
         cell = Cell(label, *parts)
         if cell in names:
-            msg = f"cells {names[cell]!r} and {one['name']!r} are one: {cell.name}"
+            msg = f"cells {names[cell]!r} and {one['name']!r} are the same: {cell.name}"
             raise UsageError(msg)
         names[cell] = one["name"]
     cells = plan_cells(
@@ -327,7 +327,7 @@ def _check_names(
             raise UsageError(msg)
     for cell in named:
         if (cell.merge == NONE) != (cell.head in READS):
-            msg = f"cell {cell.name}: {', '.join(READS)} take no merge, others one"
+            msg = f"cell {cell.name}: {', '.join(READS)} take no merge, others need one"
             raise UsageError(msg)
         if cell.head == JOINED and not has_joined_network(cell.projection):
             msg = f"cell {cell.name}: the head joined needs a contrastive projection"

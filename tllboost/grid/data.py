@@ -225,7 +225,7 @@ def gather(
     kept = table.take(good[table.left] & good[table.right])
     if not (kept.label == 1).any():
         first = next(iter(failures.values()), "there is none")
-        msg = f"{table.source}: no match is left with two readable images ({first})"
+        msg = f"{table.source}: no match has two readable images ({first})"
         raise DataError(msg)
     # Figures must not depend on the order in which a table happens to list its pairs.
     kept = kept.take(np.lexsort((kept.label, kept.right, kept.left)))

@@ -44,15 +44,15 @@ def notes_on(grid: Grid, records: Sequence[Mapping[str, Any]]) -> list[str]:
             what = f"{between} images of its validation set are in test or "
         names = "; tllboost check names them" if protocol.name == "given" else ""
         notes.append(
-            f"protocol {protocol.name} leaks: {what}training; compare it with no "
-            f"other protocol{names}"
+            f"protocol {protocol.name} leaks: {what}training; don't compare it with "
+            f"other protocols{names}"
         )
     ends = data.component[table.left], data.component[table.right]
     tied = np.flatnonzero((table.label == 0) & (ends[0] == ends[1]))
     if len(tied):
         first, other = (table.ids[side[tied[0]]] for side in (table.left, table.right))
         notes.append(
-            f"{len(tied)} non-matches contradict the matches, which tie their images "
+            f"{len(tied)} non-matches contradict the matches, which put their images "
             f"into one component, {first!r} and {other!r} first; tllboost check names "
             "them"
         )
@@ -81,9 +81,9 @@ def notes_on(grid: Grid, records: Sequence[Mapping[str, Any]]) -> list[str]:
     for name in METRICS:
         if count := sum(name not in one for one in figures):
             notes.append(
-                f"{name} is missing of {count} of {len(figures)} cells, which an "
-                f"earlier version measured: --metric {name} or --overwrite measures "
-                "them again"
+                f"{count} of {len(figures)} cells have no {name}, since an earlier "
+                f"version measured them: --metric {name} or --overwrite measures them "
+                "again"
             )
     return notes
 
@@ -106,7 +106,7 @@ def leak_report(grid: Grid) -> list[tuple[str, str]]:
             components += len(own)
     copies = len(data.contents) - len(set(data.contents))
     return [
-        ("test images that training or validation holds", f"{shared} of {tested}"),
+        ("test images that are in training or validation", f"{shared} of {tested}"),
         (
             "test components shared with training or validation",
             f"{tied} of {components}",
@@ -135,12 +135,12 @@ def few_notes(splits: Sequence[Split], protocol: Protocol) -> list[str]:
     query = np.concatenate([split.test.query for split in splits])
     n_lists = sum(len(np.unique(q[q >= 0])) for q in (s.test.query for s in splits))
     met = (
-        f", a query meets {np.sum(query >= 0) / n_lists:.1f} candidates"
+        f", {np.sum(query >= 0) / n_lists:.1f} candidates for each query"
         if n_lists
         else ""
     )
     remedy = ", or --protocol kfold" if protocol.name == "holdout" else ""
     return [
-        f"few groups: {tested} components are tested, {choosing} choose threshold and "
-        f"cell{met}: the figures tell little; give more groups{remedy}"
+        f"few groups: {tested} components to test on, {choosing} to choose by{met}: "
+        f"the figures are uncertain; give more groups{remedy}"
     ]

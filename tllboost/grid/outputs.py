@@ -89,7 +89,7 @@ def refuse_taken(out: Path, *, resume: bool, overwrite: bool) -> None:
         return
     if not (out / "run.toml").exists():
         if any(not _LEFT_OVER.fullmatch(path.name) for path in out.iterdir()):
-            msg = f"{out} holds files of no run: give an empty or a new folder as --out"
+            msg = f"{out} holds other files than a run's: give an empty or new --out"
             raise UsageError(msg)
     elif not resume:
         msg = (
@@ -200,8 +200,8 @@ def locked(folder: Path) -> Iterator[None]:
         with suppress(OSError, ValueError):
             holder = f" (process {int(path.read_text())})"
         msg = (
-            f"another grid{holder} writes into {folder} just now: wait until it is "
-            "done, or give another --out"
+            f"another grid{holder} is writing into {folder}: wait until it is done, or "
+            "give another --out"
         )
         raise UsageError(msg) from error
     except (OSError, NotImplementedError):

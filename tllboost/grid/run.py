@@ -80,10 +80,10 @@ def run_grid(
     progress: Progress | None = None,
     message: Message | None = None,
 ) -> GridResult:
-    """Measure every (vectorizer, projection, merge, head) on a pair table.
+    """Measure every combination of vectorizer, projection, merge and head on pairs.
 
-    Each finished cell is written at once; a run that was stopped goes on where it was
-    when it is started again with the same `out` and `resume`.
+    Each finished cell is written at once. To go on with a run that was stopped, call it
+    again with the same `out` and `resume`.
 
     Parameters
     ----------
@@ -95,12 +95,12 @@ def run_grid(
         name with each of its values: ``"xgboost?max_depth={2,4}"``.
     merges : sequence of str or function, default=all symmetric ones
     heads : sequence of str or estimator, default=all
-        The cosine is always measured. Of the defaults those are left out, with one
-        message, whose libraries are not installed. An estimator such as
+        The cosine is always measured. Default heads whose libraries are not installed
+        are left out, with one message. An estimator such as
         ``XGBClassifier(max_depth=3)`` is written to ``run.toml`` as the path of its
-        class, its own arguments as options, and made from that in other processes. A
-        pipeline, or one whose arguments are more than numbers and text, goes into a
-        module: ``package.module:name``. ``random_state`` is the seed of the grid.
+        class, with its arguments as options, and made from that in other processes. A
+        pipeline, or an estimator with arguments other than numbers and text, must be in
+        a module: ``package.module:name``. ``random_state`` is the seed of the grid.
     projections : sequence of str or Projection, default=("none",)
         Learned maps, fitted inside each training set: see
         :func:`~tllboost.projections.make_projection`; or ``finetune``.
@@ -108,45 +108,44 @@ def run_grid(
         More cells, each with a name: "name", "vectorizer", "head", and "projection"
         and "merge" unless they are "none".
     aliases : mapping of str to str, or None
-        Short names of vectorizers, that all tables show them under.
+        Short names of vectorizers for all tables.
     ensemble : int, default=0
-        Average the log-odds of up to that many cells, those that are best together on
-        each seed's own validation set, as one more row and one more bundle: see
+        Add a row and a bundle with the mean log-odds of up to that many cells, those
+        that are best together on each seed's own validation set: see
         :func:`~tllboost.grid.best.select_members`.
     refit : bool, default=True
-        Fit what goes into bundles again on all pairs, those of validation and test
-        among them, with what validation chose. All figures are of the models before.
+        Fit the cells of bundles again on all pairs, those for validation and test too,
+        with what validation chose. All figures come from the models before that.
     out : path-like
         Folder for the results.
     protocol : str or Protocol or None, default=None
-        A name such as "kfold" (see :data:`~tllboost.protocols.PROTOCOLS`), or a rule
-        with its numbers. None takes the table's own split where it has one, else the
-        hold-out protocol.
+        A name such as "kfold" (see :data:`~tllboost.protocols.PROTOCOLS`), or a
+        `Protocol`. None takes the table's own split if it has one, else "holdout".
     seeds : sequence of int, default=(0,)
-        0 or more. Each seed is another split; rows average them.
+        Each 0 or more. Each seed gives another split; rows have the means.
     metric : str or None, default=None
-        What the matrix shows, and gains and ties are told in; None takes "top2"
-        ("accuracy" under "holidays2017", which has no ranking). Validation chooses by
-        the mean reciprocal rank whatever it is.
+        The metric of the matrix, of gains and of ties. None takes "top2" ("accuracy"
+        for "holidays2017", which has no ranking). Validation always chooses by the
+        mean reciprocal rank.
     store : VectorStore, path-like or None, default=None
-        None takes :func:`~tllboost.store.default_store`, as a cache: where it can't be
+        None takes :func:`~tllboost.store.default_store` as a cache: if it can't be
         used, a warning says so, and vectors are not kept.
     backend : Processes or Cluster or None, default=None
         What runs the work: :class:`~tllboost.processes.Processes` of this machine, or
         a :class:`~tllboost.cluster.Cluster` of Dask workers. Processes can limit the
-        time and memory of each cell; a cell over a limit is a failed row, and the
-        others go on. None takes one process for each core.
+        time and memory of each cell; a cell over a limit fails, and the others go on.
+        None takes one process for each core.
     device : str, default="auto"
     offline : bool, default=False
         Never ask a hub for weights.
     resume : bool, default=False
-        Go on with the run in `out`, if there is one; more cells or seeds may be asked.
+        Go on with the run in `out`, if there is one; more cells or seeds may be added.
     overwrite : bool, default=False
         Replace the run in `out`.
     strict : bool, default=False
         Stop at the first image that fails, before anything is measured.
     settings : dict or None, default=None
-        What ``run.toml`` shall hold beside the above.
+        More entries for ``run.toml``.
     progress : callable or None
         Called with (done, total, what).
     message : callable or None
@@ -164,8 +163,8 @@ def run_grid(
     MissingLibraryError
         If a name, other than by default, needs a library that is not installed.
     UsageError
-        If a name is wrong, or `out` holds a run and neither `resume` nor `overwrite`
-        is given, or holds another run, or another grid writes into it just now.
+        If a name is wrong; if `out` holds a run and neither `resume` nor `overwrite` is
+        given; if it holds another run; or if another grid is writing into it.
     DataError
         If the table has too little to split.
 

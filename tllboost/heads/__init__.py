@@ -25,7 +25,7 @@ HEADS = Registry(
         ),
         "cosine-norm": Entry(
             "tllboost.heads.cosine:NormalisedCosineHead",
-            "cosine in deviations above unrelated images; no label is read",
+            "cosine in standard deviations above unrelated images; reads no labels",
         ),
         "logistic": Entry(
             "tllboost.heads.linear:LogisticHead",
@@ -33,18 +33,18 @@ HEADS = Registry(
         ),
         "linear-svm": Entry(
             "tllboost.heads.linear:LinearSVMHead",
-            "linear support vector machine, chosen on validation likewise",
+            "linear support vector machine, chosen on validation in the same way",
         ),
         "naive-bayes": Entry(
             "tllboost.heads.forest:NaiveBayesHead", "Gaussian naive Bayes"
         ),
         "random-forest": Entry(
             "tllboost.heads.forest:RandomForestHead",
-            "random forest of 300 trees, cut points drawn",
+            "random forest of 300 trees with random cut points",
         ),
         "xgboost": Entry(
             "tllboost.heads.boosting:XGBoostHead",
-            "gradient-boosted trees, from the cosine where validation says so",
+            "gradient-boosted trees, from the cosine if validation prefers that",
             needs=("xgboost",),
         ),
         "xgboost-rank": Entry(

@@ -221,7 +221,7 @@ class PairHead(ClassifierMixin, BaseEstimator):
     ) -> Self:
         """Fit on the training pairs; validation chooses.
 
-        Of more pairs than 256 MiB hold the features of, as many are drawn.
+        If the features of all pairs take more than 256 MiB, as many are drawn as fit.
 
         Parameters
         ----------

@@ -193,9 +193,9 @@ class JoinedHead(PairHead):
         layers = list(getattr(X, "joined", None) or ())
         if not layers:
             msg = (
-                "the joined head is the network that -p contrastive trains along, and "
-                "these pairs have none: give -p contrastive, of one member and without "
-                "joined=false, or another head"
+                "the head joined is a network that -p contrastive trains, and these "
+                "pairs have none: give -p contrastive (of one member, and without "
+                "joined=false), or another head"
             )
             raise UsageError(msg)
         n_features = len(layers[0][0])

@@ -163,7 +163,7 @@ def find_images(
     folder : path-like
         Where to look.
     tell : callable, optional
-        Called with one line if anything is passed over, that counts it by its kind:
+        Called with one line if anything is skipped, that counts it by its kind:
         what is hidden, folders of the system, folders that can't be listed, links to
         folders that are walked already, and files that are no images.
 
@@ -181,8 +181,8 @@ def find_images(
     ...     told = []
     ...     [path.name for path in find_images(folder, tell=told.append)]
     ['a.jpg']
-    >>> told[0].partition("over ")[2]
-    "files that are no images (1, 'b.txt' first)"
+    >>> told[0].partition("skipped ")[2]
+    "files that are not images (1, 'b.txt' first)"
     """
     found: list[Path] = []
     passed: dict[str, list[str]] = defaultdict(list)
@@ -200,7 +200,7 @@ def find_images(
         for parent, folders, names in os.walk(root, onerror=note_closed):
             real = os.path.realpath(parent)
             if real in walked or top.startswith(os.path.join(real, "")):
-                passed["links to folders that are walked anyway"].append(parent)
+                passed["links to folders that are read anyway"].append(parent)
                 folders[:], names = [], []
             walked.add(real)
             hidden = [one for one in (*folders, *names) if one.startswith(".")]
@@ -212,9 +212,9 @@ def find_images(
             roots += filter(os.path.islink, paths)
             shown = [one for one in names if not one.startswith(".")]
             images = [one for one in shown if one.lower().endswith(_TAKEN)]
-            passed["files that are no images"] += {*shown} - {*images}
+            passed["files that are not images"] += {*shown} - {*images}
             found += [Path(parent, one) for one in images]
     kinds = [f"{kind} ({len(o)}, {min(o)!r} first)" for kind, o in passed.items() if o]
     if kinds and tell is not None:
-        tell(f"{folder}: passed over {', '.join(sorted(kinds))}")
+        tell(f"{folder}: skipped {', '.join(sorted(kinds))}")
     return sorted(found)

@@ -336,12 +336,12 @@ def _refuse_misread(image: Image.Image) -> None:
     """Refuse the kinds of TIFF whose numbers Pillow puts together wrongly."""
     tags: Any = getattr(image, "tag_v2", {})
     bits, kinds = max(tags.get(_BITS, (1,))), tags.get(_KIND, ())
-    what = "8 bits with a sign" if bits == 8 and _SIGNED in kinds else ""
+    what = "signed 8 bits" if bits == 8 and _SIGNED in kinds else ""
     if tags.get(_COMPRESSION, 1) == 1:
         if bits > 8 and tags.get(_PLANAR) == 2:
-            what = "16 bits in a plane for each colour, not compressed"
+            what = "16 bits in uncompressed planes"
     elif _FLOATING in kinds and tags.prefix == b"MM":
-        what = "floating point, big-endian and compressed"
+        what = "compressed big-endian floating point"
     if what:
         msg = f"TIFF of {what}, which is not supported: save it as PNG"
         raise ValueError(msg)

@@ -34,7 +34,7 @@ __all__ = [
 _MOST_HINTS = 20
 _MOST_NAMES_FOR_A_HINT = 20_000
 _UNLESS = ", unless --anywhere allows it"
-_TWINS = "they differ in the form of accents, slashes or outer blanks alone: rename one"
+_TWINS = "they differ only in the form of accents, slashes or outer blanks: rename one"
 _STEM = "\0"  # before what is no name but a stem; no file's name holds it
 
 
@@ -207,7 +207,7 @@ def _inside(written: str) -> str:
         msg = f"{written!r} is an absolute path; give one below its folder{_UNLESS}"
         raise LookupError(msg)
     if ".." in name.split("/"):
-        msg = f"{written!r} climbs out of its folder; ids must be below it{_UNLESS}"
+        msg = f"{written!r} is outside its folder; ids must be below it{_UNLESS}"
         raise LookupError(msg)
     return name
 
@@ -231,7 +231,7 @@ def image_stems(images: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     for name, path in images:
         other = named.setdefault(normal_name(name), path)
         if other is not path and other.absolute() != path.absolute():
-            msg = f"{str(other)!a} and {str(path)!a} have one name; {_TWINS}"
+            msg = f"{str(other)!a} and {str(path)!a} have the same name; {_TWINS}"
             raise DataError(msg)
     count = Counter(map(without_suffix, named))
     return {

@@ -168,10 +168,10 @@ def read_pairs(
         The folder of each side instead. Without any folder the ids are taken as they
         are written and have no paths: for vectors that the user already has.
     allow_repeats : bool, default=False
-        Accept a pair that stands twice and an image paired with itself: right for
+        Accept pairs that occur twice and images paired with themselves: right for
         scoring, wrong for training.
     anywhere : bool, default=False
-        Accept ids that are absolute paths or climb out of their folder. Whoever wrote
+        Accept ids that are absolute paths or lead outside the folder. Whoever wrote
         the table then says which files are opened.
 
     Returns
@@ -211,7 +211,7 @@ def read_pairs(
     if table.ignored:  # a label by another name would be missed
         ignored = ", ".join(repr(name) for name in table.ignored)
         known = ", ".join((*_REQUIRED, *_OPTIONAL))
-        note = f"{table.source}: columns left alone: {ignored}; those read are {known}"
+        note = f"{table.source}: columns ignored: {ignored}; known columns: {known}"
         if "label" not in table.columns:
             note += "; without label every row is a match"
         notes = (note,)
@@ -341,7 +341,7 @@ def read_candidates(
     left, right : path-like, optional
         The folder of the queries and that of the candidates instead.
     anywhere : bool, default=False
-        Accept ids that are absolute paths or climb out of their folder. Whoever wrote
+        Accept ids that are absolute paths or lead outside the folder. Whoever wrote
         the table then says which files are opened.
 
     Raises

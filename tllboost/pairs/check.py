@@ -121,7 +121,7 @@ class CheckReport:
         ]
         found: dict[str, Iterable[str]] = {}
         if self.n_read:
-            where = " across the split" if self.sets else " that no match ties"
+            where = " across the split" if self.sets else " that are not matches"
             found = {
                 "unreadable images": map(": ".join, self.unreadable),
                 "groups of byte-identical images": map(" = ".join, self.identical),
@@ -133,7 +133,7 @@ class CheckReport:
                     f"{a} ~ {b} (distance {d:g})" for a, b, d in self.near_duplicates
                 ),
             }
-        found["non-matches whose images matches tie"] = map(
+        found["non-matches that contradict matches"] = map(
             " ~ ".join, self.tied_non_matches
         )
         if self.leaks:

@@ -28,7 +28,7 @@ def read_groups(
     *,
     classes: str | PathLike[str] | Any = None,
 ) -> PairTable:
-    r"""Make a pair table of a folder in which images stand in groups.
+    r"""Make a pair table of a folder whose images form groups.
 
     Every pair of images inside a group is a match. Images outside of any group,
     and groups of one image, are left out and counted in the table's `notes`.
@@ -39,13 +39,13 @@ def read_groups(
         The folder of the images.
     pattern : str, default="folder"
         ``"folder"``: the images of one subfolder are a group. Anything else is a
-        regular expression with one group in parentheses, searched for in the name of
-        each file, subfolders included: equal finds are a group. ``'^(\d{4})'`` is the
-        naming of INRIA Holidays.
+        regular expression with one part in parentheses, searched for in the name of
+        each file, subfolders included. Files with the same text there are a group.
+        ``'^(\d{4})'`` suits the names of INRIA Holidays.
     classes : path-like or pandas.DataFrame, optional
-        A table of the columns ``image`` and ``class``, or of two columns of any name in
-        this order: images of one class are a group, and `pattern` is not read. Images
-        may be named without extension.
+        A table with the columns ``image`` and ``class``, or with two columns of any
+        name in this order: images of one class are a group, and `pattern` is ignored.
+        Images may be named without extension.
 
     Returns
     -------

@@ -171,7 +171,7 @@ def read_table(
         while len(row) > len(names) and not row[-1].strip():
             row.pop()
         if len(row) != len(names):
-            text = f"{len(row)} cells where the header has {len(names)}: {row!r}"
+            text = f"{len(row)} fields where the header has {len(names)}: {row!r}"
             problems.append((line, text))
             continue
         lines.append(line)
@@ -264,7 +264,7 @@ def _wanted(
             )
             problems.append((line, f"{text}; found {found}"))
     problems += [
-        (line, f"column {name!r} is there {names.count(name)} times")
+        (line, f"column {name!r} occurs {names.count(name)} times")
         for name in dict.fromkeys(known)
         if names.count(name) > 1
     ]
@@ -361,7 +361,7 @@ def find_images(
                 ids[name].append(prefix + found)
                 seen = paths.setdefault(prefix + found, path)
                 if path and seen and path != seen and path.resolve() != seen.resolve():
-                    text = f"{name}: {path} and {seen} have one name; rename one"
+                    text = f"{name}: {path} and {seen} have the same name; rename one"
                     table.problems.append((line, text))
     order = sorted(paths)
     number: dict[str | None, int] = {image_id: i for i, image_id in enumerate(order)}

@@ -26,12 +26,12 @@ PROJECTIONS = Registry(
     {
         "infonce": Entry(
             "tllboost.projections.losses:InfoNCEProjection",
-            "each image finds its match among those of the batch (InfoNCE)",
+            "each image must find its match in the batch (InfoNCE)",
             needs=("torch",),
         ),
         "triplet": Entry(
             "tllboost.projections.losses:TripletProjection",
-            "a match lies closer than a non-match by a margin (triplet loss)",
+            "a match must be closer than a non-match by a margin (triplet loss)",
             needs=("torch",),
         ),
         "contrastive": Entry(
@@ -41,7 +41,7 @@ PROJECTIONS = Registry(
         ),
         "siamese-cnn": Entry(
             "tllboost.projections.siamese_cnn:SiameseCNNProjection",
-            "a small convolutional network from scratch, on pixels: the floor",
+            "a small convolutional network from scratch, on pixels: a lower bound",
             needs=("torch",),
         ),
     },

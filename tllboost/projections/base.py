@@ -134,8 +134,8 @@ def matches_of(pairs: PairSet, name: str) -> PairSet:
     n_components = len(np.unique(matches.component))
     if n_components < 2:
         msg = (
-            f"the {name} set has matches of {n_components} component: it takes two at "
-            "least to learn to tell matches apart"
+            f"the {name} set has matches of {n_components} component: at least two are "
+            "needed to learn to tell matches apart"
         )
         raise DataError(msg)
     return matches

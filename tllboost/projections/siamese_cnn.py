@@ -31,8 +31,8 @@ def side_of(n_dims: int) -> int:
     side = math.isqrt(n_dims // 3)
     if 3 * side**2 != n_dims or side not in SIDES:
         msg = (
-            f"siamese-cnn looks at images and got vectors of {n_dims} numbers: give "
-            "the vectorizer pixels, of size 16 to 512"
+            f"siamese-cnn needs pixels, and got vectors of {n_dims} numbers: use the "
+            "vectorizer pixels, of size 16 to 512"
         )
         raise UsageError(msg)
     return side
@@ -189,8 +189,8 @@ class SiameseCNNProjection(Projection):
         side = side_of(vectors.shape[1])
         if len(np.unique(pairs.label)) < 2:
             msg = (
-                f"{self.name} learns to tell matches from others, and the training "
-                "pairs are of one kind: have non-matches drawn"
+                f"{self.name} learns to tell matches from non-matches, but all "
+                "training pairs are of one kind: let non-matches be drawn"
             )
             raise DataError(msg)
         self.n_dims_in_ = vectors.shape[1]

@@ -151,7 +151,7 @@ def read_run(out: Path) -> Run:
         table, reason = {}, f"not the results of a grid: {error}"
     if not table and not records:
         msg = (
-            f"{out}: no finished run lies here (results.csv: {reason}); run tllboost "
+            f"{out}: no finished run is here (results.csv: {reason}); run tllboost "
             f"grid … --out {out}"
         )
         raise DataError(msg)

@@ -140,12 +140,12 @@ def make_vectorizer(
     ----------
     spec : str or Vectorizer or object
         ``classic``, ``pocket``, ``pixels``, ``clip:ARCH:TAG[@FILE]``,
-        ``timm:NAME[@FILE]``, ``clip-grid:…`` and ``timm-grid:…`` likewise,
+        ``timm:NAME[@FILE]``, ``clip-grid:…`` and ``timm-grid:…`` in the same way,
         ``onnx:FILE``, ``vectors:FILE.npz``, ``package.module:Class``, several joined
         by ``+``; each with options after a question mark:
-        ``onnx:net.onnx?size=160&flip=true&views=whole,grey``. One that is joined may
-        say its weight: ``pocket+classic?weight=0.3``.
-        A vectorizer is returned as it is; any other object with a ``transform`` of
+        ``onnx:net.onnx?size=160&flip=true&views=whole,grey``. A joined one may have a
+        weight: ``pocket+classic?weight=0.3``.
+        A vectorizer is returned unchanged; any other object whose ``transform`` takes
         lists of images is wrapped.
     device : str, default="auto"
         For networks: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.

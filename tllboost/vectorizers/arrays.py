@@ -133,7 +133,7 @@ def _read(file: Path) -> tuple[list[str], np.ndarray]:
         bad = np.flatnonzero(~np.isfinite(narrow).all(axis=1))
         (name, n_times), *_ = Counter(names).most_common(1) or [("", 0)]
         if n_times > 1:
-            why = f"id {name!r} is there more than once"
+            why = f"id {name!r} occurs more than once"
         elif len(bad):
             more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
             why = f"the vector of {names[bad[0]]!r}{more} holds NaN or infinity"

@@ -127,9 +127,9 @@ class Vectorizer(Configured):
     Attributes
     ----------
     KIND : str
-        What its names begin with.
+        The beginning of its names.
     OPTIONS : mapping of str to callable
-        Its options, in the order that names have them in, and what reads their text.
+        Its options, in the order of names, and the functions that read their text.
     fingerprint : str
         Changes whenever a vector could: library, architecture, sha256 of the weights,
         preprocessing, layer, precision. Never a path.
@@ -212,7 +212,7 @@ class Vectorizer(Configured):
         images : iterable of path or PIL.Image.Image
             The images; files are decoded safely.
         batch_size : int, default=32
-            Images a forward pass.
+            Images per forward pass.
 
         Returns
         -------
@@ -221,8 +221,7 @@ class Vectorizer(Configured):
         Raises
         ------
         ImageError
-            If a file can't be read as an image, or its vector is not of finite
-            numbers.
+            If a file can't be read as an image, or its vector is not finite.
         UsageError
             If `images` is one path instead of a list.
         """

@@ -199,7 +199,7 @@ def fetch_from_hub(
     Raises
     ------
     HubError
-        If none is to be had.
+        If there is none.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
