@@ -362,7 +362,15 @@ def _told(items: Any) -> list[tuple[str, str]]:
 
 def _cells(run: Run, progress: Progress | None) -> list[Row]:
     in_metric = {metric: run.rows(metric) for metric in METRICS}
-    over = {metric: _over(run, rows, metric) for metric, rows in in_metric.items()}
+    own = [[*run.records.get(cell, {}).values()] for cell in run.cells]
+    frozen = {"status": "ok", "head": FROZEN[0], "projection": FROZEN[1]}.items()
+    plain = [i for i, row in enumerate(run.rows()) if frozen <= row.items()]
+    over = {}
+    for metric, rows in in_metric.items():  # the best plain cosine, as the headline has
+        key = [METRICS[metric].sign * row.get(metric, 0) for row in rows]
+        other = own[max(plain, key=key.__getitem__)] if plain else []
+        gains = [comparison(found, other, metric) for found in own]
+        over[metric] = np.round(gains, _FIGURE_DIGITS).tolist()
     found = []
     for i, (cell, row) in enumerate(zip(run.cells, run.rows(), strict=True)):
         measured = row["status"] == "ok"
@@ -384,17 +392,6 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
         if progress is not None:
             progress(i + 1, len(run.cells), "curves")
     return found
-
-
-def _over(run: Run, rows: list[Row], metric: str) -> list[list[float]]:
-    """Return each cell's gain over the best plain cosine, as the headline tells it."""
-    own = [[*run.records.get(cell, {}).values()] for cell in run.cells]
-    frozen = {"status": "ok", "head": FROZEN[0], "projection": FROZEN[1]}.items()
-    plain = [i for i, row in enumerate(rows) if frozen <= row.items()]
-    best = max(plain, key=lambda i: METRICS[metric].sign * rows[i][metric], default=-1)
-    other = own[best] if plain else []
-    gains = [comparison(found, other, metric) for found in own]
-    return np.round(gains, _FIGURE_DIGITS).tolist()
 
 
 def _ends(row: Row, name: str) -> list[float]:
