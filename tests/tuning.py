@@ -23,7 +23,7 @@ class Tuning(NamedTuple):
 
     @property
     def seen(self) -> list[Path | None]:
-        """The images of training and validation; no other is to be had."""
+        """The images of training and validation; no others."""
         split = self.split
         test = {*split.test.left.tolist(), *split.test.right.tolist()}
         return [None if i in test else path for i, path in enumerate(self.paths)]

@@ -433,7 +433,7 @@ class Job:
     ----------
     function : callable
         Of a module; called with the folder of the results, then the arguments. It
-        writes its files one after the other, and passes over those that are there:
+        writes its files one after the other, and skips those that exist:
         what it does may be done twice. It handles its own errors; one that it raises
         ends the run.
     arguments : tuple

@@ -36,7 +36,7 @@ def config_of(group: Any) -> Callable[..., Path | None]:
 
     Its values become the defaults of the command. The tables ``[alias]`` and
     ``[[cell]]`` are kept beside them; ``[run]``, which a run writes into its
-    ``run.toml``, is passed over.
+    ``run.toml``, is skipped.
 
     Raises
     ------

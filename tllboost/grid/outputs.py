@@ -149,7 +149,7 @@ def claim_folder(
                 )
                 raise UsageError(msg)
     kept = {key: value for key, value in settings.items() if value is not None}
-    # What the options came to; reading the file as --config passes over this part.
+    # What the options came to; --config ignores this part when it reads the file.
     kept["run"] = {"data": data, "protocol": protocol}
     write_text(path, tomli_w.dumps(kept))
 

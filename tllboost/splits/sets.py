@@ -169,7 +169,7 @@ def choose_components(
 ) -> NDArray[np.bool_]:
     """Choose whole components at random until they hold `fraction` of the matches.
 
-    One that would take them beyond one and a half times that share is passed over.
+    One that would take them beyond one and a half times that share is skipped.
     Components without any match are chosen at the same rate.
     """
     n_components = table.component.max() + 1
