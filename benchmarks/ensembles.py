@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from tables import rows_of, table
 
 from tllboost.files import csv_text, write_text
-from tllboost.grid.best import select_members
-from tllboost.grid.cells import ENSEMBLE
+from tllboost.grid.best import choose_all, select_members
+from tllboost.grid.cells import ENSEMBLE, Cell
 from tllboost.grid.data import gather
-from tllboost.grid.records import read_scores
+from tllboost.grid.records import Scores, read_scores
 from tllboost.grid.summary import interval
 from tllboost.metrics import match_ranks, ranking_figures
 from tllboost.pairs import PairTable, read_pairs
@@ -38,6 +38,7 @@ N_BAGS, N_PARTS, N_REPEATS = 20, 4, 2
 COLUMNS = (
     *("run", "seeds", "way", "picks", "cells", "left out mrr", "left out top2"),
     *("test top2", "low", "high", "gain", "gain low", "gain high"),
+    *("chosen", "chosen top2", "over", "over low", "over high"),
 )
 
 Floats = NDArray[np.float64]
@@ -166,13 +167,35 @@ def left_out(
             yield figures(of_part, pairs.take(out))[:2]
 
 
+def chosen(out: Path) -> tuple[int, str]:
+    """Return the place and the name of the single cell that validation chooses."""
+    run, settings = read_run(out), tomllib.loads((out / "run.toml").read_text("utf-8"))
+    data = gather(pairs_of(settings), {}, Protocol(**settings["run"]["protocol"]))
+    splits = {seed: data.splits(seed) for seed in run.seeds}
+    alias = settings.get("alias", {})
+    cells = {
+        cell: 1 + alias.get(cell.vectorizer, cell.vectorizer).count("+")
+        for cell, row in zip(run.cells, run.rows(), strict=True)
+        if row["status"] == "ok" and cell.vectorizer != ENSEMBLE
+    }
+
+    def read(cell: Cell, seed: int) -> Scores:
+        return read_scores(out, run.records[cell][seed]["id"]) or {}
+
+    best = choose_all(cells, read, splits)[0][0]
+    return list(cells).index(best), best.name
+
+
 def measured(out: Path) -> Iterator[list[str]]:
     """Give a row of the table for each way."""
     sets = list(sets_of(out))
+    place, name = chosen(out)
     alone = [[figures(one, pairs)[1:] for one in test] for *_, test, pairs in sets]
     means = np.mean([[value for value, _ in of_seed] for of_seed in alone], axis=0)
     best = int(np.argmax(means))
-    rival = np.mean([of_seed[best][1] for of_seed in alone], axis=0)
+    rival, other = (
+        np.mean([of_seed[one][1] for of_seed in alone], axis=0) for one in (best, place)
+    )
     for way, select, sizes in WAYS:
         for n in sizes:
             held, values, resampled, n_cells = [], [], [], []
@@ -186,10 +209,17 @@ def measured(out: Path) -> Iterator[list[str]]:
             draws, value = np.mean(resampled, axis=0), float(np.mean(values))
             gain = value - means[best], *interval(draws - rival)
             told = [*np.mean(held, axis=0), value, *interval(draws), *gain]
-            texts = [f"{one:.4f}" for one in told]
+            texts = [f"{one:.4f}" for one in told] + [name]
+            over = value - means[place], *interval(draws - other)
+            texts += [f"{one:.4f}" for one in (means[place], *over)]
             n_picked = f"{np.mean(n_cells):.1f}"
             yield [out.name, str(len(sets)), way, str(n), n_picked, *texts]
             print(out.name, way, n, *texts, flush=True)
+
+
+def _gain(row: dict[str, str], name: str) -> str:
+    value, low, high = (float(row[f"{name}{end}"]) for end in ("", " low", " high"))
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def page(out: Path) -> str:
@@ -197,20 +227,23 @@ def page(out: Path) -> str:
     rows, tables = rows_of(out / "ensembles.csv"), []
     runs = list(dict.fromkeys(row["run"] for row in rows))
     columns = ["way", "picks", "cells", "left out: MRR", "top-2", "test: top-2", "gain"]
+    columns += ["over the chosen"]
     for run in runs:
         body = []
         for row in (row for row in rows if row["run"] == run):
-            told = {name: f"{float(row[name]):.3f}" for name in COLUMNS[5:]}
-            gain = [f"{float(row[one]):+.3f}" for one in COLUMNS[-3:]]
+            told = {name: f"{float(row[name]):.3f}" for name in COLUMNS[5:10]}
             body.append(
                 [
                     *(row["way"], row["picks"], row["cells"]),
                     *(told["left out mrr"], told["left out top2"]),
                     f"{told['test top2']} [{told['low']}, {told['high']}]",
-                    f"{gain[0]} [{gain[1]}, {gain[2]}]",
+                    *(_gain(row, one) for one in ("gain", "over")),
                 ]
             )
-        tables += [f"## {run}", "", *table(columns, body), ""]
+        single = (
+            f"Validation chooses `{row['chosen']}`: {float(row['chosen top2']):.3f}."
+        )
+        tables += [f"## {run}", "", *table(columns, body), "", single, ""]
     return TEXT.format(
         runs=" ".join(f"results/{run}" for run in runs),
         n_seeds=rows[0]["seeds"],

@@ -1,7 +1,9 @@
-"""Write docs/first-run.md: a session of a new user, run anew, nothing typed in.
+"""Write docs/first-run.md: two sessions of a new user, run anew, nothing typed in.
 
-Run it as ``python benchmarks/first_run.py IMAGES NETWORK.onnx`` with a folder of
-images whose names begin with a group of four digits. It takes a few minutes.
+    python benchmarks/first_run.py
+
+On the photographs of ukbench and on the pairs of Totally-Looks-Like, from
+``../shared``, each in a folder of its own. It takes about ten minutes.
 """
 
 from __future__ import annotations
@@ -15,16 +17,21 @@ import textwrap
 import time
 from pathlib import Path
 
+from fetch_data import SHARED
+
+from tllboost.files import write_text
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "first-run.md"
 _MINUTE = 60
 
-# What the user thinks, and then types.
-SESSION: list[tuple[str, list[str]]] = [
+Session = list[tuple[str, list[str]]]
+# What is thought, and what is typed then.
+PHOTOGRAPHS: Session = [
     (
-        "The folder has four photographs of each object. The first four digits of a "
-        "file name say which object. Two objects are kept back as new images. The "
-        "README has a pattern for such names, and advises to run `check` first.",
+        "A folder of photographs, four of each thing. The first four digits of a name "
+        "say which. Two of the things are put away for later, as new images. The "
+        "README has a pattern for such names, and says to look first.",
         [
             "ls images | head -5",
             "mkdir new && mv images/0012* images/0013* new",
@@ -32,20 +39,15 @@ SESSION: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "Twelve groups, and no problems. Now the grid of the README:",
-        [
-            r"tllboost grid images --groups '^(\d{4})' -v classic -m dot -m l1 "
-            "-c cosine -c logistic -c xgboost --out results/mine"
-        ],
+        "Twelve groups, nothing broken. So, the grid, with nothing more said:",
+        [r"tllboost grid images --groups '^(\d{4})' --out results/mine"],
     ),
     (
-        "All figures are equal. A note says why they mean little: very few groups are "
-        "tested. It advises `--protocol kfold`, which tests each group once. The next "
-        "grid does so, and adds a small ONNX network, `net.onnx`.",
+        "A note says why these figures mean little: hardly any group is tested. It "
+        "advises `--protocol kfold`, which tests each group once.",
         [
-            r"tllboost grid images --groups '^(\d{4})' -v classic -v onnx:net.onnx "
-            "-m dot -m l1 -c cosine -c logistic -c xgboost "
-            "--protocol kfold --out results/folds",
+            r"tllboost grid images --groups '^(\d{4})' --protocol kfold "
+            "--out results/folds",
             "ls results/folds",
         ],
     ),
@@ -54,47 +56,80 @@ SESSION: list[tuple[str, list[str]]] = [
         ["tllboost report results/folds --metric roc_auc"],
     ),
     (
-        "Now two pairs of new images: one object twice, and two different objects.",
+        "Now the new images: two of one thing, and two of different things.",
         [
             "tllboost score results/folds/best.tllb new/001200.jpg new/001201.jpg",
             "tllboost score results/folds/best.tllb new/001200.jpg new/001300.jpg",
         ],
     ),
     (
-        "Why this score? `pair.html` shows it on the images.",
+        "Why that score? `pair.html` shows it on the images.",
         [
             "tllboost explain results/folds/best.tllb new/001200.jpg new/001201.jpg "
             "--out pair.html"
         ],
     ),
     (
-        "Which of the new images look most like the first?",
+        "And which of the new images look most like the first:",
         ["tllboost rank results/folds/best.tllb new/001200.jpg --among new --top 5"],
+    ),
+]
+CHALLENGE: Session = [
+    (
+        "The pairs of the challenge, and a table of its form: 20 queries with 20 "
+        "candidates each, none of which is among the pairs.",
+        [
+            "ls",
+            "head -3 pairs.csv",
+            "tllboost check pairs.csv --left left --right right",
+        ],
+    ),
+    (
+        "The second command is the grid, again with nothing more said.",
+        ["tllboost grid pairs.csv --left left --right right --out results/mine"],
+    ),
+    (
+        "The third ranks the candidates of each query by the cell that validation "
+        "chose, and writes the submission.",
+        [
+            "tllboost rank results/mine/best.tllb "
+            "--candidates challenge/candidates.csv "
+            "--left challenge/left --right challenge/right --out submission.csv",
+            "head -3 submission.csv | cut -c 1-72",
+        ],
     ),
 ]
 
 HEAD = """\
 # A first run
 
-A new user with a folder of images follows the README to a matrix, a report, a scored
-pair and an explanation of the score. The images are {n} photographs of the ukbench
-set. The session is real: `python benchmarks/first_run.py` runs it and writes this
-page. [your-own-images.md](your-own-images.md) explains the steps.
+Two new users have images and the README. One goes from a folder to a matrix, a report,
+a scored pair and an explanation of the score; the other makes a submission for the
+Totally-Looks-Like challenge in three commands. These are real sessions, written by
+`python benchmarks/first_run.py` on a machine with {n_cores} cores. Nothing in them was
+typed in afterwards. What else can be done with images of your own is in
+[your-own-images.md](your-own-images.md).
+
+## A folder of photographs
+
+{n} photographs of the ukbench set.
 """
 
-FOOT = """\
-## What this run shows
+MIDDLE = """\
+These groups are few, and easy: most matches are found, so the grid can't tell its cells
+apart. The new images show only that the way works. How good a cell is on your own
+images, a grid of those must say.
 
-Twelve groups are few, and these are easy: the network finds nearly every match, so the
-grid can't tell its heads apart. The new images show only that the commands work. Run a
-grid on your own images to see how good a cell is there.
+## A submission in three commands
+
+{n} pairs of the Totally-Looks-Like challenge.
 """
 
 
-def session(folder: Path) -> list[str]:
-    """Run the session in a folder; return its lines in Markdown."""
+def session(said: Session, folder: Path) -> list[str]:
+    """Run a session in a folder; return its lines in Markdown."""
     lines = []
-    for thought, commands in SESSION:
+    for thought, commands in said:
         lines += [textwrap.fill(thought, 88), "", "```console"]
         for command in commands:
             start = time.monotonic()
@@ -150,20 +185,24 @@ def _said(seconds: float) -> str:
     return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
 
 
-def main() -> int:
-    """Run the session on what is named, and write the page."""
-    images, network = (Path(name).resolve() for name in sys.argv[1:3])
+def main() -> None:
+    """Run both sessions, and write the page."""
+    data = SHARED / "data"
+    n_images = len(list((data / "ukbench").glob("*.jpg")))
+    n_pairs = len((data / "tll" / "pairs.csv").read_text("utf-8").splitlines()) - 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "images").mkdir()
-        for image in images.glob("*.jpg"):
-            shutil.copyfile(image, folder / "images" / image.name)
-        (folder / "net.onnx").symlink_to(network)
-        lines = session(folder)
-    head = HEAD.format(n=sum(1 for _ in images.glob("*.jpg")))
-    PAGE.write_text("\n".join([head, *lines, FOOT]), encoding="utf-8")
-    return 0
+        shutil.copytree(data / "ukbench", folder / "images")
+        lines = [HEAD.format(n=n_images, n_cores=os.cpu_count())]
+        lines += session(PHOTOGRAPHS, folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for one in (data / "tll").iterdir():
+            (folder / one.name).symlink_to(one.resolve())
+        (folder / "challenge").symlink_to((data / "tll-challenge").resolve())
+        lines += [MIDDLE.format(n=n_pairs), *session(CHALLENGE, folder)]
+    write_text(PAGE, "\n".join(lines))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -37,7 +37,7 @@ VALUES: dict[str, tuple[list[str], str]] = {
     "seeds": (["--seeds", "2"], "2"),
     "negatives": (["--negatives", "4"], "4"),
     "hard_negatives": (["--hard-negatives", "1"], "1"),
-    "ensemble": (["--ensemble", "5"], "5"),
+    "ensemble": (["--ensemble", "7"], "7"),
     "refit": (["--no-refit"], "false"),
     "distractors": (["--distractors", "9"], "9"),
     "folds": (

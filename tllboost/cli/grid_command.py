@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
+import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,27 +51,24 @@ class Tried:
     projection: list[str] | None = option(
         None,
         "Learned map of the vectors, repeatable: none, infonce, triplet, contrastive, "
-        "finetune, siamese-cnn [none].",
+        "finetune, siamese-cnn.",
         "-p",
         names="projections",
     )
-    merge: list[str] | None = option(
-        None, "Merge, repeatable [dot cosdot l1 l2].", "-m", names="merges"
-    )
+    merge: list[str] | None = option(None, "Merge, repeatable.", "-m", names="merges")
     head: list[str] | None = option(
         None,
-        "Head, repeatable [all but joined, lightgbm, catboost]; "
-        "NAME?option=value sets an option, NAME?option={a,b} makes a cell of each.",
+        "Head, repeatable; NAME?option=value sets an option, NAME?option={a,b} makes "
+        "a cell of each.",
         "-c",
         names="heads",
     )
-    ensemble: int = option(
-        0,
+    ensemble: int | None = option(
+        None,
         "Add the mean of up to N cells, those that are best together on validation; "
         "0 adds none.",
         min=0,
     )
-
     refit: bool = option(
         True,
         "Fit the cells of bundles again on all pairs, with what validation chose.",
@@ -145,6 +144,9 @@ class Machine(options.Workers):
     mlflow: options.Mlflow = None
 
 
+_TRIED = "projection", "merge", "head"
+
+
 # Fields come in the order of the bases from the last to the first.
 @dataclass(frozen=True, kw_only=True)
 class GridOptions(
@@ -152,29 +154,46 @@ class GridOptions(
 ):
     """All that flags and a file can say of a run."""
 
-    def resolved(self, *, has_cells: bool) -> GridOptions:
+    def resolved(self, *, has_cells: bool, recipe: str = "") -> GridOptions:
         """Return the same with the usual values where nobody gave any.
 
         The protocol stays open: it depends on the table.
 
+        Parameters
+        ----------
+        has_cells : bool
+            Whether a file names cells.
+        recipe : str, default=""
+            What to try where nobody says it; "" is the default one.
+
         Raises
         ------
         UsageError
-            If it is not clear which network the weights are for.
+            If it is not clear which network the weights are for, or both a recipe and
+            names are given.
         """
-        from tllboost.grid.cells import DEFAULT_HEADS, DEFAULT_MERGES
+        from tllboost.grid.cells import DEFAULT_HEADS, DEFAULT_MERGES, RECIPES
         from tllboost.vectorizers import DEFAULT_VECTORIZERS
 
-        is_2017 = self.protocol == "holidays2017"
-        vectorizers = self.vectorizer or ([] if has_cells else DEFAULT_VECTORIZERS)
+        said = [f"--{name}" for name in _TRIED if getattr(self, name) is not None]
+        said += ["[[cell]]"] * has_cells
+        refuse_if(recipe and said, f"--{recipe} goes without {', '.join(said)}")
+        tried: Any = {} if said else RECIPES[recipe or "default"]
+        vectorizers = tried.get("vectorizer", [] if has_cells else DEFAULT_VECTORIZERS)
         return replace(
             self,
-            vectorizer=options.with_weights(vectorizers, self.weights),
+            vectorizer=options.with_weights(
+                self.vectorizer or vectorizers, self.weights
+            ),
             weights=None,
-            projection=self.projection or ["none"],
-            merge=self.merge or list(DEFAULT_MERGES),
-            head=self.head or list(DEFAULT_HEADS),
-            metric=self.metric or ("accuracy" if is_2017 else "top2"),
+            projection=self.projection or tried.get("projection", ["none"]),
+            merge=self.merge or tried.get("merge", list(DEFAULT_MERGES)),
+            head=self.head or tried.get("head", list(DEFAULT_HEADS)),
+            ensemble=tried.get("ensemble", 0)
+            if self.ensemble is None
+            else self.ensemble,
+            metric=self.metric
+            or ("accuracy" if self.protocol == "holidays2017" else "top2"),
         )
 
 
@@ -183,6 +202,8 @@ class Call:
     """What is said of one call, and in no file."""
 
     panel = ""
+    quick: bool = option(False, "Try little: the cosines and a linear head.")
+    full: bool = option(False, "Try much more than by default.")
     resume: bool = option(False, "Go on with the run in --out, if there is one.")
     overwrite: bool = option(False, "Replace the run in --out.")
     config: Path | None = option(
@@ -209,6 +230,8 @@ def grid(
     **Examples**
 
         tllboost grid pairs.csv --images photos --out results
+        tllboost grid photos --groups folder --quick --out results
+        tllboost grid pairs.csv --images photos --full --resume --out results
         tllboost grid pairs.csv --left left --right right -v classic \
             -v onnx:net.onnx -m dot -m l1 -c cosine -c xgboost --out results
         tllboost grid pairs.csv --images photos -p none -p infonce -p triplet \
@@ -226,7 +249,9 @@ def grid(
     """
     said = context.default_map or {}
     tables = {key: said[key] for key in ("alias", "cell") if key in said}
-    asked = asked.resolved(has_cells="cell" in tables)
+    refuse_if(call.quick and call.full, "--quick and --full: give one of the two")
+    recipe = "quick" * call.quick or "full" * call.full
+    asked = asked.resolved(has_cells="cell" in tables, recipe=recipe)
     if not asked.vectorizer:
         why = "has no effect without -v: each [[cell]] of --config has its own"
         refuse_given(context, why, "projection", "merge", "head")
@@ -266,6 +291,7 @@ def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> 
     from tllboost.report.terminal import print_matrix
 
     quiet, say = call.quiet, message_to(quiet=call.quiet)
+    started = time.monotonic()
     table = asked.read(asked.pairs)
     own_split = "holdout" if table.split is None else "given"
     asked = replace(asked, protocol=asked.protocol or own_split)
@@ -284,6 +310,9 @@ def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> 
         state = "failed" if one["what"] == "cell" else "left out"
         say(f"{state}: {printable(one['where'])}: {one['why']}")
     say(f"results in {printable(result.out)}")
+    seconds = time.monotonic() - started
+    for line in _stronger(asked, result, seconds):
+        say(line)
     page = None
     if asked.report:
         with progress_bar(quiet=quiet) as progress:
@@ -307,6 +336,50 @@ def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> 
             }
         )
     return result.exit_code
+
+
+# Seconds as a multiple of this recipe's, and of images, on two cores: results/defaults.
+_NEXT = {"quick": (9.0, "--resume"), "default": (5.0, "--full --resume")}
+_CLIP, _TUNED = 39, 5  # images a second
+_TUNING = (
+    "-v timm:mobilenetv2_100.ra_in1k+classic -p none -p finetune/infonce "
+    "-c cosine -c cosine-norm --ensemble 4"
+)
+
+
+def _stronger(asked: Any, result: GridResult, seconds: float) -> list[str]:
+    """Return what may reach more than a recipe did: commands, and what they take."""
+    from tllboost.grid.cells import RECIPES
+
+    names = (*_TRIED, "ensemble")
+    used = [
+        recipe
+        for recipe, tried in RECIPES.items()
+        if all(getattr(asked, name) == tried[name] for name in names)
+    ]
+    if not used or not result.n_run:
+        return []
+    seconds *= 1 + result.n_reused / result.n_run
+    n, out = result.data["images"], asked.out
+    same = "" if used[0] == "default" else f"--{used[0]} "
+    ways = [
+        ((5 / asked.seeds - 1) * seconds, out, f"{same}--seeds 5 --resume"),
+        (n / _CLIP + seconds, f"{out}-clip", f"{same}-v clip:ViT-B-32:openai"),
+        (n / _TUNED * asked.seeds, f"{out}-tuned", _TUNING),
+    ]
+    if used[0] in _NEXT:
+        share, more = _NEXT[used[0]]
+        ways.insert(0, (share * seconds, out, more))
+    words = ["tllboost", "grid", str(asked.pairs)]
+    for name in ("images", "left", "right", "groups", "groups_from"):
+        if value := getattr(asked, name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    lines = ["stronger, and about how long each takes (networks are fetched once):"]
+    for takes, where, more in ways:
+        if takes > 0:
+            command = shlex.join([*words, "--out", str(where)])
+            lines.append(f"  {max(1, round(takes / 60))} min: {command} {more}")
+    return lines
 
 
 _TOLD = ("metric", "data", "n_run", "n_reused", "choosing_gave", "chosen", "notes")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tllboost.errors import UsageError
@@ -49,6 +51,10 @@ _ASKED = (
     "catboost",
 )  # where somebody asks for them alone
 DEFAULT_HEADS = tuple(name for name in HEADS if name not in _ASKED)
+RECIPES: Mapping[str, Mapping[str, Any]] = tomllib.loads(
+    Path(__file__).with_name("recipes.toml").read_text("utf-8")
+)
+"""What ``tllboost grid`` tries where nobody says it: names by option, as in a file."""
 
 FINETUNE = "finetune"
 _SIAMESE_CNN = "siamese-cnn"

@@ -15,7 +15,7 @@ from tllboost.conventions import environment
 from tllboost.errors import MissingLibraryError, UsageError
 from tllboost.files import write_text
 from tllboost.grid.best import add_ensemble, ensemble_cell, save_bundles
-from tllboost.grid.cells import DEFAULT_HEADS, DEFAULT_MERGES, make_plan
+from tllboost.grid.cells import DEFAULT_HEADS, DEFAULT_MERGES, RECIPES, make_plan
 from tllboost.grid.data import Grid, gather
 from tllboost.grid.matrix import FORMATS, matrix_text
 from tllboost.grid.notes import leak_report, notes_on
@@ -42,7 +42,7 @@ from tllboost.merges import MERGES
 from tllboost.metrics import check_metric
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Backend, Processes, Progress
-from tllboost.projections import NONE, make_projection
+from tllboost.projections import NONE, PROJECTIONS, make_projection
 from tllboost.registry import spread_sets
 from tllboost.splits import Protocol
 from tllboost.store import VectorStore
@@ -206,19 +206,24 @@ def run_grid(
     vectorizers = spread_sets(vectorizers)
     # What is taken because nobody named any need not be there.
     lacking: dict[Any, str] = {}
-    for names, default, known in (
-        (vectorizers, DEFAULT_VECTORIZERS, VECTORIZERS),
-        (heads, DEFAULT_HEADS, HEADS),
+    for names, kind, default, known in (
+        (vectorizers, "vectorizer", DEFAULT_VECTORIZERS, VECTORIZERS),
+        (projections, "projection", (NONE,), PROJECTIONS),
+        (heads, "head", DEFAULT_HEADS, HEADS),
     ):
-        for name in names if tuple(names) == default else ():
+        usual = [default, *(tuple(one[kind]) for one in RECIPES.values())]
+        for name in names if tuple(names) in usual else ():
             try:
-                known.resolve(name)
+                for part in name.split("+") if name != NONE else ():
+                    known.resolve(part)
             except MissingLibraryError as error:
                 lacking[name] = str(error)
     if lacking:
-        say(f"left out: {'; '.join(lacking.values())}")
-        vectorizers = [one for one in vectorizers if one not in lacking]
-        heads = [one for one in heads if one not in lacking]
+        say(f"left out: {'; '.join(dict.fromkeys(lacking.values()))}")
+        vectorizers, projections, heads = (
+            [one for one in names if one not in lacking]
+            for names in (vectorizers, projections, heads)
+        )
     plan = make_plan(
         *(vectorizers, merges, heads, projections),
         named=named,
