@@ -202,8 +202,8 @@ class Call:
     """What is said of one call, and in no file."""
 
     panel = ""
-    quick: bool = option(False, "Try little: the cosines and a linear head.")
-    full: bool = option(False, "Try much more than by default.")
+    quick: bool = option(False, "Try a few cells only: cosines and a linear head.")
+    full: bool = option(False, "Try all of the default recipe, and more.")
     resume: bool = option(False, "Go on with the run in --out, if there is one.")
     overwrite: bool = option(False, "Replace the run in --out.")
     config: Path | None = option(
@@ -242,6 +242,10 @@ def grid(
         tllboost grid photos --groups '^(\d{4})' --out results
         tllboost grid photos --groups folder --out out --print-config > grid.toml
         tllboost grid --config grid.toml --resume
+
+    Without -p, -m and -c a recipe says what is tried: the default one, --quick or
+    --full. With one of them the others are none, dot cosdot l1 l2, and all heads but
+    joined, lightgbm and catboost.
 
     To go on with a run that was stopped, give the same command with --resume; it may
     ask for more cells or seeds. Exit code 4 says that some cells or images failed;
