@@ -99,7 +99,8 @@ def test_the_page_of_the_blocks_of_classic_is_what_its_table_makes() -> None:
 
 
 def test_the_pages_of_choosing_are_what_their_tables_make() -> None:
-    for name, page in (("choosing", "README.md"), ("ensembles", "ensembles.md")):
+    pages = ("choosing", "README.md"), ("ensembles", "ensembles.md")
+    for name, page in (*pages, ("defaults", "README.md")):
         module = script(name)
         assert (module.OUT / page).read_text("utf-8") == module.page(module.OUT)
 
