@@ -131,6 +131,7 @@ def fits(store: Any, n_seeds: int) -> tuple[dict[tuple[str, ...], list[str]], An
         (split,) = data.splits(seed)
         vectors, test = data.vectors[name].vectors, split.test
         scorer = PairScorer(merge, head, seed=seed, n_threads=1)
+        scorer.compare_with(vectors, split.train)
         sets = (split.train, split.validation, test)
         train, validation, rest = (scorer.features(vectors, one) for one in sets)
         with one_thread():

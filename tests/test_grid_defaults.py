@@ -122,10 +122,15 @@ def test_the_default_recipe_runs_on_a_vectorizer_of_ones_own(
 ) -> None:
     pairs = make_image_pairs(tmp_path)
     done = run(
-        *("grid", pairs, "--images", tmp_path, "-v", "pocket"),
+        *("grid", pairs, "--images", tmp_path, "-v", "pocket", "--negatives", 4),
         *("--out", tmp_path / "out", "--store", tmp_path / "store", "--no-report"),
     )
     assert done.returncode == 0, done.stderr
+    further = [line for line in done.stderr.splitlines() if " min: tllboost" in line]
+    full, seeds, clip, tuned = map(shlex.split, further)
+    for one in (full, seeds, clip, tuned):  # what was typed, but for what is changed
+        assert one[one.index("--negatives") + 1] == "4"
+        assert ("pocket" in one) == (one in (full, seeds))
     rows = read_run(tmp_path / "out").rows()
     tried = RECIPES["default"]
     for name in ("projection", "merge", "head"):

@@ -14,7 +14,7 @@ from typer import Argument
 
 from tllboost.cli import options
 from tllboost.cli.config import config_of, config_text, plain
-from tllboost.cli.options import option, refuse_given, refuse_if
+from tllboost.cli.options import option, refuse_given, refuse_if, typed
 from tllboost.cli.streams import message_to, progress_bar, write_json, write_out
 from tllboost.errors import MissingLibraryError, printable
 from tllboost.protocols import Protocol
@@ -315,7 +315,7 @@ def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> 
         say(f"{state}: {printable(one['where'])}: {one['why']}")
     say(f"results in {printable(result.out)}")
     seconds = time.monotonic() - started
-    for line in _stronger(asked, result, seconds):
+    for line in _stronger(asked, result, seconds, context) if context else ():
         say(line)
     page = None
     if asked.report:
@@ -351,37 +351,44 @@ _TUNING = (
 )
 
 
-def _stronger(asked: Any, result: GridResult, seconds: float) -> list[str]:
+def _stronger(
+    asked: Any, result: GridResult, seconds: float, context: Any
+) -> list[str]:
     """Return what may reach more than a recipe did: commands, and what they take."""
     from tllboost.grid.cells import RECIPES
 
-    names = (*_TRIED, "ensemble")
     used = [
         recipe
         for recipe, tried in RECIPES.items()
-        if all(getattr(asked, name) == tried[name] for name in names)
+        if all(getattr(asked, name) == tried[name] for name in _TRIED)
     ]
     if not used or not result.n_run:
         return []
     seconds *= 1 + result.n_reused / result.n_run
     n, out = result.data["images"], asked.out
-    same = "" if used[0] == "default" else f"--{used[0]} "
     ways = [
-        ((5 / asked.seeds - 1) * seconds, out, f"{same}--seeds 5 --resume"),
-        (n / _CLIP + seconds, f"{out}-clip", f"{same}-v clip:ViT-B-32:openai"),
-        (n / _TUNED * asked.seeds, f"{out}-tuned", _TUNING),
+        ((5 / asked.seeds - 1) * seconds, ("seeds",), out, "--seeds 5 --resume"),
+        (
+            n / _CLIP + seconds,
+            ("vectorizer",),
+            f"{out}-clip",
+            "-v clip:ViT-B-32:openai",
+        ),
+        (
+            n / _TUNED * asked.seeds,
+            ("vectorizer", "weights", "ensemble", "quick", "full"),
+            f"{out}-tuned",
+            _TUNING,
+        ),
     ]
     if used[0] in _NEXT:
         share, more = _NEXT[used[0]]
-        ways.insert(0, (share * seconds, out, more))
-    words = ["tllboost", "grid", str(asked.pairs)]
-    for name in ("images", "left", "right", "groups", "groups_from"):
-        if value := getattr(asked, name):
-            words += [f"--{name.replace('_', '-')}", str(value)]
+        ways.insert(0, (share * seconds, ("quick",), out, more))
     lines = ["stronger, and about how long each takes (networks are fetched once):"]
-    for takes, where, more in ways:
+    for takes, instead, where, more in ways:
         if takes > 0:
-            command = shlex.join([*words, "--out", str(where)])
+            words = typed(context, "out", "resume", "overwrite", *instead)
+            command = shlex.join(["tllboost", "grid", *words, "--out", str(where)])
             lines.append(f"  {max(1, round(takes / 60))} min: {command} {more}")
     return lines
 

@@ -62,6 +62,7 @@ __all__ = [
     "refuse_given",
     "refuse_if",
     "spread",
+    "typed",
     "with_weights",
 ]
 
@@ -139,6 +140,23 @@ def refuse_given(context: Any, why: str, *names: str) -> None:
         told = f" {value!r}" if type(value) in (int, float, str) else ""
         given = one.name in names and source == "COMMANDLINE"
         refuse_if(given, f"{one.opts[0]}{told} {why}")
+
+
+def typed(context: Any, *leave_out: str) -> list[str]:
+    """Return the words that the command line gave, without some of its options."""
+    words: list[str] = []
+    for one in context.command.params:
+        source = getattr(context.get_parameter_source(one.name), "name", "")
+        value = context.params.get(one.name)
+        if source != "COMMANDLINE" or one.name in leave_out:
+            continue
+        if isinstance(value, bool):
+            words.append((one.opts if value else one.secondary_opts)[0])
+            continue
+        for each in value if isinstance(value, list | tuple) else [value]:
+            is_option = one.opts[0].startswith("-")
+            words += [one.opts[0], str(each)] if is_option else [str(each)]
+    return words
 
 
 def option(
