@@ -11,6 +11,7 @@ from bundles import IDS, N_PAIRS, make_cell, make_classifier, save, write_npz
 from conftest import Run
 
 from tllboost.errors import MissingLibraryError
+from tllboost.grid.cells import RECIPES
 from tllboost.grid.run import run_grid
 from tllboost.heads import HEADS, make_head
 from tllboost.pairs import read_pairs
@@ -111,6 +112,25 @@ def test_the_usual_heads_leave_out_what_is_missing_with_one_note(
     (note,) = (line for line in notes if line.startswith("left out"))
     assert "pip install torch" in note
     assert "pip install xgboost" in note
+
+
+def test_a_recipe_leaves_out_the_projection_that_misses_a_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch, "torch")
+    notes: list[str] = []
+    result = run_grid(
+        read_pairs(write_pairs(tmp_path)),
+        [f"vectors:{write_npz(tmp_path / 'own.npz')}"],
+        heads=["cosine"],
+        projections=RECIPES["default"]["projection"],
+        out=tmp_path / "out",
+        store=tmp_path / "store",
+        message=notes.append,
+    )
+    assert [row["projection"] for row in result.rows] == ["none"]
+    (note,) = (line for line in notes if line.startswith("left out"))
+    assert "'infonce' needs 'torch'" in note
 
 
 def test_what_a_bundles_vectorizer_misses_is_not_blamed_on_the_image(
