@@ -193,7 +193,7 @@ def test_one_cell_of_two_names_is_refused(
 ) -> None:
     one = {"vectorizer": planted, "head": "cosine"}
     named = [{"name": "A1", **one}, {"name": "A9", **one}]
-    with pytest.raises(UsageError, match="'A1' and 'A9' are one"):
+    with pytest.raises(UsageError, match="'A1' and 'A9' are the same"):
         grid(table, tmp_path / "o", vectorizers=[], named=named)
 
 

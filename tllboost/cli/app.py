@@ -24,7 +24,7 @@ SUMMARIES = {
     "check": "Look for problems first: broken images, copies, a leaking split.",
     "vectorize": "Vectorize images; stored vectors are not computed again.",
     "finetune": "Train the last stages of a network on your training pairs.",
-    "grid": "Measure every combination of vectorizer, projection, merge and head.",
+    "grid": "Measure combinations of vectorizer, projection, merge and head.",
     "report": "Write report.html of a grid, and show its matrix in any metric.",
     "compare": "Say which cells changed between two runs by more than chance.",
     "score": "Say how likely it is that two images match.",

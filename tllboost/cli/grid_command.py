@@ -225,7 +225,7 @@ def grid(
     asked: GridOptions,
     call: Call,
 ) -> None:
-    r"""Measure every combination of vectorizer, projection, merge and head.
+    r"""Measure combinations of vectorizer, projection, merge and head.
 
     **Examples**
 
