@@ -43,7 +43,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_PATIENCE_MS = 60_000
+_PATIENCE_MS = 15_000
 
 OpenPage = Callable[..., "Page"]
 

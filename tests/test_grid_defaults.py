@@ -69,8 +69,11 @@ def test_names_of_ones_own_take_the_place_of_the_recipe(
     ("given", "told"),
     [
         (("--quick", "--full"), "--quick and --full: give one of the two"),
-        (("--full", "-c", "mlp"), "--full goes without --head"),
-        (("--quick", "-p", "none", "-m", "l1"), "--quick goes without --projection, "),
+        (("--full", "-c", "mlp"), "--full says what is tried: leave it out, or --head"),
+        (
+            ("--quick", "-p", "none", "-m", "l1"),
+            "--quick says what is tried: leave it out, or --projection, --merge",
+        ),
     ],
 )
 def test_a_recipe_beside_names_is_refused(

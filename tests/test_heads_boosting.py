@@ -139,6 +139,17 @@ def test_boosting_grows_no_tree_that_says_less_than_the_cosine(head: str) -> Non
         order = np.argsort(scores("cosine"), kind="stable")
         assert (np.diff(score[order]) >= 0).all()
     assert auc(score, data.split.test) > cosine - 0.05
+    found = []
+    for first in range(5):
+        # Products of dimensions that never agree say nothing either.
+        def noise(left: Any, right: Any, first: int = first) -> Any:
+            return left[:, first : first + 6] * right[:, first + 6 : first + 12]
+
+        scorer = fit(data, head, merge=noise, n_threads=1)
+        score = scorer.score(features_of(data, merge=noise))
+        assert scorer.head_.start_ == "cosine"
+        found.append(auc(score, data.split.test))
+    assert np.mean(found) > cosine - 0.04
 
 
 @pytest.mark.parametrize("head", [XGBoostHead, XGBoostRankHead])

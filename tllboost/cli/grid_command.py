@@ -164,7 +164,7 @@ class GridOptions(
         has_cells : bool
             Whether a file names cells.
         recipe : str, default=""
-            What to try where nobody says it; "" is the default one.
+            What to try where no names are given; "" takes the default recipe.
 
         Raises
         ------
@@ -177,7 +177,8 @@ class GridOptions(
 
         said = [f"--{name}" for name in _TRIED if getattr(self, name) is not None]
         said += ["[[cell]]"] * has_cells
-        refuse_if(recipe and said, f"--{recipe} goes without {', '.join(said)}")
+        why = "says what is tried: leave it out, or"
+        refuse_if(recipe and said, f"--{recipe} {why} {', '.join(said)}")
         tried: Any = {} if said else RECIPES[recipe or "default"]
         vectorizers = tried.get("vectorizer", [] if has_cells else DEFAULT_VECTORIZERS)
         return replace(
@@ -243,9 +244,9 @@ def grid(
         tllboost grid photos --groups folder --out out --print-config > grid.toml
         tllboost grid --config grid.toml --resume
 
-    Without -p, -m and -c a recipe says what is tried: the default one, --quick or
-    --full. With one of them the others are none, dot cosdot l1 l2, and all heads but
-    joined, lightgbm and catboost.
+    Without -p, -m and -c the grid takes a recipe: the default one, --quick or --full.
+    If you give one of the three, the other two have defaults: -p none, -m dot cosdot l1
+    l2, and for -c all heads but cosine-norm, joined, lightgbm and catboost.
 
     To go on with a run that was stopped, give the same command with --resume; it may
     ask for more cells or seeds. Exit code 4 says that some cells or images failed;
@@ -344,7 +345,9 @@ def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> 
 
 # The next recipe, and its seconds as a multiple of this one's: results/defaults.
 _NEXT = {"quick": (2.0, "--resume"), "default": (3.0, "--full --resume")}
-_CLIP, _TUNED = 39, 5  # images a second on two cores: results/bench
+# Images a second on two cores: ViT-B/32 as in results/bench; a MobileNetV2 that is
+# trained, and whose vectors are then computed anew, about so in results/tll-lite.
+_CLIP, _TUNED = 39, 5
 _TUNING = (
     "-v timm:mobilenetv2_100.ra_in1k+classic -p none -p finetune/infonce "
     "-c cosine -c cosine-norm --ensemble 4"
@@ -354,7 +357,7 @@ _TUNING = (
 def _stronger(
     asked: Any, result: GridResult, seconds: float, context: Any
 ) -> list[str]:
-    """Return what may reach more than a recipe did: commands, and what they take."""
+    """Return commands that may do better than this recipe, and the minutes of each."""
     from tllboost.grid.cells import RECIPES
 
     used = [
@@ -370,7 +373,7 @@ def _stronger(
         ((5 / asked.seeds - 1) * seconds, ("seeds",), out, "--seeds 5 --resume"),
         (
             n / _CLIP + seconds,
-            ("vectorizer",),
+            ("vectorizer", "weights"),
             f"{out}-clip",
             "-v clip:ViT-B-32:openai",
         ),

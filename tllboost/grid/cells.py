@@ -54,7 +54,7 @@ DEFAULT_HEADS = tuple(name for name in HEADS if name not in _ASKED)
 RECIPES: Mapping[str, Mapping[str, Any]] = tomllib.loads(
     Path(__file__).with_name("recipes.toml").read_text("utf-8")
 )
-"""What ``tllboost grid`` tries where nobody says it: names by option, as in a file."""
+"""What ``tllboost grid`` tries if no names are given: names by option, as in a file."""
 
 FINETUNE = "finetune"
 _SIAMESE_CNN = "siamese-cnn"
