@@ -2,6 +2,7 @@
 
 Both ways run in turn, the order swapped from pair to pair, so that what else the
 machine does meets both. Nothing is recorded before both have given the same result.
+What can't be faster than the machine is shown beside it: see :class:`Bound`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
 import os
 import platform
 import statistics
@@ -18,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -31,9 +33,31 @@ VERSIONS = (
 )
 TICK = 0.05  # seconds between two looks at the memory
 LEAST = 1e-3  # of CPU seconds and of MiB: clocks and samples see no less
+PAIRS = 5  # of runs, at least, in what is recorded with the results
 
 Work = Callable[[], Any]
 Check = Callable[[Any, Any], object]
+
+
+class Bound(NamedTuple):
+    """What the machine does at most: the bare operation, with nothing around it.
+
+    Parameters
+    ----------
+    what : str
+        The operation in a few words.
+    unit : str
+        Of the rate: ``GFLOP/s``, ``GB/s``.
+    amount : float
+        What one run of it, and of the work beside it, is in that unit's numerator.
+    work : callable
+        Does it once.
+    """
+
+    what: str
+    unit: str
+    amount: float
+    work: Work
 
 
 def compare(
@@ -42,11 +66,13 @@ def compare(
     peer: Work,
     *,
     check: Check,
-    runs: int = 5,
+    runs: int = PAIRS,
     bar: float | None = None,
     memory_bar: float | None = None,
     memory: bool = False,
     warm_up: bool = True,
+    least: float = 0.0,
+    bounds: Sequence[Bound] = (),
     unit: str = "s",
     what: str = "",
     peer_is: str = "",
@@ -76,6 +102,11 @@ def compare(
     warm_up : bool, default=True
         Run each once before, unmeasured; the results of these are checked. Else those
         of the first pair are.
+    least : float, default=0
+        Seconds that a run lasts at least: a shorter work is repeated, and the mean is
+        what it took.
+    bounds : sequence of Bound
+        What the machine does at most of our work, measured beside it as often.
     unit : str, default="s"
         Of what is measured.
     what, peer_is : str
@@ -92,7 +123,7 @@ def compare(
     pairs: list[dict[str, dict[str, float]]] = []
     for index in range(runs):
         first, second = (ours, peer) if index % 2 == 0 else (peer, ours)
-        (a, a_cost), (b, b_cost) = timed(first), timed(second)
+        (a, a_cost), (b, b_cost) = timed(first, least), timed(second, least)
         if index % 2:
             a, a_cost, b, b_cost = b, b_cost, a, a_cost
         if index == 0 and not warm_up:
@@ -116,6 +147,8 @@ def compare(
         "profile": profile,
         "notes": list(notes),
     }
+    if bounds:
+        record["bounds"] = beside(ours, bounds, runs=runs, least=least)
     if memory or memory_bar is not None:
         peaks = {"ours": peak_memory(ours), "peer": peak_memory(peer)}
         record["peak_mb"] = peaks
@@ -128,9 +161,10 @@ def limit(
     ours: Work,
     *,
     at_most: float | None,
-    runs: int = 5,
+    runs: int = PAIRS,
     memory_at_most_mb: float | None = None,
     warm_up: bool = True,
+    bounds: Sequence[Bound] = (),
     unit: str = "s",
     what: str = "",
     profile: str = "",
@@ -145,7 +179,7 @@ def limit(
         Wall seconds that it may take.
     memory_at_most_mb : float, optional
         Peak memory that it may take, in MiB: measured in one more run.
-    name, ours, runs, warm_up, unit, what, profile, notes, folder
+    name, ours, runs, warm_up, bounds, unit, what, profile, notes, folder
         As in :func:`compare`.
     """
     if warm_up:
@@ -163,6 +197,8 @@ def limit(
         "profile": profile,
         "notes": list(notes),
     }
+    if bounds:
+        record["bounds"] = beside(ours, bounds, runs=runs)
     if memory_at_most_mb is not None:
         record["peak_mb"] = {"ours": peak_memory(ours)}
     return written(record, folder)
@@ -197,12 +233,55 @@ def curve(
     return written(record, folder)
 
 
-def timed(work: Work) -> tuple[Any, dict[str, float]]:
-    """Return what a work gives, and its wall and CPU seconds, children included."""
-    cpu, wall = cpu_seconds(), time.perf_counter()
-    result = work()
-    wall = time.perf_counter() - wall
-    return result, {"wall": wall, "cpu": max(cpu_seconds() - cpu, LEAST)}
+def beside(
+    ours: Work, bounds: Sequence[Bound], *, runs: int, least: float = 0.0
+) -> list[dict[str, Any]]:
+    """Return our rate and the machine's for each bound, in pairs of runs.
+
+    The share is that of one pair, so that what else the machine does meets both.
+    """
+    found = []
+    for bound in bounds:
+        works = [ours, bound.work]
+        bound.work()
+        rates: list[list[float]] = [[], []]
+        for index in range(runs):
+            for who in (0, 1) if index % 2 == 0 else (1, 0):
+                wall = timed(works[who], least)[1]["wall"]
+                rates[who].append(bound.amount / wall)
+        found.append(bound_record(bound.what, bound.unit, *rates))
+    return found
+
+
+def bound_record(
+    what: str, unit: str, ours: Sequence[float], there: Sequence[float]
+) -> dict[str, Any]:
+    """Return what is recorded of one bound: ours, what is possible, and the share."""
+    return {
+        "what": what,
+        "unit": unit,
+        "ours": spread(ours),
+        "bound": spread(there),
+        "share": spread(a / b for a, b in zip(ours, there, strict=True)),
+    }
+
+
+def timed(work: Work, least: float = 0.0) -> tuple[Any, dict[str, float]]:
+    """Return what a work gives, and its wall and CPU seconds, children included.
+
+    Of a work that is repeated until `least` seconds have passed, the means.
+    """
+    n_runs = 1
+    while True:
+        cpu, wall = cpu_seconds(), time.perf_counter()
+        for _ in range(n_runs):
+            result = work()
+        wall = time.perf_counter() - wall
+        cpu = max(cpu_seconds() - cpu, LEAST)
+        if wall >= least:
+            return result, {"wall": wall / n_runs, "cpu": cpu / n_runs}
+        # The first runs may have been slow: one more time, as often as it takes.
+        n_runs = math.ceil(1.2 * n_runs * least / max(wall, 1e-9))
 
 
 def cpu_seconds() -> float:
@@ -341,13 +420,16 @@ def options(doc: str | None) -> argparse.Namespace:
     -------
     argparse.Namespace
         ``quick`` (tiny sizes, for the tests), ``runs`` (pairs; 1 where quick), and
-        ``folder`` (where records go; None, nowhere, where quick and not said).
+        ``folder`` (where records go; None, nowhere, where quick and not said). Fewer
+        pairs than :data:`PAIRS` are not recorded among the results.
     """
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one pair")
-    parser.add_argument("--runs", type=int, help="pairs of runs (default: 5)")
+    parser.add_argument("--runs", type=int, help=f"pairs of runs (default: {PAIRS})")
     parser.add_argument("--out", type=Path, help=f"default: {RESULTS.parent.name}/…")
     said = parser.parse_args()
-    said.runs = said.runs or (1 if said.quick else 5)
+    said.runs = said.runs or (1 if said.quick else PAIRS)
     said.folder = said.out or (None if said.quick else RESULTS)
+    if said.folder == RESULTS and said.runs < PAIRS:
+        parser.error(f"{RESULTS} takes {PAIRS} pairs or more: give another --out")
     return said
