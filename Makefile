@@ -87,7 +87,7 @@ audit: $(STAMP) ## Look up known vulnerabilities of what is installed
 reliability: $(STAMP) ## Count faults survived and write docs/reliability.md
 	$(BIN)/python benchmarks/reliability_page.py
 
-bench: $(STAMP) ## Measure us and others side by side: results/bench (20 minutes)
+bench: $(STAMP) ## Measure us and others side by side: results/bench (15 minutes)
 	$(BIN)/python benchmarks/all_benches.py
 
 docs: $(STAMP) ## Write docs/commands.md and the outputs that the guides show

@@ -110,8 +110,8 @@ def main() -> None:
         curve(
             "costs-grid-cosine",
             ("pairs", *COLUMNS),
-            grid(folder, scaled(40 if small else 62_500), 16, ["cosine"]),
-            what="A grid of the cosine alone, 16 dims, to a million pairs",
+            grid(folder, scaled(40 if small else 15_625), 16, ["cosine"]),
+            what="A grid of the cosine alone, 16 dims, to a quarter million pairs",
             folder=said.folder,
         )
         curve(

@@ -6,6 +6,7 @@ Run it as ``python benchmarks/bench_page.py``, or by ``make bench``.
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,32 @@ from tllboost.files import write_text
 
 Record = dict[str, Any]
 
+TITLE = "# Speed: what a person waits for\n"
+# By name of the record, the most telling first: as many as fit into ten lines.
+GAINS = {
+    "grid": "A grid is {times} × as fast as a notebook: {ours}, not {peer}",
+    "vectorize-mobilenetv2-loop": "Images become vectors {times} × as fast as in a "
+    "plain torch loop: {ours}, not {peer}",
+    "vectorize-vit-b32-loop": "A transformer gains as well, {times} ×: {ours}, not "
+    "{peer}",
+    "pocket_vectorize": "The network inside the package needs no torch: {ours}",
+    "cold_start_score": "Two new images are scored {times} × as fast as by a script "
+    "of one's own: after {ours}, not {peer}",
+    "folds": "Folds take {part} × the time of a single fit: {ours} beside {peer}",
+    "search_boosted": "A query among stored vectors is answered in {ours}",
+    "rank_all_dot": "Ranking all against all is {times} × as fast as scoring merged "
+    "pairs: {ours}, not {peer}",
+}
+TEN = 10  # lines that a reader sees first: the title, an empty one and the gains
 HEAD = """\
-# Speed beside other tools
+## How it is measured
 
 A figure is the time of a peer divided by ours for the same work. Both are measured in
 turn in one run, and change their order from pair to pair. Figures are medians over the
 pairs, with the smallest and the largest in brackets. Each script first checks that both
 give the same vectors, scores or accuracy. The peers are written as their own README
-shows them. `make bench` runs everything and writes this page.
+shows them. `make bench` runs everything and writes this page; every figure on it, those
+of the first lines too, is computed from the records beside it.
 """
 
 
@@ -32,18 +51,52 @@ def page(records: list[Record]) -> str:
     compared = [record for record in records if record["kind"] == "compare"]
     limits = [record for record in records if record["kind"] == "limit"]
     curves = [record for record in records if record["kind"] == "curve"]
-    parts = [HEAD]
+    gained = gains(records)
+    parts = [TITLE, *([*gained, ""] if gained else []), HEAD]
     if compared:
         parts.append(_table(COMPARED, map(_compared, compared)))
         parts.append(_table(SECONDS, map(_seconds, compared)))
     if limits:
         parts.append(_table(LIMITS, map(_limited, limits)))
+    parts += _bounds([record for record in records if record.get("bounds")])
     parts += [_curve(record) for record in curves]
+    parts += _gpu([record for record in records if record["kind"] == "gpu"])
     parts += _section("Not reached, and why", missed(records), _profile)
     parts += _section("Notes", [r for r in records if r["notes"]], _notes)
     parts += [_total(record) for record in records if record["kind"] == "total"]
     parts.append(_made_with(records))
     return "\n".join(parts)
+
+
+def gains(records: list[Record]) -> list[str]:
+    """Return what a user gains, a sentence a line, the sizes in brackets."""
+    named = {record["name"]: record for record in records}
+    lines = []
+    for name, sentence in GAINS.items():
+        if name in named:
+            told = sentence.format(**_told(named[name]))
+            lines.append(f"- {told} ({named[name]['what']}).")
+    return lines[: TEN - 2]
+
+
+def _told(record: Record) -> dict[str, str]:
+    """Return the medians that a sentence may name."""
+    if record["kind"] == "limit":
+        return {"ours": _duration(record["wall"]["median"])}
+    times = record["ratio"]["median"]
+    return {
+        **{who: _duration(_middle(record, who)) for who in ("ours", "peer")},
+        "times": f"{times:.3g}",
+        "part": f"{1 / times:.3g}",
+    }
+
+
+def _duration(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms" if seconds < 0.1 else f"{seconds:.3g} s"
+
+
+def _middle(record: Record, who: str) -> float:
+    return statistics.median(pair[who]["wall"] for pair in record["pairs"])
 
 
 COMPARED = ("work", "peer", "goal", "measured", "CPU", "peak memory", "")
@@ -52,11 +105,12 @@ LIMITS = ("work", "at most", "measured", "peak memory", "")
 
 
 def _compared(record: Record) -> list[str]:
-    below = record["bar"] is not None and record["bar"] < 1
+    # Without a bar, what takes longer than its peer is told by how much.
+    below = (record["bar"] or record["ratio"]["median"]) < 1
     return [
         record["what"] or record["name"],
         record["peer"],
-        _bar(record["bar"]),
+        "its bound" if is_bound(record) else _bar(record["bar"]),
         _ratio(record["ratio"], below=below),
         _ratio(record["cpu_ratio"], below=below),
         _memory(record),
@@ -66,11 +120,7 @@ def _compared(record: Record) -> list[str]:
 
 def _seconds(record: Record) -> list[str]:
     unit = record["unit"]
-    middle = len(record["pairs"]) // 2
-    ours, peer = (
-        sorted(pair[who]["wall"] for pair in record["pairs"])[middle]
-        for who in ("ours", "peer")
-    )
+    ours, peer = (_middle(record, who) for who in ("ours", "peer"))
     return [
         f"[{record['name']}]({record['name']}.json)",
         f"{ours:.3g} {unit}",
@@ -108,6 +158,11 @@ def reached(record: Record) -> bool | None:
     return all(verdicts) if verdicts else None
 
 
+def is_bound(record: Record) -> bool:
+    """Tell whether a record has no bar but what the machine does at most."""
+    return record["bar"] is None and bool(record.get("bounds"))
+
+
 def missed(records: list[Record]) -> list[Record]:
     """Return the records that do not reach what is wanted of them."""
     return [record for record in records if reached(record) is False]
@@ -143,6 +198,56 @@ def _memory(record: Record) -> str:
         peer = record["peak_mb"]["peer"]
         return f"{ours:.0f} of {peer:.0f} MiB, {record['memory_ratio']:.3g} ×{bar}"
     return f"{ours:.0f} MiB" + (f" (at most {most:.0f})" if most else "")
+
+
+BOUNDS = ("work", "bound", "ours", "the bound's", "share")
+BOUNDED = """\
+## Beside what bounds it
+
+The bare operation on the same numbers runs in turn with ours, in the same run. Nothing
+that does this work can be faster than it is. A share is that of each pair of runs. Folds
+are held against the pairs that they train on, as if a fit took as much longer as it has
+more pairs: a share below 100 % is time saved.
+"""
+
+
+def _bounds(records: list[Record]) -> list[str]:
+    if not records:
+        return []
+    rows = [
+        [
+            record["what"] or record["name"],
+            bound["what"],
+            _range(bound["ours"], bound["unit"]),
+            _range(bound["bound"], bound["unit"]),
+            _range({k: 100 * v for k, v in bound["share"].items()}, "%"),
+        ]
+        for record in records
+        for bound in record["bounds"]
+    ]
+    return [BOUNDED, _table(BOUNDS, rows)]
+
+
+def _range(spread: dict[str, float], unit: str) -> str:
+    low, middle, high = (f"{spread[name]:.3g}" for name in ("min", "median", "max"))
+    return f"{middle} {unit}" + ("" if low == high else f" [{low}, {high}]")
+
+
+NO_GPU = """\
+## On a GPU
+
+Not measured: no record of a machine with one is here. `python benchmarks/gpu.py` writes
+it, in minutes.
+"""
+
+
+def _gpu(records: list[Record]) -> list[str]:
+    if not records:
+        return [NO_GPU]
+    return [
+        f"## {record['what']}\n\n{_table(record['columns'], record['rows'])}"
+        for record in records
+    ]
 
 
 def _curve(record: Record) -> str:

@@ -91,6 +91,62 @@ def test_a_bar_that_is_missed_is_shown_with_its_profile() -> None:
     assert "NOT" not in at_most
 
 
+def test_what_the_machine_bounds_is_shown_beside_it_without_a_bar() -> None:
+    bench, page = load("bench"), load("bench_page")
+    runs: list[str] = []
+
+    def work(who: str, seconds: float) -> None:
+        runs.append(who)
+        time.sleep(seconds)
+
+    record = bench.compare(
+        *("product", lambda: work("ours", 0.004), lambda: time.sleep(0.002)),
+        check=lambda a, b: None,
+        runs=2,
+        bounds=[bench.Bound("bare", "GFLOP/s", 2.0, lambda: work("bare", 0.002))],
+        folder=None,
+    )
+    (bound,) = record["bounds"]
+    assert runs[-4:] == ["ours", "bare", "bare", "ours"]
+    assert bound["bound"]["max"] <= 2.0 / 0.002
+    assert bound["ours"]["max"] <= 2.0 / 0.004
+    assert 0 < bound["share"]["min"] <= bound["share"]["max"]
+    text = page.page([record])
+    assert "| product |  | its bound | " in text
+    assert "| product | bare | " in text
+    assert "GFLOP/s" in text
+    assert "NOT" not in text
+
+
+def test_a_short_work_is_repeated_and_its_mean_taken() -> None:
+    bench = load("bench")
+    runs: list[int] = []
+
+    def work() -> int:
+        runs.append(1)
+        time.sleep(0.001)
+        return len(runs)
+
+    result, cost = bench.timed(work, least=0.03)
+    assert result == len(runs) >= 2
+    assert 0.001 <= cost["wall"] <= 0.03
+
+
+def test_results_take_no_fewer_pairs_than_five(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = load("bench")
+    monkeypatch.setattr(sys, "argv", ["bench_rank.py", "--runs", "4"])
+    with pytest.raises(SystemExit):
+        bench.options("")
+    assert "takes 5 pairs or more" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["x", "--runs", "4", "--out", str(tmp_path)])
+    assert bench.options("").runs == 4
+    compared = [r for r in load("bench_page").read_records(RESULTS) if "ratio" in r]
+    assert compared
+    assert all(len(record["pairs"]) >= 5 for record in compared)
+
+
 def test_time_and_memory_of_children_count() -> None:
     bench = load("bench")
     burn = (
@@ -130,6 +186,21 @@ def test_scripts_run_with_tiny_sizes(
     records = page.read_records(tmp_path)
     assert records
     assert page.page(records)
+
+
+def test_the_first_ten_lines_say_what_a_user_gains() -> None:
+    page = load("bench_page")
+    records = page.read_records(RESULTS)
+    first = page.page(records).splitlines()[:10]
+    assert sum(line.startswith("- ") for line in first) >= 5
+    grid = next(record for record in records if record["name"] == "grid")
+    (line,) = (line for line in first if "a notebook" in line)
+    assert f"{grid['ratio']['median']:.3g} × as fast" in line
+    assert grid["what"] in line
+    slower = grid | {"ratio": {"min": 1.0, "median": 1.5, "max": 2.0}}
+    assert "1.5 × as fast as a notebook" in page.gains([slower])[0]
+    without = page.page([record for record in records if record["name"] != "grid"])
+    assert "a notebook:" not in without
 
 
 def test_the_page_is_that_of_the_records() -> None:
