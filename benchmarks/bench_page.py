@@ -205,9 +205,10 @@ BOUNDED = """\
 ## Beside what bounds it
 
 The bare operation on the same numbers runs in turn with ours, in the same run. Nothing
-that does this work can be faster than it is. A share is that of each pair of runs. Folds
-are held against the pairs that they train on, as if a fit took as much longer as it has
-more pairs: a share below 100 % is time saved.
+that does this work can be faster than it is. A share is that of each pair of runs.
+
+Folds are held against the pairs that they train on, as if a fit took as much longer as
+it has more pairs: a share below 100 % is time saved.
 """
 
 
