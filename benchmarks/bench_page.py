@@ -153,6 +153,9 @@ def reached(record: Record) -> bool | None:
         verdicts.append(record["wall"]["median"] <= record["at_most"])
     if record.get("memory_at_most_mb") is not None:
         verdicts.append(record["peak_mb"]["ours"] <= record["memory_at_most_mb"])
+    if record["kind"] == "gpu":
+        within = map(_is_within, record["rows"])
+        verdicts += [verdict for verdict in within if verdict is not None]
     if record.get("lower"):
         verdicts.append(False)
     return all(verdicts) if verdicts else None
@@ -231,9 +234,11 @@ def _bounds(records: list[Record]) -> list[str]:
 
 def _range(spread: dict[str, float], unit: str) -> str:
     low, middle, high = (f"{spread[name]:.3g}" for name in ("min", "median", "max"))
-    return f"{middle} {unit}" + ("" if low == high else f" [{low}, {high}]")
+    told = f"{middle} {unit}".strip()
+    return told + ("" if low == high else f" [{low}, {high}]")
 
 
+ON_GPU = ("work", "images a second", "from the CPU's vectors", "at most", "")
 NO_GPU = """\
 ## On a GPU
 
@@ -246,9 +251,24 @@ def _gpu(records: list[Record]) -> list[str]:
     if not records:
         return [NO_GPU]
     return [
-        f"## {record['what']}\n\n{_table(record['columns'], record['rows'])}"
+        f"## {record['what']}\n\n{_table(ON_GPU, map(_gpu_row, record['rows']))}"
         for record in records
     ]
+
+
+def _gpu_row(row: Record) -> list[str]:
+    most = row["within"]
+    return [
+        row["what"],
+        _range(row["images_a_second"], ""),
+        f"{row['apart']:.2g}",
+        "–" if most is None else f"{most:g}",
+        {None: "", True: "reached", False: "**NOT reached**"}[_is_within(row)],
+    ]
+
+
+def _is_within(row: Record) -> bool | None:
+    return None if row["within"] is None else row["apart"] <= row["within"]
 
 
 def _curve(record: Record) -> str:

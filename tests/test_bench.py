@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 RESULTS = BENCHMARKS.parent / "results" / "bench"
+GPUS_OF_AMD = "HIP_VISIBLE_DEVICES"
 
 
 def load(name: str) -> ModuleType:
@@ -201,6 +203,41 @@ def test_the_first_ten_lines_say_what_a_user_gains() -> None:
     assert "1.5 × as fast as a notebook" in page.gains([slower])[0]
     without = page.page([record for record in records if record["name"] != "grid"])
     assert "a notebook:" not in without
+
+
+def test_the_gpu_script_measures_vectorizing_fine_tuning_and_every_projection(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gpu, page = load("gpu"), load("bench_page")
+    for name, few in (("PAIRS", 1), ("EPOCHS", 1), ("SIDE", 64), ("N_LEARNT", 24)):
+        monkeypatch.setattr(gpu, name, few)
+    words = ["--device", "cpu", "--images", "8", "--out", str(tmp_path)]
+    code = gpu.main([*words, "--networks", "timm:test_efficientnet"])
+    (record,) = page.read_records(tmp_path)
+    rows = {row["what"].partition(",")[0]: row for row in record["rows"]}
+    named = ["`infonce`", "`triplet`", "`contrastive`", "`siamese-cnn`", "`finetune`"]
+    assert all(any(what.startswith(name) for what in rows) for name in named)
+    assert any(what.startswith("`vectorize`") for what in rows)
+    # On the CPU itself float32 is the same; how bfloat16 rounds is the machine's.
+    exact = [row for row in record["rows"] if row["within"] != 1e-2]
+    assert all(row["apart"] <= 1e-4 for row in exact)
+    rounded = [row for row in record["rows"] if row["within"] == 1e-2]
+    assert all(0 < row["apart"] < 0.1 for row in rounded)
+    assert code == (page.reached(record) is False)
+    text = page.page([record])
+    assert (
+        "| `finetune` of `timm:test_efficientnet`, 1 epochs; then its vectors" in text
+    )
+    assert "Not measured" not in text
+
+
+def test_without_a_gpu_the_script_says_so_and_writes_nothing(tmp_path: Path) -> None:
+    hidden = os.environ | dict.fromkeys(("CUDA_VISIBLE_DEVICES", GPUS_OF_AMD), "")
+    command = [sys.executable, BENCHMARKS / "gpu.py", "--out", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env=hidden)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("no GPU: torch sees none here")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_page_is_that_of_the_records() -> None:
