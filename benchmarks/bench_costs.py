@@ -96,7 +96,7 @@ def main() -> None:
         curve(
             "costs-vectorize",
             ("images", *COLUMNS),
-            vectorizing(folder, scaled(3 if small else 60)),
+            vectorizing(folder, scaled(3 if small else 30)),
             what="Vectorizing images with `classic`, cold",
             folder=said.folder,
         )

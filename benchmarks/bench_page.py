@@ -156,6 +156,7 @@ def reached(record: Record) -> bool | None:
     if record["kind"] == "gpu":
         within = map(_is_within, record["rows"])
         verdicts += [verdict for verdict in within if verdict is not None]
+        verdicts.append(not record["failed"])
     if record.get("lower"):
         verdicts.append(False)
     return all(verdicts) if verdicts else None

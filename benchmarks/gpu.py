@@ -12,6 +12,7 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -53,12 +54,14 @@ def gpu_name() -> str | None:
 
 
 def random_weights(network: str, folder: Path) -> str:
-    """Save random weights of a network; return its name with them."""
+    """Return the name of a network with random weights, saved in a folder once."""
     import torch
 
-    torch.manual_seed(0)
     kind, arch, *_ = network.split(":")
     file = folder / f"{arch}.pth"
+    if file.exists():
+        return f"{network}@{file}"
+    torch.manual_seed(0)
     with quiet():
         if kind == "timm":
             import timm
@@ -106,9 +109,10 @@ def row(
 
 
 def vectorizing(
-    network: str, weights: str, device: str, paths: list[Path], folder: Path
+    network: str, device: str, paths: list[Path], folder: Path
 ) -> Iterator[Row]:
     """Measure images to stored vectors, and the network alone, in each precision."""
+    weights = random_weights(network, folder)
     few = paths[:N_CHECKED]
     here = vectorize(make_vectorizer(weights, device="cpu"), few, strict=True).vectors
     for precision, within in WITHIN.items():
@@ -138,14 +142,14 @@ def vectorizing(
 
 
 def fine_tuning(
-    network: str, weights: str, device: str, paths: list[Path], folder: Path
+    network: str, device: str, paths: list[Path], folder: Path
 ) -> Iterator[Row]:
     """Train the last stages; the file that this writes gives the same vectors here."""
     split = pairs_of(len(paths))
     settings = FineTuneSettings(n_epochs=EPOCHS, patience=EPOCHS)
     work = partial(
         finetune,
-        make_vectorizer(weights, device=device),
+        make_vectorizer(random_weights(network, folder), device=device),
         paths,
         split.train,
         split.validation,
@@ -164,13 +168,14 @@ def fine_tuning(
 
 
 def projecting(
-    network: str, weights: str, device: str, paths: list[Path]
+    network: str, device: str, paths: list[Path], folder: Path
 ) -> Iterator[Row]:
     """Fit each projection; what it learnt gives the same vectors on the CPU.
 
     It is fitted on the CPU too, from the same start and in the same order: rounding
     alone keeps both apart, and adds up from step to step, so that has no limit.
     """
+    weights = random_weights(network, folder)
     split = pairs_of(len(paths))
     n_seen = EPOCHS * len(np.union1d(split.train.left, split.train.right))
     vectors = {
@@ -207,15 +212,14 @@ def steps(
     make_scenes(folder / "scenes", n_scenes=n_scenes, n_views=2, size=SIDE)
     paths = sorted((folder / "scenes").glob("*.jpg"))
     for number, network in enumerate(networks):
-        weights = random_weights(network, folder)
         own = folder / str(number)
         own.mkdir()
-        given = (network, weights, device)
         some = paths[:n_images]
-        yield f"vectorize {network}", partial(vectorizing, *given, some, own)
-        yield f"finetune {network}", partial(fine_tuning, *given, paths, own)
+        yield f"vectorize {network}", partial(vectorizing, network, device, some, own)
+        given = (network, device, paths, own)
+        yield f"finetune {network}", partial(fine_tuning, *given)
         if number == 0:
-            yield "projections", partial(projecting, *given, paths)
+            yield "projections", partial(projecting, *given)
 
 
 def options(words: Sequence[str] | None) -> argparse.Namespace:
@@ -230,7 +234,13 @@ def options(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure all that the time allows; return 1 where vectors are too far apart."""
+    """Measure all that the time allows.
+
+    Returns
+    -------
+    int
+        1 where vectors are too far apart or a part failed; the others are measured.
+    """
     said = options(words)
     name = gpu_name()
     if said.device != "cpu" and name is None:
@@ -238,17 +248,22 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     started = time.monotonic()
     rows: list[Row] = []
-    left_out = []
+    failed = []
+    notes = []
     with tempfile.TemporaryDirectory() as made:
         parts = steps(said.networks, said.device, said.images, Path(made))
         for part, measure in parts:
             # The longest part takes less than a quarter of the time.
             if time.monotonic() - started > 0.75 * AT_MOST:
-                left_out.append(part)
+                notes.append(f"There was no time for {part}.")
                 continue
-            for one in measure():
-                rows.append(one)
-                print(in_a_line(one), flush=True)
+            try:
+                for one in measure():
+                    rows.append(one)
+                    print(in_a_line(one), flush=True)
+            except Exception as error:  # what else there is can be measured
+                traceback.print_exc()
+                failed.append(f"{part} failed ({type(error).__name__}: {error})")
     seconds = time.monotonic() - started
     record = {
         "kind": "gpu",
@@ -257,14 +272,13 @@ def main(words: Sequence[str] | None = None) -> int:
         "rows": rows,
         "seconds": seconds,
         "at_most": AT_MOST,
-        "left_out": left_out,
-        "profile": "; ".join(map(in_a_line, filter(is_apart, rows))),
-        "notes": [f"It took {seconds:.0f} s, at most {AT_MOST:.0f}."]
-        + [f"There was no time for {part}." for part in left_out],
+        "failed": failed,
+        "profile": "; ".join([*failed, *map(in_a_line, filter(is_apart, rows))]),
+        "notes": [f"It took {seconds:.0f} s, at most {AT_MOST:.0f}.", *notes],
     }
     written(record, said.out or (None if said.device == "cpu" else RESULTS))
-    print(f"{seconds:.0f} s; left out: {', '.join(left_out) or 'nothing'}")
-    return int(any(map(is_apart, rows)))
+    print(*record["notes"])
+    return int(bool(record["profile"]))
 
 
 def is_apart(one: Row) -> bool:
