@@ -135,7 +135,7 @@ def parse_command(line: str) -> None:
     while hasattr(command, "commands"):
         context = command.make_context(name, words[:1], parent=context)
         name, *words = words
-        command = command.commands[name]
+        command = command.get_command(context, name)
     command.make_context(name, words, parent=context)
 
 

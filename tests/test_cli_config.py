@@ -15,7 +15,7 @@ from killed_work import make_image_pairs
 from tllboost.cli.app import app
 from tllboost.cli.grid_command import Call
 
-GRID = typer.main.get_command(app).commands["grid"]  # type: ignore[attr-defined]
+GRID = typer.main.get_command(app).get_command(None, "grid")  # type: ignore[attr-defined]
 OPTIONS = [str(option.name) for option in GRID.params if option.name != "help"]
 # A value of each option, and how a file spells it.
 VALUES: dict[str, tuple[list[str], str]] = {

@@ -20,7 +20,8 @@ def leaves(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if not hasattr(command, "commands"):
         yield name, command
         return
-    for word, inner in command.commands.items():
+    for word in command.commands:
+        inner = command.get_command(None, word)
         yield from leaves(inner, f"{name} {word}".strip())
 
 

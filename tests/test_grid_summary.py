@@ -412,7 +412,7 @@ def test_options_come_back_from_run_toml(
 ) -> None:
     out = tmp_path_factory.mktemp("run")
     claim(out, settings=plain(options))
-    command = typer.main.get_command(app).commands["grid"]  # type: ignore[attr-defined]
+    command = typer.main.get_command(app).get_command(None, "grid")  # type: ignore[attr-defined]
     read = command.make_context("grid", ["--config", str(out / "run.toml")]).params
     usual = command.make_context("grid", []).params
     given = {key: value for key, value in options.items() if value is not None}

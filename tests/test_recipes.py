@@ -30,7 +30,7 @@ of_every_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path
 
 def options_of(path: Path) -> dict[str, Any]:
     """Read a recipe as the command does."""
-    command = get_command(app).commands["grid"]  # type: ignore[attr-defined]
+    command = get_command(app).get_command(None, "grid")  # type: ignore[attr-defined]
     context = command.make_context("grid", ["--config", str(path)])
     tables = {key: context.default_map.get(key) for key in ("cell", "alias")}
     return {**context.params, **tables}

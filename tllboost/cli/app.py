@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -39,24 +38,9 @@ SUMMARIES = {
 _EXAMPLES = "**Examples**"
 
 
-class _Lazy(Mapping[str, Any]):
-    """The commands by name, each imported when it is looked at."""
-
-    def __getitem__(self, name: str) -> Any:
-        return _command(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(SUMMARIES)
-
-    def __len__(self) -> int:
-        return len(SUMMARIES)
-
-
 @functools.cache
 def _command(name: str) -> Any:
     """Import a command and build what parses its options."""
-    if name not in SUMMARIES:
-        raise KeyError(name)
     from tllboost.cli.options import spread
 
     made = typer.Typer(
@@ -81,7 +65,7 @@ class Root(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands: Any = _Lazy()
+        self.commands: Any = dict.fromkeys(SUMMARIES)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the words of the command line; without any, show the help."""
@@ -91,9 +75,9 @@ class Root(TyperGroup):
         words: list[str] = super().parse_args(ctx, args)
         return words
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the commands, in the order of their use."""
-        return list(SUMMARIES)
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command of a name, imported now."""
+        return _command(cmd_name) if cmd_name in SUMMARIES else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands into the help."""
