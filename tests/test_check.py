@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageEnhance
 
-from tllboost.images.near_duplicates import (
+from tllboost.pairs import PairTable, pairs_from_paths, read_pairs
+from tllboost.pairs.check import (
     HASH_BITS,
+    check_pairs,
     difference_hash,
     find_near_duplicates,
 )
-from tllboost.pairs import PairTable, pairs_from_paths, read_pairs
-from tllboost.pairs.check import check_pairs
 from tllboost.pairs.groups import read_groups
 
 
@@ -241,7 +241,7 @@ def test_near_duplicates_agree_with_comparing_one_by_one(
 
 
 def test_blocks_meet_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tllboost.images.near_duplicates._BLOCK", 3)
+    monkeypatch.setattr("tllboost.pairs.check._BLOCK", 3)
     hashes = np.zeros((10, HASH_BITS), dtype=bool)
     for i in range(10):
         hashes[i, 20 * i : 20 * i + 30] = True

@@ -8,8 +8,7 @@ import math
 import pytest
 from test_matrix_texts import rows_of
 
-from tllboost.grid.matrix import make_matrix, shown
-from tllboost.grid.plot import draw
+from tllboost.grid.matrix import draw, make_matrix, shown
 
 pytest.importorskip("matplotlib", reason="needs the extra tllboost[plot]")
 

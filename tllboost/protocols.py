@@ -23,7 +23,7 @@ PROTOCOLS = Registry(
             "tllboost.splits.sets:given", "the split column of the pair table"
         ),
         "holidays2017": Entry(
-            "tllboost.splits.make:holidays2017",
+            "tllboost.splits:holidays2017",
             "the leaking 2017 protocol: pairs split at random 70/30",
         ),
     },

@@ -397,6 +397,7 @@ def _stronger(
 
 
 _TOLD = ("metric", "data", "n_run", "n_reused", "choosing_gave", "chosen", "notes")
+_SAME = "ensemble", "refit", "out", "metric", "store", "device", "offline", "strict"
 
 
 def _measure(
@@ -406,11 +407,8 @@ def _measure(
 
     own = {"weights", *(field.name for field in fields(Machine))}
     settings = {key: value for key, value in vars(asked).items() if key not in own}
-    backend = asked.open(
-        asked.jobs,
-        seconds=asked.cell_timeout,
-        megabytes=asked.cell_memory,
-    )
+    limits = {"seconds": asked.cell_timeout, "megabytes": asked.cell_memory}
+    backend = asked.open(asked.jobs, **limits)
     with backend as opened, progress_bar(quiet=call.quiet) as progress:
         return run_grid(
             table,
@@ -420,9 +418,6 @@ def _measure(
             asked.projection,
             named=tables.get("cell", []),
             aliases=tables.get("alias"),
-            ensemble=asked.ensemble,
-            refit=asked.refit,
-            out=asked.out,
             protocol=Protocol(
                 asked.protocol,
                 n_negatives=asked.negatives,
@@ -431,17 +426,13 @@ def _measure(
                 n_folds=asked.folds,
             ),
             seeds=range(asked.seed, asked.seed + asked.seeds),
-            metric=asked.metric,
-            store=asked.store,
             backend=opened,
-            device=asked.device,
-            offline=asked.offline,
             resume=call.resume,
             overwrite=call.overwrite,
-            strict=asked.strict,
             settings=plain(settings) | tables,
             progress=progress,
             message=message_to(quiet=call.quiet),
+            **{name: getattr(asked, name) for name in _SAME},
         )
 
 

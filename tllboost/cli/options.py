@@ -369,11 +369,7 @@ class Workers:
     )
 
     def open(
-        self,
-        n_jobs: int | None = None,
-        *,
-        seconds: float | None = None,
-        megabytes: float | None = None,
+        self, n_jobs: int | None = None, **limits: float | None
     ) -> AbstractContextManager[Backend]:
         """Return who works, to be opened.
 
@@ -386,7 +382,7 @@ class Workers:
             told = f"--jobs {n_jobs} has no effect with --scheduler"
             refuse_if(n_jobs and self.scheduler, told)
             refuse_if(
-                seconds or megabytes,
+                any(limits.values()),
                 "--cell-timeout and --cell-memory limit local processes only: limit "
                 "Dask workers themselves, as in dask worker --memory-limit",
             )
@@ -403,7 +399,7 @@ class Workers:
         )
         from tllboost.processes import Processes
 
-        return nullcontext(Processes(n_jobs, seconds=seconds, megabytes=megabytes))
+        return nullcontext(Processes(n_jobs, **limits))
 
 
 def with_weights(names: Sequence[str], weights: Path | None) -> list[str]:

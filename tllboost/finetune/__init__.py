@@ -5,7 +5,7 @@ other does.
 """
 
 from tllboost.finetune.images import Augmentation
-from tllboost.finetune.run import finetune
 from tllboost.finetune.settings import FineTuneSettings, trained_on
+from tllboost.finetune.train import finetune
 
 __all__ = ["Augmentation", "FineTuneSettings", "finetune", "trained_on"]

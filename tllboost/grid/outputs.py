@@ -20,8 +20,7 @@ from typing import Any
 
 from tllboost.errors import DataError, UsageError, missing_library
 from tllboost.files import csv_text, finite, write_text
-from tllboost.grid.matrix import matrix_html
-from tllboost.grid.plot import draw
+from tllboost.grid.matrix import draw, matrix_html
 from tllboost.metrics import METRICS
 
 __all__ = [

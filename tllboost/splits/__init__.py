@@ -7,10 +7,30 @@ totals of the 2017 Holidays protocol, 99.9 % of its test pairs share an image wi
 training.
 """
 
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.errors import DataError
 from tllboost.protocols import PROTOCOLS, Protocol
-from tllboost.splits.make import make_splits, training_sets
-from tllboost.splits.negatives import draw_negatives, harden
-from tllboost.splits.sets import PairSet, Split, match_components
+from tllboost.splits.negatives import (
+    draw_negatives,
+    harden,
+    match_lists,
+    ranking_pairs,
+    training_pairs,
+)
+from tllboost.splits.sets import (
+    Integers,
+    PairSet,
+    Split,
+    SplitTable,
+    component_sets,
+    match_components,
+)
 
 __all__ = [
     "PROTOCOLS",
@@ -23,3 +43,151 @@ __all__ = [
     "match_components",
     "training_sets",
 ]
+
+
+def make_splits(
+    left: Integers,
+    right: Integers,
+    label: NDArray[np.int8],
+    component: Integers,
+    *,
+    protocol: Protocol,
+    seed: int,
+    query: Integers | None = None,
+    given: NDArray[np.str_] | None = None,
+    whole: bool = False,
+) -> list[Split]:
+    """Split a pair table and draw the non-matches of each set.
+
+    Parameters
+    ----------
+    left, right : ndarray of shape (n_pairs,), int64
+        Image indices of the table's pairs.
+    label : ndarray of shape (n_pairs,), int8
+        1 for a match.
+    component : ndarray of shape (n_images,), int64
+        See :func:`match_components`.
+    protocol : Protocol
+        The rule.
+    seed : int
+        Decides the sets and the drawn non-matches.
+    query : ndarray of shape (n_pairs,), int64, or None
+        Ranking lists of the table itself; distractors are drawn without them, and
+        where the table has matches only.
+    given : ndarray of shape (n_pairs,), str, or None
+        The split column, for the protocol "given".
+    whole : bool, default=False
+        Whether to give the first split alone, with all pairs as its training set,
+        those of validation and test among them: for what was chosen and measured
+        before.
+
+    Returns
+    -------
+    list of Split
+        One, or one a fold.
+
+    Raises
+    ------
+    DataError
+        If a set would have no match, or nothing to rank a match against.
+
+    Examples
+    --------
+    >>> from tllboost.splits import match_components
+    >>> left, right = np.arange(40), np.arange(40, 80)
+    >>> component = match_components(80, left, right)
+    >>> label = np.ones(40, dtype=np.int8)
+    >>> (split,) = make_splits(
+    ...     left, right, label, component, protocol=Protocol(n_distractors=3), seed=0
+    ... )
+    >>> len(split.test), int(split.test.label.sum())
+    (32, 8)
+    """
+    table = SplitTable(left, right, label, query, component, given)
+    rng = np.random.default_rng(seed)
+    folds = PROTOCOLS.resolve(protocol.name)(table, protocol, rng)
+    splits = [
+        fold
+        if isinstance(fold, Split)
+        else Split(**_draw(table, fold, protocol, rng), names=fold)
+        for fold in folds
+    ]
+    if whole:
+        train = training_pairs(table, np.arange(len(left)), "whole", protocol, rng)
+        splits = [replace(splits[0], train=train)]
+    return splits
+
+
+def training_sets(
+    left: Integers,
+    right: Integers,
+    label: NDArray[np.int8],
+    component: Integers,
+    *,
+    protocol: Protocol,
+    seed: int,
+    weight: NDArray[np.float64] | None = None,
+) -> tuple[PairSet, PairSet]:
+    """Split pairs into train and validation alone, as :func:`make_splits` would.
+
+    `weight` is what each pair weighs, where they do not all weigh one.
+
+    Returns
+    -------
+    train, validation : PairSet
+    """
+    rng = np.random.default_rng(seed)
+    table = SplitTable(left, right, label, None, component, weight=weight)
+    nothing = np.zeros(component.max(initial=0) + 1, dtype=bool)
+    names = component_sets(table, nothing, protocol, rng)
+    sets = _draw(table, names, protocol, rng, ("train", "validation"))
+    return sets["train"], sets["validation"]
+
+
+def _draw(
+    table: SplitTable,
+    names: NDArray[np.str_],
+    protocol: Protocol,
+    rng: np.random.Generator,
+    sets: tuple[str, ...] = ("test", "validation", "train"),
+) -> dict[str, PairSet]:
+    """Draw the non-matches of each set, once every set is known to have a match."""
+    for name in sorted(sets):
+        if not ((names == name) & (table.label == 1)).any():
+            msg = (
+                f"the {name} set has no match: {int((table.label == 1).sum())} "
+                "matches tied into too few components to split; give more pairs, or "
+                "other fractions or folds"
+            )
+            raise DataError(msg)
+    drawn = {}
+    # A stream a set: how many negatives training draws must not change the test.
+    for name, stream in zip(sets, rng.spawn(len(sets)), strict=True):
+        draw = training_pairs if name == "train" else ranking_pairs
+        rows = np.flatnonzero(names == name)
+        drawn[name] = draw(table, rows, name, protocol, stream)
+    return drawn
+
+
+def holidays2017(
+    table: SplitTable, _protocol: Protocol, rng: np.random.Generator
+) -> list[Split]:
+    """Split pairs at random 60/10/30, one random non-match a match, as in 2017.
+
+    Images are shared between the sets: this leaks, and is here to reproduce the
+    published figures under their own name.
+    """
+    matches = np.flatnonzero(table.label == 1)
+    lists = match_lists(table, matches, 1, "whole", rng)
+    pairs = replace(lists, query=np.full(len(lists), -1, dtype=np.int64))
+    order = rng.permutation(len(pairs))
+    n_test, n_validation = round(0.3 * len(pairs)), round(0.1 * len(pairs))
+    test, validation, train = np.split(order, [n_test, n_test + n_validation])
+    names = np.full(len(table.left), "", dtype="<U10")
+    position = np.full(len(pairs), -1)
+    position[pairs.label == 1] = matches
+    sets = {"train": train, "validation": validation, "test": test}
+    for name, rows in sets.items():
+        names[position[rows][position[rows] >= 0]] = name
+    drawn = {name: pairs.take(rows) for name, rows in sets.items()}
+    return [Split(**drawn, names=names)]
