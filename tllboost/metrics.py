@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import UsageError
-from tllboost.registry import import_path
+from tllboost.registry import Registry
 
 __all__ = [
     "METRICS",
@@ -128,7 +128,7 @@ def ranking_figures(
     """
     measures = {
         name: partial(Resamples.mean, column=measure(ranks).astype(np.float64))
-        for name, measure in _measures("queries")
+        for name, measure in _measures("queries").items()
     }
     one = np.ones(len(ranks))
     return _figures(measures, (one,) * 5, component, resample=resample)
@@ -181,8 +181,7 @@ def binary_figures(
     order = order[weight[order] > 0]
     kept = (probability, label == 1, decision, score, weight)
     columns = tuple(column[order].astype(np.float64) for column in kept)
-    measures = dict(_measures("pairs"))
-    return _figures(measures, columns, component[order], resample=resample)
+    return _figures(_measures("pairs"), columns, component[order], resample=resample)
 
 
 def _figures(
@@ -378,25 +377,18 @@ class Metric:
     sign: int = 1
 
 
+_TOP = {
+    1: "share of test queries whose match comes first",
+    2: "share whose match comes first or second",
+    5: "share whose match is among the first five",
+}
 METRICS = {
-    "top1": Metric(
-        "top-1 accuracy",
-        "share of test queries whose match comes first",
-        "queries",
-        lambda rank: rank <= 1,
-    ),
-    "top2": Metric(
-        "top-2 accuracy",
-        "share whose match comes first or second",
-        "queries",
-        lambda rank: rank <= 2,
-    ),
-    "top5": Metric(
-        "top-5 accuracy",
-        "share whose match is among the first five",
-        "queries",
-        lambda rank: rank <= 5,
-    ),
+    **{
+        f"top{k}": Metric(
+            f"top-{k} accuracy", told, "queries", lambda rank, k=k: rank <= k
+        )
+        for k, told in _TOP.items()
+    },
     "mrr": Metric(
         "mean reciprocal rank",
         "mean of 1 / rank of the match",
@@ -454,14 +446,6 @@ def check_metric(name: str) -> None:
         raise UsageError(msg)
 
 
-def _measures(over: str) -> list[tuple[str, Callable[..., Floats]]]:
-    return [
-        (
-            name,
-            import_path(metric.measure, kind="metric")
-            if isinstance(metric.measure, str)
-            else metric.measure,
-        )
-        for name, metric in METRICS.items()
-        if metric.over == over
-    ]
+def _measures(over: str) -> dict[str, Callable[..., Floats]]:
+    found = Registry("metric", {}).resolve
+    return {k: found(one.measure) for k, one in METRICS.items() if one.over == over}

@@ -492,7 +492,7 @@ class Registry(dict[str, Entry]):
 
         An object is told by its class, and by options where it is not what its class
         makes without arguments, whatever its seed and threads, which whoever makes it
-        sets.
+        sets. A name stays as it is.
 
         Raises
         ------
@@ -505,6 +505,8 @@ class Registry(dict[str, Entry]):
         >>> Registry("head", {}).name_of(SVC(C=3))
         'sklearn.svm._classes:SVC?C=3'
         """
+        if isinstance(choice, str):
+            return choice
         path, options = path_of(choice), None
         with suppress(AttributeError, TypeError, ValueError):
             found = import_path(path)

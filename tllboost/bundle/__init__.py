@@ -489,9 +489,7 @@ def _describe_head(scorer: PairScorer) -> tuple[dict[str, str], dict[str, bytes]
     """Return name and format of a fitted head, and its member."""
     head = scorer.fitted
     if isinstance(head, FittedHead):
-        given = scorer.head
-        name = given if isinstance(given, str) else HEADS.name_of(given)
-        record = {"name": name, "format": head.kind}
+        record = {"name": HEADS.name_of(scorer.head), "format": head.kind}
         return record, {HEAD: save(head.tensors())}
     import skops.io
 

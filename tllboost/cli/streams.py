@@ -165,28 +165,20 @@ def progress_bar(
 
 def _bars(console: Console) -> Any:
     """Return what the library calls: bars, and below them what is being worked at."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        Task,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress
     from rich.table import Column
     from rich.text import Text
 
-    class Left(TimeRemainingColumn):
+    class Left(progress.TimeRemainingColumn):
         """The time that is left, then the time that it took."""
 
-        def render(self, task: Task) -> Text:
+        def render(self, task: progress.Task) -> Text:
             time = super().render(task)
             return Text("in ") + time if task.finished else time + Text(" left")
 
-    tasks: dict[str, TaskID] = {}
+    tasks: dict[str, progress.TaskID] = {}
 
-    class Bars(Progress):
+    class Bars(progress.Progress):
         """A bar for each thing that is counted, and lines for what is worked at."""
 
         names: Sequence[str] = ()
@@ -212,9 +204,9 @@ def _bars(console: Console) -> Any:
     name = Column(max_width=24 if is_wide else 12, no_wrap=True, overflow="ellipsis")
     whole: dict[str, Any] = {"table_column": Column(no_wrap=True)}
     columns = (
-        TextColumn("{task.description}", markup=False, table_column=name),
-        *([BarColumn(bar_width=None)] if is_wide else []),
-        MofNCompleteColumn(**whole),
+        progress.TextColumn("{task.description}", markup=False, table_column=name),
+        *([progress.BarColumn(bar_width=None)] if is_wide else []),
+        progress.MofNCompleteColumn(**whole),
         Left(elapsed_when_finished=True, **whole),
     )
     return Bars(*columns, console=console, expand=True)

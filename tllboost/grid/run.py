@@ -195,10 +195,8 @@ def run_grid(
     if min(seeds, default=-1) < 0:
         msg = f"seeds={seeds} must be one or more whole numbers of 0 or more"
         raise UsageError(msg)
-    merges = [one if isinstance(one, str) else MERGES.name_of(one) for one in merges]
-    heads = spread_sets(
-        one if isinstance(one, str) else HEADS.name_of(one) for one in heads
-    )
+    merges = list(map(MERGES.name_of, merges))
+    heads = spread_sets(map(HEADS.name_of, heads))
     projections = spread_sets(
         one if isinstance(one, str) else getattr(make_projection(one), "spec", NONE)
         for one in projections

@@ -407,9 +407,7 @@ class CustomVectorizer(Vectorizer):
 
     @loaded
     def _object(self) -> Any:
-        made = self.target
-        if isinstance(made, str):
-            made = import_path(made, kind="vectorizer")
+        made = VECTORIZERS.resolve(self.target)
         if isinstance(made, type):
             try:
                 made = made()
