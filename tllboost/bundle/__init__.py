@@ -31,8 +31,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load, save
 
-from tllboost.bundle.archive import open_archive, write_archive
-from tllboost.bundle.manifest import (
+from tllboost.bundle.archive import (
     FORMAT,
     GOLDEN,
     HEAD,
@@ -42,6 +41,8 @@ from tllboost.bundle.manifest import (
     SKOPS,
     VERSION,
     members_of,
+    open_archive,
+    write_archive,
 )
 from tllboost.bundle.vectorizers import (
     BundledVectorizer,

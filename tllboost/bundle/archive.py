@@ -1,35 +1,280 @@
-"""The zip file of a bundle: read with suspicion, written whole or not at all.
+"""The zip file of a bundle and its manifest: read with suspicion, written whole.
 
 Nothing is believed before it is checked: names, number and sizes of the members, then
 the manifest, then the sha256 of each member. No name in the file ever becomes a path.
+
+A manifest is a stranger's word: each value is checked to be of its kind and size before
+anything is done with it. What follows from other values is not in it: a fusion is told
+by its parts, and the members by what the cells and vectorizers need.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
+import math
 import os
+import re
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tllboost.bundle.manifest import (
-    MANIFEST,
-    manifest_bytes,
-    parse_manifest,
-    size_limit,
-)
 from tllboost.errors import BundleError, DataError
-from tllboost.files import whole_file
+from tllboost.files import finite, whole_file
+from tllboost.merges import SIMILARITY
+from tllboost.projections import NONE
+from tllboost.vectorizers.spec import is_weight
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["Archive", "open_archive", "write_archive"]
+__all__ = [
+    "FORMAT",
+    "GOLDEN",
+    "HEAD",
+    "MAX_CELLS",
+    "MAX_NETWORK_BYTES",
+    "PROJECTION",
+    "REFERENCES",
+    "SKOPS",
+    "VERSION",
+    "Archive",
+    "members_of",
+    "open_archive",
+    "size_limit",
+    "write_archive",
+]
 
 _CHUNK = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+
+FORMAT = "tllboost bundle"
+VERSION = 7
+
+MANIFEST = "manifest.json"
+GOLDEN = "golden.safetensors"
+PROJECTION, HEAD, SKOPS = "projection.safetensors", "head.safetensors", "head.skops"
+REFERENCES = "references.safetensors"
+
+MAX_NETWORK_BYTES = 100_000_000
+"""A larger network is named in the bundle and stays beside it."""
+
+MAX_CELLS = 64
+MAX_LEARNED_BYTES = 1_000_000_000
+"""All heads and projections together: they are read into memory."""
+
+_LIMITS = {
+    r"manifest\.json": 1_000_000,
+    r"golden\.safetensors": 64_000_000,
+    r"([1-5]?\d|6[0-3])/(projection\.safetensors|head\.(safetensors|skops))": 5 * 10**8,
+    r"([1-5]?\d|6[0-3])/references\.safetensors": 10**7,
+    # No pickle: a network in a .pt or .pth file is named, never carried.
+    r"network/\w[\w.-]*\.(onnx|safetensors|npz)": MAX_NETWORK_BYTES,
+}
+
+
+def size_limit(name: str) -> int:
+    """Return how many bytes a member may have; 0 where a bundle has no such member.
+
+    Examples
+    --------
+    >>> size_limit("network/net.onnx"), size_limit("../../.bashrc")
+    (100000000, 0)
+    """
+    known = (size for form, size in _LIMITS.items() if re.fullmatch(form, name, re.A))
+    return next(known, 0)
+
+
+def members_of(cell: Mapping[str, Any]) -> list[str]:
+    """Return the members of a cell, by their names in the folder of its number."""
+    members = [SKOPS if cell["head"]["format"] == "skops" else HEAD]
+    members += [PROJECTION] if cell["projection"] != NONE else []
+    return members + ([REFERENCES] if cell["merge"] == SIMILARITY else [])
+
+
+def _is_text(value: Any) -> bool:
+    """Tell text that is safe to show: no control characters, no novel."""
+    return isinstance(value, str) and len(value) <= 4_000 and value.isprintable()
+
+
+def _is_number(value: Any) -> bool:
+    # Not below: bool is an int, and an int may be too long for a float.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= 1e300 and math.isfinite(value)
+
+
+def _is_count(most: int, least: int = 0) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or _is_bool(value) or _is_text(value) or _is_number(value)
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+_SIZE = _is_count(10**13)
+_FILE = {"name": _is_text, "sha256": _is_sha256, "size": _SIZE, "embedded": _is_bool}
+_VECTORIZER = {
+    "spec": _is_text,
+    "label": _is_text,
+    "fingerprint": _is_text,
+    "n_dims": _is_count(1_000_000),
+    "input_size": (None, _is_count(8_192, least=1)),
+    "needs_images": _is_bool,
+    "file": (None, _FILE),
+}
+
+
+def _is_weight(value: Any) -> bool:
+    return _is_number(value) and is_weight(value)
+
+
+_PART = {"index": _is_count(511), "weight": _is_weight}
+_CALIBRATION = dict.fromkeys(("slope", "intercept", "low", "high"), _is_number) | {
+    "prior": lambda value: _is_number(value) and 0 < value < 1
+}
+_CELL = {
+    "vectorizer": (32, _PART),
+    "projection": _is_text,
+    "merge": _is_text,
+    "head": {"name": _is_text, "format": _is_text},
+    "calibration": _CALIBRATION,
+    "threshold": _is_number,
+    "weight": _is_weight,
+}
+_SHAPE = {
+    "format": _is_text,
+    "version": _is_count(1_000),
+    "created": _is_text,
+    "cell": {...: _is_plain},
+    "metrics": {...: _is_plain},
+    "vectorizers": (512, _VECTORIZER),
+    "cells": (MAX_CELLS, _CELL),
+    "calibration": _CALIBRATION,
+    "threshold": _is_number,
+    "refitted": (None, _is_count(10**12)),
+    "versions": {...: _is_plain},
+    "members": {...: {"sha256": _is_sha256, "size": _SIZE}},
+}
+
+
+def check_shape(value: Any, shape: Any = _SHAPE, where: str = "") -> None:
+    """Raise ValueError, naming the place, where `value` is not of a shape.
+
+    A shape is a test, a dict of shapes, of which one under ``...`` is that of every
+    value, or a pair: (None, shape) may be None too, and (n, shape) is a list of 1 to n.
+    """
+    if isinstance(shape, dict):
+        if not isinstance(value, dict) or (... not in shape and set(value) != {*shape}):
+            found = sorted(value) if isinstance(value, dict) else value
+            wanted = "named values" if ... in shape else sorted(shape)
+            msg = f"{where or 'it'} must hold {wanted}, holds {str(found)[:200]!r}"
+            raise ValueError(msg)
+        for key, one in value.items():
+            check_shape(key, _is_text, f"a key of {where}")
+            check_shape(
+                one, shape.get(key, shape.get(...)), f"{where}.{key}".lstrip(".")
+            )
+    elif isinstance(shape, tuple) and shape[0] is None:
+        if value is not None:
+            check_shape(value, shape[1], where)
+    elif isinstance(shape, tuple):
+        if not isinstance(value, list) or not 1 <= len(value) <= shape[0]:
+            msg = f"{where} must be a list of 1 to {shape[0]}"
+            raise ValueError(msg)
+        for index, one in enumerate(value):
+            check_shape(one, shape[1], f"{where}[{index}]")
+    elif not shape(value):
+        msg = f"{where} is not legal: {str(value)[:200]!r}"
+        raise ValueError(msg)
+
+
+def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
+    """Return the manifest in `data` once every value in it is of its kind.
+
+    Parameters
+    ----------
+    data : bytes
+        JSON.
+    what : str
+        Name of the bundle, for messages.
+
+    Raises
+    ------
+    BundleError
+        If it is no JSON, of another format version, or a value is not what it must be.
+
+    Examples
+    --------
+    >>> parse_manifest(b'{"format": "tllboost bundle", "version": 8}', what="a.tllb")
+    Traceback (most recent call last):
+      ...
+    tllboost.errors.BundleError: a.tllb: format version 8, this tllboost reads 7: ...
+    """
+    try:
+        manifest = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        msg = f"{what}: {MANIFEST} can't be read ({first_line(error)})"
+        raise BundleError(msg) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        msg = f"{what}: {MANIFEST} is not that of a tllboost bundle"
+        raise BundleError(msg)
+    if manifest.get("version") != VERSION:
+        msg = (
+            f"{what}: format version {manifest.get('version')!r}, this tllboost reads "
+            f"{VERSION}: use the tllboost that wrote it, or save it again"
+        )
+        raise BundleError(msg)
+    try:
+        check_shape(manifest)
+        _check_references(manifest)
+    except ValueError as error:
+        msg = f"{what}: {MANIFEST}: {error}"
+        raise BundleError(msg) from error
+    return manifest
+
+
+def _check_references(manifest: Mapping[str, Any]) -> None:
+    """Raise ValueError unless cells, vectorizers and members belong together."""
+    vectorizers, members = manifest["vectorizers"], manifest["members"]
+    wanted: dict[str, str | None] = {GOLDEN: None}
+    for vectorizer in vectorizers:
+        file = vectorizer["file"]
+        if file is not None and file["embedded"]:
+            wanted[f"network/{file['name']}"] = file["sha256"]
+    for index, cell in enumerate(manifest["cells"]):
+        if any(part["index"] >= len(vectorizers) for part in cell["vectorizer"]):
+            msg = f"cells[{index}].vectorizer is not one of its {len(vectorizers)}"
+            raise ValueError(msg)
+        wanted |= dict.fromkeys(f"{index}/{name}" for name in members_of(cell))
+    n_bytes = sum(m["size"] for name, m in members.items() if "network/" not in name)
+    if n_bytes > MAX_LEARNED_BYTES:
+        msg = (
+            f"heads and projections of {n_bytes:,} bytes; {MAX_LEARNED_BYTES:,} are "
+            "allowed"
+        )
+        raise ValueError(msg)
+    for name in sorted(set(wanted) ^ set(members)):
+        problem = "is missing" if name in wanted else "is not used by anything in it"
+        msg = f"member {name!r} {problem}"
+        raise ValueError(msg)
+    for name, sha256 in wanted.items():
+        if members[name]["size"] > size_limit(name):
+            msg = f"member {name!r} is too large: {members[name]['size']:,} bytes"
+            raise ValueError(msg)
+        if sha256 not in (None, members[name]["sha256"]):
+            msg = f"member {name!r} is not the network that a vectorizer names"
+            raise ValueError(msg)
 
 
 @contextmanager
@@ -65,7 +310,7 @@ class Archive:
     what : str
         Its name, for messages.
     manifest : dict
-        Checked, see :func:`~tllboost.bundle.manifest.parse_manifest`.
+        Checked, see :func:`parse_manifest`.
     """
 
     def __init__(self, file: BinaryIO, what: str) -> None:
@@ -197,6 +442,8 @@ def write_archive(
                     digest.update(chunk)
                     member.write(chunk)
             records[name] = {"sha256": digest.hexdigest(), "size": info.file_size}
-        blob = manifest_bytes({**manifest, "members": records})
+        whole = finite({**manifest, "members": records})
+        blob = json.dumps(whole, indent=1, allow_nan=False).encode()
+        parse_manifest(blob, what="the new bundle")
         info = zipfile.ZipInfo(MANIFEST, _EPOCH)
         archive.writestr(info, blob, zipfile.ZIP_DEFLATED)

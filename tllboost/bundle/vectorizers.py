@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tllboost.bundle.archive import Archive
-from tllboost.bundle.manifest import MAX_NETWORK_BYTES, size_limit
+from tllboost.bundle.archive import MAX_NETWORK_BYTES, Archive, size_limit
 from tllboost.errors import (
     BundleError,
     DataError,
