@@ -204,7 +204,7 @@ def test_sets_of_every_kind_of_name_are_taken_apart_before_anything_is_done(
 def test_the_report_of_a_grid_shows_short_names_and_what_they_are_short_for(
     run_of_options: GridResult,
 ) -> None:
-    from tllboost.report.payload import payload
+    from tllboost.report import payload
     from tllboost.report.run import read_run
 
     shown = payload(read_run(run_of_options.out), gallery_size=0)

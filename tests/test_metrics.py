@@ -25,7 +25,7 @@ from tllboost.metrics import (
     match_ranks,
     ranking_figures,
 )
-from tllboost.report.payload import curves
+from tllboost.report import curves
 from tllboost.splits import PairSet
 
 RANKING_METRICS = tuple(n for n, one in METRICS.items() if one.over == "queries")

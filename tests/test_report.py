@@ -22,9 +22,8 @@ from tllboost.grid.run import run_grid
 from tllboost.grid.summary import headline
 from tllboost.metrics import METRICS, match_ranks
 from tllboost.pairs import PairTable, read_pairs
-from tllboost.report import Run, read_run, write_report
+from tllboost.report import Run, curves, gallery, payload, read_run, write_report
 from tllboost.report.compare import compare_runs
-from tllboost.report.payload import curves, gallery, payload
 from tllboost.report.terminal import print_matrix
 from tllboost.splits import PairSet, Protocol
 
