@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -176,8 +175,6 @@ def _plain(values: Mapping[str, Any], spellings: Mapping[str, str]) -> dict[str,
     for key, value in values.items():
         if hasattr(value, "item"):  # of numpy
             value = value.item()
-        if isinstance(value, float) and not math.isfinite(value):
-            value = None
         if value is not None and not isinstance(value, bool | int | float):
             value = str(value)
             for there in sorted(spellings, key=len, reverse=True):

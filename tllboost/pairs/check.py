@@ -371,17 +371,13 @@ def find_near_duplicates(
     rises = hashes[telling].astype(np.float32)
     n_rises = rises.sum(axis=1)
     found: list[tuple[int, int, float]] = []
-    for start in range(0, len(rises), _BLOCK):
-        for other in range(start, len(rises), _BLOCK):
-            rows, columns = slice(start, start + _BLOCK), slice(other, other + _BLOCK)
-            both = rises[rows] @ rises[columns].T
-            either = n_rises[rows, None] + n_rises[columns] - both
-            distance = 1 - both / either
-            i, j = np.nonzero(distance <= threshold)
-            near = distance[i, j].astype(np.float64).round(3)
-            i, j = telling[i + start], telling[j + other]
-            once = i < j
-            found += zip(
-                i[once].tolist(), j[once].tolist(), near[once].tolist(), strict=True
-            )
+    step = max(1, _BLOCK**2 // max(1, len(rises)))
+    for start in range(0, len(rises), step):
+        rows, rest = slice(start, start + step), slice(start, None)
+        both = rises[rows] @ rises[rest].T
+        distance = 1 - both / (n_rises[rows, None] + n_rises[rest] - both)
+        i, j = np.nonzero(distance <= threshold)
+        near = distance[i, j].astype(np.float64).round(3)[i < j]
+        i, j = telling[i[i < j] + start], telling[j[i < j] + start]
+        found += zip(i.tolist(), j.tolist(), near.tolist(), strict=True)
     return sorted(found, key=lambda pair: (pair[2], pair))

@@ -27,7 +27,7 @@ from tllboost.grid.summary import FROZEN, comparison
 from tllboost.images.thumbnails import make_thumbnails
 from tllboost.metrics import METRICS, match_ranks
 from tllboost.page import render
-from tllboost.report.run import Run, part, read_run, read_table
+from tllboost.report.run import Run, part, read_run, read_table, texts_of
 from tllboost.splits import PROTOCOLS, PairSet
 
 __all__ = ["Run", "payload", "read_run", "report_page", "write_report"]
@@ -413,10 +413,10 @@ def payload(
                 "sizes": ", ".join(f"{k} {value}" for k, value in run.protocol.items()),
             },
             "seeds": run.seeds,
-            "data": _told(part(run.summary, "data").items()),
-            "environment": _told((machine | run.versions).items()),
-            "aliases": _told(part(run.settings, "alias").items()),
-            "settings": _told(rest.items()),
+            "data": texts_of(part(run.summary, "data")),
+            "environment": texts_of(machine | run.versions),
+            "aliases": texts_of(part(run.settings, "alias")),
+            "settings": texts_of(rest),
         },
         "metrics": [
             {
@@ -442,13 +442,6 @@ def payload(
         "leaks": part(run.summary, "leaks", list),
         "gallery": gallery(run, gallery_size, progress=progress),
     }
-
-
-def _told(items: Any) -> list[tuple[str, str]]:
-    return [
-        (key, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        for key, value in items
-    ]
 
 
 def _cells(run: Run, progress: Progress | None) -> list[Row]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tllboost.errors import MissingLibraryError, UsageError, printable
-from tllboost.report.run import Run, part, read_run
+from tllboost.report.run import Run, part, read_run, texts_of
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -122,15 +122,15 @@ def _log(client: MlflowClient, experiment: str, run: Run) -> str:
         """Begin a run with what is not empty and, of numbers, what is finite."""
         kept = {key: _cut(one, _LONGEST_TAG) for key, one in tags.items() if one}
         made = client.create_run(experiment, run_name=printable(name), tags=kept).info
-        told = {
-            key: ", ".join(map(str, one)) if isinstance(one, list) else str(one)
-            for key, one in params.items()
-        }
         found = {key: one for key, one in metrics.items() if math.isfinite(one)}
         client.log_batch(
             made.run_id,
             [Metric(key, one, made.start_time, 0) for key, one in found.items()],
-            [Param(key, _cut(one, _LONGEST_PARAM)) for key, one in told.items() if one],
+            [
+                Param(key, _cut(one, _LONGEST_PARAM))
+                for key, one in texts_of(params)
+                if one
+            ],
         )
         return str(made.run_id)
 

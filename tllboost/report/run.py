@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from tllboost.grid.summary import draws, standings, summarise
 from tllboost.metrics import METRICS, check_metric
 from tllboost.splits import PairSet
 
-__all__ = ["Run", "part", "read_run", "read_table"]
+__all__ = ["Run", "part", "read_run", "read_table", "texts_of"]
 
 _PARTS = ("vectorizer", "projection", "merge", "head")
 _TEXTS = ("name", "status", "metric", "protocol", "tied_with_best", "error")
@@ -220,3 +220,11 @@ def part(values: dict[str, Any], key: str, kind: type = dict) -> Any:
     """
     found = values.get(key)
     return found if isinstance(found, kind) else kind()
+
+
+def texts_of(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return values as text, those of a list joined by commas."""
+    return [
+        (key, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for key, value in values.items()
+    ]
