@@ -1,7 +1,8 @@
 """All commands, each imported when it is run, so that help comes at once.
 
-The command NAME lives in ``tllboost.cli.NAME_command``, whose ``COMMANDS`` says which
-function does what; several make a group, as ``store info`` and ``store prune``.
+The command NAME is the function NAME of ``tllboost.cli.NAME_command``, unless
+``COMMANDS`` there names others; several make a group, as ``store info`` and ``store
+prune``.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def _command(name: str) -> Any:
         help=SUMMARIES[name],
         rich_markup_mode="markdown",
     )
-    commands = import_module(f"tllboost.cli.{name}_command").COMMANDS
+    module = import_module(f"tllboost.cli.{name}_command")
+    commands = getattr(module, "COMMANDS", None) or {name: getattr(module, name)}
     for word, function in commands.items():
         # The examples go below the options, where they are seen; the empty line before
         # them keeps their indent.

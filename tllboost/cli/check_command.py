@@ -43,6 +43,3 @@ def check(
         typer.echo("\n".join(report.lines()))
     if report.leaks or report.unreadable:
         raise typer.Exit(3)
-
-
-COMMANDS = {"check": check}

@@ -99,6 +99,3 @@ def _name(change: Change) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.3f}" if math.isfinite(value) else ""
-
-
-COMMANDS = {"compare": compare}

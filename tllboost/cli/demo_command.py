@@ -72,6 +72,3 @@ def demo(
         among = f"--among {made.query.parent} --top 3"
         say(f"  tllboost rank {bundle} {made.query} {among}")
     raise typer.Exit(code)
-
-
-COMMANDS = {"demo": demo}

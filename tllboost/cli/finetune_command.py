@@ -120,6 +120,3 @@ def finetune(
             message=message_to(quiet=quiet),
         )
     typer.echo(tuned.spec)
-
-
-COMMANDS = {"finetune": finetune}

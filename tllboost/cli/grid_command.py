@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tllboost.grid.run import GridResult
     from tllboost.pairs import PairTable
 
-__all__ = ["COMMANDS", "Call", "GridOptions", "run"]
+__all__ = ["Call", "GridOptions", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -434,6 +434,3 @@ def _measure(
             message=message_to(quiet=call.quiet),
             **{name: getattr(asked, name) for name in _SAME},
         )
-
-
-COMMANDS = {"grid": grid}

@@ -66,6 +66,3 @@ def report(
 
         log_run(run, mlflow)
         message_to(quiet=quiet)(f"logged to {mlflow}")
-
-
-COMMANDS = {"report": report}

@@ -121,6 +121,3 @@ def score(
         value = score_pair(classifier, str(left_image), str(right_image))
         text = _TEXT.format(**value)
     form.write(value, _COLUMNS, text)
-
-
-COMMANDS = {"score": score}

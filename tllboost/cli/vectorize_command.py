@@ -112,6 +112,3 @@ _LINE = (
     "{vectorizer}: {n_images} images, {n_dims} numbers each; {n_computed} computed, "
     "{n_reused} reused, {n_failed} failed, {seconds:.1f} s"
 )
-
-
-COMMANDS = {"vectorize": vectorize}
