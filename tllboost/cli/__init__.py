@@ -17,8 +17,6 @@ from typing import Any
 
 from tllboost.cli.streams import drop_output, plainly, prepare_streams
 
-__all__ = ["main"]
-
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC))
 _TRACEBACK = "TLLBOOST_TRACEBACK"
 

@@ -17,8 +17,6 @@ from typer.core import TyperGroup
 
 from tllboost import __version__
 
-__all__ = ["SUMMARIES", "app"]
-
 SUMMARIES = {
     "demo": "Run a small grid on made images, and score a new pair.",
     "check": "Look for problems first: broken images, copies, a leaking split.",

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 
 from tllboost.registry import import_path
 
-__all__ = ["complete", "names_of"]
-
 _REGISTRIES = {
     "vectorizers": "tllboost.vectorizers:VECTORIZERS",
     "projections": "tllboost.projections:PROJECTIONS",

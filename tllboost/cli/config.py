@@ -19,8 +19,6 @@ from tllboost.cli.streams import plainly
 from tllboost.errors import DataError, UsageError
 from tllboost.registry import did_you_mean
 
-__all__ = ["config_of", "config_text", "plain"]
-
 _CELL_NEEDS, _CELL_MAY = {"name", "vectorizer", "head"}, {"projection", "merge"}
 # How TOML may spell the kinds of options, and what to ask for where it does not.
 _SPELLED: dict[Any, tuple[tuple[type, ...], str]] = {

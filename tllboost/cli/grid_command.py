@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tllboost.grid.run import GridResult
     from tllboost.pairs import PairTable
 
-__all__ = ["Call", "GridOptions", "run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Files:

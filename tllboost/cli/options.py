@@ -33,39 +33,6 @@ if TYPE_CHECKING:
     from tllboost.scoring import Scorer
     from tllboost.vectorizers import Vectorizer
 
-__all__ = [
-    "LEFT",
-    "RIGHT",
-    "Bundle",
-    "Folders",
-    "Form",
-    "Gallery",
-    "GroupFolders",
-    "Json",
-    "LocalWeights",
-    "MaxPixels",
-    "Metric",
-    "Mlflow",
-    "Networks",
-    "Opening",
-    "Pairs",
-    "Quiet",
-    "Rarity",
-    "Seed",
-    "Store",
-    "Strict",
-    "Unbundled",
-    "VectorizerNames",
-    "Workers",
-    "kinds_of",
-    "option",
-    "refuse_given",
-    "refuse_if",
-    "spread",
-    "typed",
-    "with_weights",
-]
-
 Bundle = Annotated[
     Path, Argument(metavar="BUNDLE", help="Bundle (.tllb) that a grid wrote.")
 ]

@@ -24,17 +24,6 @@ from tllboost.errors import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = [
-    "drop_output",
-    "message_to",
-    "plainly",
-    "prepare_streams",
-    "progress_bar",
-    "tell_failures",
-    "write_json",
-    "write_out",
-]
-
 # What Typer says of a value, and how our other messages say it.
 _PLAIN = {
     "Value error, ": "",
