@@ -199,7 +199,12 @@ def finetune(
         opened.write(data)
     del maps
     shutil.rmtree(work.parent, ignore_errors=True)
-    tell(_summary(file, history))
+    told = "no epoch was better on validation; the network is unchanged"
+    if best := best_epoch(history):
+        before, now = (history[epoch]["validation"] for epoch in (0, best))
+        told = f"epoch {best} of {len(history) - 1}, validation "
+        told += f"{before:.3f} before, {now:.3f} now"
+    tell(f"{file}: {told}")
     return with_file(vectorizer, file)
 
 
@@ -229,16 +234,6 @@ def _n_views(maps: Maps, n_trained: int, n_held_out: int, work: Path) -> int:
     room = most // (2 * math.prod(maps.shape())) - n_held_out
     n_views = min(_KEPT_VIEWS, room // max(1, n_trained))
     return n_views if n_views >= _LEAST_VIEWS else 0
-
-
-def _summary(file: Path, history: list[dict[str, Any]]) -> str:
-    best = best_epoch(history)
-    if best == 0:
-        return f"{file}: no epoch was better on validation; the network is unchanged"
-    return (
-        f"{file}: epoch {best} of {len(history) - 1}, validation "
-        f"{history[0]['validation']:.3f} before, {history[best]['validation']:.3f} now"
-    )
 
 
 _TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
