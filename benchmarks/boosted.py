@@ -26,7 +26,7 @@ from tllboost.heads import HEADS, make_head
 from tllboost.heads.base import Training, Validation, cosine_curve
 from tllboost.merges import PairFeatures
 from tllboost.metrics import match_ranks
-from tllboost.splits import PairSet, Protocol, make_splits
+from tllboost.splits import PairSet, Protocol, SplitTable, make_splits
 from tllboost.store import VectorStore, default_store
 from tllboost.vectorizers import make_vectorizer
 
@@ -65,13 +65,15 @@ def drawn_sets(data: GridData, size: int, n_test: int, seed: int) -> Sets:
     name[order[:size]] = "train"
     name[order[: round(0.15 * size)]] = "validation"
     (split,) = make_splits(
-        table.left,
-        table.right,
-        table.label,
-        data.component,
+        SplitTable(
+            table.left,
+            table.right,
+            table.label,
+            data.component,
+            given=name[data.component[table.left]],
+        ),
         protocol=Protocol("given"),
         seed=seed,
-        given=name[data.component[table.left]],
     )
     return Sets(split.train, split.validation, split.test)
 

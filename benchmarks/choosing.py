@@ -34,7 +34,7 @@ from tllboost.grid.data import GridData, gather
 from tllboost.grid.measure import Bench, Space, fit_scorer, one_thread
 from tllboost.metrics import match_ranks, ranking_figures
 from tllboost.pairs import read_pairs
-from tllboost.splits import PairSet, Protocol, Split, make_splits
+from tllboost.splits import PairSet, Protocol, Split, SplitTable, make_splits
 from tllboost.store import default_store
 from tllboost.vectorizers import make_vectorizer
 
@@ -139,11 +139,13 @@ def split(data: GridData, n_groups: int, n_tested: int, seed: int) -> Split:
     names = np.where(own, "train", "test").astype("<U10")
     small, both = (
         make_splits(
-            *(column[rows] for column in (table.left, table.right, table.label)),
-            component,
+            SplitTable(
+                *(column[rows] for column in (table.left, table.right, table.label)),
+                component,
+                given=names[rows],
+            ),
             protocol=Protocol(protocol),
             seed=seed,
-            given=names[rows],
         )[0]
         for rows, protocol in ((own, "holdout"), (own | far, "given"))
     )

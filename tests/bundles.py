@@ -24,7 +24,7 @@ from tllboost.errors import BundleError
 from tllboost.heads.boosting import XGBoostHead
 from tllboost.projections import PROJECTIONS, make_projection
 from tllboost.scoring import FittedCell, PairScorer
-from tllboost.splits import Protocol, make_splits, match_components
+from tllboost.splits import Protocol, SplitTable, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
 
 N_PAIRS, N_DIMS = 120, 12
@@ -82,10 +82,9 @@ def make_cell(
     """Return a cell fitted on made vectors, as the grid puts one together."""
     vectors = make_vectors(n_dims)
     (split,) = make_splits(
-        LEFT,
-        RIGHT,
-        np.ones(N_PAIRS),
-        match_components(len(vectors), LEFT, RIGHT),
+        SplitTable(
+            LEFT, RIGHT, np.ones(N_PAIRS), match_components(len(vectors), LEFT, RIGHT)
+        ),
         protocol=Protocol(n_distractors=5),
         seed=0,
     )

@@ -14,7 +14,14 @@ from tllboost.heads.base import PairHead
 from tllboost.merges import PairFeatures
 from tllboost.metrics import METRICS, N_RESAMPLES
 from tllboost.scoring import PairScorer
-from tllboost.splits import PairSet, Protocol, Split, make_splits, match_components
+from tllboost.splits import (
+    PairSet,
+    Protocol,
+    Split,
+    SplitTable,
+    make_splits,
+    match_components,
+)
 
 
 class Planted(NamedTuple):
@@ -41,10 +48,7 @@ def plant(
     left, right = np.arange(n_pairs), np.arange(n_pairs, 2 * n_pairs)
     component = match_components(2 * n_pairs, left, right)
     (split,) = make_splits(
-        left,
-        right,
-        np.ones(n_pairs, dtype=np.int8),
-        component,
+        SplitTable(left, right, np.ones(n_pairs, dtype=np.int8), component),
         protocol=protocol or Protocol(n_distractors=9),
         seed=seed,
     )

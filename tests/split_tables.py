@@ -14,6 +14,7 @@ from tllboost.splits import (
     PairSet,
     Protocol,
     Split,
+    SplitTable,
     make_splits,
     match_components,
 )
@@ -50,7 +51,7 @@ def matches_only(n_pairs: int) -> Table:
 def split(table: Table, seed: int = 0, **options: Any) -> list[Split]:
     extra = {name: options.pop(name) for name in ("query", "given") if name in options}
     protocol = Protocol(**({"n_distractors": 5} | options))
-    return make_splits(*table, protocol=protocol, seed=seed, **extra)
+    return make_splits(SplitTable(*table, **extra), protocol=protocol, seed=seed)
 
 
 def columns(pairs: PairSet) -> list[list[float]]:

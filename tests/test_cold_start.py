@@ -22,7 +22,7 @@ from tllboost.demo import make_scenes
 from tllboost.heads import make_head
 from tllboost.projections import make_projection
 from tllboost.scoring import FittedCell, PairScorer
-from tllboost.splits import Protocol, make_splits, match_components
+from tllboost.splits import Protocol, SplitTable, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizing import vectorize
 
@@ -100,10 +100,12 @@ def bundle_of(
     n_pairs = len(images) // 2
     left = np.arange(0, len(images), 2)
     (split,) = make_splits(
-        left,
-        left + 1,
-        np.ones(n_pairs),
-        match_components(len(images), left, left + 1),
+        SplitTable(
+            left,
+            left + 1,
+            np.ones(n_pairs),
+            match_components(len(images), left, left + 1),
+        ),
         protocol=Protocol(n_distractors=2),
         seed=0,
     )

@@ -21,7 +21,7 @@ from tllboost.grid.outputs import RESULT_COLUMNS, write_csv
 from tllboost.merges import MERGES, SIMILARITY
 from tllboost.metrics import METRICS
 from tllboost.scoring import FittedCell, PairScorer
-from tllboost.splits import Protocol, make_splits, match_components
+from tllboost.splits import Protocol, SplitTable, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
 
 PAIRS = [[IDS[left], IDS[right]] for left in LEFT[:6] for right in RIGHT[:6]]
@@ -42,10 +42,9 @@ def fitted(folder: Path, rng: np.random.Generator, head: str, merge: str) -> Fit
     path = folder / f"{n_dims}-{rng.integers(1 << 30)}.npz"
     np.savez(path, ids=np.array(IDS), vectors=vectors.astype(np.float32))
     (split,) = make_splits(
-        LEFT,
-        RIGHT,
-        np.ones(len(LEFT)),
-        match_components(len(vectors), LEFT, RIGHT),
+        SplitTable(
+            LEFT, RIGHT, np.ones(len(LEFT)), match_components(len(vectors), LEFT, RIGHT)
+        ),
         protocol=Protocol(n_distractors=5),
         seed=int(rng.integers(100)),
     )

@@ -21,7 +21,7 @@ from tllboost.finetune import images as finetune_images
 from tllboost.finetune.settings import read_record, short_hash
 from tllboost.finetune.train import ranking_loss
 from tllboost.images import content_hash
-from tllboost.splits import PairSet, Protocol, make_splits
+from tllboost.splits import PairSet, Protocol, SplitTable, make_splits
 from tllboost.vectorizers import make_vectorizer
 
 GENTLE = Augmentation(rotation=0, shift=0.05, zoom=0.05, flip=False, colour=0.1)
@@ -409,7 +409,9 @@ def test_a_set_without_lists_ranks_its_matches_among_each_other() -> None:
     left, right = np.arange(40), np.arange(40, 80)
     component, label = np.tile(np.arange(40), 2), np.ones(40, np.int8)
     (split,) = make_splits(
-        left, right, label, component, protocol=Protocol("holidays2017"), seed=0
+        SplitTable(left, right, label, component),
+        protocol=Protocol("holidays2017"),
+        seed=0,
     )
     good = np.eye(40, dtype=np.float32)[component]
     assert (split.validation.query < 0).all()

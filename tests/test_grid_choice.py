@@ -17,7 +17,14 @@ from tllboost.grid.best import (
     simplicity,
 )
 from tllboost.grid.cells import Cell
-from tllboost.splits import PairSet, Protocol, Split, make_splits, match_components
+from tllboost.splits import (
+    PairSet,
+    Protocol,
+    Split,
+    SplitTable,
+    make_splits,
+    match_components,
+)
 
 Floats = NDArray[np.float64]
 COSINE = Cell("b", "none", "none", "cosine")
@@ -123,10 +130,12 @@ def test_lists_that_share_images_count_as_one_look() -> None:
 def table(n_pairs: int, protocol: str, seed: int) -> list[Split]:
     left, right = np.arange(n_pairs), np.arange(n_pairs, 2 * n_pairs)
     return make_splits(
-        left,
-        right,
-        np.ones(n_pairs, dtype=np.int8),
-        match_components(2 * n_pairs, left, right),
+        SplitTable(
+            left,
+            right,
+            np.ones(n_pairs, dtype=np.int8),
+            match_components(2 * n_pairs, left, right),
+        ),
         protocol=Protocol(protocol),
         seed=seed,
     )

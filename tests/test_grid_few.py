@@ -11,7 +11,7 @@ from planted_grid import grid, write_planted
 
 from tllboost.grid.notes import few_notes
 from tllboost.pairs import read_pairs
-from tllboost.splits import Protocol, Split, make_splits, match_components
+from tllboost.splits import Protocol, Split, SplitTable, make_splits, match_components
 
 
 def splits_of(n_groups: int, protocol: Protocol) -> list[Split]:
@@ -19,10 +19,12 @@ def splits_of(n_groups: int, protocol: Protocol) -> list[Split]:
     first = np.arange(n_groups) * 3
     left, right = np.repeat(first, 2), np.column_stack([first + 1, first + 2]).ravel()
     return make_splits(
-        left,
-        right,
-        np.ones(len(left), dtype=np.int8),
-        match_components(3 * n_groups, left, right),
+        SplitTable(
+            left,
+            right,
+            np.ones(len(left), dtype=np.int8),
+            match_components(3 * n_groups, left, right),
+        ),
         protocol=protocol,
         seed=0,
     )

@@ -37,7 +37,7 @@ from tllboost.grid.run import GridResult
 from tllboost.metrics import METRICS
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Processes
-from tllboost.splits import Protocol, make_splits, match_components
+from tllboost.splits import Protocol, SplitTable, make_splits, match_components
 from tllboost.vectorizers import make_vectorizer
 
 
@@ -328,10 +328,12 @@ def scores_of_bundle(
     order = np.lexsort((table.label, table.right, table.left))
     ordered = table.take(order)
     (split,) = make_splits(
-        ordered.left,
-        ordered.right,
-        ordered.label,
-        match_components(ordered.n_images, ordered.left, ordered.right),
+        SplitTable(
+            ordered.left,
+            ordered.right,
+            ordered.label,
+            match_components(ordered.n_images, ordered.left, ordered.right),
+        ),
         protocol=SMALL,
         seed=seed,
     )

@@ -25,7 +25,7 @@ from tllboost.grid import best
 from tllboost.grid.records import read_scores
 from tllboost.grid.work import spaces_of
 from tllboost.pairs import PairTable, read_pairs
-from tllboost.splits import Protocol, make_splits, match_components
+from tllboost.splits import Protocol, SplitTable, make_splits, match_components
 
 # --- fine-tuning, networks and pixels
 
@@ -119,10 +119,12 @@ def _test_set(table: PairTable, protocol: Protocol) -> Any:
     order = np.lexsort((table.label, table.right, table.left))
     left, right = table.left[order], table.right[order]
     (split,) = make_splits(
-        left,
-        right,
-        table.label[order],
-        match_components(table.n_images, left, right),
+        SplitTable(
+            left,
+            right,
+            table.label[order],
+            match_components(table.n_images, left, right),
+        ),
         protocol=protocol,
         seed=0,
     )

@@ -13,6 +13,7 @@ from tllboost.errors import UsageError
 from tllboost.splits import (
     PairSet,
     Protocol,
+    SplitTable,
     harden,
     make_splits,
     match_components,
@@ -32,10 +33,12 @@ def group_pairs(n_groups: int = 12, size: int = 4) -> tuple[np.ndarray, np.ndarr
 def groups(**options: Any) -> PairSet:
     left, right = group_pairs(**options)
     train, _ = training_sets(
-        left,
-        right,
-        np.ones(len(left)),
-        match_components(int(right.max()) + 1, left, right),
+        SplitTable(
+            left,
+            right,
+            np.ones(len(left)),
+            match_components(int(right.max()) + 1, left, right),
+        ),
         protocol=Protocol(n_negatives=N_NEGATIVES),
         seed=0,
     )
@@ -155,7 +158,7 @@ def test_the_tables_own_non_matches_stay() -> None:
     table = np.append(left, left), np.append(right, np.roll(right, 1))
     component = match_components(2 * n, left, right)
     (split,) = make_splits(
-        *table, label, component, protocol=Protocol(n_distractors=3), seed=0
+        SplitTable(*table, label, component), protocol=Protocol(n_distractors=3), seed=0
     )
     train = split.train
     matched = np.isin(train.query, train.query[train.label == 1])

@@ -26,7 +26,14 @@ from tllboost.heads.fitted import FittedHead
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.projections import make_projection
 from tllboost.scoring import PairScorer
-from tllboost.splits import PairSet, Protocol, Split, make_splits, match_components
+from tllboost.splits import (
+    PairSet,
+    Protocol,
+    Split,
+    SplitTable,
+    make_splits,
+    match_components,
+)
 from tllboost.vectorizers import make_vectorizer
 
 
@@ -35,7 +42,9 @@ def split() -> Split:
     component = match_components(2 * len(LEFT), LEFT, RIGHT)
     protocol = Protocol(n_distractors=5)
     return make_splits(
-        LEFT, RIGHT, np.ones(len(LEFT)), component, protocol=protocol, seed=0
+        SplitTable(LEFT, RIGHT, np.ones(len(LEFT)), component),
+        protocol=protocol,
+        seed=0,
     )[0]
 
 

@@ -10,7 +10,7 @@ import pytest
 from tllboost.errors import DataError, UsageError
 from tllboost.merges import unit_rows
 from tllboost.projections.siamese_cnn import SiameseCNNProjection
-from tllboost.splits import Protocol, Split, make_splits, match_components
+from tllboost.splits import Protocol, Split, SplitTable, make_splits, match_components
 
 SIDE = 16
 QUICK = {"components": 24, "epochs": 8, "batch": 16, "rate": 3e-3, "n_threads": 1}
@@ -28,10 +28,12 @@ def planted() -> tuple[np.ndarray, Split]:
         image[:, top : top + 8, left : left + 8] += 0.5
     left, right = np.arange(n_pairs), np.arange(n_pairs, 2 * n_pairs)
     (split,) = make_splits(
-        left,
-        right,
-        np.ones(n_pairs, dtype=np.int8),
-        match_components(2 * n_pairs, left, right),
+        SplitTable(
+            left,
+            right,
+            np.ones(n_pairs, dtype=np.int8),
+            match_components(2 * n_pairs, left, right),
+        ),
         protocol=Protocol(n_distractors=3),
         seed=0,
     )

@@ -28,6 +28,7 @@ from tllboost.metrics import match_ranks
 from tllboost.splits import (
     PROTOCOLS,
     Protocol,
+    SplitTable,
     draw_negatives,
     match_components,
     training_sets,
@@ -360,7 +361,9 @@ def test_training_sets_share_no_component_and_use_every_match(
 ) -> None:
     protocol = Protocol(n_distractors=4, n_negatives=2)
     try:
-        train, validation = training_sets(*table, protocol=protocol, seed=seed)
+        train, validation = training_sets(
+            SplitTable(*table), protocol=protocol, seed=seed
+        )
     except DataError:
         assume(False)
         raise

@@ -9,7 +9,7 @@ import numpy as np
 from conftest import write_image
 from PIL import Image
 
-from tllboost.splits import Protocol, Split, make_splits, match_components
+from tllboost.splits import Protocol, Split, SplitTable, make_splits, match_components
 
 ARCH = "test_efficientnet"
 SIZE = 64
@@ -61,10 +61,12 @@ def tuning(folder: Path, n_pairs: int = 24, **protocol: Any) -> Tuning:
     left, right = pairs_of_images(folder, n_pairs)
     lefts, rights = np.arange(n_pairs), np.arange(n_pairs, 2 * n_pairs)
     (split,) = make_splits(
-        lefts,
-        rights,
-        np.ones(n_pairs, dtype=np.int8),
-        match_components(2 * n_pairs, lefts, rights),
+        SplitTable(
+            lefts,
+            rights,
+            np.ones(n_pairs, dtype=np.int8),
+            match_components(2 * n_pairs, lefts, rights),
+        ),
         protocol=Protocol(
             **{"n_distractors": 3, "validation_fraction": 0.25} | protocol
         ),

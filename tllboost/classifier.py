@@ -32,7 +32,14 @@ from tllboost.projections import make_projection
 from tllboost.projections.base import Projection
 from tllboost.rank import rank_images
 from tllboost.scoring import FittedCell, PairScorer, Scorer
-from tllboost.splits import PairSet, Protocol, harden, match_components, training_sets
+from tllboost.splits import (
+    PairSet,
+    Protocol,
+    SplitTable,
+    harden,
+    match_components,
+    training_sets,
+)
 from tllboost.vectorizers import Vectorizer, make_vectorizer
 from tllboost.vectorizing import vectorize
 
@@ -69,19 +76,13 @@ def _vectorize_labelled(
     same = [first.setdefault(row.tobytes(), i) for i, row in enumerate(vectors)]
     ends = table.left[is_match], table.right[is_match]
     component = match_components(table.n_images, *ends, enumerate(same))
-    train, validation = training_sets(
-        table.left,
-        table.right,
-        table.label,
-        component,
-        protocol=Protocol(
-            n_negatives=n_negatives,
-            n_hard=n_hard,
-            validation_fraction=model.validation_fraction,
-        ),
-        seed=seed,
-        weight=weight / weight.mean(),
+    weight = weight / weight.mean()
+    pairs = SplitTable(table.left, table.right, table.label, component, weight=weight)
+    share = model.validation_fraction
+    protocol = Protocol(
+        n_negatives=n_negatives, n_hard=n_hard, validation_fraction=share
     )
+    train, validation = training_sets(pairs, protocol=protocol, seed=seed)
     return vectors, harden(train, vectors, n_hard), validation
 
 

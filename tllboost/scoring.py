@@ -87,15 +87,13 @@ class PairScorer:
 
     Examples
     --------
-    >>> from tllboost.splits import Protocol, make_splits, match_components
+    >>> from tllboost.splits import Protocol, SplitTable, make_splits, match_components
     >>> rng = np.random.default_rng(0)
     >>> vectors = np.tile(rng.normal(size=(40, 8)), (2, 1)).astype(np.float32)
     >>> left, right = np.arange(40), np.arange(40, 80)
     >>> component = match_components(80, left, right)
-    >>> (split,) = make_splits(
-    ...     left, right, np.ones(40), component,
-    ...     protocol=Protocol(n_distractors=3), seed=0,
-    ... )
+    >>> table = SplitTable(left, right, np.ones(40), component)
+    >>> (split,) = make_splits(table, protocol=Protocol(n_distractors=3), seed=0)
     >>> scorer = PairScorer(head="cosine")
     >>> train = scorer.features(vectors, split.train)
     >>> validation = scorer.features(vectors, split.validation)

@@ -15,7 +15,7 @@ from tllboost.grid.data import GridData
 from tllboost.metrics import match_ranks
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.pairs.groups import read_groups
-from tllboost.splits import Protocol, make_splits
+from tllboost.splits import Protocol, SplitTable, make_splits
 
 __all__ = ["SETS", "read_set", "top2_on_validation"]
 
@@ -50,10 +50,7 @@ def top2_on_validation(vectors: np.ndarray, gathered: GridData, name: str) -> fl
     reached = []
     for seed in range(_N_SEEDS):
         (split,) = make_splits(
-            table.left,
-            table.right,
-            table.label,
-            gathered.component,
+            SplitTable(table.left, table.right, table.label, gathered.component),
             protocol=Protocol(validation_fraction=share),
             seed=seed,
         )

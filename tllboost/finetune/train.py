@@ -255,11 +255,11 @@ def ranking_loss(vectors: NDArray[np.float32], pairs: PairSet) -> float:
 
     Examples
     --------
-    >>> from tllboost.splits import Protocol, make_splits
+    >>> from tllboost.splits import Protocol, SplitTable, make_splits
     >>> left, right = np.arange(40), np.arange(40, 80)
     >>> component, label = np.tile(np.arange(40), 2), np.ones(40, np.int8)
-    >>> (split,) = make_splits(left, right, label, component,
-    ...                        protocol=Protocol(n_distractors=3), seed=0)
+    >>> table = SplitTable(left, right, label, component)
+    >>> (split,) = make_splits(table, protocol=Protocol(n_distractors=3), seed=0)
     >>> good = np.eye(40, dtype=np.float32)[component]
     >>> bool(ranking_loss(good, split.test) < 1e-9)
     True

@@ -17,7 +17,7 @@ from tllboost.grid.cells import Plan, digest
 from tllboost.pairs import PairTable
 from tllboost.processes import Backend, Progress
 from tllboost.projections import NONE
-from tllboost.splits import Protocol, Split, make_splits, match_components
+from tllboost.splits import Protocol, Split, SplitTable, make_splits, match_components
 from tllboost.store import VectorStore, hash_files
 from tllboost.vectorizing import Vectorized, space_of, vectorize
 
@@ -73,17 +73,12 @@ class GridData:
     def splits(self, seed: int) -> list[Split]:
         """Return the splits of one seed, made once."""
         if seed not in self._splits:
-            table = self.table
+            own = self.table
+            table = SplitTable(
+                own.left, own.right, own.label, self.component, own.query, own.split
+            )
             self._splits[seed] = make_splits(
-                table.left,
-                table.right,
-                table.label,
-                self.component,
-                protocol=self.protocol,
-                seed=seed,
-                query=table.query,
-                given=table.split,
-                whole=self.whole,
+                table, protocol=self.protocol, seed=seed, whole=self.whole
             )
         return self._splits[seed]
 

@@ -24,7 +24,6 @@ from tllboost.splits.negatives import (
     training_pairs,
 )
 from tllboost.splits.sets import (
-    Integers,
     PairSet,
     Split,
     SplitTable,
@@ -37,6 +36,7 @@ __all__ = [
     "PairSet",
     "Protocol",
     "Split",
+    "SplitTable",
     "draw_negatives",
     "harden",
     "make_splits",
@@ -46,36 +46,18 @@ __all__ = [
 
 
 def make_splits(
-    left: Integers,
-    right: Integers,
-    label: NDArray[np.int8],
-    component: Integers,
-    *,
-    protocol: Protocol,
-    seed: int,
-    query: Integers | None = None,
-    given: NDArray[np.str_] | None = None,
-    whole: bool = False,
+    table: SplitTable, *, protocol: Protocol, seed: int, whole: bool = False
 ) -> list[Split]:
     """Split a pair table and draw the non-matches of each set.
 
     Parameters
     ----------
-    left, right : ndarray of shape (n_pairs,), int64
-        Image indices of the table's pairs.
-    label : ndarray of shape (n_pairs,), int8
-        1 for a match.
-    component : ndarray of shape (n_images,), int64
-        See :func:`match_components`.
+    table : SplitTable
+        Its pairs, and the component of each image.
     protocol : Protocol
         The rule.
     seed : int
         Decides the sets and the drawn non-matches.
-    query : ndarray of shape (n_pairs,), int64, or None
-        Ranking lists of the table itself; distractors are drawn without them, and
-        where the table has matches only.
-    given : ndarray of shape (n_pairs,), str, or None
-        The split column, for the protocol "given".
     whole : bool, default=False
         Whether to give the first split alone, with all pairs as its training set,
         those of validation and test among them: for what was chosen and measured
@@ -96,14 +78,11 @@ def make_splits(
     >>> from tllboost.splits import match_components
     >>> left, right = np.arange(40), np.arange(40, 80)
     >>> component = match_components(80, left, right)
-    >>> label = np.ones(40, dtype=np.int8)
-    >>> (split,) = make_splits(
-    ...     left, right, label, component, protocol=Protocol(n_distractors=3), seed=0
-    ... )
+    >>> table = SplitTable(left, right, np.ones(40, dtype=np.int8), component)
+    >>> (split,) = make_splits(table, protocol=Protocol(n_distractors=3), seed=0)
     >>> len(split.test), int(split.test.label.sum())
     (32, 8)
     """
-    table = SplitTable(left, right, label, query, component, given)
     rng = np.random.default_rng(seed)
     folds = PROTOCOLS.resolve(protocol.name)(table, protocol, rng)
     splits = [
@@ -113,32 +92,24 @@ def make_splits(
         for fold in folds
     ]
     if whole:
-        train = training_pairs(table, np.arange(len(left)), "whole", protocol, rng)
+        train = training_pairs(
+            table, np.arange(len(table.left)), "whole", protocol, rng
+        )
         splits = [replace(splits[0], train=train)]
     return splits
 
 
 def training_sets(
-    left: Integers,
-    right: Integers,
-    label: NDArray[np.int8],
-    component: Integers,
-    *,
-    protocol: Protocol,
-    seed: int,
-    weight: NDArray[np.float64] | None = None,
+    table: SplitTable, *, protocol: Protocol, seed: int
 ) -> tuple[PairSet, PairSet]:
     """Split pairs into train and validation alone, as :func:`make_splits` would.
-
-    `weight` is what each pair weighs, where they do not all weigh one.
 
     Returns
     -------
     train, validation : PairSet
     """
     rng = np.random.default_rng(seed)
-    table = SplitTable(left, right, label, None, component, weight=weight)
-    nothing = np.zeros(component.max(initial=0) + 1, dtype=bool)
+    nothing = np.zeros(table.component.max(initial=0) + 1, dtype=bool)
     names = component_sets(table, nothing, protocol, rng)
     sets = _draw(table, names, protocol, rng, ("train", "validation"))
     return sets["train"], sets["validation"]

@@ -185,16 +185,11 @@ def harden(train: PairSet, vectors: NDArray[np.float32], n_hard: int) -> PairSet
 
     Examples
     --------
-    >>> from tllboost.splits import Protocol, match_components, training_sets
+    >>> from tllboost.splits import match_components, training_sets
     >>> left, right = np.arange(20), np.arange(20, 40)
-    >>> train, _ = training_sets(
-    ...     left,
-    ...     right,
-    ...     np.ones(20),
-    ...     match_components(40, left, right),
-    ...     protocol=Protocol(n_negatives=3),
-    ...     seed=0,
-    ... )
+    >>> component = match_components(40, left, right)
+    >>> table = SplitTable(left, right, np.ones(20), component)
+    >>> train, _ = training_sets(table, protocol=Protocol(n_negatives=3), seed=0)
     >>> angle = np.tile(np.arange(20), 2)  # number 4 lies between 3 and 5
     >>> vectors = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
     >>> hard = harden(train, vectors, 1)

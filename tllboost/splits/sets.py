@@ -84,13 +84,30 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class SplitTable:
-    """The pairs to split, what each weighs (1 unless given), and images' components."""
+    """The pairs to split.
+
+    Attributes
+    ----------
+    left, right : ndarray of shape (n_pairs,), int64
+        Image indices of the table's pairs.
+    label : ndarray of shape (n_pairs,), int8
+        1 for a match.
+    component : ndarray of shape (n_images,), int64
+        See :func:`match_components`.
+    query : ndarray of shape (n_pairs,), int64, or None
+        Ranking lists of the table itself; distractors are drawn without them, and
+        where the table has matches only.
+    given : ndarray of shape (n_pairs,), str, or None
+        The split column, for the protocol "given".
+    weight : ndarray of shape (n_pairs,), float64, or None
+        What each pair weighs, where they do not all weigh one.
+    """
 
     left: Integers
     right: Integers
     label: NDArray[np.int8]
-    query: Integers | None
     component: Integers
+    query: Integers | None = None
     given: NDArray[np.str_] | None = None
     weight: NDArray[np.float64] | None = None
 
