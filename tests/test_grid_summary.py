@@ -20,7 +20,7 @@ from makers import features_of, fit, plant, record, sets_of
 
 from tllboost.calibration import Calibration
 from tllboost.cli.app import app
-from tllboost.cli.config import plain
+from tllboost.cli.grid_command import plain
 from tllboost.errors import DataError, UsageError
 from tllboost.grid import measure as measuring
 from tllboost.grid.cells import Cell, digest, plan_cells
