@@ -16,13 +16,7 @@ from numpy.typing import NDArray
 
 from tllboost.errors import DataError
 from tllboost.protocols import PROTOCOLS, Protocol
-from tllboost.splits.negatives import (
-    draw_negatives,
-    harden,
-    match_lists,
-    ranking_pairs,
-    training_pairs,
-)
+from tllboost.splits.negatives import OneSet, draw_negatives, harden
 from tllboost.splits.sets import (
     PairSet,
     Split,
@@ -92,10 +86,8 @@ def make_splits(
         for fold in folds
     ]
     if whole:
-        train = training_pairs(
-            table, np.arange(len(table.left)), "whole", protocol, rng
-        )
-        splits = [replace(splits[0], train=train)]
+        every = OneSet(table, np.arange(len(table.left)), "whole", rng)
+        splits = [replace(splits[0], train=every.training(protocol.n_negatives))]
     return splits
 
 
@@ -134,9 +126,11 @@ def _draw(
     drawn = {}
     # A stream a set: how many negatives training draws must not change the test.
     for name, stream in zip(sets, rng.spawn(len(sets)), strict=True):
-        draw = training_pairs if name == "train" else ranking_pairs
-        rows = np.flatnonzero(names == name)
-        drawn[name] = draw(table, rows, name, protocol, stream)
+        own = OneSet(table, np.flatnonzero(names == name), name, stream)
+        if name == "train":
+            drawn[name] = own.training(protocol.n_negatives)
+        else:
+            drawn[name] = own.ranking(protocol.n_distractors)
     return drawn
 
 
@@ -149,7 +143,7 @@ def holidays2017(
     published figures under their own name.
     """
     matches = np.flatnonzero(table.label == 1)
-    lists = match_lists(table, matches, 1, "whole", rng)
+    lists = OneSet(table, matches, "whole", rng).lists(1)
     pairs = replace(lists, query=np.full(len(lists), -1, dtype=np.int64))
     order = rng.permutation(len(pairs))
     n_test, n_validation = round(0.3 * len(pairs)), round(0.1 * len(pairs))

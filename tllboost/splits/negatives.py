@@ -7,96 +7,81 @@ the ones that a ranking gets wrong.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError
 from tllboost.merges import unit_rows
-from tllboost.protocols import Protocol
 from tllboost.splits.sets import Integers, PairSet, SplitTable
 
-__all__ = ["draw_negatives", "harden", "match_lists", "ranking_pairs", "training_pairs"]
+__all__ = ["OneSet", "draw_negatives", "harden"]
 
 
-def training_pairs(
-    table: SplitTable,
-    rows: Integers,
-    name: str,
-    protocol: Protocol,
-    rng: np.random.Generator,
-) -> PairSet:
-    """Give each match its drawn non-matches, besides those of the table."""
-    if protocol.n_negatives == 0:
-        rows = rows[np.argsort(table.left[rows], kind="stable")]
-        return _pair_set(table, rows, table.left[rows])
-    matches = rows[table.label[rows] == 1]
-    drawn = match_lists(table, matches, protocol.n_negatives, name, rng)
-    others = rows[table.label[rows] == 0]
-    # The table's own non-matches form a list a left image, for ranking heads.
-    others = others[np.argsort(table.left[others], kind="stable")]
-    return drawn + _pair_set(table, others, table.left[others])
+@dataclass(frozen=True, eq=False)
+class OneSet:
+    """The rows of one set, and what its non-matches are drawn with."""
 
+    table: SplitTable
+    rows: Integers
+    name: str
+    rng: np.random.Generator
 
-def ranking_pairs(
-    table: SplitTable,
-    rows: Integers,
-    name: str,
-    protocol: Protocol,
-    rng: np.random.Generator,
-) -> PairSet:
-    """Make the ranking lists and the weights of a validation or test set."""
-    if table.query is not None and (table.label == 0).any():
-        lists = np.unique(table.query[rows], return_inverse=True)[1]
-        return _pair_set(table, rows, lists)
-    matches = rows[table.label[rows] == 1]
-    drawn = match_lists(table, matches, protocol.n_distractors, name, rng)
-    if not (table.label[rows] == 0).any():
-        return drawn
-    none = np.full(len(rows), -1, dtype=np.int64)
-    given = _pair_set(table, rows, none)
-    return replace(drawn, weight=np.zeros(len(drawn))) + given
+    def training(self, n_negatives: int) -> PairSet:
+        """Give each match its drawn non-matches, besides those of the table."""
+        left, rows = self.table.left, self.rows
+        if n_negatives:
+            rows = rows[self.table.label[rows] == 0]
+        # The table's own non-matches form a list a left image, for ranking heads.
+        rows = rows[np.argsort(left[rows], kind="stable")]
+        own = self._pairs(rows, left[rows])
+        return self.lists(n_negatives) + own if n_negatives else own
 
+    def ranking(self, n_distractors: int) -> PairSet:
+        """Make the ranking lists and the weights of a validation or test set."""
+        label, rows, query = self.table.label, self.rows, self.table.query
+        if query is not None and (label == 0).any():
+            return self._pairs(rows, np.unique(query[rows], return_inverse=True)[1])
+        drawn = self.lists(n_distractors)
+        if not (label[rows] == 0).any():
+            return drawn
+        given = self._pairs(rows, np.full(len(rows), -1, dtype=np.int64))
+        return replace(drawn, weight=np.zeros(len(drawn))) + given
 
-def match_lists(
-    table: SplitTable,
-    matches: Integers,
-    n_distractors: int,
-    name: str,
-    rng: np.random.Generator,
-) -> PairSet:
-    """Return a list a match: the match first, then distractors drawn from the set."""
-    left, right = table.left[matches], table.right[matches]
-    pool = np.unique(right)
-    others = draw_negatives(
-        table.component[left], pool, table.component[pool], n_distractors, rng
-    )
-    counts = (others >= 0).sum(axis=1)
-    if not counts.all():
-        msg = (
-            f"the {name} set has {len(matches)} matches in one component: there is "
-            "nothing to rank them against; give more pairs, or other fractions or folds"
-        )
-        raise DataError(msg)
-    columns = np.column_stack([right, others])
-    kept = columns >= 0
-    query, place = np.nonzero(kept)
-    label = (place == 0).astype(np.int8)
-    weight = np.where(place == 0, 1.0, 1.0 / counts[query])
-    if table.weight is not None:
-        weight *= table.weight[matches][query]
-    left = left[query]
-    return PairSet(left, columns[kept], label, query, weight, table.component[left])
+    def lists(self, n_distractors: int) -> PairSet:
+        """Return a list a match: the match first, then distractors of the set."""
+        table, matches = self.table, self.rows[self.table.label[self.rows] == 1]
+        left, right = table.left[matches], table.right[matches]
+        pool = np.unique(right)
+        of_left, of_pool = table.component[left], table.component[pool]
+        others = draw_negatives(of_left, pool, of_pool, n_distractors, self.rng)
+        counts = (others >= 0).sum(axis=1)
+        if not counts.all():
+            msg = (
+                f"the {self.name} set has {len(matches)} matches in one component: "
+                "there is nothing to rank them against; give more pairs, or other "
+                "fractions or folds"
+            )
+            raise DataError(msg)
+        columns = np.column_stack([right, others])
+        kept = columns >= 0
+        query, place = np.nonzero(kept)
+        label = (place == 0).astype(np.int8)
+        weight = np.where(place == 0, 1.0, 1.0 / counts[query])
+        if table.weight is not None:
+            weight *= table.weight[matches][query]
+        left = left[query]
+        return PairSet(left, columns[kept], label, query, weight, of_left[query])
 
-
-def _pair_set(table: SplitTable, rows: Integers, query: Integers) -> PairSet:
-    """Return pairs of the table, which weigh one each where nothing else is given."""
-    left, weight = table.left[rows], np.ones(len(rows))
-    if table.weight is not None:
-        weight = table.weight[rows]
-    component = table.component[left]
-    return PairSet(left, table.right[rows], table.label[rows], query, weight, component)
+    def _pairs(self, rows: Integers, query: Integers) -> PairSet:
+        """Return pairs of the table; they weigh one each unless it says otherwise."""
+        own, weight = self.table, np.ones(len(rows))
+        if own.weight is not None:
+            weight = own.weight[rows]
+        left = own.left[rows]
+        sides = left, own.right[rows], own.label[rows]
+        return PairSet(*sides, query, weight, own.component[left])
 
 
 def draw_negatives(
@@ -185,7 +170,7 @@ def harden(train: PairSet, vectors: NDArray[np.float32], n_hard: int) -> PairSet
 
     Examples
     --------
-    >>> from tllboost.splits import match_components, training_sets
+    >>> from tllboost.splits import Protocol, match_components, training_sets
     >>> left, right = np.arange(20), np.arange(20, 40)
     >>> component = match_components(40, left, right)
     >>> table = SplitTable(left, right, np.ones(20), component)
