@@ -45,12 +45,9 @@ def verify(*, store: options.Store = None, as_json: options.Json = False) -> Non
 
         tllboost store verify
     """
-    from tllboost.store import VectorStore
-
-    folder = _existing(store)
-    with VectorStore(folder) as opened:
+    with _existing(store) as opened:
         n_rows = sum(entry["n_rows"] for entry in opened.info())
-        problems = opened.verify()
+        problems, folder = opened.verify(), opened.folder
     if as_json:
         write_json({"folder": str(folder), "n_vectors": n_rows, "problems": problems})
     elif problems:
@@ -86,23 +83,21 @@ def prune(
         tllboost store prune
         tllboost store prune --fingerprint 'classic|descriptors 1|'
     """
-    from tllboost.store import VectorStore
-
-    folder = _existing(store)
-    with VectorStore(folder) as opened:
+    with _existing(store) as opened:
         n_dropped = opened.prune(fingerprint)
-    typer.echo(f"{folder}: deleted {n_dropped} vectors")
+    typer.echo(f"{opened.folder}: deleted {n_dropped} vectors")
 
 
-def _existing(store: Path | None) -> Path:
+def _existing(store: Path | None) -> Any:
+    """Return the store, which a command that looks at it must not make."""
     from tllboost.errors import DataError
-    from tllboost.store import default_store, is_store
+    from tllboost.store import VectorStore, default_store, is_store
 
     folder = store or default_store()
     if not is_store(folder):
         msg = f"{folder}: there is no vector store; give --store, or vectorize images"
         raise DataError(msg)
-    return folder
+    return VectorStore(folder)
 
 
 COMMANDS = {"info": info, "verify": verify, "prune": prune}
