@@ -14,7 +14,6 @@ import importlib.util
 import io
 import itertools
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,9 +113,9 @@ def make_scenes(
         (folder / "new" if n_new else folder).mkdir(parents=True, exist_ok=True)
         # The table goes first and comes last: where it stands, all images do.
         (folder / "pairs.csv").unlink(missing_ok=True)
-        for path in folder.iterdir():  # those of an earlier run
-            if re.fullmatch(r"scene_\d{4}_\d\.jpg", path.name):
-                path.unlink()
+        digit = "[0-9]"
+        for path in [*folder.glob(f"scene_{4 * digit}_{digit}.jpg")]:  # of earlier runs
+            path.unlink()
         photographs = {path: _open(path) for path in {r.photograph for r in regions}}
         rows = []
         for scene, region in enumerate(regions, start=1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Option
@@ -52,20 +52,15 @@ def demo(
     call = Call(resume=not overwrite, overwrite=overwrite, quiet=quiet)
     code = run(asked.resolved(has_cells=False), {}, call)
     if bundle.exists():
-        from tllboost.classifier import load_bundle
+        from tllboost.bundle import read_scorer
+        from tllboost.scoring import score_pair
 
-        classifier = load_bundle(bundle)
-        # Images that the grid never saw. numpy's types have no array of paths, and
-        # `PairClassifier` takes what numpy takes.
-        pairs: Any = [[made.query, made.match], [made.query, made.other]]
-        chances, called = (
-            classifier.predict_proba(pairs)[:, 1],
-            classifier.predict(pairs),
-        )
+        scorer = read_scorer(bundle)
         typer.echo(f"new images, scored by {bundle}:")
-        for (left, right), chance, match in zip(pairs, chances, called, strict=True):
-            decision = "match" if match else "no match"
-            typer.echo(f"  {left.name}  {right.name}  {chance:.3f}  {decision}")
+        for other in (made.match, made.other):  # images that the grid never saw
+            told = score_pair(scorer, str(made.query), str(other))
+            names = f"{made.query.name}  {other.name}"
+            typer.echo(f"  {names}  {told['probability']:.3f}  {told['decision']}")
         say("the same by hand:")
         say(f"  tllboost grid {made.pairs} --images {images} -m dot -m l1 --out {out}")
         say(f"  tllboost score {bundle} {made.query} {made.match}")

@@ -49,7 +49,6 @@ class SquaredHinge(BaseEstimator):
     ----------
     C : float, default=1.0
         Inverse strength of the penalty.
-    max_iter : int, default=200
     tol : float, default=1e-4
         Stop where no gradient component is larger than this share of its first value.
         A column 30 times as large as the others, as the cosine of a
@@ -70,7 +69,6 @@ class SquaredHinge(BaseEstimator):
 
     C: float = 1.0
     _: KW_ONLY
-    max_iter: int = 200
     tol: float = 1e-4
 
     def fit(
@@ -100,7 +98,7 @@ class SquaredHinge(BaseEstimator):
             start,
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": self.max_iter, "gtol": self.tol * steepest},
+            options={"maxiter": 200, "gtol": self.tol * steepest},
         )
         self.coef_ = found.x[None, :-1].astype(np.float32)
         self.intercept_ = found.x[-1:].astype(np.float32)
