@@ -184,23 +184,19 @@ class GridOptions(
         said += ["[[cell]]"] * has_cells
         why = "says what is tried: leave it out, or"
         refuse_if(recipe and said, f"--{recipe} {why} {', '.join(said)}")
-        tried: Any = {} if said else RECIPES[recipe or "default"]
-        vectorizers = tried.get("vectorizer", [] if has_cells else DEFAULT_VECTORIZERS)
-        return replace(
-            self,
-            vectorizer=options.with_weights(
-                self.vectorizer or vectorizers, self.weights
-            ),
-            weights=None,
-            projection=self.projection or tried.get("projection", ["none"]),
-            merge=self.merge or tried.get("merge", list(DEFAULT_MERGES)),
-            head=self.head or tried.get("head", list(DEFAULT_HEADS)),
-            ensemble=tried.get("ensemble", 0)
-            if self.ensemble is None
-            else self.ensemble,
-            metric=self.metric
-            or ("accuracy" if self.protocol == "holidays2017" else "top2"),
-        )
+        chosen: dict[str, Any] = {
+            "vectorizer": [] if has_cells else DEFAULT_VECTORIZERS,
+            "projection": ["none"],
+            "merge": list(DEFAULT_MERGES),
+            "head": list(DEFAULT_HEADS),
+            "ensemble": 0,
+            "metric": "accuracy" if self.protocol == "holidays2017" else "top2",
+        }
+        chosen |= {} if said else RECIPES[recipe or "default"]
+        given = {name: getattr(self, name) for name in chosen}
+        chosen |= {name: one for name, one in given.items() if one not in (None, [])}
+        chosen["vectorizer"] = options.with_weights(chosen["vectorizer"], self.weights)
+        return replace(self, weights=None, **chosen)
 
 
 _CELL_NEEDS, _CELL_MAY = {"name", "vectorizer", "head"}, {"projection", "merge"}
