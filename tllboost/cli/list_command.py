@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from tllboost.cli import options
-from tllboost.cli.completion import names_of
 from tllboost.cli.streams import write_json
 
 Kind = StrEnum(
@@ -109,7 +108,9 @@ def _rows(kind: str) -> list[dict[str, Any]]:
             size = f"{one['millions']} million weights, licence {one['licence']}"
             rows.append(one | told | {"description": f"{one['description']}; {size}"})
     else:
-        rows = [{"name": k, "description": v} for k, v in names_of(kind).items()]
+        rows = [
+            {"name": k, "description": v} for k, v in options.names_of(kind).items()
+        ]
     more = _MORE.get(kind, {})
     return rows + [{"name": k, "description": v} for k, v in more.items()]
 

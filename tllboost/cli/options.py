@@ -13,7 +13,7 @@ import inspect
 import itertools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -23,15 +23,63 @@ from typing import get_type_hints as hints_of
 
 from typer import Argument, Option
 
-from tllboost.cli.completion import complete
 from tllboost.cli.streams import message_to, write_json, write_out
 from tllboost.errors import UsageError
+from tllboost.registry import import_path
 
 if TYPE_CHECKING:
     from tllboost.pairs import PairTable
     from tllboost.processes import Backend
     from tllboost.scoring import Scorer
     from tllboost.vectorizers import Vectorizer
+
+# The names that options take, as shells complete and `tllboost list` shows them.
+_REGISTRIES = {
+    "vectorizers": "tllboost.vectorizers:VECTORIZERS",
+    "projections": "tllboost.projections:PROJECTIONS",
+    "merges": "tllboost.merges:MERGES",
+    "heads": "tllboost.heads:HEADS",
+    "protocols": "tllboost.protocols:PROTOCOLS",
+    "metrics": "tllboost.metrics:METRICS",
+    "formats": "tllboost.grid.matrix:FORMATS",
+}
+_NONE = "vectors as the vectorizer gives them"
+_FINETUNE = "the last stages of a timm: or clip: network, trained"
+
+
+def names_of(kind: str) -> Mapping[str, str]:
+    """Return the names of a kind as they are typed, with a line of description each.
+
+    No model library is imported.
+    """
+    registry = import_path(_REGISTRIES[kind])
+    names = {name: registry[name].description for name in registry}
+    if kind == "projections":
+        return {"none": _NONE, **names, "finetune": _FINETUNE}
+    if kind == "vectorizers":
+        from tllboost.vectorizers import NETWORKS
+
+        alone = {"classic", "pixels", "pocket"}
+        names = {k if k in alone else f"{k}:": text for k, text in names.items()}
+        names |= {name: one["description"] for name, one in NETWORKS.items()}
+    return names
+
+
+def complete(kind: str) -> Callable[[str], list[tuple[str, str]]]:
+    """Return what offers a shell the names of a kind.
+
+    Examples
+    --------
+    >>> [name for name, _ in complete("merges")("l")]
+    ['l1', 'l2']
+    """
+
+    def offer(incomplete: str) -> list[tuple[str, str]]:
+        known = names_of(kind).items()
+        return [(name, text) for name, text in known if name.startswith(incomplete)]
+
+    return offer
+
 
 Bundle = Annotated[
     Path, Argument(metavar="BUNDLE", help="Bundle (.tllb) that a grid wrote.")
@@ -141,7 +189,7 @@ def option(
         Short ways to spell it, as ``"-v"``, or all ways.
     names : str
         Kind of names that it takes, for completion: see
-        :func:`~tllboost.cli.completion.complete`.
+        :func:`complete`.
     **settings
         More for ``typer.Option``.
     """

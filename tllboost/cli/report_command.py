@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from tllboost.cli import options
-from tllboost.cli.completion import complete
 from tllboost.cli.options import refuse_given
 from tllboost.cli.streams import message_to, progress_bar, write_json, write_out
 
@@ -23,7 +22,7 @@ def report(
         typer.Option(
             "--format",
             metavar="NAME",
-            autocompletion=complete("formats"),
+            autocompletion=options.complete("formats"),
             help="Print the matrix as csv, md (Markdown) or json, and write no page.",
         ),
     ] = None,
