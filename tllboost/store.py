@@ -47,29 +47,29 @@ WAIT_SECONDS = 60.0
 _FILE = "vectors.sqlite"
 _APPLICATION_ID = 0x746C6C62  # "tllb", in the header of the SQLite file
 _FORMAT = 2
-_SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS spaces (
+_SCHEMA = f"""BEGIN IMMEDIATE;
+    CREATE TABLE IF NOT EXISTS spaces (
         id INTEGER PRIMARY KEY,
         fingerprint TEXT NOT NULL UNIQUE,
         created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
-    )""",
-    """CREATE TABLE IF NOT EXISTS vectors (
+    );
+    CREATE TABLE IF NOT EXISTS vectors (
         space INTEGER NOT NULL REFERENCES spaces (id),
         key BLOB NOT NULL,
         checksum INTEGER NOT NULL,
         vector BLOB NOT NULL,
         UNIQUE (space, key)
-    )""",
-    """CREATE TABLE IF NOT EXISTS files (
+    );
+    CREATE TABLE IF NOT EXISTS files (
         path BLOB PRIMARY KEY,
         size INTEGER NOT NULL,
         modified INTEGER NOT NULL,
         changed INTEGER NOT NULL,
         key BLOB NOT NULL
-    ) WITHOUT ROWID""",
-    f"PRAGMA application_id = {_APPLICATION_ID}",
-    f"PRAGMA user_version = {_FORMAT}",
-)
+    ) WITHOUT ROWID;
+    PRAGMA application_id = {_APPLICATION_ID};
+    PRAGMA user_version = {_FORMAT};
+    COMMIT"""
 # Whose file it is, its format, and whether there is anything in it.
 _WHOSE = """SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)
     FROM pragma_application_id, pragma_user_version"""
@@ -351,19 +351,14 @@ class VectorStore:
         list of dict
             With ``fingerprint``, ``n_dims``, ``n_rows``, ``n_bytes`` and ``created``.
         """
-        query = f"""SELECT CAST(fingerprint AS TEXT), CAST(created AS TEXT), count(*),
-            {_N_DIMS} FROM spaces JOIN vectors ON space = id GROUP BY id ORDER BY id"""
+        query = f"""SELECT CAST(fingerprint AS TEXT) AS fingerprint,
+            {_N_DIMS} AS n_dims, count(*) AS n_rows,
+            4 * count(*) * {_N_DIMS} AS n_bytes, CAST(created AS TEXT) AS created
+            FROM spaces JOIN vectors ON space = id GROUP BY id ORDER BY id"""
         with self._opened() as connection:
-            return [
-                {
-                    "fingerprint": fingerprint,
-                    "n_dims": n_dims,
-                    "n_rows": n_rows,
-                    "n_bytes": 4 * n_rows * n_dims,
-                    "created": created,
-                }
-                for fingerprint, created, n_rows, n_dims in connection.execute(query)
-            ]
+            rows = connection.execute(query)
+            names = [name for name, *_ in rows.description]
+            return [dict(zip(names, row, strict=True)) for row in rows]
 
     def verify(self) -> list[str]:
         """Read all vectors and return the problems, one line each."""
@@ -479,10 +474,7 @@ def _open_file(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         found = connection.execute(_WHOSE).fetchone()
         if found == (0, 0, 0):
-            connection.execute("BEGIN IMMEDIATE")
-            with connection:
-                for statement in _SCHEMA:
-                    connection.execute(statement)
+            connection.executescript(_SCHEMA)
             found = connection.execute(_WHOSE).fetchone()
         if found[:2] != (_APPLICATION_ID, _FORMAT):
             msg = (
