@@ -30,23 +30,6 @@ from tllboost.projections import NONE
 from tllboost.vectorizers.spec import is_weight
 from tllboost.vectorizers.weights import first_line
 
-__all__ = [
-    "FORMAT",
-    "GOLDEN",
-    "HEAD",
-    "MAX_CELLS",
-    "MAX_NETWORK_BYTES",
-    "PROJECTION",
-    "REFERENCES",
-    "SKOPS",
-    "VERSION",
-    "Archive",
-    "members_of",
-    "open_archive",
-    "size_limit",
-    "write_archive",
-]
-
 _CHUNK = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

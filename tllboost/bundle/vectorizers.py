@@ -46,14 +46,6 @@ from tllboost.vectorizers.torch import TorchVectorizer
 from tllboost.vectorizers.weights import local_file, sha256_of
 from tllboost.vectorizing import space_of
 
-__all__ = [
-    "BundledVectorizer",
-    "Described",
-    "code_in",
-    "place_networks",
-    "restore_vectorizers",
-]
-
 FilePath = str | PathLike[str]
 Record = Mapping[str, Any]
 

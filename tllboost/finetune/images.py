@@ -31,12 +31,6 @@ from tllboost.vectorizers.preprocess import trimmed
 from tllboost.vectorizers.torch import exported, module
 from tllboost.vectorizing import Progress, in_order
 
-__all__ = [
-    "Augmentation",
-    "Job",
-    "Maps",
-]
-
 
 @dataclass(frozen=True)
 class Augmentation:

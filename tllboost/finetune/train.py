@@ -39,8 +39,6 @@ from tllboost.store import hash_files
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizing import Progress
 
-__all__ = ["are_alike", "finetune", "ranking_loss"]
-
 Message = Callable[[str], None]
 ImagePath = str | os.PathLike[str]
 

@@ -50,11 +50,6 @@ from tllboost.projections import NONE
 from tllboost.splits import PairSet, Split
 from tllboost.vectorizing import space_of
 
-__all__ = [
-    *("add_ensemble", "choose", "choose_all", "ensemble_cell", "evidence"),
-    *("save_bundles", "select_members", "simplicity"),
-]
-
 _N_GOLDEN = 8
 _CALIBRATED = Calibration(1.0, 0.0)
 _STEEPNESS = 6.0  # of the smooth rank, of leads of root mean square 1

@@ -16,8 +16,6 @@ from tllboost.grid.data import Grid
 from tllboost.metrics import METRICS
 from tllboost.splits import Protocol, Split
 
-__all__ = ["few_notes", "leak_report", "notes_on"]
-
 _DIGITS = 16
 _FEW_TESTED = 10
 _FEW_CHOOSING = 5

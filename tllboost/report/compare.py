@@ -114,17 +114,15 @@ class Comparison:
             asdict(cell) | dict(zip(Change._fields[1:], rest, strict=True))
             for cell, *rest in self.changes
         ]
-        told = {
+        told = vars(self) | {
             "before": str(self.before),
             "after": str(self.after),
-            "metric": self.metric,
-            "method": self.method,
-            "notes": self.notes,
             "lower_is_better": METRICS[self.metric].sign < 0,
             "counts": self.counts,
             "expected_by_chance": self.expected_by_chance,
             "cells": cells,
         }
+        del told["changes"]
         return dict(finite(told))
 
 

@@ -68,9 +68,8 @@ def log_run(out: str | os.PathLike[str], uri: str) -> str:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     quiet = logging.root.manager.disable
     try:
-        with warnings.catch_warnings():
-            # Of libraries behind MLflow, on what their users can't change.
-            warnings.simplefilter("ignore")
+        # Of libraries behind MLflow, on what their users can't change.
+        with warnings.catch_warnings(action="ignore"):
             logging.disable(logging.WARNING)
             from mlflow.tracking import MlflowClient
 

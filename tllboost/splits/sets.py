@@ -15,15 +15,6 @@ from numpy.typing import NDArray
 from tllboost.errors import DataError, UsageError
 from tllboost.protocols import Protocol
 
-__all__ = [
-    "Integers",
-    "PairSet",
-    "Split",
-    "SplitTable",
-    "component_sets",
-    "match_components",
-]
-
 Integers = NDArray[np.int64]
 
 

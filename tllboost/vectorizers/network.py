@@ -26,8 +26,6 @@ from tllboost.vectorizers.preprocess import (
 )
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["LOOK_OPTIONS", "PRECISIONS", "NetworkVectorizer", "grid_means", "options"]
-
 PRECISIONS = ("float32", "bfloat16", "float16")
 # What every vectorizer that looks at images takes after its question mark.
 LOOK_OPTIONS: Options = {

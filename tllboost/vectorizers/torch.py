@@ -449,11 +449,10 @@ def quiet() -> Iterator[None]:
     root.setLevel(logging.ERROR)
     try:
         with (
-            warnings.catch_warnings(),
+            warnings.catch_warnings(action="ignore"),
             redirect_stdout(nowhere),
             redirect_stderr(nowhere),
         ):
-            warnings.simplefilter("ignore")
             yield
     finally:
         root.removeHandler(silent)

@@ -102,8 +102,7 @@ def _read_torch(path: Path) -> Any:
     if any(b"__setstate__" in reader.get_record(n) for n in reader.get_all_records()):
         msg = "it would run code of its own"
         raise ValueError(msg)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return torch.jit.load(path, map_location="cpu").state_dict()
 
 
