@@ -274,7 +274,8 @@ def matrix_text(rows: Sequence[Row], metric: str, form: str) -> str:
 
 # As a figure of matplotlib
 
-_ENDS = "", "_low", "_high"
+# What stands behind the name of a figure, and of the ends of its interval.
+ENDS = "", "_low", "_high"
 _MOST_GAINS = 30
 _LEAST_SCALE = 0.05  # else the largest of small gains would have the strongest colour
 
@@ -309,7 +310,7 @@ def draw(rows: Sequence[Row], metric: str) -> Any:
     matrix = make_matrix(rows)
     best = [row for row in rows if math.isfinite(row.get("gain", math.nan))]
     best = sorted(best, key=lambda row: row["gain"])[-_MOST_GAINS:]
-    gains, lows, highs = ([row[f"gain{end}"] for row in best] for end in _ENDS)
+    gains, lows, highs = ([row[f"gain{end}"] for row in best] for end in ENDS)
     heights = len(matrix.keys) + 2, len(best) + 2
     size = 3 + 1.3 * len(matrix.heads), 1 + 0.3 * sum(heights)
     figure = pyplot.figure(figsize=size, layout="constrained")

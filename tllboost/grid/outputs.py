@@ -20,7 +20,7 @@ from typing import Any
 
 from tllboost.errors import DataError, UsageError, missing_library
 from tllboost.files import csv_text, finite, write_text
-from tllboost.grid.matrix import draw, matrix_html
+from tllboost.grid.matrix import ENDS, draw, matrix_html
 from tllboost.metrics import METRICS
 
 __all__ = [
@@ -272,9 +272,7 @@ class GridResult:
     def _repr_html_(self) -> str:
         page, gave = matrix_html(self.rows, self.metric), self.choosing_gave
         if gave is not None:
-            low, figure, high = (
-                gave[f"{self.metric}{e}"] for e in ("_low", "", "_high")
-            )
+            figure, low, high = (gave[f"{self.metric}{end}"] for end in ENDS)
             told = f"{self.metric} {figure:.3f} [{low:.3f}, {high:.3f}]"
             page += f"<p>choosing on validation gave {told}</p>"
         return page

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tllboost import __version__
 from tllboost.errors import DataError, ImageError
 from tllboost.files import write_text
-from tllboost.grid.matrix import make_matrix
+from tllboost.grid.matrix import ENDS, make_matrix
 from tllboost.grid.records import read_images
 from tllboost.grid.summary import FROZEN, comparison
 from tllboost.images.thumbnails import make_thumbnails
@@ -479,5 +479,4 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
 
 
 def _ends(row: Row, name: str) -> list[float]:
-    ends = row[name], row[f"{name}_low"], row[f"{name}_high"]
-    return [round(float(one), _FIGURE_DIGITS) for one in ends]
+    return [round(float(row[f"{name}{end}"]), _FIGURE_DIGITS) for end in ENDS]

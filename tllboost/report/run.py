@@ -84,8 +84,8 @@ class Run:
     @cached_property
     def splits(self) -> dict[int, RunSplits]:
         """What each seed tested, where the run tells it."""
-        found = {seed: read_splits(self.out, seed) for seed in self.seeds}
-        return {seed: one for seed, one in found.items() if one is not None}
+        out = self.out
+        return {n: one for n in self.seeds if (one := read_splits(out, n)) is not None}
 
     def rows(self, metric: str | None = None) -> list[Row]:
         """Return one row for each cell, gains told in a metric (None: the run's own).
