@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tllboost.errors import DataError, HubError
 from tllboost.grid.cells import Plan, digest
-from tllboost.pairs import PairTable
+from tllboost.pairs import PairTable, first_equal
 from tllboost.processes import Backend, Progress
 from tllboost.projections import NONE
 from tllboost.splits import Protocol, Split, SplitTable, make_splits, match_components
@@ -226,15 +226,13 @@ def gather(
     kept = kept.take(np.lexsort((kept.label, kept.right, kept.left)))
     # What an image is: the hash of its bytes, or its name where it has none.
     paths = [path for path in kept.paths if path is not None]
-    hashes = dict(zip(paths, hash_files(paths), strict=True))
-    found = [None if path is None else hashes[path] for path in kept.paths]
+    hashes: dict[Any, Any] = dict(zip(paths, hash_files(paths), strict=True))
     contents = [
-        content if isinstance(content, str) else name
-        for name, content in zip(kept.ids, found, strict=True)
+        content if isinstance(content := hashes.get(path), str) else name
+        for name, path in zip(kept.ids, kept.paths, strict=True)
     ]
     # Each image is tied to the first one of the same content.
-    first_of: dict[str, int] = {}
-    same = np.array([first_of.setdefault(one, i) for i, one in enumerate(contents)])
+    same = first_equal(np.array(contents, dtype=object))
     is_match = kept.label == 1
     columns = (kept.left, kept.right, kept.label, kept.query, kept.split)
     return GridData(

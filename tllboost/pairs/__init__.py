@@ -22,6 +22,7 @@ from tllboost.pairs.tables import TextTable, find_images, read_table
 __all__ = [
     "CandidateTable",
     "PairTable",
+    "first_equal",
     "pairs_from_paths",
     "read_candidates",
     "read_pairs",
@@ -261,7 +262,7 @@ def _find_repeats(pairs: PairTable, table: TextTable) -> None:
     )
     left, right = pairs.left[found], pairs.right[found]
     low, high = np.minimum(left, right), np.maximum(left, right)
-    earlier = found[_first_equal(low * pairs.n_images + high)]
+    earlier = found[first_equal(low * pairs.n_images + high)]
     denied = pairs.label[found] != pairs.label[earlier]
     for row, first in zip(found[denied], earlier[denied], strict=True):
         text = (
@@ -274,14 +275,14 @@ def _find_repeats(pairs: PairTable, table: TextTable) -> None:
         # The same two images may stand in several queries.
         key = np.unique(key, return_inverse=True)[1] * (pairs.query.max() + 1)
         key = key + pairs.query[found]
-    earlier = found[_first_equal(key)]
+    earlier = found[first_equal(key)]
     for row, first in zip(found, earlier, strict=True):
         if row != first and pairs.label[row] == pairs.label[first]:
             text = f"{_names(pairs, row)} is on line {pairs.lines[first]} already"
             table.problems.append((int(pairs.lines[row]), f"{text}; drop one"))
 
 
-def _first_equal(key: np.ndarray) -> np.ndarray:
+def first_equal(key: np.ndarray) -> np.ndarray:
     """Return, for each element, the place of the first one that equals it."""
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
     return first[inverse]

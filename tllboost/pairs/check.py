@@ -17,7 +17,7 @@ from PIL import Image
 from tllboost.errors import ImageError, printable
 from tllboost.images import read_image_bytes
 from tllboost.images.decoders import DECODERS
-from tllboost.pairs import PairTable
+from tllboost.pairs import PairTable, first_equal
 from tllboost.splits import match_components
 
 __all__ = ["HASH_BITS", "check_pairs", "difference_hash", "find_near_duplicates"]
@@ -182,10 +182,8 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
     n_read, digests, hashes, reasons = _look(table, progress)
     matches, left, right, ids = table.label == 1, table.left, table.right, table.ids
     # Of each image, the first one with the same bytes.
-    seen: dict[str, int] = {}
-    same = np.arange(table.n_images)
-    for image, digest in digests.items():
-        same[image] = seen.setdefault(digest, image)
+    contents = [digests.get(image, str(image)) for image in range(table.n_images)]
+    same = first_equal(np.array(contents, dtype=object))
     copies = (same[left] == same[right]) & (left != right)
     ties = [(first, i) for i, first in enumerate(same.tolist()) if first != i]
     groups: dict[int, list[int]] = {}
@@ -291,7 +289,7 @@ def _look(
             if progress is not None:
                 progress(done, len(files), "images read")
     reasons = dict(sorted(reasons.items()))
-    return len(files), dict(sorted(digests.items())), hashes, reasons
+    return len(files), digests, hashes, reasons
 
 
 def _names(table: PairTable, rows: np.ndarray) -> tuple[tuple[str, str], ...]:
