@@ -27,7 +27,7 @@ from tllboost.calibration import Calibration, Share, one_match_of
 from tllboost.conventions import n_threads_of, seed_of, weights_of
 from tllboost.errors import UsageError
 from tllboost.merges import MergeFunction
-from tllboost.pairs import pairs_from_paths
+from tllboost.pairs import first_equal, pairs_from_paths
 from tllboost.projections import make_projection
 from tllboost.projections.base import Projection
 from tllboost.rank import rank_images
@@ -72,8 +72,7 @@ def _vectorize_labelled(
     if n_negatives is None:
         n_negatives = 5 if is_match.all() else 0
     # Images of the same vector are one, as far as the head can tell.
-    first: dict[bytes, int] = {}
-    same = [first.setdefault(row.tobytes(), i) for i, row in enumerate(vectors)]
+    same = first_equal(np.array([row.tobytes() for row in vectors], dtype=object))
     ends = table.left[is_match], table.right[is_match]
     component = match_components(table.n_images, *ends, enumerate(same))
     weight = weight / weight.mean()
