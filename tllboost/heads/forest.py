@@ -75,7 +75,9 @@ class RandomForestHead(PairHead):
     ) -> list[dict[str, NDArray[Any]]]:
         # Each column in one piece: trees read them by column.
         features = np.empty(some.features.shape, dtype=np.float32, order="F")
-        for rows, block in numbered_blocks(some.features):
+        # Small blocks: what is merged at once comes on top of all features.
+        n_rows = max(1, 2**20 // max(1, features.shape[1]))
+        for rows, block in numbered_blocks(some.features, n_rows):
             features[rows] = block
         # scikit-learn takes values less than 1e-7 apart for equal, so they are brought
         # to the size of one; a power of two leaves all their digits as they are.

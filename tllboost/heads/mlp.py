@@ -21,10 +21,11 @@ from tllboost.heads.base import (
     Training,
     Validation,
     cosine_curve,
+    fits_memory,
     refuse_lost,
     within_memory,
 )
-from tllboost.heads.fitted import Dense, FittedHead
+from tllboost.heads.fitted import Dense, FittedHead, blocks_of
 from tllboost.merges import merge_names
 
 __all__ = ["JoinedHead", "MLPHead"]
@@ -101,6 +102,11 @@ class MLPHead(PairHead):
         rows, label, share, offset = (
             torch.from_numpy(c.astype(np.float32, copy=False)) for c in columns
         )
+        if validation is not None:
+            # Merged once, not for every epoch, and only where memory holds them.
+            known = start.decision_function(validation.features)
+            fits = fits_memory(validation)
+            held = [*blocks_of(validation.features)] if fits else None
         with own_chance(self.seed_):
             network = self._network(features.shape[1])
 
@@ -111,16 +117,17 @@ class MLPHead(PairHead):
                         margin, label[batch], share[batch]
                     )
 
-            def now() -> FittedHead:
-                return replace(start, part=Dense(_layers(network, shift, scale)))
+            def now() -> Dense:
+                return Dense(_layers(network, shift, scale))
 
             def validate() -> float:
                 if validation is None:
                     return 0.0
-                return validation.loss(now().decision_function(validation.features))
+                added = map(now(), held or blocks_of(validation.features))
+                return validation.loss(np.concatenate([*added]) + known)
 
             def keep() -> None:
-                self.fitted_ = now()
+                self.fitted_ = replace(start, part=now())
 
             found = train(
                 network,
