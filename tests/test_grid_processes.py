@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tllboost.processes import Processes, release_memory
+from tllboost.processes import Processes, end_idle, release_memory
 
 METHODS = ["spawn"] if sys.platform == "win32" else ["spawn", "fork"]
 
@@ -59,3 +59,24 @@ def test_memory_is_looked_for_only_where_a_cell_left_much() -> None:
         assert (small(), large()) == (None, None)
     finally:
         gc.enable()
+
+
+def modules() -> list[str]:
+    return [*sys.modules]
+
+
+def test_a_process_that_is_started_beforehand_takes_the_first_call_without_pandas() -> (
+    None
+):
+    end_idle()
+    others = {*psutil.Process().children()}
+    one = Processes(1)
+    one.warm()
+    (started,) = {*psutil.Process().children()} - others
+    # Idle is who has told its id and waits for a request.
+    while sum(started.cpu_times()[:2]) < 0.2 or started.status() != "sleeping":
+        time.sleep(0.05)
+    assert one.call(os.getpid) == started.pid
+    loaded = one.call(modules)
+    assert "sklearn.base" in loaded
+    assert "pandas" not in loaded

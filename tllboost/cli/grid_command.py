@@ -8,6 +8,7 @@ import time
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 import typer
@@ -438,6 +439,10 @@ def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> 
     if asked.mlflow is not None and importlib.util.find_spec("mlflow") is None:
         msg = "--mlflow: MLflow is not installed: pip install 'tllboost[mlflow]'"
         raise MissingLibraryError(msg)
+    if asked.backend == "local":  # they start while the table and images are read
+        from tllboost.processes import Processes
+
+        Thread(target=Processes(asked.jobs).warm).start()
     from tllboost.report import write_report
     from tllboost.report.run import read_table
     from tllboost.report.terminal import print_matrix
