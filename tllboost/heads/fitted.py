@@ -391,7 +391,7 @@ class Trees(Part):
         entered = np.concatenate([self.roots, self.left[inner], self.right[inner]])
         return (
             bool(((entered >= 0) & (entered < len(own))).all())
-            and len(np.unique(entered)) == len(entered)
+            and bool(np.bincount(entered).max(initial=0) <= 1)
             and bool(((self.feature >= 0) & (self.feature < self.width)).all())
         )
 

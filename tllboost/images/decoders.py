@@ -42,6 +42,7 @@ MAX_PIXELS = 50_000_000
 """What an image may have where nobody says otherwise: see :func:`max_pixels`."""
 _BYTES_A_PIXEL = 24  # what the memory of a decoder grows by
 _UNNAMED = "<bytes>"
+_COMMON = (b"\xff\xd8\xff", b"\x89PNG")  # JPEG and PNG begin so
 
 FORMATS = {
     "AVIF": (".avif",),
@@ -179,7 +180,7 @@ def start(max_memory: str) -> Callable[[bytes], list[bytes]]:
         Bytes of memory that the process may take, where the system knows such a limit.
     """
     warnings.simplefilter("ignore")
-    Image.init()
+    Image.preinit()
     with suppress(ImportError):
         from PIL import AvifImagePlugin
 
@@ -370,7 +371,9 @@ def decode(
     MemoryError
         If they would take more than this process may.
     """
-    Image.init()  # this Pillow may be built without some
+    Image.preinit()
+    if not data.startswith(_COMMON):  # all others take Pillow longer to load
+        Image.init()  # this Pillow may be built without some
     if data[4:8] == b"ftyp" and "HEIF" not in Image.OPEN:
         with suppress(ImportError):
             import pillow_heif
