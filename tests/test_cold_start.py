@@ -171,6 +171,32 @@ def test_scores_need_numpy_and_what_the_vectorizer_needs(
     assert not imported(*words[:-1]) & TRAINERS
 
 
+@pytest.mark.parametrize(
+    ("spec", "needed"), [("pocket", {"onnxruntime"}), ("classic", {"skimage", "scipy"})]
+)
+def test_vectorize_imports_what_makes_vectors_and_nothing_for_stored_ones(
+    spec: str, needed: set[str], scenes: list[Path], tmp_path: Path
+) -> None:
+    where = ("--store", tmp_path / "store", "--out", tmp_path / "vectors.npz")
+    words = ("vectorize", scenes[0].parent, "-v", spec, *where)
+    assert imported(*words) & HEAVY == needed
+    assert not imported(*words) & HEAVY
+
+
+def test_rank_and_explain_import_no_library_that_heads_are_trained_with(
+    scenes: list[Path], tmp_path: Path, pocket_bundles: list[Path]
+) -> None:
+    store = ("--store", tmp_path / "store")
+    words: list[str | Path] = []
+    for bundle in pocket_bundles:
+        words += ["rank", bundle, scenes[0], "--among", scenes[0].parent, *store, THEN]
+    ranked = imported(*words[:-1]) & HEAVY
+    assert ranked <= {"onnxruntime", "safetensors"}
+    page = ("--out", tmp_path / "page.html", "-q")
+    explained = imported("explain", pocket_bundles[0], *scenes[:2], *page, *store)
+    assert explained & HEAVY <= {"onnxruntime", "safetensors"}
+
+
 # Installs without the large libraries
 
 
