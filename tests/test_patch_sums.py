@@ -17,6 +17,7 @@ from tllboost.vectorizers.classic import (
     _waves,
     blocks,
     gradient_histograms,
+    gradients_of,
     near_centre,
     patch_sums,
 )
@@ -37,7 +38,7 @@ def scene(seed: int, *, shift: int = 0) -> np.ndarray:
 
 
 def sums(channel: np.ndarray) -> np.ndarray:
-    return patch_sums(channel, cell_sides=(4, 6), n_waves=16, floor=2.0)
+    return patch_sums(gradients_of(channel), cell_sides=(4, 6), n_waves=16, floor=2.0)
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
@@ -46,7 +47,8 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("n_waves", [2, 16, 24, 127])
 def test_there_are_two_kinds_a_wave_and_none_holds_its_own(n_waves: int) -> None:
-    found = patch_sums(scene(0), cell_sides=(6,), n_waves=n_waves, floor=2.0)
+    gradients = gradients_of(scene(0))
+    found = patch_sums(gradients, cell_sides=(6,), n_waves=n_waves, floor=2.0)
     assert found.shape == (2 * n_waves * (n_waves - 1),)
     assert found.dtype == np.float32
 
@@ -85,7 +87,8 @@ def test_a_negative_is_another_image(seed: int) -> None:
 @pytest.mark.parametrize("shift", [12, 18])
 def test_a_thing_that_moved_is_found_where_cells_lose_it(shift: int) -> None:
     def cells(channel: np.ndarray) -> np.ndarray:
-        return gradient_histograms(channel, n_cells=8, n_orientations=12, floor=5.0)
+        gradients = gradients_of(channel)
+        return gradient_histograms(gradients, n_cells=8, n_orientations=12, floor=5.0)
 
     def found(describe: Callable[[np.ndarray], np.ndarray]) -> int:
         still = unit_rows(np.array([describe(scene(seed)) for seed in range(40)]))

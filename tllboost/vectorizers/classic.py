@@ -35,6 +35,7 @@ __all__ = [
     "PixelVectorizer",
     "blocks",
     "gradient_histograms",
+    "gradients_of",
     "near_centre",
     "patch_sums",
 ]
@@ -42,8 +43,22 @@ __all__ = [
 _CENTRE = 0.8
 
 
+Gradients = tuple[np.ndarray, np.ndarray]
+"""Of a channel: magnitudes and angles from 0 to 2 pi, of shape (side, side)."""
+
+
+def gradients_of(channel: np.ndarray) -> Gradients:
+    """Return the gradients of a channel of shape (side, side), float32."""
+    across, down = np.zeros_like(channel), np.zeros_like(channel)
+    across[:, 1:-1] = channel[:, 2:] - channel[:, :-2]
+    down[1:-1] = channel[2:] - channel[:-2]
+    angle = np.arctan2(down, across)
+    angle += np.float32(2 * np.pi) * (angle < 0)
+    return np.hypot(across, down), angle
+
+
 def gradient_histograms(
-    channel: np.ndarray,
+    gradients: Gradients,
     *,
     n_cells: int,
     n_orientations: int,
@@ -56,13 +71,14 @@ def gradient_histograms(
 
     Parameters
     ----------
-    channel : ndarray of shape (side, side), float32
+    gradients : tuple of 2 ndarrays of shape (side, side), float32
+        See `gradients_of`.
     n_cells : int
         Cells a side.
     n_orientations : int
         Bins of the circle.
     floor : float
-        Gradient energy, in units of `channel`, below which a cell counts as flat.
+        Gradient energy, in units of the channel, below which a cell counts as flat.
 
     Returns
     -------
@@ -71,14 +87,14 @@ def gradient_histograms(
     Examples
     --------
     >>> ramp = np.tile(np.arange(32, dtype=np.float32), (32, 1))
-    >>> gradient_histograms(ramp, n_cells=4, n_orientations=6, floor=1.0).shape
+    >>> gradients = gradients_of(ramp)
+    >>> gradient_histograms(gradients, n_cells=4, n_orientations=6, floor=1.0).shape
     (96,)
     """
-    maps = orientation_maps(channel, n_orientations)
-    cell = windows(len(channel), n_cells, 1.0)
-    wide = windows(len(channel), n_cells, 2.0)
-    cells = cell @ maps @ cell.T
-    energy = wide @ np.square(maps).sum(axis=0) @ wide.T
+    maps = orientation_maps(gradients, n_orientations)
+    cells = cell_sums(maps, n_cells)
+    wide = windows(maps.shape[-1], n_cells, 2.0)
+    energy = wide @ np.square(maps, out=maps).sum(axis=0) @ wide.T
     # The power between 0.5 and 1 keeps one strong edge from ruling its cell.
     cells = (cells / (np.sqrt(energy) + floor)) ** 0.7
     cells -= cells.mean(axis=(1, 2), keepdims=True)
@@ -113,19 +129,19 @@ def colour_histogram(lab: np.ndarray, *, n_light: int, n_hue: int) -> np.ndarray
     -------
     ndarray of shape (n_light * n_hue * n_hue,)
     """
-    bins = np.array([n_light, n_hue, n_hue])
-    lowest, highest = np.array([0, -30, -30]), np.array([100, 30, 30])
-    place = (lab.reshape(-1, 3) - lowest) / (highest - lowest) * (bins - 1)
-    place = np.clip(place, 0, bins - 1 - 1e-6).T
+    bins = np.array([[n_light], [n_hue], [n_hue]])
+    lowest, highest = np.array([[0], [-30], [-30]]), np.array([[100], [30], [30]])
+    place = (lab.reshape(-1, 3).T.copy() - lowest) / (highest - lowest) * (bins - 1)
+    place = np.clip(place, 0, bins - 1 - 1e-6)
     lower = place.astype(np.intp)
     rest = place - lower
     weight = near_centre(len(lab), _CENTRE).ravel()
-    shares = np.stack([1 - rest, rest])
+    shares = 1 - rest, rest
     steps = np.array([n_hue * n_hue, n_hue, 1])
     first = steps @ lower
     histogram = np.zeros(bins.prod())
     for corner in product((0, 1), repeat=3):
-        light, red, yellow = (shares[one, axis] for axis, one in enumerate(corner))
+        light, red, yellow = (shares[one][axis] for axis, one in enumerate(corner))
         histogram += np.bincount(
             first + steps @ corner,
             weights=weight * (light * red * yellow),
@@ -134,30 +150,27 @@ def colour_histogram(lab: np.ndarray, *, n_light: int, n_hue: int) -> np.ndarray
     return np.sqrt(histogram / weight.sum())
 
 
-def orientation_maps(channel: np.ndarray, n_orientations: int) -> np.ndarray:
+def orientation_maps(gradients: Gradients, n_orientations: int) -> np.ndarray:
     """Return gradient magnitude by orientation, shared among the two nearest bins.
 
     Returns
     -------
     ndarray of shape (n_orientations, side, side), float32
     """
-    across, down = np.zeros_like(channel), np.zeros_like(channel)
-    across[:, 1:-1] = channel[:, 2:] - channel[:, :-2]
-    down[1:-1] = channel[2:] - channel[:-2]
-    magnitude = np.hypot(across, down).ravel()
-    angle = np.arctan2(down, across).ravel()
-    turn = np.where(angle < 0, angle + 2 * np.pi, angle)
-    place = turn * (n_orientations / (2 * np.pi))
-    lower = place.astype(np.intp)
+    magnitude, angle = (one.ravel() for one in gradients)
+    place = angle * (n_orientations / (2 * np.pi))
+    lower = np.floor(place)
     rest = place - lower
-    lower[lower == n_orientations] = 0  # rounding can reach the full circle
-    upper = lower + 1
-    upper[upper == n_orientations] = 0
-    maps = np.zeros((n_orientations, channel.size), dtype=np.float32)
-    pixel = np.arange(channel.size)
-    maps[lower, pixel] = magnitude * (1 - rest)
-    maps[upper, pixel] += magnitude * rest
-    return maps.reshape(n_orientations, *channel.shape)
+    index = lower.astype(np.intp)
+    index *= angle.size
+    index += np.arange(angle.size)
+    # Two bins more, which are the first two once more: rounding can reach the full
+    # circle.
+    maps = np.zeros((n_orientations + 2, angle.size), dtype=np.float32)
+    maps.ravel()[index] = magnitude * np.subtract(1, rest, dtype=np.float64)
+    maps[1:].ravel()[index] = magnitude * rest
+    maps[:2] += maps[n_orientations:]
+    return maps[:n_orientations].reshape(n_orientations, *gradients[0].shape)
 
 
 @cache
@@ -190,26 +203,44 @@ def windows(side: int, n_cells: int, width: float) -> np.ndarray:
     return (windows / windows.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+def cell_sums(maps: np.ndarray, n_cells: int) -> np.ndarray:
+    """Return what triangular windows of one cell's width see of maps.
+
+    Returns
+    -------
+    ndarray of shape (n_maps, n_cells, n_cells), float32
+    """
+    side, half = maps.shape[-1], n_cells // 2
+    window = windows(side, n_cells, 1.0)
+    # Each half of them sees no more than half a cell's width of the other's lines.
+    start = max(0, (2 * half - 1) * side // (2 * n_cells))
+    stop = (2 * half + 1) * side // (2 * n_cells) + 1
+    upper = window[:half, :stop] @ maps[:, :stop]
+    lower = window[half:, start:] @ maps[:, start:]
+    return np.concatenate([upper, lower], axis=1) @ window.T
+
+
 _N_ORIENTATIONS = 8
 _PATCH_CELLS = 4
 _PATCH_CENTRE = 0.4
 
 
 def patch_sums(
-    channel: np.ndarray, *, cell_sides: tuple[int, ...], n_waves: int, floor: float
+    gradients: Gradients, *, cell_sides: tuple[int, ...], n_waves: int, floor: float
 ) -> np.ndarray:
     """Return the sums of patches of each kind, less what makes them that kind.
 
     Parameters
     ----------
-    channel : ndarray of shape (side, side), float32
+    gradients : tuple of 2 ndarrays of shape (side, side), float32
+        See `gradients_of`.
     cell_sides : tuple of int
         Of the cells of a patch, in pixels; a patch has four cells a side, and the
         next one begins a cell farther.
     n_waves : int
         Waves that describe a patch; there are twice as many kinds.
     floor : float
-        Gradient magnitude, in units of `channel`, below which a cell counts as flat.
+        Gradient magnitude, in units of the channel, below which a cell counts as flat.
 
     Returns
     -------
@@ -219,14 +250,13 @@ def patch_sums(
     Examples
     --------
     >>> ramp = np.tile(np.arange(32, dtype=np.float32), (32, 1))
-    >>> patch_sums(ramp, cell_sides=(4, 6), n_waves=8, floor=1.0).shape
+    >>> patch_sums(gradients_of(ramp), cell_sides=(4, 6), n_waves=8, floor=1.0).shape
     (112,)
     """
-    maps = orientation_maps(channel, _N_ORIENTATIONS)
-    found = [_patches(maps, cell, floor) for cell in cell_sides]
-    patches, weight = (np.concatenate(some) for some in zip(*found, strict=True))
+    maps = orientation_maps(gradients, _N_ORIENTATIONS)
+    patches, weight = _patches(maps, cell_sides, floor)
     described = patches @ _waves(n_waves)
-    described /= np.linalg.norm(described, axis=1, keepdims=True) + 1e-6
+    described /= np.sqrt(np.square(described).sum(axis=1, keepdims=True)) + 1e-6
     place = np.arange(len(described))
     wave = np.abs(described).argmax(axis=1)
     kind = np.where(described[place, wave] > 0, wave, n_waves + wave)
@@ -241,9 +271,9 @@ def patch_sums(
 
 
 def _patches(
-    maps: np.ndarray, cell: int, floor: float
+    maps: np.ndarray, cell_sides: tuple[int, ...], floor: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the patches of one size, and what each weighs.
+    """Return the patches of all sizes, and what each weighs.
 
     They are the roots of shares of the gradients (Arandjelović and Zisserman, 2012). A
     flat patch weighs little, r / (r + floor) where r is the root of its magnitude, and
@@ -254,21 +284,23 @@ def _patches(
     patches : ndarray of shape (n_patches, 4 * 4 * n_orientations), float32
     weight : ndarray of shape (n_patches,), float32
     """
-    side = maps.shape[-1]
-    window = windows(side, side // cell, 1.0)
-    cells = window @ maps @ window.T
-    size = (_PATCH_CELLS, _PATCH_CELLS)
-    # Axes: orientation, place down and across, cell of the patch down and across.
-    tiled = np.lib.stride_tricks.sliding_window_view(cells, size, axis=(1, 2))
-    n_places = tiled.shape[1]
-    patches = tiled.transpose(1, 2, 3, 4, 0).reshape(n_places**2, -1)
+    found = []
+    for side in cell_sides:
+        # Orientations last: what a patch has of one row of cells lies side by side.
+        cells = cell_sums(maps, maps.shape[-1] // side).transpose(1, 2, 0).copy()
+        n_places = len(cells) - _PATCH_CELLS + 1
+        # Axes: place down and across, cell of the patch down and across, orientation.
+        shape = (n_places, n_places, _PATCH_CELLS, _PATCH_CELLS, len(maps))
+        # By hand: sliding_window_view takes longer than the copy that is made of it.
+        strides = cells.strides[:2] + cells.strides
+        tiled = np.ndarray(shape, cells.dtype, cells, strides=strides)
+        near = near_centre(n_places, _PATCH_CENTRE).ravel()
+        found.append((tiled.reshape(len(near), -1), near))
+    patches, weight = (np.concatenate(some) for some in zip(*found, strict=True))
     magnitude = patches.sum(axis=1) / _PATCH_CELLS**2
-    shares = patches / (_PATCH_CELLS**2 * (magnitude + floor))[:, None]
+    patches /= (_PATCH_CELLS**2 * (magnitude + floor))[:, None]
     strength = np.sqrt(magnitude)
-    weight = (
-        near_centre(n_places, _PATCH_CENTRE).ravel() * strength / (strength + floor)
-    )
-    return np.sqrt(shares), weight
+    return np.sqrt(patches, out=patches), weight * strength / (strength + floor)
 
 
 @cache
@@ -377,12 +409,12 @@ def blocks(image: Image.Image) -> dict[str, np.ndarray]:
     from skimage.color import rgb2lab
 
     square = image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, reducing_gap=3)
-    grey = np.asarray(square.convert("L"), dtype=np.float32)
+    grey = gradients_of(np.asarray(square.convert("L"), dtype=np.float32))
     small = square.resize((_LAB_SIDE, _LAB_SIDE), Image.Resampling.BOX)
     lab = rgb2lab(np.asarray(small)).astype(np.float32)
     red_green, blue_yellow = (
-        patch_sums(lab[..., channel], cell_sides=(3, 4, 6), n_waves=16, floor=0.3)
-        for channel in (1, 2)
+        patch_sums(gradients_of(one), cell_sides=(3, 4, 6), n_waves=16, floor=0.3)
+        for one in (lab[..., 1], lab[..., 2])
     )
     return {
         "shape": gradient_histograms(grey, n_cells=8, n_orientations=12, floor=5.0),
