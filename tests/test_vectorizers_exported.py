@@ -190,6 +190,46 @@ def test_a_kept_network_runs_by_its_fingerprint_without_torch(
     assert not is_kept(spec, folder, known), "runs one fingerprint under another name"
 
 
+@pytest.mark.parametrize("others", [[], ["pixels+{}", "pixels"]])
+def test_a_second_run_of_a_name_imports_neither_torch_nor_timm(
+    spec: str, others: list[str], paths: list[Path], store: Path
+) -> None:
+    expected = make(spec).fingerprint
+    code = (
+        "import sys\n"
+        "from tllboost.vectorizers import make_vectorizer\n"
+        "from tllboost.vectorizing import vectorize_many\n"
+        "store, names, fingerprint, *paths = sys.argv[1:]\n"
+        "made = [make_vectorizer(o, device='cpu') for o in names.split()]\n"
+        "results = vectorize_many(made, paths, store=store)\n"
+        "assert results[0].n_computed == len(paths) - 1\n"
+        "assert made[0].fingerprint == fingerprint\n"
+        "assert not {'torch', 'timm'} & set(sys.modules), 'imports torch'\n"
+    )
+    names = " ".join([spec, *(one.format(spec) for one in others)])
+    arguments = [store, names, expected, *paths]
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
+
+
+def test_what_a_record_says_of_other_weights_or_another_timm_is_not_taken(
+    spec: str, store: Path, tmp_path: Path
+) -> None:
+    kept_in, file = store / "networks", Path(spec.partition("@")[2].partition("?")[0])
+    other = tmp_path / "other.pth"
+    other.write_bytes(file.read_bytes() + b"0")
+    vectorizer: Any = make(spec.replace(str(file), str(other)))
+    vectorizer.keep_networks_in(kept_in)
+    assert vectorizer._recalled() is None
+    vectorizer = make(spec)
+    vectorizer.keep_networks_in(kept_in)
+    assert vectorizer._recalled() is not None
+    (record,) = kept_in.glob("*.json")
+    found = json.loads(record.read_text())
+    found["made_with"]["timm"] = "0.1"
+    record.write_text(json.dumps(found))
+    assert vectorizer._recalled() is None
+
+
 @pytest.mark.parametrize("damage", ["network", "record", "cut", "gone"])
 def test_a_damaged_network_is_exported_anew(
     spec: str, paths: list[Path], store: Path, damage: str

@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 from collections import ChainMap, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -176,9 +176,9 @@ def space_of(vectorizer: Vectorizer) -> str:
 
     Its fingerprint, and how the images that it gets are decoded.
     """
+    decoded = f"{vectorizer.fingerprint}|{DECODING}"  # first: it may need no library
     size = vectorizer.input_size
-    decoding = f"{DECODING} at {size}" if size else f"{DECODING} whole"
-    return f"{vectorizer.fingerprint}|{decoding}"
+    return f"{decoded} at {size}" if size else f"{decoded} whole"
 
 
 @dataclass
@@ -235,6 +235,11 @@ class _Request:
 
     def vectorize(self, vectorizer: Any) -> Vectorized:
         """Return the vectors of a vectorizer: shared, of its parts, or its own."""
+        store: Any = self.store
+        for one in getattr(vectorizer, "parts", None) or [vectorizer]:
+            if hasattr(one, "keep_networks_in") and store and not store.is_lost:
+                # What a network is exported to lies beside the vectors that it makes.
+                one.keep_networks_in(os.path.join(str(store.folder), "networks"))
         if self.done is not None:
             space = space_of(vectorizer)
             if (known := self.done.get(space)) is not None:
@@ -292,9 +297,6 @@ class _Request:
             vectors, found = store.get(space_of(vectorizer), [*files])
             rows = zip(files, vectors, found, strict=True)
             outcomes = {key: row for key, row, is_stored in rows if is_stored}
-            if hasattr(vectorizer, "keep_networks_in") and not store.is_lost:
-                # What a network is exported to lies beside the vectors that it makes.
-                vectorizer.keep_networks_in(os.path.join(str(store.folder), "networks"))
         n_reused = len(outcomes)
         missing = [item for item in files.items() if item[0] not in outcomes]
         tell(n_reused, len(files), vectorizer.label)
@@ -358,32 +360,26 @@ def vector_batches(
     Yields
     ------
     dict of str to (ndarray of shape (n_dims,), float32, or str)
-        Vector or reason of at most ``2 * batch_size`` images, by content hash.
+        Vector or reason of at most `batch_size` images, by content hash.
     """
-    prepared: dict[str, np.ndarray] = {}
-    done: Batch = {}
+    # The C library keeps pieces as large as one that was freed for those to come. Else
+    # each array would be given back to the system, which clears it for the next one.
+    np.empty(2**25 - 2**13, dtype=np.uint8)  # just below its largest
     found = in_order(partial(_prepare, vectorizer), images, batch_size, n_workers)
-    with one_blas_thread():
-        for (key, _), image in zip(images, found, strict=True):
-            if isinstance(image, str):
-                done[key] = image
-            else:
-                prepared[key] = image
-            if len(prepared) == batch_size:
+    with closing(found), one_blas_thread():
+        for start in range(0, len(images), batch_size):
+            keys = [key for key, _ in images[start : start + batch_size]]
+            done: Batch = dict(zip(keys, found, strict=False))
+            prepared = {k: one for k, one in done.items() if not isinstance(one, str)}
+            if prepared:
                 done |= _forward(vectorizer, prepared)
-                prepared = {}
-            if len(done) >= batch_size:
-                yield done
-                done = {}
-    if prepared:
-        done |= _forward(vectorizer, prepared)
-    if done:
-        yield done
+                prepared.clear()  # their memory
+            yield done
 
 
 def in_order(
     work: Callable[[Any], Any], items: Iterable[Any], n_ahead: int, n_workers: int
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yield what threads make of items, in their order and so many of them ahead."""
     pending: deque[Future[Any]] = deque()
     executor = ThreadPoolExecutor(n_workers)

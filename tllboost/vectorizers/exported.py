@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +34,7 @@ __all__ = [
     "keep_network",
     "open_session",
     "read_record",
+    "read_records",
 ]
 
 CPU_BLOCK = 4
@@ -183,18 +184,25 @@ def read_record(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     Only what was made and checked with the libraries that are here counts. A record
     whose ``network``, the file, is None says in ``why`` that it can't be exported.
     """
-    try:
-        text = _record_file(folder, fingerprint).read_text(encoding="utf-8")
-        record: dict[str, Any] = json.loads(text)
-        known = record["fingerprint"], record["made_with"]
-        if known != (fingerprint, _made_with()):
-            return None
-        if (sha256 := record["network"]) is not None:
-            record["network"] = folder / f"{os.path.basename(sha256)}.onnx"
-            return record if sha256_of(record["network"]) == sha256 else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record
+    found = (one for one in read_records(folder) if one["fingerprint"] == fingerprint)
+    for record in found:
+        with suppress(OSError, KeyError, TypeError):
+            if (sha256 := record["network"]) is not None:
+                record["network"] = folder / f"{os.path.basename(sha256)}.onnx"
+                return record if sha256_of(record["network"]) == sha256 else None
+            return record
+    return None
+
+
+def read_records(folder: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield the records that the libraries here made, whether they are whole or not."""
+    made_with = _made_with()
+    for file in folder.glob("*.json") if folder else ():
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            record = json.loads(file.read_text(encoding="utf-8"))
+            own = file == _record_file(file.parent, record["fingerprint"])
+            if own and record["made_with"] == made_with:
+                yield record
 
 
 def keep_network(
@@ -243,6 +251,7 @@ def _record_file(folder: Path, fingerprint: str) -> Path:
 
 def _made_with() -> dict[str, str]:
     """Return the versions of what exports: where it failed, others may not."""
-    from importlib.metadata import version
+    from importlib.metadata import distributions
 
-    return {name: version(name) for name in ("torch", "onnxruntime")}
+    names = ("torch", "onnxruntime", "timm", "open_clip_torch")
+    return {name: o.version for name in names for o in distributions(name=name)}

@@ -32,6 +32,7 @@ from tllboost.vectorizers.exported import (
     keep_network,
     open_session,
     read_record,
+    read_records,
 )
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
@@ -102,13 +103,30 @@ class TorchVectorizer(NetworkVectorizer):
     @loaded
     def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
-        named, taken, made_by = self._described()
+        named, taken, made_by = self._recalled() or self._described()
         cells = f"|cells={self.cells}" if self.cells else ""
         return (
             f"{self.KIND}|{named}|sha256:{sha256_of(self.weights_file)}"
             f"|{self.preprocessing}|{taken}|unit={self.normalize}|{self.precision}"
             f"|{made_by}{self.looks}{cells}"
         )
+
+    def _recalled(self) -> Sequence[str] | None:
+        """Return what its library says of it, which takes seconds to import.
+
+        As it stands in the record of a network that was exported under the same name
+        from the same weights; their file and the preprocessing are taken from there.
+        """
+        for record in read_records(self._networks):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                weights = Path(os.path.expanduser(self.file or record["weights"]))
+                preprocessing = Preprocessing(**record["preprocessing"])
+                known = f"|sha256:{sha256_of(weights)}|{preprocessing}|"
+                if record["label"] == self.label and known in record["fingerprint"]:
+                    found = {"weights_file": weights, "preprocessing": preprocessing}
+                    self.__dict__ |= found
+                    return tuple(record["described"])
+        return None
 
     @loaded
     def weights_file(self) -> Path:
@@ -192,6 +210,8 @@ class TorchVectorizer(NetworkVectorizer):
             self.fingerprint,
             network,
             label=self.label,
+            weights=os.path.abspath(self.weights_file),
+            described=self._described(),
             preprocessing=asdict(self.preprocessing),
             n_dims=self.pooled(expected).shape[1] * len(self.views),
             why=why,
