@@ -20,14 +20,7 @@ from tllboost.vectorizers.timm import TimmVectorizer
 from tllboost.vectorizers.torch import averaged, module
 from tllboost.vectorizers.weights import read_weights
 
-__all__ = [
-    "CutNetwork",
-    "all_tensors",
-    "cut",
-    "global_vectorizer",
-    "stage_names",
-    "with_file",
-]
+__all__ = ["global_vectorizer"]
 
 
 # What of a vectorizer counts for the global vector of an image as it is.

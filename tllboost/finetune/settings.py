@@ -12,7 +12,7 @@ from pathlib import Path
 from tllboost.errors import UsageError, WeightsError
 from tllboost.finetune.images import Augmentation
 
-__all__ = ["FORMAT", "FineTuneSettings", "read_record", "short_hash", "trained_on"]
+__all__ = ["FineTuneSettings", "trained_on"]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tllboost.images.decoders import DECODERS
 from tllboost.pairs import PairTable, first_equal
 from tllboost.splits import match_components
 
-__all__ = ["HASH_BITS", "check_pairs", "difference_hash", "find_near_duplicates"]
+__all__ = ["check_pairs"]
 
 Progress = Callable[[int, int, str], None]
 

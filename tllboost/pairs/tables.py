@@ -25,7 +25,7 @@ from tllboost.errors import DataError, TableError, UsageError
 from tllboost.files import plain_cell
 from tllboost.images.folders import Folder, find_names, without_suffix
 
-__all__ = ["Column", "TextTable", "find_images", "read_table"]
+__all__ = ["read_table"]
 
 _DELIMITERS = ",;\t"
 _MOST_BYTES = 1_000_000_000

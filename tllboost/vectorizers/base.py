@@ -22,15 +22,7 @@ from tllboost.errors import ImageError, UsageError
 from tllboost.merges import unit_rows
 from tllboost.registry import Configured, Spec, parameters_of
 
-__all__ = [
-    "FileVectorizer",
-    "Vectorizer",
-    "fuse",
-    "is_on",
-    "library",
-    "loaded",
-    "one_blas_thread",
-]
+__all__ = ["Vectorizer", "fuse", "is_on", "loaded", "one_blas_thread"]
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from tllboost.vectorizers.weights import (
     read_weights,
 )
 
-__all__ = ["ClipGridVectorizer", "ClipVectorizer", "clip_maps", "recipe_of"]
+__all__ = ["ClipGridVectorizer", "ClipVectorizer"]
 
 
 @dataclass(eq=False, repr=False)

@@ -27,15 +27,7 @@ from tllboost.files import whole_file, write_text
 from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.weights import first_line, sha256_of
 
-__all__ = [
-    "CPU_BLOCK",
-    "ExportedNetwork",
-    "in_blocks",
-    "keep_network",
-    "open_session",
-    "read_record",
-    "read_records",
-]
+__all__ = ["in_blocks", "open_session"]
 
 CPU_BLOCK = 4
 """Images that a CPU runs at once: of more, the numbers between two layers leave its

@@ -17,16 +17,7 @@ from PIL import Image, ImageOps
 from tllboost.errors import UsageError
 from tllboost.processes import beyond_memory
 
-__all__ = [
-    "FITS",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "VIEWS",
-    "WHOLE",
-    "Looks",
-    "Preprocessing",
-    "trimmed",
-]
+__all__ = ["trimmed"]
 
 # Of 255, in light and in any one channel. JPEG files keep colour at half the
 # resolution, so that it bleeds some lines into a bar: with these two, and qualities of

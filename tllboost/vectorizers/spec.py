@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from tllboost.errors import UsageError
 from tllboost.registry import Spec
 
-__all__ = ["is_weight", "split_fusion", "take_weight", "with_weights"]
+__all__ = ["is_weight", "split_fusion", "with_weights"]
 
 _WEIGHT = "weight"
 

@@ -32,13 +32,7 @@ from tllboost.vectorizers.weights import (
     read_weights,
 )
 
-__all__ = [
-    "TimmGridVectorizer",
-    "TimmVectorizer",
-    "catalogue_name",
-    "create",
-    "data_config",
-]
+__all__ = ["TimmGridVectorizer", "TimmVectorizer"]
 
 
 @dataclass(eq=False, repr=False)

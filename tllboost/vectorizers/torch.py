@@ -38,19 +38,7 @@ from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
-__all__ = [
-    "TorchVectorizer",
-    "averaged",
-    "choose_device",
-    "disagreement",
-    "exported",
-    "module",
-    "on_device",
-    "probe",
-    "quiet",
-    "run",
-    "timm_maps",
-]
+__all__ = ["TorchVectorizer", "averaged", "choose_device", "exported", "module"]
 
 _TOLERANCE = 1e-4
 # What a driver leaves where torch could find a GPU; asking torch itself takes seconds.

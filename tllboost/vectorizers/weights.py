@@ -18,15 +18,7 @@ from typing import Any
 from tllboost.errors import HubError, WeightsError, printable
 from tllboost.vectorizers.base import is_on
 
-__all__ = [
-    "fetch",
-    "fetch_from_hub",
-    "first_line",
-    "loading_into",
-    "local_file",
-    "read_weights",
-    "sha256_of",
-]
+__all__ = ["first_line", "local_file", "read_weights", "sha256_of"]
 
 
 def sha256_of(path: str | Path) -> str:
