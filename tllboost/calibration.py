@@ -277,12 +277,11 @@ def best_threshold(
     score = np.asarray(score, dtype=np.float64)
     weight = np.ones(len(score)) if weight is None else weight
     order = np.argsort(-score, kind="stable")
-    ranked, is_match = score[order], label[order] == 1
-    hit = np.cumsum(weight[order] * is_match) / max(
-        (weight * (label == 1)).sum(), 1e-12
+    ranked = score[order]
+    hit, alarm = (
+        np.cumsum(weight[order] * one[order]) / max((weight * one).sum(), 1e-12)
+        for one in (label == 1, label != 1)
     )
-    alarm = np.cumsum(weight[order] * ~is_match)
-    alarm /= max((weight * (label != 1)).sum(), 1e-12)
     # Only the last of equal scores is a place where a threshold can stand.
     last = np.append(ranked[1:] < ranked[:-1], True)
     best = np.argmax(np.where(last, hit - alarm, -np.inf))

@@ -377,18 +377,14 @@ class Metric:
     sign: int = 1
 
 
-_TOP = {
-    1: "share of test queries whose match comes first",
-    2: "share whose match comes first or second",
-    5: "share whose match is among the first five",
-}
+def _top(k: int, description: str) -> Metric:
+    return Metric(f"top-{k} accuracy", description, "queries", lambda rank: rank <= k)
+
+
 METRICS = {
-    **{
-        f"top{k}": Metric(
-            f"top-{k} accuracy", told, "queries", lambda rank, k=k: rank <= k
-        )
-        for k, told in _TOP.items()
-    },
+    "top1": _top(1, "share of test queries whose match comes first"),
+    "top2": _top(2, "share whose match comes first or second"),
+    "top5": _top(5, "share whose match is among the first five"),
     "mrr": Metric(
         "mean reciprocal rank",
         "mean of 1 / rank of the match",

@@ -8,6 +8,7 @@ in it found at once; a pair table may also be made of paths.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -202,12 +203,11 @@ def read_pairs(
     ids, paths, codes = find_images(table, _REQUIRED, images, left, right, anywhere)
     query = None
     if (column := table.columns.get("query")) is not None:
-        rank = {value: i for i, value in enumerate(sorted(column.values))}
-        if "" in rank:
-            line = int(table.first_lines(column)[column.values.index("")])
+        if "" in column.values:
+            line = dict(table.values(column))[""]
             table.problems.append((line, "query '' is empty; give the query's name"))
-        numbers = np.array([rank[value] for value in column.values], np.int64)
-        query = numbers[column.codes]
+        places = np.unique(np.array(column.values, object), return_inverse=True)[1]
+        query = places[column.codes]
     notes: tuple[str, ...] = ()
     if table.ignored:  # a label by another name would be missed
         ignored = ", ".join(repr(name) for name in table.ignored)
@@ -228,8 +228,8 @@ def read_pairs(
         lines=table.lines,
         notes=notes,
     )
-    if not allow_repeats:
-        _find_repeats(pairs, table)
+    wrong = () if allow_repeats else _repeats(pairs)
+    table.problems += [(int(pairs.lines[row]), text) for row, text in wrong]
     table.raise_problems()
     return pairs
 
@@ -241,22 +241,20 @@ def _translated(
     column = table.columns.get(name)
     if column is None:
         return None
-    lines = table.first_lines(column).tolist()
-    found = [meanings.get(value.lower()) for value in column.values]
-    for value, meaning, line in zip(column.values, found, lines, strict=True):
-        if meaning is None:
+    some = next(iter(meanings.values()))
+    found = [meanings.get(value.lower(), some) for value in column.values]
+    for value, line in table.values(column):
+        if value.lower() not in meanings:
             text = f"{name} {value!r} is not legal; it must be {legal}"
             table.problems.append((line, text))
-    some = next(iter(meanings.values()))
     kind = np.int8 if isinstance(some, int) else str
-    return np.array([some if m is None else m for m in found], kind)[column.codes]
+    return np.array(found, kind)[column.codes]
 
 
-def _find_repeats(pairs: PairTable, table: TextTable) -> None:
-    """Find rows that pair an image with itself, or repeat or deny an earlier row."""
+def _repeats(pairs: PairTable) -> Iterator[tuple[Any, str]]:
+    """Yield rows that pair an image with itself, or repeat or deny an earlier row."""
     for row in np.flatnonzero((pairs.left == pairs.right) & (pairs.left >= 0)):
-        text = f"{pairs.ids[pairs.left[row]]!r} is paired with itself; drop the row"
-        table.problems.append((int(pairs.lines[row]), text))
+        yield row, f"{pairs.ids[pairs.left[row]]!r} is paired with itself; drop the row"
     found = np.flatnonzero(
         (pairs.left >= 0) & (pairs.right >= 0) & (pairs.left != pairs.right)
     )
@@ -265,11 +263,8 @@ def _find_repeats(pairs: PairTable, table: TextTable) -> None:
     earlier = found[first_equal(low * pairs.n_images + high)]
     denied = pairs.label[found] != pairs.label[earlier]
     for row, first in zip(found[denied], earlier[denied], strict=True):
-        text = (
-            f"{_names(pairs, row)} has label {pairs.label[row]} here and "
-            f"{pairs.label[first]} on line {pairs.lines[first]}; keep one"
-        )
-        table.problems.append((int(pairs.lines[row]), text))
+        text = f"has label {pairs.label[row]} here and {pairs.label[first]} on line"
+        yield row, f"{_names(pairs, row)} {text} {pairs.lines[first]}; keep one"
     key = left * pairs.n_images + right
     if pairs.query is not None and len(key):
         # The same two images may stand in several queries.
@@ -278,8 +273,8 @@ def _find_repeats(pairs: PairTable, table: TextTable) -> None:
     earlier = found[first_equal(key)]
     for row, first in zip(found, earlier, strict=True):
         if row != first and pairs.label[row] == pairs.label[first]:
-            text = f"{_names(pairs, row)} is on line {pairs.lines[first]} already"
-            table.problems.append((int(pairs.lines[row]), f"{text}; drop one"))
+            text = f"is on line {pairs.lines[first]} already; drop one"
+            yield row, f"{_names(pairs, row)} {text}"
 
 
 def first_equal(key: np.ndarray) -> np.ndarray:

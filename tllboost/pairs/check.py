@@ -229,7 +229,7 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
         n_matches=int(matches.sum()),
         n_images=table.n_images,
         n_read=n_read,
-        unreadable=tuple((ids[image], why) for image, why in reasons.items()),
+        unreadable=tuple((ids[image], why) for image, why in sorted(reasons.items())),
         identical=tuple(
             tuple(ids[image] for image in group) for _, group in sorted(groups.items())
         ),
@@ -288,7 +288,6 @@ def _look(
         for done, _ in enumerate(pool.map(look_at, files), start=1):
             if progress is not None:
                 progress(done, len(files), "images read")
-    reasons = dict(sorted(reasons.items()))
     return len(files), digests, hashes, reasons
 
 

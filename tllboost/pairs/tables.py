@@ -65,12 +65,12 @@ class TextTable:
     problems: list[Problem] = field(default_factory=list)
     ignored: tuple[str, ...] = ()
 
-    def first_lines(self, column: Column) -> np.ndarray:
-        """Return the line on which each value of `column` stands first."""
+    def values(self, column: Column) -> Iterator[tuple[str, int]]:
+        """Return each value of `column`, and the line on which it stands first."""
         first = np.zeros(len(column.values), dtype=np.int64)
         codes, rows = np.unique(column.codes, return_index=True)
         first[codes] = self.lines[rows]
-        return first
+        return zip(column.values, first.tolist(), strict=True)
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """Return what stands in each row, column by column."""
@@ -349,8 +349,7 @@ def find_images(
     ids: dict[str, list[str | None]] = {name: [] for name in columns}
     for name, column in columns.items():
         find, prefix = finders[name != "left"], prefixes[name != "left"]
-        lines = table.first_lines(column).tolist()
-        for value, line in zip(column.values, lines, strict=True):
+        for value, line in table.values(column):
             try:
                 found, path = find(value)
             except LookupError as error:

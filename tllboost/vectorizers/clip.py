@@ -197,9 +197,7 @@ def recipe_of(arch: str, tag: str | None) -> Recipe:
         msg = f"unknown CLIP network {arch!r}: {hint}open_clip.list_models() lists them"
         raise UnknownNameError(msg)
     config = open_clip.get_model_config(arch)
-    tags = open_clip.list_pretrained_tags_by_model(arch)
-    if tag is not None:
-        return _recipe(config, _tag_config(arch, tag))
+    tags = open_clip.list_pretrained_tags_by_model(arch) if tag is None else [tag]
     recipes = {_recipe(config, _tag_config(arch, one)) for one in tags}
     if len(recipes) > 1:
         msg = (
