@@ -16,7 +16,9 @@ from tllboost.splits import PairSet
 N_DIMS = 768  # as many as an image of 16 x 16 has numbers: siamese-cnn looks at those
 CHAIN = "triplet?components=16&epochs=3/contrastive?components=8&epochs=3"
 QUICK = {"siamese-cnn": "siamese-cnn?components=16&epochs=3"}
+CROSSFIT = "crossfit?folds=3/infonce?components=16&epochs=3"
 EVERY = [*(QUICK.get(name, f"{name}?epochs=3") for name in PROJECTIONS), CHAIN]
+EVERY += [CROSSFIT]
 """Few epochs: enough wherever what is asked is not how well they learn."""
 MAPS = [name for name in PROJECTIONS if name != "siamese-cnn"]
 
@@ -35,9 +37,13 @@ def kept(projection: Any) -> bytes:
 
 
 def with_option(spec: str, option: str) -> str:
-    """Add an option to each part of a name."""
-    marks = [(one, "&" if "?" in one else "?") for one in spec.split("/")]
-    return "/".join(f"{one}{mark}{option}" for one, mark in marks)
+    """Add an option to each part of a name that is a map."""
+    parts = spec.split("/")
+    marks = ["&" if "?" in one else "?" for one in parts]
+    return "/".join(
+        one if one.startswith("crossfit") else f"{one}{mark}{option}"
+        for one, mark in zip(parts, marks, strict=True)
+    )
 
 
 def images_of(pairs: PairSet) -> np.ndarray:

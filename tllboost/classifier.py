@@ -198,20 +198,25 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         vectors, train, validation = _vectorize_labelled(
             self, vectorizer, X, y, seed, sample_weight
         )
+        parts = getattr(vectorizer, "parts", None)
+        layout: Any = parts and [part.n_dims for part in parts], None
         projection = make_projection(
-            self.projection, seed=seed, device=self.device, n_threads=n_threads
+            self.projection,
+            seed=seed,
+            device=self.device,
+            n_threads=n_threads,
+            widths=layout[0],
         )
-        projected = vectors
+        projected, fold = vectors, None
         if projection is not None:
             projection.fit(vectors, train, validation)
-            projected = projection.transform(vectors)
+            projected, layout = projection.transform(vectors), projection.layout()
+            train, fold = projection.inside(train)
         joined = getattr(projection, "joined_", None)
         scorer = PairScorer(self.merge, self.head, seed=seed, n_threads=n_threads)
-        parts = None if projection else getattr(vectorizer, "parts", None)
-        widths = parts and [part.n_dims for part in parts]
-        scorer.compare_with(projected, train, widths)
+        scorer.compare_with(projected, train, *layout)
         scorer.fit(
-            scorer.features(projected, train, frozen=vectors, joined=joined),
+            scorer.features(projected, train, frozen=vectors, joined=joined, fold=fold),
             train,
             scorer.features(projected, validation, frozen=vectors),
             validation,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "merge_pairs",
     "pair_cosine",
     "row_blocks",
+    "slices_of",
     "unit_rows",
 ]
 
@@ -249,7 +251,9 @@ class PairFeatures:
         network, if the projection trained one; the head ``joined`` keeps them.
     references : References or None
         What the merge ``similarity`` compares with. Its rows of a few dozen numbers are
-        computed at once.
+        computed at once, and the baseline score is the normalised cosine among them.
+    fold : ndarray of shape (n_pairs,), int64, or None
+        By the maps of which fold each pair is compared, where a projection has several.
 
     Examples
     --------
@@ -274,6 +278,7 @@ class PairFeatures:
         frozen: NDArray[np.float32] | None = None,
         joined: Sequence[Layer] | None = None,
         references: Any = None,
+        fold: NDArray[np.int64] | None = None,
     ) -> None:
         self.frozen = vectors if frozen is None else frozen
         if vectors.ndim != 2 or len(vectors) != len(self.frozen):
@@ -289,7 +294,7 @@ class PairFeatures:
         self.merge = merge
         self._made: NDArray[np.float32] | None = None
         if merge == SIMILARITY and references is not None:
-            self._made = references.rows(vectors, self.left, self.right)
+            self._made = references.rows(vectors, self.left, self.right, fold)
             n_features = self._made.shape[1]
         else:
             self._function = resolve_merge(merge)
@@ -336,11 +341,15 @@ class PairFeatures:
     def cosine(self, *, frozen: bool = False) -> NDArray[np.float32]:
         """Return the baseline score of each pair: (n_pairs,) float32.
 
+        The cosine, or of the merge ``similarity`` the normalised one.
+
         Parameters
         ----------
         frozen : bool, default=False
-            Whether to use the vectors before the projection.
+            Whether to use the vectors before the projection, and the plain cosine.
         """
+        if self._made is not None and not frozen:
+            return self._made[:, 1]
         vectors = self.frozen if frozen else self.vectors
         return pair_cosine(vectors, self.left, self.right)
 
@@ -364,3 +373,16 @@ def row_blocks(n_rows: int, n_columns: int, size: int | None = None) -> Iterator
     step = size or max(1, _BLOCK_BYTES // (4 * max(1, n_columns)))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
+
+
+def slices_of(widths: Sequence[int] | NDArray[np.integer]) -> list[slice]:
+    """Return the columns of a whole vector, then of its parts if there are several.
+
+    Examples
+    --------
+    >>> slices_of([2, 3])
+    [slice(0, 5, None), slice(0, 2, None), slice(2, 5, None)]
+    """
+    ends = np.cumsum(widths).tolist()
+    parts = [slice(*ends_of) for ends_of in pairwise([0, *ends])]
+    return [slice(0, ends[-1]), *(parts if len(parts) > 1 else ())]

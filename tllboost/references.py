@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import UsageError
-from tllboost.merges import SIMILARITY, row_blocks, unit_rows
+from tllboost.merges import SIMILARITY, row_blocks, slices_of, unit_rows
 
 __all__ = ["References", "similarity"]
 
@@ -59,6 +59,8 @@ class References:
         At length 1.
     widths : ndarray of shape (n_parts,), int32
         Of the parts that a vector consists of, as those of a fusion.
+    n_maps : ndarray of shape (n_parts,), int32
+        Of how many maps, one a fold, the outputs lie beside each other in a part.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class References:
 
     vectors: NDArray[np.float16]
     widths: NDArray[np.int32]
+    n_maps: NDArray[np.int32]
 
     @classmethod
     def drawn(
@@ -77,6 +80,7 @@ class References:
         vectors: Floats,
         images: NDArray[np.integer],
         widths: Sequence[int] | None = None,
+        n_maps: Sequence[int] | None = None,
         *,
         seed: int,
     ) -> Self:
@@ -87,8 +91,8 @@ class References:
         vectors : ndarray of shape (n_images, n_dims), float32
         images : ndarray of int
             Rows to draw from, such as the images of the training set.
-        widths : sequence of int or None
-            Of the parts of a vector; None for one part.
+        widths, n_maps : sequence of int or None
+            Of the parts of a vector; None for one part, and one map in each.
         seed : int
         """
         n_dims = vectors.shape[1]
@@ -99,19 +103,24 @@ class References:
         # A picture that is there twice would count twice, and be its own reference.
         twice = np.tril(rows @ rows.T, -1).max(axis=1) > _SAME
         parts = [n_dims] if widths is None else widths
-        return cls(rows[~twice].astype(np.float16), np.array(parts, np.int32))
+        maps = [1] * len(parts) if n_maps is None else n_maps
+        shape = np.array(parts, np.int32), np.array(maps, np.int32)
+        return cls(rows[~twice].astype(np.float16), *shape)
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
         """Take back the fields of another; ValueError if nothing compares with them."""
         made = cls(**tensors)
-        vectors, widths = made.vectors, made.widths
+        vectors, widths, n_maps = made.vectors, made.widths, made.n_maps
         if not (
             (vectors.dtype, vectors.ndim) == (np.float16, 2)
             and (widths.dtype, widths.ndim) == (np.int32, 1)
+            and (n_maps.dtype, n_maps.shape) == (np.int32, widths.shape)
             and 0 < len(vectors) <= _MOST
             and len(widths)
+            and (n_maps > 0).all()
             and (widths > 0).all()
+            and not (widths % n_maps).any()
             and int(widths.sum(dtype=np.int64)) == vectors.shape[1]
         ):
             msg = "its references are not vectors of parts"
@@ -120,10 +129,7 @@ class References:
 
     @property
     def _slices(self) -> list[slice]:
-        """The whole vector, then its parts where there are several."""
-        ends = np.cumsum(self.widths)
-        parts = [slice(e - w, e) for e, w in zip(ends, self.widths, strict=True)]
-        return [slice(0, ends[-1]), *(parts if len(parts) > 1 else ())]
+        return slices_of(self.widths)
 
     @property
     def n_features(self) -> int:
@@ -169,8 +175,21 @@ class References:
                 told[rows, at, _N] = count
         return told
 
+    def of_fold(self, fold: int) -> tuple[Self, NDArray[np.int64]]:
+        """Return the same of one map in each part, and the columns of that."""
+        share = self.widths // self.n_maps
+        start = np.cumsum(self.widths) - self.widths + share * (fold % self.n_maps)
+        columns = np.concatenate(
+            [np.arange(*ends) for ends in zip(start, start + share, strict=True)]
+        )
+        return type(self)(self.vectors[:, columns], share, np.ones_like(share)), columns
+
     def rows(
-        self, vectors: Floats, left: NDArray[np.int64], right: NDArray[np.int64]
+        self,
+        vectors: Floats,
+        left: NDArray[np.int64],
+        right: NDArray[np.int64],
+        fold: NDArray[np.int64] | None = None,
     ) -> Floats:
         """Return the similarities of pairs, alike whichever image comes first.
 
@@ -183,11 +202,24 @@ class References:
         vectors : ndarray of shape (n_images, n_dims), float32
         left, right : ndarray of shape (n_pairs,), int64
             Rows of `vectors`.
+        fold : ndarray of shape (n_pairs,), int64, or None, default=None
+            By the map of which fold each pair is compared; None for all of them.
 
         Returns
         -------
         ndarray of shape (n_pairs, n_features), float32
         """
+        if fold is not None:
+            features = np.empty((len(left), self.n_features), np.float32)
+            for number in np.unique(fold):
+                alone, own = self.of_fold(number)
+                of = np.flatnonzero(fold == number)
+                sides = np.stack([left[of], right[of]])
+                images, codes = np.unique(sides, return_inverse=True)
+                one_left, one_right = codes.reshape(2, -1)
+                some = vectors[images[:, None], own]
+                features[of] = alone.rows(some, one_left, one_right)
+            return features
         images, codes = np.unique(np.stack([left, right]), return_inverse=True)
         codes = codes.reshape(2, -1)
         told = self.statistics(vectors[images])
@@ -230,4 +262,4 @@ class References:
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the fields, each array by its name."""
-        return {"vectors": self.vectors, "widths": self.widths}
+        return vars(self)

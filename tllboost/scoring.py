@@ -114,15 +114,20 @@ class PairScorer:
             self.merge = SIMILARITY
 
     def compare_with(
-        self, vectors: Vectors, train: PairSet, widths: Sequence[int] | None = None
+        self,
+        vectors: Vectors,
+        train: PairSet,
+        widths: Sequence[int] | None = None,
+        n_maps: Sequence[int] | None = None,
     ) -> None:
         """Draw references from the images of a training set, if the merge needs any.
 
-        `widths` are those of the parts of a vector, None for one part.
+        `widths` and `n_maps` are as in :meth:`~tllboost.references.References.drawn`.
         """
         if self.merge == SIMILARITY:
             images = np.union1d(train.left, train.right)
-            self.references = References.drawn(vectors, images, widths, seed=self.seed)
+            layout = widths, n_maps
+            self.references = References.drawn(vectors, images, *layout, seed=self.seed)
 
     def features(self, vectors: Vectors, pairs: PairSet, **how: Any) -> PairFeatures:
         """Return the lazy feature matrix of some pairs.

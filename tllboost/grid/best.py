@@ -493,8 +493,8 @@ def _save(path: Path, row: Row, records: Sequence[Record], grid: Grid) -> list[s
                     vectorizer = one.tuned[cell.vectorizer, tuning, seed][0][0]
                 base, *_ = one.bases(cell.vectorizer, tuning, seed)
                 widths = one.data.vectors[cell.vectorizer].widths
-                known = vectorizer, space_of(vectorizer), base, learned.files, widths
-                parts.append(known)
+                files = learned.files[:: len(one.data.splits(seed))]  # of one fold
+                parts.append((vectorizer, space_of(vectorizer), base, files, widths))
             fits.append((one.data.splits(seed)[0], parts))
         n_hard = grid.data.protocol.n_hard
         tell(0, 1, path.name)
@@ -555,7 +555,7 @@ def _fit_and_save(
         if space_of(vectorizer) != space:
             msg = f"{cell.vectorizer} is no longer what its vectors were made with"
             raise BundleError(msg)
-        projection = None if rest == NONE else read_projection(rest, files[0])
+        projection = None if rest == NONE else read_projection(rest, files)
         fitted.append(FittedCell(vectorizer, projection, scorer, weight))
         golden.append((base[left], base[right]))
     combined: dict[str, Any] = {}

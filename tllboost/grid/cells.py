@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tllboost.errors import UsageError
 from tllboost.heads import HEADS, READS, make_head
 from tllboost.merges import MERGES, SIMILARITY, resolve_merge
-from tllboost.projections import NONE, PROJECTIONS, make_projection
+from tllboost.projections import CROSSFIT, NONE, PROJECTIONS, make_projection
 from tllboost.registry import parse_spec, positive, truth
 from tllboost.vectorizers import make_vectorizer
 
@@ -123,7 +123,8 @@ def suits(vectorizer: Any, projection: str) -> bool:
     first, *others = (parse_spec(one).kind for one in rest.split("/"))
     if tuning != NONE:
         is_one = trainable(vectorizer) is not None
-        return is_one and _SIAMESE_CNN not in (first, *others)
+        # A network that was trained on all pairs leaves no fold that it has not met.
+        return is_one and not {_SIAMESE_CNN, CROSSFIT} & {first, *others}
     return _SIAMESE_CNN not in others and (kind == "pixels" or first != _SIAMESE_CNN)
 
 
@@ -172,7 +173,21 @@ def has_joined_network(projection: str) -> bool:
     (True, False)
     """
     last = parse_spec(projection.rpartition("/")[2])
-    return last.kind == "contrastive" and truth(last.options.get("joined", "true"))
+    is_kept = last.kind == "contrastive" and not is_crossfit(projection)
+    return is_kept and truth(last.options.get("joined", "true"))
+
+
+def is_crossfit(projection: str) -> bool:
+    """Tell whether training pairs meet another fit than new ones.
+
+    Only the merge ``similarity`` can tell both alike.
+
+    Examples
+    --------
+    >>> is_crossfit("crossfit?folds=3/infonce"), is_crossfit("infonce")
+    (True, False)
+    """
+    return parse_spec(projection.partition("/")[0]).kind == CROSSFIT
 
 
 class Plan(NamedTuple):
@@ -294,6 +309,7 @@ def plan_cells(
                     Cell(vectorizer, projection, merge, head)
                     for merge in merges
                     for head in merged
+                    if merge == SIMILARITY or not is_crossfit(projection)
                 ]
     for cell in named:
         if not suits(cell.vectorizer, cell.projection):
@@ -334,6 +350,9 @@ def _check_names(
     for cell in named:
         if (cell.merge == NONE) != (cell.head in READS):
             msg = f"cell {cell.name}: {', '.join(READS)} take no merge, others need one"
+            raise UsageError(msg)
+        if is_crossfit(cell.projection) and cell.merge not in (NONE, SIMILARITY):
+            msg = f"cell {cell.name}: {CROSSFIT} goes with the merge {SIMILARITY} alone"
             raise UsageError(msg)
         if cell.head == JOINED and not has_joined_network(cell.projection):
             msg = f"cell {cell.name}: the head joined needs a contrastive projection"

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from tllboost.metrics import (
 from tllboost.processes import resident
 from tllboost.scoring import PairScorer
 from tllboost.splits import PairSet, Split
+
+if TYPE_CHECKING:
+    from tllboost.projections.base import Projection
 
 __all__ = [
     "Bench",
@@ -104,14 +107,18 @@ class Space(NamedTuple):
         Where `vectors` are projected: what they were before.
     joined : list of (ndarray, ndarray), or None
         The classification network that was trained along with the projection.
-    widths : sequence of int, or None
+    widths, n_maps : sequence of int, or None
         Of the parts that a vector consists of, as those of a fusion.
+    projection : Projection or None
+        What made `vectors` of `frozen`.
     """
 
     vectors: NDArray[np.float32]
     frozen: NDArray[np.float32] | None = None
     joined: Any = None
     widths: Sequence[int] | None = None
+    n_maps: Sequence[int] | None = None
+    projection: Projection | None = None
 
 
 @dataclass(eq=False)
@@ -123,17 +130,33 @@ class Bench:
     merge: str
     seed: int
 
+    def __post_init__(self) -> None:
+        sets = [
+            (split.train, None)
+            if space.projection is None
+            else space.projection.inside(split.train)
+            for space, split in zip(self.spaces, self.splits, strict=True)
+        ]
+        self.folds = [fold for _, fold in sets]
+        self.splits = [
+            replace(split, train=train)
+            for split, (train, _) in zip(self.splits, sets, strict=True)
+        ]
+
     @cached_property
     def features(self) -> list[list[Any]]:
         """Features of train, validation and test, for each split."""
         found = []
-        for scorer, space, split in zip(
-            self.scorers, self.spaces, self.splits, strict=True
+        for scorer, space, split, fold in zip(
+            self.scorers, self.spaces, self.splits, self.folds, strict=True
         ):
-            sets = (split.train, split.validation, split.test)
+            sets = (split.train, fold), (split.validation, None), (split.test, None)
             how: dict[str, Any] = {"frozen": space.frozen, "joined": space.joined}
             found.append(
-                [scorer.features(space.vectors, pairs, **how) for pairs in sets]
+                [
+                    scorer.features(space.vectors, pairs, fold=fold, **how)
+                    for pairs, fold in sets
+                ]
             )
         return found
 
@@ -142,7 +165,8 @@ class Bench:
         """What compares the pairs of each split, with its references."""
         found = [PairScorer(self.merge, seed=self.seed) for _ in self.splits]
         for scorer, space, split in zip(found, self.spaces, self.splits, strict=True):
-            scorer.compare_with(space.vectors, split.train, space.widths)
+            layout = space.widths, space.n_maps
+            scorer.compare_with(space.vectors, split.train, *layout)
         return found
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def learn_all(grid: Grid) -> None:
             second[vectorizer, projection, seed] = tuning
     for stage in filter(None, (first, second)):
         jobs: dict[str, Job] = {}
-        names: dict[Key, str] = {}
+        names: dict[Key, list[str]] = {}
         for key, below in stage.items():
             vectorizer, projection, seed = key
             if grid.learned[vectorizer, below, seed].error:
@@ -86,31 +87,47 @@ def learn_all(grid: Grid) -> None:
             if stage is first:
                 space = _trained(grid, vectorizer)
             parts = (*known(data, space, split), kind, seed, *stands_on)
+            # What is fitted a fold at a time is as many jobs, side by side.
+            made = None if stage is first else make_projection(kind)
+            folds = range(getattr(made, "folds", 1))
             # Vectorizers of two names may be the same: what is learned of them is, too.
-            name = names[key] = digest(*parts)
-            if name in jobs or not _outcome(out, name, len(splits)).error:
-                continue
-            record, _ = _paths(out, name, len(splits))
-            record.unlink(missing_ok=True)  # what failed is tried again
+            names[key] = [digest(*parts, *[fold][: len(folds) - 1]) for fold in folds]
             bases, n_hard = grid.bases(vectorizer, below, seed), data.protocol.n_hard
+            widths = data.vectors[vectorizer].widths
             network: tuple[Any, ...] = ()
-            said = grid.earlier[key].said[:1] if grid.earlier else None
             if stage is first:
                 network = trainable(grid.plan.made[vectorizer]), data.table.paths
-            jobs[name] = Job(
-                _learn,
-                (name, kind, seed, grid.device, bases, splits, n_hard, said, *network),
-                [record],
-                names=[f"{vectorizer} × {projection}, seed {seed}"],
-                fail=partial(_tell, record),
-            )
+            for fold, name in enumerate(names[key]):
+                if name in jobs or not _outcome(out, name, len(splits)).error:
+                    continue
+                record, _ = _paths(out, name, len(splits))
+                record.unlink(missing_ok=True)  # what failed is tried again
+                said, told = None, f"{vectorizer} × {projection}, seed {seed}"
+                if grid.earlier:  # of the first split
+                    of = grid.earlier[key].said
+                    said = of[:: len(of) // len(folds)][fold : fold + 1]
+                only = [fold] if len(folds) > 1 else None
+                how = bases, splits, n_hard, widths, only, said
+                jobs[name] = Job(
+                    _learn,
+                    (name, kind, seed, grid.device, *how, *network),
+                    [record],
+                    names=[f"{told}, fold {fold + 1}" if only else told],
+                    fail=partial(_tell, record),
+                )
         grid.backend.run([*jobs.values()], out, "projections", grid.progress)
         for key, below in stage.items():
             vectorizer, _, seed = key
             learned = grid.learned[vectorizer, below, seed]
             if key in names:
-                own = _outcome(out, names[key], len(data.splits(seed)))
-                learned = replace(own, seconds=own.seconds + learned.seconds)
+                n = len(data.splits(seed))
+                fits = [_outcome(out, name, n) for name in names[key]]
+                learned = Learned(
+                    tuple(chain.from_iterable(one.files for one in fits)),
+                    learned.seconds + sum(one.seconds for one in fits),
+                    next((one.error for one in fits if one.error), ""),
+                    [*chain.from_iterable(one.said for one in fits)],
+                )
             grid.learned[key] = learned
             if stage is first and not learned.error:
                 grid.tuned[key] = _tuned(grid, vectorizer, learned.files)
@@ -196,13 +213,16 @@ def _learn(
     bases: Sequence[Floats],
     splits: list[Split],
     n_hard: int,
+    widths: Sequence[int] = (),
+    only: Sequence[int] | None = None,
     said: Sequence[list[float]] | None = None,
     network: Any = None,
     paths: Any = None,
 ) -> None:
-    """Fit one projection on every fold; then tell, in a file, what became of it.
+    """Fit one projection on every split; then tell, in a file, what became of it.
 
-    `said` is what validation said in each fold, where that is to be repeated.
+    `only` says which of a cross-fitted one's folds, `said` what validation said in each
+    split, where that is to be repeated.
     """
     started, error = time.perf_counter(), ""
     notes = said or [[] for _ in splits]
@@ -213,10 +233,11 @@ def _learn(
             with noted(own, repeat=bool(said)):
                 if network is None:
                     made: Any = make_projection(
-                        projection, seed=seed, device=device, n_threads=1
+                        projection, seed=seed, device=device, n_threads=1, widths=widths
                     )
+                    how = {"only": only} if only else {}
                     with one_thread():
-                        made.fit(base, split.train, split.validation)
+                        made.fit(base, split.train, split.validation, **how)
                     with whole_file(file) as stream:
                         stream.write(save(made.to_tensors()))
                 else:
@@ -275,26 +296,28 @@ def spaces_of(
     projection : str
         "none" where no vectors are mapped.
     files : sequence of Path
-        What it was fitted to, a file a fold.
+        What it was fitted to, a file a fold; where several were fitted on each, one
+        after the other for all folds.
     widths : sequence of int
         Of the parts of a fusion.
     """
     if projection == NONE:
         return [Space(base, widths=widths or None) for base in bases]
     spaces = []
-    for file, base in zip(files, bases, strict=False):
-        fitted = read_projection(projection, file)
+    for at, base in enumerate(bases):
+        fitted = read_projection(projection, files[at :: len(bases)])
         with one_thread():
             projected = fitted.transform(base)
         joined = getattr(fitted, "joined_", None) or None
-        spaces.append(Space(projected, frozen=base, joined=joined))
+        parts, n_maps = fitted.layout()
+        spaces.append(Space(projected, base, joined, parts, n_maps, fitted))
     return spaces
 
 
-def read_projection(projection: str, file: Path) -> Any:
-    """Return a fitted projection from its file."""
+def read_projection(projection: str, files: Sequence[Path]) -> Any:
+    """Return a fitted projection from its files."""
     made: Any = make_projection(projection)
-    return made.from_tensors(load_file(file))
+    return made.from_tensors(dict(ChainMap(*map(load_file, files))))
 
 
 def one_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ between the vectorizer and the merge; ``none`` leaves vectors as they are.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tllboost.errors import UsageError
@@ -17,9 +17,11 @@ from tllboost.registry import Entry, Registry, import_path, parse_spec, path_of
 if TYPE_CHECKING:
     from tllboost.projections.base import Projection
 
-__all__ = ["NONE", "PROJECTIONS", "is_built_in", "make_projection"]
+__all__ = ["CROSSFIT", "NONE", "PROJECTIONS", "is_built_in", "make_projection"]
 
 NONE = "none"
+CROSSFIT = "crossfit"
+"""What stands before a projection of which each training pair meets another fit."""
 
 PROJECTIONS = Registry(
     "projection",
@@ -54,6 +56,7 @@ def make_projection(
     seed: int = 0,
     device: str = "auto",
     n_threads: int | None = None,
+    widths: Sequence[int] | None = None,
 ) -> Projection | None:
     """Return an unfitted projection, None for ``none``.
 
@@ -62,15 +65,18 @@ def make_projection(
     spec : str or Projection
         A name of :data:`PROJECTIONS`, or ``package.module:Class`` for one of your own,
         options after a question mark: ``infonce?components=256&depth=2``. Names joined
-        by slashes stand on top of each other: ``triplet/contrastive``. One of your own
-        inherits from :class:`~tllboost.projections.base.Projection`. Of an object a
-        copy is returned.
+        by slashes stand on top of each other: ``triplet/contrastive``. ``crossfit/``
+        before them fits them a fold at a time, for the merge ``similarity``. One of
+        your own inherits from :class:`~tllboost.projections.base.Projection`. Of an
+        object a copy is returned.
     seed : int, default=0
     device : str, default="auto"
         Where it trains: ``auto``, ``cpu``, ``cuda``.
     n_threads : int or None, default=None
         Threads that it trains with; None leaves torch's default. Seed, device and
         threads of an object are its own.
+    widths : sequence of int or None, default=None
+        Of the parts of a vector, for ``crossfit``; None for one part.
 
     Raises
     ------
@@ -91,7 +97,19 @@ def make_projection(
     if spec.partition("?")[0] == NONE:
         parse_spec(spec).typed_options({})
         return None
+    how: dict[str, Any] = {"seed": seed, "device": device, "n_threads": n_threads}
     context = {"random_state": seed, "device": device, "n_threads": n_threads}
+    first, _, rest = spec.partition("/")
+    if parse_spec(first).kind == CROSSFIT:
+        from tllboost.projections.crossfit import CrossFitProjection
+
+        if (part := make_projection(rest or NONE, **how)) is None:
+            msg = f"projection {spec!r} needs one to fit: {first}/infonce"
+            raise UsageError(msg)
+        options = parse_spec(first).typed_options(CrossFitProjection.OPTIONS)
+        return CrossFitProjection(
+            part=part, widths=widths, random_state=seed, **options
+        )
     parts = [_make_one(text, context) for text in spec.split("/")]
     if len(parts) == 1:
         return parts[0]

@@ -6,7 +6,7 @@ each other, which says when a projection has learned enough.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -74,6 +74,20 @@ class Projection(Configured):
     def transform(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return projected vectors: (n_images, n_components) float32."""
         raise NotImplementedError
+
+    def layout(self) -> tuple[Sequence[int] | None, Sequence[int] | None]:
+        """Return the widths of the parts of a projected vector, and the maps in each.
+
+        None of both where it is one part of one map.
+        """
+        return None, None
+
+    def inside(self, train: PairSet) -> tuple[PairSet, NDArray[np.int64] | None]:
+        """Return the pairs to train a head on, and the fold whose map tells each.
+
+        None where one map tells all.
+        """
+        return train, None
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Return what was learned, each array by its name."""
