@@ -21,9 +21,11 @@ from tllboost.grid.records import read_images, read_scores, read_splits
 from tllboost.grid.run import run_grid
 from tllboost.merges import PairFeatures, unit_rows
 from tllboost.pairs import read_pairs
+from tllboost.rank import VectorIndex, best
 from tllboost.references import References
 from tllboost.report import read_run
-from tllboost.scoring import FittedCell
+from tllboost.scoring import FittedCell, joint_score
+from tllboost.vectorizing import vectorize
 
 N_IMAGES, N_REFERENCES, WIDTHS = 60, 24, [5, 3]
 
@@ -215,3 +217,32 @@ def test_a_bundle_of_it_scores_the_test_pairs_as_the_grid_did(
         bundle.decision_function(paths) + bundle.threshold_
     )
     np.testing.assert_allclose(log_odds, recorded["test"][0], atol=1e-5)
+
+
+def test_ranking_asks_the_references_once_an_image(
+    grid: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two searches of an index agree with scores of pairs, the second asks of one."""
+    folder, _ = grid
+    bundle = tllboost.load(folder / "out" / "ensemble.tllb")
+    cells = bundle.cells_
+    assert any(cell.scorer.references is not None for cell in cells)
+    files = sorted((folder / "images").rglob("*.jpg"))
+    vectors = [vectorize(cell.vectorizer, files).vectors for cell in cells]
+    indexes = [VectorIndex(block) for block in vectors]
+    asked: list[int] = []
+    statistics = References.statistics
+
+    def counted(self: References, rows: np.ndarray) -> np.ndarray:
+        asked.append(len(rows))
+        return statistics(self, rows)
+
+    monkeypatch.setattr(References, "statistics", counted)
+    for query in (3, 5):
+        asked.clear()
+        rows, scores = best(cells, [one[[query]] for one in vectors], indexes)
+        n_cells = sum(cell.scorer.references is not None for cell in cells)
+        assert sum(asked) == n_cells * (1 + (len(files) if query == 3 else 0))
+        left = np.full(len(files), query)
+        told = joint_score(cells, vectors, left, rows[0])
+        np.testing.assert_allclose(scores[0], told, rtol=1e-5, atol=1e-5)

@@ -22,7 +22,7 @@ from tllboost.bilinear import Bilinear, lengths_of
 from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.merges import row_blocks
 from tllboost.pairs import pairs_from_paths
-from tllboost.scoring import FittedCell, Scorer, combined_score, joint_score
+from tllboost.scoring import FittedCell, Scorer, combined_score
 from tllboost.vectorizers.arrays import names_in
 from tllboost.vectorizers.weights import first_line
 
@@ -40,7 +40,7 @@ class VectorIndex:
     """Vectors of many images by one vectorizer, for many searches.
 
     The first search computes the lengths of all vectors, and their projection if a cell
-    has one. Both are kept.
+    has one. Both are kept, and what references say of each image that was scored.
 
     Parameters
     ----------
@@ -69,6 +69,7 @@ class VectorIndex:
         self.vectors = vectors
         self.ids = ids
         self._views: dict[int, tuple[object, Vectors, Vectors]] = {}
+        self._told: dict[int, tuple[object, Vectors]] = {}
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Self:
@@ -118,6 +119,21 @@ class VectorIndex:
             # The projection is held too, so that no other gets its place and id.
             self._views[key] = cell.projection, vectors, lengths_of(vectors)
         return self._views[key][1:]
+
+    def told(self, cell: FittedCell, rows: Rows) -> Vectors | None:
+        """Return what the references of a cell say of some images, asked once; kept."""
+        references, (vectors, _) = cell.scorer.references, self.view(cell)
+        if references is None:
+            return None
+        key = id(references)
+        if key not in self._told:
+            shape = references.statistics(vectors[:0]).shape[1:]
+            self._told[key] = references, np.zeros((len(self), *shape), np.float32)
+        told = self._told[key][1]
+        # Each has a length, or no reference that it is compared with.
+        new = np.unique(rows[~told[rows].any(axis=(1, 2))])
+        told[new] = references.statistics(vectors[new])
+        return told[rows]
 
 
 def _arrays_in(file: Path) -> tuple[NDArray[Any] | None, Vectors]:
@@ -252,16 +268,27 @@ def _exact(
 
     `rows` is (n_queries, n_listed), as what is returned.
     """
-    scores = np.empty(rows.shape)
+    scores, own = np.empty(rows.shape), np.arange(len(rows))
+    asked = [VectorIndex(query) for query in queries]
     step = max(1, _BLOCK // len(rows))
     for start in range(0, rows.shape[1], step):
         block = rows[:, start : start + step]
-        left = np.repeat(np.arange(len(rows)), block.shape[1])
-        vectors = [
-            np.concatenate([query, index.vectors[block.ravel()]])
-            for query, index in zip(queries, indexes, strict=True)
-        ]
-        score = joint_score(cells, vectors, left, len(rows) + np.arange(block.size))
+        left, images = np.repeat(own, block.shape[1]), block.ravel()
+        right = len(rows) + np.arange(block.size)
+        found = []
+        for cell, query, index in zip(cells, asked, indexes, strict=True):
+            known = [
+                (query.view(cell)[0], index.view(cell)[0][images]),
+                (query.told(cell, own), index.told(cell, images)),
+            ]
+            projected, told = (
+                None if one is None else np.concatenate([one, other])
+                for one, other in known
+            )
+            vectors = np.concatenate([query.vectors, index.vectors[images]])
+            how = {"projected": projected, "told": told}
+            found.append(cell.score(vectors, left, right, **how))
+        score = combined_score(cells, found)
         scores[:, start : start + step] = score.reshape(block.shape)
     return scores
 

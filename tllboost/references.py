@@ -190,6 +190,7 @@ class References:
         left: NDArray[np.int64],
         right: NDArray[np.int64],
         fold: NDArray[np.int64] | None = None,
+        told: Floats | None = None,
     ) -> Floats:
         """Return the similarities of pairs, alike whichever image comes first.
 
@@ -204,6 +205,8 @@ class References:
             Rows of `vectors`.
         fold : ndarray of shape (n_pairs,), int64, or None, default=None
             By the map of which fold each pair is compared; None for all of them.
+        told : ndarray of shape (n_images, n_slices, 6), float32, or None
+            What :meth:`statistics` says of `vectors`, where it is known.
 
         Returns
         -------
@@ -220,9 +223,11 @@ class References:
                 some = vectors[images[:, None], own]
                 features[of] = alone.rows(some, one_left, one_right)
             return features
-        images, codes = np.unique(np.stack([left, right]), return_inverse=True)
-        codes = codes.reshape(2, -1)
-        told = self.statistics(vectors[images])
+        codes = np.stack([left, right])
+        if told is None:
+            images, codes = np.unique(codes, return_inverse=True)
+            codes = codes.reshape(2, -1)
+            told = self.statistics(vectors[images])
         features = np.empty((len(left), self.n_features), np.float32)
         for block in row_blocks(len(left), vectors.shape[1]):
             one, other = (

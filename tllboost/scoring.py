@@ -273,7 +273,15 @@ class FittedCell:
         parts = self.vectorizer.label, self.projection_spec, merge, self.scorer.head
         return " × ".join(map(str, parts))
 
-    def features(self, vectors: Vectors, left: Indices, right: Indices) -> PairFeatures:
+    def features(
+        self,
+        vectors: Vectors,
+        left: Indices,
+        right: Indices,
+        *,
+        projected: Vectors | None = None,
+        told: Vectors | None = None,
+    ) -> PairFeatures:
         """Return the feature rows that the head sees.
 
         Parameters
@@ -282,6 +290,10 @@ class FittedCell:
             As the vectorizer gave them.
         left, right : ndarray of shape (n_pairs,), int64
             Rows of `vectors`; each row that occurs is projected once.
+        projected : ndarray of shape (n_images, n_components), float32, or None
+            What :meth:`project` makes of them, where it is known.
+        told : ndarray of shape (n_images, n_slices, 6), float32, or None
+            What the references say of these, where it is known.
 
         Raises
         ------
@@ -297,16 +309,19 @@ class FittedCell:
                     f"numbers, these have {vectors.shape[1]}"
                 )
                 raise UsageError(msg)
-            pairs = np.stack([left, right])
-            rows, codes = np.unique(pairs, return_inverse=True)
-            left, right = codes.reshape(pairs.shape)
-            frozen = vectors[rows]
-            vectors = self.projection.transform(frozen)
+            if projected is None:
+                pairs = np.stack([left, right])
+                rows, codes = np.unique(pairs, return_inverse=True)
+                left, right = codes.reshape(pairs.shape)
+                vectors = vectors[rows]
+                projected = self.projection.transform(vectors)
+            frozen, vectors = vectors, projected
         scorer = self.scorer
         features = PairFeatures(
             *(vectors, left, right, scorer.merge),
             frozen=frozen,
             references=scorer.references,
+            told=told,
         )
         n_features = getattr(scorer.fitted, "n_features_in_", None)
         if n_features not in (None, features.shape[1]):
@@ -318,16 +333,18 @@ class FittedCell:
         return features
 
     def score(
-        self, vectors: Vectors, left: Indices, right: Indices
+        self, vectors: Vectors, left: Indices, right: Indices, **known: Any
     ) -> NDArray[np.float64]:
         """Return the head's score of each pair: (n_pairs,) float64.
+
+        What is `known` of the vectors is as in :meth:`features`.
 
         Raises
         ------
         DataError
             If a score is not a finite number.
         """
-        return self.scorer.score(self.features(vectors, left, right))
+        return self.scorer.score(self.features(vectors, left, right, **known))
 
     def project(self, vectors: Vectors) -> Vectors:
         """Return the vectors that are merged: (n_images, n_components) float32."""
