@@ -16,10 +16,17 @@ from PIL import Image
 
 from tllboost.calibration import Calibration
 from tllboost.classifier import PairClassifier, ensemble, load_bundle
+from tllboost.demo import make_scenes
 from tllboost.errors import DataError, ImageError, UsageError
-from tllboost.explain import Explanation, explain, run_beside, short_form
+from tllboost.explain import (
+    Explanation,
+    explain,
+    run_beside,
+    short_form,
+    write_page,
+)
 from tllboost.explain.attribution import covered, leaf_blocks, leaves_of
-from tllboost.explain.pair import telling_patches
+from tllboost.explain.pair import signed, telling_patches
 from tllboost.explain.training import (
     TrainingMatches,
     nearest_matches,
@@ -27,6 +34,7 @@ from tllboost.explain.training import (
     training_matches,
 )
 from tllboost.images import open_image
+from tllboost.pairs import pairs_from_paths
 from tllboost.store import VectorStore
 from tllboost.vectorizers.base import Vectorizer
 
@@ -218,6 +226,47 @@ def test_members_say_what_they_score_alone(pair: Any) -> None:
     said = sum(member.adds for member in found.members)
     assert said + 0.2 == pytest.approx(found.log_odds)
     assert [share.name for share in found.vectorizers] == ["classic", "pixels?size=8"]
+
+
+def test_similarities_add_up_from_unrelated_images_to_the_log_odds(
+    tmp_path: Path,
+) -> None:
+    """Shares are named, and those of a linear head are its weights times the values."""
+    pairs = make_scenes(tmp_path / "images", n_scenes=30, n_views=2)
+    names = [[f"scene_{i:04d}_{v}.jpg" for v in (0, 1)] for i in range(1, 31)]
+    X = [[pairs.parent / one for one in pair] for pair in names]
+    model = PairClassifier(
+        "classic+pixels", merge="similarity", head="logistic", validation_fraction=0.3
+    ).fit(X)
+    found = explain(model, *X[0], grid=2)
+    assert found.of_unrelated is not None
+    shares = {share.name: share.adds for share in found.similarities}
+    added = sum(shares.values())
+    assert found.of_unrelated + added == pytest.approx(found.log_odds, abs=1e-5)
+    (cell,) = model.cells_
+    assert {*shares} <= {*cell.similarities}
+    assert cell.similarities[:5] == [
+        "cosine, all",
+        "S-norm, all",
+        "difference of z-norms, all",
+        "CSLS, all",
+        "cosine, classic",
+    ]
+    head, references = cell.scorer.fitted, cell.scorer.references
+    assert references is not None
+    table = pairs_from_paths(X[:1])
+    (vectors,), _ = model.vectors_of(table)
+    row = np.asarray(cell.features(vectors, table.left, table.right))[0]
+    away = row - references.unrelated(200).mean(axis=0)
+    slope = cell.scorer.calibration_.slope
+    by_hand = dict(zip(cell.similarities, slope * head.part.coef * away, strict=True))
+    by_hand["S-norm, all"] += slope * float(head.slope) * away[1]
+    for name, adds in shares.items():
+        assert adds == pytest.approx(by_hand[name], abs=1e-3)
+    first = found.similarities[0]
+    assert f"{signed(first.adds)}  {first.name}" in short_form(found)
+    page = write_page(found, tmp_path / "pair.html").read_text("utf-8")
+    assert "What each similarity adds" in page
 
 
 def test_one_vectorizer_has_no_shares_and_one_cell_no_members(pair: Any) -> None:

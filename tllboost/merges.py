@@ -341,6 +341,12 @@ class PairFeatures:
         some.shape = (len(some.left), self.shape[1])
         return some
 
+    def with_rows(self, rows: NDArray[np.float32]) -> PairFeatures:
+        """Return other rows of ``similarity`` in the place of the first pair's."""
+        some = self.take(np.zeros(len(rows), np.int64))
+        some._made = rows
+        return some
+
     def cosine(self, *, frozen: bool = False) -> NDArray[np.float32]:
         """Return the baseline score of each pair: (n_pairs,) float32.
 

@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from tllboost.errors import UsageError
 from tllboost.merges import SIMILARITY, row_blocks, slices_of, unit_rows
 
-__all__ = ["References", "similarity"]
+__all__ = ["SIMILARITIES", "References", "similarity"]
 
 Floats = NDArray[np.float32]
 
 _MOST, _MOST_BYTES, _LEAST = 512, 4 * 10**6, 12
 _NEAREST = 10
+SIMILARITIES = ("cosine", "S-norm", "difference of z-norms", "CSLS")
+"""What is told of the whole, and of each part."""
 _SAME = 1 - 1e-4  # cosine from which two vectors are those of one picture
 _BLOCK = 4096
 # Of an image and a part: its length; sum and sum of squares of its cosines with the
@@ -264,6 +266,16 @@ class References:
             is_reference, np.maximum(cosine, one[:, _LAST]), one[:, _LAST]
         )
         return (cosine - mean) / np.maximum(spread, 1e-3), top / _NEAREST
+
+    def unrelated(self, n_pairs: int) -> Floats:
+        """Return rows of random pairs of references, which are no matches.
+
+        (n_pairs, n_features) float32, the same whenever it is asked.
+        """
+        rng, n = np.random.default_rng(0), len(self.vectors)
+        left = rng.integers(n, size=n_pairs)
+        right = (left + rng.integers(1, max(n, 2), size=n_pairs)) % n
+        return self.rows(self.vectors.astype(np.float32), left, right)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the fields, each array by its name."""

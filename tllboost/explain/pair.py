@@ -22,6 +22,7 @@ from tllboost.explain.attribution import (
     occlusion_maps,
     scores,
     shapley_shares,
+    similarity_shares,
 )
 from tllboost.explain.training import Neighbour, nearest_matches, training_matches
 from tllboost.scoring import Scorer
@@ -33,6 +34,7 @@ __all__ = ["Explanation", "Patch", "explain", "short_form", "signed", "telling_p
 # about one position of their last map of 7 x 7, the finest that they tell apart.
 _GRID, _MOST_GRID = 8, 32
 _N_PATCHES = 3
+_N_SIMILARITIES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,11 @@ class Explanation:
         `MOST_PARTS`.
     without_vectorizers : float or None
         The log-odds with no vectorizer, to which the shares are added.
+    similarities : list of Share
+        What each normalised similarity adds to the log-odds of the cell that reads
+        them, the most telling first; empty where none does.
+    of_unrelated : float or None
+        The log-odds of unrelated images, to which these shares are added.
     members : list of Member
         What each cell of an ensemble says.
     nearest : list of Neighbour
@@ -83,6 +90,8 @@ class Explanation:
     right_map: NDArray[np.float64]
     vectorizers: list[Share]
     without_vectorizers: float | None
+    similarities: list[Share]
+    of_unrelated: float | None
     members: list[Member]
     nearest: list[Neighbour]
     trained_on: list[str]
@@ -191,6 +200,11 @@ def short_form(explanation: Explanation) -> str:
         parts.append(
             (f"vectorizers, added to {signed(one.without_vectorizers)} with none", told)
         )
+    if one.of_unrelated is not None:
+        some = one.similarities[:_N_SIMILARITIES]
+        told = [f"{signed(share.adds):>7}  {share.name}" for share in some]
+        title = f"similarities, added to {signed(one.of_unrelated)} of unrelated images"
+        parts.append((title, told))
     told = [f"{signed(m.log_odds):>7} × {m.weight:.3f}  {m.name}" for m in one.members]
     parts.append(("members, log-odds of each × its weight", told))
     told = [
@@ -286,6 +300,7 @@ def explain(
         )
     elif len(leaves) > 1:
         shares, empty = shapley_shares(classifier, leaves, blocks)
+    similarities, of_unrelated = similarity_shares(classifier, blocks)
     score = scores(classifier, blocks, np.array([0]), np.array([1]))
     curve = classifier.calibration_
     if curve.is_flat:
@@ -303,6 +318,8 @@ def explain(
         right_map=right_map,
         vectorizers=shares,
         without_vectorizers=empty,
+        similarities=similarities,
+        of_unrelated=of_unrelated,
         members=member_opinions(classifier, blocks),
         nearest=nearest,
         trained_on=trained_on,
