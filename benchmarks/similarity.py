@@ -1,34 +1,40 @@
 """Measure normalised similarities, and write results/similarity/README.md.
 
-    python benchmarks/similarity.py [--store DIR] [--seeds 5] [--heads]
+    python benchmarks/similarity.py [--store DIR] [--part plain|heads|few|speed|run]
 
-On tll, dvd-covers and ukbench, split as ``tllboost grid`` splits them: first the cosine
-beside its normalised forms, for which nothing is fitted, then heads on the merge
-``similarity`` beside the same heads on the merges of the vectors themselves.
+On tll, dvd-covers, ukbench and the demo, split as ``tllboost grid`` splits them: first
+the cosine beside its normalised forms, for which nothing is fitted; then heads on the
+merge ``similarity`` beside the same heads on the merges of the vectors themselves; the
+challenge as ``tllboost grid --config benchmarks/tll-similarity.toml`` left it; few
+pairs; and time. ``--part`` makes one part anew and keeps the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bench import RESULTS
+from boosted import drawn_sets
 from ensembles import figures
 from fetch_data import SHARED
 from numpy.typing import NDArray
 from tables import rows_of, table
 
+from tllboost.demo import make_demo_set
 from tllboost.files import csv_text, write_text
-from tllboost.grid.data import GridData, gather
+from tllboost.grid.data import gather
 from tllboost.grid.measure import Bench, Space, fit_scorer, one_thread
 from tllboost.grid.summary import interval
 from tllboost.pairs import read_pairs
 from tllboost.pairs.groups import read_groups
 from tllboost.references import References
+from tllboost.report import read_run
 from tllboost.splits import Split
 from tllboost.store import default_store
 from tllboost.vectorizers import make_vectorizer
@@ -54,51 +60,93 @@ VECTORIZERS = {
         ]
     ),
 }
-SETS = ("tll", "dvd-covers", "ukbench")
+SETS = ("tll", "dvd-covers", "ukbench", "demo")
 SIZES = (100, 256)
 FORMS = {"S-norm": 1, "CSLS": 3}  # columns of the whole vector
-OWN, OTHER = "the training set", "another set"
+OWN, SEARCHED, OTHER = "the training set", "the searched images", "another set"
 HEADS = ("logistic", "xgboost", "xgboost-rank")
 MERGES = ("similarity", "dot", "l1")
-COLUMNS = ("set", "vectorizer", "way", "validation mrr", "top2", "of each seed")
-COLUMNS += ("rival", "gain", "low", "high", "seconds")
+WITH_HEADS, LARGEST = "classic+pocket", "views+local"
+FEW, N_DRAWS, N_TEST = (100, 200, 400), 8, 600
+FEW_WAYS = (
+    *(("cosine", "similarity"), ("cosine-norm", "similarity")),
+    *(("logistic", "similarity"), ("xgboost", "similarity")),
+    *(("logistic", "dot"), ("xgboost", "dot")),
+)
+N_TIMES = 5
+COLUMNS = ("part", "set", "vectorizer", "way", "validation mrr", "top2")
+COLUMNS += ("low", "high", "of each seed", "rival", "gain", "gain low", "gain high")
+COLUMNS += ("seconds",)
 
 Floats = NDArray[np.float64]
 
 TEXT = """# Normalised similarities
 
 ```sh
-python benchmarks/similarity.py --seeds {n_seeds}{option}
+tllboost grid --config benchmarks/tll-similarity.toml --no-refit --overwrite
+python benchmarks/similarity.py
 ```
 
-Mean top-2 over {n_seeds} seeds, with splits as `tllboost grid` makes them: 20 % of the
+Mean top-2 over five seeds, with splits as `tllboost grid` makes them: 20 % of the
 groups are tested, and each match is ranked among 20 (fewer for ukbench). References are
 images of the training set; their labels are not read. `small` is MobileNetV2,
 SqueezeNet and `classic`; `views+local` has their views and local maps instead.
+Intervals are of 95 % (paired bootstrap over components).
 
 ## Nothing fitted
 
 `cosine-norm` is S-norm with at most 512 references, or as many as fit into 4 MB. The
-gain over the cosine has its 95 % interval (paired bootstrap over components).
+other columns are S-norm of fewer references, of the images of the test set (what a
+folder that is searched has), and of another set's; then CSLS.
 
 {plain}
+
+## The challenge, `views+local`
+
+The grid's own figures ([all cells](../tll-similarity/README.md)). `crossfit/infonce`
+fits a map of 128 numbers for the whole vector and for each of its five parts, five
+times, each without one fold of the training pairs: a training pair is compared by the
+maps that never saw its images, a new pair by all of them. The gain is over what is
+named. Seconds are for the features, the fit and the test scores in one process beside
+another one.
+
+{run}
+
+## Heads on `classic+pocket`
+
+The same heads on the merge `similarity` and on the vectors, with five non-matches for
+each match. The gain of `similarity` is over the other merge that is better on
+validation.
+
 {heads}
+
+## Few pairs
+
+{few_text}
+
+{few}
+
+## Time
+
+`xgboost` on `similarity` and on `l1` of `views+local`, the challenge's first seed, one
+thread, {n_times} times in turn; median, and smallest and largest. The ratio is that of
+the two in each turn.
+
+{speed}
+
 [similarity.csv](similarity.csv) has all results.
 """
 
-WITH = """
-## Heads
-
-The same heads on the merge `similarity` and on the vectors, with five non-matches for
-each match. The gain is over the other merge that is better on validation. Seconds are
-for the features, a fit and the test scores, in one thread.
-
-{heads}
-"""
+FEW_TEXT = """Of the challenge {sizes} pairs, {n_draws} draws, 15 of 100 for
+validation, tested on {n_test} other pairs with `views+local`. In brackets the mean gain
+over the cosine and its standard error over the draws."""
 
 
 def read(name: str) -> Any:
     """Return the pairs of a set."""
+    if name == "demo":
+        demo = make_demo_set(Path(tempfile.gettempdir(), "tllboost-demo"))
+        return read_pairs(demo.pairs, images=demo.pairs.parent)
     folder = SHARED / "data" / name
     if name == "tll":
         sides = {"left": folder / "left", "right": folder / "right"}
@@ -115,9 +163,11 @@ def plain(
     whole = References.drawn(vectors, images, widths, seed=seed)
     ways = {OWN: whole}
     for n in SIZES:
-        ways[str(n)] = References(whole.vectors[:n], whole.widths)
+        ways[str(n)] = References(whole.vectors[:n], whole.widths, whole.n_maps)
     drawn = References.drawn(others, np.arange(len(others)), widths, seed=seed)
     ways[OTHER] = drawn
+    searched = np.union1d(split.test.left, split.test.right)
+    ways[SEARCHED] = References.drawn(vectors, searched, widths, seed=seed)
     for name, references in ways.items():
         sets = (split.validation, split.test)
         rows = [references.rows(vectors, one.left, one.right) for one in sets]
@@ -128,20 +178,26 @@ def plain(
 
 
 def scored(
-    vectorizer: str, data: GridData, others: GridData, seed: int, *, with_heads: bool
+    part: str, found: Any, split: Split, others: NDArray[np.float32], seed: int
 ) -> Iterator[tuple[str, Floats, Floats, float]]:
     """Give the scores of validation and test of each way, and its seconds."""
-    (split,), found = data.splits(seed), data.vectors[vectorizer]
     space = Space(found.vectors, widths=found.widths or None)
-    for one in plain(space, split, seed, others.vectors[vectorizer].vectors):
-        yield *one, 0.0
-    for merge in MERGES if with_heads and vectorizer in WITH_HEADS else ():
+    if part == "plain":
+        for one in plain(space, split, seed, others):
+            yield *one, 0.0
+        return
+    ways = FEW_WAYS if part == "few" else [(h, m) for m in MERGES for h in HEADS]
+    for merge in dict.fromkeys(merge for _, merge in ways):
         started = time.perf_counter()
         bench = Bench([space], [split], merge, seed)
         _, validation, test = bench.features[0]
         shared = time.perf_counter() - started
-        for head in HEADS:
+        for head in (head for head, of in ways if of == merge):
             started = time.perf_counter()
+            if head == "cosine":
+                sets = validation, test
+                yield head, *(one.cosine(frozen=True) for one in sets), 0.0
+                continue
             scorer = fit_scorer(bench, head)
             score = scorer.score(test)
             seconds = shared + time.perf_counter() - started
@@ -149,95 +205,273 @@ def scored(
 
 
 def measured(
-    name: str, data: GridData, others: GridData, n_seeds: int, *, with_heads: bool
+    part: str, name: str, vectorizer: str, sets: Sequence[tuple[Any, ...]]
 ) -> Iterator[list[str]]:
-    """Give a row of the table for each way."""
-    for vectorizer in data.vectors:
-        found: dict[str, list[tuple[float, float, float, Floats]]] = {}
-        for seed in range(n_seeds):
-            (split,) = data.splits(seed)
-            how = vectorizer, data, others, seed
-            for way, *scores, seconds in scored(*how, with_heads=with_heads):
-                mrr, *_ = figures(scores[0], split.validation)
-                _, top2, draws = figures(scores[1], split.test)
-                found.setdefault(way, []).append((mrr, top2, seconds, draws))
-        means = {w: np.mean([x[:3] for x in of], axis=0) for w, of in found.items()}
-        draws_of = {w: np.mean([x[3] for x in of], axis=0) for w, of in found.items()}
-        for way, of in found.items():
-            rival, (head, _, merge) = "cosine", way.partition(", ")
-            if merge == MERGES[0]:  # the better of the others by validation
-                others_of = (f"{head}, {one}" for one in MERGES[1:])
-                rival = max(others_of, key=lambda one: means[one][0])
-            gain = means[way][1] - means[rival][1]
-            low, high = interval(draws_of[way] - draws_of[rival])
-            texts = [f"{one:.4f}" for one in means[way][:2]]
-            texts += [" ".join(f"{x[1]:.4f}" for x in of), rival]
-            texts += [f"{one:.4f}" for one in (gain, low, high)]
-            texts += [f"{means[way][2]:.3f}"]
-            print(name, vectorizer, way, *texts, flush=True)
-            yield [name, vectorizer, way, *texts]
+    """Give a row of the table for each way; `sets` are what `scored` takes, by seed."""
+    found: dict[str, list[tuple[float, float, float, Floats]]] = {}
+    for seed, (vectors, split, others) in enumerate(sets):
+        for way, *scores, seconds in scored(part, vectors, split, others, seed):
+            mrr, *_ = figures(scores[0], split.validation)
+            _, top2, draws = figures(scores[1], split.test)
+            found.setdefault(way, []).append((mrr, top2, seconds, draws))
+    means = {w: np.mean([x[:3] for x in of], axis=0) for w, of in found.items()}
+    draws_of = {w: np.mean([x[3] for x in of], axis=0) for w, of in found.items()}
+    for way, of in found.items():
+        rival, (head, *_) = "cosine", way.partition(", ")
+        if part == "heads":
+            others_of = (f"{head}, {one}" for one in MERGES[1:])
+            rival = max(others_of, key=lambda one: means[one][0])
+        gain = draws_of[way] - draws_of[rival]
+        ends = (*interval(draws_of[way]), *interval(gain))
+        texts = [f"{one:.4f}" for one in (*means[way][:2], *ends[:2])]
+        texts += [" ".join(f"{x[1]:.4f}" for x in of), rival]
+        texts += [f"{means[way][1] - means[rival][1]:.4f}"]
+        texts += [f"{one:.4f}" for one in ends[2:]] + [f"{means[way][2]:.3f}"]
+        print(part, name, vectorizer, way, *texts, flush=True)
+        yield [part, name, vectorizer, way, *texts]
 
 
-WITH_HEADS = ("classic+pocket", "small", "views+local")
+def of_run(folder: Path) -> Iterator[list[str]]:
+    """Give a row for each cell of the challenge's run, by the figures that it wrote."""
+    run = read_run(folder)
+    cells = {}
+    for cell, records in run.records.items():
+        ok = [one for one in records if one["status"] == "ok"]
+        if len(ok) == len(records):
+            cells[cell] = ok
+    means = {
+        cell: [np.mean([one[of][name] for one in ok]) for of, name in _SAID]
+        for cell, ok in cells.items()
+    }
+    draws = {
+        cell: np.mean([one["resampled"]["top2"] for one in ok], axis=0)
+        for cell, ok in cells.items()
+    }
+
+    def best(projection: str, merges: Sequence[str], head: str = "") -> Any:
+        some = [
+            cell
+            for cell in cells
+            if (cell.projection, cell.vectorizer) == (projection, LARGEST)
+            if cell.merge in merges and head in ("", cell.head)
+        ]
+        return max(some, key=lambda cell: means[cell][0])
+
+    def row(cell: Any, rival: Any) -> list[str]:
+        gain = draws[cell] - draws[rival]
+        texts = [f"{one:.4f}" for one in (*means[cell], *interval(draws[cell]))]
+        texts += [" ".join(f"{one['figures']['top2']:.4f}" for one in cells[cell])]
+        texts += [rival.name, f"{means[cell][1] - means[rival][1]:.4f}"]
+        texts += [f"{one:.4f}" for one in interval(gain)]
+        seconds = np.mean([one["fit_s"] + one["score_s"] for one in cells[cell]])
+        return ["run", "tll", LARGEST, cell.name, *texts, f"{seconds:.2f}"]
+
+    cosine = best("none", ["none"], "cosine")
+    raw = best("none", MERGES[1:])
+    yield row(best("none", ["none"], "cosine-norm"), cosine)
+    for cell in cells:
+        if cell.merge in MERGES[1:] and cell.projection == "none":
+            yield row(cell, cosine)
+    logistic = best("none", ["similarity"], "logistic")
+    for cell in cells:
+        own = cell.merge == "similarity" or cell.head in ("cosine", "cosine-norm")
+        if own and cell not in (cosine,):
+            yield row(cell, raw if cell.projection == "none" else logistic)
+            if cell.merge == "similarity" and cell.head != "logistic":
+                yield row(cell, best(cell.projection, ["similarity"], "logistic"))
+    for cell in cells:
+        if cell.vectorizer == "ensemble":
+            yield row(
+                cell, max((c for c in cells if c != cell), key=lambda c: means[c])
+            )
+
+
+_SAID = (("validation", "mrr"), ("figures", "top2"))
+
+
+def speed(found: Any, split: Split) -> Iterator[list[str]]:
+    """Give a row for `xgboost` on similarities, and for the same on differences."""
+    seconds: dict[str, list[float]] = {"xgboost, similarity": [], "xgboost, l1": []}
+    for _ in range(N_TIMES):
+        for way, of in seconds.items():
+            bench = Bench(
+                [Space(found.vectors, widths=found.widths)], [split], way[9:], 0
+            )
+            _, _, test = bench.features[0] if way == "xgboost, l1" else [None] * 3
+            started = time.perf_counter()
+            scorer = fit_scorer(bench, "xgboost")
+            scorer.score(test or bench.features[0][2])
+            of.append(time.perf_counter() - started)
+    for way, of in seconds.items():
+        texts = [" ".join(f"{one:.3f}" for one in of)]
+        yield ["speed", "tll", LARGEST, way, *[""] * 4, *texts, *[""] * 4, ""]
+
+
+def gain_of(row: dict[str, str]) -> str:
+    """Return a gain with its interval."""
+    gain, low, high = (float(row[name]) for name in ("gain", "gain low", "gain high"))
+    return f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def top2_of(row: dict[str, str]) -> str:
+    """Return a figure with its interval."""
+    top2, low, high = (float(row[name]) for name in ("top2", "low", "high"))
+    return f"{top2:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def page(path: Path) -> str:
     """Return the page that the table makes."""
-    found: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
-    for row in rows_of(path):
-        found.setdefault((row["set"], row["vectorizer"]), {})[row["way"]] = row
-    columns = ["set", "vectors", "cosine", "S-norm", "gain"]
-    columns += ["of 100", "of 256", f"of {OTHER}", "CSLS"]
-    head_columns = ["set", "vectors", "head", *MERGES, "gain over", "gain"]
-    head_columns += ["s, similarity", "s, the other"]
-    plain_rows, head_rows = [], []
-    for key, ways in found.items():
-        top2 = {way: f"{float(row['top2']):.3f}" for way, row in ways.items()}
-        norm = f"S-norm, {OWN}"
-        cells = [f"S-norm, {one}" for one in (*SIZES, OTHER)] + [f"CSLS, {OWN}"]
-        told = [top2["cosine"], top2[norm], _gain(ways[norm])]
-        plain_rows.append([*key, *told, *(top2[one] for one in cells)])
-        for head in HEADS if f"{HEADS[0]}, {MERGES[0]}" in ways else ():
-            own, *others = (f"{head}, {merge}" for merge in MERGES)
-            rival = ways[own]["rival"]
-            told = [head, *(top2[one] for one in (own, *others))]
-            told += [rival.partition(", ")[2], _gain(ways[own])]
-            both = (ways[one]["seconds"] for one in (own, rival))
-            head_rows.append([*key, *told, *(f"{float(one):.2f}" for one in both)])
+    parts: dict[str, list[dict[str, str]]] = {}
+    for one in rows_of(path):
+        parts.setdefault(one["part"], []).append(one)
     return TEXT.format(
-        n_seeds=len(ways["cosine"]["of each seed"].split()),
-        option=" --heads" if head_rows else "",
-        plain="\n".join(table(columns, plain_rows)),
-        heads=WITH.format(heads="\n".join(table(head_columns, head_rows)))
-        if head_rows
-        else "",
+        plain=plain_table(parts.get("plain", [])),
+        run=run_table(parts.get("run", [])),
+        heads=heads_table(parts.get("heads", [])),
+        few=few_table(parts.get("few", [])),
+        few_text=FEW_TEXT.format(
+            sizes=", ".join(map(str, FEW)), n_draws=N_DRAWS, n_test=N_TEST
+        ),
+        speed=speed_table(parts.get("speed", [])),
+        n_times=N_TIMES,
     )
 
 
-def _gain(row: dict[str, str]) -> str:
-    gain, low, high = (float(row[name]) for name in ("gain", "low", "high"))
-    return f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]"
+def by_way(rows: Sequence[dict[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the rows of each set and vectorizer by their way."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        found.setdefault((row["set"], row["vectorizer"]), {})[row["way"]] = row
+    return found
+
+
+def plain_table(rows: Sequence[dict[str, str]]) -> str:
+    """Return the table of what nothing is fitted for."""
+    columns = ["set", "vectors", "cosine", "S-norm", "gain"]
+    columns += ["of 100", "of 256", f"of {SEARCHED}", f"of {OTHER}", "CSLS"]
+    body = []
+    for key, ways in by_way(rows).items():
+        top2 = {way: f"{float(row['top2']):.3f}" for way, row in ways.items()}
+        own = f"S-norm, {OWN}"
+        some = [f"S-norm, {one}" for one in (*SIZES, SEARCHED, OTHER)]
+        told = [top2["cosine"], top2[own], gain_of(ways[own])]
+        body.append([*key, *told, *(top2[one] for one in (*some, f"CSLS, {OWN}"))])
+    return "\n".join(table(columns, body))
+
+
+def run_table(rows: Sequence[dict[str, str]]) -> str:
+    """Return the table of the challenge."""
+    columns = ["cell", "top-2", "gain", "over", "s"]
+    body = [
+        [row["way"], top2_of(row), gain_of(row), row["rival"], row["seconds"]]
+        for row in rows
+    ]
+    return "\n".join(table(columns, body))
+
+
+def heads_table(rows: Sequence[dict[str, str]]) -> str:
+    """Return the table of heads on similarities and on vectors."""
+    columns = ["set", "head", *MERGES, "gain over", "gain"]
+    body = []
+    for (name, _), ways in by_way(rows).items():
+        for head in HEADS:
+            own, *others = (ways[f"{head}, {merge}"] for merge in MERGES)
+            told = [top2_of(one) for one in (own, *others)]
+            rival = own["rival"].partition(", ")[2]
+            body.append([name, head, *told, rival, gain_of(own)])
+    return "\n".join(table(columns, body))
+
+
+def few_table(rows: Sequence[dict[str, str]]) -> str:
+    """Return the table of few pairs: a column a size."""
+    found = by_way(rows)
+    body = []
+    for head, merge in FEW_WAYS:
+        way = head if head == "cosine" else f"{head}, {merge}"
+        told = []
+        for ways in found.values():
+            own, base = (
+                np.array(ways[one]["of each seed"].split(), float)
+                for one in (way, "cosine")
+            )
+            gain = own - base
+            error = gain.std(ddof=1) / np.sqrt(len(gain))
+            more = "" if head == "cosine" else f" ({gain.mean():+.3f} ± {error:.3f})"
+            told.append(f"{own.mean():.3f}{more}")
+        body.append([way, *told])
+    sizes = [name.partition(" ")[2] for name, _ in found]
+    return "\n".join(table(["head, merge", *sizes], body))
+
+
+def speed_table(rows: Sequence[dict[str, str]]) -> str:
+    """Return the table of seconds."""
+    times = {row["way"]: np.array(row["of each seed"].split(), float) for row in rows}
+    body = [
+        [way, f"{np.median(of):.2f} [{of.min():.2f}, {of.max():.2f}]"]
+        for way, of in times.items()
+    ]
+    if times:
+        ours, raw = times.values()
+        ratio = raw / ours
+        told = f"{np.median(ratio):.1f} × [{ratio.min():.1f}, {ratio.max():.1f}]"
+        body.append(["ratio", told])
+    return "\n".join(table(["head, merge", "seconds"], body))
+
+
+def make(part: str, store: Any, run: Path) -> Iterator[list[str]]:
+    """Give the rows of one part."""
+    if part == "run":
+        yield from of_run(run)
+        return
+    names = {"plain": [*VECTORIZERS], "heads": [WITH_HEADS]}.get(part, [LARGEST])
+    made = {name: make_vectorizer(VECTORIZERS[name]) for name in names}
+    sets = {"plain": SETS, "heads": SETS[1:]}.get(part, SETS[:1])
+    data = {name: gather(read(name), made, store=store) for name in sets}
+    if part == "speed":
+        (of,) = data.values()
+        yield from speed(of.vectors[LARGEST], of.splits(0)[0])
+    if part in ("plain", "heads"):
+        for name, other in zip(sets, (*sets[1:], sets[0]), strict=True):
+            for vectorizer, found in data[name].vectors.items():
+                others = data[other].vectors[vectorizer].vectors
+                of_seed = (data[name].splits(seed)[0] for seed in range(5))
+                cases = [(found, split, others) for split in of_seed]
+                yield from measured(part, name, vectorizer, cases)
+    if part == "few":
+        (of,) = data.values()
+        found = of.vectors[LARGEST]
+        for size in FEW:
+            cases = []
+            for seed in range(N_DRAWS):
+                drawn = drawn_sets(of, size, N_TEST, seed)
+                cases.append((found, Split(*drawn, names=np.array([""])), None))
+            yield from measured(part, f"tll {size}", LARGEST, cases)
+
+
+PARTS = ("plain", "run", "heads", "few", "speed")
 
 
 def main() -> None:
-    """Measure, print a row a fit, and write the page."""
+    """Measure, print a row a way, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, help="folder of the vector store")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--heads", action="store_true", help="fit heads, too: an hour")
+    parser.add_argument("--part", choices=PARTS, action="append")
+    parser.add_argument("--run", type=Path, default=OUT.parent / "tll-similarity")
     parser.add_argument("--out", type=Path, default=OUT)
     said = parser.parse_args()
-    made = {name: make_vectorizer(spec) for name, spec in VECTORIZERS.items()}
-    store = said.store or default_store()
-    data = {name: gather(read(name), made, store=store) for name in SETS}
-    rows: list[list[str]] = []
+    asked = said.part or PARTS
+    path = said.out / "similarity.csv"
+    known = rows_of(path) if path.exists() else []
+    rows = [
+        [row[name] for name in COLUMNS] for row in known if row["part"] not in asked
+    ]
     with one_thread():
-        for name, other in zip(SETS, (*SETS[1:], SETS[0]), strict=True):
-            sets = data[name], data[other]
-            rows += measured(name, *sets, said.seeds, with_heads=said.heads)
+        for part in asked:
+            rows += make(part, said.store or default_store(), said.run)
+    rows.sort(key=lambda row: PARTS.index(row[0]))
     said.out.mkdir(parents=True, exist_ok=True)
-    write_text(said.out / "similarity.csv", csv_text(COLUMNS, rows))
-    write_text(said.out / "README.md", page(said.out / "similarity.csv"))
+    write_text(path, csv_text(COLUMNS, rows))
+    write_text(said.out / "README.md", page(path))
 
 
 if __name__ == "__main__":

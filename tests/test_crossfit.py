@@ -21,7 +21,7 @@ from tllboost.grid.run import run_grid
 from tllboost.pairs import read_pairs
 from tllboost.projections import make_projection
 from tllboost.references import References
-from tllboost.report import read_run
+from tllboost.report import read_run, write_report
 
 pytest.importorskip("torch")
 
@@ -167,7 +167,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, dict[str, 
     how: dict[str, Any] = {
         "vectorizers": ["classic+pixels?size=8"],
         "merges": ["similarity"],
-        "heads": ["logistic"],
+        "heads": ["logistic", "xgboost"],
         "projections": ["none", QUICK],
         "ensemble": 2,
         "out": folder / "out",
@@ -184,6 +184,24 @@ def test_a_grid_has_it_beside_the_vectors_as_they_are(
     assert rows["none", "logistic"]["n_features"] == 12
     assert rows[QUICK, "logistic"]["status"] == "ok"
     assert rows[QUICK, "logistic"]["n_features"] == 4 * 6
+    (record,) = (
+        read_run(result.out)
+        .records[
+            next(
+                one
+                for one in read_run(result.out).cells
+                if one.projection == QUICK and one.head == "xgboost"
+            )
+        ]
+        .values()
+    )
+    gained = record["feature_gain"]
+    assert sum(gained.values()) == pytest.approx(1, abs=0.01)
+    assert [*gained][:2] == ["cosine, all", "S-norm, all"]
+    assert f"CSLS, pixels?size=8 by {QUICK}" in gained
+    page = write_report(result.out).read_text("utf-8")
+    best = max(gained, key=lambda name: gained[name])
+    assert f'"feature_gain":[["{best}",' in page
 
 
 def test_a_bundle_of_it_scores_the_test_pairs_as_the_grid_did(

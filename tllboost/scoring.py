@@ -37,7 +37,7 @@ from tllboost.heads.fitted import head_score
 from tllboost.merges import SIMILARITY, MergeFunction, PairFeatures
 from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths
 from tllboost.projections import NONE
-from tllboost.references import SIMILARITIES, References
+from tllboost.references import References, similarity_names
 from tllboost.splits import PairSet
 from tllboost.vectorizing import vectorize_many
 
@@ -336,12 +336,8 @@ class FittedCell:
     def similarities(self) -> list[str]:
         """Name the features of the merge ``similarity``: of what, and which."""
         parts = [p.label for p in getattr(self.vectorizer, "parts", [self.vectorizer])]
-        slices = ["all", *parts] if len(parts) > 1 else parts
-        if self.projection is not None:
-            mapped = [f"{one} by {self.projection_spec}" for one in slices]
-            is_beside = self.projection.layout()[0] is not None
-            slices = ["all", *parts, *mapped] if is_beside else mapped[:1]
-        return [f"{kind}, {one}" for one in slices for kind in SIMILARITIES]
+        is_beside = self.projection is not None and any(self.projection.layout())
+        return similarity_names(parts, self.projection_spec, is_beside=is_beside)
 
     def score(
         self, vectors: Vectors, left: Indices, right: Indices, **known: Any

@@ -129,6 +129,8 @@ class Bench:
     splits: Sequence[Split]
     merge: str
     seed: int
+    names: Sequence[str] = ()
+    """Of the features, where they are few."""
 
     def __post_init__(self) -> None:
         sets = [
@@ -193,7 +195,7 @@ def measure(
         Test and validation.
     """
     test, validation = ScoredSet(), ScoredSet()
-    score_s, thresholds = 0.0, []
+    score_s, thresholds, gains = 0.0, list[float](), list[Any]()
     # XGBoost works without Python's lock: two small folds at a time, for whoever has
     # no other cell left.
     n_values = len(bench.splits[0].train) * bench.spaces[0].vectors.shape[1]
@@ -214,6 +216,7 @@ def measure(
             validation.add(split.validation, chosen, *how)
             cut = scorer.probability(np.array([scorer.threshold_]))
             thresholds.append(float(cut[0]))
+            gains.append(getattr(scorer.head_, "gain_", None))
     figures = figures_of(test, validation) | {
         "threshold": float(np.mean(thresholds)),
         "n_train_pairs": len(bench.splits[0].train),
@@ -222,6 +225,9 @@ def measure(
         "score_s": score_s,
         "peak_memory_mb": peak[0] / 2**20,
     }
+    if bench.names and gains[0] is not None:
+        shares = np.mean(gains, axis=0).round(4).tolist()
+        figures["feature_gain"] = dict(zip(bench.names, shares, strict=True))
     return figures, (test, validation)
 
 

@@ -36,8 +36,10 @@ from tllboost.grid.cells import (
 from tllboost.grid.data import Grid, Key, Learned
 from tllboost.grid.measure import Bench, Space, best_of_folds, measure, one_thread
 from tllboost.grid.records import known, record_path, write_record, write_scores
+from tllboost.merges import SIMILARITY
 from tllboost.processes import Job, release_memory
 from tllboost.projections import NONE, make_projection
+from tllboost.references import similarity_names
 from tllboost.splits import Protocol, Split
 from tllboost.splits.negatives import harden
 from tllboost.vectorizers import FusionVectorizer
@@ -371,12 +373,14 @@ def cell_jobs(missing: Mapping[tuple[Cell, int], str], grid: Grid) -> list[Job]:
         costs["project_s"] = learned.seconds or float("nan")
         maps = [str(file.relative_to(out)) for file in learned.files]
         splits, protocol = data.splits(seed), data.protocol
-        widths = data.vectors[vectorizer].widths
+        made = grid.plan.made[vectorizer]
+        labels = [one.label for one in getattr(made, "parts", [made])]
+        shape = data.vectors[vectorizer].widths, labels
         bases = grid.bases(vectorizer, tuning, seed)
         jobs.append(
             Job(
                 _run_cells,
-                (cells, seed, protocol, rest, maps, costs, splits, bases, widths),
+                (cells, seed, protocol, rest, maps, costs, splits, bases, *shape),
                 files,
                 reads=learned.files,
                 names=[f"{cell.name}, seed {seed}" for _, cell in cells],
@@ -405,6 +409,7 @@ def _run_cells(
     splits: list[Split],
     bases: list[Any],
     widths: Sequence[int],
+    labels: Sequence[str],
 ) -> None:
     """Run cells of the same features, writing each as it ends."""
     reason, bench = "", None
@@ -413,7 +418,11 @@ def _run_cells(
         features = cells[0][1].features
         files = [out / file for file in maps]
         spaces = spaces_of(bases, projection, files, widths=widths)
-        bench = Bench(spaces, splits, features, seed)
+        names: list[str] = []
+        if features == SIMILARITY:
+            is_beside = spaces[0].n_maps is not None
+            names = similarity_names(labels, projection, is_beside=is_beside)
+        bench = Bench(spaces, splits, features, seed, names)
     except Exception as error:
         reason = one_line(error)
     for cell_id, cell in cells:

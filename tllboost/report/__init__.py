@@ -33,6 +33,7 @@ from tllboost.splits import PROTOCOLS, PairSet
 __all__ = ["Run", "payload", "read_run", "report_page", "write_report"]
 
 Progress = Callable[[int, int, str], None]
+_N_FEATURES = 10
 _LOOKS = ("report", "matrix", "tables", "plots", "gallery")
 # In this order: each uses what stands before it.
 _SCRIPTS = (
@@ -470,12 +471,21 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
                 "validation": {m: of[m]["validation"] for m in of},
                 "costs": {name: row.get(name) for name in _COSTS},
                 **{name: row.get(name) for name in (*_SIZES, "threshold")},
+                "feature_gain": _gains_of(own[i]),
                 "curves": curves(list(run.tested(cell))),
             }
         )
         if progress is not None:
             progress(i + 1, len(run.cells), "curves")
     return found
+
+
+def _gains_of(records: Sequence[Row]) -> list[tuple[str, float]]:
+    """Return the ten features by which trees gained most, and their shares."""
+    known = [one["feature_gain"] for one in records if one.get("feature_gain")]
+    means = {name: np.mean([one[name] for one in known]) for name in (known or [{}])[0]}
+    order = sorted(means, key=lambda name: -means[name])[:_N_FEATURES]
+    return [(name, round(float(means[name]), 4)) for name in order if means[name]]
 
 
 def _ends(row: Row, name: str) -> list[float]:

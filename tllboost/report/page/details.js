@@ -19,7 +19,7 @@ function fillCell() {
   byId("details").replaceChildren(
     make("h3", { class: "cell-name" }, breakable(cellName(cell, true)), " ", badges(cell)),
     ...(done(cell)
-      ? [figureTiles(cell), costLine(cell), ...charts(cell)]
+      ? [figureTiles(cell), costLine(cell), featureGains(cell), ...charts(cell)]
       : [
           make(
             "p",
@@ -84,4 +84,23 @@ function costLine(cell) {
     .filter(([, text]) => text !== NONE)
     .map(([label, text]) => `${label} ${text}`);
   return make("p", { class: "soft small number" }, words.join(" · "));
+}
+
+/* Which features the trees of a cell gained by: names, and shares of the whole gain. */
+function featureGains(cell) {
+  const rows = cell.feature_gain || [];
+  return rows.length
+    ? make(
+        "details",
+        { class: "small" },
+        make("summary", {}, "What the trees gained by"),
+        make(
+          "ol",
+          {},
+          rows.map(([name, share]) =>
+            make("li", {}, `${(100 * share).toFixed(1)} % `, breakable(name)),
+          ),
+        ),
+      )
+    : "";
 }
