@@ -32,7 +32,7 @@ def matrix(rows: list[Row], metric: str) -> list[str]:
     for vectorizer, merge in keys:
         shown = []
         for head in heads:
-            of = "none" if head == "cosine" else merge
+            of = "none" if head in ("cosine", "cosine-norm") else merge
             shown.append(cell(cells.get((vectorizer, of, head)), metric))
         lines.append(f"| {vectorizer} | {merge} | " + " | ".join(shown) + " |")
     return lines

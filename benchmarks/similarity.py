@@ -236,7 +236,7 @@ def of_run(folder: Path) -> Iterator[list[str]]:
     run = read_run(folder)
     cells = {}
     for cell, records in run.records.items():
-        ok = [one for one in records if one["status"] == "ok"]
+        ok = [one for one in records.values() if one["status"] == "ok"]
         if len(ok) == len(records):
             cells[cell] = ok
     means = {

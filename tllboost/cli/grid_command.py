@@ -57,7 +57,7 @@ class Tried:
     projection: list[str] | None = option(
         None,
         "Learned map of the vectors, repeatable: none, infonce, triplet, contrastive, "
-        "finetune, siamese-cnn.",
+        "finetune, siamese-cnn; crossfit/infonce for the merge similarity.",
         "-p",
         names="projections",
     )
