@@ -12,6 +12,7 @@ from bundles import make_classifier, make_vectors, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import auc, fit, plant
+from PIL import Image
 
 import tllboost
 from tllboost.demo import make_scenes
@@ -21,7 +22,7 @@ from tllboost.grid.records import read_images, read_scores, read_splits
 from tllboost.grid.run import run_grid
 from tllboost.merges import PairFeatures, unit_rows
 from tllboost.pairs import read_pairs
-from tllboost.rank import VectorIndex, best
+from tllboost.rank import VectorIndex, best, rank_images
 from tllboost.references import References
 from tllboost.report import read_run
 from tllboost.scoring import FittedCell, joint_score
@@ -246,3 +247,29 @@ def test_ranking_asks_the_references_once_an_image(
         left = np.full(len(files), query)
         told = joint_score(cells, vectors, left, rows[0])
         np.testing.assert_allclose(scores[0], told, rtol=1e-5, atol=1e-5)
+
+
+def test_a_folder_of_another_kind_is_its_own_reference(
+    grid: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """Its images stand in for those of the bundle, and the query is none of them."""
+    folder, _ = grid
+    bundle = tllboost.load(folder / "out" / "ensemble.tllb")
+    files = sorted((folder / "images").rglob("*.jpg"))
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        noise = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((64, 64)).save(tmp_path / f"{i}.png")
+    others = sorted(tmp_path.glob("*.png"))
+    plain, _ = rank_images(bundle, files[0], others)
+    own, _ = rank_images(bundle, files[0], others, own_references=True)
+    assert {hit.id for hit in plain} == {hit.id for hit in own}
+    assert {hit.score for hit in plain}.isdisjoint({hit.score for hit in own})
+    drawn = bundle.among(
+        [vectorize(c.vectorizer, others).vectors for c in bundle.cells_]
+    )
+    for cell in drawn.cells_:
+        references = cell.scorer.references
+        assert references is None or len(references.vectors) == len(others)
+    again, _ = rank_images(drawn, files[0], others)
+    assert [hit.score for hit in again] == pytest.approx([hit.score for hit in own])

@@ -398,6 +398,7 @@ def rank_images(
     candidates: Sequence[str | PathLike[str]],
     *,
     shortlist: int | None = None,
+    own_references: bool = False,
     **options: Any,
 ) -> tuple[list[Hit], dict[str, str]]:
     """Rank images by their similarity to the query, best first.
@@ -411,6 +412,9 @@ def rank_images(
     shortlist : int, optional
         How many are scored where a head is not linear, the best by cosine; by default
         all.
+    own_references : bool, default=False
+        Whether the candidates are the references of normalised similarities, and not
+        those of the bundle: see :meth:`~tllboost.scoring.Scorer.among`.
     **options
         ``progress`` and ``strict``, as in :func:`~tllboost.vectorizing.vectorize`.
 
@@ -432,10 +436,13 @@ def rank_images(
     if own in failed:
         raise ImageError(query, failed[own])
     good = np.flatnonzero(~np.isin(table.right, list(failed)))
+    found = [block[table.right[good]] for block in vectors]
+    if own_references:
+        classifier = classifier.among(found)
     (rows,), (scores,) = best(
         classifier.cells_,
         [block[[own]] for block in vectors],
-        [VectorIndex(block[table.right[good]]) for block in vectors],
+        [VectorIndex(block) for block in found],
         shortlist=shortlist,
     )
     failures = {

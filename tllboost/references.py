@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tllboost.errors import UsageError
 from tllboost.merges import SIMILARITY, row_blocks, slices_of, unit_rows
@@ -108,8 +108,8 @@ class References:
         cls,
         vectors: Floats,
         images: NDArray[np.integer],
-        widths: Sequence[int] | None = None,
-        n_maps: Sequence[int] | None = None,
+        widths: ArrayLike | None = None,
+        n_maps: ArrayLike | None = None,
         *,
         seed: int,
     ) -> Self:
@@ -131,10 +131,9 @@ class References:
         rows = unit_rows(vectors[np.sort(drawn)])
         # A picture that is there twice would count twice, and be its own reference.
         twice = np.tril(rows @ rows.T, -1).max(axis=1) > _SAME
-        parts = [n_dims] if widths is None else widths
-        maps = [1] * len(parts) if n_maps is None else n_maps
-        shape = np.array(parts, np.int32), np.array(maps, np.int32)
-        return cls(rows[~twice].astype(np.float16), *shape)
+        parts = np.array([n_dims] if widths is None else widths, np.int32)
+        maps = np.ones_like(parts) if n_maps is None else np.array(n_maps, np.int32)
+        return cls(rows[~twice].astype(np.float16), parts, maps)
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:

@@ -15,7 +15,7 @@ import copy
 import inspect
 from collections import ChainMap
 from collections.abc import Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
@@ -560,6 +560,28 @@ class Scorer:
         if threshold is not None:
             other.limit_ = check_share(threshold, "threshold")
             other.threshold_ = other.calibration_.score_of(other.limit_)
+        return other
+
+    def among(self, vectors: Sequence[Vectors]) -> Self:
+        """Return the same with references drawn from other images, as of a folder.
+
+        The references of a bundle say little of images of another kind; the images that
+        are searched are always of their own (``results/similarity``).
+
+        Parameters
+        ----------
+        vectors : sequence of ndarray of shape (n_images, n_dims of the cell), float32
+            For each cell, what its vectorizer gave.
+        """
+        other, cells = copy.copy(self), []
+        for cell, block in zip(self.cells_, vectors, strict=True):
+            scorer = copy.copy(cell.scorer)
+            if (known := scorer.references) is not None:
+                every, layout = np.arange(len(block)), (known.widths, known.n_maps)
+                drawn = References.drawn(cell.project(block), every, *layout, seed=0)
+                scorer.references = drawn
+            cells.append(replace(cell, scorer=scorer))
+        other.cells_ = tuple(cells)
         return other
 
     def vectors_of(

@@ -32,6 +32,11 @@ class Search:
         min=1,
     )
     exact: bool = option(False, "Score all of --among, whatever the head.")
+    own_references: bool = option(
+        False,
+        "Compare normalised similarities with the images of --among, not with the "
+        "bundle's references: for images of another kind than the training set's.",
+    )
     candidates: Path | None = option(
         None, "Candidate table: ids in the columns left, c0, c1, …"
     )
@@ -107,6 +112,7 @@ def rank(
                 query,
                 images,
                 shortlist=None if search.exact else max(search.shortlist, search.top),
+                own_references=search.own_references,
                 progress=progress,
                 strict=search.strict,
             )
@@ -134,7 +140,16 @@ def rank(
             "of the two",
         )
         why = "has no effect with --candidates: a submission has all scores"
-        refuse_given(context, why, "top", "shortlist", "exact", "prior", "threshold")
+        refuse_given(
+            context,
+            why,
+            "top",
+            "shortlist",
+            "exact",
+            "own_references",
+            "prior",
+            "threshold",
+        )
         refuse_if(
             form.as_json,
             "--candidates writes a submission, which is CSV: leave out --json",
