@@ -106,6 +106,12 @@ def test_the_pages_of_choosing_are_what_their_tables_make() -> None:
         assert (module.OUT / page).read_text("utf-8") == module.page(module.OUT)
 
 
+def test_the_page_of_similarities_is_what_its_table_makes() -> None:
+    module = script("similarity")
+    page = module.page(module.OUT / "similarity.csv")
+    assert (module.OUT / "README.md").read_text("utf-8") == page
+
+
 def test_what_validation_chose_of_pocket_is_what_is_shipped() -> None:
     """The length is in the weights; the fusion is the one that is told about."""
     module = script("pocket_page")

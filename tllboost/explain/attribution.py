@@ -25,23 +25,6 @@ from tllboost.scoring import FittedCell, Scorer, joint_score
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizing import Progress, space_of, vectorize_many
 
-__all__ = [
-    "MOST_PARTS",
-    "Blocks",
-    "Leaves",
-    "Member",
-    "Share",
-    "covered",
-    "leaf_blocks",
-    "leaves_of",
-    "member_opinions",
-    "occlusion_maps",
-    "patches",
-    "scores",
-    "shapley_shares",
-    "similarity_shares",
-]
-
 MOST_PARTS = 8
 """Vectorizers above which the 2ⁿ fusions are not scored."""
 

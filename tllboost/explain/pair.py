@@ -28,8 +28,6 @@ from tllboost.explain.training import Neighbour, nearest_matches, training_match
 from tllboost.scoring import Scorer
 from tllboost.vectorizing import Progress
 
-__all__ = ["Explanation", "Patch", "explain", "short_form", "signed", "telling_patches"]
-
 # Patches a side. At the 224 pixels that most networks see a patch is then 28 pixels:
 # about one position of their last map of 7 x 7, the finest that they tell apart.
 _GRID, _MOST_GRID = 8, 32

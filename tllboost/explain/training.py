@@ -19,15 +19,6 @@ from tllboost.store import VectorStore
 from tllboost.vectorizers.base import Vectorizer, fuse
 from tllboost.vectorizing import Progress, space_of
 
-__all__ = [
-    "Neighbour",
-    "TrainingMatches",
-    "nearest_matches",
-    "run_beside",
-    "stored_matches",
-    "training_matches",
-]
-
 
 class TrainingMatches(NamedTuple):
     """Matches that a run's bundle was trained on, and their images.

@@ -32,16 +32,6 @@ from tllboost.splits import PairSet, Split
 if TYPE_CHECKING:
     from tllboost.projections.base import Projection
 
-__all__ = [
-    "Bench",
-    "ScoredSet",
-    "Space",
-    "best_of_folds",
-    "figures_of",
-    "fit_scorer",
-    "measure",
-]
-
 Floats = NDArray[np.float64]
 
 _SMALL = 2**24  # numbers of a fold whose memory may be taken twice

@@ -45,16 +45,6 @@ from tllboost.splits.negatives import harden
 from tllboost.vectorizers import FusionVectorizer
 from tllboost.vectorizing import space_of, vectorize
 
-__all__ = [
-    "cell_jobs",
-    "failed",
-    "learn_all",
-    "one_line",
-    "prepared_splits",
-    "read_projection",
-    "spaces_of",
-]
-
 Floats = NDArray[np.float32]
 
 _SLOW = ("mlp", "random-forest", "xgboost")

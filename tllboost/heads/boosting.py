@@ -43,8 +43,6 @@ from tllboost.heads.fitted import FittedHead, Trees, blocks_of, numbered_blocks
 from tllboost.merges import SIMILARITY
 from tllboost.registry import Options, one_of, positive
 
-__all__ = ["XGBoostHead", "XGBoostRankHead", "choose_bins"]
-
 # Values up to which trees see all columns: histograms of so few cost little.
 _WIDE = 2_000_000
 _N_BEST = 500

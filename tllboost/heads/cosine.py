@@ -9,8 +9,6 @@ import numpy as np
 from tllboost.heads.base import PairHead
 from tllboost.heads.fitted import FittedHead, Linear
 
-__all__ = ["CosineHead", "NormalisedCosineHead"]
-
 
 class CosineHead(PairHead):
     """Cosine of the two vectors; nothing is learned, and no merge is read.

@@ -27,8 +27,6 @@ from tllboost.heads.fitted import (
     numbered_blocks,
 )
 
-__all__ = ["NaiveBayesHead", "RandomForestHead"]
-
 _PARTS = 10
 
 

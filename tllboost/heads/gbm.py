@@ -21,8 +21,6 @@ from tllboost.conventions import n_threads_of, repeatable
 from tllboost.heads.base import PairHead, cosine_curve, within_memory
 from tllboost.heads.fitted import FittedHead, Trees, below_of
 
-__all__ = ["CatBoostHead", "LightGBMHead"]
-
 Nodes = dict[str, NDArray[Any]]
 # Beyond all features: what asks for NaN has a threshold at the end of all numbers.
 _MOST = 1e38

@@ -34,8 +34,6 @@ from tllboost.heads.fitted import (
     numbered_blocks,
 )
 
-__all__ = ["LinearSVMHead", "LogisticHead", "SquaredHinge"]
-
 
 @dataclass(eq=False, repr=False)
 class SquaredHinge(BaseEstimator):

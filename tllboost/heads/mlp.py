@@ -28,8 +28,6 @@ from tllboost.heads.base import (
 from tllboost.heads.fitted import Dense, FittedHead, blocks_of
 from tllboost.merges import merge_names
 
-__all__ = ["JoinedHead", "MLPHead"]
-
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class MLPHead(PairHead):

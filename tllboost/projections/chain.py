@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from tllboost.projections.base import Projection
 from tllboost.splits import PairSet
 
-__all__ = ["ChainProjection"]
-
 Floats = NDArray[np.float32]
 
 

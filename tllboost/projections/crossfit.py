@@ -26,8 +26,6 @@ from tllboost.projections.base import Projection, matches_in
 from tllboost.registry import Option, Options, parse_spec
 from tllboost.splits import PairSet, draw_negatives
 
-__all__ = ["CrossFitProjection"]
-
 Floats = NDArray[np.float32]
 
 

@@ -42,8 +42,6 @@ from tllboost.projections.base import (
 from tllboost.registry import above_zero, below_one, positive, share, whole
 from tllboost.splits import PairSet
 
-__all__ = ["COMMON_OPTIONS", "Epoch", "SiameseMap"]
-
 Floats = NDArray[np.float32]
 Layers = list[Layer]
 

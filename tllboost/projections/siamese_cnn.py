@@ -17,8 +17,6 @@ from tllboost.projections.base import Projection, refuse_collapse
 from tllboost.registry import above_zero, positive, whole
 from tllboost.splits import PairSet
 
-__all__ = ["SiameseCNNProjection"]
-
 Floats = NDArray[np.float32]
 SIDES = range(16, 513)
 """Sides of an image that can be looked at; below, nothing is left to pool."""

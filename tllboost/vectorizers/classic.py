@@ -29,17 +29,6 @@ from tllboost.vectorizers.base import library, loaded
 from tllboost.vectorizers.network import LOOK_OPTIONS, NetworkVectorizer, options
 from tllboost.vectorizers.preprocess import Preprocessing
 
-__all__ = [
-    "WEIGHTS",
-    "ClassicVectorizer",
-    "PixelVectorizer",
-    "blocks",
-    "gradient_histograms",
-    "gradients_of",
-    "near_centre",
-    "patch_sums",
-]
-
 _CENTRE = 0.8
 
 

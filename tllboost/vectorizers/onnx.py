@@ -28,8 +28,6 @@ from tllboost.vectorizers.preprocess import (
 )
 from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
-__all__ = ["OnnxVectorizer"]
-
 _DEFAULT_SIZE = 224
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _MAX_SIDE = 8_192  # pixels of a network's input

@@ -17,8 +17,6 @@ from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.weights import local_file, sha256_of
 
-__all__ = ["PocketVectorizer"]
-
 FILE = Path(__file__).with_name("pocket.onnx")
 SHA256 = "3c13ce3a678818d97b22c9d3844a50dee5ab198500cedf67cf724d1b088c7c2a"
 """Of the weights' file; another one is refused."""
