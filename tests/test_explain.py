@@ -35,6 +35,7 @@ from tllboost.explain.training import (
 )
 from tllboost.images import open_image
 from tllboost.pairs import pairs_from_paths
+from tllboost.scoring import similarity_names
 from tllboost.store import VectorStore
 from tllboost.vectorizers.base import Vectorizer
 
@@ -244,12 +245,13 @@ def test_similarities_add_up_from_unrelated_images_to_the_log_odds(
     added = sum(shares.values())
     assert found.of_unrelated + added == pytest.approx(found.log_odds, abs=1e-5)
     (cell,) = model.cells_
-    assert {*shares} <= {*cell.similarities}
-    assert cell.similarities[:5] == [
-        "cosine, all",
-        "S-norm, all",
-        "difference of z-norms, all",
-        "CSLS, all",
+    names = similarity_names(cell.vectorizer, "none")
+    assert {*shares} <= {*names}
+    assert names[:5] == [
+        "cosine, classic + pixels",
+        "S-norm, classic + pixels",
+        "difference of z-norms, classic + pixels",
+        "CSLS, classic + pixels",
         "cosine, classic",
     ]
     head, references = cell.scorer.fitted, cell.scorer.references
@@ -259,8 +261,8 @@ def test_similarities_add_up_from_unrelated_images_to_the_log_odds(
     row = np.asarray(cell.features(vectors, table.left, table.right))[0]
     away = row - references.unrelated(200).mean(axis=0)
     slope = cell.scorer.calibration_.slope
-    by_hand = dict(zip(cell.similarities, slope * head.part.coef * away, strict=True))
-    by_hand["S-norm, all"] += slope * float(head.slope) * away[1]
+    by_hand = dict(zip(names, slope * head.part.coef * away, strict=True))
+    by_hand["S-norm, classic + pixels"] += slope * float(head.slope) * away[1]
     for name, adds in shares.items():
         assert adds == pytest.approx(by_hand[name], abs=1e-3)
     first = found.similarities[0]

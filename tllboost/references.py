@@ -10,7 +10,7 @@ ones (CSLS: Conneau and others, "Word translation without parallel data", 2018).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,13 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 from tllboost.errors import UsageError
 from tllboost.merges import SIMILARITY, row_blocks, slices_of, unit_rows
 
-__all__ = ["References", "similarity", "similarity_names"]
+__all__ = ["SIMILARITIES", "References", "similarity"]
 
 Floats = NDArray[np.float32]
 
 _MOST, _MOST_BYTES, _LEAST = 512, 4 * 10**6, 12
 _NEAREST = 10
-_KINDS = ("cosine", "S-norm", "difference of z-norms", "CSLS")
+SIMILARITIES = ("cosine", "S-norm", "difference of z-norms", "CSLS")
+"""What a row says of the whole vector, and of each part."""
 _SAME = 1 - 1e-4  # cosine from which two vectors are those of one picture
 _BLOCK = 4096
 # Of an image and a part: its length; sum and sum of squares of its cosines with the
@@ -48,34 +49,6 @@ def similarity(_left: Floats, _right: Floats) -> Floats:
         "in a grid or a PairClassifier, and don't join it with another merge"
     )
     raise UsageError(msg)
-
-
-def similarity_names(
-    parts: Sequence[str], projection: str, *, is_beside: bool
-) -> list[str]:
-    """Name the features of the merge ``similarity``: which, and of what.
-
-    Parameters
-    ----------
-    parts : sequence of str
-        What a fusion consists of, or the one vectorizer.
-    projection : str
-        "none" where vectors are not mapped.
-    is_beside : bool
-        Whether mapped vectors of the whole and of each part stand beside the others.
-
-    Examples
-    --------
-    >>> similarity_names(["classic"], "infonce", is_beside=False)[:2]
-    ['cosine, classic by infonce', 'S-norm, classic by infonce']
-    """
-    whole = " + ".join(parts)
-    plain = [whole, *parts] if len(parts) > 1 else [whole]
-    mapped = [f"{one} by {projection}" for one in plain]
-    slices = plain if projection == "none" else mapped[:1]
-    if is_beside:
-        slices = ["all", *parts, *mapped]
-    return [f"{kind}, {one}" for one in slices for kind in _KINDS]
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,8 +36,8 @@ from tllboost.heads import READS, make_head
 from tllboost.heads.fitted import head_score
 from tllboost.merges import SIMILARITY, MergeFunction, PairFeatures
 from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths
-from tllboost.projections import NONE
-from tllboost.references import References, similarity_names
+from tllboost.projections import CROSSFIT, NONE
+from tllboost.references import SIMILARITIES, References
 from tllboost.splits import PairSet
 from tllboost.vectorizing import vectorize_many
 
@@ -54,6 +54,7 @@ __all__ = [
     "joint_score",
     "score_candidates",
     "score_pair",
+    "similarity_names",
 ]
 
 Indices = NDArray[np.int64]
@@ -332,13 +333,6 @@ class FittedCell:
             raise UsageError(msg)
         return features
 
-    @property
-    def similarities(self) -> list[str]:
-        """Name the features of the merge ``similarity``: of what, and which."""
-        parts = [p.label for p in getattr(self.vectorizer, "parts", [self.vectorizer])]
-        is_beside = self.projection is not None and any(self.projection.layout())
-        return similarity_names(parts, self.projection_spec, is_beside=is_beside)
-
     def score(
         self, vectors: Vectors, left: Indices, right: Indices, **known: Any
     ) -> NDArray[np.float64]:
@@ -373,6 +367,24 @@ class FittedCell:
     ) -> NDArray[np.float64]:
         """Return the calibrated log-odds of a match: (n_pairs,) float64."""
         return self.scorer.calibration_.log_odds(self.score(vectors, left, right))
+
+
+def similarity_names(vectorizer: Vectorizer, projection: str) -> list[str]:
+    """Name the features of the merge ``similarity``: which, and of what.
+
+    Examples
+    --------
+    >>> from tllboost.vectorizers import make_vectorizer
+    >>> similarity_names(make_vectorizer("classic"), "infonce")[:2]
+    ['cosine, classic by infonce', 'S-norm, classic by infonce']
+    """
+    parts = [one.label for one in getattr(vectorizer, "parts", [vectorizer])]
+    plain = [" + ".join(parts), *parts] if len(parts) > 1 else parts
+    mapped = [f"{one} by {projection}" for one in plain]
+    slices = plain if projection == NONE else mapped[:1]
+    if projection.startswith(CROSSFIT):
+        slices = ["all", *parts, *mapped]
+    return [f"{kind}, {one}" for one in slices for kind in SIMILARITIES]
 
 
 def combined_score(

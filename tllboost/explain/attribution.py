@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter
 from tllboost.conventions import usable_cores
 from tllboost.errors import ImageError, UsageError
 from tllboost.images import open_image
-from tllboost.scoring import FittedCell, Scorer, joint_score
+from tllboost.scoring import FittedCell, Scorer, joint_score, similarity_names
 from tllboost.vectorizers import Vectorizer
 from tllboost.vectorizing import Progress, space_of, vectorize_many
 
@@ -183,7 +183,8 @@ def similarity_shares(
     score = scorer.score(features.with_rows(rows.astype(np.float32)))
     value = scorer.calibration_.log_odds(score).reshape(_N_ORDERS, -1)
     adds = np.take_along_axis(np.diff(value, axis=1), place, axis=1).mean(axis=0)
-    shares = map(Share, cell.similarities, adds.tolist())
+    names = similarity_names(cell.vectorizer, cell.projection_spec)
+    shares = map(Share, names, adds.tolist())
     order = sorted(shares, key=lambda one: -abs(one.adds))
     return [one for one in order if one.adds], float(value[:, 0].mean())
 

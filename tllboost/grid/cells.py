@@ -173,21 +173,8 @@ def has_joined_network(projection: str) -> bool:
     (True, False)
     """
     last = parse_spec(projection.rpartition("/")[2])
-    is_kept = last.kind == "contrastive" and not is_crossfit(projection)
+    is_kept = last.kind == "contrastive" and not projection.startswith(CROSSFIT)
     return is_kept and truth(last.options.get("joined", "true"))
-
-
-def is_crossfit(projection: str) -> bool:
-    """Tell whether training pairs meet another fit than new ones.
-
-    Only the merge ``similarity`` can tell both alike.
-
-    Examples
-    --------
-    >>> is_crossfit("crossfit?folds=3/infonce"), is_crossfit("infonce")
-    (True, False)
-    """
-    return parse_spec(projection.partition("/")[0]).kind == CROSSFIT
 
 
 class Plan(NamedTuple):
@@ -309,7 +296,7 @@ def plan_cells(
                     Cell(vectorizer, projection, merge, head)
                     for merge in merges
                     for head in merged
-                    if merge == SIMILARITY or not is_crossfit(projection)
+                    if merge == SIMILARITY or not projection.startswith(CROSSFIT)
                 ]
     for cell in named:
         if not suits(cell.vectorizer, cell.projection):
@@ -351,7 +338,8 @@ def _check_names(
         if (cell.merge == NONE) != (cell.head in READS):
             msg = f"cell {cell.name}: {', '.join(READS)} take no merge, others need one"
             raise UsageError(msg)
-        if is_crossfit(cell.projection) and cell.merge not in (NONE, SIMILARITY):
+        is_crossfit = cell.projection.startswith(CROSSFIT)
+        if is_crossfit and cell.merge not in (NONE, SIMILARITY):
             msg = f"cell {cell.name}: {CROSSFIT} goes with the merge {SIMILARITY} alone"
             raise UsageError(msg)
         if cell.head == JOINED and not has_joined_network(cell.projection):

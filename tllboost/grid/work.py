@@ -39,7 +39,7 @@ from tllboost.grid.records import known, record_path, write_record, write_scores
 from tllboost.merges import SIMILARITY
 from tllboost.processes import Job, release_memory
 from tllboost.projections import NONE, make_projection
-from tllboost.references import similarity_names
+from tllboost.scoring import similarity_names
 from tllboost.splits import Protocol, Split
 from tllboost.splits.negatives import harden
 from tllboost.vectorizers import FusionVectorizer
@@ -352,7 +352,7 @@ def cell_jobs(missing: Mapping[tuple[Cell, int], str], grid: Grid) -> list[Job]:
         groups.setdefault((slow, *shared), []).append((cell_id, cell))
     jobs = []
     for key in sorted(groups, key=lambda key: key[0]):
-        _, seed, vectorizer, projection, _ = key
+        _, seed, vectorizer, projection, kind = key
         cells = groups[key]
         files = [record_path(out, cell_id) for cell_id, _ in cells]
         for file in files:  # of a failure: a file says that its cell is done
@@ -363,9 +363,10 @@ def cell_jobs(missing: Mapping[tuple[Cell, int], str], grid: Grid) -> list[Job]:
         costs["project_s"] = learned.seconds or float("nan")
         maps = [str(file.relative_to(out)) for file in learned.files]
         splits, protocol = data.splits(seed), data.protocol
-        made = grid.plan.made[vectorizer]
-        labels = [one.label for one in getattr(made, "parts", [made])]
-        shape = data.vectors[vectorizer].widths, labels
+        shape: tuple[Any, ...] = data.vectors[vectorizer].widths, ()
+        if kind == SIMILARITY:
+            names = similarity_names(grid.plan.made[vectorizer], rest)
+            shape = shape[0], names
         bases = grid.bases(vectorizer, tuning, seed)
         jobs.append(
             Job(
@@ -399,7 +400,7 @@ def _run_cells(
     splits: list[Split],
     bases: list[Any],
     widths: Sequence[int],
-    labels: Sequence[str],
+    names: Sequence[str],
 ) -> None:
     """Run cells of the same features, writing each as it ends."""
     reason, bench = "", None
@@ -408,10 +409,6 @@ def _run_cells(
         features = cells[0][1].features
         files = [out / file for file in maps]
         spaces = spaces_of(bases, projection, files, widths=widths)
-        names: list[str] = []
-        if features == SIMILARITY:
-            is_beside = spaces[0].n_maps is not None
-            names = similarity_names(labels, projection, is_beside=is_beside)
         bench = Bench(spaces, splits, features, seed, names)
     except Exception as error:
         reason = one_line(error)

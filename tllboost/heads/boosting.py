@@ -187,8 +187,8 @@ class XGBoostHead(PairHead):
         "cosine", "frozen" or "none".
     weights_ : ndarray of shape (n_trees,), float64
         What each tree is multiplied by, 1 without a validation set.
-    gain_ : ndarray of shape (n_features,), float64
-        Share of each feature in what the trees gained on the training pairs.
+    gain_ : ndarray of shape (n_columns,), float64
+        Share of each column that trees see in what they gained on the training pairs.
 
     Examples
     --------
@@ -270,12 +270,9 @@ class XGBoostHead(PairHead):
                 grown = booster[: len(weights)] if len(weights) else None
                 trees = trees_of(grown, columns, X.shape[1], weights)
                 self.fitted_ = replace(head, part=trees)
-                self.gain_ = np.zeros(X.shape[1])
-                gains = booster.get_score(importance_type="total_gain")
-                for name, gain in gains.items():
-                    at = int(name[1:])
-                    self.gain_[at if columns is None else columns[at]] = gain
-                self.gain_ /= max(self.gain_.sum(), 1e-12)
+                told: Any = booster.get_score(importance_type="total_gain")
+                gains = [told.get(f"f{i}", 0.0) for i in range(matrix.num_col())]
+                self.gain_ = np.array(gains) / max(sum(gains), 1e-12)
 
     def _parameters(self, bins: int, X: Any) -> dict[str, Any]:
         """Return what XGBoost is told."""

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.conventions import seed_of
-from tllboost.errors import DataError
 from tllboost.merges import slices_of, unit_rows
 from tllboost.projections import CROSSFIT
 from tllboost.projections.base import Projection, matches_in
@@ -105,16 +104,13 @@ class CrossFitProjection(Projection):
         Raises
         ------
         DataError
-            If the training pairs have too few components for so many folds.
+            If the other folds have too few matches.
         """
         from sklearn.base import clone
 
         self.check_options()
         self.widths_ = np.array(self.widths or [vectors.shape[1]], np.int32)
         own = self.fold_of(train)
-        if len(np.unique(own)) < self.folds:
-            msg = f"{self.spec!r} needs matches in {self.folds} components at least"
-            raise DataError(msg)
         self.maps_: dict[tuple[int, int], Projection] = {}
         for fold in only or range(self.folds):
             others = train.take((own != fold).all(axis=0))
