@@ -22,7 +22,7 @@ from bench import bound_record, compare, curve, options, timed, written
 from bench_grid import HEADS, Figures, grid, profile
 from holidays_shape import Shape, make_shape, make_vectors, write_table, write_vectors
 
-from tllboost.splits import Protocol, make_splits, match_components
+from tllboost.splits import Protocol, SplitTable, make_splits, match_components
 
 FOLDS = 10
 BAR = 1 / 2.5
@@ -65,9 +65,8 @@ def trained_pairs(shape: Shape, protocol: Protocol) -> int:
     match = shape.label == 1
     left, right = shape.left[match], shape.right[match]
     component = match_components(len(shape.group), left, right)
-    splits = make_splits(
-        *(shape.left, shape.right, shape.label, component), protocol=protocol, seed=0
-    )
+    table = SplitTable(shape.left, shape.right, shape.label, component)
+    splits = make_splits(table, protocol=protocol, seed=0)
     return sum(len(split.train) for split in splits)
 
 

@@ -25,7 +25,13 @@ from tllboost.demo import make_scenes
 from tllboost.finetune import FineTuneSettings, finetune
 from tllboost.images import open_image
 from tllboost.projections import PROJECTIONS, make_projection
-from tllboost.splits import Protocol, Split, make_splits, match_components
+from tllboost.splits import (
+    Protocol,
+    Split,
+    SplitTable,
+    make_splits,
+    match_components,
+)
 from tllboost.store import VectorStore
 from tllboost.vectorizers import make_vectorizer
 from tllboost.vectorizers.torch import disagreement, quiet
@@ -79,14 +85,9 @@ def pairs_of(n_images: int) -> Split:
     """Split images of which each second one matches the one before."""
     left, right = np.arange(0, n_images, 2), np.arange(1, n_images, 2)
     protocol = Protocol(n_negatives=1, n_distractors=1)
-    (split,) = make_splits(
-        left,
-        right,
-        np.ones(len(left), dtype=np.int8),
-        match_components(n_images, left, right),
-        protocol=protocol,
-        seed=0,
-    )
+    label = np.ones(len(left), dtype=np.int8)
+    table = SplitTable(left, right, label, match_components(n_images, left, right))
+    (split,) = make_splits(table, protocol=protocol, seed=0)
     return split
 
 

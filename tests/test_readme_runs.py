@@ -163,6 +163,8 @@ def test_a_readme_command_without_its_hub_is_one_clear_line(
     shutil.rmtree(request.getfixturevalue("desk") / "results", ignore_errors=True)
     done = at_desk(*shlex.split(line)[1:])
     assert done.returncode == 3
-    (said,) = done.stderr.splitlines()
+    # Vectors that are stored need no weights; what is trained does.
+    *known, said = done.stderr.splitlines()
+    assert known in ([], [one for one in known if " 0 vectors computed, " in one][:1])
     assert "weights are not in the local cache, and offline" in said
     assert "give the file: " in said

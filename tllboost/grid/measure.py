@@ -194,7 +194,9 @@ def measure(
         started = time.perf_counter()
         with ThreadPoolExecutor(n_threads) as threads:
             folds = range(len(bench.features))
-            scorers = [*threads.map(partial(fit_scorer, bench, head), folds)]
+            # Somebody's own head may want the main thread: for signals, say.
+            each = threads.map if n_threads > 1 else map
+            scorers = [*each(partial(fit_scorer, bench, head), folds)]
         fit_s = time.perf_counter() - started
         for fold, (split, scorer) in enumerate(zip(bench.splits, scorers, strict=True)):
             started = time.perf_counter()

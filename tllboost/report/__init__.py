@@ -460,6 +460,7 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
     for i, (cell, row) in enumerate(zip(run.cells, run.rows(), strict=True)):
         measured = row["status"] == "ok"
         of = {m: rows[i] for m, rows in in_metric.items()} if measured else {}
+        gained = [one["feature_gain"] for one in own[i] if "feature_gain" in one]
         found.append(
             {
                 **asdict(cell),
@@ -471,7 +472,7 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
                 "validation": {m: of[m]["validation"] for m in of},
                 "costs": {name: row.get(name) for name in _COSTS},
                 **{name: row.get(name) for name in (*_SIZES, "threshold")},
-                "feature_gain": _gains_of(own[i]),
+                "feature_gain": _gains_of(gained) if gained else [],
                 "curves": curves(list(run.tested(cell))),
             }
         )
@@ -480,10 +481,9 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
     return found
 
 
-def _gains_of(records: Sequence[Row]) -> list[tuple[str, float]]:
-    """Return the ten features by which trees gained most, and their shares."""
-    known = [one["feature_gain"] for one in records if one.get("feature_gain")]
-    means = {name: np.mean([one[name] for one in known]) for name in (known or [{}])[0]}
+def _gains_of(known: Sequence[Row]) -> list[tuple[str, float]]:
+    """Return the ten features by which trees gained most, and their mean shares."""
+    means = {name: np.mean([one[name] for one in known]) for name in known[0]}
     order = sorted(means, key=lambda name: -means[name])[:_N_FEATURES]
     return [(name, round(float(means[name]), 4)) for name in order if means[name]]
 
