@@ -123,8 +123,6 @@ def main() -> None:
             runs=said.runs,
             what=f"`classic`: {len(paths)} JPEGs of 160 pixels to stored vectors",
             notes=[f"The limit is {CLASSIC_A_SECOND} images a second."],
-            profile="nearly all of it is in the descriptors, on both cores: arrays of "
-            "an image that are gone through a few dozen times",
             folder=said.folder,
         )
         waiting = [Waiting() for _ in range(said.runs + 1)]

@@ -107,8 +107,9 @@ The grid's own figures ([all cells](../tll-similarity/README.md)). `crossfit/inf
 fits a map of 128 numbers for the whole vector and for each of its five parts, five
 times, each without one fold of the training pairs: a training pair is compared by the
 maps that never saw its images, a new pair by all of them. The gain is over what is
-named. Seconds are for the features, the fit and the test scores in one process beside
-another one.
+named. Seconds are for a fit and the test scores, in one process beside another one.
+Heads share the features of `similarity`: making them counts with the first head that
+reads them, so compare these seconds with care; "Time" below counts them each time.
 
 {run}
 

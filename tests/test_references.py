@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from makers import auc, fit, plant
 from PIL import Image
 
 import tllboost
+from tllboost.classifier import ensemble
 from tllboost.demo import make_scenes
 from tllboost.errors import UsageError
 from tllboost.grid.measure import Bench, Space, fit_scorer
@@ -271,5 +274,12 @@ def test_a_folder_of_another_kind_is_its_own_reference(
     for cell in drawn.cells_:
         references = cell.scorer.references
         assert references is None or len(references.vectors) == len(others)
+    with pytest.raises(UsageError, match="11 images are too few as references"):
+        rank_images(bundle, files[0], others[:11], own_references=True)
+    scorer = copy.copy(bundle.cells_[0].scorer)
+    scorer.references = None
+    bare = ensemble([replace(bundle.cells_[0], scorer=scorer)])
+    with pytest.raises(UsageError, match="own references have no effect"):
+        rank_images(bare, files[0], others, own_references=True)
     again, _ = rank_images(drawn, files[0], others)
     assert [hit.score for hit in again] == pytest.approx([hit.score for hit in own])

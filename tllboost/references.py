@@ -20,11 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 from tllboost.errors import UsageError
 from tllboost.merges import SIMILARITY, row_blocks, slices_of, unit_rows
 
-__all__ = ["SIMILARITIES", "References", "similarity"]
+__all__ = ["LEAST", "SIMILARITIES", "References", "similarity"]
 
 Floats = NDArray[np.float32]
 
-_MOST, _MOST_BYTES, _LEAST = 512, 4 * 10**6, 12
+LEAST = 12
+"""References that are drawn at least, where there are as many images."""
+
+_MOST, _MOST_BYTES = 512, 4 * 10**6
 _NEAREST = 10
 SIMILARITIES = ("cosine", "S-norm", "difference of z-norms", "CSLS")
 """What a row says of the whole vector, and of each part."""
@@ -98,7 +101,7 @@ class References:
         seed : int
         """
         n_dims = vectors.shape[1]
-        most = min(_MOST, max(_LEAST, _MOST_BYTES // (2 * n_dims)))
+        most = min(_MOST, max(LEAST, _MOST_BYTES // (2 * n_dims)))
         known = np.unique(images)
         drawn = np.random.default_rng([seed, 18]).permutation(known)[:most]
         rows = unit_rows(vectors[np.sort(drawn)])

@@ -37,7 +37,7 @@ from tllboost.heads.fitted import head_score
 from tllboost.merges import SIMILARITY, MergeFunction, PairFeatures
 from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths
 from tllboost.projections import CROSSFIT, NONE
-from tllboost.references import SIMILARITIES, References
+from tllboost.references import LEAST, SIMILARITIES, References
 from tllboost.splits import PairSet
 from tllboost.vectorizing import vectorize_many
 
@@ -584,7 +584,20 @@ class Scorer:
         ----------
         vectors : sequence of ndarray of shape (n_images, n_dims of the cell), float32
             For each cell, what its vectorizer gave.
+
+        Raises
+        ------
+        UsageError
+            If no cell has references, or there are too few images to compare with.
         """
+        if all(cell.scorer.references is None for cell in self.cells_):
+            msg = "own references have no effect: no cell reads normalised similarities"
+            raise UsageError(msg)
+        if len(vectors[0]) < LEAST:
+            msg = (
+                f"{len(vectors[0])} images are too few as references: {LEAST} at least"
+            )
+            raise UsageError(msg)
         other, cells = copy.copy(self), []
         for cell, block in zip(self.cells_, vectors, strict=True):
             scorer = copy.copy(cell.scorer)

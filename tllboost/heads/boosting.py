@@ -161,10 +161,11 @@ class XGBoostHead(PairHead):
     Parameters
     ----------
     start : {"auto", "cosine", "frozen", "none"}, default="auto"
-        Score that the first tree adds to: the cosine of the vectors, that of the
-        frozen vectors before a projection, or none. "auto" grows from each in this
-        order and takes a later one only where validation is clearly better so; without
-        a validation set it takes the cosine where the features know it.
+        Score that the first tree adds to: the cosine of the vectors (of the merge
+        ``similarity`` the normalised one), that of the frozen vectors before a
+        projection, or none. "auto" grows from each in this order and takes a later one
+        only where validation is clearly better so; without a validation set it takes
+        the cosine where the features know it.
     n_estimators : int, default=400
         Trees at most.
     early_stopping_rounds : int, default=100
