@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.linear_model import LogisticRegression
 
 from tllboost.calibration import (
     Calibration,
@@ -32,6 +33,20 @@ def figures(probability: np.ndarray, label: np.ndarray) -> dict[str, float]:
     said = probability > 0.5
     found = binary_figures(probability, said, label, ones, rows, resample=False)
     return {name: figure.value for name, figure in found.items()}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_curve_is_that_of_a_logistic_regression(seed: int) -> None:
+    """Of scikit-learn, on scores without outliers, weighted."""
+    rng = np.random.default_rng(seed)
+    score, weight = rng.uniform(-2, 2, 300), rng.uniform(0.2, 3, 300)
+    label = (rng.random(300) < 1 / (1 + np.exp(1 - 2 * score))).astype(np.int8)
+    curve = fit_calibration(score, label, weight)
+    scaled = ((score - score.mean()) / score.std())[:, None]
+    peer = LogisticRegression(C=100.0).fit(scaled, label, sample_weight=weight)
+    np.testing.assert_allclose(
+        curve.log_odds(score), peer.decision_function(scaled), atol=1e-6
+    )
 
 
 @st.composite
