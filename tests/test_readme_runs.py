@@ -158,13 +158,17 @@ def test_every_readme_command_ends_well(
 
 @pytest.mark.parametrize("line", [line for line in LINES if asks_a_hub(line)])
 def test_a_readme_command_without_its_hub_is_one_clear_line(
-    line: str, at_desk: Run, request: pytest.FixtureRequest
+    line: str,
+    at_desk: Run,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     shutil.rmtree(request.getfixturevalue("desk") / "results", ignore_errors=True)
+    # As for a newcomer: what is exported or stored already needs no weights.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     done = at_desk(*shlex.split(line)[1:])
     assert done.returncode == 3
-    # Vectors that are stored need no weights; what is trained does.
-    *known, said = done.stderr.splitlines()
-    assert known in ([], [one for one in known if " 0 vectors computed, " in one][:1])
+    (said,) = done.stderr.splitlines()
     assert "weights are not in the local cache, and offline" in said
     assert "give the file: " in said
