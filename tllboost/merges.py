@@ -254,7 +254,7 @@ class PairFeatures:
         computed at once, and the baseline score is the normalised cosine among them.
     fold : ndarray of shape (n_pairs,), int64, or None
         By the maps of which fold each pair is compared, where a projection has several.
-    told : ndarray of shape (n_images, n_slices, 6), float32, or None
+    statistics : ndarray of shape (n_images, n_slices, 6), float32, or None
         What the references say of each image, where that is known.
 
     Examples
@@ -281,7 +281,7 @@ class PairFeatures:
         joined: Sequence[Layer] | None = None,
         references: Any = None,
         fold: NDArray[np.int64] | None = None,
-        told: NDArray[np.float32] | None = None,
+        statistics: NDArray[np.float32] | None = None,
     ) -> None:
         self.frozen = vectors if frozen is None else frozen
         if vectors.ndim != 2 or len(vectors) != len(self.frozen):
@@ -297,7 +297,9 @@ class PairFeatures:
         self.merge = merge
         self._made: NDArray[np.float32] | None = None
         if merge == SIMILARITY and references is not None:
-            self._made = references.rows(vectors, self.left, self.right, fold, told)
+            self._made = references.rows(
+                vectors, self.left, self.right, fold, statistics
+            )
             n_features = self._made.shape[1]
         else:
             self._function = resolve_merge(merge)

@@ -69,7 +69,7 @@ class VectorIndex:
         self.vectors = vectors
         self.ids = ids
         self._views: dict[int, tuple[object, Vectors, Vectors]] = {}
-        self._told: dict[int, tuple[object, Vectors]] = {}
+        self._statistics: dict[int, tuple[object, Vectors]] = {}
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Self:
@@ -120,20 +120,23 @@ class VectorIndex:
             self._views[key] = cell.projection, vectors, lengths_of(vectors)
         return self._views[key][1:]
 
-    def told(self, cell: FittedCell, rows: Rows) -> Vectors | None:
+    def statistics(self, cell: FittedCell, rows: Rows) -> Vectors | None:
         """Return what the references of a cell say of some images, asked once; kept."""
         references, (vectors, _) = cell.scorer.references, self.view(cell)
         if references is None:
             return None
         key = id(references)
-        if key not in self._told:
+        if key not in self._statistics:
             shape = references.statistics(vectors[:0]).shape[1:]
-            self._told[key] = references, np.zeros((len(self), *shape), np.float32)
-        told = self._told[key][1]
+            self._statistics[key] = (
+                references,
+                np.zeros((len(self), *shape), np.float32),
+            )
+        statistics = self._statistics[key][1]
         # Each has a length, or no reference that it is compared with.
-        new = np.unique(rows[~told[rows].any(axis=(1, 2))])
-        told[new] = references.statistics(vectors[new])
-        return told[rows]
+        new = np.unique(rows[~statistics[rows].any(axis=(1, 2))])
+        statistics[new] = references.statistics(vectors[new])
+        return statistics[rows]
 
 
 def _arrays_in(file: Path) -> tuple[NDArray[Any] | None, Vectors]:
@@ -279,14 +282,14 @@ def _exact(
         for cell, query, index in zip(cells, asked, indexes, strict=True):
             known = [
                 (query.view(cell)[0], index.view(cell)[0][images]),
-                (query.told(cell, own), index.told(cell, images)),
+                (query.statistics(cell, own), index.statistics(cell, images)),
             ]
-            projected, told = (
+            projected, statistics = (
                 None if one is None else np.concatenate([one, other])
                 for one, other in known
             )
             vectors = np.concatenate([query.vectors, index.vectors[images]])
-            how = {"projected": projected, "told": told}
+            how = {"projected": projected, "statistics": statistics}
             found.append(cell.score(vectors, left, right, **how))
         score = combined_score(cells, found)
         scores[:, start : start + step] = score.reshape(block.shape)

@@ -194,7 +194,7 @@ class References:
         left: NDArray[np.int64],
         right: NDArray[np.int64],
         fold: NDArray[np.int64] | None = None,
-        told: Floats | None = None,
+        statistics: Floats | None = None,
     ) -> Floats:
         """Return the similarities of pairs, alike whichever image comes first.
 
@@ -209,7 +209,7 @@ class References:
             Rows of `vectors`.
         fold : ndarray of shape (n_pairs,), int64, or None, default=None
             By the map of which fold each pair is compared; None for all of them.
-        told : ndarray of shape (n_images, n_slices, 6), float32, or None
+        statistics : ndarray of shape (n_images, n_slices, 6), float32, or None
             What :meth:`statistics` says of `vectors`, where it is known.
 
         Returns
@@ -228,17 +228,17 @@ class References:
                 features[of] = alone.rows(some, one_left, one_right)
             return features
         codes = np.stack([left, right])
-        if told is None:
+        if statistics is None:
             images, codes = np.unique(codes, return_inverse=True)
             codes = codes.reshape(2, -1)
-            told = self.statistics(vectors[images])
+            statistics = self.statistics(vectors[images])
         features = np.empty((len(left), self.n_features), np.float32)
         for block in row_blocks(len(left), vectors.shape[1]):
             one, other = (
                 np.asarray(vectors[side[block]], np.float32) for side in (left, right)
             )
             for at, part in enumerate(self._slices):
-                a, b = (told[side[block], at] for side in codes)
+                a, b = (statistics[side[block], at] for side in codes)
                 lengths = a[:, _LENGTH] * b[:, _LENGTH]
                 product = np.einsum("ij,ij->i", one[:, part], other[:, part])
                 cosine = np.clip(product / np.where(lengths > 0, lengths, 1), -1, 1)

@@ -281,7 +281,7 @@ class FittedCell:
         right: Indices,
         *,
         projected: Vectors | None = None,
-        told: Vectors | None = None,
+        statistics: Vectors | None = None,
     ) -> PairFeatures:
         """Return the feature rows that the head sees.
 
@@ -293,7 +293,7 @@ class FittedCell:
             Rows of `vectors`; each row that occurs is projected once.
         projected : ndarray of shape (n_images, n_components), float32, or None
             What :meth:`project` makes of them, where it is known.
-        told : ndarray of shape (n_images, n_slices, 6), float32, or None
+        statistics : ndarray of shape (n_images, n_slices, 6), float32, or None
             What the references say of these, where it is known.
 
         Raises
@@ -322,7 +322,7 @@ class FittedCell:
             *(vectors, left, right, scorer.merge),
             frozen=frozen,
             references=scorer.references,
-            told=told,
+            statistics=statistics,
         )
         n_features = getattr(scorer.fitted, "n_features_in_", None)
         if n_features not in (None, features.shape[1]):
