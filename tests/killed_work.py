@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 from PIL import Image
 
 from tllboost import store
 from tllboost.grid.run import GridResult, run_grid
 from tllboost.pairs import read_pairs
-from tllboost.processes import Processes, opened
+from tllboost.processes import Processes
 from tllboost.projections.base import Projection
 from tllboost.splits import Protocol
 from tllboost.vectorizing import vectorize
@@ -71,12 +72,12 @@ def images(folder: Path) -> list[Path]:
 def vectorizing(folder: Path) -> None:
     """Vectorize the images that lie beside the folder into a store in it."""
     store.SETTLED_SECONDS = -1  # so that what it remembers is written too
+    os.environ["TLLBOOST_CORES"] = "2"
     vectorize(
         Squares(folder / "looked-at"),
         images(folder.parent),
         store=folder / "store",
         batch_size=BATCH_SIZE,
-        n_workers=2,
     )
 
 
@@ -129,7 +130,7 @@ class Here(Processes):
     """A backend that calls in its own process."""
 
     def call(self, function: Any, *arguments: Any, **_: Any) -> Any:
-        return function(*opened(arguments))
+        return function(*cloudpickle.loads(cloudpickle.dumps(arguments)))
 
 
 def image_grid(

@@ -56,12 +56,15 @@ def test_numpy_is_held_to_one_thread_whatever_its_library_is_called(
         assert threads_of_numpy() == {2}
 
 
-def test_a_vector_of_classic_depends_on_no_number_of_threads(tmp_path: Path) -> None:
+def test_a_vector_of_classic_depends_on_no_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = [write_image(tmp_path / f"{i}.png", seed=i) for i in range(12)]
     classic = make_vectorizer("classic?views=whole,centre")
     expected = vectorize(classic, paths).vectors
     for n_threads in (1, 2):
+        monkeypatch.setenv("TLLBOOST_CORES", str(n_threads))
         with threadpool_limits(n_threads, user_api="blas"):
             np.testing.assert_array_equal(classic.transform(paths), expected)
-            found = vectorize(classic, paths, n_workers=n_threads).vectors
+            found = vectorize(classic, paths).vectors
             np.testing.assert_array_equal(found, expected)

@@ -170,15 +170,22 @@ def test_batches_are_full_and_no_image_is_forgotten(paths: list[Path]) -> None:
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 50])
 @pytest.mark.parametrize("n_workers", [1, 3])
 def test_batch_size_and_workers_change_no_vector(
-    paths: list[Path], batch_size: int, n_workers: int
+    paths: list[Path],
+    batch_size: int,
+    n_workers: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    result = vectorize(Grid(), paths, batch_size=batch_size, n_workers=n_workers)
+    monkeypatch.setenv("TLLBOOST_CORES", str(n_workers))
+    result = vectorize(Grid(), paths, batch_size=batch_size)
     np.testing.assert_array_equal(result.vectors, expected(paths))
 
 
-def test_decoding_runs_beside_the_network(paths: list[Path]) -> None:
+def test_decoding_runs_beside_the_network(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TLLBOOST_CORES", "2")
     grid = Grid()
-    vectorize(grid, paths, n_workers=2)
+    vectorize(grid, paths)
     assert grid.threads["forward"] == {threading.current_thread().name}
     assert not grid.threads["forward"] & grid.threads["prepare"]
 
@@ -189,10 +196,13 @@ class Slow(Grid):
         return super().forward(batch)
 
 
-def test_decoding_runs_ahead_by_a_bounded_number_of_images(tmp_path: Path) -> None:
+def test_decoding_runs_ahead_by_a_bounded_number_of_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TLLBOOST_CORES", "2")
     many = [write_image(tmp_path / f"{n}.jpg", seed=n) for n in range(60)]
     slow = Slow()
-    vectorize(slow, many, batch_size=8, n_workers=2)
+    vectorize(slow, many, batch_size=8)
     # one batch in the network, one in the queue, one image a worker in hand
     assert 8 < slow.most_ahead <= 8 + 8 + 2 + 1
 

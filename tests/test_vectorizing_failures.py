@@ -163,9 +163,10 @@ class Rewriter(Grid):
 
 
 def test_an_image_that_changes_meanwhile_is_not_stored_under_its_old_content(
-    paths: list[Path], store: Path
+    paths: list[Path], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = vectorize(Rewriter(paths[-1]), paths, store=store, n_workers=1)
+    monkeypatch.setenv("TLLBOOST_CORES", "1")
+    result = vectorize(Rewriter(paths[-1]), paths, store=store)
     assert result.failures == {10: "changed while it was read: run again"}
     again = vectorize(Grid(), paths, store=store)
     assert again.n_computed == 1

@@ -190,7 +190,6 @@ class Cluster:
         images: Sequence[tuple[str, str | os.PathLike[str]]],
         *,
         batch_size: int,
-        **_: Any,
     ) -> Generator[dict[str, Any], None, None]:
         """Yield the vector of each image, or why it has none, a shard at a time.
 
@@ -511,8 +510,7 @@ def _vectorize(
             vectorizer.keep_networks_in(os.path.join(folder, "networks"))
         _LAST[token] = vectorizer
     vectors: dict[str, np.ndarray | str] = {}
-    n_workers = min(8, usable_cores())
-    for batch in make(_LAST[token], images, batch_size=batch_size, n_workers=n_workers):
+    for batch in make(_LAST[token], images, batch_size=batch_size):
         vectors |= batch
     return vectors
 

@@ -27,10 +27,10 @@ import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from tllboost.conventions import n_threads_of, usable_cores
@@ -48,7 +48,6 @@ __all__ = [
     "Progress",
     "Worker",
     "end_idle",
-    "opened",
     "release_memory",
     "resident",
     "tell",
@@ -218,7 +217,7 @@ class Worker:
         Of Python.
     stderr : int or None
         As that of a subprocess.
-    environment : mapping of str to str
+    environment : mapping of str to str, optional
         Variables that it has beside those of this process.
 
     Attributes
@@ -244,7 +243,7 @@ class Worker:
         argument: str = "",
         options: Sequence[str] = (),
         stderr: int | None = None,
-        environment: Mapping[str, str] = MappingProxyType({}),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.n_asked, self.is_sound = 0, True
         self._most = 20  # digits of the process id, which it tells unasked
@@ -268,7 +267,7 @@ class Worker:
                     "PYTHONSAFEPATH": "1",
                     # An empty part of it would be the working folder.
                     "PYTHONPATH": os.pathsep.join(filter(None, path.split(os.pathsep))),
-                    **environment,
+                    **(environment or {}),
                 },
             )
         except (OSError, ValueError) as error:
@@ -516,7 +515,7 @@ class Processes:
             _callers.start(self.n_jobs)
 
     def batches(
-        self, make: Callable[..., Any], vectorizer: Any, images: Any, **settings: Any
+        self, make: Callable[..., Any], vectorizer: Any, images: Any, *, batch_size: int
     ) -> Generator[dict[str, Any], None, None]:
         """Yield the vectors of images, made in this process.
 
@@ -524,10 +523,10 @@ class Processes:
         ----------
         make : callable
             :func:`~tllboost.vectorizing.vector_batches`.
-        vectorizer, images, **settings
+        vectorizer, images, batch_size
             What it takes.
         """
-        return make(vectorizer, images, **settings)
+        return make(vectorizer, images, batch_size=batch_size)
 
     def call(
         self,
@@ -701,7 +700,7 @@ def _answer_calls(_: str) -> Callable[[bytes], list[bytes]]:
         try:
             # What the function needs is loaded here, before it is called.
             function, arguments = pickle.load(stream)
-            result = None if arguments is None else function(*opened(arguments))
+            result = None if arguments is None else function(*arguments)
             return [dumps((True, result))]
         except Exception as error:
             return [dumps((False, error))]
@@ -711,9 +710,14 @@ def _answer_calls(_: str) -> Callable[[bytes], list[bytes]]:
 
 @dataclass(frozen=True)
 class _Kept:
-    """Stands for an array that lies in a file."""
+    """An array that lies in a file: who unpickles it gets it mapped for reading."""
 
     path: Path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import numpy as np
+
+        return partial(np.load, mmap_mode="r", allow_pickle=False), (self.path,)
 
 
 @contextmanager
@@ -749,17 +753,6 @@ def _sharing(out: Path) -> Iterator[Callable[[Any], Any]]:
     finally:
         # Windows removes no file that a process, idle and warm, still maps.
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def opened(value: Any) -> Any:
-    """Return what a shared value stands for, arrays mapped for reading."""
-    if type(value) in (list, tuple):
-        return type(value)(map(opened, value))
-    if isinstance(value, _Kept):
-        import numpy as np
-
-        return np.load(value.path, mmap_mode="r", allow_pickle=False)
-    return value
 
 
 # What this process held when it was last cleaned up.

@@ -129,13 +129,8 @@ def is_store(folder: str | os.PathLike[str]) -> bool:
     return Path(folder, _FILE).is_file()
 
 
-def hash_files(
-    paths: Sequence[str | os.PathLike[str]], *, n_workers: int | None = None
-) -> list[str | ImageError]:
-    """Return the SHA-256 of each file, or the error of one that can't be read.
-
-    `n_workers` threads read; by default as many as there are cores, at most eight.
-    """
+def hash_files(paths: Sequence[str | os.PathLike[str]]) -> list[str | ImageError]:
+    """Return the SHA-256 of each file, or the error of one that can't be read."""
 
     def hash_one(path: str | os.PathLike[str]) -> str | ImageError:
         try:
@@ -143,7 +138,7 @@ def hash_files(
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor(n_workers or min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(hash_one, paths))
 
 
@@ -313,7 +308,7 @@ class VectorStore:
             )
 
     def hashes_of(
-        self, paths: Sequence[str | os.PathLike[str]], *, n_workers: int | None = None
+        self, paths: Sequence[str | os.PathLike[str]]
     ) -> list[str | ImageError]:
         """Return what `hash_files` does, reading only new and changed files."""
         query = (
@@ -326,7 +321,7 @@ class VectorStore:
             known = [s and connection.execute(query, s).fetchone() for s in stamps]
         unknown = [index for index, row in enumerate(known) if row is None]
         settled = time.time_ns() - int(SETTLED_SECONDS * 1e9)
-        fresh = hash_files([paths[index] for index in unknown], n_workers=n_workers)
+        fresh = hash_files([paths[index] for index in unknown])
         results = dict(zip(unknown, fresh, strict=True))
         remembered = [
             (*stamp, bytes.fromhex(result))

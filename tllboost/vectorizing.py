@@ -75,7 +75,6 @@ def vectorize(
     ids: Sequence[str] | None = None,
     store: VectorStore | Path | None = None,
     batch_size: int = 32,
-    n_workers: int | None = None,
     backend: Backend | None = None,
     progress: Progress | None = None,
     strict: bool = False,
@@ -96,8 +95,6 @@ def vectorize(
         Where vectors are kept; by default nowhere.
     batch_size : int, default=32
         Images per forward pass, and the most that are lost if the process is killed.
-    n_workers : int, optional
-        Threads that decode; by default one for each core, at most eight.
     backend : Processes or Cluster, optional
         What runs the work; by default this process.
     progress : callable, optional
@@ -143,7 +140,7 @@ def vectorize(
     """
     if isinstance(vectorizer, str):
         vectorizer = make_vectorizer(vectorizer)
-    how = (ids, store, batch_size, n_workers, backend, progress, strict)
+    how = (ids, store, batch_size, backend, progress, strict)
     return _Request(paths, *how).vectorize_all([vectorizer])[0]
 
 
@@ -189,7 +186,6 @@ class _Request:
     ids: Sequence[str] | None = None
     store: VectorStore | Path | None = None
     batch_size: int = 32
-    n_workers: int | None = None
     backend: Backend | None = None
     progress: Progress | None = None
     strict: bool = False
@@ -224,7 +220,7 @@ class _Request:
             raise UsageError(msg)
         store = self.store
         hashes_of = store.hashes_of if isinstance(store, VectorStore) else hash_files
-        keys = hashes_of(paths, n_workers=self.n_workers)
+        keys = hashes_of(paths)
         files: dict[str, Path] = {}
         for key, path in zip(keys, paths, strict=True):
             if isinstance(key, str):
@@ -301,11 +297,7 @@ class _Request:
         missing = [item for item in files.items() if item[0] not in outcomes]
         tell(n_reused, len(files), vectorizer.label)
         batches = (self.backend or Processes()).batches(
-            vector_batches,
-            vectorizer,
-            missing,
-            batch_size=self.batch_size,
-            n_workers=self.n_workers or min(8, usable_cores()),
+            vector_batches, vectorizer, missing, batch_size=self.batch_size
         )
         with closing(batches):
             for batch in batches:
@@ -342,20 +334,18 @@ def vector_batches(
     images: Sequence[tuple[str, Path]],
     *,
     batch_size: int,
-    n_workers: int,
 ) -> Generator[Batch, None, None]:
     """Yield the vector of each image, or why it has none, a batch at a time.
 
     Parameters
     ----------
     vectorizer : Vectorizer
-        Its ``prepare`` is called on other threads, its ``forward`` on this one.
+        Its ``prepare`` is called on other threads, one a core and at most eight, its
+        ``forward`` on this one.
     images : sequence of (str, path-like), length n_images
         Content hash of each image, all different, and its file.
     batch_size : int
         Images a forward pass.
-    n_workers : int
-        Threads that decode and prepare.
 
     Yields
     ------
@@ -365,7 +355,8 @@ def vector_batches(
     # The C library keeps pieces as large as one that was freed for those to come. Else
     # each array would be given back to the system, which clears it for the next one.
     np.empty(2**25 - 2**13, dtype=np.uint8)  # just below its largest
-    found = in_order(partial(_prepare, vectorizer), images, batch_size, n_workers)
+    work, n_workers = partial(_prepare, vectorizer), min(8, usable_cores())
+    found = in_order(work, images, batch_size, n_workers)
     with closing(found), one_blas_thread():
         for start in range(0, len(images), batch_size):
             keys = [key for key, _ in images[start : start + batch_size]]

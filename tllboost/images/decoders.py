@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
 
 from tllboost.errors import ImageError, UsageError, printable
 from tllboost.processes import Pool, ProcessDied, Worker, resident
@@ -227,17 +227,6 @@ _HOW = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSAT
 # written in a dozen ways.
 _SAME = 3
 
-# EXIF orientation -> the move that turns the image upright.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Return a loaded image of any mode as RGB: a new image, turned upright.
@@ -262,9 +251,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     >>> upright_rgb(Image.new("LA", (2, 2), (0, 0))).getpixel((0, 0))
     (255, 255, 255)
     """
-    move = None
+    turn = 1
     with suppress(Exception):  # a broken EXIF block is no reason to lose the image
-        move = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
     profile = image.info.get("icc_profile")
     is_clear = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
@@ -279,8 +268,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         upright.putalpha(alpha)
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         upright = Image.alpha_composite(white, upright).convert("RGB")
-    upright = upright if move is None else upright.transpose(move)
-    upright.info = {}  # or the rotation that it carries would be applied once more
+    upright.info = {}  # of the EXIF block, the turn alone
+    upright.getexif()[ExifTags.Base.Orientation] = turn
+    ImageOps.exif_transpose(upright, in_place=True)
     return upright
 
 
