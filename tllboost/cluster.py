@@ -275,7 +275,7 @@ class Cluster:
         def name(file: Path) -> str:
             return file.relative_to(out).as_posix()
 
-        def hand_out(job: Job, wanted: list[int]) -> None:
+        def handed_out(job: Job, wanted: list[int]) -> Job:
             # What exists counts as done, whatever it holds.
             there = {
                 name(file): b"" for i, file in enumerate(job.files) if i not in wanted
@@ -285,7 +285,7 @@ class Cluster:
             asked = [job.names[index] for index in wanted]
             one = Job(_call, (job.function, arguments, there), names=asked)
             handed[one] = job, wanted
-            waiting.append(one)
+            return one
 
         def told(names: Sequence[str]) -> None:
             tell(progress, jobs, what, names)
@@ -301,13 +301,9 @@ class Cluster:
             elif is_alone:
                 job.fail(wanted[0], f"its process died ({outcome})")
             else:  # Dask blames all that waited on those workers: each will tell, alone
-                for index in wanted:
-                    hand_out(job, [index])
+                waiting.extend(handed_out(job, [index]) for index in wanted)
 
-        for job in jobs:
-            hand_out(job, [*range(len(job.files))])
-        first = deque(waiting)
-        waiting.clear()
+        first = deque(handed_out(job, [*range(len(job.files))]) for job in jobs)
         for one, outcome in self.each(first, told):
             finish(one, outcome, is_alone=False)
         while waiting:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import time
 import zlib
@@ -395,12 +396,10 @@ class VectorStore:
                 connection.executemany("DELETE FROM vectors WHERE rowid = ?", dropped)
                 n_dropped = len(dropped)
             else:
-                query = "SELECT id FROM spaces WHERE substr(fingerprint, 1, ?) = ?"
-                whole = "SELECT id FROM spaces WHERE fingerprint = ?"
-                spaces = connection.execute(whole, (fingerprint,)).fetchall()
-                if fingerprint and not spaces:
-                    start = (len(fingerprint), fingerprint)
-                    spaces = connection.execute(query, start).fetchall()
+                query = """SELECT id FROM spaces WHERE fingerprint = ?1
+                    OR ?1 NOT IN (SELECT fingerprint FROM spaces)
+                    AND ?1 != '' AND substr(fingerprint, 1, length(?1)) = ?1"""
+                spaces = connection.execute(query, (fingerprint,)).fetchall()
                 if not spaces:
                     msg = (
                         f"nothing is stored under {fingerprint!r}: "
@@ -481,13 +480,12 @@ def _open_file(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         place = os.path.realpath(path.parent)
         is_remote = place.startswith("\\\\")  # Windows, a drive without a letter
-        disks: list[Any] = []
         with suppress(OSError):  # where nobody tells
             disks = psutil.disk_partitions(all=True)
-        for one in sorted(disks, key=lambda one: len(one.mountpoint)):
-            if Path(place).is_relative_to(one.mountpoint):
-                kind, options = one.fstype, one.opts.split(",")
-                is_remote = kind.startswith(_NETWORKS) or "remote" in options
+            for one in sorted(disks, key=lambda one: len(one.mountpoint)):
+                if Path(place).is_relative_to(one.mountpoint):
+                    kind, options = one.fstype, one.opts.split(",")
+                    is_remote = kind.startswith(_NETWORKS) or "remote" in options
         # Memory that processes share is not shared between machines.
         if not is_remote:
             # Of two processes that switch a new file at once, one is told "locked": it
@@ -551,14 +549,10 @@ def _image_name(connection: sqlite3.Connection, key: Any) -> str:
 
 
 def _key_bytes(key: str) -> bytes:
-    try:
-        found = bytes.fromhex(key)
-    except ValueError:
-        found = b""
-    if len(found) != 32:
+    if not re.fullmatch("[0-9a-fA-F]{64}", key):
         msg = f"{key!r} is not a content hash: give 64 hexadecimal digits"
         raise UsageError(msg)
-    return found
+    return bytes.fromhex(key)
 
 
 def _stamp(path: str | os.PathLike[str]) -> tuple[bytes, int, int, int] | None:

@@ -179,11 +179,9 @@ class Maps:
         file, done = folder / "maps.npy", folder / "maps.json"
         shape = (len(jobs), *self.shape())
         n_done, kept = 0, None
-        try:
+        with suppress(OSError, ValueError):
             n_done = int(json.loads(done.read_text(encoding="utf-8")))
             kept = np.load(file, mmap_mode="r+")
-        except (OSError, ValueError):
-            pass
         if kept is None or kept.shape != shape:
             done.unlink(missing_ok=True)  # not what it was begun as: made anew
             n_done, kept = 0, None  # Windows writes no file anew that is mapped

@@ -252,7 +252,7 @@ class SiameseMap(Projection):
         seed = seed_of(self.random_state)
         axes = principal_axes(vectors[images], n_axes, self.whiten, seed)
         coordinates = np.zeros((len(vectors), len(axes[1])), dtype=np.float32)
-        coordinates[seen] = _unit(vectors[seen]) @ axes[0] + axes[1]
+        coordinates[seen] = unit_rows(vectors[seen]) @ axes[0] + axes[1]
         self.n_dims_in_ = vectors.shape[1]
         sets = (train, matches, held_out)
         trained = [
@@ -363,7 +363,7 @@ class SiameseMap(Projection):
 
         Of length 1 where the loss compares cosines.
         """
-        rows = _unit(vectors)
+        rows = unit_rows(vectors)
         outputs = [run_layers(layers, rows) for layers in self.maps_]
         if self.distance == "cosine":
             outputs = [unit_rows(block) for block in outputs]
@@ -451,10 +451,6 @@ class SiameseMap(Projection):
         if self.depth == 0:
             return n_axes
         return self.components or max(1, min(self.n_dims_in_ // 2, _MOST_COMPONENTS))
-
-
-def _unit(vectors: Floats) -> Floats:
-    return unit_rows(vectors).astype(np.float32, copy=False)
 
 
 def _folded(axes: tuple[Floats, Floats], layers: Layers) -> Layers:

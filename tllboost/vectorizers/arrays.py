@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ __all__ = ["ArrayVectorizer", "names_in"]
 _AMBIGUOUS = -1
 
 
-@dataclass(eq=False, repr=False)
 class ArrayVectorizer(FileVectorizer):
     """Vectors from an ``.npz`` file with the arrays ``ids`` and ``vectors``.
 
@@ -42,8 +40,6 @@ class ArrayVectorizer(FileVectorizer):
     KIND = "vectors"
     FORM = "FILE.npz"
     needs_images = False
-
-    file: str | Path
 
     @loaded
     def fingerprint(self) -> str:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -256,10 +257,12 @@ class Vectorizer(Configured):
         return f"{type(self).__name__}({given})"
 
 
+@dataclass(eq=False, repr=False)
 class FileVectorizer(Vectorizer):
     """Base of vectorizers that are named by their kind and one file."""
 
     FORM: ClassVar[str] = "FILE"
+
     file: str | Path
 
     @classmethod

@@ -71,15 +71,11 @@ class ClipVectorizer(TorchVectorizer):
     FORM = ("ARCH", "TAG")
     OPTIONS = options("fit", "normalize", *LOOK_OPTIONS, "precision")
 
-    arch: str
     tag: str | None = None
     file: str | Path | None = None
     _: KW_ONLY
     fit: str | None = None
     normalize: bool = True
-    precision: str = "float32"
-    device: str = "auto"
-    offline: bool = False
 
     def _described(self) -> tuple[str, str, str]:
         activation = "quickgelu" if self._recipe.quick_gelu else "as configured"
@@ -215,17 +211,9 @@ def clip_maps(visual: Any, *, what: str) -> Any:
     Of a ResNet these are the last stage's, before attention pools them; of a vision
     transformer the patches after the last block and its normalisation, before they are
     projected. The class token is left out.
-
-    Raises
-    ------
-    UsageError
-        If the tower is of another kind.
     """
     if hasattr(visual, "trunk"):
         return timm_maps(visual.trunk, what=what)
-    if not hasattr(visual, "forward_intermediates"):
-        msg = f"{what}: a {type(visual).__name__} has no feature map that is known here"
-        raise UsageError(msg)
     # With a pooling by attention, the normalisation belongs to what it pools.
     norm = getattr(visual, "attn_pool", None) is None
     grid = getattr(visual, "grid_size", None)

@@ -88,7 +88,6 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
         *("size", "mean", "std", "fit", "output", "normalize", "cells", *LOOK_OPTIONS)
     )
 
-    file: str | Path
     _: KW_ONLY
     size: int | None = None
     mean: tuple[float, ...] | None = None
@@ -308,11 +307,10 @@ def check_network(file: Path, *, what: str) -> list[Path]:
                 if one.key == "location" and message.data_location == _EXTERNAL:
                     names.add(one.value)
     for name in sorted(names):
-        data = file.parent / name
-        try:
+        data, inside = file.parent / name, False
+        # A NUL, too long, a loop of links.
+        with suppress(OSError, ValueError, RuntimeError):
             inside = data.resolve().is_relative_to(file.parent.resolve())
-        except (OSError, ValueError, RuntimeError):  # a NUL, too long, a loop of links
-            inside = False
         if not inside:
             wrong.append(f"{str(file)!r} refers to {name!r}, outside of its own folder")
         elif not data.is_file():
@@ -384,12 +382,11 @@ def stated_numbers(session: Any, *, what: str) -> dict[str, tuple[float, ...]]:
         If one of them is not as many numbers as it should be, joined by commas.
     """
     metadata = session.get_modelmeta().custom_metadata_map
-    numbers = {}
+    numbers: dict[str, tuple[float, ...]] = {}
     for key in _LENGTHS.keys() & metadata.keys():
-        try:
+        numbers[key] = ()
+        with suppress(ValueError):
             numbers[key] = tuple(float(part) for part in metadata[key].split(","))
-        except ValueError:
-            numbers[key] = ()
         usable = all(abs(number) < _LARGEST for number in numbers[key])
         if len(numbers[key]) not in _LENGTHS[key] or not usable:
             msg = (

@@ -15,12 +15,11 @@ file names may contain it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from tllboost.errors import UsageError
-from tllboost.registry import Spec
+from tllboost.registry import Option, Spec
 
 __all__ = ["is_weight", "split_fusion", "with_weights"]
 
@@ -55,17 +54,8 @@ def take_weight(spec: Spec) -> float:
     >>> take_weight(spec), spec.options
     (0.3, {'flip': 'true'})
     """
-    stated = spec.options.pop(_WEIGHT, "1")
-    try:
-        weight = float(stated)
-    except ValueError:
-        weight = math.nan
-    if not is_weight(weight):
-        msg = (
-            f"option {_WEIGHT}={stated!r} in {spec.text!r}: write a number above zero, "
-            "from 1e-6 to 1e6"
-        )
-        raise UsageError(msg)
+    stated = replace(spec, options={_WEIGHT: spec.options.pop(_WEIGHT, "1")})
+    weight: float = stated.typed_options({_WEIGHT: _weight})[_WEIGHT]
     return weight
 
 
@@ -78,6 +68,9 @@ def is_weight(number: float) -> bool:
     (True, False, False)
     """
     return 1e-6 <= number <= 1e6
+
+
+_weight = Option("a number above zero, from 1e-6 to 1e6", float, is_weight)
 
 
 def with_weights(texts: Sequence[str], weights: Sequence[float] | None) -> list[str]:

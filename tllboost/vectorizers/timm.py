@@ -73,15 +73,11 @@ class TimmVectorizer(TorchVectorizer):
     KIND = "timm"
     OPTIONS = options("size", "fit", "normalize", *LOOK_OPTIONS, "precision")
 
-    arch: str
     file: str | Path | None = None
     _: KW_ONLY
     size: int | None = None
     fit: str = "crop"
     normalize: bool = False
-    precision: str = "float32"
-    device: str = "auto"
-    offline: bool = False
 
     def _described(self) -> tuple[str, str, str]:
         taken = "last map" if self.cells else "penultimate"

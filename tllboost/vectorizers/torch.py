@@ -17,10 +17,10 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -45,6 +45,7 @@ _TOLERANCE = 1e-4
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
+@dataclass(eq=False, repr=False)
 class TorchVectorizer(NetworkVectorizer):
     """Vectors by a network that torch builds.
 
@@ -55,11 +56,14 @@ class TorchVectorizer(NetworkVectorizer):
 
     FORM: ClassVar[tuple[str, ...]] = ("NAME",)  # what names its published weights
 
+    # An argument of every kind, in a place of its own.
+    file = cast("str | Path | None", None)
+
     arch: str
-    file: str | Path | None
-    precision: str
-    device: str
-    offline: bool
+    _: KW_ONLY
+    precision: str = "float32"
+    device: str = "auto"
+    offline: bool = False
 
     @classmethod
     def _operands(cls, spec: Spec) -> Sequence[str | None]:
