@@ -55,7 +55,7 @@ def main() -> None:
         demo = make_demo_set(Path(made, "demo"), n_scenes=n_scenes)
         table = read_pairs(demo.pairs, images=demo.pairs.parent)
         data = gather(table, {"classic": make_vectorizer("classic")}, store=made)
-        vectors, splits = data.vectors["classic"].vectors, data.splits(0)
+        vectors, (split,) = data.vectors["classic"].vectors, data.splits(0)
         steps: list[int] = []
 
         class Counted(mlp.Adam):
@@ -69,7 +69,7 @@ def main() -> None:
         def work() -> None:
             torch.set_num_threads(1)
             for merge in MERGES:
-                fit_scorer(Bench([Space(vectors)], splits, merge, 0), "mlp")
+                fit_scorer(Bench(Space(vectors), split, merge, 0), "mlp")
 
         with patch.object(mlp, "Adam", Counted):
             work()
@@ -80,7 +80,7 @@ def main() -> None:
             at_most=MOST,
             runs=said.runs,
             bounds=[bare_steps(n_steps, vectors.shape[1])],
-            what=f"`mlp` on `dot` and `l1` of `classic`, {len(splits[0].train):,} "
+            what=f"`mlp` on `dot` and `l1` of `classic`, {len(split.train):,} "
             f"pairs of {vectors.shape[1]:,} numbers, {n_steps} steps",
             profile="the steps alone take most of the time, and what AdamW reads and "
             "writes in each is the weights, their gradient and two moments, "

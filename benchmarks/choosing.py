@@ -159,9 +159,9 @@ def fit(data: GridData, one: Split, seed: int) -> dict[str, NDArray[Any]]:
         key = cell.vectorizer, cell.features
         if key not in benches:
             space = Space(data.vectors[cell.vectorizer].vectors)
-            benches[key] = Bench([space], [one], cell.features, seed)
+            benches[key] = Bench(space, one, cell.features, seed)
         scorer = fit_scorer(benches[key], cell.head)
-        _, *rest = benches[key].features[0]
+        _, *rest = benches[key].features
         with one_thread():
             scores = [scorer.calibration_.log_odds(scorer.score(X)) for X in rest]
         validation.append(scores[0])

@@ -190,8 +190,8 @@ def scored(
     ways = FEW_WAYS if part == "few" else [(h, m) for m in MERGES for h in HEADS]
     for merge in dict.fromkeys(merge for _, merge in ways):
         started = time.perf_counter()
-        bench = Bench([space], [split], merge, seed)
-        _, validation, test = bench.features[0]
+        bench = Bench(space, split, merge, seed)
+        _, validation, test = bench.features
         shared = time.perf_counter() - started
         for head in (head for head, of in ways if of == merge):
             started = time.perf_counter()
@@ -295,13 +295,12 @@ def speed(found: Any, split: Split) -> Iterator[list[str]]:
     seconds: dict[str, list[float]] = {"xgboost, similarity": [], "xgboost, l1": []}
     for _ in range(N_TIMES):
         for way, of in seconds.items():
-            bench = Bench(
-                [Space(found.vectors, widths=found.widths)], [split], way[9:], 0
-            )
-            _, _, test = bench.features[0] if way == "xgboost, l1" else [None] * 3
+            space = Space(found.vectors, widths=found.widths)
+            bench = Bench(space, split, way[9:], 0)
+            _, _, test = bench.features if way == "xgboost, l1" else [None] * 3
             started = time.perf_counter()
             scorer = fit_scorer(bench, "xgboost")
-            scorer.score(test or bench.features[0][2])
+            scorer.score(test or bench.features[2])
             of.append(time.perf_counter() - started)
     for way, of in seconds.items():
         texts = [" ".join(f"{one:.3f}" for one in of)]

@@ -89,8 +89,8 @@ def test_on_noise_training_pairs_look_as_unknown_as_new_ones() -> None:
     vectors = made.transform(noise.vectors)
     widths, n_maps = made.layout()
     space = Space(vectors, noise.vectors, None, widths, n_maps, made)
-    bench = Bench([space], [noise.split], "similarity", 0)
-    features, inside = np.asarray(bench.features[0][0]), bench.splits[0].train
+    bench = Bench(space, noise.split, "similarity", 0)
+    features, inside = np.asarray(bench.features[0]), bench.split.train
     learned = features[:, 8]  # the cosine of what the maps give
     assert abs(auc(learned, inside) - 0.5) < 0.12
 
@@ -108,9 +108,9 @@ def test_what_is_learned_helps_new_pairs() -> None:
     ]
     told = []
     for space in spaces:
-        bench = Bench([space], [planted.split], "similarity", 0)
+        bench = Bench(space, planted.split, "similarity", 0)
         scorer = fit_scorer(bench, "logistic")
-        told.append(auc(scorer.score(bench.features[0][2]), planted.split.test))
+        told.append(auc(scorer.score(bench.features[2]), planted.split.test))
     assert told[0] > told[1] + 0.02
 
 

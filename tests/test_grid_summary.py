@@ -267,8 +267,8 @@ def test_the_plan_has_one_cosine_a_vectorizer_and_refuses_doubles() -> None:
 
 def test_a_measured_cell_is_what_its_scores_say() -> None:
     data = plant(100, n_dims=12, n_signal=4)
-    bench = Bench([Space(data.vectors)], [data.split], "dot", 0)
-    measured, _ = measure(bench, "logistic")
+    bench = Bench(Space(data.vectors), data.split, "dot", 0)
+    measured, _ = measure([bench], "logistic")
     test = data.split.test
     scorer = fit(data, "logistic", n_threads=1)
     score = scorer.score(PairFeatures(data.vectors, test.left, test.right))
@@ -297,8 +297,8 @@ def test_a_measured_cell_is_what_its_scores_say() -> None:
 
 def test_the_best_of_ten_folds_flatters() -> None:
     data = plant(100, n_dims=12, n_signal=4, protocol=Protocol("holidays2017"))
-    bench = Bench([Space(data.vectors)], [data.split], "l1", 0)
-    held_out = measure(bench, "logistic")[0]["figures"]["accuracy"]
+    bench = Bench(Space(data.vectors), data.split, "l1", 0)
+    held_out = measure([bench], "logistic")[0]["figures"]["accuracy"]
     assert 1 >= best_of_folds(bench, "logistic") > held_out
     # Two folds of the training pairs, fitted by hand: the better one is told.
     train, validation, _ = (pairs for _, pairs in sets_of(data.split))
@@ -311,7 +311,7 @@ def test_the_best_of_ten_folds_flatters() -> None:
         pairs = fold.split.test
         score = scorer.score(features_of(fold))
         accuracies.append(np.mean((score >= scorer.threshold_) == pairs.label))
-    bench = Bench([Space(data.vectors)], [data.split], "dot", 0)
+    bench = Bench(Space(data.vectors), data.split, "dot", 0)
     assert best_of_folds(bench, "cosine", 2) == max(accuracies) > min(accuracies)
 
 

@@ -114,16 +114,14 @@ def hubs() -> tuple[np.ndarray, object]:
 
 def test_where_some_images_are_near_to_all_the_normalised_cosine_is_better() -> None:
     vectors, split = hubs()
-    bench = Bench([Space(vectors)], [split], "similarity", 0)
-    rows = bench.features[0][2]
+    bench = Bench(Space(vectors), split, "similarity", 0)
+    rows = bench.features[2]
     told = fit_scorer(bench, "cosine-norm").score(rows)
     plain = rows.cosine(frozen=True)
     assert auc(told, split.test) > auc(plain, split.test) + 0.02
     assert np.array_equal(rows.cosine(), told.astype(np.float32))
-    assert bench.scorers[0].references is not None
-    known = {
-        tuple(one) for one in bench.scorers[0].references.vectors.round(2).tolist()
-    }
+    assert bench.scorer.references is not None
+    known = {tuple(one) for one in bench.scorer.references.vectors.round(2).tolist()}
     outside = np.union1d(split.test.left, split.test.right)
     seen = unit_rows(vectors[outside]).astype(np.float16).round(2).tolist()
     assert not known & {tuple(one) for one in seen}

@@ -541,13 +541,13 @@ def _fit_and_save(
         notes: list[Any] = []
         for split, parts in fits:
             vectorizer, space, base, files, widths = parts[number]
-            splits = prepared_splits([split], [base], n_hard)
-            spaces = spaces_of([base], rest, files, widths=widths)
-            bench = Bench(spaces, splits, cell.features, own["seed"])
+            (prepared,) = prepared_splits([split], [base], n_hard)
+            (mapped,) = spaces_of([base], rest, files, widths=widths)
+            bench = Bench(mapped, prepared, cell.features, own["seed"])
             with noted(notes, repeat=split is not held_out):
                 scorer = fit_scorer(bench, cell.head)
             if whole and split is held_out:
-                held = np.concatenate([scorer.score(X) for X in bench.features[0][1:]])
+                held = np.concatenate([scorer.score(X) for X in bench.features[1:]])
                 curve = _curve_of(held[counted], pairs)
                 odds.append(curve[0].log_odds(held[counted]))
         if whole:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration
+from tllboost.merges import PairFeatures
 from tllboost.metrics import (
     METRICS,
     Figure,
@@ -113,68 +114,59 @@ class Space(NamedTuple):
 
 @dataclass(eq=False)
 class Bench:
-    """Vectors and splits, and the lazy features that the heads of one merge share."""
+    """The vectors and the split of a fold, and what the heads of one merge share."""
 
-    spaces: Sequence[Space]
-    splits: Sequence[Split]
+    space: Space
+    split: Split
     merge: str
     seed: int
-    names: Sequence[str] = ()
-    """Of the features, where they are few."""
 
     def __post_init__(self) -> None:
-        sets = [
-            (split.train, None)
-            if space.projection is None
-            else space.projection.inside(split.train)
-            for space, split in zip(self.spaces, self.splits, strict=True)
-        ]
-        self.folds = [fold for _, fold in sets]
-        self.splits = [
-            replace(split, train=train)
-            for split, (train, _) in zip(self.splits, sets, strict=True)
+        self.fold = None
+        if self.space.projection is not None:
+            train, self.fold = self.space.projection.inside(self.split.train)
+            self.split = replace(self.split, train=train)
+
+    @cached_property
+    def features(self) -> list[PairFeatures]:
+        """Lazy features of train, validation and test."""
+        space, split = self.space, self.split
+        sets = (split.train, self.fold), (split.validation, None), (split.test, None)
+        how: dict[str, Any] = {"frozen": space.frozen, "joined": space.joined}
+        return [
+            self.scorer.features(space.vectors, pairs, fold=fold, **how)
+            for pairs, fold in sets
         ]
 
     @cached_property
-    def features(self) -> list[list[Any]]:
-        """Features of train, validation and test, for each split."""
-        found = []
-        for scorer, space, split, fold in zip(
-            self.scorers, self.spaces, self.splits, self.folds, strict=True
-        ):
-            sets = (split.train, fold), (split.validation, None), (split.test, None)
-            how: dict[str, Any] = {"frozen": space.frozen, "joined": space.joined}
-            found.append(
-                [
-                    scorer.features(space.vectors, pairs, fold=fold, **how)
-                    for pairs, fold in sets
-                ]
-            )
-        return found
-
-    @cached_property
-    def scorers(self) -> list[PairScorer]:
-        """What compares the pairs of each split, with its references."""
-        found = [PairScorer(self.merge, seed=self.seed) for _ in self.splits]
-        for scorer, space, split in zip(found, self.spaces, self.splits, strict=True):
-            layout = space.widths, space.n_maps
-            scorer.compare_with(space.vectors, split.train, *layout)
-        return found
+    def scorer(self) -> PairScorer:
+        """What compares the pairs, with its references."""
+        space, scorer = self.space, PairScorer(self.merge, seed=self.seed)
+        layout = space.widths, space.n_maps
+        scorer.compare_with(space.vectors, self.split.train, *layout)
+        return scorer
 
 
-def fit_scorer(bench: Bench, head: str, fold: int = 0) -> PairScorer:
-    """Fit a head on one split's training set, its validation set choosing."""
-    split = bench.splits[fold]
-    train, validation, _ = bench.features[fold]
-    scorer = replace(bench.scorers[fold], head=head, n_threads=1)
+def fit_scorer(bench: Bench, head: str) -> PairScorer:
+    """Fit a head on the training set, the validation set choosing."""
+    train, validation, _ = bench.features
+    scorer = replace(bench.scorer, head=head, n_threads=1)
     with one_thread():
-        return scorer.fit(train, split.train, validation, split.validation)
+        return scorer.fit(train, bench.split.train, validation, bench.split.validation)
 
 
 def measure(
-    bench: Bench, head: str
+    benches: Sequence[Bench], head: str, names: Sequence[str] = ()
 ) -> tuple[dict[str, Any], tuple[ScoredSet, ScoredSet]]:
-    """Fit and measure a head over all splits; test pairs of all folds count together.
+    """Fit and measure a head over all folds, whose test pairs count together.
+
+    Parameters
+    ----------
+    benches : sequence of Bench
+        One a fold.
+    head : str
+    names : sequence of str
+        Of the features, where they are few.
 
     Returns
     -------
@@ -188,38 +180,39 @@ def measure(
     score_s, thresholds, gains = 0.0, list[float](), list[Any]()
     # XGBoost works without Python's lock: two small folds at a time, for whoever has
     # no other cell left.
-    n_values = len(bench.splits[0].train) * bench.spaces[0].vectors.shape[1]
+    first = benches[0]
+    n_train = len(first.split.train)
+    n_values = n_train * first.space.vectors.shape[1]
     n_threads = 2 if head.startswith("xgboost") and n_values < _SMALL else 1
     with one_thread(), _peak_memory() as peak:
         started = time.perf_counter()
         with ThreadPoolExecutor(n_threads) as threads:
-            folds = range(len(bench.features))
             # Somebody's own head may want the main thread: for signals, say.
             each = threads.map if n_threads > 1 else map
-            scorers = [*each(partial(fit_scorer, bench, head), folds)]
+            scorers = [*each(partial(fit_scorer, head=head), benches)]
         fit_s = time.perf_counter() - started
-        for fold, (split, scorer) in enumerate(zip(bench.splits, scorers, strict=True)):
+        for bench, scorer in zip(benches, scorers, strict=True):
             started = time.perf_counter()
-            _, validation_features, test_features = bench.features[fold]
+            _, validation_features, test_features = bench.features
             how = scorer.calibration_, scorer.threshold_
-            test.add(split.test, scorer.score(test_features), *how)
+            test.add(bench.split.test, scorer.score(test_features), *how)
             score_s += time.perf_counter() - started
             chosen = scorer.score(validation_features)
-            validation.add(split.validation, chosen, *how)
+            validation.add(bench.split.validation, chosen, *how)
             cut = scorer.probability(np.array([scorer.threshold_]))
             thresholds.append(float(cut[0]))
             gains.append(getattr(scorer.head_, "gain_", None))
     figures = figures_of(test, validation) | {
         "threshold": float(np.mean(thresholds)),
-        "n_train_pairs": len(bench.splits[0].train),
-        "n_features": bench.features[0][0].shape[1],
+        "n_train_pairs": n_train,
+        "n_features": first.features[0].shape[1],
         "fit_s": fit_s,
         "score_s": score_s,
         "peak_memory_mb": peak[0] / 2**20,
     }
-    if bench.names and gains[0] is not None:
+    if names and gains[0] is not None:
         shares = np.mean(gains, axis=0).round(4).tolist()
-        figures["feature_gain"] = dict(zip(bench.names, shares, strict=True))
+        figures["feature_gain"] = dict(zip(names, shares, strict=True))
     return figures, (test, validation)
 
 
@@ -245,17 +238,16 @@ def best_of_folds(bench: Bench, head: str, n_folds: int = 10) -> float:
     A maximum over folds is no estimate of anything; it stands beside the held-out
     accuracy to show by how much it flatters.
     """
-    (split,) = bench.splits
+    split = bench.split
     order = np.random.default_rng(bench.seed).permutation(len(split.train))
     accuracies = []
     for held_out in np.array_split(order, n_folds):
         rest = np.setdiff1d(order, held_out)
         train, test = split.train.take(rest), split.train.take(held_out)
-        fold = Split(train, split.validation, test, split.names)
-        one = Bench(bench.spaces, [fold], bench.merge, bench.seed)
-        scorer = fit_scorer(one, head)
-        said = scorer.score(one.features[0][2]) >= scorer.threshold_
-        accuracies.append(float(np.mean(said == (fold.test.label == 1))))
+        fold = replace(bench, split=replace(split, train=train, test=test))
+        scorer = fit_scorer(fold, head)
+        said = scorer.score(fold.features[2]) >= scorer.threshold_
+        accuracies.append(float(np.mean(said == (test.label == 1))))
     return max(accuracies)
 
 

@@ -263,8 +263,6 @@ def prepared_splits(
         What "near" is told by, an array a fold.
     n_hard : int
     """
-    if not n_hard:
-        return list(splits)
     return [
         replace(split, train=harden(split.train, base, n_hard))
         for split, base in zip(splits, bases, strict=True)
@@ -403,25 +401,26 @@ def _run_cells(
     names: Sequence[str],
 ) -> None:
     """Run cells of the same features, writing each as it ends."""
-    reason, bench = "", None
+    reason, benches = "", list[Bench]()
     try:
         splits = prepared_splits(splits, bases, protocol.n_hard)
         features = cells[0][1].features
         files = [out / file for file in maps]
         spaces = spaces_of(bases, projection, files, widths=widths)
-        bench = Bench(spaces, splits, features, seed, names)
+        folds = zip(spaces, splits, strict=True)
+        benches = [Bench(*fold, features, seed) for fold in folds]
     except Exception as error:
         reason = one_line(error)
     for cell_id, cell in cells:
         if record_path(out, cell_id).exists():  # before the process was killed
             continue
         record = failed(cell, seed, cell_id, reason)
-        if bench is not None:
+        if benches:
             try:
-                figures, (test, validation) = measure(bench, cell.head)
+                figures, (test, validation) = measure(benches, cell.head, names)
                 # A fold of the training set is not held out from its own projection.
                 if protocol.name == "holidays2017" and cell.projection == NONE:
-                    figures["best_of_folds"] = best_of_folds(bench, cell.head)
+                    figures["best_of_folds"] = best_of_folds(benches[0], cell.head)
                 write_scores(out, cell_id, test, validation)
                 record |= {"status": "ok", **costs, **figures}
             except Exception as error:  # a cell that fails is a row, never a lost run
