@@ -331,7 +331,7 @@ def test_every_image_of_the_gallery_is_there_once_and_small(
     assert used <= set(found["images"])
     for image in found["images"].values():
         assert image["src"].startswith("data:image/jpeg;base64,")
-        assert 0 < max(image["w"], image["h"]) <= 224
+        assert 0 < max(image["width"], image["height"]) <= 224
 
 
 def test_the_surest_mistakes_are_real_mistakes(

@@ -64,20 +64,20 @@ def test_fewer_scenes_are_the_first_of_more(tmp_path: Path) -> None:
 
 def test_regions_do_not_overlap_and_stay_inside_their_photograph() -> None:
     regions = scenes._draw_regions(350, seed=3)
-    side = scenes._SIDE
     sizes = {path: scenes._open(path).size for path in scenes._photographs()}
-    for region in regions:
-        width, height = sizes[region.photograph]
-        assert 0 <= region.x <= width - side
-        assert 0 <= region.y <= height - side
-    for a, b in combinations(regions, 2):
-        apart = abs(a.x - b.x) >= side or abs(a.y - b.y) >= side
-        assert a.photograph != b.photograph or apart
+    for path, (left, upper, right, lower) in regions:
+        width, height = sizes[path]
+        assert (right - left, lower - upper) == (scenes._SIDE, scenes._SIDE)
+        assert 0 <= left <= width - scenes._SIDE
+        assert 0 <= upper <= height - scenes._SIDE
+    for (path, a), (other, b) in combinations(regions, 2):
+        apart = max(abs(a[0] - b[0]), abs(a[1] - b[1])) >= scenes._SIDE
+        assert path != other or apart
 
 
 def test_regions_come_from_all_photographs_and_none_dominates() -> None:
     regions = scenes._draw_regions(240, seed=0)
-    names = [region.photograph.name for region in regions]
+    names = [path.name for path, _ in regions]
     assert len(set(names)) == 18
     assert max(names.count(name) for name in names) <= 20
 

@@ -48,12 +48,8 @@ _LEAST_DETAIL = 3.0
 """Mean step between neighbouring grey levels (0 to 255) below which all looks alike."""
 
 
-class _Region(NamedTuple):
-    """A square of a photograph, by its upper left corner."""
-
-    photograph: Path
-    x: int
-    y: int
+_Region = tuple[Path, tuple[int, int, int, int]]
+"""A photograph, and the left, upper, right and lower end of a square of it."""
 
 
 def make_scenes(
@@ -116,18 +112,16 @@ def make_scenes(
         digit = "[0-9]"
         for path in [*folder.glob(f"scene_{4 * digit}_{digit}.jpg")]:  # of earlier runs
             path.unlink()
-        photographs = {path: _open(path) for path in {r.photograph for r in regions}}
+        photographs = {path: _open(path) for path in {path for path, _ in regions}}
         rows = []
-        for scene, region in enumerate(regions, start=1):
-            tile = photographs[region.photograph].crop(
-                (region.x, region.y, region.x + _SIDE, region.y + _SIDE)
-            )
+        for scene, (path, box) in enumerate(regions, start=1):
+            tile = photographs[path].crop(box)
+            place = folder / "new" if scene > n_scenes else folder
             for view in range(n_views):
                 rng = np.random.default_rng([seed, scene, view])
-                is_new, name = scene > n_scenes, _view_name(scene, view)
-                path = folder / "new" / name if is_new else folder / name
+                path = place / _view_name(scene, view)
                 path.write_bytes(_view(tile, size, rng))
-                if view > 0 and not is_new:
+                if view > 0 and scene <= n_scenes:
                     rows.append(f"scene_{scene:04d}_0,{path.stem}\n")
         write_text(folder / "pairs.csv", "left,right\n" + "".join(rows))
     return folder / "pairs.csv"
@@ -192,7 +186,7 @@ def _regions(path: Path) -> list[_Region]:
         range(y0, height - _SIDE + 1, _SIDE), range(x0, width - _SIDE + 1, _SIDE)
     )
     return [
-        _Region(path, x, y)
+        (path, (x, y, x + _SIDE, y + _SIDE))
         for y, x in corners
         if _detail(grey[y : y + _SIDE, x : x + _SIDE]) >= _LEAST_DETAIL
     ]

@@ -118,10 +118,7 @@ class Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as what JSON can hold."""
-        maps = {
-            "left_map": self.left_map.tolist(),
-            "right_map": self.right_map.tolist(),
-        }
+        maps = {f"{side}_map": changes.tolist() for side, _, changes in self.sides}
         return asdict(self) | maps | {"grid": self.grid}
 
 

@@ -81,20 +81,15 @@ def make_matrix(rows: Sequence[Row]) -> Matrix:
     [('classic', 'none', 'none')]
     """
     heads = list(dict.fromkeys(row["head"] for row in rows))
-    merged = {
-        (row["vectorizer"], row["projection"]) for row in rows if row["merge"] != "none"
-    }
-    keys: dict[Key, None] = {}
-    for row in rows:
-        place = row["vectorizer"], row["projection"]
-        if row["merge"] != "none" or place not in merged:
-            keys[*place, row["merge"]] = None
-    cells: list[list[Row | None]] = [[None] * len(heads) for _ in keys]
-    for row in rows:
-        for key, found in zip(keys, cells, strict=True):
-            same = key[:2] == (row["vectorizer"], row["projection"])
-            if same and row["merge"] in ("none", key[2]):
-                found[heads.index(row["head"])] = row
+    own = {(r["vectorizer"], r["projection"], r["merge"], r["head"]): r for r in rows}
+    merged = {(v, p) for v, p, merge, _ in own if merge != "none"}
+    keys: dict[Key, None] = dict.fromkeys(
+        (v, p, m) for v, p, m, _ in own if m != "none" or (v, p) not in merged
+    )
+    cells = [
+        [own.get((v, p, m, head)) or own.get((v, p, "none", head)) for head in heads]
+        for v, p, m in keys
+    ]
     legend: dict[str, str] = {}
     named = dict.fromkeys([part for key in keys for part in key[:2]] + heads)
     long = {one: _short(one, legend) for one in named if len(one) > _LONGEST}

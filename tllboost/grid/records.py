@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,45 +115,23 @@ def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
     """
     try:
         record = json.loads(record_path(out, cell_id).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        texts = [*asdict(Cell(**record["cell"])).values(), record["error"]]
+        is_own = record["id"] == cell_id and type(record["seed"]) is int
+        is_own &= {*map(type, texts)} == {str}
+        if record["status"] == "ok":
+            numbers = [*record["figures"].values(), *record["validation"].values()]
+            numbers += map(record.get, COSTS)
+            is_own &= all(map(_are_numbers, (numbers, *record["resampled"].values())))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    parts = dict.fromkeys(Cell.__annotations__, str)
-    match record:
-        case {
-            "id": own_id,
-            "seed": seed,
-            "error": str(),
-            "status": "ok" | "failed" as status,
-            "cell": dict() as cell,
-        } if own_id == cell_id and type(seed) is int:
-            if {name: type(one) for name, one in cell.items()} != parts:
-                return None
-            if status == "failed":
-                return dict(record)
-        case _:
-            return None
-    match record:
-        case {
-            "figures": dict() as figures,
-            "validation": dict() as validation,
-            "resampled": dict() as resampled,
-        }:
-            numbers = [*figures.values(), *validation.values(), *map(record.get, COSTS)]
-            if all(map(_are_numbers, (numbers, *resampled.values()))):
-                return dict(record)
-    return None
+    return record if is_own and record["status"] in ("ok", "failed") else None
 
 
 def _are_numbers(found: Any) -> bool:
     """Tell of thousands of numbers, without a call a number."""
     if not isinstance(found, list) or {*map(type, found)} - {int, float, type(None)}:
         return False
-    numbers = [number for number in found if number is not None]
-    return not numbers or (
-        min(numbers) > -(2**63)
-        and max(numbers) < 2**63
-        and all(map(math.isfinite, numbers))
-    )
+    return all(one is None or -(2**63) < one < 2**63 for one in found)
 
 
 _IMAGES = "images.json"

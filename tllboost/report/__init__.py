@@ -24,7 +24,7 @@ from tllboost.files import write_text
 from tllboost.grid.matrix import ENDS, make_matrix
 from tllboost.grid.records import read_images
 from tllboost.grid.summary import FROZEN, comparison
-from tllboost.images.thumbnails import make_thumbnails
+from tllboost.images.thumbnails import Thumbnail, make_thumbnails
 from tllboost.metrics import METRICS, match_ranks
 from tllboost.page import render
 from tllboost.report.run import Run, part, read_run, read_table, texts_of
@@ -304,16 +304,10 @@ def gallery(
         why = f"can't be read any more{more}, so the page is not written: "
         why += "put the images back, or give --gallery 0"
         raise ImageError(gone[0], why)
-    return {
-        "images": {
-            i: dict(
-                zip(("src", "w", "h"), thumbnails.get(i, (None, 0, 0)), strict=True)
-            )
-            | {"id": images.ids[i]}
-            for i in sorted(used)
-        },
-        "cells": of_cells,
-    }
+    none = Thumbnail("", 0, 0)
+    shown = {i: thumbnails.get(i, none)._asdict() for i in sorted(used)}
+    named = {i: image | {"id": images.ids[i]} for i, image in shown.items()}
+    return {"images": named, "cells": of_cells}
 
 
 _SIDES = ("left", "right")

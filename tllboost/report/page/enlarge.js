@@ -60,8 +60,8 @@ function largeImage({ image, label, name }) {
   return make("img", {
     src: image.src,
     alt: `${label}: ${name}`,
-    width: image.w,
-    height: image.h,
+    width: image.width,
+    height: image.height,
   });
 }
 

@@ -171,8 +171,8 @@ function imageTile(key, role, caption, open, classes = "") {
     ? make("img", {
         src: image.src,
         alt: `${role}: ${name}`,
-        width: image.w,
-        height: image.h,
+        width: image.width,
+        height: image.height,
         loading: "lazy",
         decoding: "async",
       })
