@@ -217,8 +217,7 @@ def test_a_bundle_of_it_scores_the_test_pairs_as_the_grid_did(
     bundle = tllboost.load(folder / "out" / "ensemble.tllb")
     assert any(cell.projection is not None for cell in bundle.cells_)
     paths = [
-        [images.paths[a], images.paths[b]]
-        for a, b in zip(test.left, test.right, strict=True)
+        [images[1][a], images[1][b]] for a, b in zip(test.left, test.right, strict=True)
     ]
     score = bundle.decision_function(paths) + bundle.threshold_
     log_odds = bundle.calibration_.log_odds(score)

@@ -205,15 +205,14 @@ def test_a_bundle_of_it_scores_the_test_pairs_as_the_grid_did(
     (row,) = (one for one in run.cells if one.vectorizer == "ensemble")
     recorded = read_scores(run.out, run.records[row][0]["id"])
     splits = read_splits(run.out, 0)
-    found = read_images(run.out)
+    images = read_images(run.out)
     assert recorded
     assert splits
-    assert found
+    assert images
     (test,) = splits.test
     bundle = tllboost.load(folder / "out" / "ensemble.tllb")
     paths = [
-        [found.paths[a], found.paths[b]]
-        for a, b in zip(test.left, test.right, strict=True)
+        [images[1][a], images[1][b]] for a, b in zip(test.left, test.right, strict=True)
     ]
     log_odds = bundle.calibration_.log_odds(
         bundle.decision_function(paths) + bundle.threshold_

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,7 @@ def _side(name: str, path: str, changes: NDArray[np.float64]) -> dict[str, Any]:
     grid = len(changes)
     telling = enumerate(sorted(telling_patches(changes, _N_PATCHES)), start=1)
     ranks = {(patch.row, patch.column): rank for rank, patch in telling}
-    places = [
-        (row, column) for row in range(1, grid + 1) for column in range(1, grid + 1)
-    ]
+    places = product(range(1, grid + 1), range(1, grid + 1))
     boxes = patches(image.width, image.height, grid)
     return {
         "name": name,

@@ -118,8 +118,10 @@ class Member:
 
 def shapley_shares(
     classifier: Scorer, leaves: Leaves, blocks: Blocks
-) -> tuple[list[Share], float]:
+) -> tuple[list[Share], float | None]:
     """Return what each vectorizer adds, and the log-odds with none of them.
+
+    Nothing where there is one vectorizer, or more than `MOST_PARTS`.
 
     Exact Shapley values (Shapley, "A value for n-person games", 1953): what a
     vectorizer adds to the log-odds, averaged over all orders in which they could be
@@ -129,16 +131,18 @@ def shapley_shares(
     Parameters
     ----------
     classifier : PairClassifier or Scorer
-    leaves : mapping of str to Vectorizer, of at most `MOST_PARTS`
+    leaves : mapping of str to Vectorizer
     blocks : mapping of str to ndarray of shape (2, n_dims of the leaf), float32
         The vectors of the left and of the right image.
 
     Returns
     -------
     shares : list of Share, one a leaf
-    empty : float
+    empty : float or None
     """
     n_parts = len(leaves)
+    if not 1 < n_parts <= MOST_PARTS:
+        return [], None
     subsets = np.arange(2**n_parts)
     present = subsets[:, None] >> np.arange(n_parts) & 1
     # The two vectors once a subset, zeros where the part is absent.

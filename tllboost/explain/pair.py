@@ -286,15 +286,12 @@ def explain(
     left_map, right_map = occlusion_maps(
         classifier, leaves, pair, blocks, grid=grid, progress=progress
     )
-    shares: list[Share] = []
-    empty: float | None = None
     if len(leaves) > MOST_PARTS:
         notes.append(
             f"what each of the {len(leaves)} vectorizers adds is not computed: it "
             f"takes all 2ⁿ combinations, which is done for {MOST_PARTS} at most"
         )
-    elif len(leaves) > 1:
-        shares, empty = shapley_shares(classifier, leaves, blocks)
+    shares, empty = shapley_shares(classifier, leaves, blocks)
     similarities, of_unrelated = similarity_shares(classifier, blocks)
     score = scores(classifier, blocks, np.array([0]), np.array([1]))
     curve = classifier.calibration_

@@ -63,11 +63,12 @@ def training_matches(
     splits = read_splits(folder, min(seeds)) if seeds else None
     if images is not None and splits is not None and splits.training_matches:
         pairs = splits.matches if whole else splits.training_matches[0]
-        there = np.array([path is not None for path in images.paths], dtype=bool)
+        ids, paths = images
+        there = np.array([path is not None for path in paths], dtype=bool)
         is_table = pairs.ndim == 2 and pairs.shape[1] == 2 and pairs.dtype.kind == "i"
         if is_table and np.isin(pairs, np.arange(len(there))).all():
-            paths = [Path(path or "") for path in images.paths]
-            found = _between(TrainingMatches(images.ids, paths, pairs), there)
+            known = TrainingMatches(ids, [Path(path or "") for path in paths], pairs)
+            found = _between(known, there)
             if len(found.pairs):
                 return found
     msg = (

@@ -276,9 +276,41 @@ def plan_cells(
     >>> [cell.name for cell in plan_cells(["classic"], ["dot"], ["logistic"])]
     ['classic × none × none × cosine', 'classic × none × dot × logistic']
     """
-    named = list(named)
+    named, crossed = list(named), (NONE, SIMILARITY)  # what reads cross-fitted maps
+    for kind, names in (
+        ("vectorizer", vectorizers),
+        ("merge", merges),
+        ("head", heads),
+        ("projection", projections),
+    ):
+        if twice := {name for name in names if list(names).count(name) > 1}:
+            msg = f"{kind} {', '.join(sorted(twice))} is given twice"
+            raise UsageError(msg)
+    for cell in named:
+        why = ""
+        if (cell.merge == NONE) != (cell.head in READS):
+            why = f"{', '.join(READS)} take no merge, others need one"
+        elif cell.projection.startswith(CROSSFIT) and cell.merge not in crossed:
+            why = f"{CROSSFIT} goes with the merge {SIMILARITY} alone"
+        elif cell.head == JOINED and not has_joined_network(cell.projection):
+            why = "the head joined needs a contrastive projection"
+        elif not suits(cell.vectorizer, cell.projection):
+            why = f"projection {cell.projection!r} does not go with that vectorizer"
+        if why:
+            msg = f"cell {cell.name}: {why}"
+            raise UsageError(msg)
+    for merge in [*merges, *(cell.merge for cell in named if cell.merge != NONE)]:
+        resolve_merge(merge)
+    for head in [*heads, *(cell.head for cell in named)]:
+        HEADS.check(head) if head in HEADS else make_head(head)
+    for projection in [*projections, *(cell.projection for cell in named)]:
+        tuning, rest = parts_of(projection)
+        if tuning != NONE:
+            tuning_settings(tuning)
+        make_projection(rest)
+        for kind in PROJECTIONS.keys() & {parse_spec(p).kind for p in rest.split("/")}:
+            PROJECTIONS.check(kind)  # says which library is missing
     merged = [head for head in heads if head not in READS]
-    _check_names(vectorizers, merges, heads, projections, named)
     if not (vectorizers or named) or (merged and not merges):
         msg = "a grid needs at least one vectorizer, and one merge for learned heads"
         raise UsageError(msg)
@@ -296,16 +328,9 @@ def plan_cells(
                     Cell(vectorizer, projection, merge, head)
                     for merge in merges
                     for head in merged
-                    if merge == SIMILARITY or not projection.startswith(CROSSFIT)
+                    if merge in crossed or not projection.startswith(CROSSFIT)
                 ]
-    for cell in named:
-        if not suits(cell.vectorizer, cell.projection):
-            msg = (
-                f"cell {cell.name}: projection {cell.projection!r} does not go with "
-                "that vectorizer"
-            )
-            raise UsageError(msg)
-        cells.append(cell)
+    cells += named
     for projection in projections:
         if not any(cell.projection == projection for cell in cells):
             msg = f"projection {projection!r} goes with none of the vectorizers"
@@ -314,48 +339,6 @@ def plan_cells(
         msg = "head 'joined' is the network of a contrastive projection: -p contrastive"
         raise UsageError(msg)
     return list(dict.fromkeys(cells))
-
-
-def _check_names(
-    vectorizers: Sequence[str],
-    merges: Sequence[str],
-    heads: Sequence[str],
-    projections: Sequence[str],
-    named: Sequence[Cell],
-) -> None:
-    """Refuse what nothing is called, what is given twice, and named cells of none."""
-    for kind, names in (
-        ("vectorizer", vectorizers),
-        ("merge", merges),
-        ("head", heads),
-        ("projection", projections),
-    ):
-        twice = {name for name in names if list(names).count(name) > 1}
-        if twice:
-            msg = f"{kind} {', '.join(sorted(twice))} is given twice"
-            raise UsageError(msg)
-    for cell in named:
-        if (cell.merge == NONE) != (cell.head in READS):
-            msg = f"cell {cell.name}: {', '.join(READS)} take no merge, others need one"
-            raise UsageError(msg)
-        is_crossfit = cell.projection.startswith(CROSSFIT)
-        if is_crossfit and cell.merge not in (NONE, SIMILARITY):
-            msg = f"cell {cell.name}: {CROSSFIT} goes with the merge {SIMILARITY} alone"
-            raise UsageError(msg)
-        if cell.head == JOINED and not has_joined_network(cell.projection):
-            msg = f"cell {cell.name}: the head joined needs a contrastive projection"
-            raise UsageError(msg)
-    for merge in [*merges, *(cell.merge for cell in named if cell.merge != NONE)]:
-        resolve_merge(merge)
-    for head in [*heads, *(cell.head for cell in named)]:
-        HEADS.check(head) if head in HEADS else make_head(head)
-    for projection in [*projections, *(cell.projection for cell in named)]:
-        tuning, rest = parts_of(projection)
-        if tuning != NONE:
-            tuning_settings(tuning)
-        make_projection(rest)
-        for kind in PROJECTIONS.keys() & {parse_spec(p).kind for p in rest.split("/")}:
-            PROJECTIONS.check(kind)  # says which library is missing
 
 
 def digest(*parts: Any) -> str:

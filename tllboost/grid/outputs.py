@@ -20,7 +20,8 @@ from typing import Any
 
 from tllboost.errors import DataError, UsageError, missing_library
 from tllboost.files import csv_text, finite, write_text
-from tllboost.grid.matrix import ENDS, draw, matrix_html
+from tllboost.grid.matrix import draw, matrix_html
+from tllboost.grid.summary import figure_text
 from tllboost.metrics import METRICS
 
 __all__ = [
@@ -270,10 +271,9 @@ class GridResult:
         return f"GridResult({str(self.out)!r}, {len(self.rows)} cells, chosen: {told})"
 
     def _repr_html_(self) -> str:
-        page, gave = matrix_html(self.rows, self.metric), self.choosing_gave
-        if gave is not None:
-            figure, low, high = (gave[f"{self.metric}{end}"] for end in ENDS)
-            told = f"{self.metric} {figure:.3f} [{low:.3f}, {high:.3f}]"
+        page = matrix_html(self.rows, self.metric)
+        if self.choosing_gave is not None:
+            told = figure_text(self.choosing_gave, self.metric)
             page += f"<p>choosing on validation gave {told}</p>"
         return page
 

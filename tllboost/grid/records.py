@@ -37,7 +37,6 @@ from tllboost.grid.summary import COSTS
 from tllboost.splits import PairSet
 
 __all__ = [
-    "RunImages",
     "RunSplits",
     "cell_ids",
     "known",
@@ -138,22 +137,6 @@ _IMAGES = "images.json"
 _COLUMNS = ("left", "right", "label", "query", "weight", "component")
 
 
-@dataclass(frozen=True)
-class RunImages:
-    """The images of a run.
-
-    Attributes
-    ----------
-    ids : list of str, length n_images
-        As the table names them.
-    paths : list of (Path or None), length n_images
-        Where they lay; None where an image has no file.
-    """
-
-    ids: list[str]
-    paths: list[Path | None]
-
-
 @dataclass(frozen=True, eq=False)
 class RunSplits:
     """The splits of one seed, one a fold.
@@ -161,7 +144,7 @@ class RunSplits:
     Attributes
     ----------
     test : list of PairSet, one a fold
-        Rows as those of the scores of each cell; indices into `Images`.
+        Rows as those of the scores of each cell; indices into the images of the run.
     training_matches : list of ndarray of shape (n_matches, 2), int64, one a fold
         Left and right of each match of the training set.
     matches : ndarray of shape (n_matches, 2), int64
@@ -210,15 +193,23 @@ def write_splits(grid: Grid) -> None:
     write_csv(out / "splits.csv", header, rows)
 
 
-def read_images(out: Path) -> RunImages | None:
-    """Return the images of a run, or None where it does not say."""
+def read_images(out: Path) -> tuple[list[str], list[Path | None]] | None:
+    """Return the images of a run, or None where it does not say.
+
+    Returns
+    -------
+    ids : list of str, length n_images
+        As the table names them.
+    paths : list of (Path or None), length n_images
+        Where they lay; None where an image has no file.
+    """
     try:
         found = json.loads((out / _IMAGES).read_text(encoding="utf-8"))
         ids = [str(one) for one in found["ids"]]
         paths = [None if one is None else out / one for one in found["paths"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return RunImages(ids, paths) if len(ids) == len(paths) else None
+    return (ids, paths) if len(ids) == len(paths) else None
 
 
 def read_splits(out: Path, seed: int) -> RunSplits | None:

@@ -219,33 +219,23 @@ def _learn(
     started, error = time.perf_counter(), ""
     notes = said or [[] for _ in splits]
     record, files = _paths(out, name, len(splits))
+    how: dict[str, Any] = {"seed": seed, "device": device, "n_threads": 1}
     try:
         splits = prepared_splits(splits, bases, n_hard)
         for split, base, file, own in zip(splits, bases, files, notes, strict=True):
+            sets = split.train, split.validation
             with noted(own, repeat=bool(said)):
                 if network is None:
-                    made: Any = make_projection(
-                        projection, seed=seed, device=device, n_threads=1, widths=widths
-                    )
-                    how = {"only": only} if only else {}
+                    made: Any = make_projection(projection, widths=widths, **how)
                     with one_thread():
-                        made.fit(base, split.train, split.validation, **how)
+                        made.fit(base, *sets, **({"only": only} if only else {}))
                     with whole_file(file) as stream:
                         stream.write(save(made.to_tensors()))
                 else:
                     from tllboost.finetune import finetune
 
-                    finetune(
-                        network,
-                        paths,
-                        split.train,
-                        split.validation,
-                        file,
-                        settings=tuning_settings(projection),
-                        seed=seed,
-                        device=device,
-                        n_threads=1,
-                    )
+                    settings = tuning_settings(projection)
+                    finetune(network, paths, *sets, file, settings=settings, **how)
     except Exception as failure:
         error = one_line(failure)
     _tell(record, 0, error, time.perf_counter() - started, notes)

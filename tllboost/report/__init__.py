@@ -281,8 +281,8 @@ def gallery(
     ImageError
         If an image of it can't be read any more.
     """
-    images = read_images(run.out)
-    if n_queries < 1 or run.chosen is None or images is None:
+    known = read_images(run.out)
+    if n_queries < 1 or run.chosen is None or known is None:
         return None
     of_cells: dict[int, dict[str, Any]] = {}
     used: set[int] = set()
@@ -295,7 +295,8 @@ def gallery(
         if needed and len(used | needed) <= most:
             of_cells[run.cells.index(cell)] = shown
             used |= needed
-    there = {i: path for i in sorted(used) if (path := images.paths[i]) is not None}
+    ids, paths = known
+    there = {i: path for i in sorted(used) if (path := paths[i]) is not None}
     if not there:
         return None
     thumbnails = make_thumbnails(there, progress=progress)
@@ -305,9 +306,9 @@ def gallery(
         why += "put the images back, or give --gallery 0"
         raise ImageError(gone[0], why)
     none = Thumbnail("", 0, 0)
-    shown = {i: thumbnails.get(i, none)._asdict() for i in sorted(used)}
-    named = {i: image | {"id": images.ids[i]} for i, image in shown.items()}
-    return {"images": named, "cells": of_cells}
+    made = {i: thumbnails.get(i, none)._asdict() for i in sorted(used)}
+    images = {i: image | {"id": ids[i]} for i, image in made.items()}
+    return {"images": images, "cells": of_cells}
 
 
 _SIDES = ("left", "right")

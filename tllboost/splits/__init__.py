@@ -147,12 +147,10 @@ def holidays2017(
     pairs = replace(lists, query=np.full(len(lists), -1, dtype=np.int64))
     order = rng.permutation(len(pairs))
     n_test, n_validation = round(0.3 * len(pairs)), round(0.1 * len(pairs))
-    test, validation, train = np.split(order, [n_test, n_test + n_validation])
-    names = np.full(len(table.left), "", dtype="<U10")
-    position = np.full(len(pairs), -1)
-    position[pairs.label == 1] = matches
-    sets = {"train": train, "validation": validation, "test": test}
-    for name, rows in sets.items():
-        names[position[rows][position[rows] >= 0]] = name
-    drawn = {name: pairs.take(rows) for name, rows in sets.items()}
+    parts = np.split(order, [n_test, n_test + n_validation])
+    sets, drawn = np.empty(len(pairs), dtype="<U10"), {}
+    for name, rows in zip(("test", "validation", "train"), parts, strict=True):
+        sets[rows], drawn[name] = name, pairs.take(rows)
+    names = np.full(len(table.left), "", dtype=sets.dtype)
+    names[matches] = sets[pairs.label == 1]
     return [Split(**drawn, names=names)]
