@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tllboost.demo import make_demo_set
 from tllboost.grid.data import gather
-from tllboost.grid.measure import Bench, Space, fit_scorer, one_thread
+from tllboost.grid.measure import Bench, fit_scorer, one_thread
 from tllboost.heads import mlp
 from tllboost.pairs import read_pairs
 from tllboost.vectorizers import make_vectorizer
@@ -69,7 +69,7 @@ def main() -> None:
         def work() -> None:
             torch.set_num_threads(1)
             for merge in MERGES:
-                fit_scorer(Bench(Space(vectors), split, merge, 0), "mlp")
+                fit_scorer(Bench(vectors, split, merge, 0), "mlp")
 
         with patch.object(mlp, "Adam", Counted):
             work()

@@ -31,7 +31,7 @@ from tllboost.files import csv_text, whole_file, write_text
 from tllboost.grid.best import choose, evidence
 from tllboost.grid.cells import COSINE, plan_cells
 from tllboost.grid.data import GridData, gather
-from tllboost.grid.measure import Bench, Space, fit_scorer, one_thread
+from tllboost.grid.measure import Bench, fit_scorer, one_thread
 from tllboost.metrics import match_ranks, ranking_figures
 from tllboost.pairs import read_pairs
 from tllboost.splits import PairSet, Protocol, Split, SplitTable, make_splits
@@ -158,8 +158,8 @@ def fit(data: GridData, one: Split, seed: int) -> dict[str, NDArray[Any]]:
     for cell in CELLS:
         key = cell.vectorizer, cell.features
         if key not in benches:
-            space = Space(data.vectors[cell.vectorizer].vectors)
-            benches[key] = Bench(space, one, cell.features, seed)
+            vectors = data.vectors[cell.vectorizer].vectors
+            benches[key] = Bench(vectors, one, cell.features, seed)
         scorer = fit_scorer(benches[key], cell.head)
         _, *rest = benches[key].features
         with one_thread():

@@ -29,7 +29,7 @@ from tables import rows_of, table
 from tllboost.demo import make_demo_set
 from tllboost.files import csv_text, write_text
 from tllboost.grid.data import gather
-from tllboost.grid.measure import Bench, Space, fit_scorer, one_thread
+from tllboost.grid.measure import Bench, fit_scorer, one_thread
 from tllboost.grid.summary import interval
 from tllboost.pairs import read_pairs
 from tllboost.pairs.groups import read_groups
@@ -156,11 +156,11 @@ def read(name: str) -> Any:
 
 
 def plain(
-    space: Space, split: Split, seed: int, others: NDArray[np.float32]
+    found: Any, split: Split, seed: int, others: NDArray[np.float32]
 ) -> Iterator[tuple[str, Floats, Floats]]:
     """Give each form's scores of validation and test: nothing is fitted."""
-    vectors, train = space.vectors, split.train
-    images, widths = np.union1d(train.left, train.right), space.widths
+    vectors, train = found.vectors, split.train
+    images, widths = np.union1d(train.left, train.right), found.widths or None
     whole = References.drawn(vectors, images, widths, seed=seed)
     ways = {OWN: whole}
     for n in SIZES:
@@ -182,15 +182,14 @@ def scored(
     part: str, found: Any, split: Split, others: NDArray[np.float32], seed: int
 ) -> Iterator[tuple[str, Floats, Floats, float]]:
     """Give the scores of validation and test of each way, and its seconds."""
-    space = Space(found.vectors, widths=found.widths or None)
     if part == "plain":
-        for one in plain(space, split, seed, others):
+        for one in plain(found, split, seed, others):
             yield *one, 0.0
         return
     ways = FEW_WAYS if part == "few" else [(h, m) for m in MERGES for h in HEADS]
     for merge in dict.fromkeys(merge for _, merge in ways):
         started = time.perf_counter()
-        bench = Bench(space, split, merge, seed)
+        bench = Bench(found.vectors, split, merge, seed, found.widths)
         _, validation, test = bench.features
         shared = time.perf_counter() - started
         for head in (head for head, of in ways if of == merge):
@@ -295,8 +294,7 @@ def speed(found: Any, split: Split) -> Iterator[list[str]]:
     seconds: dict[str, list[float]] = {"xgboost, similarity": [], "xgboost, l1": []}
     for _ in range(N_TIMES):
         for way, of in seconds.items():
-            space = Space(found.vectors, widths=found.widths)
-            bench = Bench(space, split, way[9:], 0)
+            bench = Bench(found.vectors, split, way[9:], 0, found.widths)
             _, _, test = bench.features if way == "xgboost, l1" else [None] * 3
             started = time.perf_counter()
             scorer = fit_scorer(bench, "xgboost")

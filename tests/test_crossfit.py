@@ -15,7 +15,7 @@ from tllboost.classifier import PairClassifier
 from tllboost.demo import make_scenes
 from tllboost.errors import UsageError
 from tllboost.grid.cells import plan_cells
-from tllboost.grid.measure import Bench, Space, fit_scorer
+from tllboost.grid.measure import Bench, fit_scorer
 from tllboost.grid.records import read_images, read_scores, read_splits
 from tllboost.grid.run import run_grid
 from tllboost.pairs import read_pairs
@@ -86,10 +86,7 @@ def test_on_noise_training_pairs_look_as_unknown_as_new_ones() -> None:
     )
     assert auc(rows[:, 0], train) > 0.9
     made = learn(f"crossfit?folds=3/{spec}", noise)
-    vectors = made.transform(noise.vectors)
-    widths, n_maps = made.layout()
-    space = Space(vectors, noise.vectors, None, widths, n_maps, made)
-    bench = Bench(space, noise.split, "similarity", 0)
+    bench = Bench(noise.vectors, noise.split, "similarity", 0, projection=made)
     features, inside = np.asarray(bench.features[0]), bench.split.train
     learned = features[:, 8]  # the cosine of what the maps give
     assert abs(auc(learned, inside) - 0.5) < 0.12
@@ -100,15 +97,10 @@ def test_what_is_learned_helps_new_pairs() -> None:
     planted = plant(300, n_dims=60, n_signal=10, noise=0.5)
     planted.vectors[:, :10] *= 0.7  # what matters has the smallest spread
     made = learn("crossfit/infonce?components=24&batch=64&rate=0.006", planted)
-    vectors = made.transform(planted.vectors)
-    widths, n_maps = made.layout()
-    spaces = [
-        Space(vectors, planted.vectors, None, widths, n_maps, made),
-        Space(planted.vectors),
-    ]
     told = []
-    for space in spaces:
-        bench = Bench(space, planted.split, "similarity", 0)
+    for one in (made, None):
+        known = planted.vectors, planted.split
+        bench = Bench(*known, "similarity", 0, projection=one)
         scorer = fit_scorer(bench, "logistic")
         told.append(auc(scorer.score(bench.features[2]), planted.split.test))
     assert told[0] > told[1] + 0.02

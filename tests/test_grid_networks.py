@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from makers import plant
 from planted_grid import (
     TUNING,
     grid,
@@ -22,8 +23,8 @@ from tllboost.classifier import load_bundle
 from tllboost.finetune import trained_on
 from tllboost.finetune.settings import read_record
 from tllboost.grid import best
+from tllboost.grid.measure import Bench
 from tllboost.grid.records import read_scores
-from tllboost.grid.work import spaces_of
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.splits import Protocol, SplitTable, make_splits, match_components
 
@@ -132,10 +133,11 @@ def _test_set(table: PairTable, protocol: Protocol) -> Any:
 
 
 def test_heads_see_no_vectors_that_a_bundle_has_not() -> None:
-    base = np.eye(3, dtype=np.float32)
-    (space,) = spaces_of([base])
-    assert space.vectors is base
-    assert space.frozen is None
+    data = plant(30, n_dims=3, n_signal=3)
+    bench = Bench(data.vectors, data.split, "dot", 0)
+    for features in bench.features:
+        assert features.vectors is data.vectors
+        assert features.frozen is data.vectors
 
 
 def test_a_network_from_scratch_learns_on_pixels_and_fails_on_too_few(

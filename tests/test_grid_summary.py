@@ -24,7 +24,7 @@ from tllboost.cli.grid_command import plain
 from tllboost.errors import DataError, UsageError
 from tllboost.grid import measure as measuring
 from tllboost.grid.cells import Cell, digest, plan_cells
-from tllboost.grid.measure import Bench, Space, best_of_folds, measure
+from tllboost.grid.measure import Bench, best_of_folds, measure
 from tllboost.grid.outputs import RESULT_COLUMNS, claim_folder, locked, refuse_taken
 from tllboost.grid.records import read_record, record_path, write_record
 from tllboost.grid.summary import comparison, headline, summarise
@@ -267,7 +267,7 @@ def test_the_plan_has_one_cosine_a_vectorizer_and_refuses_doubles() -> None:
 
 def test_a_measured_cell_is_what_its_scores_say() -> None:
     data = plant(100, n_dims=12, n_signal=4)
-    bench = Bench(Space(data.vectors), data.split, "dot", 0)
+    bench = Bench(data.vectors, data.split, "dot", 0)
     measured, _ = measure([bench], "logistic")
     test = data.split.test
     scorer = fit(data, "logistic", n_threads=1)
@@ -297,7 +297,7 @@ def test_a_measured_cell_is_what_its_scores_say() -> None:
 
 def test_the_best_of_ten_folds_flatters() -> None:
     data = plant(100, n_dims=12, n_signal=4, protocol=Protocol("holidays2017"))
-    bench = Bench(Space(data.vectors), data.split, "l1", 0)
+    bench = Bench(data.vectors, data.split, "l1", 0)
     held_out = measure([bench], "logistic")[0]["figures"]["accuracy"]
     assert 1 >= best_of_folds(bench, "logistic") > held_out
     # Two folds of the training pairs, fitted by hand: the better one is told.
@@ -311,7 +311,7 @@ def test_the_best_of_ten_folds_flatters() -> None:
         pairs = fold.split.test
         score = scorer.score(features_of(fold))
         accuracies.append(np.mean((score >= scorer.threshold_) == pairs.label))
-    bench = Bench(Space(data.vectors), data.split, "dot", 0)
+    bench = Bench(data.vectors, data.split, "dot", 0)
     assert best_of_folds(bench, "cosine", 2) == max(accuracies) > min(accuracies)
 
 

@@ -20,7 +20,7 @@ import tllboost
 from tllboost.classifier import ensemble
 from tllboost.demo import make_scenes
 from tllboost.errors import UsageError
-from tllboost.grid.measure import Bench, Space, fit_scorer
+from tllboost.grid.measure import Bench, fit_scorer
 from tllboost.grid.records import read_images, read_scores, read_splits
 from tllboost.grid.run import run_grid
 from tllboost.merges import PairFeatures, unit_rows
@@ -114,7 +114,7 @@ def hubs() -> tuple[np.ndarray, object]:
 
 def test_where_some_images_are_near_to_all_the_normalised_cosine_is_better() -> None:
     vectors, split = hubs()
-    bench = Bench(Space(vectors), split, "similarity", 0)
+    bench = Bench(vectors, split, "similarity", 0)
     rows = bench.features[2]
     told = fit_scorer(bench, "cosine-norm").score(rows)
     plain = rows.cosine(frozen=True)

@@ -32,7 +32,7 @@ from tllboost.vectorizing import Progress
 # about one position of their last map of 7 x 7, the finest that they tell apart.
 _GRID, _MOST_GRID = 8, 32
 _N_PATCHES = 3
-_N_SIMILARITIES = 8
+_N_SHARES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,28 +185,25 @@ def short_form(explanation: Explanation) -> str:
         f"score        {one.score:.6g}",
         f"log-odds     {signed(one.log_odds)}",
     ]
-    parts: list[tuple[str, list[str]]] = []
+    parts: dict[str, list[str]] = {}
     for side, name, changes in one.sides:
         told = [patch.words for patch in telling_patches(changes)]
         title = f"covering changes the log-odds: {side}, {name}"
-        parts.append((title, told or ["nothing changes"]))
-    if one.without_vectorizers is not None:
-        told = [f"{signed(share.adds):>7}  {share.name}" for share in one.vectorizers]
-        parts.append(
-            (f"vectorizers, added to {signed(one.without_vectorizers)} with none", told)
-        )
-    if one.of_unrelated is not None:
-        some = one.similarities[:_N_SIMILARITIES]
-        told = [f"{signed(share.adds):>7}  {share.name}" for share in some]
-        title = f"similarities, added to {signed(one.of_unrelated)} of unrelated images"
-        parts.append((title, told))
-    told = [f"{signed(m.log_odds):>7} × {m.weight:.3f}  {m.name}" for m in one.members]
-    parts.append(("members, log-odds of each × its weight", told))
-    told = [
+        parts[title] = told or ["nothing changes"]
+    for what, start, rest, shares in (
+        ("vectorizers", one.without_vectorizers, "with none", one.vectorizers),
+        ("similarities", one.of_unrelated, "of unrelated images", one.similarities),
+    ):
+        title = f"{what}, added to {signed(start or 0)} {rest}"
+        some = shares[:_N_SHARES]
+        parts[title] = [f"{signed(share.adds):>7}  {share.name}" for share in some]
+    parts["members, log-odds of each × its weight"] = [
+        f"{signed(m.log_odds):>7} × {m.weight:.3f}  {m.name}" for m in one.members
+    ]
+    parts["nearest training matches, by mean cosine"] = [
         f"{near.likeness:>7.3f}  {near.left} | {near.right}" for near in one.nearest
     ]
-    parts.append(("nearest training matches, by mean cosine", told))
-    for title, told in parts:
+    for title, told in parts.items():
         if told:
             lines += ["", title, *(f"  {line}" for line in told)]
     lines += [f"note: {note}" for note in [one.warning, *one.notes] if note]

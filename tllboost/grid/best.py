@@ -16,8 +16,6 @@ the weighted mean of those that are best together. Both are fitted again on all 
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -41,7 +39,6 @@ from tllboost.grid.work import (
     one_line,
     prepared_splits,
     read_projection,
-    spaces_of,
 )
 from tllboost.heads import HEADS
 from tllboost.metrics import METRICS, match_ranks
@@ -371,11 +368,9 @@ def _ensemble_record(
     ``calibration`` a curve a fold and ``thresholds`` a score a fold.
     """
     splits = grid.data.splits(seed)
-    counts = select_members(
-        [np.concatenate(scores["validation"]) for _, scores in known],
-        functools.reduce(operator.add, (split.validation for split in splits)),
-        n_members,
-    )
+    known_scores = [np.concatenate(scores["validation"]) for _, scores in known]
+    first, *more = (split.validation for split in splits)
+    counts = select_members(known_scores, sum(more, first), n_members)
     chosen = np.flatnonzero(counts)
     members, scores = zip(*(known[int(i)] for i in chosen), strict=True)
     ids, weights = [one["id"] for one in members], counts[chosen] / n_members
@@ -442,11 +437,10 @@ def save_bundles(
     for cell in order:
         try:
             notes += _save(grid.out / "best.tllb", row_of[cell], records, grid)
+            chosen = row_of[cell]
+            break
         except TllboostError as error:  # such as weights that no hub gives any more
             notes.append(f"best.tllb skips a cell: {error}")
-            continue
-        chosen = row_of[cell]
-        break
     for row in rows:
         if row["vectorizer"] == ENSEMBLE and row["status"] == "ok":
             try:
@@ -472,14 +466,12 @@ def _save(path: Path, row: Row, records: Sequence[Record], grid: Grid) -> list[s
     cells = [by_id[one] for one in own.get("members", [own["id"]])]
     tell = grid.progress or (lambda *_: None)
     grids, fits = [grid], list[_Fit]()
+    what: dict[str, Any]
     try:
         if grid.refit:
-            whole: Any = {
-                "data": replace(grid.data, whole=True),
-                "plan": grid.plan._replace(cells=cells),
-                "earlier": grid.learned,
-            }
-            grids.append(replace(grid, seeds=[seed], learned={}, tuned={}, **whole))
+            what = {"data": replace(grid.data, whole=True), "earlier": grid.learned}
+            what |= {"plan": grid.plan._replace(cells=cells), "seeds": [seed]}
+            grids.append(replace(grid, learned={}, tuned={}, **what))
             learn_all(grids[1])
         for one in grids:
             parts: list[_Part] = []
@@ -542,8 +534,9 @@ def _fit_and_save(
         for split, parts in fits:
             vectorizer, space, base, files, widths = parts[number]
             (prepared,) = prepared_splits([split], [base], n_hard)
-            (mapped,) = spaces_of([base], rest, files, widths=widths)
-            bench = Bench(mapped, prepared, cell.features, own["seed"])
+            made = read_projection(rest, files)
+            how = cell.features, own["seed"], widths, made
+            bench = Bench(base, prepared, *how)
             with noted(notes, repeat=split is not held_out):
                 scorer = fit_scorer(bench, cell.head)
             if whole and split is held_out:
@@ -555,8 +548,7 @@ def _fit_and_save(
         if space_of(vectorizer) != space:
             msg = f"{cell.vectorizer} is no longer what its vectors were made with"
             raise BundleError(msg)
-        projection = None if rest == NONE else read_projection(rest, files)
-        fitted.append(FittedCell(vectorizer, projection, scorer, weight))
+        fitted.append(FittedCell(vectorizer, made, scorer, weight))
         golden.append((base[left], base[right]))
     combined: dict[str, Any] = {}
     if len(cells) > 1:

@@ -44,12 +44,8 @@ COSINE = "cosine"
 JOINED = "joined"
 NORMALISED = "cosine-norm"
 DEFAULT_MERGES = tuple(name for name in MERGES if name not in ("concat", SIMILARITY))
-_ASKED = (
-    NORMALISED,
-    JOINED,
-    "lightgbm",
-    "catboost",
-)  # where somebody asks for them alone
+# Where somebody asks for them alone.
+_ASKED = (NORMALISED, JOINED, "lightgbm", "catboost")
 DEFAULT_HEADS = tuple(name for name in HEADS if name not in _ASKED)
 RECIPES: Mapping[str, Mapping[str, Any]] = tomllib.loads(
     Path(__file__).with_name("recipes.toml").read_text("utf-8")

@@ -22,6 +22,7 @@ __all__ = [
     "FORMATS",
     "Matrix",
     "draw",
+    "joined",
     "make_matrix",
     "markdown_text",
     "matrix_text",
@@ -98,24 +99,20 @@ def make_matrix(rows: Sequence[Row]) -> Matrix:
 
 
 def _lines(
-    rows: Sequence[Row],
-    metric: str,
-    text: Callable[[str], str],
-    **marks: tuple[str, str],
+    rows: Sequence[Row], metric: str, text: Callable[[str], str], **marks: str
 ) -> Iterator[list[str]]:
-    """Give the fields of the header and of each line; `marks` stand around figures.
+    """Give the fields of the header and of each line.
 
-    `text` is applied to names.
+    `text` is applied to names; `marks` are the formats of figures by how they stand.
     """
     matrix = make_matrix(rows)
     yield ["vectorizer", "projection", "merge", *map(text, matrix.heads)]
     for key, cells in zip(matrix.keys, matrix.cells, strict=True):
-        line = [*map(text, key)]
-        for row in cells:
-            told, stands = shown(row, metric)
-            before, after = marks.get(stands, ("", ""))
-            line.append(f"{before}{told}{after}")
-        yield line
+        told = [shown(row, metric, is_plain=not marks) for row in cells]
+        yield [
+            *map(text, key),
+            *(marks.get(how, "{}").format(one) for one, how in told),
+        ]
 
 
 def matrix_csv(rows: Sequence[Row], metric: str) -> str:
@@ -123,17 +120,9 @@ def matrix_csv(rows: Sequence[Row], metric: str) -> str:
 
     A failed cell says so, one that was not run or has no figure is empty.
     """
-    matrix, lines = make_matrix(rows), []
-    for key, cells in zip(matrix.keys, matrix.cells, strict=True):
-        line = [matrix.legend.get(part, part) for part in key]
-        for row in cells:
-            if row is None or row["status"] != "ok":
-                line.append("" if row is None else "failed")
-            else:
-                line.append(f"{row[metric]:.4f}" if math.isfinite(row[metric]) else "")
-        lines.append(line)
-    heads = (matrix.legend.get(head, head) for head in matrix.heads)
-    return csv_text(["vectorizer", "projection", "merge", *heads], lines)
+    legend = make_matrix(rows).legend
+    head, *lines = _lines(rows, metric, lambda name: legend.get(name, name))
+    return csv_text(head, lines)
 
 
 def caption(rows: Sequence[Row], metric: str, text: Callable[[str], str]) -> str:
@@ -158,7 +147,7 @@ def caption(rows: Sequence[Row], metric: str, text: Callable[[str], str]) -> str
     return "; ".join([f"{metric}{lower}, {protocol}", half, *told])
 
 
-def shown(row: Row | None, metric: str) -> tuple[str, str]:
+def shown(row: Row | None, metric: str, *, is_plain: bool = False) -> tuple[str, str]:
     """Return the text of a cell, and how it stands: "best", "tie" or nothing.
 
     Parameters
@@ -166,6 +155,8 @@ def shown(row: Row | None, metric: str) -> tuple[str, str]:
     row : dict or None
         The cell's row of results; None where it was not run.
     metric : str
+    is_plain : bool, default=False
+        Whether a figure stands alone, for programs, and nothing where there is none.
 
     Examples
     --------
@@ -179,7 +170,9 @@ def shown(row: Row | None, metric: str) -> tuple[str, str]:
     if row["status"] != "ok":
         return "failed", ""
     if not math.isfinite(row[metric]):
-        return "–", ""
+        return "" if is_plain else "–", ""
+    if is_plain:
+        return f"{row[metric]:.4f}", ""
     half = (row[f"{metric}_high"] - row[f"{metric}_low"]) / 2
     spread = f" ± {half:.3f}" if math.isfinite(half) else ""
     # Ties are told in the metric of the rows, and of no other.
@@ -189,8 +182,7 @@ def shown(row: Row | None, metric: str) -> tuple[str, str]:
 
 def matrix_html(rows: Sequence[Row], metric: str) -> str:
     """Return the matrix of one metric as a table for a notebook: the best is bold."""
-    marks = {"best": ("<b>", "</b>"), "tie": ("", " =")}
-    lines = _lines(rows, metric, html.escape, **marks)
+    lines = _lines(rows, metric, html.escape, best="<b>{}</b>", tie="{} =")
     body = "".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines)
     told = caption(rows, metric, str)
     return f"<p>{html.escape(told)}</p><table>{body}</table>"
@@ -203,8 +195,7 @@ _ADDRESS = re.compile(r"(?i)(?<=:)//|(?<=www)\.|@")
 
 def matrix_markdown(rows: Sequence[Row], metric: str) -> str:
     """Return the matrix of one metric: the best is bold, its ties are marked ``=``."""
-    marks = {"best": ("**", "**"), "tie": ("", " =")}
-    head, *body = _lines(rows, metric, markdown_text, **marks)
+    head, *body = _lines(rows, metric, markdown_text, best="**{}**", tie="{} =")
     rule = ["---"] * 3 + ["---:"] * (len(head) - 3)
     table = [f"| {' | '.join(fields)} |" for fields in (head, rule, *body)]
     told = f"{caption(rows, metric, markdown_text)}; **best**, = tied with it."
@@ -321,10 +312,10 @@ def draw(rows: Sequence[Row], metric: str) -> Any:
             above.text(x, y, told, ha="center", va="center", weight=weight)
     short = {name: one for one, name in matrix.legend.items()}
     parts = ([row[part] for part in Cell.__annotations__] for row in best)
-    names = [_joined(short.get(part, part) for part in each) for each in parts]
+    names = [joined(short.get(part, part) for part in each) for each in parts]
     text: dict[str, Any] = {"parse_math": False}  # a name may have a $
     above.set_xticks(range(len(matrix.heads)), map(printable, matrix.heads), **text)
-    above.set_yticks(range(len(matrix.keys)), map(_joined, matrix.keys), **text)
+    above.set_yticks(range(len(matrix.keys)), map(joined, matrix.keys), **text)
     above.set_title(textwrap.fill(caption(rows, metric, printable), 80), **text)
     below.hlines(range(len(best)), lows, highs)
     below.plot(gains, range(len(best)), "o")
@@ -334,7 +325,8 @@ def draw(rows: Sequence[Row], metric: str) -> Any:
     return figure
 
 
-def _joined(parts: Iterable[str]) -> str:
+def joined(parts: Iterable[str]) -> str:
+    """Return the parts of a cell's name in one line, without those that are none."""
     return printable(" ".join(part for part in parts if part != "none"))
 
 

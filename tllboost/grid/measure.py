@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import os
 import threading
 import time
@@ -12,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +65,7 @@ class ScoredSet:
         from scipy.special import expit
 
         sets, scores, decisions = zip(*self._folds, strict=True)
-        pairs = functools.reduce(operator.add, sets)
+        pairs = sum(sets[1:], sets[0])
         queries, ranks, sizes = match_ranks(
             np.concatenate(scores), pairs.label, pairs.query
         )
@@ -88,62 +86,59 @@ class ScoredSet:
         return ranking | binary, sizes.tolist()
 
 
-class Space(NamedTuple):
-    """The vectors that the pairs of one fold are compared by.
+@dataclass(eq=False)
+class Bench:
+    """The vectors and the split of a fold, and what the heads of one merge share.
 
     Parameters
     ----------
     vectors : ndarray of shape (n_images, n_dims), float32
-    frozen : ndarray of shape (n_images, n_frozen_dims), float32, or None
-        Where `vectors` are projected: what they were before.
-    joined : list of (ndarray, ndarray), or None
-        The classification network that was trained along with the projection.
-    widths, n_maps : sequence of int, or None
+        As the vectorizer gave them, or fine-tuned. These are what a bundle has, so no
+        head may see what was before them.
+    split : Split
+    merge : str
+    seed : int
+    widths : sequence of int, or None
         Of the parts that a vector consists of, as those of a fusion.
     projection : Projection or None
-        What made `vectors` of `frozen`.
+        What maps the vectors; it may have a classification network, too.
     """
 
     vectors: NDArray[np.float32]
-    frozen: NDArray[np.float32] | None = None
-    joined: Any = None
-    widths: Sequence[int] | None = None
-    n_maps: Sequence[int] | None = None
-    projection: Projection | None = None
-
-
-@dataclass(eq=False)
-class Bench:
-    """The vectors and the split of a fold, and what the heads of one merge share."""
-
-    space: Space
     split: Split
     merge: str
     seed: int
+    widths: Sequence[int] | None = None
+    projection: Projection | None = None
 
     def __post_init__(self) -> None:
-        self.fold = None
-        if self.space.projection is not None:
-            train, self.fold = self.space.projection.inside(self.split.train)
+        self._known: dict[str, Any] = {}
+        self._layout: Any = self.widths or None, None
+        self._fold = None
+        if self.projection is not None:
+            joined = getattr(self.projection, "joined_", None) or None
+            self._known = {"frozen": self.vectors, "joined": joined}
+            self._layout = self.projection.layout()
+            with one_thread():
+                self.vectors = self.projection.transform(self.vectors)
+            train, self._fold = self.projection.inside(self.split.train)
             self.split = replace(self.split, train=train)
 
     @cached_property
     def features(self) -> list[PairFeatures]:
         """Lazy features of train, validation and test."""
-        space, split = self.space, self.split
-        sets = (split.train, self.fold), (split.validation, None), (split.test, None)
-        how: dict[str, Any] = {"frozen": space.frozen, "joined": space.joined}
+        split, known = self.split, self._known
+        sets = (split.train, self._fold), (split.validation, None), (split.test, None)
         return [
-            self.scorer.features(space.vectors, pairs, fold=fold, **how)
+            self.scorer.features(self.vectors, pairs, fold=fold, **known)
             for pairs, fold in sets
         ]
 
     @cached_property
     def scorer(self) -> PairScorer:
         """What compares the pairs, with its references."""
-        space, scorer = self.space, PairScorer(self.merge, seed=self.seed)
-        layout = space.widths, space.n_maps
-        scorer.compare_with(space.vectors, self.split.train, *layout)
+        scorer = PairScorer(self.merge, seed=self.seed)
+        scorer.compare_with(self.vectors, self.split.train, *self._layout)
         return scorer
 
 
@@ -182,7 +177,7 @@ def measure(
     # no other cell left.
     first = benches[0]
     n_train = len(first.split.train)
-    n_values = n_train * first.space.vectors.shape[1]
+    n_values = n_train * first.vectors.shape[1]
     n_threads = 2 if head.startswith("xgboost") and n_values < _SMALL else 1
     with one_thread(), _peak_memory() as peak:
         started = time.perf_counter()

@@ -92,11 +92,9 @@ def leak_report(grid: Grid) -> list[tuple[str, str]]:
     shared = tested = tied = components = 0
     for seed in grid.seeds:
         for split in data.splits(seed):
-            test, train, validation = (
-                np.union1d(pairs.left, pairs.right)
-                for pairs in (split.test, split.train, split.validation)
-            )
-            known = np.union1d(train, validation)
+            rest = split.train + split.validation
+            known = np.union1d(rest.left, rest.right)
+            test = np.union1d(split.test.left, split.test.right)
             shared += int(np.isin(data.same[test], data.same[known]).sum())
             tested += len(test)
             own = np.unique(data.component[test])

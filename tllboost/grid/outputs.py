@@ -7,7 +7,6 @@ it keeps other grids out. Beside the cells stand the tables of what was found an
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shutil
@@ -20,8 +19,7 @@ from typing import Any
 
 from tllboost.errors import DataError, UsageError, missing_library
 from tllboost.files import csv_text, finite, write_text
-from tllboost.grid.matrix import draw, matrix_html
-from tllboost.grid.summary import figure_text
+from tllboost.grid.matrix import ENDS, draw, matrix_html
 from tllboost.metrics import METRICS
 
 __all__ = [
@@ -51,11 +49,10 @@ def write_csv(
     path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
     """Write a CSV file whole or not at all; numbers that are not finite are empty."""
-    told: list[list[object]] = [[*row] for row in rows]
-    for row in told:
-        for i, value in enumerate(row):
-            if isinstance(value, float):
-                row[i] = f"{value:.6g}" if math.isfinite(value) else ""
+    told = [
+        [f"{one:.6g}" if isinstance(one, float) else one for one in finite([*row])]
+        for row in rows
+    ]
     write_text(path, csv_text(header, told))
 
 
@@ -138,11 +135,11 @@ def claim_folder(
         except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"{path} can't be read ({error}): give --overwrite, or another --out"
             raise UsageError(msg) from error
-        for what, now in (("data", data), ("protocol", protocol)):
+        for what, now, other in (
+            ("data", data, "other pairs or images"),
+            ("protocol", protocol, "another protocol"),
+        ):
             if before.get(what) != now:
-                other = (
-                    "other pairs or images" if what == "data" else "another protocol"
-                )
                 msg = (
                     f"{out} holds the results of a run with {other}: give --overwrite "
                     "to replace them, or another --out"
@@ -273,7 +270,8 @@ class GridResult:
     def _repr_html_(self) -> str:
         page = matrix_html(self.rows, self.metric)
         if self.choosing_gave is not None:
-            told = figure_text(self.choosing_gave, self.metric)
+            ends = (self.choosing_gave[f"{self.metric}{end}"] for end in ENDS)
+            told = "{} {:.3f} [{:.3f}, {:.3f}]".format(self.metric, *ends)
             page += f"<p>choosing on validation gave {told}</p>"
         return page
 

@@ -24,7 +24,6 @@ __all__ = [
     "comparison",
     "draws",
     "figure",
-    "figure_text",
     "headline",
     "interval",
     "standings",
@@ -207,12 +206,6 @@ def comparison(
     return sign * float(value), *interval(sign * spread)
 
 
-def figure_text(row: Row, metric: str) -> str:
-    """Return a figure of a row and its interval, as people read it."""
-    figure, low, high = (row[f"{metric}{end}"] for end in ("", "_low", "_high"))
-    return f"{metric} {figure:.3f} [{low:.3f}, {high:.3f}]"
-
-
 def headline(
     rows: Sequence[Row],
     records: Sequence[Record],
@@ -223,12 +216,16 @@ def headline(
     """Return lines on what validation chose and gave, against the best cosine."""
     if chosen is None or gave is None:
         return []
+    told = []
+    for of in (gave, chosen):
+        ends = f"[{of[f'{metric}_low']:.3f}, {of[f'{metric}_high']:.3f}]"
+        told.append(f"{metric} {of[metric]:.3f} {ends}")
     name = " × ".join(chosen[part] for part in Cell.__annotations__)
     n, k = gave["n_choices"], len(gave["cells"])
     how = f"{n} choices, {k} cell{'s' * (k > 1)}" if n > 1 else "1 choice"
     lines = [
-        f"what choosing on validation gave: {figure_text(gave, metric)} ({how})",
-        f"chosen on validation: {name}: {figure_text(chosen, metric)}",
+        f"what choosing on validation gave: {told[0]} ({how})",
+        f"chosen on validation: {name}: {told[1]}",
     ]
     measured = [row for row in rows if row["status"] == "ok"]
     cosines = [row for row in measured if (row["head"], row["projection"]) == FROZEN]

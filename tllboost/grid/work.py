@@ -34,7 +34,7 @@ from tllboost.grid.cells import (
     tuning_settings,
 )
 from tllboost.grid.data import Grid, Key, Learned
-from tllboost.grid.measure import Bench, Space, best_of_folds, measure, one_thread
+from tllboost.grid.measure import Bench, best_of_folds, measure, one_thread
 from tllboost.grid.records import known, record_path, write_record, write_scores
 from tllboost.merges import SIMILARITY
 from tllboost.processes import Job, release_memory
@@ -68,6 +68,7 @@ def learn_all(grid: Grid) -> None:
     for stage in filter(None, (first, second)):
         jobs: dict[str, Job] = {}
         names: dict[Key, list[str]] = {}
+        network: tuple[Any, ...]
         for key, below in stage.items():
             vectorizer, projection, seed = key
             if grid.learned[vectorizer, below, seed].error:
@@ -75,36 +76,35 @@ def learn_all(grid: Grid) -> None:
             kind = projection.removeprefix(f"{below}/")
             split, splits = data.split_digest(seed), data.splits(seed)
             stands_on = [] if below == NONE else [below]
-            space = data.spaces[vectorizer]
+            space, network = data.spaces[vectorizer], ()
+            folds: list[list[int]] = [[]]
             if stage is first:
                 space = _trained(grid, vectorizer)
-            parts = (*known(data, space, split), kind, seed, *stands_on)
-            # What is fitted a fold at a time is as many jobs, side by side.
-            made = None if stage is first else make_projection(kind)
-            folds = range(getattr(made, "folds", 1))
+                network = trainable(grid.plan.made[vectorizer]), data.table.paths
+            elif n_folds := getattr(make_projection(kind), "folds", 0):
+                # What is fitted a fold at a time is as many jobs, side by side.
+                folds = [[fold] for fold in range(n_folds)]
             # Vectorizers of two names may be the same: what is learned of them is, too.
-            names[key] = [digest(*parts, *[fold][: len(folds) - 1]) for fold in folds]
+            parts = (*known(data, space, split), kind, seed, *stands_on)
+            names[key] = [digest(*parts, *only) for only in folds]
             bases, n_hard = grid.bases(vectorizer, below, seed), data.protocol.n_hard
             widths = data.vectors[vectorizer].widths
-            network: tuple[Any, ...] = ()
-            if stage is first:
-                network = trainable(grid.plan.made[vectorizer]), data.table.paths
-            for fold, name in enumerate(names[key]):
+            for number, (only, name) in enumerate(zip(folds, names[key], strict=True)):
                 if name in jobs or not _outcome(out, name, len(splits)).error:
                     continue
                 record, _ = _paths(out, name, len(splits))
                 record.unlink(missing_ok=True)  # what failed is tried again
-                said, told = None, f"{vectorizer} × {projection}, seed {seed}"
+                said = None
                 if grid.earlier:  # of the first split
                     of = grid.earlier[key].said
-                    said = of[:: len(of) // len(folds)][fold : fold + 1]
-                only = [fold] if len(folds) > 1 else None
+                    said = of[:: len(of) // len(folds)][number : number + 1]
                 how = bases, splits, n_hard, widths, only, said
+                told = f"{vectorizer} × {projection}, seed {seed}"
                 jobs[name] = Job(
                     _learn,
                     (name, kind, seed, grid.device, *how, *network),
                     [record],
-                    names=[f"{told}, fold {fold + 1}" if only else told],
+                    names=[told + "".join(f", fold {fold + 1}" for fold in only)],
                     fail=partial(_tell, record),
                 )
         grid.backend.run([*jobs.values()], out, "projections", grid.progress)
@@ -205,9 +205,9 @@ def _learn(
     bases: Sequence[Floats],
     splits: list[Split],
     n_hard: int,
-    widths: Sequence[int] = (),
-    only: Sequence[int] | None = None,
-    said: Sequence[list[float]] | None = None,
+    widths: Sequence[int],
+    only: Sequence[int],
+    said: Sequence[list[float]] | None,
     network: Any = None,
     paths: Any = None,
 ) -> None:
@@ -259,43 +259,10 @@ def prepared_splits(
     ]
 
 
-def spaces_of(
-    bases: Sequence[Floats],
-    projection: str = NONE,
-    files: Sequence[Path] = (),
-    *,
-    widths: Sequence[int] = (),
-) -> list[Space]:
-    """Return the vectors of each fold after a projection.
-
-    Parameters
-    ----------
-    bases : sequence of ndarray of shape (n_images, n_dims), float32
-        Before it, an array a fold: as the vectorizer gave them, or fine-tuned. These
-        are what a bundle has, so no head may see what was before them.
-    projection : str
-        "none" where no vectors are mapped.
-    files : sequence of Path
-        What it was fitted to, a file a fold; where several were fitted on each, one
-        after the other for all folds.
-    widths : sequence of int
-        Of the parts of a fusion.
-    """
-    if projection == NONE:
-        return [Space(base, widths=widths or None) for base in bases]
-    spaces = []
-    for at, base in enumerate(bases):
-        fitted = read_projection(projection, files[at :: len(bases)])
-        with one_thread():
-            projected = fitted.transform(base)
-        joined = getattr(fitted, "joined_", None) or None
-        parts, n_maps = fitted.layout()
-        spaces.append(Space(projected, base, joined, parts, n_maps, fitted))
-    return spaces
-
-
 def read_projection(projection: str, files: Sequence[Path]) -> Any:
-    """Return a fitted projection from its files."""
+    """Return a fitted projection from its files, None for "none"."""
+    if projection == NONE:
+        return None
     made: Any = make_projection(projection)
     return made.from_tensors(dict(ChainMap(*map(load_file, files))))
 
@@ -395,12 +362,13 @@ def _run_cells(
     try:
         splits = prepared_splits(splits, bases, protocol.n_hard)
         features = cells[0][1].features
-        files = [out / file for file in maps]
-        spaces = spaces_of(bases, projection, files, widths=widths)
-        folds = zip(spaces, splits, strict=True)
-        benches = [Bench(*fold, features, seed) for fold in folds]
+        for at, (base, split) in enumerate(zip(bases, splits, strict=True)):
+            # One file a fold; where several were fitted, one after the other for all.
+            files = [out / file for file in maps[at :: len(bases)]]
+            made = read_projection(projection, files)
+            benches.append(Bench(base, split, features, seed, widths, made))
     except Exception as error:
-        reason = one_line(error)
+        reason, benches = one_line(error), []
     for cell_id, cell in cells:
         if record_path(out, cell_id).exists():  # before the process was killed
             continue

@@ -162,16 +162,14 @@ def curves(tested: Sequence[Tested]) -> dict[str, Any] | None:
         return None
     from scipy.special import expit
 
-    ranked = [match_ranks(scores, p.label, p.query)[1:] for _, p, scores in tested]
-    ranks, sizes = (np.concatenate(of) for of in zip(*ranked, strict=True))
+    _, sets, scores = zip(*tested, strict=True)
+    pairs, log_odds = sum(sets[1:], sets[0]), np.concatenate(scores)
+    _, ranks, sizes = match_ranks(log_odds, pairs.label, pairs.query)
     longest = min(int(sizes.max(initial=0)), _LONGEST)
     top_k = [np.mean(ranks <= k) for k in range(1, longest + 1)]
     found: dict[str, Any] = {"topk": _rounded(np.array(top_k))}
-    label = np.concatenate([pairs.label == 1 for _, pairs, _ in tested])
-    weight = np.concatenate([pairs.weight for _, pairs, _ in tested])
-    told = weight > 0
-    label, weight = label[told], weight[told]
-    log_odds = np.concatenate([scores for *_, scores in tested])[told]
+    told = pairs.weight > 0
+    label, weight, log_odds = pairs.label[told] == 1, pairs.weight[told], log_odds[told]
     if len(np.unique(label)) < 2:
         return found
     order = np.argsort(-log_odds)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tllboost.errors import printable
-from tllboost.grid.matrix import make_matrix
+from tllboost.grid.matrix import joined, make_matrix
 
 __all__ = ["print_matrix"]
 
@@ -56,10 +56,7 @@ def print_matrix(
         if not console.is_terminal:
             console = Console(width=_WIDTH_UNWATCHED)
     matrix = make_matrix(rows)
-    labels = [
-        printable(" ".join(part for part in key if part != "none"))
-        for key in matrix.keys
-    ]
+    labels = [*map(joined, matrix.keys)]
     short = [_SHORT.get(head, head.rpartition(":")[2]) for head in matrix.heads]
     heads = [
         printable(name if short.count(name) == 1 else head)

@@ -199,15 +199,10 @@ def harden(train: PairSet, vectors: NDArray[np.float32], n_hard: int) -> PairSet
         heads = np.array([rows[0] for rows in block])
         cosine = unit_rows(vectors[train.left[heads]]) @ candidates.T
         cosine[train.component[heads, None] == of_pool] = -np.inf
-        order = np.argpartition(-cosine, n_hard - 1, axis=1)[:, :n_hard]
-        order.sort(axis=1)  # of equally near ones, the first
-        value = np.take_along_axis(cosine, order, axis=1)
-        ranked = np.argsort(-value, axis=1, kind="stable")
-        order = np.take_along_axis(order, ranked, axis=1)
-        value = np.take_along_axis(value, ranked, axis=1)
-        for rows, nearest, near in zip(block, pool[order], value, strict=True):
-            hard = nearest[np.isfinite(near)][: len(rows)]
-            drawn = right[rows]
-            rest = drawn[~np.isin(drawn, hard)]
-            right[rows] = np.append(hard, rest)[: len(rows)]
+        nearest = np.argpartition(-cosine, n_hard - 1, axis=1)[:, :n_hard]
+        for rows, near, of in zip(block, nearest, cosine, strict=True):
+            order = near[np.lexsort((near, -of[near]))]  # equally near: the first
+            hard, drawn = pool[order[np.isfinite(of[order])]], right[rows]
+            rest = drawn[~np.isin(drawn, hard[: len(rows)])]
+            right[rows] = np.append(hard[: len(rows)], rest)[: len(rows)]
     return replace(train, right=right)
