@@ -81,11 +81,10 @@ def all_against_all(said: Any) -> None:
         head = cell.scorer.head_
         # The same weights: the cosine, which is a sum of cosdot, is left out.
         head.fitted_ = replace(head.fitted_, slope=np.float32(0))
-        coef, _, intercept = head.fitted_.linear_form()
         peer_head = LogisticRegression()
         peer_head.classes_ = np.array([0, 1])
-        peer_head.coef_ = coef[None].astype(np.float64)
-        peer_head.intercept_ = np.array([intercept])
+        peer_head.coef_ = head.fitted_.part.coef[None].astype(np.float64)
+        peer_head.intercept_ = np.array([head.fitted_.intercept], dtype=np.float64)
 
         def peer(lines: np.ndarray, merged: Any = merged, head: Any = peer_head) -> Any:
             first, second = np.indices((len(lines), len(right))).reshape(2, -1)

@@ -10,7 +10,7 @@ import pytest
 from tllboost.bilinear import bilinear, lengths_of
 from tllboost.calibration import Calibration
 from tllboost.heads.cosine import CosineHead
-from tllboost.heads.fitted import LinearForm, head_score
+from tllboost.heads.fitted import FittedHead, Linear, head_score
 from tllboost.heads.linear import LinearSVMHead, LogisticHead
 from tllboost.merges import PairFeatures
 from tllboost.rank import VectorIndex, best
@@ -79,7 +79,8 @@ def test_vectors_of_twice_the_precision_score_as_those_that_are_stored() -> None
 def test_squared_differences_stay_exact_far_from_the_origin() -> None:
     rng = np.random.default_rng(0)
     both = (1000 + rng.normal(size=(6, 32))).astype(np.float32)
-    product = bilinear("l2", LinearForm(np.ones(32, np.float32), 0.0, 0.0), n_dims=32)
+    head = FittedHead(Linear(np.ones(32, np.float32)))
+    product = bilinear("l2", head, n_dims=32)
     assert product is not None
     wide = both.astype(np.float64)
     expected = np.square(wide[:3, None] - wide[None, 3:]).sum(axis=2)

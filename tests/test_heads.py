@@ -355,8 +355,9 @@ def test_a_linear_head_is_its_weights_on_the_features(kind: type) -> None:
     head = fitted("logistic" if kind is LogisticHead else "linear-svm").head_
     features = features_of(planted())
     X = np.asarray(features)
-    coef, cosine_coef, intercept = head.fitted_.linear_form()
-    by_hand = X @ coef + cosine_coef * features.cosine() + intercept
+    learned = head.fitted_
+    by_hand = X @ learned.part.coef + learned.slope * features.cosine()
+    by_hand += learned.intercept
     np.testing.assert_allclose(head.decision_function(features), by_hand, rtol=1e-5)
     np.testing.assert_array_equal(
         head.predict(features), head.decision_function(features) > 0

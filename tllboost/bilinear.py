@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.heads.fitted import LinearForm
+from tllboost.heads.fitted import FittedHead, Linear
 from tllboost.merges import merge_names, row_blocks, unit_rows
 
 __all__ = ["Bilinear", "bilinear", "lengths_of"]
@@ -41,8 +41,8 @@ class Bilinear:
 
     Examples
     --------
-    >>> form = LinearForm(np.float32([2, 1]), 0.0, 0.5)
-    >>> product = bilinear("dot", form, n_dims=2)
+    >>> head = FittedHead(Linear(np.float32([2, 1])), intercept=np.float32(0.5))
+    >>> product = bilinear("dot", head, n_dims=2)
     >>> product.scores(np.float32([[1, 1]]), np.float32([[3, 4], [0, 1]])).tolist()
     [[10.5, 1.5]]
     """
@@ -118,38 +118,40 @@ def _times(rows: Floats, right: Floats) -> Floats:
     return product
 
 
-def bilinear(merge: Any, form: LinearForm | None, *, n_dims: int) -> Bilinear | None:
+def bilinear(merge: Any, head: Any, *, n_dims: int) -> Bilinear | None:
     """Return a linear score of merged vectors as a bilinear form, None if it is none.
 
     Parameters
     ----------
     merge : str or callable
         A merge or a sum of them; ``l1`` and somebody's own are no products.
-    form : LinearForm or None
-        What the head adds up, None for one that is not linear.
+    head : FittedHead or estimator
+        One of scikit-learn's own is no product, whatever it is.
     n_dims : int
         Width of the vectors.
     """
-    if form is None:
+    if not isinstance(head, FittedHead) or head.is_frozen:
         return None
     terms: list[tuple[str, Floats]] = []
-    if form.coef is not None:
+    if isinstance(head.part, Linear):
         parts = merge_names(merge)
         if not parts or any(part not in _WIDTHS for part in parts):
             return None
         edges = np.cumsum([_WIDTHS[part] for part in parts])[:-1] * n_dims
-        for part, coef in zip(parts, np.split(form.coef, edges), strict=True):
+        for part, coef in zip(parts, np.split(head.part.coef, edges), strict=True):
             if part == "concat":
                 terms += zip(("left", "right"), np.split(coef, 2), strict=True)
             else:
                 terms.append(("unit" if part == "cosdot" else part, coef))
-    if form.cosine_coef:
-        terms.append(("unit", np.full(n_dims, form.cosine_coef, dtype=np.float32)))
+    elif head.part is not None:
+        return None
+    if head.slope:
+        terms.append(("unit", np.full(n_dims, head.slope, dtype=np.float32)))
     weights: dict[str, Floats] = {}
     for name, coef in terms:
         weights[name] = weights[name] + coef if name in weights else coef
     kept = {name: weight for name, weight in weights.items() if weight.any()}
-    return Bilinear(n_dims, float(form.intercept), kept)
+    return Bilinear(n_dims, float(head.intercept), kept)
 
 
 def lengths_of(vectors: Floats) -> Floats:

@@ -424,14 +424,8 @@ def load_bundle(
         offline=offline,
         trust_code=trust_code,
     )
-    classifier = ensemble(
-        scorer.cells_,
-        calibration=scorer.calibration_,
-        threshold=scorer.threshold_,
-        store=store,
-        device=device,
-    )
-    classifier.refitted_ = scorer.refitted_
+    classifier = ensemble(scorer.cells_, device=device)
+    classifier.__dict__ |= vars(scorer)
     return classifier
 
 
@@ -610,9 +604,9 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
     @property
     def name(self) -> str:
         """What is mapped, and how."""
-        projection = self.projection_ if hasattr(self, "projection_") else self.loss
-        loss = projection if isinstance(projection, str) else projection.spec
-        return f"siamese({make_vectorizer(self.base).label},{loss})"
+        base = make_vectorizer(self.base).label
+        loss = getattr(self, "projection_", self.loss)
+        return f"siamese({base},{getattr(loss, 'spec', loss)})"
 
     @property
     def fingerprint(self) -> str:

@@ -359,8 +359,7 @@ class FittedCell:
 
         Of vectors of `n_dims` numbers; a head of somebody else's is none.
         """
-        form = getattr(self.scorer.fitted, "linear_form", lambda: None)()
-        return bilinear(self.scorer.merge, form, n_dims=n_dims)
+        return bilinear(self.scorer.merge, self.scorer.fitted, n_dims=n_dims)
 
     def log_odds(
         self, vectors: Vectors, left: Indices, right: Indices

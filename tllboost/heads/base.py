@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from tllboost.calibration import Calibration, fit_calibration, log_loss
+from tllboost.calibration import fit_calibration, log_loss
 from tllboost.conventions import labels_of, repeatable, seed_of, weights_of
 from tllboost.errors import DataError
-from tllboost.heads.fitted import cosine_of
+from tllboost.heads.fitted import FittedHead, cosine_of
 
 __all__ = [
     "MOST_BYTES",
@@ -25,7 +25,7 @@ __all__ = [
     "Training",
     "Validation",
     "clearly_better",
-    "cosine_curve",
+    "cosine_start",
     "fits_memory",
     "likelihoods",
     "refuse_lost",
@@ -172,17 +172,21 @@ def _lists(
 
 
 @repeatable
-def cosine_curve(
+def cosine_start(
     training: Training, validation: Validation | None, *, frozen: bool = False
-) -> Calibration:
-    """Fit the log-odds of the cosine alone: what a head starts from.
+) -> FittedHead:
+    """Fit the log-odds of the cosine alone, where the features know it: a head's start.
 
     On validation where there is one. Its pairs are as those to come, where training
     pairs may flatter the cosine, by a projection fitted on them, or be chosen to fool
     it: where all non-matches are hard, training says that the cosine knows nothing.
     """
     X, label, weight, _ = validation or training
-    return fit_calibration(cosine_of(X, frozen=frozen), label, weight)
+    if not hasattr(X, "cosine"):
+        return FittedHead()
+    curve = fit_calibration(cosine_of(X, frozen=frozen), label, weight)
+    slope, intercept = map(np.float64, curve[:2])
+    return FittedHead(None, slope, intercept, frozen)
 
 
 def refuse_lost(head: Any, loss: float) -> None:

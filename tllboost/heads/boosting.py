@@ -35,7 +35,7 @@ from tllboost.heads.base import (
     Training,
     Validation,
     clearly_better,
-    cosine_curve,
+    cosine_start,
     likelihoods,
     within_memory,
 )
@@ -242,11 +242,9 @@ class XGBoostHead(PairHead):
         best: NDArray[np.float64] | None = None
         columns = matrix = None
         for start in self._starts(X, validation):
-            curve = None
+            head = FittedHead()
             if start in _COSINES:
-                curve = cosine_curve(training, validation, frozen=start == "frozen")
-            slope, intercept = map(np.float64, curve[:2] if curve else (0, 0))
-            head = FittedHead(None, slope, intercept, start == "frozen")
+                head = cosine_start(training, validation, frozen=start == "frozen")
             margin = head.decision_function(X)
             if matrix is None:
                 if is_wide:
@@ -268,8 +266,7 @@ class XGBoostHead(PairHead):
                 )
             if best is None or clearly_better(losses, best):
                 best, self.start_, self.weights_ = losses, start, weights
-                grown = booster[: len(weights)] if len(weights) else None
-                trees = trees_of(grown, columns, X.shape[1], weights)
+                trees = trees_of(booster, columns, X.shape[1], weights)
                 self.fitted_ = replace(head, part=trees)
                 told: Any = booster.get_score(importance_type="total_gain")
                 gains = [told.get(f"f{i}", 0.0) for i in range(matrix.num_col())]
@@ -377,35 +374,35 @@ def trees_of(
     booster: Any,
     columns: NDArray[np.int64] | None,
     n_features: int,
-    weights: NDArray[np.float64] | None = None,
+    weights: NDArray[np.float64],
 ) -> Trees:
-    """Return the trees of a booster, None for no tree, as ones that read whole rows.
+    """Return the first trees of a booster as ones that read whole rows.
 
     Its margin is their sum: the base scores of the heads are those of margin 0.
 
     Parameters
     ----------
-    booster : xgboost.Booster or None
+    booster : xgboost.Booster
     columns : ndarray of int64 or None
         Which columns it was grown on, None for all `n_features`.
-    weights : ndarray of shape (n_trees,) or None, default=None
-        What the leaves of each tree are multiplied by, None for nothing.
+    weights : ndarray of shape (n_trees,)
+        What the leaves of each tree are multiplied by.
     """
+    learner = json.loads(booster.save_raw("json"))["learner"]
+    grown = learner["gradient_booster"]["model"]["trees"]
     trees: list[dict[str, NDArray[Any]]] = []
-    if booster is not None:
-        learner = json.loads(booster.save_raw("json"))["learner"]
-        for i, tree in enumerate(learner["gradient_booster"]["model"]["trees"]):
-            split = np.array(tree["split_indices"], np.int32)
-            value = np.array(tree["split_conditions"], np.float32)
-            trees.append(
-                {
-                    "left": np.array(tree["left_children"], np.int32),
-                    "right": np.array(tree["right_children"], np.int32),
-                    "feature": split if columns is None else columns[split],
-                    "threshold": value,
-                    # Of a leaf XGBoost keeps it in the same place.
-                    "value": value * np.float32(1 if weights is None else weights[i]),
-                    "nan_left": np.array(tree["default_left"], np.uint8),
-                }
-            )
+    for tree, weight in zip(grown, weights.astype(np.float32), strict=False):
+        split = np.array(tree["split_indices"], np.int32)
+        value = np.array(tree["split_conditions"], np.float32)
+        trees.append(
+            {
+                "left": np.array(tree["left_children"], np.int32),
+                "right": np.array(tree["right_children"], np.int32),
+                "feature": split if columns is None else columns[split],
+                "threshold": value,
+                # Of a leaf XGBoost keeps it in the same place.
+                "value": value * weight,
+                "nan_left": np.array(tree["default_left"], np.uint8),
+            }
+        )
     return Trees.stacked(trees, n_features)

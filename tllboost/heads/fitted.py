@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,6 @@ __all__ = [
     "FittedHead",
     "Forest",
     "Linear",
-    "LinearForm",
     "NaiveBayes",
     "Trees",
     "below_of",
@@ -40,17 +39,6 @@ __all__ = [
 Rows = NDArray[np.float32]
 Tensors = Mapping[str, NDArray[Any]]
 _ZERO = np.float64(0)
-
-
-class LinearForm(NamedTuple):
-    """A score that is coef · features + cosine_coef · cosine + intercept.
-
-    ``coef`` is (n_features,) float32, or None where no feature is read.
-    """
-
-    coef: NDArray[np.float32] | None
-    cosine_coef: float
-    intercept: float
 
 
 class Part:
@@ -129,13 +117,6 @@ class FittedHead:
     def n_features_in_(self) -> int | None:
         """Width of the feature rows, None where none is read."""
         return None if self.part is None else self.part.n_features
-
-    def linear_form(self) -> LinearForm | None:
-        """Return the score as a linear form of features and cosine, if it is one."""
-        if self.is_frozen or not isinstance(self.part, Linear | None):
-            return None
-        coef = None if self.part is None else self.part.coef
-        return LinearForm(coef, float(self.slope), float(self.intercept))
 
     @property
     def kind(self) -> str:

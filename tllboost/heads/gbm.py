@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.conventions import n_threads_of, repeatable
-from tllboost.heads.base import PairHead, cosine_curve, within_memory
-from tllboost.heads.fitted import FittedHead, Trees, below_of
+from tllboost.heads.base import PairHead, cosine_start, within_memory
+from tllboost.heads.fitted import Trees, below_of
 
 Nodes = dict[str, NDArray[Any]]
 # Beyond all features: what asks for NaN has a threshold at the end of all numbers.
@@ -63,10 +63,7 @@ class GrownHead(PairHead):
 
         Of more pairs than 256 MiB hold the features of, as many are drawn.
         """
-        slope = intercept = np.float64(0)
-        if hasattr(training.features, "cosine"):
-            slope, intercept, *_ = map(np.float64, cosine_curve(training, validation))
-        start = FittedHead(None, slope, intercept)
+        start = cosine_start(training, validation)
         sets = []
         for some in filter(None, (training, validation)):
             X, y, weight, _ = within_memory(some, seed=self.seed_)

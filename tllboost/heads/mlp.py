@@ -20,7 +20,7 @@ from tllboost.heads.base import (
     PairHead,
     Training,
     Validation,
-    cosine_curve,
+    cosine_start,
     fits_memory,
     refuse_lost,
     within_memory,
@@ -89,11 +89,7 @@ class MLPHead(PairHead):
         features = np.array(X, dtype=np.float32)
         shift, scale = features.mean(axis=0), features.std(axis=0)
         scale[scale < 1e-9] = 1.0
-        slope, intercept = np.float64(0), np.float64(0)
-        if hasattr(X, "cosine"):
-            curve = cosine_curve(training, validation)
-            slope, intercept = np.float64(curve.slope), np.float64(curve.intercept)
-        start = FittedHead(None, slope, intercept)
+        start = cosine_start(training, validation)
         features -= shift
         features /= scale
         columns = (features, y, weight / weight.mean(), start.decision_function(X))
