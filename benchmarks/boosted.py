@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from fetch_data import SHARED
 
+from tllboost.calibration import fit_calibration
 from tllboost.files import csv_text
 from tllboost.grid.data import GridData, gather
 from tllboost.grid.measure import one_thread
 from tllboost.heads import HEADS, make_head
-from tllboost.heads.base import Training, Validation, cosine_curve
+from tllboost.heads.base import Training, Validation
 from tllboost.merges import PairFeatures
 from tllboost.metrics import match_ranks
 from tllboost.splits import PairSet, Protocol, SplitTable, make_splits
@@ -80,7 +81,8 @@ def drawn_sets(data: GridData, size: int, n_test: int, seed: int) -> Sets:
 
 def margins(training: Training, validation: Validation, test: Any) -> list[Any]:
     """Return the log-odds of the cosine of each set."""
-    curve = cosine_curve(training, validation)
+    known = validation.label, validation.weight
+    curve = fit_calibration(validation.features.cosine(), *known)
     some = (training.features, validation.features, test)
     return [curve.log_odds(one.cosine()) for one in some]
 

@@ -154,8 +154,8 @@ def _argument(one: Any) -> str:
 def _value(kind: Any) -> str:
     """Return the word for what an option takes."""
     kind = (*typing.get_args(kind), kind)[0]  # what a list is of
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return "NAME"
+    if isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, Enum)):
+        return "NAME"  # one of a few
     return _VALUES.get(getattr(kind, "__name__", ""), "VALUE")
 
 

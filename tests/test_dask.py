@@ -261,7 +261,7 @@ def test_without_dask_the_extra_is_named(
     ("flags", "said"),
     [
         (("--scheduler", "tcp://a:1"), "--scheduler needs --backend dask"),
-        (("--backend", "desk"), "unknown backend 'desk': known: dask, local"),
+        (("--backend", "desk"), "'desk' is not one of 'local', 'dask'"),
         (
             ("--backend", "dask", "--cell-timeout", "9"),
             "limit Dask workers themselves, as in dask worker --memory-limit",

@@ -342,18 +342,11 @@ class Spec:
                 raise UsageError(msg) from error
         return values
 
-    def without_rest(self) -> Spec:
-        """Return this for a kind that is a name alone.
-
-        Raises
-        ------
-        UsageError
-            If more stands before the options.
-        """
+    def refuse_rest(self) -> None:
+        """Raise UsageError if more than the kind stands before the options."""
         if self.rest:
             msg = f"{self.text!r}: only ?options may follow {self.kind!r}"
             raise UsageError(msg)
-        return self
 
 
 def parse_spec(text: str) -> Spec:
@@ -453,7 +446,11 @@ class Registry(dict[str, Entry]):
         self.kind = kind
 
     def __missing__(self, name: str) -> Entry:
-        raise self.unknown(name)
+        msg = (
+            f"unknown {self.kind} {name!r}: {did_you_mean(str(name), self)}known: "
+            f"{', '.join(self)}; or package.module:Name for your own"
+        )
+        raise UnknownNameError(msg)
 
     def resolve(self, choice: Any) -> Any:
         """Return the thing that `choice` names, or `choice` itself if no string.
@@ -520,11 +517,3 @@ class Registry(dict[str, Entry]):
             raise UsageError(msg)
         name = next((name for name, one in self.items() if one.path == path), path)
         return with_options(name, options)
-
-    def unknown(self, name: str) -> UnknownNameError:
-        """Return the error for a name that is not known, with the nearest one."""
-        msg = (
-            f"unknown {self.kind} {name!r}: {did_you_mean(str(name), self)}known: "
-            f"{', '.join(self)}; or package.module:Name for your own"
-        )
-        return UnknownNameError(msg)

@@ -265,10 +265,7 @@ def _problem_of(value: Any, context: Any, param: Any, kind: Any) -> str:
         return f"{param.name} = {value!r} must be {wanted}"
     try:
         param.process_value(context, value)
-    except Exception as error:
-        # Of the command line's library, whose name differs between its versions.
-        if not hasattr(error, "message"):
-            raise
+    except typer.BadParameter as error:
         return f"{param.name} = {value!r}: {plainly(error.message)}"
     return ""
 

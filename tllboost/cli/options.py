@@ -13,12 +13,12 @@ import inspect
 import itertools
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 from typing import get_type_hints as hints_of
 
 from typer import Argument, Option
@@ -149,21 +149,16 @@ def refuse_given(context: Any, why: str, *names: str) -> None:
 
     A file after --config may: the one that a run wrote gives all options.
     """
-    for one in context.command.params:
-        source = getattr(context.get_parameter_source(one.name), "name", "")
-        value = context.params.get(one.name)
+    for one, value in _given(context):
         told = f" {value!r}" if type(value) in (int, float, str) else ""
-        given = one.name in names and source == "COMMANDLINE"
-        refuse_if(given, f"{one.opts[0]}{told} {why}")
+        refuse_if(one.name in names, f"{one.opts[0]}{told} {why}")
 
 
 def typed(context: Any, *leave_out: str) -> list[str]:
     """Return the words that the command line gave, without some of its options."""
     words: list[str] = []
-    for one in context.command.params:
-        source = getattr(context.get_parameter_source(one.name), "name", "")
-        value = context.params.get(one.name)
-        if source != "COMMANDLINE" or one.name in leave_out:
+    for one, value in _given(context):
+        if one.name in leave_out:
             continue
         if isinstance(value, bool):
             words.append((one.opts if value else one.secondary_opts)[0])
@@ -172,6 +167,14 @@ def typed(context: Any, *leave_out: str) -> list[str]:
             is_option = one.opts[0].startswith("-")
             words += [one.opts[0], str(each)] if is_option else [str(each)]
     return words
+
+
+def _given(context: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each option that the command line gave, and its value."""
+    for one in context.command.params:
+        source = context.get_parameter_source(one.name)
+        if source is not None and source.name == "COMMANDLINE":
+            yield one, context.params.get(one.name)
 
 
 def option(
@@ -371,7 +374,7 @@ class Workers:
     """Who does the work: processes of this machine, or the workers of a cluster."""
 
     panel = "Where it runs"
-    backend: str = option(
+    backend: Literal["local", "dask"] = option(
         "local",
         "What runs the work: local (processes of this machine) or dask (the workers of "
         "a Dask cluster).",
@@ -391,7 +394,7 @@ class Workers:
         Raises
         ------
         UsageError
-            If there is no such backend, or what is one's is given to the other.
+            If what is one backend's is given to the other.
         """
         if self.backend == "dask":
             told = f"--jobs {n_jobs} has no effect with --scheduler"
@@ -404,10 +407,6 @@ class Workers:
             from tllboost.cluster import Cluster
 
             return Cluster(self.scheduler, n_workers=n_jobs)
-        refuse_if(
-            self.backend != "local",
-            f"unknown backend {self.backend!r}: known: dask, local",
-        )
         refuse_if(
             self.scheduler is not None,
             f"--scheduler needs --backend dask, got {self.scheduler!r} without it",

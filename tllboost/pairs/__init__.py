@@ -139,12 +139,10 @@ def pairs_from_paths(X: Any, y: Any = None) -> PairTable:
         if not isinstance(cell, str | PathLike):
             msg = f"X[{row // 2}, {row % 2}] is {cell!r}; it must be a path"
             raise UsageError(msg)
-    names = [str(os.fspath(cell)) for cell in cells.ravel()]
-    unique = sorted(set(names))
-    number = {name: i for i, name in enumerate(unique)}
-    codes = np.array([number[name] for name in names], dtype=np.int64).reshape(-1, 2)
-    label: Any = None if y is None else labels_of(y, len(codes))
-    left, right = codes.T
+    names = np.array([str(os.fspath(cell)) for cell in cells.ravel()], dtype=object)
+    unique, codes = np.unique(names, return_inverse=True)
+    label: Any = None if y is None else labels_of(y, len(cells))
+    left, right = codes.reshape(cells.shape).T
     return PairTable("X", tuple(unique), tuple(map(Path, unique)), left, right, label)
 
 

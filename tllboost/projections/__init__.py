@@ -137,7 +137,7 @@ def _make_one(text: str, context: Mapping[str, Any]) -> Projection:
         msg = f"{parsed.kind!r} can't be a part of a chain: give learned projections"
         raise UsageError(msg)
     if parsed.kind in PROJECTIONS:
-        parsed.without_rest()
+        parsed.refuse_rest()
         # Only training needs libraries: resolved whole, a bundle's would need them too.
         kind = import_path(PROJECTIONS[parsed.kind].path)
     else:

@@ -192,7 +192,7 @@ def _make(spec: Spec, device: str, offline: bool) -> Vectorizer:
         and (importlib.util.find_spec(module) or lies_here(module))
     )
     if not spec.rest or not is_module:
-        raise VECTORIZERS.unknown(spec.kind)
+        VECTORIZERS.check(spec.kind)  # which knows no such name
     spec.typed_options({})
     path = f"{spec.kind}:{spec.rest}"
     return _wrapped(import_path(path, kind="vectorizer"), path)

@@ -154,7 +154,7 @@ class Vectorizer(Configured):
     @classmethod
     def _operands(cls, spec: Spec) -> Sequence[str | None]:
         """Return the arguments that stand before the options; mostly none do."""
-        spec.without_rest()
+        spec.refuse_rest()
         return ()
 
     @property
