@@ -122,7 +122,7 @@ def test_the_manifest_tells_what_a_reader_asks_and_no_folder(
         classifier,
         cell={"vectorizer": f"vectors:{npz}", "merge": "dot", "seed": np.int64(3)},
         metrics={"top1": np.float32(0.5), "roc_auc": float("nan")},
-        golden=(vectors[:8], vectors[8:16]),
+        golden=[(vectors[:8], vectors[8:16])],
     )
     manifest = read_manifest(bundle)
     assert manifest["cell"] == {
@@ -275,13 +275,13 @@ def test_what_another_machine_can_not_make_again_is_refused(
 
 def test_golden_pairs_must_be_of_the_heads_width(tmp_path: Path, npz: Path) -> None:
     classifier = make_classifier(f"vectors:{npz}")
-    with pytest.raises(UsageError, match="golden of shapes"):
+    with pytest.raises(UsageError, match="golden must be the left and the right"):
         save_bundle(
             tmp_path / "a.tllb",
             classifier,
             cell={},
             metrics={},
-            golden=(np.ones((2, 3)), np.ones((3, 3))),
+            golden=[(np.ones((2, 3)), np.ones((3, 3)))],
         )
     with pytest.raises(UsageError, match="wants 12 features, pairs have 3"):
         save_bundle(
@@ -289,7 +289,7 @@ def test_golden_pairs_must_be_of_the_heads_width(tmp_path: Path, npz: Path) -> N
             classifier,
             cell={},
             metrics={},
-            golden=(np.ones((2, 3)), np.ones((2, 3))),
+            golden=[(np.ones((2, 3)), np.ones((2, 3)))],
         )
 
 

@@ -152,16 +152,14 @@ def test_cells_of_one_vectorizer_keep_its_golden_vectors_once(
     assert len(read_manifest(bundle)["vectorizers"]) == 1
 
 
-def test_golden_vectors_may_be_one_pair_of_blocks_or_one_a_cell(
-    tmp_path: Path, npz: Path
-) -> None:
+def test_golden_vectors_are_given_for_every_cell(tmp_path: Path, npz: Path) -> None:
     vectors = make_vectors()
     block = (vectors[LEFT[:4]], vectors[RIGHT[:4]])
     made = ensemble([make_cell(f"vectors:{npz}", head) for head in ("cosine", "mlp")])
-    for golden in (block, [block, block]):
-        save_bundle(tmp_path / "a.tllb", made, cell={}, metrics={}, golden=golden)
-        assert len(load_bundle(tmp_path / "a.tllb").cells_) == 2
-    with pytest.raises(UsageError, match="golden has 1 blocks for 2 cells"):
+    both = [block, block]
+    save_bundle(tmp_path / "a.tllb", made, cell={}, metrics={}, golden=both)
+    assert len(load_bundle(tmp_path / "a.tllb").cells_) == 2
+    with pytest.raises(UsageError, match="pairs for each of 2 cells"):
         save_bundle(tmp_path / "b.tllb", made, cell={}, metrics={}, golden=[block])
 
 

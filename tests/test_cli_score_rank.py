@@ -523,7 +523,7 @@ def real_bundle(
         classifier,
         cell={"vectorizer": name, "merge": "dot", "head": "logistic"},
         metrics={},
-        golden=(found[:8], found[8:]),
+        golden=[(found[:8], found[8:])],
     )
     return folder / "best.tllb", folder / "store"
 

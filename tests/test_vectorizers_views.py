@@ -219,7 +219,7 @@ def test_a_bundle_scores_as_the_classifier_did(
     classifier.fit(pairs, is_match)
     left, right = (make_vectorizer(spec).transform(side) for side in pairs[:4].T)
     bundle = tmp_path / "best.tllb"
-    save_bundle(bundle, classifier, cell={}, metrics={}, golden=(left, right))
+    save_bundle(bundle, classifier, cell={}, metrics={}, golden=[(left, right)])
     loaded = load_bundle(bundle, device="cpu", offline=True)
     some = np.concatenate([pairs[:4], pairs[-4:]])  # matches, and others
     np.testing.assert_allclose(

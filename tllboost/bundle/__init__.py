@@ -83,7 +83,7 @@ def save_bundle(
     *,
     cell: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
-    golden: Block | Sequence[Block] | None = None,
+    golden: Sequence[Block] | None = None,
 ) -> None:
     """Write a fitted classifier to one file that scores new pairs anywhere.
 
@@ -101,11 +101,9 @@ def save_bundle(
         The names of the grid's row, for the reader.
     metrics : mapping of str to number or None, optional
         Its figures.
-    golden : tuple of two array-likes (n_pairs, n_dims), or a list of such, optional
-        Left and right vectors of a few pairs, which are scored again whenever it is
-        loaded. A tuple if all cells share one vectorizer; else a list of one tuple for
-        each cell, of the same pairs, in the order of ``classifier.cells_``. Random
-        vectors by default.
+    golden : sequence of two array-likes (n_pairs, n_dims), length n_cells, optional
+        For each of ``classifier.cells_`` the left and the right vectors of the same few
+        pairs, which are scored again whenever it is loaded. Random vectors by default.
 
     Raises
     ------
@@ -123,22 +121,19 @@ def save_bundle(
     if golden is None:
         shapes = [(2, _N_GOLDEN, one.vectorizer.n_dims) for one in cells]
         golden = [tuple(np.random.default_rng(0).normal(size=one)) for one in shapes]
-    own = [golden] * len(cells) if isinstance(golden, tuple) else list(golden)
     if len(cells) > MAX_CELLS:
         msg = (
             f"an ensemble of {len(cells)} cells is too large for a bundle: {MAX_CELLS}"
         )
         raise UsageError(msg)
-    if len(own) != len(cells):
+    n_pairs = {np.shape(side)[0] for block in golden for side in block}
+    if len(golden) != len(cells) or len(n_pairs) != 1:
         msg = (
-            f"golden has {len(own)} blocks for {len(cells)} cells: give (left, right) "
-            "vectors of the same pairs for each cell"
+            "golden must be the left and the right vectors of the same pairs for each "
+            f"of {len(cells)} cells"
         )
         raise UsageError(msg)
-    vectors = [_golden_vectors(block) for block in own]
-    if len({block.shape[1] for block in vectors}) != 1:
-        msg = "golden has more pairs for one cell than for another: give the same pairs"
-        raise UsageError(msg)
+    vectors = [np.stack(block).astype(np.float32) for block in golden]
     described = Described()
     records, members = [], dict[str, Any]()
     for index, (one, block) in enumerate(zip(cells, vectors, strict=True)):
@@ -281,18 +276,6 @@ def _first_alike(records: Sequence[Mapping[str, Any]]) -> list[int]:
     return [vectorizers.index(one) for one in vectorizers]
 
 
-def _golden_vectors(block: Block) -> NDArray[np.float32]:
-    """Return left and right vectors of a few pairs as (2, n_pairs, n_dims)."""
-    left, right = (np.asarray(side, dtype=np.float32) for side in block)
-    if left.shape != right.shape or left.ndim != 2 or not left.size:
-        msg = (
-            f"golden of shapes {left.shape} and {right.shape}: give the left and the "
-            "right vectors of a few pairs, each (n_pairs, n_dims)"
-        )
-        raise UsageError(msg)
-    return np.stack([left, right])
-
-
 def _golden_scores(
     arrays: Arrays, cells: Sequence[FittedCell], first: Sequence[int]
 ) -> NDArray[np.float64]:
@@ -380,12 +363,11 @@ def _describe_cell(cell: FittedCell) -> tuple[dict[str, Any], dict[str, bytes]]:
             f"ones can: {', '.join(PROJECTIONS)}"
         )
         raise UsageError(msg)
-    learned = {}
+    head, members = _describe_head(scorer)
     if projection is not None:
-        learned[PROJECTION] = save(projection.to_tensors())
+        members[PROJECTION] = save(projection.to_tensors())
     if scorer.references is not None:
-        learned[REFERENCES] = save(scorer.references.tensors())
-    head, member = _describe_head(scorer)
+        members[REFERENCES] = save(scorer.references.tensors())
     record = {
         "projection": cell.projection_spec,
         "merge": scorer.merge,
@@ -394,7 +376,7 @@ def _describe_cell(cell: FittedCell) -> tuple[dict[str, Any], dict[str, bytes]]:
         "threshold": scorer.threshold_,
         "weight": cell.weight,
     }
-    return record, {**learned, **member}
+    return record, members
 
 
 def _restore_cell(

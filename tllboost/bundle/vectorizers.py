@@ -231,7 +231,7 @@ class Described:
         Raises
         ------
         UsageError
-            If it can't be made again from its name, or its vectors are not that wide.
+            If it can't be made again from its name.
         WeightsError
             If its network is not there.
         """
@@ -241,13 +241,6 @@ class Described:
             if space not in self.records:
                 width = n_dims if len(parts) == 1 else part.n_dims
                 self.records[space] = self._describe(part, width)
-        width = sum(self.records[space]["n_dims"] for space in spaces)
-        if width != n_dims:
-            msg = (
-                f"golden vectors of {vectorizer.label!r} have {n_dims} numbers, its "
-                f"own have {width}: give vectors that it made"
-            )
-            raise UsageError(msg)
         weights = getattr(vectorizer, "weights", None) or [1] * len(parts)
         order = list(self.records)
         return [
