@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -75,22 +76,12 @@ def read_groups(
     ([0, 2], [1, 3])
     """
     root = Path(folder)
-    of_table = None if classes is None else _classes(classes, root)
-    by_folder = pattern == "folder"
-    compiled = None if by_folder else _compiled(pattern)
+    group_of, missed = _grouping(root, pattern, classes)
     notes: list[str] = []
     paths = find_images(root, tell=notes.append)
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        if of_table is not None:
-            name = of_table.get(path, "")
-        elif compiled is None:
-            name = path.parent.relative_to(root).as_posix()
-            name = "" if name == "." else name  # the root itself is no group
-        else:
-            found = compiled.search(normal_name(path.name))
-            name = (found[1] or "") if found else ""
-        groups.setdefault(name, []).append(path)
+        groups.setdefault(group_of(path), []).append(path)
     outside = groups.pop("", [])
     alone = [members for members in groups.values() if len(members) == 1]
     groups = {name: groups[name] for name in sorted(groups) if len(groups[name]) > 1}
@@ -113,12 +104,8 @@ def read_groups(
         )
         raise DataError(msg)
     if outside:
-        where = (
-            "in no subfolder" if by_folder else "with a name that the pattern misses"
-        )
-        where = where if classes is None else "without a class"
         first = outside[0].name
-        notes.append(f"left out {len(outside)} images {where}, {first!r} first")
+        notes.append(f"left out {len(outside)} images {missed}, {first!r} first")
     if alone:
         notes.append(
             f"left out {len(alone)} groups of one image, {alone[0][0].name!r} first: "
@@ -136,6 +123,25 @@ def read_groups(
     left, right = np.concatenate(pairs, axis=1)
     files = tuple(named[image_id] for image_id in ids)
     return PairTable(str(root), tuple(ids), files, left, right, notes=tuple(notes))
+
+
+def _grouping(
+    root: Path, pattern: str, classes: Any
+) -> tuple[Callable[[Path], str], str]:
+    """Return what tells the group of an image, "" for none, and what has none."""
+    if classes is not None:
+        known = _classes(classes, root)
+        return lambda path: known.get(path, ""), "without a class"
+    if pattern == "folder":  # the root itself is no group
+        below = len(root.parts)
+        return lambda path: "/".join(path.parts[below:-1]), "in no subfolder"
+    search = _compiled(pattern).search
+
+    def named(path: Path) -> str:
+        found = search(normal_name(path.name))
+        return (found[1] or "") if found else ""
+
+    return named, "with a name that the pattern misses"
 
 
 def _classes(classes: Any, root: Path) -> dict[Path, str]:
