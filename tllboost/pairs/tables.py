@@ -129,20 +129,19 @@ def read_table(
     >>> table.columns["left"].values, table.columns["right"].codes.tolist()
     (('a',), [0, 1])
     """
-    source, is_frame = str(path), hasattr(path, "to_csv")
-    if is_frame:
-        source = "DataFrame"
+    is_frame = hasattr(path, "to_csv")
+    source = "DataFrame" if is_frame else str(path)
     text = path.to_csv(index=False) if is_frame else _read_text(Path(path))
     text = _EXCEL.sub("\n", text)
     first = next((line for line in io.StringIO(text) if line.strip()), "")
     if not first.isascii() and (wrong := _no_text(first)):
         raise TableError(source, [(1 + text[: text.index(first)].count("\n"), wrong)])
-    fits = []
-    for delimiter in _DELIMITERS:
+
+    def fit(delimiter: str) -> tuple[int, int]:
         cells = [cell.strip().strip('"').lower() for cell in first.split(delimiter)]
-        n_known = sum(cell in (*required, *optional) for cell in cells)
-        fits.append((n_known, len(cells)))
-    rows = _rows(text, _DELIMITERS[fits.index(max(fits))])
+        return sum(cell in (*required, *optional) for cell in cells), len(cells)
+
+    rows = _rows(text, max(_DELIMITERS, key=fit))
     line, header = next(rows, (None, []))
     if not header:
         raise TableError(source, [(None, "the table is empty")])
@@ -332,23 +331,21 @@ def find_images(
         msg = f"{given} has a folder and {other} has none: give both, or images"
         raise UsageError(msg)
     columns = {name: table.columns[name] for name in names}
-    prefixes = "", ""
-    finders: Sequence[Callable[[str], tuple[str, Path | None]]]
+    sides: Sequence[tuple[Callable[[str], tuple[str, Path | None]], str]]
     if images is not None:
-        finders = [Folder(images, "images", anywhere=anywhere).find] * 2
+        sides = [(Folder(images, "images", anywhere=anywhere).find, "")] * 2
     elif left is None or right is None:
         values = itertools.chain(*(column.values for column in columns.values()))
-        finders = [find_names(values, anywhere=anywhere)] * 2
+        sides = [(find_names(values, anywhere=anywhere), "")] * 2
     else:
         one = Folder(left, "left", anywhere=anywhere)
         two = Folder(right, "right", anywhere=anywhere)
-        finders = [one.find, two.find]
-        if one.path.resolve() != two.path.resolve():
-            prefixes = "left/", "right/"
+        are_two = one.path.resolve() != two.path.resolve()
+        sides = [(one.find, "left/" * are_two), (two.find, "right/" * are_two)]
     paths: dict[str, Path | None] = {}
     ids: dict[str, list[str | None]] = {name: [] for name in columns}
     for name, column in columns.items():
-        find, prefix = finders[name != "left"], prefixes[name != "left"]
+        find, prefix = sides[name != "left"]
         for value, line in table.values(column):
             try:
                 found, path = find(value)
