@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tllboost.bundle import read_scorer, save_bundle
-from tllboost.calibration import Calibration, Share, one_match_of
+from tllboost.calibration import Share, one_match_of
 from tllboost.conventions import n_threads_of, seed_of, weights_of
 from tllboost.errors import UsageError
 from tllboost.merges import MergeFunction
@@ -308,12 +308,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
 
 
 def ensemble(
-    cells: Sequence[FittedCell],
-    *,
-    calibration: Calibration | None = None,
-    threshold: float | None = None,
-    store: str | PathLike[str] | None = None,
-    device: str = "auto",
+    cells: Sequence[FittedCell], *, device: str = "auto", **combined: Any
 ) -> PairClassifier:
     """Return a fitted classifier of cells that are fitted already.
 
@@ -325,17 +320,11 @@ def ensemble(
     ----------
     cells : sequence of FittedCell
         At least one.
-    calibration : Calibration or None, default=None
-        Curve from score to probability, see
-        :func:`~tllboost.calibration.fit_calibration`. None takes that of a single
-        cell, and the mean log-odds of several as they are.
-    threshold : float or None, default=None
-        Score at and above which a pair is called a match. None takes that of a single
-        cell, and even odds for several.
-    store : path-like or None, default=None
-        Folder of the vector store.
     device : str, default="auto"
         Where networks run when it is fitted again.
+    **combined
+        ``calibration``, ``threshold`` and ``store``, as in
+        :class:`~tllboost.scoring.Scorer`.
 
     Raises
     ------
@@ -353,9 +342,7 @@ def ensemble(
         head=first.scorer.head,
         device=device,
     )
-    Scorer.__init__(
-        classifier, cells, calibration=calibration, threshold=threshold, store=store
-    )
+    Scorer.__init__(classifier, cells, **combined)
     classifier.classes_ = np.array([0, 1])
     return classifier
 
