@@ -13,7 +13,7 @@ import inspect
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -149,16 +149,21 @@ def refuse_given(context: Any, why: str, *names: str) -> None:
 
     A file after --config may: the one that a run wrote gives all options.
     """
-    for one, value in _given(context):
+    for one in context.command.params:
+        source = getattr(context.get_parameter_source(one.name), "name", "")
+        value = context.params.get(one.name)
         told = f" {value!r}" if type(value) in (int, float, str) else ""
-        refuse_if(one.name in names, f"{one.opts[0]}{told} {why}")
+        given = one.name in names and source == "COMMANDLINE"
+        refuse_if(given, f"{one.opts[0]}{told} {why}")
 
 
 def typed(context: Any, *leave_out: str) -> list[str]:
     """Return the words that the command line gave, without some of its options."""
     words: list[str] = []
-    for one, value in _given(context):
-        if one.name in leave_out:
+    for one in context.command.params:
+        source = getattr(context.get_parameter_source(one.name), "name", "")
+        value = context.params.get(one.name)
+        if source != "COMMANDLINE" or one.name in leave_out:
             continue
         if isinstance(value, bool):
             words.append((one.opts if value else one.secondary_opts)[0])
@@ -167,14 +172,6 @@ def typed(context: Any, *leave_out: str) -> list[str]:
             is_option = one.opts[0].startswith("-")
             words += [one.opts[0], str(each)] if is_option else [str(each)]
     return words
-
-
-def _given(context: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield each option that the command line gave, and its value."""
-    for one in context.command.params:
-        source = context.get_parameter_source(one.name)
-        if source is not None and source.name == "COMMANDLINE":
-            yield one, context.params.get(one.name)
 
 
 def option(

@@ -136,12 +136,12 @@ def read_table(
     first = next((line for line in io.StringIO(text) if line.strip()), "")
     if not first.isascii() and (wrong := _no_text(first)):
         raise TableError(source, [(1 + text[: text.index(first)].count("\n"), wrong)])
-
-    def fit(delimiter: str) -> tuple[int, int]:
+    fits = {}
+    for delimiter in _DELIMITERS:
         cells = [cell.strip().strip('"').lower() for cell in first.split(delimiter)]
-        return sum(cell in (*required, *optional) for cell in cells), len(cells)
-
-    rows = _rows(text, max(_DELIMITERS, key=fit))
+        n_known = sum(cell in (*required, *optional) for cell in cells)
+        fits[delimiter] = n_known, len(cells)
+    rows = _rows(text, max(fits, key=fits.__getitem__))
     line, header = next(rows, (None, []))
     if not header:
         raise TableError(source, [(None, "the table is empty")])
