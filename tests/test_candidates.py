@@ -62,9 +62,9 @@ def test_a_candidate_may_stand_in_many_rows_and_be_the_query(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("left,c0,c2\na,x,y\n", r"c\.csv:1: candidates must be columns c0, c1"),
-        ("left,right\na,x\n", r"c\.csv:1: candidates must be .*'left', 'right'"),
-        ("left,c00,c01\na,x,y\n", "candidates must be columns c0, c1"),
+        ("left,c0,c2\na,x,y\n", r"c\.csv:1: candidates are columns c0, c1"),
+        ("left,right\na,x\n", r"c\.csv:1: candidates are .*'left', 'right'"),
+        ("left,c00,c01\na,x,y\n", "candidates are columns c0, c1"),
         ("c0,c1\na,x\n", r"c\.csv:1: no column 'left'; found 'c0', 'c1'"),
         ("left,c0,c1\na,x,y\nb,x\n", r"c\.csv:3: 2 fields where the header has 3"),
         ("left,c0,c1\na,x,\n", r"c\.csv:2: c1: an empty id"),

@@ -47,6 +47,7 @@ from tllboost.bundle.vectorizers import (
     BundledVectorizer,
     Described,
     code_in,
+    not_for_bundles,
     place_networks,
     restore_vectorizers,
 )
@@ -122,9 +123,7 @@ def save_bundle(
         shapes = [(2, _N_GOLDEN, one.vectorizer.n_dims) for one in cells]
         golden = [tuple(np.random.default_rng(0).normal(size=one)) for one in shapes]
     if len(cells) > MAX_CELLS:
-        msg = (
-            f"an ensemble of {len(cells)} cells is too large for a bundle: {MAX_CELLS}"
-        )
+        msg = f"an ensemble of {len(cells)} cells is too large: {MAX_CELLS} at most"
         raise UsageError(msg)
     n_pairs = {np.shape(side)[0] for block in golden for side in block}
     if len(golden) != len(cells) or len(n_pairs) != 1:
@@ -352,17 +351,11 @@ def _describe_cell(cell: FittedCell) -> tuple[dict[str, Any], dict[str, bytes]]:
     """
     scorer, projection = cell.scorer, cell.projection
     if not isinstance(scorer.merge, str):
-        msg = (
-            f"merge {scorer.merge!r} can't go into a bundle: it is a function; give it "
-            "by name, or as package.module:function"
-        )
-        raise UsageError(msg)
+        why = "it is a function; give it by name, or as package.module:function"
+        raise not_for_bundles(scorer.merge, "merge", why)
     if projection is not None and not is_built_in(projection):
-        msg = (
-            f"projection {path_of(projection)!r} can't go into a bundle: built-in "
-            f"ones can: {', '.join(PROJECTIONS)}"
-        )
-        raise UsageError(msg)
+        why = f"built-in ones can: {', '.join(PROJECTIONS)}"
+        raise not_for_bundles(path_of(projection), "projection", why)
     head, members = _describe_head(scorer)
     if projection is not None:
         members[PROJECTION] = save(projection.to_tensors())
@@ -477,15 +470,12 @@ def _describe_head(scorer: PairScorer) -> tuple[dict[str, str], dict[str, bytes]
     try:
         data = skops.io.dumps(head)
     except Exception as error:
-        reason = first_line(error)
-        msg = f"head {path!r} can't go into a bundle: skops can't store it ({reason})"
-        raise UsageError(msg) from error
+        why = f"skops can't store it ({first_line(error)})"
+        raise not_for_bundles(path, "head", why) from error
     if refused := _refused_types(data):
-        msg = (
-            f"head {path!r} can't go into a bundle: it holds {refused[0]}, which is "
-            f"not safe to load from a file; built-in heads can: {', '.join(HEADS)}"
-        )
-        raise UsageError(msg)
+        what = f"it holds {refused[0]}, which is not safe to load from a file"
+        why = f"{what}; built-in heads can: {', '.join(HEADS)}"
+        raise not_for_bundles(path, "head", why)
     name = given if isinstance(given, str) else path
     return {"name": name, "format": "skops"}, {SKOPS: data}
 

@@ -290,6 +290,11 @@ class Described:
         return {"name": name, "sha256": sha256, "size": size, "embedded": embedded}
 
 
+def not_for_bundles(name: Any, kind: str, why: str) -> UsageError:
+    """Return the error for a part that can't be made again elsewhere."""
+    return UsageError(f"{kind} {name!r} can't go into a bundle: {why}")
+
+
 def _safe_name(name: str) -> str:
     """Return a file's name without what could mean something elsewhere.
 
@@ -307,11 +312,8 @@ def _portable_spec(part: Vectorizer, network: Record | None) -> str:
     if isinstance(part, BundledVectorizer):
         return part.name
     if part.source is not None:
-        msg = (
-            f"vectorizer {part.label!r} can't go into a bundle: give its base as the "
-            "vectorizer and what is learned as the projection; a bundle holds both"
-        )
-        raise UsageError(msg)
+        why = "give its base as the vectorizer and what is learned as the projection"
+        raise not_for_bundles(part.label, "vectorizer", f"{why}; a bundle holds both")
     if part.KIND not in VECTORIZERS or VECTORIZERS[part.KIND].path != path_of(part):
         return _import_spec(part)
     params = part.get_params()
@@ -321,8 +323,7 @@ def _portable_spec(part: Vectorizer, network: Record | None) -> str:
     again = build(spec, device="cpu", offline=True)
     seen = params.keys() - {"device", "offline"}
     if any(getattr(again, name) != params[name] for name in seen):
-        msg = f"vectorizer {part.label!r} can't go into a bundle: {spec!r} differs"
-        raise UsageError(msg)
+        raise not_for_bundles(part.label, "vectorizer", f"{spec!r} differs")
     return spec
 
 
@@ -333,11 +334,8 @@ def _import_spec(part: Vectorizer) -> str:
     with suppress(TllboostError):
         if import_path(path_of(part)) is type(part) and not part.changed():
             return path_of(part)
-    msg = (
-        f"vectorizer {part.label!r} can't go into a bundle: it is an object; give it "
-        "by name, package.module:Class, of a class that is made without arguments"
-    )
-    raise UsageError(msg)
+    why = "it is an object; give it by name, package.module:Class, of a class that is"
+    raise not_for_bundles(part.label, "vectorizer", f"{why} made without arguments")
 
 
 def restore_vectorizers(

@@ -130,10 +130,7 @@ def pairs_from_paths(X: Any, y: Any = None) -> PairTable:
     """
     cells = np.asarray(X, dtype=object)
     if cells.ndim != 2 or cells.shape[1] != 2:
-        msg = (
-            f"X has shape {cells.shape}; it must be (n_pairs, 2): "
-            "the paths of the two images of each pair"
-        )
+        msg = f"X has shape {cells.shape}; it must be (n_pairs, 2): two paths a pair"
         raise UsageError(msg)
     for row, cell in enumerate(cells.ravel()):
         if not isinstance(cell, str | PathLike):

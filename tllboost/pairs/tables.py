@@ -258,9 +258,7 @@ def _wanted(
         numbers = sorted(int(found[1]) for found in matched if found)
         known += [f"{numbered}{number}" for number in numbers]
         if numbers != list(range(len(numbers))) or not numbers:
-            text = (
-                f"candidates must be columns {numbered}0, {numbered}1, … without gaps"
-            )
+            text = f"candidates are columns {numbered}0, {numbered}1, … without gaps"
             problems.append((line, f"{text}; found {found}"))
     problems += [
         (line, f"column {name!r} occurs {names.count(name)} times")
@@ -321,10 +319,7 @@ def find_images(
         If a folder is not there.
     """
     if images is not None and (left is not None or right is not None):
-        msg = (
-            f"images={str(images)!r} is one folder for both sides: "
-            "give it alone, or give left and right"
-        )
+        msg = f"images={str(images)!r} is one folder for both sides: give it alone"
         raise UsageError(msg)
     if (left is None) != (right is None):
         given, other = ("left", "right") if right is None else ("right", "left")
