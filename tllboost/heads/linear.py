@@ -75,7 +75,7 @@ class SquaredHinge(BaseEstimator):
         y: NDArray[np.integer],
         sample_weight: NDArray[np.float64] | None = None,
     ) -> SquaredHinge:
-        """Fit, from the last solution if there is one of this width."""
+        """Fit, from the last solution if there is one."""
         sign = np.where(np.asarray(y) == 1, 1.0, -1.0).astype(np.float32)
         weight = np.ones(len(sign)) if sample_weight is None else sample_weight
         scaled = (self.C * weight).astype(np.float32)
@@ -89,7 +89,9 @@ class SquaredHinge(BaseEstimator):
             value = 0.5 * w @ w + np.sum(scaled * short**2, dtype=np.float64)
             return float(value), gradient.astype(np.float64)
 
-        start = self._start(X.shape[1])
+        start = np.zeros(X.shape[1] + 1)
+        if hasattr(self, "coef_"):
+            start = np.append(self.coef_, self.intercept_).astype(np.float64)
         steepest = np.abs(loss(np.zeros_like(start))[1]).max()
         found = minimize(
             loss,
@@ -98,15 +100,9 @@ class SquaredHinge(BaseEstimator):
             method="L-BFGS-B",
             options={"maxiter": 200, "gtol": self.tol * steepest},
         )
-        self.coef_ = found.x[None, :-1].astype(np.float32)
-        self.intercept_ = found.x[-1:].astype(np.float32)
+        self.coef_: NDArray[np.float32] = found.x[None, :-1].astype(np.float32)
+        self.intercept_: NDArray[np.float32] = found.x[-1:].astype(np.float32)
         return self
-
-    def _start(self, n_features: int) -> NDArray[np.float64]:
-        coef: Any = getattr(self, "coef_", None)
-        if coef is None or coef.shape[1] != n_features:
-            return np.zeros(n_features + 1)
-        return np.append(coef[0], self.intercept_).astype(np.float64)
 
 
 _POWERS = (-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0)
@@ -213,8 +209,7 @@ class LinearSVMHead(LinearHead):
     [0, 1, 0, 1]
     """
 
-    def _estimator(self) -> Any:
-        return SquaredHinge()
+    _estimator = SquaredHinge
 
 
 def _path(losses: Mapping[float, float]) -> Iterator[float]:

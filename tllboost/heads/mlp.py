@@ -12,9 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tllboost.dense import Adam, Layer, layers_of, own_chance, train
+from tllboost.dense import Adam, layers_of, own_chance, train
 from tllboost.errors import UsageError
 from tllboost.heads.base import (
     PairHead,
@@ -112,7 +111,10 @@ class MLPHead(PairHead):
                     )
 
             def now() -> Dense:
-                return Dense(_layers(network, shift, scale))
+                """Copy the layers, the scaling of the columns folded into the first."""
+                (weight, bias), *rest = layers_of(network)
+                weight = weight / scale[:, None]
+                return Dense([(weight, bias - shift @ weight), *rest])
 
             def validate() -> float:
                 if validation is None:
@@ -145,15 +147,6 @@ class MLPHead(PairHead):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         return nn.Sequential(*layers, last)
-
-
-def _layers(
-    network: Any, shift: NDArray[np.float32], scale: NDArray[np.float32]
-) -> list[Layer]:
-    """Copy the dense layers, the scaling of the columns folded into the first."""
-    (weight, bias), *rest = layers_of(network)
-    weight = weight / scale[:, None]
-    return [(weight, bias - shift @ weight), *rest]
 
 
 MERGE = "dot+l1"
