@@ -26,13 +26,7 @@ from tllboost.heads.base import (
     refuse_lost,
     within_memory,
 )
-from tllboost.heads.fitted import (
-    FittedHead,
-    Linear,
-    blocks_of,
-    cosine_of,
-    numbered_blocks,
-)
+from tllboost.heads.fitted import FittedHead, Linear, cosine_of, numbered_blocks
 
 
 @dataclass(eq=False, repr=False)
@@ -146,7 +140,7 @@ class LinearHead(PairHead):
         if validation is not None and hasattr(X, "cosine"):
             # The baseline itself: no step may be worse, however training was drawn.
             best = validation.loss(cosine_of(validation.features))
-            self._keep(X, np.append(np.zeros(X.shape[1]), 1.0), 0.0)
+            self.fitted_ = _head(X, np.append(np.zeros(X.shape[1]), 1.0))
             self.scaling_, self.strength_ = "none", 0.0
         for scaling in ("global", "column") if validation else ("column",):
             features = _with_cosine(X)
@@ -174,15 +168,10 @@ class LinearHead(PairHead):
                     loss = losses[power] = validation.loss(held_out(coef) + intercept)
                 if loss < best:
                     best = loss
-                    self._keep(X, coef, intercept)
+                    self.fitted_ = _head(X, coef, intercept)
                     self.scaling_, self.strength_ = scaling, 10**power
             del features  # before the next are made
         refuse_lost(self, best)
-
-    def _keep(self, X: Any, coef: NDArray[np.float64], intercept: float) -> None:
-        weights = Linear(coef[: X.shape[1]].astype(np.float32))
-        slope = np.float32(coef[-1] if hasattr(X, "cosine") else 0)
-        self.fitted_ = FittedHead(weights, slope, np.float32(intercept))
 
 
 class LogisticHead(LinearHead):
@@ -212,6 +201,13 @@ class LinearSVMHead(LinearHead):
     _estimator = SquaredHinge
 
 
+def _head(X: Any, coef: NDArray[np.float64], intercept: float = 0.0) -> FittedHead:
+    """Return the head of some weights; the last is the cosine's, where X knows it."""
+    weights = Linear(coef[: X.shape[1]].astype(np.float32))
+    slope = np.float32(coef[-1] if hasattr(X, "cosine") else 0)
+    return FittedHead(weights, slope, np.float32(intercept))
+
+
 def _path(losses: Mapping[float, float]) -> Iterator[float]:
     """Yield powers of ten to try for C; the caller notes the loss of each."""
     for power in _POWERS:
@@ -224,20 +220,13 @@ def _path(losses: Mapping[float, float]) -> Iterator[float]:
 
 def _scored(
     validation: Validation,
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+) -> Callable[[NDArray[np.float64]], NDArray[np.floating]]:
     """Return what multiplies validation features, the cosine with them, by weights."""
     X = validation.features
-    if fits_memory(validation):
-        features = _with_cosine(X)
-        return lambda coef: features @ coef
-    cosine = X.cosine() if hasattr(X, "cosine") else None
-
-    def by_blocks(coef: NDArray[np.float64]) -> NDArray[np.float64]:
-        weights = coef[: X.shape[1]]
-        score = np.concatenate([block @ weights for block in blocks_of(X)])
-        return score if cosine is None else score + coef[-1] * cosine
-
-    return by_blocks
+    if not fits_memory(validation):
+        return lambda coef: _head(X, coef).decision_function(X)
+    features = _with_cosine(X)
+    return lambda coef: features @ coef
 
 
 def _with_cosine(X: Any) -> NDArray[np.float32]:
