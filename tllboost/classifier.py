@@ -153,6 +153,8 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
     True
     """
 
+    classes_ = np.array([0, 1])
+
     vectorizer: Any = "pocket"
     _: KW_ONLY
     projection: str | Projection = "none"
@@ -224,7 +226,6 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         )
         cell = FittedCell(vectorizer, projection, scorer)
         Scorer.__init__(self, [cell], store=self.store)
-        self.classes_ = np.array([0, 1])
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -343,7 +344,6 @@ def ensemble(
         device=device,
     )
     Scorer.__init__(classifier, cells, **combined)
-    classifier.classes_ = np.array([0, 1])
     return classifier
 
 

@@ -126,14 +126,12 @@ class TableError(DataError):
     def __init__(
         self, path: str | PathLike[str], problems: Sequence[tuple[int | None, str]]
     ) -> None:
-        self.path = path
-        self.problems = list(problems)
         lines = [
             f"{path}:{line}: {_short(text)}" if line else f"{path}: {_short(text)}"
-            for line, text in self.problems[:20]
+            for line, text in problems[:20]
         ]
-        if len(self.problems) > 20:
-            lines.append(f"{path}: and {len(self.problems) - 20} more problems")
+        if len(problems) > 20:
+            lines.append(f"{path}: and {len(problems) - 20} more problems")
         super().__init__("\n".join(lines))
 
 

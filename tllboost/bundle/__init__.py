@@ -47,6 +47,7 @@ from tllboost.bundle.vectorizers import (
     BundledVectorizer,
     Described,
     code_in,
+    first_alike,
     not_for_bundles,
     place_networks,
     restore_vectorizers,
@@ -140,7 +141,7 @@ def save_bundle(
         members |= {f"{index}/{name}": data for name, data in learned.items()}
         own_parts = described.add(one.vectorizer, block.shape[2])
         records.append({"vectorizer": own_parts, **record})
-    first = _first_alike(records)
+    first = first_alike(records)
     arrays = {f"vectors.{at}": vectors[at] for at in first}
     scores = {"scores": _golden_scores(arrays, cells, first)}
     members[GOLDEN] = save(arrays | scores)
@@ -262,17 +263,11 @@ def _restore(
             members = {name: read(f"{at}/{name}") for name in members_of(record)}
             cells.append(_restore_cell(record, members, of_cells[at]))
         arrays = _read_tensors(GOLDEN, read(GOLDEN))
-        _check_golden(arrays, cells, _first_alike(manifest["cells"]))
+        _check_golden(arrays, cells, first_alike(manifest["cells"]))
     except ValueError as error:
         msg = f"{what}: {error}: do not use it"
         raise BundleError(msg) from error
     return cells, vectorizers
-
-
-def _first_alike(records: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return, for each cell, the first of the same vectorizer."""
-    vectorizers = [record["vectorizer"] for record in records]
-    return [vectorizers.index(one) for one in vectorizers]
 
 
 def _golden_scores(

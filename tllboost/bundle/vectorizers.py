@@ -359,14 +359,18 @@ def restore_vectorizers(
     if len(set(map(space_of, singles))) < len(singles):
         msg = "two of its vectorizers have the same fingerprint"
         raise ValueError(msg)
-    of_cells: list[Vectorizer] = []
-    wanted = [cell["vectorizer"] for cell in manifest["cells"]]
-    for at, parts in enumerate(wanted):
-        own = [singles[part["index"]] for part in parts]
-        weights, first = [part["weight"] for part in parts], wanted.index(parts)
-        made = own[0] if len(own) == 1 else FusionVectorizer(own, weights)
-        of_cells.append(made if first == at else of_cells[first])
-    return singles, of_cells
+    made: list[Vectorizer] = []
+    for cell in manifest["cells"]:
+        own = [singles[part["index"]] for part in cell["vectorizer"]]
+        weights = [part["weight"] for part in cell["vectorizer"]]
+        made.append(own[0] if len(own) == 1 else FusionVectorizer(own, weights))
+    return singles, [made[first] for first in first_alike(manifest["cells"])]
+
+
+def first_alike(records: Sequence[Record]) -> list[int]:
+    """Return, for each cell, the first of the same vectorizer."""
+    vectorizers = [record["vectorizer"] for record in records]
+    return [vectorizers.index(one) for one in vectorizers]
 
 
 def code_in(manifest: Record) -> list[str]:

@@ -65,6 +65,3 @@ def explain(
     else:
         write_out(short_form(found))
     message_to(quiet=quiet)(f"page: {page}")
-
-
-COMMANDS = {"explain": explain}

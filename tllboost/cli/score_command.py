@@ -107,7 +107,6 @@ def score(
         form = form if form.as_json else replace(form, as_csv=True)
         form.write(scores.rows(written), _COLUMNS, "")
         raise typer.Exit(tell_failures(scores.failures))
-    value: dict[str, Any]
     if with_reasons:
         from tllboost.explain import explain, short_form
 

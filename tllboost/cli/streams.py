@@ -185,8 +185,7 @@ def _bars(console: Console) -> Any:
             yield from super().get_renderables()
             for name in self.names[:_MOST_RUNNING]:
                 yield Text(f"  {name}", style="dim", no_wrap=True, overflow="ellipsis")
-            if len(self.names) > _MOST_RUNNING:
-                more = len(self.names) - _MOST_RUNNING
+            if (more := len(self.names) - _MOST_RUNNING) > 0:
                 yield Text(f"  and {more} more", style="dim")
 
     is_wide = console.width >= _WIDE

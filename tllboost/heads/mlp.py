@@ -82,8 +82,7 @@ class MLPHead(PairHead):
         import torch
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        training = training._replace(query=None)
-        training = within_memory(training, seed=self.seed_)
+        training = within_memory(training._replace(query=None), seed=self.seed_)
         X, y, weight, _ = training
         features = np.array(X, dtype=np.float32)
         shift, scale = features.mean(axis=0), features.std(axis=0)

@@ -114,15 +114,14 @@ def read_groups(
     named = image_stems(
         (str(path.relative_to(root)), path) for g in groups.values() for path in g
     )
-    ids = sorted(named)
-    number = {named[image_id]: i for i, image_id in enumerate(ids)}
+    ids, files = zip(*sorted(named.items()), strict=True)
+    number = {path: i for i, path in enumerate(files)}
     pairs = []
     for members in groups.values():
         codes = np.array(sorted(number[path] for path in members), dtype=np.int64)
         pairs.append(codes[np.array(np.triu_indices(len(codes), k=1))])
     left, right = np.concatenate(pairs, axis=1)
-    files = tuple(named[image_id] for image_id in ids)
-    return PairTable(str(root), tuple(ids), files, left, right, notes=tuple(notes))
+    return PairTable(str(root), ids, files, left, right, notes=tuple(notes))
 
 
 def _grouping(
