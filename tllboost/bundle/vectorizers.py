@@ -94,7 +94,7 @@ class BundledVectorizer(Vectorizer):
     def check(self) -> None:
         """Raise ValueError where the record contradicts itself, loading nothing."""
         file = self.named_file
-        if self._kind in VECTORIZERS or ":" not in self.name:
+        if parse_spec(self.name).kind in VECTORIZERS or ":" not in self.name:
             built = build(self.name, device="cpu", offline=True)
             if (file is None) != (getattr(built, "file", None) is None):
                 msg = f"vectorizer {self.name!r} does not fit its file"
@@ -123,14 +123,10 @@ class BundledVectorizer(Vectorizer):
         file = self.named_file
         if file is not None and self.file is None:
             return f"does not hold {file['name']!r}: give --weights to compare it"
-        if file is None and self._kind in _OF_TORCH:
+        if file is None and parse_spec(self.name).kind in _OF_TORCH:
             return f"does not hold {self.name!r}, which comes from a hub: not compared"
         self._compare("n_dims", self._verified.n_dims)
         return None
-
-    @property
-    def _kind(self) -> str:
-        return parse_spec(self.name).kind
 
     def keep_networks_in(self, folder: str | Path) -> None:
         """Say where the networks lie that were exported; see TorchVectorizer."""
@@ -375,11 +371,8 @@ def first_alike(records: Sequence[Record]) -> list[int]:
 
 def code_in(manifest: Record) -> list[str]:
     """Return the import paths of vectorizers and merges that are not built in."""
-    names = [
-        one["spec"]
-        for one in manifest["vectorizers"]
-        if one["spec"].partition("?")[0].partition(":")[0] not in VECTORIZERS
-    ]
+    specs = [one["spec"] for one in manifest["vectorizers"]]
+    names = [one for one in specs if re.split("[?:]", one)[0] not in VECTORIZERS]
     for cell in manifest["cells"]:
         names += map(str.strip, cell["merge"].split("+"))
     return list(dict.fromkeys(name for name in names if ":" in name))

@@ -163,11 +163,10 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     """Return a pattern that finds what the names of one group share."""
     try:
         compiled = re.compile(unicodedata.normalize("NFC", pattern))
+        if compiled.groups == 1:
+            return compiled
         wrong = f"has {compiled.groups} groups in parentheses; it must have one"
     except re.error as error:
         wrong = f"is not a regular expression ({error})"
-    else:
-        if compiled.groups == 1:
-            return compiled
     msg = rf"group pattern {pattern!r} {wrong}; give 'folder', or one like '^(\d{{4}})'"
     raise UsageError(msg)
