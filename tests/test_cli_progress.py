@@ -14,19 +14,19 @@ import pytest
 from killed_work import make_image_pairs
 from rich.console import Console
 
-from tllboost.cli.streams import progress_bar
+from tllboost.cli.streams import bars_on, progress_bar
 from tllboost.grid.run import run_grid
 from tllboost.pairs import read_pairs
 from tllboost.processes import Processes
 
 
-def terminal(width: int = 80, term: str = "xterm-256color") -> Console:
+def terminal(width: int = 80) -> Console:
     return Console(
         file=io.StringIO(),
         force_terminal=True,
         width=width,
         legacy_windows=False,
-        _environ={"TERM": term},
+        _environ={"TERM": "xterm-256color"},
     )
 
 
@@ -38,7 +38,7 @@ def drawn(console: Console) -> list[str]:
 
 def test_a_bar_tells_how_many_and_how_long() -> None:
     console = terminal()
-    with progress_bar(console=console) as progress:
+    with bars_on(console) as progress:
         assert progress is not None
         bars = progress
         now = iter(range(1000))
@@ -54,7 +54,7 @@ def test_a_bar_tells_how_many_and_how_long() -> None:
 
 def test_what_the_store_held_already_does_not_count_as_fast() -> None:
     console = terminal()
-    with progress_bar(console=console) as progress:
+    with bars_on(console) as progress:
         assert progress is not None
         bars = progress
         now = iter(range(1000))
@@ -68,7 +68,7 @@ def test_what_the_store_held_already_does_not_count_as_fast() -> None:
 def test_cells_at_work_stand_below_the_bar_by_name() -> None:
     console = terminal()
     names = ["classic × none × dot × xgboost, seed 0", "odd\x1b[2Jname [bold]" * 9]
-    with progress_bar(console=console) as progress:
+    with bars_on(console) as progress:
         assert progress is not None
         progress(1, 8, "cells")
         progress.running(names)
@@ -82,7 +82,7 @@ def test_cells_at_work_stand_below_the_bar_by_name() -> None:
 
 def test_many_cells_at_work_are_counted() -> None:
     console = terminal()
-    with progress_bar(console=console) as progress:
+    with bars_on(console) as progress:
         assert progress is not None
         progress(0, 30, "cells")
         progress.running([f"cell {i}" for i in range(20)])  # type: ignore[attr-defined]
@@ -93,7 +93,7 @@ def test_many_cells_at_work_are_counted() -> None:
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_bar_fits_its_terminal(width: int) -> None:
     console = terminal(width)
-    with progress_bar(console=console) as progress:
+    with bars_on(console) as progress:
         assert progress is not None
         progress(0, 1400, "onnx:mobilenetv2_100?views=whole,centre,grey")
         progress(700, 1400, "onnx:mobilenetv2_100?views=whole,centre,grey")
@@ -103,12 +103,26 @@ def test_a_bar_fits_its_terminal(width: int) -> None:
     assert any("700/1400" in line for line in lines)
 
 
-def test_nobody_is_told_in_a_pipe_in_silence_or_on_a_dumb_terminal() -> None:
+class Watched(io.StringIO):
+    """A standard error that somebody watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_nobody_is_told_in_a_pipe_in_silence_or_on_a_dumb_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with progress_bar() as piped:  # pytest holds standard error, no terminal
         assert piped is None
-    with progress_bar(quiet=True, console=terminal()) as quiet:
+    monkeypatch.setattr(sys, "stderr", Watched())
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with progress_bar() as watched:
+        assert watched is not None
+    with progress_bar(quiet=True) as quiet:
         assert quiet is None
-    with progress_bar(console=terminal(term="dumb")) as dumb:
+    monkeypatch.setenv("TERM", "dumb")
+    with progress_bar() as dumb:
         assert dumb is None
 
 

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -126,33 +126,24 @@ def plainly(message: str) -> str:
 
 
 @contextmanager
-def progress_bar(
-    *, quiet: bool = False, console: Console | None = None
-) -> Iterator[Any]:
+def progress_bar(*, quiet: bool = False) -> Iterator[Any]:
     """Give a callable (done, total, what) that draws one bar for each `what`.
 
     It has a method ``running(names)``, which shows what is being worked at. Gives None,
     which the library takes as "tell nobody", when `quiet` or when standard error is no
     terminal, or one that can't move its cursor.
-
-    Parameters
-    ----------
-    quiet : bool, default=False
-    console : rich.console.Console or None
-        Where to draw; None takes standard error.
     """
-    if console is None and not quiet and sys.stderr.isatty():
-        from rich.console import Console
-
-        console = Console(stderr=True)
-    if quiet or console is None or console.is_dumb_terminal:
+    if quiet or not sys.stderr.isatty():
         yield None
-    else:
-        with _bars(console) as bars:
-            yield bars
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with nullcontext() if console.is_dumb_terminal else bars_on(console) as bars:
+        yield bars
 
 
-def _bars(console: Console) -> Any:
+def bars_on(console: Console) -> Any:
     """Return what the library calls: bars, and below them what is being worked at."""
     from rich import progress
     from rich.table import Column
