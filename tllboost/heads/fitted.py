@@ -48,8 +48,8 @@ class Part:
 
     @property
     def n_features(self) -> int:
-        """Width of a feature row."""
-        raise NotImplementedError
+        """Width of a feature row; here of the first array, a number a feature."""
+        return next(iter(self.tensors().values())).shape[-1]
 
     def __call__(self, rows: Rows) -> NDArray[np.floating]:
         """Return the score of each row: (n_rows,)."""
@@ -104,11 +104,10 @@ class FittedHead:
         ----------
         X : array-like or PairFeatures of shape (n_pairs, n_features)
         """
+        score: NDArray[np.floating] = np.zeros(len(X), dtype=np.float32)
         if self.part:  # not of no trees: then nothing needs to be merged
             parts = [self.part(block) for block in blocks_of(X)]
-            score = np.concatenate(parts or [np.zeros(0, np.float32)])
-        else:
-            score = np.zeros(len(X), dtype=np.float32)
+            score = np.concatenate(parts or [score])
         if self.slope:
             score = score + self.slope * cosine_of(X, frozen=self.is_frozen)
         return score + self.intercept
@@ -159,11 +158,6 @@ class Linear(Part):
     kind: ClassVar[str] = "linear"
     coef: NDArray[np.float32]
 
-    @property
-    def n_features(self) -> int:
-        """Width of a feature row."""
-        return len(self.coef)
-
     def __call__(self, rows: Rows) -> NDArray[np.float32]:
         """Return the score of each row: (n_rows,)."""
         return rows @ self.coef
@@ -180,11 +174,6 @@ class NaiveBayes(Part):
     theta: NDArray[np.float64]
     var: NDArray[np.float64]
     log_prior: NDArray[np.float64]
-
-    @property
-    def n_features(self) -> int:
-        """Width of a feature row."""
-        return self.theta.shape[1]
 
     def __call__(self, rows: Rows) -> NDArray[np.float64]:
         """Return the score of each row: (n_rows,)."""
