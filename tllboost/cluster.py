@@ -229,15 +229,14 @@ class Cluster:
             job(images[first : first + size]) for first in range(0, len(images), size)
         )
         for done, outcome in self.each(jobs):
+            shard = done.arguments[3]
             if not isinstance(outcome, ProcessDied):
                 yield outcome
-                continue
-            shard = done.arguments[3]
-            if len(shard) == 1:
+            elif len(shard) == 1:
                 yield {shard[0][0]: f"can't be vectorized ({outcome})"}
-                continue
-            middle = len(shard) // 2
-            jobs.extend([job(shard[:middle]), job(shard[middle:])])
+            else:
+                middle = len(shard) // 2
+                jobs.extend([job(shard[:middle]), job(shard[middle:])])
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a function returns in another process of this machine."""

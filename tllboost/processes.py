@@ -69,7 +69,6 @@ _START_SECONDS = 60
 _TICK = 0.05
 _TELL_SECONDS = 0.5
 _PIPE_BYTES = 2**20
-_ON_LINUX = sys.platform.startswith("linux")
 _WORTH_IT = 32 << 20  # bytes more than after the last cell that was cleaned up behind
 
 
@@ -273,12 +272,12 @@ class Worker:
         except (OSError, ValueError) as error:
             raise _no_start(str(error)) from error
         pipes: list[Any] = [self.process.stdin, self.process.stdout]
-        if _ON_LINUX:  # a usual image fits whole: fewer turns between two processes
+        # A usual image fits whole: fewer turns between two processes.
+        with suppress(AttributeError, ImportError, OSError):  # Linux alone allows it
             import fcntl
 
             for pipe in pipes:
-                with suppress(OSError):
-                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._requests, replies = pipes
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         arguments = (replies, self._answers.put, lambda: self._most)
@@ -795,8 +794,6 @@ def release_memory() -> None:
     if resident(os.getpid()) - _resident_before < _WORTH_IT:
         return
     gc.collect()
-    if os.name == "posix":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
-        if trim is not None:
-            trim(0)
+    with suppress(AttributeError, OSError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
     _resident_before = resident(os.getpid())

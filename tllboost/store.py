@@ -79,13 +79,6 @@ _N_DIMS = "ifnull((SELECT length(vector) / 4 FROM vectors WHERE space = id), 0)"
 _EVERYTHING = f"""SELECT vectors.rowid, {_N_DIMS}, fingerprint, key, checksum, vector
     FROM vectors LEFT JOIN spaces ON id = space"""
 _KEYS_A_QUERY = 500  # one at a time takes 1.5 times as long
-_REMEDIES = {
-    sqlite3.SQLITE_READONLY: "fix the permissions",
-    sqlite3.SQLITE_CANTOPEN: "fix the permissions",
-    sqlite3.SQLITE_FULL: "free some space",
-    sqlite3.SQLITE_IOERR: "free some space, see whether the disk is sound",
-}
-_UNUSABLE = {*_REMEDIES, sqlite3.SQLITE_BUSY}
 _MEMORY = Path(":memory:")
 _NETWORKS = (
     "nfs",
@@ -449,11 +442,8 @@ class VectorStore:
         try:
             yield
         except StoreError as error:
-            why = error.__cause__
-            code = getattr(why, "sqlite_errorcode", 0) & 0xFF
             # One that is damaged, or another program's, is not passed over.
-            is_unusable = isinstance(why, OSError) or code in _UNUSABLE
-            if not (self._is_cache and is_unusable):
+            if not (self._is_cache and _is_unusable(error.__cause__)):
                 raise
             line = "%s; going on without it: vectors are not kept"
             logging.getLogger(__name__).warning(line, error)
@@ -500,6 +490,15 @@ def _open_file(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _is_unusable(error: BaseException | None) -> bool:
+    """Tell whether an error is of the disk or of rights, not of what is in a file."""
+    if not isinstance(error, sqlite3.OperationalError):
+        return isinstance(error, OSError)
+    # What is in it is a plain error, or none that operating causes: "malformed".
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF != sqlite3.SQLITE_ERROR
+
+
 def _reason(error: Exception, path: Path) -> str:
     """Return what went wrong and what to do about it, on one line."""
     # SQLite quotes a statement that it can't parse, over several lines.
@@ -507,11 +506,8 @@ def _reason(error: Exception, path: Path) -> str:
     if "locked" in said:
         waited = f"another process has held it for {WAIT_SECONDS:.0f} seconds"
         return f"{waited}: try again when that is done"
-    if isinstance(error, OSError):
+    if _is_unusable(error):
         return f"{said}: free some space, fix the permissions, or choose another folder"
-    remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
-    if remedy is not None:
-        return f"{said}: {remedy}, or choose another folder"
     folder = str(path.parent)
     again = f"delete the folder {folder!r}, its vectors are then computed again"
     return f"{said}: if it is damaged, {again}"

@@ -133,8 +133,7 @@ def finetune(
     digest = hashlib.sha256(repr(texts).encode())
     for pairs in (matches, validation):
         for name in ("left", "right", "label", "query", "component"):
-            column = np.ascontiguousarray(getattr(pairs, name))
-            digest.update(column.tobytes() + b"|")
+            digest.update(getattr(pairs, name).tobytes() + b"|")
     key = digest.hexdigest()
     known = read_record(file) if file.exists() else None
     if known and known["key"] == key:

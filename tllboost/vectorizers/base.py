@@ -228,20 +228,16 @@ class Vectorizer(Configured):
     ) -> np.ndarray:
         blocks = []
         while batch := list(islice(images, batch_size)):
-            blocks.append(self._finite(batch))
+            with one_blas_thread():
+                prepared = [self.prepare(self._open(one)) for one in batch]
+            vectors = self.forward(np.stack(prepared))
+            good = np.isfinite(vectors).reshape(len(batch), -1).all(axis=1)
+            if not good.all():
+                first = batch[bad := int(good.argmin())]
+                name = str(first) if isinstance(first, str | Path) else f"image {bad}"
+                raise ImageError(name, "its vector holds NaN or infinity")
+            blocks.append(vectors)
         return np.concatenate(blocks or [np.empty((0, self.n_dims), dtype=np.float32)])
-
-    def _finite(self, images: list[str | Path | Image.Image]) -> np.ndarray:
-        """Return the vectors of a batch; raise for one that is no use, by its name."""
-        with one_blas_thread():
-            prepared = [self.prepare(self._open(one)) for one in images]
-        vectors = self.forward(np.stack(prepared))
-        bad = np.flatnonzero(~np.isfinite(vectors).reshape(len(images), -1).all(axis=1))
-        if len(bad):
-            first = images[bad[0]]
-            name = str(first) if isinstance(first, str | Path) else f"image {bad[0]}"
-            raise ImageError(name, "its vector holds NaN or infinity")
-        return vectors
 
     def _open(self, image: str | Path | Image.Image) -> Image.Image:
         if isinstance(image, Image.Image):
