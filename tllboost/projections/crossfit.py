@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from tllboost.conventions import seed_of
 from tllboost.merges import slices_of, unit_rows
 from tllboost.projections import CROSSFIT
-from tllboost.projections.base import Projection, matches_in
-from tllboost.registry import Option, Options, parse_spec
+from tllboost.projections.base import Projection, matches_in, option
+from tllboost.registry import Option, parse_spec
 from tllboost.splits import PairSet, draw_negatives
 
 Floats = NDArray[np.float32]
@@ -61,13 +61,10 @@ class CrossFitProjection(Projection):
     ('crossfit?folds=3/infonce?depth=2', 3)
     """
 
-    OPTIONS: ClassVar[Options] = {
-        "folds": Option("2 to 20", int, lambda n: 2 <= n <= 20)
-    }
     name: ClassVar[str] = CROSSFIT
 
     part: Projection
-    folds: int = 5
+    folds: int = option(5, Option("2 to 20", int, lambda n: 2 <= n <= 20))
     widths: Sequence[int] | None = None
     random_state: Any = 0
 

@@ -6,15 +6,15 @@ every step of an epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.projections.base import find_loss
-from tllboost.projections.siamese import COMMON_OPTIONS, Epoch, SiameseMap
+from tllboost.projections.base import find_loss, option
+from tllboost.projections.siamese import Epoch, SiameseMap
 from tllboost.registry import above_zero, one_of, positive, truth
 from tllboost.splits import PairSet
 from tllboost.splits.negatives import draw_negatives
@@ -93,12 +93,7 @@ class InfoNCEProjection(SiameseMap):
     """
 
     name = "infonce"
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
-        **COMMON_OPTIONS,
-        "temperature": above_zero,
-    }
-
-    temperature: float = 0.05
+    temperature: float = option(0.05, above_zero)
 
     def losses(self, now: Epoch) -> Iterator[Any]:
         """Yield the loss of each step of one epoch."""
@@ -143,18 +138,10 @@ class TripletProjection(SiameseMap):
     """
 
     name = "triplet"
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
-        **COMMON_OPTIONS,
-        "margin": above_zero,
-        "distance": one_of("cosine", "l2"),
-        "negatives": one_of("random", "semi-hard", "hard"),
-        "n_negatives": positive,
-    }
-
-    margin: float = 0.2
-    distance: str = "cosine"
-    negatives: str = "random"
-    n_negatives: int = 19
+    margin: float = option(0.2, above_zero)
+    distance: str = option("cosine", one_of("cosine", "l2"))
+    negatives: str = option("random", one_of("random", "semi-hard", "hard"))
+    n_negatives: int = option(19, positive)
 
     def losses(self, now: Epoch) -> Iterator[Any]:
         """Yield the loss of each step of one epoch; a step without triplet has none."""
@@ -222,16 +209,9 @@ class ContrastiveProjection(SiameseMap):
     """
 
     name = "contrastive"
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
-        **COMMON_OPTIONS,
-        "margin": above_zero,
-        "distance": one_of("cosine", "l2"),
-        "joined": truth,
-    }
-
-    margin: float = 1.0
-    distance: str = "cosine"
-    joined: bool = True
+    margin: float = option(1.0, above_zero)
+    distance: str = option("cosine", one_of("cosine", "l2"))
+    joined: bool = option(True, truth)
 
     def joined_network(self, n_axes: int) -> Any:
         """Return the classification network on pairs of outputs."""

@@ -10,10 +10,10 @@ is best on validation is kept; at the end axes and map are folded into plain lay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +34,12 @@ from tllboost.errors import DataError
 from tllboost.merges import unit_rows
 from tllboost.projections.base import (
     Projection,
-    depth_012,
     find_loss,
     matches_of,
+    option,
     refuse_collapse,
 )
-from tllboost.registry import above_zero, below_one, positive, share, whole
+from tllboost.registry import Option, above_zero, below_one, positive, share, whole
 from tllboost.splits import PairSet
 
 Floats = NDArray[np.float32]
@@ -142,18 +142,6 @@ class Epoch(NamedTuple):
     rng: np.random.Generator
 
 
-COMMON_OPTIONS: Mapping[str, Callable[[str], Any]] = {
-    "components": positive,
-    "depth": depth_012,
-    "axes": positive,
-    "whiten": share,
-    "members": positive,
-    "epochs": positive,
-    "patience": whole,
-    "batch": positive,
-    "rate": above_zero,
-    "dropout": below_one,
-}
 _MOST_COMPONENTS = 512
 
 
@@ -206,18 +194,16 @@ class SiameseMap(Projection):
         Layers of the classification network that was trained along; empty for none.
     """
 
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = COMMON_OPTIONS
-
-    components: int | None = None
-    depth: int = 1
-    axes: int = 512
-    whiten: float = 0.25
-    members: int = 1
-    epochs: int = 40
-    patience: int = 5
-    batch: int = 256
-    rate: float = 1e-3
-    dropout: float = 0.3
+    components: int | None = option(None, positive)
+    depth: int = option(1, Option("0, 1 or 2", int, lambda n: n in (0, 1, 2)))
+    axes: int = option(512, positive)
+    whiten: float = option(0.25, share)
+    members: int = option(1, positive)
+    epochs: int = option(40, positive)
+    patience: int = option(5, whole)
+    batch: int = option(256, positive)
+    rate: float = option(1e-3, above_zero)
+    dropout: float = option(0.3, below_one)
     random_state: Any = 0
     device: str = "auto"
     n_threads: int | None = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tllboost.conventions import repeatable, seed_of
 from tllboost.dense import Adam, own_chance, threads, train
 from tllboost.errors import DataError, UsageError
-from tllboost.projections.base import Projection, refuse_collapse
+from tllboost.projections.base import Projection, option, refuse_collapse
 from tllboost.registry import above_zero, positive, whole
 from tllboost.splits import PairSet
 
@@ -153,19 +153,11 @@ class SiameseCNNProjection(Projection):
     """
 
     name = "siamese-cnn"
-    OPTIONS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
-        "components": positive,
-        "epochs": positive,
-        "patience": whole,
-        "batch": positive,
-        "rate": above_zero,
-    }
-
-    components: int = 500
-    epochs: int = 10
-    patience: int = 3
-    batch: int = 32
-    rate: float = 1e-3
+    components: int = option(500, positive)
+    epochs: int = option(10, positive)
+    patience: int = option(3, whole)
+    batch: int = option(32, positive)
+    rate: float = option(1e-3, above_zero)
     random_state: Any = 0
     device: str = "auto"
     n_threads: int | None = None
