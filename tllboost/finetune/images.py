@@ -26,7 +26,7 @@ from tllboost.files import write_text
 from tllboost.finetune.network import CutNetwork
 from tllboost.images import open_image
 from tllboost.vectorizers.base import is_on, loaded
-from tllboost.vectorizers.exported import in_blocks, open_session
+from tllboost.vectorizers.exported import in_blocks, runner
 from tllboost.vectorizers.preprocess import trimmed
 from tllboost.vectorizers.torch import exported, module
 from tllboost.vectorizing import Progress, in_order
@@ -241,10 +241,7 @@ class Maps:
         head = module(lambda _, pixels: network.head(pixels), whole=network.whole)
         with suppress(Exception):  # what can't be exported is left to torch
             data = exported(head, size, lambda maps: maps)
-            session = open_session(
-                Path(), device="cpu", n_threads=1, what="maps", network=data
-            )
-            return lambda block: session.run(None, {"pixels": block})[0]
+            return runner(Path(), n_threads=1, what="maps", network=data)
         return None
 
     def _tensor(self, array: NDArray[np.float32]) -> Any:

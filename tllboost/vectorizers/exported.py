@@ -27,7 +27,7 @@ from tllboost.files import whole_file, write_text
 from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.weights import first_line, sha256_of
 
-__all__ = ["in_blocks", "open_session"]
+__all__ = ["in_blocks", "open_session", "runner"]
 
 CPU_BLOCK = 4
 """Images that a CPU runs at once: of more, the numbers between two layers leave its
@@ -67,6 +67,17 @@ def open_session(
     except Exception as error:
         msg = f"{what}: ONNX Runtime can't load it ({first_line(error)})"
         raise WeightsError(msg) from error
+
+
+def runner(
+    file: Path, *, n_threads: int, what: str, network: bytes | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what runs a network on the CPU: images in, its first output out."""
+    session = open_session(
+        file, device="cpu", n_threads=n_threads, what=what, network=network
+    )
+    pixels = session.get_inputs()[0].name
+    return lambda block: session.run(None, {pixels: block})[0]
 
 
 @functools.cache
@@ -152,18 +163,11 @@ class ExportedNetwork:
 
     @loaded
     def _for_few(self) -> Callable[[np.ndarray], np.ndarray]:
-        return self._opened(n_threads=usable_cores())
+        return runner(self.file, n_threads=usable_cores(), what=self.what)
 
     @loaded
     def _for_many(self) -> Callable[[np.ndarray], np.ndarray]:
-        return self._opened(n_threads=1)
-
-    def _opened(self, n_threads: int) -> Callable[[np.ndarray], np.ndarray]:
-        session = open_session(
-            self.file, device="cpu", n_threads=n_threads, what=self.what
-        )
-        pixels = session.get_inputs()[0].name
-        return lambda block: session.run(None, {pixels: block})[0]
+        return runner(self.file, n_threads=1, what=self.what)
 
 
 _VERSION = 3  # raise it when a network exported before must not be used any more

@@ -30,9 +30,9 @@ from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import (
     ExportedNetwork,
     keep_network,
-    open_session,
     read_record,
     read_records,
+    runner,
 )
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
@@ -409,9 +409,8 @@ def exported(network: Any, size: tuple[int, int], then: Callable[[Any], Any]) ->
             data = file.read_bytes()
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-    session = open_session(file, device="cpu", n_threads=1, what="it", network=data)
     batch = probe(size)
-    output = session.run(None, {"pixels": batch})[0]
+    output = runner(file, n_threads=1, what="it", network=data)(batch)
     if (apart := disagreement(run(network, batch, then), output)) > _TOLERANCE:
         msg = f"its vectors are {apart:g} of their length from torch's"
         raise ValueError(msg)
