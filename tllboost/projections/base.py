@@ -66,7 +66,7 @@ class Projection(Configured):
         return f"{type(self).__name__}({self.spec!r})"
 
     def check_options(self) -> None:
-        """Refuse options that could not be given by name.
+        """Refuse options that could not be given by name, its parts' too.
 
         Raises
         ------
@@ -81,7 +81,9 @@ class Projection(Configured):
           ...
         tllboost.errors.UsageError: option dropout='1' in 'infonce?dropout=1': write ...
         """
-        parse_spec(self.spec).typed_options(self.OPTIONS)
+        parse_spec(super().spec).typed_options(self.OPTIONS)
+        for part in getattr(self, "parts", ()):
+            part.check_options()
 
     def fit(
         self, vectors: NDArray[np.float32], train: PairSet, validation: PairSet

@@ -54,11 +54,6 @@ class ChainProjection(Projection):
         """The network that was trained along with the last part; empty for none."""
         return getattr(self.parts_[-1], "joined_", [])
 
-    def check_options(self) -> None:
-        """Refuse options that could not be given by name, of any part."""
-        for part in self.parts:
-            part.check_options()
-
     def fit(self, vectors: Floats, train: PairSet, validation: PairSet) -> Self:
         """Fit one part after the other, all on the same pairs."""
         from sklearn.base import clone

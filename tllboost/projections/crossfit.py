@@ -22,7 +22,7 @@ from tllboost.conventions import seed_of
 from tllboost.merges import slices_of, unit_rows
 from tllboost.projections import CROSSFIT
 from tllboost.projections.base import Projection, matches_in, option
-from tllboost.registry import Option, parse_spec
+from tllboost.registry import Option
 from tllboost.splits import PairSet, draw_negatives
 
 Floats = NDArray[np.float32]
@@ -82,11 +82,6 @@ class CrossFitProjection(Projection):
     def n_dims_in_(self) -> int:
         """Width of the vectors that it takes."""
         return int(self.widths_.sum())
-
-    def check_options(self) -> None:
-        """Refuse options that could not be given by name, of what is fitted, too."""
-        parse_spec(super().spec).typed_options(self.OPTIONS)
-        self.part.check_options()
 
     def fit(
         self,
