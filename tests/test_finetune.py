@@ -18,7 +18,7 @@ from tllboost.dense import Adam
 from tllboost.errors import DataError, ImageError, UsageError, WeightsError
 from tllboost.finetune import Augmentation, FineTuneSettings, finetune, trained_on
 from tllboost.finetune import images as finetune_images
-from tllboost.finetune.settings import read_record, short_hash
+from tllboost.finetune.settings import read_record
 from tllboost.finetune.train import ranking_loss
 from tllboost.images import content_hash
 from tllboost.splits import PairSet, Protocol, SplitTable, make_splits
@@ -133,7 +133,7 @@ def test_the_header_names_every_image_that_was_seen(
     data: Tuning, network: Path, whole: Any
 ) -> None:
     file = whole[0].file
-    seen = {short_hash(content_hash(path)) for path in data.seen if path is not None}
+    seen = {content_hash(path)[:16] for path in data.seen if path is not None}
     assert trained_on(file) == seen
     record = read_record(file)
     assert record is not None

@@ -172,17 +172,6 @@ class Cluster:
         """How many workers there are just now."""
         return len(self.client.nthreads())
 
-    def keep(self, value: Any) -> Any:
-        """Return what stands for a large value in the arguments of jobs.
-
-        It travels once. The scheduler holds it, and gives it to another worker where
-        one that had it is lost.
-        """
-        if id(value) not in self._kept:
-            # Held here too, so that its id is not given to another.
-            self._kept[id(value)] = (value, self._submit(lambda same: same, value))
-        return self._kept[id(value)][1]
-
     def batches(
         self,
         make: Callable[..., Any],
@@ -378,10 +367,19 @@ class Cluster:
                 self.client.cancel(list(out), force=True)
 
     def _sent(self, value: Any) -> Any:
-        """Return a value, or a list of values, of which the large ones travel once."""
+        """Return what stands for a value, or a list of values, in arguments of jobs.
+
+        A large one travels once. The scheduler holds it, and gives it to another worker
+        where one that had it is lost.
+        """
         if isinstance(value, list):
             return [self._sent(item) for item in value]
-        return self.keep(value) if _n_bytes(value) >= _LARGE_BYTES else value
+        if _n_bytes(value) < _LARGE_BYTES:
+            return value
+        if id(value) not in self._kept:
+            # Held here too, so that its id is not given to another.
+            self._kept[id(value)] = (value, self._submit(lambda same: same, value))
+        return self._kept[id(value)][1]
 
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return self.client.submit(function, *arguments, pure=False)

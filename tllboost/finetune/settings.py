@@ -85,11 +85,6 @@ class FineTuneSettings:
 FORMAT = "tllboost fine-tuning 1"
 
 
-def short_hash(sha256: str) -> str:
-    """Return the part of an image's sha256 that is kept: 16 digits."""
-    return sha256[:16]
-
-
 def read_record(file: str | Path) -> Mapping[str, str] | None:
     """Return the header of a file that fine-tuning made, None for any other.
 

@@ -25,12 +25,7 @@ from tllboost.errors import DataError, ImageError, UsageError
 from tllboost.files import finite, whole_file
 from tllboost.finetune.images import Job, Maps
 from tllboost.finetune.network import all_tensors, cut, global_vectorizer, with_file
-from tllboost.finetune.settings import (
-    FORMAT,
-    FineTuneSettings,
-    read_record,
-    short_hash,
-)
+from tllboost.finetune.settings import FORMAT, FineTuneSettings, read_record
 from tllboost.merges import unit_rows
 from tllboost.projections.base import find_loss, matches_in, matches_of
 from tllboost.projections.losses import info_nce
@@ -188,7 +183,7 @@ def finetune(
             "key": key,
             "seed": str(seed),
             "base": base.fingerprint,
-            "trained_on": " ".join(sorted({*map(short_hash, hashes.values())})),
+            "trained_on": " ".join(sorted({one[:16] for one in hashes.values()})),
             "history": json.dumps(finite(history), allow_nan=False),
         }
         data = save(all_tensors(base, network.whole), record)

@@ -253,15 +253,13 @@ def choose_device(device: str) -> Any:
         import torch
     except ModuleNotFoundError as error:
         raise missing_library(error.name, "this network") from error
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if device == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    here = {"cpu": True, "cuda": cuda, "mps": mps}
-    if not here.get(device.split(":")[0], False):
-        legal = ", ".join(["auto", *(name for name, there in here.items() if there)])
+    known: dict[str, Any] = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    here = [*(name for name, one in known.items() if one.is_available()), "cpu"]
+    if device.split(":")[0] not in ("auto", *here):
+        legal = ", ".join(["auto", *here])
         msg = f"device {device!r} is not available here; choose one of {legal}"
         raise UsageError(msg)
-    return torch.device(device)
+    return torch.device(here[0] if device == "auto" else device)
 
 
 def on_device(network: Any, device: str) -> Any:
