@@ -364,13 +364,9 @@ class Pool:
 
     def __init__(self, start: Callable[[], Worker], most: int = 2**20) -> None:
         self._start, self._most = start, most
-        self.reset()
-        _pools.add(self)
-
-    def reset(self) -> None:
-        """Forget all workers, as a fork must: two can't share an answer."""
         self._idle: list[Worker] = []
-        self._turns = threading.Semaphore(self._most)
+        self._turns = threading.Semaphore(most)
+        _pools.add(self)
 
     @contextmanager
     def worker(self) -> Iterator[Worker]:
@@ -408,10 +404,13 @@ _of_the_parent: list[Worker] = []
 
 
 def _start_anew() -> None:
-    """Leave the workers to the parent of this fork, which must not end them."""
+    """Leave the workers to the parent of this fork, which must not end them.
+
+    Two can't share an answer.
+    """
     for pool in _pools:
         _of_the_parent.extend(pool._idle)
-        pool.reset()
+        pool._idle, pool._turns = [], threading.Semaphore(pool._most)
 
 
 @atexit.register

@@ -380,7 +380,10 @@ class ClassicVectorizer(NetworkVectorizer):
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Return the vector itself: there is no network to wait for."""
-        return _describe(image)
+        found = blocks(image)
+        return np.concatenate(
+            [weight**0.5 * _unit(found[name]) for name, weight in WEIGHTS.items()]
+        ).astype(np.float32)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return the vectors that `pixels` made."""
@@ -413,14 +416,6 @@ def blocks(image: Image.Image) -> dict[str, np.ndarray]:
         "colour layout": colour_layout(lab, n_cells=8),
         "colours": colour_histogram(lab, n_light=3, n_hue=10),
     }
-
-
-def _describe(image: Image.Image) -> np.ndarray:
-    """Return the blocks of one image side by side, each at its length."""
-    found = blocks(image)
-    return np.concatenate(
-        [weight**0.5 * _unit(found[name]) for name, weight in WEIGHTS.items()]
-    ).astype(np.float32)
 
 
 def _unit(block: np.ndarray) -> np.ndarray:
