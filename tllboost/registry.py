@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from tllboost.errors import UnknownNameError, UsageError, missing_library
 
@@ -35,6 +35,7 @@ __all__ = [
     "import_path",
     "lies_here",
     "one_of",
+    "option",
     "options_of",
     "parameters_of",
     "parse_spec",
@@ -377,6 +378,32 @@ def parse_spec(text: str) -> Spec:
     return Spec(text=text, kind=kind, rest=rest, options=options)
 
 
+_Value = TypeVar("_Value")
+
+
+def option(default: _Value, read: Callable[[str], Any]) -> _Value:
+    """Return a field of a dataclass that a name may state, as one of its options.
+
+    Parameters
+    ----------
+    default : object
+    read : callable
+        What reads its text: ValueError where it is wrong.
+    """
+    value: _Value = field(default=default, metadata={"read": read})
+    return value
+
+
+class _Stated:
+    """The options of a class: its fields that :func:`option` made, in its order."""
+
+    def __get__(self, made: Any, kind: Any) -> Options:
+        known = getattr(kind, "__dataclass_fields__", {})
+        order = dict.fromkeys((*kind.ORDER, *known))
+        found = {name: known[name].metadata for name in order if name in known}
+        return {name: one["read"] for name, one in found.items() if "read" in one}
+
+
 class Configured:
     """Base of what is no more than the arguments that it was made with.
 
@@ -387,9 +414,14 @@ class Configured:
     ----------
     name : str
         Its spelling without options; the import path of its class where it has none.
+    OPTIONS : mapping of str to callable
+        Its options, in the order of names, and what reads their text.
+    ORDER : sequence of str
+        The options that come first in a name.
     """
 
-    OPTIONS: ClassVar[Options] = {}
+    OPTIONS: ClassVar[Any] = _Stated()
+    ORDER: ClassVar[Sequence[str]] = ()
     name: ClassVar[Any] = ""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:

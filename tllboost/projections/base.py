@@ -6,16 +6,15 @@ each other, which says when a projection has learned enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError
 from tllboost.merges import unit_rows
-from tllboost.registry import Configured, Options, parse_spec
+from tllboost.registry import Configured, parse_spec
 from tllboost.splits import PairSet
 
 __all__ = [
@@ -23,33 +22,8 @@ __all__ = [
     "find_loss",
     "matches_in",
     "matches_of",
-    "option",
     "refuse_collapse",
 ]
-
-
-_Value = TypeVar("_Value")
-
-
-def option(default: _Value, read: Callable[[str], Any]) -> _Value:
-    """Return a field of a projection's dataclass that its name may state.
-
-    Parameters
-    ----------
-    default : object
-    read : callable
-        What reads its text: ValueError where it is wrong.
-    """
-    value: _Value = field(default=default, metadata={"read": read})
-    return value
-
-
-class _Stated:
-    """The options of a class of projections: its fields that :func:`option` made."""
-
-    def __get__(self, made: Any, kind: Any) -> Options:
-        known = getattr(kind, "__dataclass_fields__", {}).items()
-        return {k: o.metadata["read"] for k, o in known if "read" in o.metadata}
 
 
 class Projection(Configured):
@@ -59,8 +33,6 @@ class Projection(Configured):
     what it learned as named arrays. One of your own may call itself
     ``package.module:Class``, the name that it is given by, or leave ``name`` out.
     """
-
-    OPTIONS: ClassVar[Any] = _Stated()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.spec!r})"

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from tllboost.conventions import seed_of
 from tllboost.merges import slices_of, unit_rows
 from tllboost.projections import CROSSFIT
-from tllboost.projections.base import Projection, matches_in, option
-from tllboost.registry import Option
+from tllboost.projections.base import Projection, matches_in
+from tllboost.registry import Option, option
 from tllboost.splits import PairSet, draw_negatives
 
 Floats = NDArray[np.float32]

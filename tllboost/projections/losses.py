@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.projections.base import find_loss, option
+from tllboost.projections.base import find_loss
 from tllboost.projections.siamese import Epoch, SiameseMap
-from tllboost.registry import above_zero, one_of, positive, truth
+from tllboost.registry import above_zero, one_of, option, positive, truth
 from tllboost.splits import PairSet
 from tllboost.splits.negatives import draw_negatives
 

@@ -36,10 +36,17 @@ from tllboost.projections.base import (
     Projection,
     find_loss,
     matches_of,
-    option,
     refuse_collapse,
 )
-from tllboost.registry import Option, above_zero, below_one, positive, share, whole
+from tllboost.registry import (
+    Option,
+    above_zero,
+    below_one,
+    option,
+    positive,
+    share,
+    whole,
+)
 from tllboost.splits import PairSet
 
 Floats = NDArray[np.float32]

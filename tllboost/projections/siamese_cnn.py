@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tllboost.conventions import repeatable, seed_of
 from tllboost.dense import Adam, own_chance, threads, train
 from tllboost.errors import DataError, UsageError
-from tllboost.projections.base import Projection, option, refuse_collapse
-from tllboost.registry import above_zero, positive, whole
+from tllboost.projections.base import Projection, refuse_collapse
+from tllboost.registry import above_zero, option, positive, whole
 from tllboost.splits import PairSet
 
 Floats = NDArray[np.float32]

@@ -25,8 +25,9 @@ from itertools import product
 import numpy as np
 from PIL import Image
 
+from tllboost.registry import option, positive
 from tllboost.vectorizers.base import library, loaded
-from tllboost.vectorizers.network import LOOK_OPTIONS, NetworkVectorizer, options
+from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
 
 _CENTRE = 0.8
@@ -447,9 +448,8 @@ class PixelVectorizer(NetworkVectorizer):
     """
 
     KIND = "pixels"
-    OPTIONS = options("size", *LOOK_OPTIONS)
 
-    size: int = 32
+    size: int = option(32, positive)
 
     @property
     def fingerprint(self) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from tllboost.errors import UnknownNameError, UsageError
-from tllboost.registry import did_you_mean
+from tllboost.registry import did_you_mean, option, positive, truth
 from tllboost.vectorizers.base import library, loaded
-from tllboost.vectorizers.network import LOOK_OPTIONS, options
+from tllboost.vectorizers.network import fits
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.torch import (
     TorchVectorizer,
@@ -69,13 +69,12 @@ class ClipVectorizer(TorchVectorizer):
 
     KIND = "clip"
     FORM = ("ARCH", "TAG")
-    OPTIONS = options("fit", "normalize", *LOOK_OPTIONS, "precision")
 
     tag: str | None = None
     file: str | Path | None = None
     _: KW_ONLY
-    fit: str | None = None
-    normalize: bool = True
+    fit: str | None = option(None, fits)
+    normalize: bool = option(True, truth)
 
     def _described(self) -> tuple[str, str, str]:
         activation = "quickgelu" if self._recipe.quick_gelu else "as configured"
@@ -157,10 +156,10 @@ class ClipGridVectorizer(ClipVectorizer):
     """
 
     KIND = "clip-grid"
-    OPTIONS = options("cells", "fit", *LOOK_OPTIONS, "precision")
+    ORDER = ("cells", "fit")
     normalize: ClassVar[bool] = False  # type: ignore[misc] # positions have length 1
 
-    cells: int = 2
+    cells: int = option(2, positive)
 
 
 _FITS = {"shortest": "crop", "squash": "squash", "longest": "pad"}

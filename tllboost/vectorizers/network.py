@@ -7,6 +7,7 @@ becomes vectors. Local vectors are means around the positions of a grid on its m
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar
@@ -16,7 +17,7 @@ from PIL import Image
 
 from tllboost.errors import TllboostError, UsageError, WeightsError
 from tllboost.merges import unit_rows
-from tllboost.registry import Option, Options, one_of, positive, truth
+from tllboost.registry import one_of, option, truth
 from tllboost.vectorizers.base import Vectorizer, fuse, loaded
 from tllboost.vectorizers.preprocess import (
     FITS,
@@ -26,34 +27,7 @@ from tllboost.vectorizers.preprocess import (
 )
 from tllboost.vectorizers.weights import first_line
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-# What every vectorizer that looks at images takes after its question mark.
-LOOK_OPTIONS: Options = {
-    "trim": truth,
-    "flip": truth,
-    "views": lambda text: Looks(views=tuple(text.split(","))).views,
-}
-_three_numbers = Option(
-    "three numbers joined by commas, one for each channel",
-    lambda text: tuple(map(float, text.split(","))),
-    lambda numbers: len(numbers) == 3,
-)
-_OPTIONS: Options = {
-    "size": positive,
-    "mean": _three_numbers,
-    "std": _three_numbers,
-    "fit": one_of(*FITS),
-    "output": str,
-    "normalize": truth,
-    "cells": positive,
-    **LOOK_OPTIONS,
-    "precision": one_of(*PRECISIONS),
-}
-
-
-def options(*names: str) -> Options:
-    """Return those options of networks that a kind takes, in this order."""
-    return {name: _OPTIONS[name] for name in names}
+fits = one_of(*FITS)
 
 
 def grid_means(maps: np.ndarray, cells: int, *, what: str) -> np.ndarray:
@@ -120,14 +94,18 @@ class NetworkVectorizer(Vectorizer):
         See `Looks`; by default the image as it is.
     """
 
-    OPTIONS: ClassVar[Options] = LOOK_OPTIONS
+    ORDER: ClassVar[Sequence[str]] = (
+        *("size", "mean", "std", "fit", "output", "normalize", "cells"),
+    )
 
     # Of some kinds arguments too. Grid positions a side make local vectors.
     cells: int | None = field(default=None, init=False)
     normalize: bool = field(default=False, init=False)
-    trim: bool = False
-    flip: bool = False
-    views: tuple[str, ...] = WHOLE
+    trim: bool = option(False, truth)
+    flip: bool = option(False, truth)
+    views: tuple[str, ...] = option(
+        WHOLE, lambda text: Looks(views=tuple(text.split(","))).views
+    )
 
     @property
     @abstractmethod

@@ -18,9 +18,10 @@ import numpy as np
 
 from tllboost.conventions import usable_cores
 from tllboost.errors import UsageError, WeightsError
+from tllboost.registry import Option, option, positive, truth
 from tllboost.vectorizers.base import FileVectorizer, library, loaded
 from tllboost.vectorizers.exported import CPU_BLOCK, open_session
-from tllboost.vectorizers.network import LOOK_OPTIONS, NetworkVectorizer, options
+from tllboost.vectorizers.network import NetworkVectorizer, fits
 from tllboost.vectorizers.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -29,6 +30,11 @@ from tllboost.vectorizers.preprocess import (
 from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
 _DEFAULT_SIZE = 224
+_three_numbers = Option(
+    "three numbers joined by commas, one for each channel",
+    lambda text: tuple(map(float, text.split(","))),
+    lambda numbers: len(numbers) == 3,
+)
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _MAX_SIDE = 8_192  # pixels of a network's input
 _MAX_BATCH = 1_024
@@ -84,18 +90,15 @@ class OnnxVectorizer(FileVectorizer, NetworkVectorizer):
     """
 
     KIND = "onnx"
-    OPTIONS = options(
-        *("size", "mean", "std", "fit", "output", "normalize", "cells", *LOOK_OPTIONS)
-    )
 
     _: KW_ONLY
-    size: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    fit: str = "crop"
-    output: str | None = None
-    normalize: bool = False
-    cells: int | None = None
+    size: int | None = option(None, positive)
+    mean: tuple[float, ...] | None = option(None, _three_numbers)
+    std: tuple[float, ...] | None = option(None, _three_numbers)
+    fit: str = option("crop", fits)
+    output: str | None = option(None, str)
+    normalize: bool = option(False, truth)
+    cells: int | None = option(None, positive)
     device: str = "auto"
 
     @loaded

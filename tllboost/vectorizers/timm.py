@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tllboost.errors import UnknownNameError, WeightsError
-from tllboost.registry import did_you_mean
+from tllboost.registry import did_you_mean, option, positive, truth
 from tllboost.vectorizers.base import library, loaded
-from tllboost.vectorizers.network import LOOK_OPTIONS, options
+from tllboost.vectorizers.network import fits
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.torch import (
     TorchVectorizer,
@@ -71,13 +71,11 @@ class TimmVectorizer(TorchVectorizer):
     """
 
     KIND = "timm"
-    OPTIONS = options("size", "fit", "normalize", *LOOK_OPTIONS, "precision")
-
     file: str | Path | None = None
     _: KW_ONLY
-    size: int | None = None
-    fit: str = "crop"
-    normalize: bool = False
+    size: int | None = option(None, positive)
+    fit: str = option("crop", fits)
+    normalize: bool = option(False, truth)
 
     def _described(self) -> tuple[str, str, str]:
         taken = "last map" if self.cells else "penultimate"
@@ -160,10 +158,10 @@ class TimmGridVectorizer(TimmVectorizer):
     """
 
     KIND = "timm-grid"
-    OPTIONS = options("cells", "size", "fit", *LOOK_OPTIONS, "precision")
+    ORDER = ("cells", "size", "fit")
     normalize: ClassVar[bool] = False  # type: ignore[misc] # positions have length 1
 
-    cells: int = 2
+    cells: int = option(2, positive)
 
 
 # Names that timm itself gave up or never had, as the Holidays experiments wrote them.

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from tllboost.errors import DataError, UsageError, missing_library
-from tllboost.registry import Spec
+from tllboost.registry import Spec, one_of, option
 from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import (
     ExportedNetwork,
@@ -61,7 +61,7 @@ class TorchVectorizer(NetworkVectorizer):
 
     arch: str
     _: KW_ONLY
-    precision: str = "float32"
+    precision: str = option("float32", one_of("float32", "bfloat16", "float16"))
     device: str = "auto"
     offline: bool = False
 
