@@ -138,7 +138,7 @@ def _importable() -> dict[str, Any]:
     if folder not in map(os.path.realpath, named):
         path = [one for one in path if os.path.realpath(one) != folder]
     names = []
-    for name, module in [*sys.modules.items()]:
+    for name, module in sys.modules.copy().items():  # other threads may import
         spec = getattr(module, "__spec__", None)
         places = getattr(spec, "submodule_search_locations", None)
         for place in places or [getattr(spec, "origin", None) or ""]:
