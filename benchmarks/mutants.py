@@ -56,7 +56,6 @@ TESTS = {
     "grid/best.py": "grid_summary grid_learned ensemble grid_networks",
     "pairs/*.py": "pairs groups check pair_problems candidates fault_tables",
     "report/compare.py": "compare",
-    "explain/training.py": "explain",
 }
 """Modules of the package, and the files of tests/ that are run for each."""
 HEAD = """# Do the tests notice errors?

@@ -12,8 +12,6 @@ from conftest import write_image
 from tllboost.calibration import Calibration
 from tllboost.classifier import PairClassifier
 from tllboost.demo import make_scenes
-from tllboost.grid.run import run_grid
-from tllboost.pairs import read_pairs
 from tllboost.scoring import FittedCell, PairScorer, score_pair
 from tllboost.vectorizers import make_vectorizer
 
@@ -24,14 +22,6 @@ GRID = 4
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     return make_scenes(folder, n_scenes=40, n_views=2, size=96).parent
-
-
-@pytest.fixture(scope="module")
-def run_folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("run") / "out"
-    table = read_pairs(scenes / "pairs.csv", images=scenes)
-    run_grid(table, ["classic"], heads=["cosine"], out=out, store=out.parent / "store")
-    return out
 
 
 @pytest.fixture

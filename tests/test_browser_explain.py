@@ -12,8 +12,6 @@ from browser import PHONE, OpenPage, is_sideways, keep_image
 from tllboost.classifier import PairClassifier, ensemble
 from tllboost.demo import make_scenes
 from tllboost.explain import explain, write_page
-from tllboost.grid.run import run_grid
-from tllboost.pairs import read_pairs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -25,13 +23,10 @@ TAG = "<img src=x onerror=alert(1)>"
 
 @pytest.fixture(scope="module")
 def pair_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Explain a pair with hostile names, by an ensemble with a fusion, with its run."""
+    """Explain a pair with hostile names, by an ensemble with a fusion."""
     folder = tmp_path_factory.mktemp("explained")
-    pairs = make_scenes(folder / "scenes", n_scenes=40, n_views=2, size=96)
-    scenes = pairs.parent
-    out, store = folder / "</script><b>run", folder / "store"
-    table = read_pairs(pairs, images=scenes)
-    run_grid(table, ["classic"], heads=["cosine"], out=out, store=store)
+    scenes = make_scenes(folder / "scenes", n_scenes=40, n_views=2, size=96).parent
+    store = folder / "store"
     X = [[scenes / f"scene_{i:04d}_{v}.jpg" for v in (0, 1)] for i in range(1, 25)]
     cells = [
         PairClassifier(name, head="cosine", validation_fraction=0.3, store=store)
@@ -41,8 +36,9 @@ def pair_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     left = shutil.copy(scenes / "scene_0001_0.jpg", folder / f"{TAG}left.jpg")
     right = shutil.copy(scenes / "scene_0001_1.jpg", folder / "&amp; \u200bright.jpg")
-    found = explain(ensemble(cells, store=store), left, right, run=out)
-    return write_page(found, folder / "pair.html", bundle=out / "best.tllb")
+    found = explain(ensemble(cells, store=store), left, right)
+    bundle = folder / "</script><b>run" / "best.tllb"
+    return write_page(found, folder / "pair.html", bundle=bundle)
 
 
 @pytest.fixture
@@ -57,7 +53,6 @@ def test_the_page_has_every_part(page: Page) -> None:
         "Where the score comes from",
         "What each vectorizer adds",
         "What each member says",
-        "The nearest training matches",
         "How to read this",
     ]
     expect(page.locator("h1")).to_contain_text("probability")
@@ -75,8 +70,7 @@ def test_the_page_has_every_part(page: Page) -> None:
         "all => all.map(one => getComputedStyle(one).fill)"
     )
     assert set(outlines) == {"none"}
-    assert page.locator(".nearest li").count() == 5
-    assert page.locator("img").count() == 2 + 2 * 5
+    assert page.locator("img").count() == 2
     assert page.locator("img:not([alt])").count() == 0
     assert page.evaluate(
         "[...document.images].every(one => one.complete && one.naturalWidth > 0)"

@@ -201,11 +201,11 @@ def test_a_bundle_of_it_scores_the_test_pairs_as_the_grid_did(
     found = read_run(folder / "out")
     (row,) = (one for one in found.cells if one.vectorizer == "ensemble")
     recorded = read_scores(found.out, found.records[row][0]["id"])
-    splits, images = read_splits(found.out, 0), read_images(found.out)
+    tested, images = read_splits(found.out, 0), read_images(found.out)
     assert recorded
-    assert splits
+    assert tested
     assert images
-    (test,) = splits.test
+    (test,) = tested
     bundle = tllboost.load(folder / "out" / "ensemble.tllb")
     assert any(cell.projection is not None for cell in bundle.cells_)
     paths = [

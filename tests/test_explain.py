@@ -1,4 +1,4 @@
-"""Explaining a pair: maps, shares, members, nearest training matches, the page."""
+"""Explaining a pair: maps, shares, members, the page."""
 
 from __future__ import annotations
 
@@ -11,36 +11,23 @@ import numpy as np
 import pytest
 from bundles import tiny_network
 from conftest import write_image
-from explained import GRID, fitted, log_odds, looking, pair, run_folder, scenes
+from explained import GRID, fitted, log_odds, looking, pair, scenes
 from PIL import Image
 
 from tllboost.calibration import Calibration
-from tllboost.classifier import PairClassifier, ensemble, load_bundle
+from tllboost.classifier import PairClassifier, ensemble
 from tllboost.demo import make_scenes
-from tllboost.errors import DataError, ImageError, UsageError
-from tllboost.explain import (
-    Explanation,
-    explain,
-    run_beside,
-    short_form,
-    write_page,
-)
-from tllboost.explain.attribution import covered, leaf_blocks, leaves_of
+from tllboost.errors import ImageError, UsageError
+from tllboost.explain import Explanation, explain, short_form, write_page
+from tllboost.explain.attribution import covered, leaves_of
 from tllboost.explain.pair import signed, telling_patches
-from tllboost.explain.training import (
-    TrainingMatches,
-    nearest_matches,
-    stored_matches,
-    training_matches,
-)
 from tllboost.images import open_image
 from tllboost.pairs import pairs_from_paths
 from tllboost.scoring import similarity_names
 from tllboost.store import VectorStore
-from tllboost.vectorizers.base import Vectorizer
 
 # Fixtures.
-__all__ = ["pair", "run_folder", "scenes"]
+__all__ = ["pair", "scenes"]
 
 
 # maps
@@ -285,152 +272,6 @@ def test_more_vectorizers_than_can_be_combined_are_told(pair: Any) -> None:
     found = explain(ensemble([looking(nine)]), *pair, grid=2)
     assert found.vectorizers == []
     assert "9 vectorizers" in found.notes[0]
-
-
-# nearest training matches
-
-
-def test_the_nearest_of_a_training_pair_is_itself(run_folder: Path) -> None:
-    matches = training_matches(run_folder)
-    pair = matches.paths[matches.pairs[0, 0]], matches.paths[matches.pairs[0, 1]]
-    classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
-    for order in (pair, pair[::-1]):
-        found = explain(classifier, *order, grid=2, run=run_folder)
-        first = found.nearest[0]
-        assert [Path(one).resolve() for one in first.paths] == [
-            one.resolve() for one in order
-        ]
-        assert first.cosines == pytest.approx((1, 1), abs=1e-5)
-        likeness = [one.likeness for one in found.nearest]
-        assert likeness == sorted(likeness, reverse=True)
-        assert len(likeness) == 5
-        assert found.trained_on == ["left", "right"]
-        assert "trained on the left and the right image" in short_form(found)
-
-
-class Direction(Vectorizer):
-    """Red and green of the first pixel."""
-
-    name = fingerprint = "direction"
-    n_dims = 2
-
-    def prepare(self, image: Image.Image) -> np.ndarray:
-        return np.asarray(image, dtype=np.float32)[0, 0, :2] - 128
-
-    def forward(self, batch: np.ndarray) -> np.ndarray:
-        return batch
-
-
-def test_the_nearest_training_match_is_told_in_the_better_order(
-    tmp_path: Path,
-) -> None:
-    # Vectors at angles: those of the pair lie at 0° and 90°.
-    angles = {"a": 0, "b": 90, "c": 80, "d": 20, "e": 0, "f": 0, "g": 45, "h": 45}
-    turns = np.radians(list(angles.values()))
-    vectors = np.column_stack([np.cos(turns), np.sin(turns)]).astype(np.float32)
-    paths = [tmp_path / f"{name}.png" for name in angles]
-    for path, (red, green) in zip(
-        paths, (128 + 127 * vectors).astype(int), strict=True
-    ):
-        Image.new("RGB", (4, 4), (red, green, 0)).save(path)
-    matches = TrainingMatches(
-        list(angles)[2:], paths[2:], np.array([[2, 3], [4, 5], [0, 1]])
-    )
-    leaves: Any = {"direction": Direction()}
-    store = tmp_path / "store"
-    leaf_blocks(leaves, paths, store=store)
-    near, notes = nearest_matches(
-        matches, leaves, {"direction": vectors[:2]}, store=store
-    )
-    # By hand: d and c, turned round, are 20° and 10° away; g and h 45° both.
-    assert [one.left + one.right for one in near] == ["dc", "gh", "ef"]
-    cosines = [np.cos(np.radians(angle)) for angle in (20, 10)]
-    assert near[0].cosines == pytest.approx(cosines, abs=0.02)
-    likeness = [one.likeness for one in near]
-    assert likeness == pytest.approx([np.mean(cosines), 0.5**0.5, 0.5], abs=0.02)
-    assert notes == []
-
-
-def test_a_pair_held_out_of_a_run_is_one_that_a_bundle_of_all_pairs_was_trained_on(
-    run_folder: Path, scenes: Path
-) -> None:
-    rows = (run_folder / "splits.csv").read_text(encoding="utf-8").splitlines()
-    tested = next(row.split(",")[:2] for row in rows if ",1,test," in row)
-    pair = [(scenes / f"{name}.jpg").resolve() for name in tested]
-    store = run_folder.parent / "store"
-    classifier = load_bundle(run_folder / "best.tllb", store=store)
-    found = explain(classifier, *pair, grid=2, run=run_folder)
-    assert found.trained_on == ["left", "right"]
-    assert {Path(one).resolve() for one in found.nearest[0].paths} == {*pair}
-    classifier.refitted_ = None
-    assert explain(classifier, *pair, grid=2, run=run_folder).trained_on == []
-
-
-@pytest.mark.parametrize("refitted", [None, 240])
-def test_neighbours_come_from_what_the_bundle_was_fitted_on(
-    run_folder: Path, refitted: int | None
-) -> None:
-    matches = training_matches(run_folder, whole=refitted is not None)
-    rows = (run_folder / "splits.csv").read_text(encoding="utf-8").splitlines()
-    kind = "" if refitted else "train,"
-    trained = {frozenset(row.split(",")[:2]) for row in rows if f",1,{kind}" in row}
-    named = np.array(matches.ids, dtype=object)
-    assert {frozenset(pair) for pair in named[matches.pairs].tolist()} == trained
-
-
-def test_images_that_are_gone_are_left_out(
-    run_folder: Path, pair: Any, tmp_path: Path
-) -> None:
-    matches = training_matches(run_folder)
-    classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
-    leaves = leaves_of(classifier.cells_)
-    blocks, _ = leaf_blocks(leaves, pair, store=None)
-    lost = matches.pairs[0, 0]
-    matches.paths[lost] = tmp_path / "gone.jpg"
-    near, notes = nearest_matches(
-        matches, leaves, blocks, n_nearest=99, store=run_folder.parent / "store"
-    )
-    n_all = len(matches.pairs)
-    assert notes[0].startswith(f"1 of {n_all} training matches are left out: their")
-    assert len(near) == len(matches.pairs) - 1
-    assert matches.ids[lost] not in {
-        name for one in near for name in (one.left, one.right)
-    }
-
-
-def test_only_stored_vectors_are_compared_where_that_is_asked(
-    run_folder: Path, pair: Any, tmp_path: Path
-) -> None:
-    given: dict[str, Any] = {"grid": 2, "run": run_folder}
-    classifier = ensemble([looking("classic")], store=run_folder.parent / "store")
-    found = explain(classifier, *pair, **given)
-    assert (len(found.nearest), found.notes) == (5, [])
-    assert (found.trained_on, found.warning) == ([], "")
-    for store in (None, tmp_path / "empty"):
-        classifier = ensemble([looking("classic")], store=store)
-        found = explain(classifier, *pair, **given)
-        assert found.nearest == []
-        assert "have no vectors in the store" in found.notes[0]
-    with VectorStore(tmp_path / "empty") as opened:
-        assert [one["n_rows"] for one in opened.info()] == [2]
-    # One image is there, its partner is not: the match is out.
-    matches = training_matches(run_folder)
-    some = stored_matches(matches, leaves_of(classifier.cells_), tmp_path / "empty")
-    assert (some.ids, len(some.pairs)) == ([], 0)
-    first, second = (matches.paths[one] for one in matches.pairs[0])
-    explain(classifier, first, pair[1], grid=2)
-    some = stored_matches(matches, leaves_of(classifier.cells_), tmp_path / "empty")
-    assert len(some.pairs) == 0
-    explain(classifier, second, pair[1], grid=2)
-    some = stored_matches(matches, leaves_of(classifier.cells_), tmp_path / "empty")
-    assert [some.paths[one] for one in some.pairs.ravel()] == [first, second]
-
-
-def test_a_folder_that_is_no_run_is_told(tmp_path: Path, pair: Any) -> None:
-    classifier = ensemble([looking("pixels")])
-    with pytest.raises(DataError, match="name no training match"):
-        explain(classifier, *pair, grid=2, run=tmp_path)
-    assert run_beside(tmp_path / "best.tllb") is None
 
 
 # refusals

@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 from bundles import make_classifier, save, tiny_network
 from conftest import Run, write_image
-from explained import looking, pair, run_folder, scenes
+from explained import looking, pair, scenes
 
 from tllboost.classifier import ensemble
 from tllboost.explain import Explanation, explain, write_page
 from tllboost.explain.pair import telling_patches
-from tllboost.explain.training import training_matches
 
 # Fixtures.
-__all__ = ["pair", "run_folder", "scenes"]
+__all__ = ["pair", "scenes"]
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +168,7 @@ def test_explain_writes_a_page_and_prints_the_short_form(
     assert done.stdout.startswith(plain.stdout)
     assert "covering changes the log-odds: left, " in done.stdout
     assert "row " in done.stdout
-    assert "No nearest training matches are shown" in page.read_text(encoding="utf-8")
+    assert page.read_text(encoding="utf-8").count("<img ") == 2
     quiet = run("explain", bundle, *pair, "--out", page, "--grid", 3, "-q", "--json")
     assert quiet.stderr == ""
     assert len(quiet.json["left_map"]) == 3
@@ -211,23 +210,6 @@ def test_score_explains_without_a_page(
         refused = run("score", bundle, *images, "--explain", *wrong)
         assert refused.returncode == 2
         assert "--explain" in refused.stderr
-
-
-def test_a_bundle_beside_its_run_shows_the_nearest(
-    run: Run, run_folder: Path, tmp_path: Path
-) -> None:
-    matches = training_matches(run_folder)
-    page = tmp_path / "pair.html"
-    pair = matches.paths[matches.pairs[1, 0]], matches.paths[matches.pairs[1, 1]]
-    given = [*pair, "--out", page, "--grid", 2, "--json", "--store"]
-    given.append(run_folder.parent / "store")
-    done = run("explain", run_folder / "best.tllb", *given)
-    assert set(done.json["nearest"][0]["paths"]) == set(map(str, pair))
-    text = page.read_text(encoding="utf-8")
-    assert text.count("<img ") == 2 + 2 * 5
-    assert "Note: the bundle was trained on the left and the right image" in text
-    moved = shutil.copy(run_folder / "best.tllb", tmp_path / "moved.tllb")
-    assert run("explain", moved, *given).json["nearest"] == []
 
 
 def test_a_bad_bundle_image_or_place_is_one_line(

@@ -204,12 +204,12 @@ def test_a_bundle_of_it_scores_the_test_pairs_as_the_grid_did(
     run = read_run(folder / "out")
     (row,) = (one for one in run.cells if one.vectorizer == "ensemble")
     recorded = read_scores(run.out, run.records[row][0]["id"])
-    splits = read_splits(run.out, 0)
+    tested = read_splits(run.out, 0)
     images = read_images(run.out)
     assert recorded
-    assert splits
+    assert tested
     assert images
-    (test,) = splits.test
+    (test,) = tested
     bundle = tllboost.load(folder / "out" / "ensemble.tllb")
     paths = [
         [images[1][a], images[1][b]] for a, b in zip(test.left, test.right, strict=True)

@@ -21,7 +21,6 @@ from tllboost.classifier import load_bundle
 from tllboost.conventions import noted, repeatable
 from tllboost.errors import DataError
 from tllboost.grid.data import gather
-from tllboost.grid.records import read_splits
 from tllboost.heads.fitted import FittedHead
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.projections import make_projection
@@ -187,10 +186,9 @@ def test_bundles_are_fitted_again_on_all_pairs_and_keep_their_held_out_figures(
     assert any((first[name] != second[name]).any() for name in first)
     loaded = load_bundle(refitted.out / "best.tllb", weights=folder / "planted.npz")
     assert loaded.refitted_ == 6 * N_PAIRS
-    splits = read_splits(refitted.out, 0)
-    assert splits is not None
-    assert len(splits.training_matches[0]) == 0.65 * N_PAIRS
-    assert len(splits.matches) == N_PAIRS
+    with np.load(refitted.out / "splits" / "seed-0.npz") as splits:
+        assert len(splits["training_matches0"]) == 0.65 * N_PAIRS
+        assert len(splits["matches"]) == N_PAIRS
 
 
 def test_a_fit_on_all_pairs_tells_how_far_it_is_and_goes_on_after_a_kill(

@@ -340,8 +340,8 @@ def test_the_surest_mistakes_are_real_mistakes(
     assert run_of.chosen is not None
     matches = {
         frozenset((int(left), int(right)))
-        for split in run_of.splits.values()
-        for pairs in split.test
+        for tested in run_of.splits.values()
+        for pairs in tested
         for left, right, label in zip(pairs.left, pairs.right, pairs.label, strict=True)
         if label == 1
     }
@@ -361,8 +361,8 @@ def test_a_tie_counts_against_the_match(run_of: Run) -> None:
     assert tied.chosen is not None
     tied.tested = lambda cell: (  # type: ignore[method-assign]
         (seed, pairs, np.zeros(len(pairs)))
-        for seed, split in tied.splits.items()
-        for pairs in split.test
+        for seed, tested in tied.splits.items()
+        for pairs in tested
     )
     shown = gallery(tied, 3)
     assert shown is not None

@@ -31,9 +31,7 @@ def explain(
     Each image is cut into patches. One patch after the other is blurred, and the pair
     is scored again. A page shows the changes over the images; it opens from disk and
     makes no network request. It also shows how much each vectorizer of a fusion adds,
-    and the score of each member of an ensemble. If the bundle is in the folder of its
-    run, the page shows the training matches that are most similar to the two images
-    and have vectors in the store.
+    and the score of each member of an ensemble.
 
     The largest changes are printed too; --json prints all. Probability and log-odds
     depend on the share of pairs that match: --prior sets it, and by default it is the
@@ -48,16 +46,11 @@ def explain(
     """
     classifier = rarity.of(opening.open(bundle, quiet=quiet))
     from tllboost.explain import explain as explain_pair
-    from tllboost.explain import run_beside, short_form, write_page
+    from tllboost.explain import short_form, write_page
 
     with progress_bar(quiet=quiet) as progress:
         found = explain_pair(
-            classifier,
-            left_image,
-            right_image,
-            grid=grid,
-            run=run_beside(bundle),
-            progress=progress,
+            classifier, left_image, right_image, grid=grid, progress=progress
         )
     page = write_page(found, out, bundle=bundle)
     if as_json:

@@ -23,14 +23,13 @@ from tllboost.explain.pair import (
     signed,
     telling_patches,
 )
-from tllboost.explain.training import run_beside
 from tllboost.files import write_text
-from tllboost.images.thumbnails import thumbnail, thumbnail_if_there
+from tllboost.images.thumbnails import thumbnail
 from tllboost.page import render
 
-__all__ = ["Explanation", "explain", "run_beside", "short_form", "write_page"]
+__all__ = ["Explanation", "explain", "short_form", "write_page"]
 
-_FIGURE_SIZE, _THUMBNAIL_SIZE = 640, 200
+_FIGURE_SIZE = 640
 _N_PATCHES = 5
 
 
@@ -74,10 +73,6 @@ def write_page(
         sure=_sure(one.probability),
         sides=[_side(*side) for side in one.sides],
         most=float(np.abs([one.left_map, one.right_map]).max()),
-        thumbnails=[
-            [thumbnail_if_there(path, _THUMBNAIL_SIZE) for path in near.paths]
-            for near in one.nearest
-        ],
     )
     write_text(Path(path), page)
     return Path(path)

@@ -6,7 +6,6 @@ A fusion has several vectorizers, the cells of an ensemble may share some; each 
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from tllboost.errors import ImageError, UsageError
 from tllboost.images import open_image
 from tllboost.scoring import FittedCell, Scorer, joint_score, similarity_names
 from tllboost.vectorizers import Vectorizer
-from tllboost.vectorizing import Progress, space_of, vectorize_many
+from tllboost.vectorizing import Progress, space_of
 
 MOST_PARTS = 8
 """Vectorizers above which the 2ⁿ fusions are not scored."""
@@ -32,7 +31,6 @@ _BATCH = 32
 _N_ORDERS = 200
 _MOST_PIXELS = 50_000_000  # of all images that are held at once
 
-ImagePath = str | PathLike[str]
 Indices = NDArray[np.int64]
 Map = NDArray[np.float64]
 Leaves = Mapping[str, Vectorizer]
@@ -59,21 +57,6 @@ def leaves_of(cells: Sequence[FittedCell]) -> dict[str, Vectorizer]:
             )
             raise UsageError(msg)
     return leaves
-
-
-def leaf_blocks(
-    leaves: Leaves,
-    paths: Sequence[ImagePath],
-    *,
-    store: ImagePath | None,
-    progress: Progress | None = None,
-) -> tuple[dict[str, NDArray[np.float32]], dict[int, str]]:
-    """Vectorize images with every leaf; return what failed by index, too."""
-    results = vectorize_many([*leaves.values()], paths, store=store, progress=progress)
-    blocks = {
-        space: result.vectors for space, result in zip(leaves, results, strict=True)
-    }
-    return blocks, dict(ChainMap(*(result.failures for result in results)))
 
 
 def scores(
@@ -266,7 +249,7 @@ def covered(image: Image.Image, grid: int) -> Iterator[Image.Image]:
 def occlusion_maps(
     classifier: Scorer,
     leaves: Leaves,
-    pair: tuple[ImagePath, ImagePath],
+    pair: tuple[str | PathLike[str], str | PathLike[str]],
     blocks: Blocks,
     *,
     grid: int,

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.calibration import FLAT
-from tllboost.errors import ImageError, UsageError, printable
+from tllboost.errors import UsageError, printable
 from tllboost.explain.attribution import (
     MOST_PARTS,
     Member,
     Share,
-    leaf_blocks,
     leaves_of,
     member_opinions,
     occlusion_maps,
@@ -24,9 +22,8 @@ from tllboost.explain.attribution import (
     shapley_shares,
     similarity_shares,
 )
-from tllboost.explain.training import Neighbour, nearest_matches, training_matches
 from tllboost.scoring import Scorer
-from tllboost.vectorizing import Progress
+from tllboost.vectorizing import Progress, vectorize_many
 
 # Patches a side. At the 224 pixels that most networks see a patch is then 28 pixels:
 # about one position of their last map of 7 x 7, the finest that they tell apart.
@@ -68,10 +65,6 @@ class Explanation:
         The log-odds of unrelated images, to which these shares are added.
     members : list of Member
         What each cell of an ensemble says.
-    nearest : list of Neighbour
-        The training matches most like the pair.
-    trained_on : list of str
-        Which of "left" and "right" stood among the training matches.
     notes : list of str
         What is left out, and why.
     """
@@ -91,8 +84,6 @@ class Explanation:
     similarities: list[Share]
     of_unrelated: float | None
     members: list[Member]
-    nearest: list[Neighbour]
-    trained_on: list[str]
     notes: list[str]
 
     @property
@@ -104,17 +95,6 @@ class Explanation:
     def sides(self) -> tuple[tuple[str, str, NDArray[np.float64]], ...]:
         """Name, image and map of both."""
         return ("left", self.left, self.left_map), ("right", self.right, self.right_map)
-
-    @property
-    def warning(self) -> str:
-        """A line on what the bundle was trained on, or nothing."""
-        if not self.trained_on:
-            return ""
-        which = " and the ".join(self.trained_on)
-        return (
-            f"the bundle was trained on the {which} image: this score says little "
-            "about new images"
-        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as what JSON can hold."""
@@ -200,13 +180,10 @@ def short_form(explanation: Explanation) -> str:
     parts["members, log-odds of each × its weight"] = [
         f"{signed(m.log_odds):>7} × {m.weight:.3f}  {m.name}" for m in one.members
     ]
-    parts["nearest training matches, by mean cosine"] = [
-        f"{near.likeness:>7.3f}  {near.left} | {near.right}" for near in one.nearest
-    ]
     for title, told in parts.items():
         if told:
             lines += ["", title, *(f"  {line}" for line in told)]
-    lines += [f"note: {note}" for note in [one.warning, *one.notes] if note]
+    lines += [f"note: {note}" for note in one.notes]
     return "".join(f"{printable(line)}\n" for line in lines)
 
 
@@ -216,7 +193,6 @@ def explain(
     right: str | PathLike[str],
     *,
     grid: int = _GRID,
-    run: str | PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Explanation:
     """Explain the score of two images.
@@ -230,10 +206,6 @@ def explain(
     grid : int, default=8
         Each image is cut into grid x grid patches, 2 to 32, that are covered one by
         one; 2·grid² images are vectorized.
-    run : path-like or None, default=None
-        Folder of the grid that the bundle comes from, for the nearest training
-        matches. Those whose vectors are not in the store are left out, and a note
-        says so.
     progress : callable or None, default=None
         Called with how many are done, how many there are, and what.
 
@@ -245,8 +217,6 @@ def explain(
     ------
     ImageError
         If an image can't be read.
-    DataError
-        If `run` does not tell its training matches.
     UsageError
         If `grid` is out of range, or a vectorizer looks vectors up by id.
 
@@ -267,22 +237,14 @@ def explain(
         raise UsageError(msg)
     pair = left, right
     leaves = leaves_of(classifier.cells_)
-    where: Any = {"store": classifier.store, "progress": progress}
-    blocks, failures = leaf_blocks(leaves, pair, **where)
-    for index, reason in failures.items():
-        raise ImageError(pair[index], reason)
-    nearest: list[Neighbour] = []
-    trained_on: list[str] = []
-    notes: list[str] = []
-    if run is not None:
-        matches = training_matches(run, whole=classifier.refitted_ is not None)
-        known = {path.resolve() for path in matches.paths}
-        sides = zip(("left", "right"), pair, strict=True)
-        trained_on = [side for side, path in sides if Path(path).resolve() in known]
-        nearest, notes = nearest_matches(matches, leaves, blocks, **where)
+    found = vectorize_many(
+        [*leaves.values()], pair, store=classifier.store, progress=progress, strict=True
+    )
+    blocks = dict(zip(leaves, (one.vectors for one in found), strict=True))
     left_map, right_map = occlusion_maps(
         classifier, leaves, pair, blocks, grid=grid, progress=progress
     )
+    notes = []
     if len(leaves) > MOST_PARTS:
         notes.append(
             f"what each of the {len(leaves)} vectorizers adds is not computed: it "
@@ -310,7 +272,5 @@ def explain(
         similarities=similarities,
         of_unrelated=of_unrelated,
         members=member_opinions(classifier, blocks),
-        nearest=nearest,
-        trained_on=trained_on,
         notes=notes,
     )

@@ -18,7 +18,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -37,7 +37,6 @@ from tllboost.grid.summary import COSTS
 from tllboost.splits import PairSet
 
 __all__ = [
-    "RunSplits",
     "cell_ids",
     "known",
     "read_images",
@@ -137,25 +136,6 @@ _IMAGES = "images.json"
 _COLUMNS = ("left", "right", "label", "query", "weight", "component")
 
 
-@dataclass(frozen=True, eq=False)
-class RunSplits:
-    """The splits of one seed, one a fold.
-
-    Attributes
-    ----------
-    test : list of PairSet, one a fold
-        Rows as those of the scores of each cell; indices into the images of the run.
-    training_matches : list of ndarray of shape (n_matches, 2), int64, one a fold
-        Left and right of each match of the training set.
-    matches : ndarray of shape (n_matches, 2), int64
-        Those of all sets: what a bundle is fitted on but for ``--no-refit``.
-    """
-
-    test: list[PairSet]
-    training_matches: list[NDArray[np.int64]]
-    matches: NDArray[np.int64]
-
-
 def write_splits(grid: Grid) -> None:
     """Write what every seed tested, and the names and places of all images.
 
@@ -212,18 +192,19 @@ def read_images(out: Path) -> tuple[list[str], list[Path | None]] | None:
     return (ids, paths) if len(ids) == len(paths) else None
 
 
-def read_splits(out: Path, seed: int) -> RunSplits | None:
-    """Return the splits of a seed, or None where there are none that can be read."""
+def read_splits(out: Path, seed: int) -> list[PairSet] | None:
+    """Return what each fold of a seed tested, or None where that can't be read.
+
+    Rows are those of the scores of each cell; indices are into the images of the run.
+    """
     found = _read_arrays(out / "splits" / f"seed-{seed}.npz")
     if found is None:
         return None
     folds = range(sum(name.startswith("test_left") for name in found))
     try:
-        return RunSplits(
-            [PairSet(*(found[f"test_{name}{i}"] for name in _COLUMNS)) for i in folds],
-            [found[f"training_matches{i}"] for i in folds],
-            found["matches"],
-        )
+        return [
+            PairSet(*(found[f"test_{name}{i}"] for name in _COLUMNS)) for i in folds
+        ]
     except KeyError:
         return None
 

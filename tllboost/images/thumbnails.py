@@ -15,7 +15,7 @@ from PIL import Image
 from tllboost.errors import ImageError
 from tllboost.images import open_image
 
-__all__ = ["Thumbnail", "make_thumbnails", "thumbnail", "thumbnail_if_there"]
+__all__ = ["Thumbnail", "make_thumbnails", "thumbnail"]
 
 # Longest sides, in pixels, from the most to the least that a page can afford.
 _SIZES = (224, 160, 128, 96, 64)
@@ -47,7 +47,7 @@ def thumbnail(path: str | os.PathLike[str], size: int) -> Thumbnail:
     return Thumbnail(f"data:image/jpeg;base64,{text}", *small.size)
 
 
-def thumbnail_if_there(path: str | os.PathLike[str], size: int) -> Thumbnail | None:
+def _thumbnail_if_there(path: str | os.PathLike[str], size: int) -> Thumbnail | None:
     """Return a thumbnail, or None of an image that can't be read."""
     try:
         return thumbnail(path, size)
@@ -77,7 +77,7 @@ def make_thumbnails(
     for size in _SIZES:
         made = {}
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            small = pool.map(partial(thumbnail_if_there, size=size), paths.values())
+            small = pool.map(partial(_thumbnail_if_there, size=size), paths.values())
             for done, (key, one) in enumerate(zip(paths, small, strict=True), 1):
                 if one is not None:
                     made[key] = one

@@ -23,7 +23,7 @@ from tllboost.errors import DataError
 from tllboost.files import plain_cell
 from tllboost.grid.cells import Cell
 from tllboost.grid.outputs import RESULT_COLUMNS
-from tllboost.grid.records import RunSplits, read_record, read_scores, read_splits
+from tllboost.grid.records import read_record, read_scores, read_splits
 from tllboost.grid.summary import draws, standings, summarise
 from tllboost.metrics import METRICS, check_metric
 from tllboost.splits import PairSet
@@ -82,7 +82,7 @@ class Run:
     own_rows: list[Row]
 
     @cached_property
-    def splits(self) -> dict[int, RunSplits]:
+    def splits(self) -> dict[int, list[PairSet]]:
         """What each seed tested, where the run tells it."""
         out = self.out
         return {n: one for n in self.seeds if (one := read_splits(out, n)) is not None}
@@ -110,11 +110,11 @@ class Run:
     def tested(self, cell: Cell) -> Iterator[tuple[int, PairSet, NDArray[np.float64]]]:
         """Give a cell's seeds, test pairs and their log-odds, fold by fold."""
         for seed, record in self.records.get(cell, {}).items():
-            split = self.splits.get(seed)
+            tested = self.splits.get(seed)
             scores = read_scores(self.out, record["id"])
-            if record["status"] != "ok" or split is None or scores is None:
+            if record["status"] != "ok" or tested is None or scores is None:
                 continue
-            for pairs, log_odds in zip(split.test, scores["test"], strict=False):
+            for pairs, log_odds in zip(tested, scores["test"], strict=False):
                 if len(pairs) == len(log_odds):
                     yield seed, pairs, log_odds
 
