@@ -15,8 +15,6 @@ import io
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import WHY, DataError, UsageError, retold
 from tllboost.files import write_text
 
 __all__ = ["DemoSet", "make_demo_set", "make_scenes"]
@@ -44,6 +42,7 @@ _PHOTOGRAPHS = {
 _SIDE = 96
 """Side of a region in pixels of its photograph."""
 
+_NOT_WRITTEN = f"can't write the demo set ({WHY})"
 _LEAST_DETAIL = 3.0
 """Mean step between neighbouring grey levels (0 to 255) below which all looks alike."""
 
@@ -105,7 +104,7 @@ def make_scenes(
     _check("seed", seed, 0, 2**63 - 1)
     regions = _draw_regions(n_scenes + n_new, seed)
     folder = Path(folder)
-    with _writing(folder):
+    with retold(f"{folder}: {_NOT_WRITTEN}", DataError, OSError):
         (folder / "new" if n_new else folder).mkdir(parents=True, exist_ok=True)
         # The table goes first and comes last: where it stands, all images do.
         (folder / "pairs.csv").unlink(missing_ok=True)
@@ -125,15 +124,6 @@ def make_scenes(
                     rows.append(f"scene_{scene:04d}_0,{path.stem}\n")
         write_text(folder / "pairs.csv", "left,right\n" + "".join(rows))
     return folder / "pairs.csv"
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        msg = f"{folder}: can't write the demo set ({error.strerror or error})"
-        raise DataError(msg) from error
 
 
 def _check(name: str, value: int, least: int, most: int) -> None:
@@ -295,7 +285,7 @@ def make_demo_set(
         msg = f"{root} holds other files than this demo's: give a new folder"
         raise UsageError(msg)
     # All of it beside its place, so that it stands there whole or not at all.
-    with _writing(root):
+    with retold(f"{root}: {_NOT_WRITTEN}", DataError, OSError):
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             dir=root.parent, prefix=f".{root.name}.", ignore_cleanup_errors=True

@@ -23,10 +23,12 @@ that says what was given, where, and what to do next.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 
 __all__ = [
+    "WHY",
     "BundleError",
     "ClusterError",
     "DataError",
@@ -40,8 +42,10 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "WeightsError",
+    "first_line",
     "missing_library",
     "printable",
+    "retold",
 ]
 
 
@@ -57,6 +61,12 @@ def printable(text: object) -> str:
         one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
         for one in str(text)
     )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its name if it has none."""
+    lines = str(error).strip().splitlines()
+    return printable(lines[0][:160]) if lines else type(error).__name__
 
 
 class TllboostError(Exception):
@@ -104,6 +114,43 @@ def missing_library(module: str | None, what: str) -> MissingLibraryError:
     package = _PACKAGES.get(root, root)
     msg = f"{what} needs {root!r}, not installed: pip install {package}"
     return MissingLibraryError(msg)
+
+
+WHY = "\0"
+"""What stands in the text given to :func:`retold` for the reason; no path holds it."""
+
+
+@contextmanager
+def retold(
+    text: str,
+    kind: Callable[[str], Exception],
+    caught: type[Exception] | tuple[type[Exception], ...] = Exception,
+) -> Iterator[None]:
+    """Turn errors of a library into one of ours, which says what was being done.
+
+    Parameters
+    ----------
+    text : str
+        The message, with :data:`WHY` where the library's own reason goes.
+    kind : callable
+        Makes the error from the message, as the classes here do.
+    caught : type or tuple of type, default=Exception
+        What is turned. Errors of ours pass as they are.
+
+    Examples
+    --------
+    >>> with retold(f"pairs.csv: can't be read ({WHY})", DataError, OSError):
+    ...     raise FileNotFoundError(2, "No such file or directory")
+    Traceback (most recent call last):
+    tllboost.errors.DataError: pairs.csv: can't be read (No such file or directory)
+    """
+    try:
+        yield
+    except TllboostError:
+        raise
+    except caught as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise kind(text.replace(WHY, why)) from error
 
 
 class DataError(TllboostError, ValueError):

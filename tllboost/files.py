@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.errors import DataError
+from tllboost.errors import WHY, DataError, retold
 
 __all__ = [
     "csv_text",
@@ -66,7 +66,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = Path(path)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
+    with retold(f"{target}: can't be written ({WHY})", DataError, OSError):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("xb") as file:
@@ -83,9 +83,6 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                     time.sleep(seconds)
         finally:
             partial.unlink(missing_ok=True)
-    except OSError as error:
-        msg = f"{target}: can't be written ({error.strerror or error})"
-        raise DataError(msg) from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -21,7 +21,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
-from tllboost.errors import UnknownNameError, UsageError, missing_library
+from tllboost.errors import UnknownNameError, UsageError, missing_library, retold
 
 __all__ = [
     "Configured",
@@ -89,11 +89,9 @@ def import_path(path: str, *, kind: str = "object") -> Any:
                 msg += "; it is in this folder: set PYTHONPATH=. to find it"
             raise UnknownNameError(msg) from error
         raise missing_library(missing, f"{kind} {path!r}") from error
-    try:
+    text = f"unknown {kind} {path!r}: module {module_name!r} has no {attribute!r}"
+    with retold(text, UnknownNameError, AttributeError):
         return getattr(module, attribute)
-    except AttributeError as error:
-        msg = f"unknown {kind} {path!r}: module {module_name!r} has no {attribute!r}"
-        raise UnknownNameError(msg) from error
 
 
 def path_of(thing: Any) -> str:

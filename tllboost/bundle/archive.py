@@ -20,15 +20,15 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tllboost.errors import BundleError, DataError
+from tllboost.errors import WHY, BundleError, DataError, retold
 from tllboost.files import finite, whole_file
 from tllboost.merges import SIMILARITY
 from tllboost.projections import NONE
 from tllboost.vectorizers.spec import is_weight
-from tllboost.vectorizers.weights import first_line
 
 _CHUNK = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -204,11 +204,9 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
       ...
     tllboost.errors.BundleError: a.tllb: format version 8, this tllboost reads 7: ...
     """
-    try:
+    text = f"{what}: {MANIFEST} can't be read ({WHY})"
+    with retold(text, BundleError, (ValueError, RecursionError)):
         manifest = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        msg = f"{what}: {MANIFEST} can't be read ({first_line(error)})"
-        raise BundleError(msg) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         msg = f"{what}: {MANIFEST} is not that of a tllboost bundle"
         raise BundleError(msg)
@@ -271,16 +269,13 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
     BundleError
         If it is no bundle, or not one to be used.
     """
-    try:
+    text = f"{path}: the bundle can't be read ({WHY})"
+    with retold(text, DataError, (OSError, ValueError)):
         # Not opened before: it would wait on a FIFO.
         if not stat.S_ISREG(os.stat(path).st_mode):
             msg = "not a regular file"
             raise ValueError(msg)
         file = open(path, "rb")  # noqa: SIM115 - closed below
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        msg = f"{path}: the bundle can't be read ({reason})"
-        raise DataError(msg) from error
     with file:
         yield Archive(file, str(path))
 
@@ -298,11 +293,9 @@ class Archive:
 
     def __init__(self, file: BinaryIO, what: str) -> None:
         self.what = what
-        try:
+        # A hostile directory fails in many ways.
+        with retold(f"{what}: is not a bundle, or a damaged one ({WHY})", BundleError):
             self._zip = zipfile.ZipFile(file)
-        except Exception as error:  # a hostile directory fails in many ways
-            msg = f"{what}: is not a bundle, or a damaged one ({first_line(error)})"
-            raise BundleError(msg) from error
         entries = self._checked_entries(os.fstat(file.fileno()).st_size)
         data = b"".join(self._chunks(entries[MANIFEST]))
         self.manifest = parse_manifest(data, what=what)
@@ -357,13 +350,11 @@ class Archive:
 
     def _chunks(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
         """Yield what a member holds, never more than it declares."""
-        try:
-            with self._zip.open(info) as member:
-                while chunk := member.read(_CHUNK):
-                    yield chunk
-        except Exception as error:  # an entry at odds with the directory, too
-            reason = f"is damaged ({first_line(error)})"
-            raise self._refused(info.filename, reason) from error
+        refused = partial(self._refused, info.filename)
+        # An entry at odds with the directory fails in many ways, too.
+        with retold(f"is damaged ({WHY})", refused), self._zip.open(info) as member:
+            while chunk := member.read(_CHUNK):
+                yield chunk
 
     def _refused(self, member: str, reason: str) -> BundleError:
         name = repr(member[:100])

@@ -23,7 +23,14 @@ from tllboost.cli.streams import (
     write_json,
     write_out,
 )
-from tllboost.errors import DataError, MissingLibraryError, UsageError, printable
+from tllboost.errors import (
+    WHY,
+    DataError,
+    MissingLibraryError,
+    UsageError,
+    printable,
+    retold,
+)
 from tllboost.protocols import Protocol
 from tllboost.registry import did_you_mean
 
@@ -226,13 +233,10 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """
     if path is None:
         return None
-    try:
+    text = f"{path}: can't be read as TOML ({WHY})"
+    with retold(text, DataError, (OSError, ValueError)):
         # The paths in it need not be text.
         values = tomllib.loads(path.read_text("utf-8-sig", "surrogateescape"))
-    except (OSError, ValueError) as error:  # the latter: not TOML
-        reason = getattr(error, "strerror", None) or error
-        msg = f"{path}: can't be read as TOML ({reason})"
-        raise DataError(msg) from error
     values.pop("run", None)
     known = sorted({"alias", "cell", *(one.name for one in fields(GridOptions))})
     kinds = kinds_of(context.command)

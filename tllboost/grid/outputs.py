@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tllboost.errors import DataError, UsageError, missing_library
+from tllboost.errors import WHY, DataError, UsageError, missing_library, retold
 from tllboost.files import csv_text, finite, write_text
 from tllboost.grid.matrix import ENDS, draw, matrix_html
 from tllboost.metrics import METRICS
@@ -129,12 +129,10 @@ def claim_folder(
             for file in out.glob(name):
                 file.unlink(missing_ok=True)
     elif path.exists():
-        try:
-            text = path.read_text("utf-8-sig", "surrogateescape")  # as paths are
-            before = dict(tomllib.loads(text)["run"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            msg = f"{path} can't be read ({error}): give --overwrite, or another --out"
-            raise UsageError(msg) from error
+        text = f"{path} can't be read ({WHY}): give --overwrite, or another --out"
+        with retold(text, UsageError, (OSError, ValueError, KeyError, TypeError)):
+            own = path.read_text("utf-8-sig", "surrogateescape")  # as paths are
+            before = dict(tomllib.loads(own)["run"])
         for what, now, other in (
             ("data", data, "other pairs or images"),
             ("protocol", protocol, "another protocol"),
@@ -183,12 +181,10 @@ def locked(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     path = folder / LOCK
     lock = FileLock(path, timeout=0)
-    try:
+    text = f"{folder}: can't be written ({WHY}): give another --out"
+    with retold(text, DataError, OSError):
         folder.mkdir(parents=True, exist_ok=True)
         path.touch()
-    except OSError as error:
-        msg = f"{folder}: can't be written ({error.strerror}): give another --out"
-        raise DataError(msg) from error
     try:
         lock.acquire()
         path.write_text(str(os.getpid()))

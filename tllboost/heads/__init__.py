@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tllboost.errors import UsageError
+from tllboost.errors import WHY, UsageError, retold
 from tllboost.merges import SIMILARITY
 from tllboost.registry import Entry, Registry, options_of, parse_spec
 
@@ -126,12 +126,10 @@ def make_head(head: Any, *, seed: int = 0, n_threads: int | None = None) -> Any:
         return clone(head)
     found = HEADS.resolve(head)
     made: Any
-    try:
+    text = f"head {head!r} can't be made without arguments: {WHY}"
+    with retold(text, UsageError, TypeError):
         is_made = hasattr(found, "fit") and not isinstance(found, type)
         made = clone(found) if is_made else found() if callable(found) else None
-    except TypeError as error:
-        msg = f"head {head!r} can't be made without arguments: {error}"
-        raise UsageError(msg) from error
     if isinstance(made, type) or not hasattr(made, "fit"):
         msg = (
             f"head {head!r} is {found!r}: a head is a class with fit and predict, one "

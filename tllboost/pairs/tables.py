@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tllboost.errors import DataError, TableError, UsageError
+from tllboost.errors import WHY, DataError, TableError, UsageError, retold
 from tllboost.files import plain_cell
 from tllboost.images.folders import Folder, find_names, without_suffix
 
@@ -193,7 +193,7 @@ def read_table(
 
 def _read_text(path: Path) -> str:
     """Return the text of a table file; its encoding is UTF-8, or UTF-16 with a mark."""
-    try:
+    with retold(f"{path}: {WHY}", DataError, OSError):
         if not path.is_file():
             kind = "not a regular file" if path.exists() else "no such file"
             kind = "is a folder" if path.is_dir() else kind
@@ -203,9 +203,6 @@ def _read_text(path: Path) -> str:
             msg = f"{path}: has {size:,} bytes; a table may have {_MOST_BYTES:,}"
             raise DataError(msg)
         data = path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: {error.strerror or error}"
-        raise DataError(msg) from error
     if data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         # The name of a file need not be text: whoever looks it up will see.
         return data.decode("utf-8-sig", "surrogateescape")

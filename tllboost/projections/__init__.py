@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tllboost.errors import UsageError
+from tllboost.errors import WHY, UsageError, retold
 from tllboost.registry import Entry, Registry, import_path, parse_spec, path_of
 
 if TYPE_CHECKING:
@@ -147,11 +147,9 @@ def _make_one(text: str, context: Mapping[str, Any]) -> Projection:
         return _copy(kind)
     options = parsed.typed_options(getattr(kind, "OPTIONS", {}))
     known = inspect.signature(kind).parameters
-    try:
+    why = f"projection {text!r} can't be made without more arguments: {WHY}"
+    with retold(why, UsageError, TypeError):
         made = kind(**options, **{k: v for k, v in context.items() if k in known})
-    except TypeError as error:
-        msg = f"projection {text!r} can't be made without more arguments: {error}"
-        raise UsageError(msg) from error
     return _checked(made)
 
 

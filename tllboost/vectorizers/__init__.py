@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import WHY, DataError, UsageError, retold
 from tllboost.registry import (
     Entry,
     Registry,
@@ -357,14 +357,12 @@ class CustomVectorizer(Vectorizer):
         own = getattr(made, "fingerprint", None)
         if own is not None:
             return f"custom|{self.name}|{own() if callable(own) else own}"
-        try:
+        text = (
+            f"vectorizer {self.name!r} has no source file to tell its versions apart: "
+            "give its class a fingerprint attribute"
+        )
+        with retold(text, UsageError, (OSError, TypeError)):
             source = inspect.getsource(inspect.getmodule(type(made)) or type(made))
-        except (OSError, TypeError) as error:
-            msg = (
-                f"vectorizer {self.name!r} has no source file to tell its versions "
-                "apart: give its class a fingerprint attribute"
-            )
-            raise UsageError(msg) from error
         get_params = getattr(made, "get_params", None)
         params = get_params() if callable(get_params) else vars(made)
         sha256 = hashlib.sha256(source.encode()).hexdigest()
@@ -408,12 +406,6 @@ class CustomVectorizer(Vectorizer):
     @loaded
     def _object(self) -> Any:
         made = VECTORIZERS.resolve(self.target)
-        if isinstance(made, type):
-            try:
-                made = made()
-            except TypeError as error:
-                msg = (
-                    f"vectorizer {self.name!r} can't be made without arguments: {error}"
-                )
-                raise UsageError(msg) from error
-        return made
+        text = f"vectorizer {self.name!r} can't be made without arguments: {WHY}"
+        with retold(text, UsageError, TypeError):
+            return made() if isinstance(made, type) else made

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from tllboost.conventions import usable_cores
-from tllboost.errors import UsageError, WeightsError
+from tllboost.errors import WHY, UsageError, WeightsError, retold
 from tllboost.files import whole_file, write_text
 from tllboost.vectorizers.base import loaded
-from tllboost.vectorizers.weights import first_line, sha256_of
+from tllboost.vectorizers.weights import sha256_of
 
 __all__ = ["in_blocks", "open_session", "runner"]
 
@@ -62,11 +62,8 @@ def open_session(
     if _limit_memory():
         options.add_session_config_entry("session.use_env_allocators", "1")
     given = network or str(file)
-    try:
+    with retold(f"{what}: ONNX Runtime can't load it ({WHY})", WeightsError):
         return onnxruntime.InferenceSession(given, options, providers=providers)
-    except Exception as error:
-        msg = f"{what}: ONNX Runtime can't load it ({first_line(error)})"
-        raise WeightsError(msg) from error
 
 
 def runner(

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from tllboost.errors import TllboostError, UsageError, WeightsError
+from tllboost.errors import WHY, UsageError, WeightsError, retold
 from tllboost.merges import unit_rows
 from tllboost.registry import one_of, option, truth
 from tllboost.vectorizers.base import Vectorizer, fuse, loaded
@@ -25,7 +25,6 @@ from tllboost.vectorizers.preprocess import (
     Looks,
     Preprocessing,
 )
-from tllboost.vectorizers.weights import first_line
 
 fits = one_of(*FITS)
 
@@ -135,13 +134,8 @@ class NetworkVectorizer(Vectorizer):
     def n_dims(self) -> int:  # type: ignore[override]
         """Width of a vector, from one forward pass of an empty image."""
         blank = Image.new("RGB", self.preprocessing.size[::-1])
-        try:
+        with retold(f"{self.name}: the network can't be run ({WHY})", WeightsError):
             return self.forward(self.prepare(blank)[None]).shape[1]
-        except TllboostError:
-            raise
-        except Exception as error:
-            msg = f"{self.name}: the network can't be run ({first_line(error)})"
-            raise WeightsError(msg) from error
 
     @property
     def input_size(self) -> int:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tllboost.errors import HubError, WeightsError, printable
+from tllboost.errors import WHY, HubError, WeightsError, first_line, retold
 from tllboost.vectorizers.base import is_on
 
 __all__ = ["first_line", "local_file", "read_weights", "sha256_of"]
@@ -60,18 +60,14 @@ def read_weights(path: Path, *, what: str) -> dict[str, Any]:
     WeightsError
         If the file is damaged, or holds anything but tensors.
     """
-    try:
+    remedy = "give a .safetensors file or a PyTorch file of tensors only"
+    text = f"{what}: {str(path)!r} can't be read as weights ({WHY}); {remedy}"
+    with retold(text, WeightsError):
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         state = _read_torch(path)
-    except Exception as error:
-        msg = (
-            f"{what}: {str(path)!r} can't be read as weights ({first_line(error)}); "
-            "give a .safetensors file or a PyTorch file of tensors only"
-        )
-        raise WeightsError(msg) from error
     return _tensors_of(state, path, what)
 
 
@@ -129,12 +125,6 @@ def loading_into(what: str, source: Path) -> Iterator[None]:
         raise WeightsError(msg) from error
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its name if it has none."""
-    lines = str(error).strip().splitlines()
-    return printable(lines[0][:160]) if lines else type(error).__name__
-
-
 _PROBE_SECONDS = 5
 
 
@@ -173,13 +163,10 @@ def fetch(
         raise HubError(msg)
     from huggingface_hub.utils import get_session
 
-    try:
+    with retold(f"{what}: weights can't be downloaded ({WHY}); {remedy}", HubError):
         # Asked once, through whatever proxy the downloader would use.
         get_session().head(url, timeout=_PROBE_SECONDS)
         return Path(download())
-    except Exception as error:
-        msg = f"{what}: weights can't be downloaded ({first_line(error)}); {remedy}"
-        raise HubError(msg) from error
 
 
 def fetch_from_hub(
