@@ -24,10 +24,6 @@ _TRACEBACK = "TLLBOOST_TRACEBACK"
 def main() -> None:
     """Run the ``tllboost`` command: one line and an exit code for every error."""
     prepare_streams()
-    sys.exit(_run())
-
-
-def _run() -> int:
     # Libraries may turn what Ctrl-C raises in them into an error of their own.
     interrupts: list[int] = []
 
@@ -38,19 +34,19 @@ def _run() -> int:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         with suppress(ValueError):  # in a thread, which gets no signals
             signal.signal(signal.SIGINT, interrupt)
+    line = ""
     try:
         from tllboost.cli.app import app
 
         code = app(prog_name="tllboost", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
-        return code if isinstance(code, int) else 0
     except (Exception, KeyboardInterrupt) as error:
         is_aborted = bool(interrupts) or type(error).__name__ == "Abort"
         line, code = ("interrupted", 130) if is_aborted else _said(error)
     if line:
         sys.stderr.write(f"tllboost: {line}\n")
-    return code
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _said(error: BaseException) -> tuple[str, int]:

@@ -19,6 +19,7 @@ import io
 import json
 import os
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -117,19 +118,15 @@ def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
         is_own = record["id"] == cell_id and type(record["seed"]) is int
         is_own &= {*map(type, texts)} == {str}
         if record["status"] == "ok":
+            drawn = [*record["resampled"].values()]
             numbers = [*record["figures"].values(), *record["validation"].values()]
-            numbers += map(record.get, COSTS)
-            is_own &= all(map(_are_numbers, (numbers, *record["resampled"].values())))
+            numbers += chain(map(record.get, COSTS), *drawn)
+            is_own &= {*map(type, drawn)} <= {list}
+            is_own &= {*map(type, numbers)} <= {int, float, type(None)}
+            is_own &= all(one is None or -(2**63) < one < 2**63 for one in numbers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return record if is_own and record["status"] in ("ok", "failed") else None
-
-
-def _are_numbers(found: Any) -> bool:
-    """Tell of thousands of numbers, without a call a number."""
-    if not isinstance(found, list) or {*map(type, found)} - {int, float, type(None)}:
-        return False
-    return all(one is None or -(2**63) < one < 2**63 for one in found)
 
 
 _IMAGES = "images.json"

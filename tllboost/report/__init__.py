@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -317,8 +317,18 @@ def _shown(
 ) -> tuple[dict[str, Any], set[int]]:
     """Return what is shown of one cell, and the images that it takes."""
     once: dict[int, _Query] = {}
-    for query in _queries(tested):
-        once.setdefault(query.image, query)
+    for seed, pairs, log_odds in tested:
+        # The match last among equals: a tie counts against it.
+        order = np.lexsort((pairs.label, -log_odds, pairs.query))
+        order = order[pairs.query[order] >= 0]
+        starts = np.flatnonzero(np.diff(pairs.query[order])) + 1
+        for rows in np.split(order, starts):
+            is_match, scores = pairs.label[rows] == 1, log_odds[rows]
+            if is_match.any() and not is_match.all():
+                margin = float(scores[is_match].max() - scores[~is_match].max())
+                image, right = int(pairs.left[rows[0]]), pairs.right[rows].tolist()
+                found = _Query(margin, seed, image, right, is_match, scores)
+                once.setdefault(image, found)
     queries = sorted(once.values(), key=lambda query: (-query.margin, query.image))
     n_ends = min(n_queries, (len(queries) + 1) // 2)
     n_shown = _MOST_PLACES // max(1, 2 * n_ends)
@@ -335,20 +345,6 @@ def _shown(
         *(one["image"] for query in shown for one in query["candidates"]),
         *(pair[side] for of in wrong.values() for pair in of for side in _SIDES),
     }
-
-
-def _queries(tested: Sequence[Tested]) -> Iterator[_Query]:
-    for seed, pairs, log_odds in tested:
-        # The match last among equals: a tie counts against it.
-        order = np.lexsort((pairs.label, -log_odds, pairs.query))
-        order = order[pairs.query[order] >= 0]
-        starts = np.flatnonzero(np.diff(pairs.query[order])) + 1
-        for rows in np.split(order, starts):
-            is_match, scores = pairs.label[rows] == 1, log_odds[rows]
-            if is_match.any() and not is_match.all():
-                margin = float(scores[is_match].max() - scores[~is_match].max())
-                image, right = int(pairs.left[rows[0]]), pairs.right[rows].tolist()
-                yield _Query(margin, seed, image, right, is_match, scores)
 
 
 def _surest(tested: Sequence[Tested], label: int, n_pairs: int) -> list[dict[str, Any]]:
