@@ -9,13 +9,14 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Any, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from typer import Argument
 
 from tllboost.cli import options
-from tllboost.cli.options import kinds_of, option, refuse_given, refuse_if, typed
+from tllboost.cli.options import option, refuse_given, refuse_if, typed
 from tllboost.cli.streams import (
     message_to,
     plainly,
@@ -239,7 +240,10 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         values = tomllib.loads(path.read_text("utf-8-sig", "surrogateescape"))
     values.pop("run", None)
     known = sorted({"alias", "cell", *(one.name for one in fields(GridOptions))})
-    kinds = kinds_of(context.command)
+    kinds = {
+        name: get_args(kind)[0] if isinstance(kind, UnionType) else kind
+        for name, kind in get_type_hints(GridOptions).items()
+    }
     params = {one.name: one for one in context.command.params}
     for key, value in values.items():
         if key == "alias":

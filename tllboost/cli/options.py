@@ -17,9 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
-from typing import get_type_hints as hints_of
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 from typer import Argument, Option
 
@@ -487,7 +485,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
 def _options_of(group: Any) -> list[inspect.Parameter]:
     """Return the fields of a group as parameters, each under its class's heading."""
-    hints = hints_of(group, include_extras=True)
+    hints = get_type_hints(group, include_extras=True)
     found = []
     for one in fields(group):
         home = next(
@@ -507,16 +505,3 @@ def _options_of(group: Any) -> list[inspect.Parameter]:
             shown = shown.replace(default=one.default)
         found.append(shown.replace(annotation=Annotated[kind, told]))
     return found
-
-
-def kinds_of(command: Any) -> dict[str, Any]:
-    """Return what each option of a Typer command takes: a type, or a list of one."""
-    kinds = {}
-    for name, one in inspect.signature(command.callback).parameters.items():
-        kind = one.annotation
-        if get_origin(kind) is Annotated:
-            kind = get_args(kind)[0]
-        if get_origin(kind) in (Union, UnionType):
-            kind = next(part for part in get_args(kind) if part is not type(None))
-        kinds[name] = kind
-    return kinds
