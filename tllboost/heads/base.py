@@ -89,12 +89,22 @@ class Validation(Training):
         :meth:`loss` tells all matches from all others. Without lists, the log loss of
         each pair.
         """
-        lists = None if self.query is None else _lists(self.label, self.query)
-        if lists is None:
-            curve = fit_calibration(score, self.label, self.weight)
-            margin = np.where(self.label == 1, -1, 1) * curve.log_odds(score)
+        label, query = self.label, self.query
+        rows = np.zeros(0, np.int64)
+        if query is not None:  # in each list the match first
+            rows = np.lexsort((1 - label, query))
+            rows = rows[query[rows] >= 0]
+            _, starts, sizes = np.unique(
+                query[rows], return_index=True, return_counts=True
+            )
+            # Lists without a match, or without another, tell nothing.
+            matches = np.add.reduceat(label[rows], starts) if len(rows) else starts
+            rows = rows[np.repeat((matches > 0) & (matches < sizes), sizes)]
+        if query is None or not len(rows):
+            curve = fit_calibration(score, label, self.weight)
+            margin = np.where(label == 1, -1, 1) * curve.log_odds(score)
             return np.logaddexp(0.0, margin) * self.weight / self.weight.mean()
-        rows, starts, match = lists
+        starts = np.unique(query[rows], return_index=True)[1]
         listed = np.asarray(score, dtype=np.float64)[rows]
         listed = (listed - listed.mean()) / max(listed.std(), 1e-12)
         # Relative to the highest of the list, so that exp never overflows.
@@ -103,7 +113,7 @@ class Validation(Training):
         best = np.full(len(starts), np.inf)
         for scale in _SCALES:
             total = np.log(np.add.reduceat(np.exp(scale * listed), starts))
-            losses = total - scale * listed[match]
+            losses = total - scale * listed[starts]
             if losses.mean() < best.mean():
                 best = losses
         return best
@@ -150,25 +160,6 @@ def likelihoods(losses: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     total = np.sum(losses, axis=1)
     likely = np.exp(total.min() - total)
     return likely / likely.sum()
-
-
-def _lists(
-    label: NDArray[np.integer], query: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
-    """Return rows in list order, where each list starts, and its first match.
-
-    Lists without a match, or without another, tell nothing; None where no list does.
-    """
-    rows = np.lexsort((1 - label, query))
-    rows = rows[query[rows] >= 0]
-    codes, starts, sizes = np.unique(query[rows], return_index=True, return_counts=True)
-    n_matches = np.add.reduceat(label[rows], starts) if len(rows) else starts
-    kept = codes[(n_matches > 0) & (n_matches < sizes)]
-    if not len(kept):
-        return None
-    rows = rows[np.isin(query[rows], kept)]
-    starts = np.unique(query[rows], return_index=True)[1]
-    return rows, starts, starts
 
 
 @repeatable
