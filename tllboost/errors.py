@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from os import PathLike
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "WeightsError",
     "first_line",
     "missing_library",
+    "need",
     "printable",
     "retold",
 ]
@@ -114,6 +116,12 @@ def missing_library(module: str | None, what: str) -> MissingLibraryError:
     package = _PACKAGES.get(root, root)
     msg = f"{what} needs {root!r}, not installed: pip install {package}"
     return MissingLibraryError(msg)
+
+
+def need(library: str, what: str) -> None:
+    """Raise MissingLibraryError if a library that something needs is not installed."""
+    if find_spec(library) is None:
+        raise missing_library(library, what)
 
 
 WHY = "\0"

@@ -16,12 +16,17 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
-from tllboost.errors import UnknownNameError, UsageError, missing_library, retold
+from tllboost.errors import (
+    UnknownNameError,
+    UsageError,
+    missing_library,
+    need,
+    retold,
+)
 
 __all__ = [
     "Configured",
@@ -511,8 +516,7 @@ class Registry(dict[str, Entry]):
         MissingLibraryError
         """
         for library in self[name].needs:
-            if find_spec(library) is None:
-                raise missing_library(library, f"{self.kind} {name!r}")
+            need(library, f"{self.kind} {name!r}")
 
     def name_of(self, choice: Any) -> str:
         """Return the name of an object or function: :meth:`resolve` gives it back.

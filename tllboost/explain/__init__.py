@@ -70,7 +70,6 @@ def write_page(
         bundle=bundle,
         version=__version__,
         signed=partial(signed, minus="−"),
-        sure=_sure(one.probability),
         sides=[_side(*side) for side in one.sides],
         most=float(np.abs([one.left_map, one.right_map]).max()),
     )
@@ -99,16 +98,3 @@ def _side(name: str, path: str, changes: NDArray[np.float64]) -> dict[str, Any]:
             for at, change, box in zip(places, changes.flat, boxes, strict=True)
         ],
     }
-
-
-def _sure(probability: float) -> str:
-    """Return a probability with three digits, and never as if it were certain.
-
-    Examples
-    --------
-    >>> _sure(0.5), _sure(1e-6)
-    ('0.500', 'below 0.001')
-    """
-    if probability < 0.001:
-        return "below 0.001"
-    return "above 0.999" if probability > 0.999 else f"{probability:.3f}"

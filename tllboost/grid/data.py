@@ -84,13 +84,13 @@ class GridData:
 
     def split_digest(self, seed: int) -> str:
         """Hash the pairs of every set: another way to split is another cell."""
-        sets = [
-            (pairs.left, pairs.right, pairs.label, pairs.query)
-            for split in self.splits(seed)
-            for pairs in (split.train, split.validation, split.test)
-        ]
+        names = ("left", "right", "label", "query")
         return digest(
-            [[sha256(column.tobytes()).hexdigest() for column in one] for one in sets]
+            [
+                [sha256(getattr(pairs, one).tobytes()).hexdigest() for one in names]
+                for split in self.splits(seed)
+                for pairs in (split.train, split.validation, split.test)
+            ]
         )
 
 

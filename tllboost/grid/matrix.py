@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from tllboost.errors import missing_library, printable
+from tllboost.errors import need, printable
 from tllboost.files import csv_text
 from tllboost.grid.cells import Cell
 from tllboost.metrics import METRICS, check_metric
@@ -289,10 +289,9 @@ def draw(rows: Sequence[Row], metric: str) -> Any:
     MissingLibraryError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise missing_library(error.name, "plot()") from error
+    need("matplotlib", "plot()")
+    from matplotlib import pyplot
+
     matrix = make_matrix(rows)
     best = [row for row in rows if math.isfinite(row.get("gain", math.nan))]
     best = sorted(best, key=lambda row: row["gain"])[-_MOST_GAINS:]

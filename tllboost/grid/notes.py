@@ -130,11 +130,9 @@ def few_notes(splits: Sequence[Split], protocol: Protocol) -> list[str]:
         return []
     query = np.concatenate([split.test.query for split in splits])
     n_lists = sum(len(np.unique(q[q >= 0])) for q in (s.test.query for s in splits))
-    met = (
-        f", {np.sum(query >= 0) / n_lists:.1f} candidates for each query"
-        if n_lists
-        else ""
-    )
+    met = ""
+    if n_lists:
+        met = f", {np.sum(query >= 0) / n_lists:.1f} candidates for each query"
     remedy = ", or --protocol kfold" if protocol.name == "holdout" else ""
     return [
         f"few groups: {tested} components to test on, {choosing} to choose by{met}: "

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tllboost.errors import WHY, DataError, UsageError, missing_library, retold
+from tllboost.errors import WHY, DataError, UsageError, need, retold
 from tllboost.files import csv_text, finite, write_text
 from tllboost.grid.matrix import ENDS, draw, matrix_html
 from tllboost.metrics import METRICS
@@ -279,10 +279,9 @@ class GridResult:
         MissingLibraryError
             If pandas is not installed.
         """
-        try:
-            from pandas import DataFrame
-        except ImportError as error:
-            raise missing_library(error.name, "to_frame()") from error
+        need("pandas", "to_frame()")
+        from pandas import DataFrame
+
         return DataFrame(self.rows, columns=RESULT_COLUMNS)
 
     def plot(self) -> Any:

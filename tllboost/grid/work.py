@@ -132,11 +132,7 @@ def _tuned(
     from sklearn.base import clone
 
     table = grid.data.table
-    how: dict[str, Any] = {
-        "store": grid.store,
-        "backend": grid.backend,
-        "progress": grid.progress,
-    }
+    how = {name: getattr(grid, name) for name in ("store", "backend", "progress")}
     before = grid.plan.made[label]
     networks = [clone(trainable(before)).set_params(file=str(one)) for one in files]
     if parts := getattr(before, "parts", None):
@@ -269,10 +265,8 @@ def read_projection(projection: str, files: Sequence[Path]) -> Any:
 
 def one_line(error: Exception) -> str:
     """Return an error as one line of at most 300 characters."""
-    text = " ".join(str(error).split())[:300]
-    return (
-        text if isinstance(error, TllboostError) else f"{type(error).__name__}: {text}"
-    )
+    kind = "" if isinstance(error, TllboostError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())[:300]
 
 
 def failed(cell: Cell, seed: int, cell_id: str, error: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from tllboost.errors import DataError, UsageError, missing_library
+from tllboost.errors import DataError, UsageError, need
 from tllboost.registry import Spec, one_of, option
 from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import (
@@ -249,10 +249,9 @@ def choose_device(device: str) -> Any:
     MissingLibraryError
         If torch is not installed.
     """
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise missing_library(error.name, "this network") from error
+    need("torch", "this network")
+    import torch
+
     known: dict[str, Any] = {"cuda": torch.cuda, "mps": torch.backends.mps}
     here = [*(name for name, one in known.items() if one.is_available()), "cpu"]
     if device.split(":")[0] not in ("auto", *here):
