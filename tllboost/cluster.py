@@ -24,7 +24,7 @@ from typing import Any, Self
 import numpy as np
 
 from tllboost.conventions import environment, usable_cores
-from tllboost.errors import ClusterError, MissingLibraryError, UsageError
+from tllboost.errors import ClusterError, MissingLibraryError, UsageError, retold
 from tllboost.files import whole_file
 from tllboost.processes import Job, ProcessDied, Processes, Progress, end_idle, tell
 
@@ -435,7 +435,11 @@ class Cluster:
                     env={"TLLBOOST_CORES": str(max(1, usable_cores() // n_workers))},
                 )
             )
-        try:
+        text = (
+            f"no Dask scheduler answers at {self.scheduler!r}: give the address that "
+            "'dask scheduler' prints, as tcp://10.0.0.1:8786"
+        )
+        with retold(text, UsageError):  # what answers there may be anything
             if self.scheduler is not None:
                 # A client that found none would hold the process for two minutes.
                 seconds = min(self.patience, _MOST_SECONDS)
@@ -446,12 +450,6 @@ class Cluster:
                 set_as_default=False,
                 name="tllboost",
             )
-        except Exception as error:  # what answers there may be anything
-            msg = (
-                f"no Dask scheduler answers at {self.scheduler!r}: give the address "
-                "that 'dask scheduler' prints, as tcp://10.0.0.1:8786"
-            )
-            raise UsageError(msg) from error
 
 
 def _call(

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from tllboost.errors import WHY, DataError, UsageError, retold
+from tllboost.errors import WHY, DataError, UsageError, check_range, retold
 from tllboost.files import write_text
 
 __all__ = ["DemoSet", "make_demo_set", "make_scenes"]
@@ -98,10 +98,10 @@ def make_scenes(
     ...     print(table.read_text().splitlines()[1])
     scene_0001_0,scene_0001_1
     """
-    _check("n_scenes", n_scenes, 1, 9999)
-    _check("n_views", n_views, 2, 10)
-    _check("size", size, 16, 1024)
-    _check("seed", seed, 0, 2**63 - 1)
+    check_range("n_scenes", n_scenes, 1, 9999)
+    check_range("n_views", n_views, 2, 10)
+    check_range("size", size, 16, 1024)
+    check_range("seed", seed, 0, 2**63 - 1)
     regions = _draw_regions(n_scenes + n_new, seed)
     folder = Path(folder)
     with retold(f"{folder}: {_NOT_WRITTEN}", DataError, OSError):
@@ -124,12 +124,6 @@ def make_scenes(
                     rows.append(f"scene_{scene:04d}_0,{path.stem}\n")
         write_text(folder / "pairs.csv", "left,right\n" + "".join(rows))
     return folder / "pairs.csv"
-
-
-def _check(name: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        msg = f"{name}={value!r} is out of range; it must be {least} to {most}"
-        raise UsageError(msg)
 
 
 def _photographs() -> list[Path]:

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from math import inf
 from os import PathLike
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "WeightsError",
+    "check_range",
     "first_line",
     "missing_library",
     "need",
@@ -122,6 +124,22 @@ def need(library: str, what: str) -> None:
     """Raise MissingLibraryError if a library that something needs is not installed."""
     if find_spec(library) is None:
         raise missing_library(library, what)
+
+
+def check_range(name: str, value: float, least: float, most: float = inf) -> None:
+    """Raise UsageError for a number below or above what it may be.
+
+    Examples
+    --------
+    >>> check_range("n_folds", 1, 2)
+    Traceback (most recent call last):
+    tllboost.errors.UsageError: n_folds=1 must be at least 2
+    """
+    if not least <= value <= most:
+        legal = f"is out of range; it must be {least} to {most}"
+        legal = f"must be at least {least}" if most == inf else legal
+        msg = f"{name}={value!r} {legal}"
+        raise UsageError(msg)
 
 
 WHY = "\0"

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from tllboost.conventions import n_threads_of, usable_cores
-from tllboost.errors import DataError, UsageError
+from tllboost.errors import WHY, DataError, UsageError, retold
 
 if TYPE_CHECKING:
     from tllboost.cluster import Cluster
@@ -553,11 +553,9 @@ class Processes:
         from cloudpickle import dumps  # takes what __main__ defines
 
         told = pickle.dumps(_importable())
-        try:
+        text = f"can't go to another process: {WHY}"
+        with retold(text, UsageError, (TypeError, pickle.PicklingError)):
             request = dumps((function, arguments))
-        except (TypeError, pickle.PicklingError) as error:
-            msg = f"can't go to another process: {error}"
-            raise UsageError(msg) from error
         with _callers.worker() as worker:
             worker.ask(told, dumps((function, None)))
             answer = worker.ask(told, request, look=look)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tllboost.errors import UsageError
+from tllboost.errors import UsageError, check_range
 from tllboost.registry import Entry, Registry
 
 __all__ = ["PROTOCOLS", "Protocol"]
@@ -79,9 +79,7 @@ class Protocol:
             )
             raise UsageError(msg)
         for field, low in (("n_distractors", 1), ("n_negatives", 0), ("n_folds", 2)):
-            if getattr(self, field) < low:
-                msg = f"{field}={getattr(self, field)} must be at least {low}"
-                raise UsageError(msg)
+            check_range(field, getattr(self, field), low)
         if not 0 <= self.n_hard <= self.n_negatives:
             msg = (
                 f"n_hard={self.n_hard} must be between 0 and n_negatives="

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tllboost.conventions import usable_cores
-from tllboost.errors import ImageError, TllboostError, UsageError
+from tllboost.errors import ImageError, TllboostError, UsageError, check_range
 from tllboost.images import DECODING, read_image_bytes
 from tllboost.images.decoders import DECODERS
 from tllboost.processes import Backend, Processes, Progress, beyond_memory
@@ -193,9 +193,7 @@ class _Request:
 
     def vectorize_all(self, vectorizers: Sequence[Any]) -> list[Vectorized]:
         """Return the vectors of several vectorizers, the store open meanwhile."""
-        if self.batch_size < 1:
-            msg = f"batch_size={self.batch_size!r} must be at least 1"
-            raise UsageError(msg)
+        check_range("batch_size", self.batch_size, 1)
         if self.store is not None and not isinstance(self.store, VectorStore):
             self.store = VectorStore(self.store)
         # One vectorizer shares with none, and need not tell what it is.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.calibration import FLAT
-from tllboost.errors import UsageError, printable
+from tllboost.errors import check_range, printable
 from tllboost.explain.attribution import (
     MOST_PARTS,
     Member,
@@ -232,9 +232,7 @@ def explain(
     >>> found.left_map.shape, bool(found.left_map.any())
     ((4, 4), True)
     """
-    if not 2 <= grid <= _MOST_GRID:
-        msg = f"grid={grid!r} is out of range; it must be 2 to {_MOST_GRID}"
-        raise UsageError(msg)
+    check_range("grid", grid, 2, _MOST_GRID)
     pair = left, right
     leaves = leaves_of(classifier.cells_)
     found = vectorize_many(

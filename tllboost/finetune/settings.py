@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tllboost.errors import UsageError, WeightsError
+from tllboost.errors import UsageError, WeightsError, check_range
 from tllboost.finetune.images import Augmentation
 
 __all__ = ["FineTuneSettings", "trained_on"]
@@ -72,10 +72,8 @@ class FineTuneSettings:
         lowest = {"n_stages": 1, "n_epochs": 1, "patience": 1, "batch_size": 2}
         lowest |= {"n_components": 0, "weight_decay": 0, "n_views": 0}
         for name, low in lowest.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                msg = f"{name}={value!r} must be at least {low}"
-                raise UsageError(msg)
+            if (value := getattr(self, name)) is not None:
+                check_range(name, value, low)
         for name in ("learning_rate", "temperature"):
             if not getattr(self, name) > 0:
                 msg = f"{name}={getattr(self, name)!r} must be above 0"
