@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tllboost.bilinear import bilinear, lengths_of
 from tllboost.calibration import Calibration
+from tllboost.heads.bilinear import bilinear, lengths_of
 from tllboost.heads.cosine import CosineHead
 from tllboost.heads.fitted import FittedHead, Linear, head_score
 from tllboost.heads.linear import LinearSVMHead, LogisticHead

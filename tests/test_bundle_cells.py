@@ -458,7 +458,7 @@ def test_commands_take_ensembles(run: Run, tmp_path: Path) -> None:
     assert scored["threshold"] == 0.5
     rows = run("rank", bundle, paths[0], "--among", folder, "--json").json
     ranked = loaded.rank(paths[0], paths[1:])
-    assert [row["image"] for row in rows] == [str(path) for path, _ in ranked]
+    assert [row["candidate"] for row in rows] == [str(path) for path, _ in ranked]
     verified = run("bundle", "verify", bundle)
     assert (verified.returncode, verified.stderr) == (0, "")
 

@@ -293,12 +293,12 @@ def test_rank_orders_a_folder_best_first(run: Run, bundle: Path, images: Path) -
     others = [images / name for name in ("b.png", "c.jpg", "d.jpg")]
     wanted = load_bundle(bundle).rank(query, others)
     rows = run("rank", bundle, query, "--among", images, "--json").json
-    assert [row["image"] for row in rows] == [str(path) for path, _ in wanted]
+    assert [row["candidate"] for row in rows] == [str(path) for path, _ in wanted]
     assert [row["rank"] for row in rows] == [1, 2, 3]
     for row, (_, probability) in zip(rows, wanted, strict=True):
         assert row["probability"] == pytest.approx(probability)
     table = run("rank", bundle, query, "--among", images, "--csv", "--top", "2").table
-    assert [row["image"] for row in table] == [row["image"] for row in rows[:2]]
+    assert [row["candidate"] for row in table] == [row["candidate"] for row in rows[:2]]
     shown = run("rank", bundle, query, "--among", images, "--top", "1")
     assert shown.stdout.splitlines()[0].split() == [
         "rank",
@@ -334,8 +334,8 @@ def test_rank_scores_all_or_a_shortlist(run: Run, images: Path) -> None:
     assert run(*words).json == every  # fewer than a shortlist holds
     short = run(*words, "--shortlist", "2", "--top", "2").json
     assert len(short) == 2
-    scores = {row["image"]: row["score"] for row in every}
-    assert all(row["score"] == pytest.approx(scores[row["image"]]) for row in short)
+    scores = {row["candidate"]: row["score"] for row in every}
+    assert all(row["score"] == pytest.approx(scores[row["candidate"]]) for row in short)
 
 
 def test_rank_leaves_out_what_can_not_be_read(

@@ -261,8 +261,8 @@ def test_a_folder_of_another_kind_is_its_own_reference(
         noise = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(noise).resize((64, 64)).save(tmp_path / f"{i}.png")
     others = sorted(tmp_path.glob("*.png"))
-    plain, _ = rank_images(bundle, files[0], others)
-    own, _ = rank_images(bundle, files[0], others, own_references=True)
+    (plain,), _ = rank_images(bundle, files[:1], others)
+    (own,), _ = rank_images(bundle, files[:1], others, own_references=True)
     assert {hit.id for hit in plain} == {hit.id for hit in own}
     assert {hit.score for hit in plain}.isdisjoint({hit.score for hit in own})
     drawn = bundle.among(
@@ -272,11 +272,11 @@ def test_a_folder_of_another_kind_is_its_own_reference(
         references = cell.scorer.references
         assert references is None or len(references.vectors) == len(others)
     with pytest.raises(UsageError, match="11 images are too few as references"):
-        rank_images(bundle, files[0], others[:11], own_references=True)
+        rank_images(bundle, files[:1], others[:11], own_references=True)
     scorer = copy.copy(bundle.cells_[0].scorer)
     scorer.references = None
     bare = ensemble([replace(bundle.cells_[0], scorer=scorer)])
     with pytest.raises(UsageError, match="own references have no effect"):
-        rank_images(bare, files[0], others, own_references=True)
-    again, _ = rank_images(drawn, files[0], others)
+        rank_images(bare, files[:1], others, own_references=True)
+    (again,), _ = rank_images(drawn, files[:1], others)
     assert [hit.score for hit in again] == pytest.approx([hit.score for hit in own])

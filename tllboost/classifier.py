@@ -276,7 +276,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
             msg = "candidates is empty: give at least one image to rank"
             raise UsageError(msg)
         model = self.at(one_match_of(len(candidates)) if prior is None else prior)
-        hits, _ = rank_images(model, query, candidates, strict=True)
+        (hits,), _ = rank_images(model, [query], candidates, strict=True)
         return [(candidates[hit.row], hit.probability) for hit in hits]
 
     def save(self, path: ImagePath) -> None:

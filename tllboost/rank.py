@@ -18,20 +18,22 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tllboost.bilinear import Bilinear, lengths_of
 from tllboost.errors import DataError, ImageError, UsageError
+from tllboost.heads.bilinear import Bilinear, lengths_of
 from tllboost.merges import row_blocks
-from tllboost.pairs import pairs_from_paths
 from tllboost.scoring import FittedCell, Scorer, combined_score
 from tllboost.vectorizers.arrays import names_in
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["Hit", "VectorIndex", "best", "best_rows", "rank_images", "search"]
+__all__ = [
+    *("Hit", "VectorIndex", "best", "best_rows", "rank_images", "scored", "search"),
+]
 
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
 
+_SCORES = 2**22  # of queries with candidates that are ranked at once
 _BLOCK = 4096  # vectors that are projected, or pairs that are scored, at once
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a member of a zip archive
 
@@ -193,22 +195,49 @@ def best(
 
     Parameters
     ----------
-    cells : sequence of FittedCell, length n_cells
-    queries : sequence of ndarray of shape (n_queries, n_dims), float32
-        For each cell, what its vectorizer gave of the left images.
-    indexes : sequence of VectorIndex, length n_cells
-        Likewise of the candidates, the right images.
+    cells, queries, indexes, shortlist
+        As in :func:`scored`, which says what is raised too.
     top : int, optional
         How many of each query are wanted; by default all that are scored.
-    shortlist : int, optional
-        How many of each query are scored where a head is not linear: the best by the
-        cosine, or by the product of each head that is linear. By default all.
 
     Returns
     -------
     rows : ndarray of shape (n_queries, n_best), int64
     scores : ndarray of shape (n_queries, n_best), float64
         Of these rows: no shortlist changes a score.
+    """
+    listed, scores = scored(cells, queries, indexes, shortlist)
+    found = np.array(
+        [best_rows(one, top or scores.shape[1]) for one in scores], np.int64
+    ).reshape(len(scores), -1)
+    rows = found if listed is None else np.take_along_axis(listed, found, axis=1)
+    return rows, np.take_along_axis(scores, found, axis=1)
+
+
+def scored(
+    cells: Sequence[FittedCell],
+    queries: Sequence[Vectors],
+    indexes: Sequence[VectorIndex],
+    shortlist: int | None = None,
+) -> tuple[Rows | None, Scores]:
+    """Return the scores of each query with all candidates, or with a shortlist.
+
+    Parameters
+    ----------
+    cells : sequence of FittedCell, length n_cells
+    queries : sequence of ndarray of shape (n_queries, n_dims), float32
+        For each cell, what its vectorizer gave of the left images.
+    indexes : sequence of VectorIndex, length n_cells
+        Likewise of the candidates, the right images.
+    shortlist : int, optional
+        How many of each query are scored where a head is not linear: the best by the
+        cosine, or by the product of each head that is linear. By default all.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_queries, n_listed), int64, or None
+        Which candidates were scored, None for all in their order.
+    scores : ndarray of shape (n_queries, n_listed), float64
 
     Raises
     ------
@@ -217,7 +246,7 @@ def best(
     """
     n_queries, n_candidates = len(queries[0]), len(indexes[0])
     if not n_candidates:
-        return np.empty((n_queries, 0), np.int64), np.empty((n_queries, 0))
+        return None, np.empty((n_queries, 0))
     left = [cell.project(one) for cell, one in zip(cells, queries, strict=True)]
     products = [
         cell.bilinear(one.shape[1]) for cell, one in zip(cells, left, strict=True)
@@ -241,9 +270,7 @@ def best(
         n_bad = int((~np.isfinite(scores)).sum())
         msg = f"{n_bad} images got scores that are not finite numbers"
         raise DataError(msg)
-    found = np.stack([best_rows(one, top or n_candidates) for one in scores])
-    rows = found if listed is None else np.take_along_axis(listed, found, axis=1)
-    return rows, np.take_along_axis(scores, found, axis=1)
+    return listed, scores
 
 
 def _cosine(n_dims: int) -> Bilinear:
@@ -397,21 +424,24 @@ def search(
 
 def rank_images(
     classifier: Scorer,
-    query: str | PathLike[str],
+    queries: Sequence[str | PathLike[str]],
     candidates: Sequence[str | PathLike[str]],
     *,
+    top: int | None = None,
     shortlist: int | None = None,
     own_references: bool = False,
     **options: Any,
-) -> tuple[list[Hit], dict[str, str]]:
-    """Rank images by their similarity to the query, best first.
+) -> tuple[list[list[Hit]], dict[str, str]]:
+    """Rank images by their similarity to each query, best first.
 
     Parameters
     ----------
     classifier : PairClassifier or Scorer
-    query : path-like
-        The left image.
+    queries : sequence of path-like, length n_queries
+        The left images.
     candidates : sequence of path-like, length n_candidates
+    top : int, optional
+        How many of each query are wanted; by default all that are scored.
     shortlist : int, optional
         How many are scored where a head is not linear, the best by cosine; by default
         all.
@@ -423,35 +453,40 @@ def rank_images(
 
     Returns
     -------
-    hits : list of Hit
-        Each that could be read and was scored; its row is that in `candidates`.
+    hits : list of list of Hit
+        Of each query, each that could be read and was scored; its row is that in
+        `candidates`. Of a query that could not be read, none.
     failures : dict of str to str
         Those that could not be read, and why.
 
     Raises
     ------
     ImageError
-        If the query can't be read, or any image can't and `strict` is set.
+        If no query can be read, or any image can't and `strict` is set.
     """
-    table = pairs_from_paths([[query, one] for one in candidates])
-    vectors, failed = classifier.vectors_of(table, **options)
-    own = table.left[0]
-    if own in failed:
-        raise ImageError(query, failed[own])
-    good = np.flatnonzero(~np.isin(table.right, list(failed)))
-    found = [block[table.right[good]] for block in vectors]
+    paths = [*dict.fromkeys(map(str, (*queries, *candidates)))]
+    place = {one: at for at, one in enumerate(paths)}
+    asked = [place[str(one)] for one in queries]
+    known = np.array([place[str(one)] for one in candidates])
+    vectors, failed = classifier.vectors_of(paths, paths, **options)
+    readable = [at for at, image in enumerate(asked) if image not in failed]
+    if not readable:
+        raise ImageError(queries[0], failed[asked[0]])
+    good = np.flatnonzero(~np.isin(known, list(failed)))
+    found = [block[known[good]] for block in vectors]
     if own_references:
         classifier = classifier.among(found)
-    (rows,), (scores,) = best(
-        classifier.cells_,
-        [block[[own]] for block in vectors],
-        [VectorIndex(block) for block in found],
-        shortlist=shortlist,
-    )
-    failures = {
-        str(table.paths[image] or table.ids[image]): why
-        for image, why in failed.items()
-    }
-    return _hits(classifier, good[rows], scores, lambda row: str(candidates[row])), (
-        failures
-    )
+    indexes = [VectorIndex(block) for block in found]
+    hits: list[list[Hit]] = [[] for _ in queries]
+    for some in row_blocks(
+        len(readable), len(good), max(1, _SCORES // max(1, len(good)))
+    ):
+        images = [asked[at] for at in readable[some]]
+        queried = [block[images] for block in vectors]
+        how = {"top": top, "shortlist": shortlist}
+        ranked = zip(*best(classifier.cells_, queried, indexes, **how), strict=True)
+        for at, (rows, scores) in zip(readable[some], ranked, strict=True):
+            hits[at] = _hits(
+                classifier, good[rows], scores, lambda row: str(candidates[row])
+            )
+    return hits, {paths[image]: why for image, why in failed.items()}

@@ -33,6 +33,7 @@ SIMILARITIES = ("cosine", "S-norm", "difference of z-norms", "CSLS")
 """What a row says of the whole vector, and of each part."""
 _SAME = 1 - 1e-4  # cosine from which two vectors are those of one picture
 _BLOCK = 4096
+_LEAST_SPREAD = np.float32(1e-3)
 # Of an image and a part: its length; sum and sum of squares of its cosines with the
 # references, the sum of the eleven largest, and the smallest of these; then how many
 # references there are beside itself.
@@ -179,6 +180,17 @@ class References:
                 told[rows, at, _N] = count
         return told
 
+    def mean_and_spread(self, vectors: Floats) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation of the cosines of each image: (n_images,).
+
+        With the references that it is none of, of whole vectors.
+        """
+        told = self.statistics(vectors)[:, 0]
+        n = np.maximum(told[:, _N], 1)
+        mean: Floats = np.divide(told[:, _SUM], n, dtype=np.float32)
+        variance = np.maximum(told[:, _SQUARES] / n - mean**2, _LEAST_SPREAD**2)
+        return mean, np.sqrt(variance, dtype=np.float32)
+
     def of_fold(self, fold: int) -> tuple[Self, NDArray[np.int64]]:
         """Return the same of one map in each part, and the columns of that."""
         share = self.widths // self.n_maps
@@ -267,7 +279,7 @@ class References:
         top = one[:, _TOP] - np.where(
             is_reference, np.maximum(cosine, one[:, _LAST]), one[:, _LAST]
         )
-        return (cosine - mean) / np.maximum(spread, 1e-3), top / _NEAREST
+        return (cosine - mean) / np.maximum(spread, _LEAST_SPREAD), top / _NEAREST
 
     def unrelated(self, n_pairs: int) -> Floats:
         """Return rows of random pairs of references, which are no matches.

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tllboost.bilinear import Bilinear, bilinear
 from tllboost.calibration import (
     Calibration,
     Share,
@@ -33,6 +32,7 @@ from tllboost.calibration import (
 )
 from tllboost.errors import DataError, UsageError
 from tllboost.heads import READS, make_head
+from tllboost.heads.bilinear import Bilinear, bilinear
 from tllboost.heads.fitted import head_score
 from tllboost.merges import SIMILARITY, MergeFunction, PairFeatures
 from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths
@@ -609,15 +609,19 @@ class Scorer:
         return other
 
     def vectors_of(
-        self, table: PairTable | CandidateTable, **options: Any
+        self,
+        paths: Sequence[str | PathLike[str] | None],
+        ids: Sequence[str],
+        **options: Any,
     ) -> tuple[list[Vectors], dict[int, str]]:
-        """Vectorize the images of a table for every cell, what cells share only once.
+        """Vectorize images for every cell, what cells share only once.
 
         Parameters
         ----------
-        table : PairTable or CandidateTable
+        paths, ids
+            As in :func:`~tllboost.vectorizing.vectorize`.
         **options
-            ``progress`` and ``strict``, as in :func:`~tllboost.vectorizing.vectorize`.
+            Likewise; where no ``store`` is given it is the scorer's own.
 
         Returns
         -------
@@ -626,9 +630,8 @@ class Scorer:
             Index of each image that any of them could not vectorize, and why.
         """
         vectorizers = [cell.vectorizer for cell in self.cells_]
-        results = vectorize_many(
-            vectorizers, table.paths, ids=table.ids, store=self.store, **options
-        )
+        how = {"ids": ids, "store": self.store, **options}
+        results = vectorize_many(vectorizers, paths, **how)
         failures = ChainMap(*(result.failures for result in results))
         return [result.vectors for result in results], dict(sorted(failures.items()))
 
@@ -660,7 +663,7 @@ class Scorer:
         ImageError
             If an image fails and `strict` is set.
         """
-        vectors, failed = self.vectors_of(table, **options)
+        vectors, failed = self.vectors_of(table.paths, table.ids, **options)
         names = {index: str(table.paths[index] or table.ids[index]) for index in failed}
         told = np.full(len(table.ids), "", dtype=object)
         for index, reason in failed.items():

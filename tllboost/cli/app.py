@@ -28,6 +28,7 @@ SUMMARIES = {
     "score": "Say how likely it is that two images match.",
     "explain": "Show which parts of two images their score depends on.",
     "rank": "Rank images by their similarity to a query.",
+    "similar": "Find all images that look alike, in a folder or between two.",
     "bundle": "Show what a bundle holds, and verify it.",
     "store": "Show, verify and prune the vector store.",
     "list": "List the names that options take.",

@@ -14,6 +14,7 @@ def check(
     pairs: options.Pairs,
     *,
     folders: options.GroupFolders,
+    store: options.Store = None,
     max_pixels: options.MaxPixels = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -30,13 +31,14 @@ def check(
         tllboost check covers --groups folder
         tllboost check holidays --groups '^(\d{4})'
     """
-    from tllboost.pairs.check import check_pairs
+    from tllboost.check import check_pairs
+    from tllboost.store import VectorStore
 
     table = folders.read(pairs)
     if not any(table.paths):
-        refuse_given(context, "has no effect without images", "max_pixels")
+        refuse_given(context, "has no effect without images", "max_pixels", "store")
     with progress_bar(quiet=quiet) as progress:
-        report = check_pairs(table, progress=progress)
+        report = check_pairs(table, store=store or VectorStore(), progress=progress)
     if as_json:
         write_json(report.as_dict())
     else:

@@ -1,4 +1,4 @@
-"""``tllboost rank``: rank images by their similarity to a query."""
+"""``tllboost rank``: rank images by their similarity to queries."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from tllboost.cli.streams import message_to, progress_bar, tell_failures, write_
 from tllboost.errors import DataError, UsageError, printable
 
 _HEADER = "rank  probability  decision  image\n"
+_COLUMNS = (
+    *("query", "rank", "candidate", "probability", "decision", "score", "prior"),
+)
 _LINE = "{rank:>4}  {probability:>11.4f}  {decision:<8}  {shown}\n"
 
 
@@ -24,7 +27,7 @@ class Search:
 
     panel = ""
     among: Path | None = option(None, "Folder of images to rank, with its subfolders.")
-    top: int = option(10, "Number of images to show.", min=1)
+    top: int = option(10, "Number of images to show for each query.", min=1)
     shortlist: int = option(
         2000,
         "Number of images that a head scores if it is not linear: those nearest to the "
@@ -51,7 +54,8 @@ def rank(
     context: typer.Context,
     bundle: options.Bundle,
     query: Annotated[
-        Path | None, Argument(metavar="QUERY", help="The image to look for.")
+        list[Path] | None,
+        Argument(metavar="[QUERY]...", help="Images to look for, and folders of such."),
     ] = None,
     *,
     search: Search,
@@ -60,7 +64,7 @@ def rank(
     rarity: options.Rarity,
     form: options.Form,
 ) -> None:
-    r"""Rank images by their similarity to a query, the best first.
+    r"""Rank images by their similarity to each query, the best first.
 
     A linear head scores every image of --among at once. Any other head scores a
     shortlist: the --shortlist images nearest to the query by the cosine of their
@@ -68,6 +72,9 @@ def rank(
 
     By default probabilities are for one match among the images, a prior of 1/n;
     --prior changes that. A pair is called a match from 0.5 on, or from --threshold.
+
+    The query, or each query of a folder, is compared with all images of --among but
+    itself. The output has a row for each query and candidate.
 
     With --candidates each row of the table holds a query and its candidates. The
     output is a submission for the challenge: left, c0, c1, … with the score of each
@@ -83,13 +90,14 @@ def rank(
         tllboost rank best.tllb cat.jpg --among images
         tllboost rank best.tllb cat.jpg --among images --top 3 --json
         tllboost rank best.tllb cat.jpg --among images --exact
+        tllboost rank best.tllb photos --among catalogue --top 4 --csv
         tllboost rank best.tllb cat.jpg --among images --prior 0.001
         tllboost rank best.tllb --candidates candidates.csv \
             --left left --right right --out submission.csv
     """
     among, candidates = search.among, search.candidates
     if candidates is None:
-        if query is None or among is None:
+        if not query or among is None:
             msg = "give QUERY and --among DIR, or --candidates FILE"
             raise UsageError(msg)
         folders.refuse("has an effect only with --candidates", out=search.out)
@@ -100,44 +108,64 @@ def rank(
         from tllboost.rank import rank_images
 
         classifier = opening.open(bundle, quiet=search.quiet)
-        own, say = query.resolve(), message_to(quiet=search.quiet)
-        images = [one for one in find_images(among, tell=say) if one.resolve() != own]
-        if not images:
-            msg = f"no images in {str(among)!r} other than the query"
+        say = message_to(quiet=search.quiet)
+        queries = [
+            found
+            for one in query
+            for found in (find_images(one, tell=say) if one.is_dir() else [one])
+        ]
+        images = find_images(among, tell=say)
+        own = {one: one.resolve() for one in (*queries, *images)}
+        is_among = not {own[one] for one in queries}.isdisjoint(own[o] for o in images)
+        n_others = len(images) - is_among
+        if n_others < 1 or not queries:
+            place, what = (
+                (among, " other than the query") if queries else (query[0], "")
+            )
+            msg = f"no images in {str(place)!r}{what}"
             raise DataError(msg)
-        classifier = rarity.of(classifier, one_match_of(len(images)))
+        classifier = rarity.of(classifier, one_match_of(n_others))
+        # One more of each is asked for, where it may be itself.
+        shortlist = max(search.shortlist, search.top) + is_among
         with progress_bar(quiet=search.quiet) as progress:
-            hits, failures = rank_images(
+            ranked, failures = rank_images(
                 classifier,
-                query,
+                queries,
                 images,
-                shortlist=None if search.exact else max(search.shortlist, search.top),
+                top=search.top + is_among,
+                shortlist=None if search.exact else shortlist,
                 own_references=search.own_references,
                 progress=progress,
                 strict=search.strict,
             )
         least, prior = classifier.threshold_, classifier.calibration_.prior
         if rarity.prior is None:
-            say(f"prior {prior:.4g}: one match in {len(images)} images; see --prior")
-        rows = [
-            {
-                "rank": rank,
-                "image": hit.id,
-                "probability": hit.probability,
-                "decision": "match" if hit.score >= least else "no match",
-                "score": hit.score,
-                "prior": prior,
-            }
-            for rank, hit in enumerate(hits[: search.top], start=1)
-        ]
-        lines = [_LINE.format(**row, shown=printable(row["image"])) for row in rows]
-        columns = ("rank", "image", "probability", "decision", "score", "prior")
-        form.write(rows, columns, "".join([_HEADER, *lines]))
+            say(f"prior {prior:.4g}: one match in {n_others} images; see --prior")
+        rows, text = [], ""
+        for asked, hits in zip(queries, ranked, strict=True):
+            other = [hit for hit in hits if own[images[hit.row]] != own[asked]]
+            some = [
+                {
+                    "query": str(asked),
+                    "rank": rank,
+                    "candidate": hit.id,
+                    "probability": hit.probability,
+                    "decision": "match" if hit.score >= least else "no match",
+                    "score": hit.score,
+                    "prior": prior,
+                }
+                for rank, hit in enumerate(other[: search.top], start=1)
+            ]
+            title = f"{printable(asked)}\n" if len(queries) > 1 else ""
+            lines = (_LINE.format(**r, shown=printable(r["candidate"])) for r in some)
+            text += "".join([title, _HEADER, *lines])
+            rows += some
+        form.write(rows, _COLUMNS, text)
     else:
         refuse_if(
             query or among,
-            f"{str(query or among)!r} and --candidates {str(candidates)!r}: give one "
-            "of the two",
+            f"{str(query[0] if query else among)!r} and --candidates "
+            f"{str(candidates)!r}: give one of the two",
         )
         why = "has no effect with --candidates: a submission has all scores"
         refuse_given(

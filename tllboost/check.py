@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from tllboost.errors import ImageError, printable
-from tllboost.images import read_image_bytes
-from tllboost.images.decoders import DECODERS
-from tllboost.pairs import PairTable, first_equal
+from tllboost.errors import printable
+from tllboost.pairs import PairTable
+from tllboost.processes import Progress
+from tllboost.similar import find_similar
 from tllboost.splits import match_components
+from tllboost.store import VectorStore
 
 __all__ = ["check_pairs"]
 
-Progress = Callable[[int, int, str], None]
-
 _MOST_EXAMPLES = 5
-_MOST_COMPARED = 100_000
-_ENOUGH_PIXELS = 64
+_LEAST = 0.7
+"""Cosine of `tllboost.similar.DEFAULT` from which on images are near-duplicates: a grey
+copy has hardly less, and one in 50,000 pairs of unrelated images more."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +49,8 @@ class CheckReport:
         Other non-matches inside one component: matches tie their images, as where a–b
         and b–c match and a–c is 0.
     near_duplicates : tuple of (str, str, float)
-        Other images that look the same, and their distance (0 to 1). With a split
-        column only those in two of its sets, without one all that no match ties.
+        Other images that look the same, and their cosine. With a split column only
+        those in two of its sets, without one all that no match ties.
     n_shared : int
         Images that stand in more than one pair.
     n_components, largest_component : int
@@ -126,7 +122,7 @@ class CheckReport:
                     " = ".join, self.contradictions
                 ),
                 f"near-duplicates{where}": (
-                    f"{a} ~ {b} (distance {d:g})" for a, b, d in self.near_duplicates
+                    f"{a} ~ {b} (cosine {c:g})" for a, b, c in self.near_duplicates
                 ),
             }
         found["non-matches that contradict matches"] = map(
@@ -152,15 +148,22 @@ class CheckReport:
         return [printable(line) for line in lines]  # they hold names of files
 
 
-def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckReport:
+def check_pairs(
+    table: PairTable,
+    *,
+    store: VectorStore | str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
     """Read every image of a pair table and look for what would spoil its figures.
 
     Parameters
     ----------
     table : PairTable
         The pairs; without paths only the table itself is looked at.
+    store : VectorStore or path-like, optional
+        Where the vectors are kept by which images are compared.
     progress : callable, optional
-        Called with (done, total, what) as images are read.
+        Called with (done, total, what) as images are vectorized.
 
     Returns
     -------
@@ -179,11 +182,23 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
     >>> report.leaks, report.leaking_images
     (True, (('b', ('train', 'test')),))
     """
-    n_read, digests, hashes, reasons = _look(table, progress)
     matches, left, right, ids = table.label == 1, table.left, table.right, table.ids
-    # Of each image, the first one with the same bytes.
-    contents = [digests.get(image, str(image)) for image in range(table.n_images)]
-    same = first_equal(np.array(contents, dtype=object))
+    paths = {image: str(path) for image, path in enumerate(table.paths) if path}
+    same, notes = np.arange(table.n_images), list(table.notes)
+    reasons: dict[str, str] = {}
+    alike: list[tuple[int, int, float]] = []
+    if paths:
+        similar = find_similar(
+            [*paths.values()], least=_LEAST, store=store, progress=progress
+        )
+        images = np.array([*paths])
+        first, other = images[similar.found.left], images[similar.found.right]
+        same[other[similar.same_bytes]] = first[similar.same_bytes]
+        told = zip(first, other, similar.found.score.round(3), strict=True)
+        alike = [(int(i), int(j), float(cosine)) for i, j, cosine in told]
+        reasons = similar.failures
+    else:
+        notes.append("no image was read: add --images, or --left and --right")
     copies = (same[left] == same[right]) & (left != right)
     ties = [(first, i) for i, first in enumerate(same.tolist()) if first != i]
     groups: dict[int, list[int]] = {}
@@ -206,20 +221,12 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
     for name, images in zip(sets, on, strict=True):
         for image in np.flatnonzero(images).tolist():
             found[component[image]].setdefault(name, image)
-    near: list[tuple[int, int, float]] = []
-    notes = list(table.notes)
-    if not n_read:
-        notes.append("no image was read: add --images, or --left and --right")
-    elif n_read > _MOST_COMPARED:
-        many = f"{n_read} images, over {_MOST_COMPARED}"
-        notes.append(f"near-duplicates not looked for: {many}")
-    else:
-        near = [  # those that matter: no match or equal bytes tie them
-            (i, j, distance)
-            for i, j, distance in find_near_duplicates(hashes)
-            if component[i] != component[j]
-            and (not len(on) or (on[:, i] != on[:, j]).any())
-        ]
+    near = [  # those that matter: no match or equal bytes tie them
+        (ids[i], ids[j], cosine)
+        for i, j, cosine in alike
+        if component[i] != component[j]
+        and (not len(on) or (on[:, i] != on[:, j]).any())
+    ]
     in_pairs = np.bincount(
         np.concatenate([left, right[left != right]]), minlength=table.n_images
     )
@@ -228,15 +235,19 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
         n_pairs=table.n_pairs,
         n_matches=int(matches.sum()),
         n_images=table.n_images,
-        n_read=n_read,
-        unreadable=tuple((ids[image], why) for image, why in sorted(reasons.items())),
+        n_read=len(paths),
+        unreadable=tuple(
+            (ids[image], reasons[path])
+            for image, path in paths.items()
+            if path in reasons
+        ),
         identical=tuple(
             tuple(ids[image] for image in group) for _, group in sorted(groups.items())
         ),
         trivial=_names(table, copies & matches),
         contradictions=_names(table, copies & ~matches),
         tied_non_matches=_names(table, tied),
-        near_duplicates=tuple((ids[i], ids[j], d) for i, j, d in near),
+        near_duplicates=tuple(near),
         n_shared=int((in_pairs > 1).sum()),
         n_components=len(sizes),
         largest_component=int(sizes.max()),
@@ -261,120 +272,6 @@ def check_pairs(table: PairTable, *, progress: Progress | None = None) -> CheckR
     )
 
 
-def _look(
-    table: PairTable, progress: Progress | None
-) -> tuple[int, dict[int, str], np.ndarray, dict[int, str]]:
-    """Read, hash and decode every image once, a few at a time.
-
-    Returns how many were read, the digest of each that could be, the difference
-    hashes of all, and why an image could not be read or decoded.
-    """
-    files = [(image, path) for image, path in enumerate(table.paths) if path]
-    digests: dict[int, str] = {}
-    reasons: dict[int, str] = {}
-    hashes = np.zeros((table.n_images, HASH_BITS), dtype=bool)
-
-    def look_at(file: tuple[int, Path]) -> None:
-        image, path = file
-        try:
-            data = read_image_bytes(path)
-            digests[image] = hashlib.sha256(data).hexdigest()
-            decoded = DECODERS.decode(data, path=path, shrink_to=_ENOUGH_PIXELS)
-            hashes[image] = difference_hash(decoded)
-        except ImageError as error:
-            reasons[image] = error.reason
-
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for done, _ in enumerate(pool.map(look_at, files), start=1):
-            if progress is not None:
-                progress(done, len(files), "images read")
-    return len(files), digests, hashes, reasons
-
-
 def _names(table: PairTable, rows: np.ndarray) -> tuple[tuple[str, str], ...]:
     pairs = zip(table.left[rows], table.right[rows], strict=True)
     return tuple((table.ids[i], table.ids[j]) for i, j in pairs)
-
-
-# A difference hash keeps, for each cell of a coarse grid, whether the grey level rises
-# towards its right and its lower neighbour (N. Krawetz, "Kind of like that", 2013). A
-# rise must exceed a margin here, so that noise on a plain background sets no bits.
-_GRID = 12
-_MARGIN = 3
-_FEWEST_RISES = 24
-_BLOCK = 4096
-
-HASH_BITS = 2 * _GRID * _GRID
-"""Bits of a hash: those towards the right, then those downwards."""
-
-
-def difference_hash(image: Image.Image) -> np.ndarray:
-    """Return the difference hash of an image.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        The image.
-
-    Returns
-    -------
-    ndarray of shape (HASH_BITS,), bool
-
-    Examples
-    --------
-    >>> rising = Image.linear_gradient("L").rotate(90)
-    >>> int(difference_hash(rising).sum()) == HASH_BITS // 2
-    True
-    """
-    size = (_GRID + 1, _GRID + 1)
-    small = image.convert("L").resize(size, Image.Resampling.BOX, reducing_gap=None)
-    grey = np.asarray(small, dtype=np.int16)
-    across = np.diff(grey, axis=1)[:_GRID] > _MARGIN
-    down = np.diff(grey, axis=0)[:, :_GRID] > _MARGIN
-    return np.concatenate([across.ravel(), down.ravel()])
-
-
-def find_near_duplicates(
-    hashes: np.ndarray, *, threshold: float = 0.25
-) -> list[tuple[int, int, float]]:
-    """Return all pairs of hashes that share most of their rises.
-
-    The distance of two hashes is the share of rises that only one of them has, of
-    all that either has (Jaccard). A recompressed, resized or brightened copy of a
-    photograph stays below 0.15, one cropped by 3 % mostly below 0.25, and among a
-    million pairs of different photographs hardly one comes below 0.3. Exact, by matrix
-    products over blocks. Plain images, with hardly a rise, are near no other.
-
-    Parameters
-    ----------
-    hashes : ndarray of shape (n_images, HASH_BITS), bool
-        Their difference hashes.
-    threshold : float, default=0.25
-        The largest distance, 0 to 1.
-
-    Returns
-    -------
-    list of (int, int, float)
-        Index of one, index of the other, distance; the nearest first.
-
-    Examples
-    --------
-    >>> hashes = np.zeros((3, HASH_BITS), dtype=bool)
-    >>> hashes[0, :100] = hashes[1, :90] = hashes[2, 100:] = True
-    >>> find_near_duplicates(hashes)
-    [(0, 1, 0.1)]
-    """
-    telling = np.flatnonzero(hashes.sum(axis=1) >= _FEWEST_RISES)
-    rises = hashes[telling].astype(np.float32)
-    n_rises = rises.sum(axis=1)
-    found: list[tuple[int, int, float]] = []
-    step = max(1, _BLOCK**2 // max(1, len(rises)))
-    for start in range(0, len(rises), step):
-        rows, rest = slice(start, start + step), slice(start, None)
-        both = rises[rows] @ rises[rest].T
-        distance = 1 - both / (n_rises[rows, None] + n_rises[rest] - both)
-        i, j = np.nonzero(distance <= threshold)
-        near = distance[i, j].astype(np.float64).round(3)[i < j]
-        i, j = telling[i[i < j] + start], telling[j[i < j] + start]
-        found += zip(i.tolist(), j.tolist(), near.tolist(), strict=True)
-    return sorted(found, key=lambda pair: (pair[2], pair))

@@ -1,0 +1,194 @@
+"""``tllboost similar``: all images that look alike, in a folder or between two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument
+
+from tllboost.cli import options
+from tllboost.cli.options import option, refuse_given, refuse_if
+from tllboost.cli.streams import message_to, progress_bar, tell_failures
+from tllboost.errors import printable
+
+_MOST_LINES = 20
+_FIGURES = ("score", "cosine", "normalised", "probability")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which pairs are looked for, and what is written of them."""
+
+    panel = ""
+    against: Path | None = option(
+        None, "Folder in which to look for images like those of FOLDER."
+    )
+    vectorizer: str | None = option(
+        None, "Vectorizer [classic+pocket].", "--vectorizer", "-v", names="vectorizers"
+    )
+    bundle: Path | None = option(
+        None, "Bundle (.tllb) whose probability takes the place of the cosine."
+    )
+    normalised: bool = option(
+        False,
+        "Score by how many standard deviations the cosine is above those of unrelated "
+        "images: better for look-alikes, no better for copies.",
+    )
+    least: float | None = option(
+        None,
+        "Lowest score, with --bundle lowest probability [what 1 in 10,000 pairs of "
+        "unrelated images reaches; the bundle's threshold; with --top no limit].",
+        "--min",
+    )
+    top: int | None = option(None, "So many of each image [all from --min on].", min=1)
+    shortlist: int = option(
+        100,
+        "Number of images that a head scores for each if it is not linear: the nearest "
+        "by cosine.",
+        min=1,
+    )
+    exact: bool = option(False, "Score all pairs, whatever the head.")
+    own_references: bool = option(
+        False, "Compare normalised similarities with the images of the folders."
+    )
+    out: Path | None = option(None, "CSV file to write all pairs to.")
+    groups_out: Path | None = option(
+        None, "CSV file to write groups of images that look alike to."
+    )
+    linkage: str = option(
+        "complete",
+        "Which images are a group: complete (each pair was found) or single (a chain "
+        "of pairs is enough).",
+    )
+    html: Path | None = option(None, "Page to show the groups on.")
+    strict: options.Strict = False
+    quiet: options.Quiet = False
+
+
+def similar(
+    context: typer.Context,
+    folder: Annotated[Path, Argument(help="Folder of images, with its subfolders.")],
+    *,
+    wanted: Wanted,
+    opening: options.Opening,
+    rarity: options.Rarity,
+    workers: options.Workers,
+    form: options.Form,
+) -> None:
+    """Find all images that look alike: in a folder, or of one folder in another.
+
+    No labels are needed. The score of two images is the cosine of their vectors; with
+    --bundle it is the score of what a grid fitted, and --min is a probability, which
+    depends on the share of pairs that match: --prior. All pairs are compared, exactly,
+    a strip of images after the other. With a head that is not linear a shortlist of
+    each image is scored, and what it misses is told. With --out a command that was
+    stopped goes on where it was.
+
+    The output has the columns left, right, score, cosine, normalised, probability and
+    same_bytes (1 if the two files are equal, byte by byte). Of files with the same
+    bytes the first one stands for all others. --groups-out and --html take images
+    together of which each looks like each.
+
+    An image that can't be read is left out, and standard error names it. The exit code
+    is then 4. With --strict nothing is written, and the exit code is 3.
+
+    **Examples**
+
+        tllboost similar archive
+        tllboost similar archive --out pairs.csv --groups-out groups.csv
+        tllboost similar archive --html groups.html
+        tllboost similar photos --against catalogue --top 4 --csv
+        tllboost similar archive -v timm:resnet50 --min 0.9
+        tllboost similar archive --bundle best.tllb --prior 1/1000
+        tllboost similar archive --top 10 --normalised --json
+    """
+    if wanted.bundle is None:
+        why = "has an effect only with --bundle"
+        scoring = ("shortlist", "exact", "own_references", "prior", "threshold")
+        refuse_given(context, why, *scoring, "weights", "trust_code")
+    else:
+        refuse_given(context, "has no effect with --bundle", "vectorizer", "normalised")
+    if wanted.exact:
+        refuse_given(context, "has no effect with --exact", "shortlist")
+    chained = wanted.linkage == "single"
+    grouped = bool(wanted.groups_out or wanted.html)
+    refuse_if(
+        wanted.linkage not in ("complete", "single"),
+        f"unknown linkage {wanted.linkage!r}: known: complete, single",
+    )
+    from tllboost.similar import COLUMNS, DEFAULT, find_similar
+    from tllboost.store import VectorStore
+
+    say = message_to(quiet=wanted.quiet)
+    asked: dict[str, Any] = {}
+    if wanted.bundle is not None:
+        classifier = opening.open(wanted.bundle, quiet=wanted.quiet)
+        asked["scorer"] = rarity.of(classifier)
+    else:
+        (asked["vectorizer"],) = opening.make([wanted.vectorizer or DEFAULT])
+    try:
+        with workers.open() as backend, progress_bar(quiet=wanted.quiet) as progress:
+            found = find_similar(
+                folder,
+                wanted.against,
+                normalised=wanted.normalised,
+                top=wanted.top,
+                least=wanted.least,
+                shortlist=None if wanted.exact else wanted.shortlist,
+                own_references=wanted.own_references,
+                store=opening.store or VectorStore(),
+                backend=backend,
+                resume=wanted.out,
+                progress=progress,
+                tell=say,
+                strict=wanted.strict,
+                **asked,
+            )
+            groups = found.groups(chained=chained) if grouped else []
+            if wanted.html is not None:
+                found.write_page(wanted.html, groups, progress=progress)
+    except KeyboardInterrupt:
+        if wanted.out is not None:
+            say("interrupted: the same command goes on where it was")
+        raise typer.Exit(130) from None
+    from tllboost.files import csv_text, write_text
+
+    rows = [*found.rows()]
+    if wanted.out is not None:
+        write_text(wanted.out, csv_text(COLUMNS, ([*one.values()] for one in rows)))
+    if wanted.groups_out is not None:
+        named = (
+            (number, found.names[image], score)
+            for number, group in enumerate(groups, start=1)
+            for image, score in group
+        )
+        write_text(wanted.groups_out, csv_text(("group", "image", "score"), named))
+    if wanted.least is None and wanted.top is None:
+        say(f"pairs of a score from {found.least:.4g} on; see --min")
+    lines = [
+        "  ".join(
+            [
+                *(f"{row[one]:>11.4f}" for one in _FIGURES if row[one] is not None),
+                f"{printable(row['left'])}  {printable(row['right'])}",
+            ]
+        )
+        for row in rows[:_MOST_LINES]
+    ]
+    named_figures = [
+        f"{one:>11}" for one in _FIGURES if rows and rows[0][one] is not None
+    ]
+    text = "\n".join(["  ".join([*named_figures, "left  right"]), *lines, ""])
+    if len(rows) > len(lines):
+        text += f"and {len(rows) - len(lines)} more: --out and --csv give all\n"
+    told = f"{len(rows)} pairs of {len(found.names)} images"
+    if grouped:
+        told += f", {len(groups)} groups"
+    form.write(rows, COLUMNS, f"{text}{told}\n")
+    code = tell_failures(found.failures)
+    raise typer.Exit(3 if len(found.failures) == len(found.names) else code)
+
+
+COMMANDS = {"similar": similar}

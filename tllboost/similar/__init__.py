@@ -1,0 +1,524 @@
+"""Find all images that look alike: within a folder, or of one folder in another.
+
+Without labels the score is the cosine of two vectors. That means something else for
+every vectorizer and every image, so it is also told in standard deviations above what
+the two images have to others of the folders. With a bundle the score is that of what
+was fitted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tllboost.errors import DataError, UsageError
+from tllboost.files import write_text
+from tllboost.images import find_images
+from tllboost.images.thumbnails import make_thumbnails
+from tllboost.merges import row_blocks, unit_rows
+from tllboost.page import render
+from tllboost.processes import Backend, Progress
+from tllboost.references import LEAST, References
+from tllboost.scoring import Scorer, joint_score
+from tllboost.similar.compare import (
+    Found,
+    Sought,
+    compare,
+    compare_by_cells,
+)
+from tllboost.store import VectorStore, hash_files
+from tllboost.vectorizers import Vectorizer, make_vectorizer
+from tllboost.vectorizing import vectorize
+
+__all__ = ["DEFAULT", "USUAL", "Similar", "find_similar", "groups_of"]
+
+Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Vectors = NDArray[np.float32]
+Rows = NDArray[Any]
+Group = list[tuple[int, float]]
+"""Each image of it, with its best score to another one."""
+
+DEFAULT = "classic+pocket"
+"""The vectorizer that finds most copies: ``results/similar``."""
+
+USUAL = {"classic": (0.5, 5.0), "pocket": (0.9, 5.0), DEFAULT: (0.602, 5.0)}
+"""Cosine, and normalised one, that one in 10,000 pairs of unrelated images reaches: as
+``benchmarks/similar_quality.py`` measured it."""
+
+COLUMNS: tuple[str, ...] = (
+    *("left", "right", "score", "cosine", "normalised", "probability", "same_bytes"),
+)
+_MOST_GROUPS, _MOST_IMAGES = 400, 12  # of a page, and of a group there
+_PAIRS = 2**17  # random ones that tell what is usual
+
+
+@dataclass(frozen=True, eq=False)
+class Similar:
+    """Pairs of images that look alike.
+
+    Attributes
+    ----------
+    paths : list of Path
+        Images on the left; where another folder is searched, then those on the right.
+    names : list of str
+        What they are called: below their folder.
+    n_left : int
+        How many are on the left.
+    found : Found
+        Pairs, as rows of `names`, with their scores: best first, or those of each
+        image together where the best of each are asked for.
+    cosine, normalised : ndarray of shape (n_pairs,), float32, or None
+        Without a bundle: the cosine, and how many standard deviations it is above those
+        of unrelated images, if there are enough of them.
+    probability : ndarray of shape (n_pairs,), float64, or None
+        With a bundle.
+    same_bytes : ndarray of shape (n_pairs,), bool
+        Whether the two files are equal, byte by byte.
+    least : float
+        The lowest score that was asked for, or what unrelated images seldom reach.
+    failures : dict of str to str
+        Path of each image that could not be read, and why.
+    """
+
+    paths: list[Path]
+    names: list[str]
+    n_left: int
+    found: Found
+    least: float
+    failures: dict[str, str]
+    _: KW_ONLY
+    same_bytes: NDArray[np.bool_]
+    cosine: Vectors | None = None
+    normalised: Vectors | None = None
+    probability: NDArray[np.float64] | None = None
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield a row a pair, whose names are `COLUMNS`."""
+        told = (self.cosine, self.normalised, self.probability)
+        for at, (left, right, score) in enumerate(zip(*self.found, strict=True)):
+            pair = self.names[left], self.names[right], float(score)
+            more = (None if one is None else float(one[at]) for one in told)
+            values = (*pair, *more, int(self.same_bytes[at]))
+            yield dict(zip(COLUMNS, values, strict=True))
+
+    def groups(self, *, chained: bool = False) -> list[Group]:
+        """Return the groups of images that look alike, as :func:`groups_of` does."""
+        n_left = None if self.n_left == len(self.names) else self.n_left
+        return groups_of(self.found, n_left, chained=chained)
+
+    def write_page(
+        self,
+        path: str | os.PathLike[str],
+        groups: Sequence[Group],
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write groups as one HTML file that opens from disk, without a network.
+
+        The 400 best of them with 12 images each, as large as 15 MB allow.
+        """
+        shown = [group[:_MOST_IMAGES] for group in groups[:_MOST_GROUPS]]
+        images = {image: self.paths[image] for group in shown for image, _ in group}
+        thumbnails = make_thumbnails(images, progress=progress)
+        words = f"{len(groups)} groups of {len(self.names)} images."
+        if len(shown) < len(groups):
+            words = f"The best {len(shown)} of {words}"
+        told = [
+            {
+                "n": len(group),
+                "images": [
+                    {
+                        "name": self.names[image],
+                        "score": score,
+                        "thumbnail": thumbnails.get(image),
+                    }
+                    for image, score in some
+                ],
+            }
+            for group, some in zip(groups, shown, strict=False)
+        ]
+        page = render(
+            "similar/groups.html",
+            title="Images that look alike",
+            styles=["page/base.css", "report/page/gallery.css", "similar/groups.css"],
+            scripts=[
+                "report/page/dom.js",
+                "report/page/enlarge.js",
+                "similar/groups.js",
+            ],
+            groups=told,
+            words=words,
+        )
+        write_text(path, page)
+
+
+def groups_of(
+    found: Found, n_left: int | None = None, *, chained: bool = False
+) -> list[Group]:
+    """Return groups of images, in which all pairs are found ones.
+
+    Agglomerative clustering by complete linkage: two groups become one when each image
+    of one is found with each of the other, so that no chain of near pairs ties
+    strangers. Images of different folders are one group where each of one folder is
+    found with each of the other.
+
+    Parameters
+    ----------
+    found : Found
+    n_left : int, optional
+        So many images are on the left, and the others on the right; by default all
+        are compared with all.
+    chained : bool, default=False
+        Whether one pair is enough to make two groups one: single linkage.
+
+    Returns
+    -------
+    list of list of (int, float)
+        Each image of a group with its best score to another one of it: groups and
+        images the best first.
+
+    Examples
+    --------
+    >>> two = Found(np.int32([0, 1]), np.int32([1, 2]), np.float32([0.9, 0.8]))
+    >>> [[image for image, _ in group] for group in groups_of(two)]
+    [[0, 1]]
+    >>> [[image for image, _ in group] for group in groups_of(two, chained=True)]
+    [[0, 1, 2]]
+    """
+    members: dict[int, list[int]] = {}
+    group: dict[int, int] = {}
+    ties: dict[int, dict[int, int]] = {}
+    pairs: dict[tuple[int, int], float] = {}
+    order = np.argsort(-found.score, kind="stable")
+    for left, right, score in zip(*(one[order].tolist() for one in found), strict=True):
+        pairs.setdefault((min(left, right), max(left, right)), score)
+
+    def needed(one: list[int], other: list[int]) -> int:
+        if chained:
+            return 1
+        if n_left is None:
+            return len(one) * len(other)
+        a, b = (sum(image < n_left for image in some) for some in (one, other))
+        return a * (len(other) - b) + b * (len(one) - a)
+
+    for two in pairs:
+        for image in two:
+            members.setdefault(group.setdefault(image, image), [image])
+        a, b = (group[image] for image in two)
+        if a == b:
+            continue
+        for one, other in ((a, b), (b, a)):
+            known = ties.setdefault(one, {})
+            known[other] = known.get(other, 0) + 1
+        if ties[a][b] >= needed(members[a], members[b]):
+            if len(members[a]) < len(members[b]):
+                a, b = b, a
+            for image in members[b]:
+                group[image] = a
+            members[a] += members.pop(b)
+            ties[a].pop(b)
+            for other, n in ties.pop(b).items():
+                if other != a:
+                    ties[a][other] = ties[a].get(other, 0) + n
+                    ties[other][a] = ties[a][other]
+                    ties[other].pop(b)
+    best: dict[int, float] = {}
+    for two, score in pairs.items():
+        if group[two[0]] == group[two[1]]:
+            for image in two:
+                best.setdefault(image, score)
+    groups = [
+        sorted(((image, best[image]) for image in some), key=lambda one: -one[1])
+        for some in members.values()
+        if len(some) > 1
+    ]
+    return sorted(groups, key=lambda some: (-some[0][1], some[0][0]))
+
+
+def _named(
+    images: Images, tell: Callable[[str], None] | None
+) -> tuple[list[Path], list[str]]:
+    """Return the images of a folder, or of a list, and their names."""
+    if not isinstance(images, str | os.PathLike):
+        return [*map(Path, images)], [*map(str, images)]
+    found = find_images(images, tell=tell)
+    if not found:
+        msg = f"no images in {str(images)!r}"
+        raise DataError(msg)
+    return found, [one.relative_to(images).as_posix() for one in found]
+
+
+class _Cosines:
+    """Cosines of vectors, and what they are among those of unrelated images.
+
+    Normalised, the cosine of two images is told less the mean of what each has to the
+    references, over the geometric mean of both standard deviations: S-norm with a
+    product where it has a sum, so that all scores are one matrix product.
+    """
+
+    def __init__(
+        self, vectors: Vectors, n_left: int | None, label: str, *, normalised: bool
+    ) -> None:
+        n_images, n_dims = vectors.shape
+        self.label, self.is_normalised, self.cut = label, normalised, n_left or 0
+        references = References.drawn(vectors, np.arange(n_images), seed=0)
+        self.is_known = len(references.vectors) >= LEAST
+        if normalised and not self.is_known:
+            msg = f"{n_images} images are too few for --normalised: {LEAST} at least"
+            raise UsageError(msg)
+        self.mean, self.spread = references.mean_and_spread(vectors)
+        both = np.empty((n_images, n_dims + 2 * normalised), np.float32)
+        for rows in row_blocks(n_images, n_dims):
+            both[rows, :n_dims] = unit_rows(vectors[rows])
+        if normalised:
+            both[:, -2], both[:, -1] = -self.mean / 2, 1
+            both /= np.sqrt(self.spread)[:, None]
+        self.left = self.right = both
+        if n_left is not None:
+            self.left, self.right = both[:n_left], both[n_left:]
+        if normalised:
+            self.right = self.right.copy()
+            self.right[:, [-2, -1]] = self.right[:, [-1, -2]]
+
+    def score(self, left: Rows, right: Rows) -> Vectors:
+        """Return the score of some left images with right ones."""
+        score = np.empty(len(left), np.float32)
+        for rows in row_blocks(len(left), self.left.shape[1]):
+            two = self.left[left[rows]], self.right[right[rows]]
+            score[rows] = np.einsum("ij,ij->i", *two)
+        return score
+
+    def told(self, found: Found) -> dict[str, Any]:
+        """Return what is told of pairs beside their scores."""
+        left, right, cosine = found.left, found.right + self.cut, found.score
+        middle = (self.mean[left] + self.mean[right]) / 2
+        scale = np.sqrt(self.spread[left] * self.spread[right])
+        if self.is_normalised:
+            cosine = cosine * scale + middle
+        normalised = (cosine - middle) / scale if self.is_known else None
+        return {"cosine": np.clip(cosine, -1, 1), "normalised": normalised}
+
+    def limit(self, least: float | None) -> float:
+        """Return the lowest score: by default that of 1 in 10,000 unrelated pairs."""
+        if least is not None:
+            return least
+        if self.label in USUAL:
+            return USUAL[self.label][self.is_normalised]
+        rng = np.random.default_rng(0)
+        pairs = [rng.integers(len(one), size=_PAIRS) for one in (self.left, self.right)]
+        lower, upper = np.quantile(self.score(*pairs), [0.9, 0.99])
+        # As if each tenth of them were as much higher as the tenth before: copies that
+        # are among them do not count.
+        return float(upper + 2 * (upper - lower))
+
+    def compare(self, sought: Sought, folder: Path, **how: Any) -> Found:
+        """Return the best pairs."""
+        return compare(self.left, self.right, sought, folder, **how)
+
+
+class _Cells:
+    """The scores of fitted cells."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        vectors: list[Vectors],
+        n_left: int | None,
+        most: int | None,
+    ) -> None:
+        self.scorer, self.shortlist = scorer, most
+        self.left = [one[:n_left] for one in vectors]
+        self.right = [one[n_left:] for one in vectors] if n_left else self.left
+
+    def score(self, left: Rows, right: Rows) -> NDArray[np.float64]:
+        """Return the score of some left images with right ones."""
+        both = [np.concatenate(two) for two in zip(self.left, self.right, strict=True)]
+        right = right + len(self.left[0])
+        return joint_score(self.scorer.cells_, both, left, right)
+
+    def told(self, found: Found) -> dict[str, Any]:
+        """Return the probabilities of scores."""
+        score = found.score.astype(np.float64)
+        return {"probability": self.scorer.calibration_.probability(score)}
+
+    def limit(self, least: float | None) -> float:
+        """Return the score of the lowest probability, by default the threshold."""
+        scorer = self.scorer
+        return (
+            scorer.threshold_ if least is None else scorer.calibration_.score_of(least)
+        )
+
+    def compare(self, sought: Sought, folder: Path, **how: Any) -> Found:
+        """Return the best pairs."""
+        both = self.left, self.right
+        cells = self.scorer.cells_
+        return compare_by_cells(
+            cells, *both, sought, folder, shortlist=self.shortlist, **how
+        )
+
+
+def find_similar(
+    images: Images,
+    against: Images | None = None,
+    *,
+    vectorizer: Vectorizer | str = DEFAULT,
+    scorer: Scorer | None = None,
+    normalised: bool = False,
+    top: int | None = None,
+    least: float | None = None,
+    shortlist: int | None = None,
+    own_references: bool = False,
+    store: VectorStore | str | os.PathLike[str] | None = None,
+    backend: Backend | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    strict: bool = False,
+) -> Similar:
+    """Find the pairs of images that look alike.
+
+    Parameters
+    ----------
+    images : path-like or sequence of path-like
+        A folder, with its subfolders, or a list of files.
+    against : path-like or sequence of path-like, optional
+        Where to look for what looks like them; by default among themselves.
+    vectorizer : Vectorizer or str, default="classic+pocket"
+        Without a scorer, what turns an image into a vector.
+    scorer : Scorer or PairClassifier, optional
+        Fitted, as of a bundle: its scores take the place of cosines.
+    normalised : bool, default=False
+        Whether the score is the cosine in standard deviations above those of unrelated
+        images of the folders, instead of the cosine.
+    top : int, optional
+        How many of each image are wanted; by default all from `least` on.
+    least : float, optional
+        The lowest score that is wanted, with a scorer the lowest probability. By
+        default a scorer's threshold, without one what 1 in 10,000 pairs of unrelated
+        images reaches; with `top` there is no limit.
+    shortlist : int, optional
+        So many of each image are scored where a head is not linear: see
+        :func:`~tllboost.rank.best`. By default all.
+    own_references : bool, default=False
+        See :meth:`~tllboost.scoring.Scorer.among`.
+    store : VectorStore or path-like, optional
+        Where vectors are kept; by default nowhere.
+    backend : Processes or Cluster, optional
+        What runs the work; by default this process.
+    resume : path-like, optional
+        Files that are so called, and what was compared, keep what is done, so that the
+        same call goes on after a kill. By default nothing is kept.
+    progress, strict
+        As in :func:`~tllboost.vectorizing.vectorize`.
+    tell : callable
+        Called with a line about what a user may want to know.
+
+    Returns
+    -------
+    Similar
+
+    Raises
+    ------
+    DataError, UsageError
+        If there is no image, or more pairs than can be held.
+    ImageError
+        If an image fails and `strict` is set.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, angle in [("a", 0), ("b", 1), ("c", 90)]:
+    ...         image = Image.linear_gradient("L").rotate(angle)
+    ...         image.save(f"{folder}/{name}.png")
+    ...     similar = find_similar(folder, vectorizer="classic", top=1)
+    >>> [(row["left"], row["right"]) for row in similar.rows()][:2]
+    [('a.png', 'b.png'), ('b.png', 'a.png')]
+    """
+    paths, names = _named(images, tell)
+    n_left = len(paths)
+    if against is not None:
+        more = _named(against, tell)
+        paths, names = paths + more[0], names + more[1]
+    if store is not None and not isinstance(store, VectorStore):
+        store = VectorStore(store)
+    keys = store.hashes_of(paths) if store is not None else hash_files(paths)
+    places = np.arange(len(paths))
+    source = places.copy()  # of each, the first with the same bytes
+    if against is None:
+        first: dict[Any, int] = {}
+        source = np.array([first.setdefault(key, at) for at, key in enumerate(keys)])
+    alone = np.flatnonzero(source == places)
+    if n_copies := len(paths) - len(alone):
+        tell(f"{n_copies} of {len(paths)} files are copies of others, byte by byte")
+    files = [paths[at] for at in alone]
+    how: dict[str, Any] = {"backend": backend, "progress": progress}
+    options = {"store": store, "strict": strict, **how}
+    if scorer is None:
+        made = (
+            make_vectorizer(vectorizer) if isinstance(vectorizer, str) else vectorizer
+        )
+        result = vectorize(made, files, **options)
+        vectors, failed = [result.vectors], result.failures
+    else:
+        vectors, failed = scorer.vectors_of(files, list(map(str, files)), **options)
+    reasons = {int(alone[at]): why for at, why in failed.items()}
+    failures = {
+        str(path): reasons[at]
+        for path, at in zip(paths, source.tolist(), strict=True)
+        if at in reasons
+    }
+    rows = np.delete(alone, list(failed))
+    if not len(rows):
+        nothing = Found(*(np.empty(0, int) for _ in Found._fields))
+        empty = np.empty(0, bool)
+        return Similar(paths, names, n_left, nothing, 0.0, failures, same_bytes=empty)
+    if failed:
+        vectors = [np.delete(one, list(failed), axis=0) for one in vectors]
+    cut = None if against is None else int(np.searchsorted(rows, n_left))
+    scores: _Cosines | _Cells
+    if scorer is None:
+        scores = _Cosines(vectors[0], cut, made.label, normalised=normalised)
+    else:
+        scorer = scorer.among(vectors) if own_references else scorer
+        scores = _Cells(scorer, vectors, cut, shortlist)
+    is_free = top is not None and least is None
+    limit = -np.inf if is_free else scores.limit(least)
+    sought = Sought(top, limit, is_one_folder=against is None)
+    digest = hashlib.sha256(repr((sought, cut, shortlist)).encode())
+    for one in vectors:
+        digest.update(np.ascontiguousarray(one).data)
+    with tempfile.TemporaryDirectory() as nowhere:
+        beside = resume or Path(nowhere, "strips")
+        folder = Path(f"{beside}.{digest.hexdigest()[:12]}")
+        found = scores.compare(sought, folder, **how)
+    copies = np.flatnonzero((source < places) & np.isin(source, rows))
+    same = np.searchsorted(rows, source[copies])
+    found = Found(*map(np.append, found, (same, same, scores.score(same, same))))
+    told = scores.told(found)
+    left, right = rows[found.left], rows[found.right + (cut or 0)]
+    right[len(right) - len(copies) :] = copies
+    order = np.lexsort((right, left, -found.score))
+    if top is not None:
+        order = order[np.argsort(left[order], kind="stable")]
+    left, right, score = left[order], right[order], found.score[order]
+    first_of = {key: at for at, key in reversed([*enumerate(keys)])}
+    content = np.array([first_of[key] for key in keys])
+    return Similar(
+        paths,
+        names,
+        n_left,
+        Found(left, right, score),
+        limit,
+        failures,
+        same_bytes=content[left] == content[right],
+        **{name: one[order] for name, one in told.items() if one is not None},
+    )
