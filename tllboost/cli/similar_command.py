@@ -88,9 +88,9 @@ def similar(
     stopped goes on where it was.
 
     The output has the columns left, right, score, cosine, normalised, probability and
-    same_bytes (1 if the two files are equal, byte by byte). Of files with the same
-    bytes the first one stands for all others. --groups-out and --html take images
-    together of which each looks like each.
+    same_bytes (1 if the two files are equal, byte by byte). In one folder such copies
+    are told whatever their score, and the first one stands for all of them.
+    --groups-out and --html take images together of which each looks like each.
 
     An image that can't be read is left out, and standard error names it. The exit code
     is then 4. With --strict nothing is written, and the exit code is 3.

@@ -28,11 +28,12 @@ from tllboost.page import render
 from tllboost.processes import Backend, Progress
 from tllboost.references import LEAST, References
 from tllboost.scoring import Scorer, joint_score
-from tllboost.similar.compare import (
+from tllboost.similar.tiles import (
     Found,
     Sought,
     compare,
     compare_by_cells,
+    recall_of,
 )
 from tllboost.store import VectorStore, hash_files
 from tllboost.vectorizers import Vectorizer, make_vectorizer
@@ -43,6 +44,7 @@ __all__ = ["DEFAULT", "USUAL", "Similar", "find_similar", "groups_of"]
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Vectors = NDArray[np.float32]
 Rows = NDArray[Any]
+Tell = Callable[[str], None]
 Group = list[tuple[int, float]]
 """Each image of it, with its best score to another one."""
 
@@ -56,7 +58,7 @@ USUAL = {"classic": (0.5, 5.0), "pocket": (0.9, 5.0), DEFAULT: (0.602, 5.0)}
 COLUMNS: tuple[str, ...] = (
     *("left", "right", "score", "cosine", "normalised", "probability", "same_bytes"),
 )
-_MOST_GROUPS, _MOST_IMAGES = 400, 12  # of a page, and of a group there
+_MOST_GROUPS, _MOST_IMAGES = 400, 12  # of a page, and of a group on it
 _PAIRS = 2**17  # random ones that tell what is usual
 
 
@@ -110,9 +112,23 @@ class Similar:
             yield dict(zip(COLUMNS, values, strict=True))
 
     def groups(self, *, chained: bool = False) -> list[Group]:
-        """Return the groups of images that look alike, as :func:`groups_of` does."""
-        n_left = None if self.n_left == len(self.names) else self.n_left
-        return groups_of(self.found, n_left, chained=chained)
+        """Return the groups of images that look alike, as :func:`groups_of` does.
+
+        Copies of a file are in the group of that file.
+        """
+        is_one_folder = self.n_left == len(self.names)
+        is_copy = self.same_bytes & is_one_folder
+        apart = Found(*(one[~is_copy] for one in self.found))
+        n_left = None if is_one_folder else self.n_left
+        groups = groups_of(apart, n_left, chained=chained)
+        home = {image: group for group in groups for image, _ in group}
+        copies = Found(*(one[is_copy].tolist() for one in self.found))
+        for first, copy, score in zip(*copies, strict=True):
+            if first not in home:
+                home[first] = [(first, score)]
+                groups.append(home[first])
+            home[first].append((copy, score))
+        return groups
 
     def write_page(
         self,
@@ -125,37 +141,21 @@ class Similar:
 
         The 400 best of them with 12 images each, as large as 15 MB allow.
         """
-        shown = [group[:_MOST_IMAGES] for group in groups[:_MOST_GROUPS]]
-        images = {image: self.paths[image] for group in shown for image, _ in group}
-        thumbnails = make_thumbnails(images, progress=progress)
-        words = f"{len(groups)} groups of {len(self.names)} images."
-        if len(shown) < len(groups):
-            words = f"The best {len(shown)} of {words}"
-        told = [
-            {
-                "n": len(group),
-                "images": [
-                    {
-                        "name": self.names[image],
-                        "score": score,
-                        "thumbnail": thumbnails.get(image),
-                    }
-                    for image, score in some
-                ],
-            }
-            for group, some in zip(groups, shown, strict=False)
-        ]
+        shown = groups[:_MOST_GROUPS]
+        images = {one[0] for group in shown for one in group[:_MOST_IMAGES]}
+        paths = {image: self.paths[image] for image in sorted(images)}
         page = render(
             "similar/groups.html",
             title="Images that look alike",
             styles=["page/base.css", "report/page/gallery.css", "similar/groups.css"],
             scripts=[
-                "report/page/dom.js",
-                "report/page/enlarge.js",
-                "similar/groups.js",
+                *("report/page/dom.js", "report/page/enlarge.js", "similar/groups.js"),
             ],
-            groups=told,
-            words=words,
+            groups=shown,
+            n_groups=len(groups),
+            most=_MOST_IMAGES,
+            names=self.names,
+            thumbnails=make_thumbnails(paths, progress=progress),
         )
         write_text(path, page)
 
@@ -243,9 +243,7 @@ def groups_of(
     return sorted(groups, key=lambda some: (-some[0][1], some[0][0]))
 
 
-def _named(
-    images: Images, tell: Callable[[str], None] | None
-) -> tuple[list[Path], list[str]]:
+def _named(images: Images, tell: Tell | None) -> tuple[list[Path], list[str]]:
     """Return the images of a folder, or of a list, and their names."""
     if not isinstance(images, str | os.PathLike):
         return [*map(Path, images)], [*map(str, images)]
@@ -319,13 +317,13 @@ class _Cosines:
         # are among them do not count.
         return float(upper + 2 * (upper - lower))
 
-    def compare(self, sought: Sought, folder: Path, **how: Any) -> Found:
+    def compare(self, sought: Sought, folder: Path, _: Tell, **how: Any) -> Found:
         """Return the best pairs."""
         return compare(self.left, self.right, sought, folder, **how)
 
 
 class _Cells:
-    """The scores of fitted cells."""
+    """The scores of fitted cells, of at most `most` images for each where need be."""
 
     def __init__(
         self,
@@ -334,15 +332,16 @@ class _Cells:
         n_left: int | None,
         most: int | None,
     ) -> None:
-        self.scorer, self.shortlist = scorer, most
+        self.scorer, self.most = scorer, most
         self.left = [one[:n_left] for one in vectors]
-        self.right = [one[n_left:] for one in vectors] if n_left else self.left
+        self.right = [one[n_left or 0 :] for one in vectors]
 
     def score(self, left: Rows, right: Rows) -> NDArray[np.float64]:
         """Return the score of some left images with right ones."""
-        both = [np.concatenate(two) for two in zip(self.left, self.right, strict=True)]
-        right = right + len(self.left[0])
-        return joint_score(self.scorer.cells_, both, left, right)
+        both = [
+            np.append(*two, axis=0) for two in zip(self.left, self.right, strict=True)
+        ]
+        return joint_score(self.scorer.cells_, both, left, right + len(self.left[0]))
 
     def told(self, found: Found) -> dict[str, Any]:
         """Return the probabilities of scores."""
@@ -356,13 +355,14 @@ class _Cells:
             scorer.threshold_ if least is None else scorer.calibration_.score_of(least)
         )
 
-    def compare(self, sought: Sought, folder: Path, **how: Any) -> Found:
-        """Return the best pairs."""
-        both = self.left, self.right
-        cells = self.scorer.cells_
-        return compare_by_cells(
-            cells, *both, sought, folder, shortlist=self.shortlist, **how
-        )
+    def compare(self, sought: Sought, folder: Path, tell: Tell, **how: Any) -> Found:
+        """Return the best pairs; tell how good the shortlist is, where there is one."""
+        what = self.scorer.cells_, self.left, self.right, sought
+        recall = None if self.most is None else recall_of(*what, self.most)
+        if recall is not None:
+            held = f"a shortlist of {self.most} holds {recall:.0%} of the best"
+            tell(f"{held} of 20 images; see --exact")
+        return compare_by_cells(*what, folder, shortlist=self.most, **how)
 
 
 def find_similar(
@@ -380,7 +380,7 @@ def find_similar(
     backend: Backend | None = None,
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _: None,
     strict: bool = False,
 ) -> Similar:
     """Find the pairs of images that look alike.
@@ -499,7 +499,7 @@ def find_similar(
     with tempfile.TemporaryDirectory() as nowhere:
         beside = resume or Path(nowhere, "strips")
         folder = Path(f"{beside}.{digest.hexdigest()[:12]}")
-        found = scores.compare(sought, folder, **how)
+        found = scores.compare(sought, folder, tell, **how)
     copies = np.flatnonzero((source < places) & np.isin(source, rows))
     same = np.searchsorted(rows, source[copies])
     found = Found(*map(np.append, found, (same, same, scores.score(same, same))))

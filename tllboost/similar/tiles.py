@@ -159,23 +159,26 @@ def recall_of(
     right: Sequence[Vectors],
     sought: Sought,
     shortlist: int,
-    n_images: int = 20,
-) -> float:
-    """Return the share of the exact best of some images that a shortlist holds.
+) -> float | None:
+    """Return the share of the best of 20 images, by their scores, on a shortlist.
 
-    The best are `sought.top`, or ten, of `n_images` images that lie evenly.
+    Of each its ten best, or `sought.top`. None where all are scored anyway.
     """
     n = len(left[0])
-    rows = np.unique(np.linspace(0, n - 1, min(n, n_images)).astype(int))
-    indexes = [VectorIndex(one) for one in right]
-    most = sought.top or 10
-    asked = replace(sought, top=most, least=-np.inf)
-    exact, short = (
-        _best_by_cells(cells, [one[rows] for one in left], indexes, rows, asked, many)
-        for many in (None, shortlist)
-    )
+    rows = np.unique(np.linspace(0, n - 1, 20).astype(int))
+    queries, indexes = [one[rows] for one in left], [VectorIndex(one) for one in right]
+    is_listed = scored(cells, [one[:1] for one in queries], indexes, 1)[0] is not None
+    if shortlist >= len(right[0]) or not is_listed:
+        return None
+    asked = replace(sought, top=sought.top or 10, least=-np.inf)
     wanted, held = (
-        set(zip(one.left, one.right, strict=True)) for one in (exact, short)
+        set(
+            zip(
+                *_best_by_cells(cells, queries, indexes, rows, asked, n)[:2],
+                strict=True,
+            )
+        )
+        for n in (None, shortlist)
     )
     return len(wanted & held) / max(1, len(wanted))
 
