@@ -51,15 +51,16 @@ Group = list[tuple[int, float]]
 DEFAULT = "classic+pocket"
 """The vectorizer that finds most copies: ``results/similar``."""
 
-USUAL = {"classic": (0.5, 5.0), "pocket": (0.9, 5.0), DEFAULT: (0.602, 5.0)}
-"""Cosine, and normalised one, that one in 10,000 pairs of unrelated images reaches: as
-``benchmarks/similar_quality.py`` measured it."""
+USUAL = {"classic": 0.6, "pocket": 0.9, DEFAULT: 0.62}
+"""Cosine that one in 10,000 pairs of unrelated images reaches, as
+``benchmarks/similar_quality.py`` measured it on four sets of images."""
 
 COLUMNS: tuple[str, ...] = (
     *("left", "right", "score", "cosine", "normalised", "probability", "same_bytes"),
 )
 _MOST_GROUPS, _MOST_IMAGES = 400, 12  # of a page, and of a group on it
 _PAIRS = 2**17  # random ones that tell what is usual
+_CERTAIN = 0.9999
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,14 +309,17 @@ class _Cosines:
         """Return the lowest score: by default that of 1 in 10,000 unrelated pairs."""
         if least is not None:
             return least
-        if self.label in USUAL:
-            return USUAL[self.label][self.is_normalised]
+        if self.label in USUAL and not self.is_normalised:
+            return USUAL[self.label]
         rng = np.random.default_rng(0)
         pairs = [rng.integers(len(one), size=_PAIRS) for one in (self.left, self.right)]
-        lower, upper = np.quantile(self.score(*pairs), [0.9, 0.99])
-        # As if each tenth of them were as much higher as the tenth before: copies that
-        # are among them do not count.
-        return float(upper + 2 * (upper - lower))
+        score = self.score(*pairs)
+        if not self.is_normalised:  # Fisher's z: its tail is about that of a normal one
+            score = np.arctanh(np.clip(score, -_CERTAIN, _CERTAIN))
+        # Not the quantile itself: copies are among those.
+        lower, upper = np.quantile(score, [0.9, 0.99])
+        least = upper + 1.5 * (upper - lower)
+        return float(least if self.is_normalised else np.tanh(least))
 
     def compare(self, sought: Sought, folder: Path, _: Tell, **how: Any) -> Found:
         """Return the best pairs."""
