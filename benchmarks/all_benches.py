@@ -1,6 +1,7 @@
 """Run every bench_*.py in turn, as ``make bench`` does, and note how long each took.
 
-All but two: the page's, and bench_store.py, which compares checkouts, not tools. A
+All but three: the page's; bench_store.py, which compares checkouts, not tools; and
+bench_similar.py, which takes longer than all others together may. A
 script that fails does not keep the others from running; the exit code tells of it.
 Name scripts to run only those: ``python benchmarks/all_benches.py bench_rank``.
 """
@@ -16,7 +17,7 @@ from bench import RESULTS, written
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "bench_page.py"
-OTHERS = (PAGE, HERE / "bench_store.py")
+OTHERS = (PAGE, HERE / "bench_store.py", HERE / "bench_similar.py")
 MOST = 15 * 60.0
 
 

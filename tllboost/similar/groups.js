@@ -5,7 +5,7 @@ const groups = [...document.querySelectorAll("section.similar")];
 function viewOf(figure, label) {
   const image = figure.querySelector("img");
   return {
-    image: image && { src: image.src, w: image.width, h: image.height },
+    image: image && { src: image.src, width: image.width, height: image.height },
     label,
     name: figure.querySelector(".name").textContent,
   };
