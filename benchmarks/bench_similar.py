@@ -22,8 +22,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from tllboost.merges import unit_rows
 from tllboost.processes import Processes
-from tllboost.similar import tiles
-from tllboost.similar.tiles import Found, Sought
+from tllboost.similar.tiles import Sought, by_products, floor_of
+from tllboost.similar.tiles import compare as compare_all
 
 N_DIMS, TOP = 512, 10
 TILE = 4096
@@ -35,16 +35,12 @@ PROFILE = (
 
 def ours(vectors: np.ndarray) -> np.ndarray:
     """Return the best ten of each image: (n_images, 10), best first."""
+    sought = Sought(TOP, -np.inf, is_one_folder=True)
+    arrays = [vectors, vectors, floor_of(vectors, vectors, sought)]
+    what = by_products, arrays, len(vectors), sought
     with tempfile.TemporaryDirectory() as folder:
-        found = tiles.compare(
-            *(vectors, vectors, Sought(TOP, -np.inf, True), Path(folder, "strips")),
-            backend=Processes(),
-        )
-    return rows_of(found)
-
-
-def rows_of(found: Found) -> np.ndarray:
-    return found.right.reshape(-1, TOP)
+        found = compare_all(*what, Path(folder, "strips"), backend=Processes())
+    return found["right"].reshape(-1, TOP)
 
 
 def bare(vectors: np.ndarray) -> None:
@@ -107,8 +103,6 @@ def main() -> None:
     """Measure all of it."""
     said = options(__doc__)
     n = 2_000 if said.quick else 100_000
-    if said.quick:
-        tiles._SMALL = 0
     vectors = unit_rows(made_vectors(n))
     what = f"the {TOP} best of each of {n:,} images of {N_DIMS} numbers"
     how: dict[str, Any] = {

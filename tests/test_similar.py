@@ -6,6 +6,7 @@ import csv
 import io
 import shutil
 import tempfile
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,14 @@ from tllboost.references import References
 from tllboost.scoring import joint_score
 from tllboost.similar import USUAL, _Cosines, find_similar, groups_of
 from tllboost.similar import tiles as engine
-from tllboost.similar.tiles import Found, Sought, compare, compare_by_cells
+from tllboost.similar.tiles import (
+    Pairs,
+    Sought,
+    by_cells,
+    by_products,
+    floor_of,
+    made_pairs,
+)
 from tllboost.vectorizing import vectorize
 
 if TYPE_CHECKING:
@@ -37,11 +45,18 @@ def vectors_of(n: int, seed: int, n_dims: int = 5) -> np.ndarray:
     return rng.normal(size=(n, n_dims)).astype(np.float32)
 
 
-def pairs_of(found: Found) -> dict[tuple[int, int], float]:
+def pairs_of(found: Pairs) -> dict[tuple[int, int], float]:
     """Return the scores by pairs, of which none may be there twice."""
-    told = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
-    assert len(set(told)) == len(told)
-    return dict(zip(told, found.score.tolist(), strict=True))
+    told = {(left, right): score for left, right, score in found.tolist()}
+    assert len(told) == len(found)
+    return told
+
+
+def compare(
+    left: np.ndarray, right: np.ndarray, sought: Sought, folder: Path, **how: Any
+) -> Pairs:
+    arrays = [left, right, floor_of(left, right, sought)]
+    return engine.compare(by_products, arrays, len(left), sought, folder, **how)
 
 
 def wanted_of(scores: np.ndarray, sought: Sought) -> dict[tuple[int, int], float]:
@@ -93,9 +108,9 @@ def test_all_pairs_are_those_of_comparing_one_by_one(
         assert not list(Path(folder).iterdir())
     wanted = wanted_of(left @ right.T, sought)
     assert pairs_of(found) == pytest.approx(wanted, rel=1e-5, abs=1e-5)
-    of = found.left if sought.top else np.zeros(len(found.left))
-    order = np.lexsort((-found.score, of))
-    assert (found.score[order] == found.score).all()
+    of = found["left"] if sought.top else np.zeros(len(found))
+    order = np.lexsort((-found["score"], of))
+    assert (found["score"][order] == found["score"]).all()
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -106,9 +121,9 @@ def test_equal_images_are_told_up_to_the_number_asked_for(
     """All that is alike ties, and any of those may be told."""
     vectors = np.ones((60, 4), np.float32)
     found = compare(vectors, vectors, Sought(top, -np.inf, True), tmp_path / "s")
-    assert np.bincount(found.left).tolist() == [top] * 60
+    assert np.bincount(found["left"]).tolist() == [top] * 60
     assert set(pairs_of(found).values()) == {4.0}
-    assert (found.left != found.right).all()
+    assert (found["left"] != found["right"]).all()
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -123,16 +138,18 @@ def test_cells_give_the_pairs_that_they_score_highest(
     every = np.repeat(np.arange(40), 40), np.tile(np.arange(40), 40)
     scores = joint_score(model.cells_, [vectors], *every).reshape(40, 40)
     sought = Sought(top, -np.inf if top else float(np.median(scores)), True)
-    found = compare_by_cells(
-        model.cells_, [vectors], [vectors], sought, tmp_path / "s", shortlist=shortlist
-    )
+    find = partial(by_cells, cells=model.cells_, shortlist=shortlist)
+    both = [[vectors], [vectors]]
+    found = engine.compare(find, both, 40, sought, tmp_path / "s")
     if top is None:
         scores = np.maximum(scores, scores.T)
     wanted = wanted_of(scores, sought)
     if head != "random-forest":  # a linear head needs no shortlist
         assert pairs_of(found) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
     elif shortlist is None:
-        assert sorted(found.score) == pytest.approx(sorted(wanted.values()), abs=1e-5)
+        assert sorted(found["score"]) == pytest.approx(
+            sorted(wanted.values()), abs=1e-5
+        )
     else:
         near = unit_rows(vectors) @ unit_rows(vectors).T
         for i, j in pairs_of(found):
@@ -149,28 +166,27 @@ def test_strips_that_are_there_are_not_computed_again(
     vectors, folder = vectors_of(64, 0), tmp_path / "strips"
     sought, done = Sought(2, -np.inf, True), []
     wanted = compare(vectors, vectors, sought, tmp_path / "other")
-    write = engine._write
 
-    def killed(file: Path, found: Found) -> None:
+    def killed(*arguments: Any) -> Pairs:
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(file.name)
-        write(file, found)
+        done.append(arguments)
+        return by_products(*arguments)
 
-    monkeypatch.setattr(engine, "_write", killed)
+    def counted(*arguments: Any) -> Pairs:
+        done.append(arguments)
+        return by_products(*arguments)
+
+    arrays = [vectors, vectors, floor_of(vectors, vectors, sought)]
     with pytest.raises(KeyboardInterrupt):
-        compare(vectors, vectors, sought, folder)
-    assert sorted(one.name for one in folder.iterdir()) == done
-    monkeypatch.setattr(engine, "_write", lambda *args: (done.append(0), write(*args)))
-    found = compare(vectors, vectors, sought, folder)
+        engine.compare(killed, arrays, 64, sought, folder)
+    assert len([*folder.iterdir()]) == len(done) == 2
+    found = engine.compare(counted, arrays, 64, sought, folder)
     assert len(done) == len([*engine._strips(64)]) > 2
-    assert all((a == b).all() for a, b in zip(found, wanted, strict=True))
+    assert (found == wanted).all()
 
 
-def test_processes_find_what_this_one_finds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "_SMALL", 0)
+def test_processes_find_what_this_one_finds(tmp_path: Path) -> None:
     vectors, told = vectors_of(3000, 0, 8), []
     sought = Sought(4, -np.inf, True)
     alone = compare(vectors, vectors, sought, tmp_path / "a")
@@ -202,9 +218,9 @@ PAIRS = st.dictionaries(
 )
 
 
-def found_of(pairs: dict[tuple[int, int], float]) -> Found:
+def found_of(pairs: dict[tuple[int, int], float]) -> Pairs:
     left, right = np.array([*pairs], dtype=int).reshape(-1, 2).T
-    return Found(left, right, np.array([*pairs.values()]))
+    return made_pairs(left, right, [*pairs.values()])
 
 
 @given(PAIRS)
@@ -219,12 +235,12 @@ def test_every_two_images_of_a_group_are_a_pair(
         assert all(two in pairs for two in combinations(members, 2))
         for image, score in group:
             own = [one for two, one in pairs.items() if image in two]
-            assert score == max(
+            inside = [
                 one
                 for two, one in pairs.items()
                 if image in two and set(two) <= set(members)
-            )
-            assert score <= max(own)
+            ]
+            assert score == np.float32(max(inside)) <= np.float32(max(own))
     # No two groups, and no two images alone, could be one.
     alone = [[one] for one in range(10) if one not in images]
     sets = [[image for image, _ in group] for group in groups] + alone
@@ -266,7 +282,7 @@ def test_normalised_cosines_are_of_standard_deviations_above_unrelated_images() 
     scores = _Cosines(vectors, None, "none", normalised=True)
     left, right = np.array([0, 5]), np.array([1, 9])
     score = scores.score(left, right)
-    told = scores.told(Found(left, right, score))
+    told = scores.told(made_pairs(left, right, score))
     unit = unit_rows(vectors)
     cosine = (unit[left] * unit[right]).sum(axis=1)
     assert told["cosine"] == pytest.approx(cosine, abs=1e-5)
@@ -280,7 +296,7 @@ def test_normalised_cosines_are_of_standard_deviations_above_unrelated_images() 
         assert score[at] == pytest.approx(wanted, abs=0.01)
     plain = _Cosines(vectors, None, "none", normalised=False)
     assert plain.score(left, right) == pytest.approx(cosine, abs=1e-6)
-    other = plain.told(Found(left, right, plain.score(left, right)))
+    other = plain.told(made_pairs(left, right, plain.score(left, right)))
     assert other["normalised"] == pytest.approx(score, abs=1e-4)
 
 
@@ -349,10 +365,9 @@ def test_of_two_folders_each_image_has_its_own_line(folder: Path) -> None:
         assert (row["same_bytes"] == 1) == same
         assert row["cosine"] == pytest.approx(1)
     vectors = vectorize("classic", similar.paths).vectors
-    assert similar.cosine is not None
-    left, right = similar.found.left, similar.found.right
+    left, right = similar.pairs["left"], similar.pairs["right"]
     unit = unit_rows(vectors)
-    assert similar.cosine == pytest.approx(
+    assert similar.told["cosine"] == pytest.approx(
         (unit[left] * unit[right]).sum(axis=1), abs=1e-5
     )
 
@@ -367,7 +382,7 @@ def test_few_images_are_enough(tmp_path: Path, n: int) -> None:
         return
     similar = find_similar(tmp_path, vectorizer="classic", top=3)
     assert len([*similar.rows()]) == n * (n - 1)
-    assert similar.normalised is None
+    assert "normalised" not in similar.told
     with pytest.raises(UsageError, match=f"{n} images are too few for --normalised"):
         find_similar(tmp_path, vectorizer="classic", normalised=True)
 

@@ -192,9 +192,10 @@ def check_pairs(
             [*paths.values()], least=_LEAST, store=store, progress=progress
         )
         images = np.array([*paths])
-        first, other = images[similar.found.left], images[similar.found.right]
-        same[other[similar.same_bytes]] = first[similar.same_bytes]
-        told = zip(first, other, similar.found.score.round(3), strict=True)
+        first, other = images[similar.pairs["left"]], images[similar.pairs["right"]]
+        is_copy = similar.told["same_bytes"] == 1
+        same[other[is_copy]] = first[is_copy]
+        told = zip(first, other, similar.pairs["score"].round(3), strict=True)
         alike = [(int(i), int(j), float(cosine)) for i, j, cosine in told]
         reasons = similar.failures
     else:

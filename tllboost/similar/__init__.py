@@ -12,7 +12,8 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,13 @@ from tllboost.processes import Backend, Progress
 from tllboost.references import LEAST, References
 from tllboost.scoring import Scorer, joint_score
 from tllboost.similar.tiles import (
-    Found,
+    Pairs,
     Sought,
+    by_cells,
+    by_products,
     compare,
-    compare_by_cells,
+    floor_of,
+    made_pairs,
     recall_of,
 )
 from tllboost.store import VectorStore, hash_files
@@ -61,6 +65,7 @@ COLUMNS: tuple[str, ...] = (
 _MOST_GROUPS, _MOST_IMAGES = 400, 12  # of a page, and of a group on it
 _PAIRS = 2**17  # random ones that tell what is usual
 _CERTAIN = 0.9999
+_SMALL = 2 * 10**10  # multiplications for which no process is started
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +80,14 @@ class Similar:
         What they are called: below their folder.
     n_left : int
         How many are on the left.
-    found : Found
-        Pairs, as rows of `names`, with their scores: best first, or those of each
-        image together where the best of each are asked for.
-    cosine, normalised : ndarray of shape (n_pairs,), float32, or None
-        Without a bundle: the cosine, and how many standard deviations it is above those
-        of unrelated images, if there are enough of them.
-    probability : ndarray of shape (n_pairs,), float64, or None
-        With a bundle.
-    same_bytes : ndarray of shape (n_pairs,), bool
-        Whether the two files are equal, byte by byte.
+    pairs : Pairs
+        Rows of `names`, and scores: the best first, or those of each image together
+        where the best of each are asked for.
+    told : dict of str to ndarray of shape (n_pairs,)
+        What else is told of each: ``same_bytes``, whether the two files are equal;
+        without a bundle ``cosine``, and ``normalised``, how many standard deviations
+        that is above those of unrelated images, if there are enough of them; with a
+        bundle ``probability``.
     least : float
         The lowest score that was asked for, or what unrelated images seldom reach.
     failures : dict of str to str
@@ -94,23 +97,18 @@ class Similar:
     paths: list[Path]
     names: list[str]
     n_left: int
-    found: Found
+    pairs: Pairs
+    told: dict[str, NDArray[Any]]
     least: float
     failures: dict[str, str]
-    _: KW_ONLY
-    same_bytes: NDArray[np.bool_]
-    cosine: Vectors | None = None
-    normalised: Vectors | None = None
-    probability: NDArray[np.float64] | None = None
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row a pair, whose names are `COLUMNS`."""
-        told = (self.cosine, self.normalised, self.probability)
-        for at, (left, right, score) in enumerate(zip(*self.found, strict=True)):
-            pair = self.names[left], self.names[right], float(score)
-            more = (None if one is None else float(one[at]) for one in told)
-            values = (*pair, *more, int(self.same_bytes[at]))
-            yield dict(zip(COLUMNS, values, strict=True))
+        told = [self.told[one].tolist() if one in self.told else () for one in COLUMNS]
+        for row, (left, right, score) in enumerate(self.pairs.tolist()):
+            names = self.names[left], self.names[right], score
+            more = (one[row] if one else None for one in told[3:])
+            yield dict(zip(COLUMNS, (*names, *more), strict=True))
 
     def groups(self, *, chained: bool = False) -> list[Group]:
         """Return the groups of images that look alike, as :func:`groups_of` does.
@@ -118,13 +116,11 @@ class Similar:
         Copies of a file are in the group of that file.
         """
         is_one_folder = self.n_left == len(self.names)
-        is_copy = self.same_bytes & is_one_folder
-        apart = Found(*(one[~is_copy] for one in self.found))
+        is_copy = (self.told["same_bytes"] == 1) & is_one_folder
         n_left = None if is_one_folder else self.n_left
-        groups = groups_of(apart, n_left, chained=chained)
+        groups = groups_of(self.pairs[~is_copy], n_left, chained=chained)
         home = {image: group for group in groups for image, _ in group}
-        copies = Found(*(one[is_copy].tolist() for one in self.found))
-        for first, copy, score in zip(*copies, strict=True):
+        for first, copy, score in self.pairs[is_copy].tolist():
             if first not in home:
                 home[first] = [(first, score)]
                 groups.append(home[first])
@@ -162,21 +158,19 @@ class Similar:
 
 
 def groups_of(
-    found: Found, n_left: int | None = None, *, chained: bool = False
+    pairs: Pairs, n_left: int | None = None, *, chained: bool = False
 ) -> list[Group]:
-    """Return groups of images, in which all pairs are found ones.
+    """Return groups of images that look alike.
 
-    Agglomerative clustering by complete linkage: two groups become one when each image
-    of one is found with each of the other, so that no chain of near pairs ties
-    strangers. Images of different folders are one group where each of one folder is
-    found with each of the other.
+    From the best pair on, two groups become one where each image of one is a pair with
+    each of the other, as in complete linkage: no chain of near pairs ties strangers.
 
     Parameters
     ----------
-    found : Found
+    pairs : Pairs
     n_left : int, optional
-        So many images are on the left, and the others on the right; by default all
-        are compared with all.
+        So many images are on the left, and only compared with those on the right; by
+        default all are compared with all.
     chained : bool, default=False
         Whether one pair is enough to make two groups one: single linkage.
 
@@ -188,60 +182,39 @@ def groups_of(
 
     Examples
     --------
-    >>> two = Found(np.int32([0, 1]), np.int32([1, 2]), np.float32([0.9, 0.8]))
-    >>> [[image for image, _ in group] for group in groups_of(two)]
+    >>> pairs = made_pairs([0, 1], [1, 2], [0.9, 0.8])
+    >>> [[image for image, _ in group] for group in groups_of(pairs)]
     [[0, 1]]
-    >>> [[image for image, _ in group] for group in groups_of(two, chained=True)]
+    >>> [[image for image, _ in group] for group in groups_of(pairs, chained=True)]
     [[0, 1, 2]]
     """
-    members: dict[int, list[int]] = {}
-    group: dict[int, int] = {}
-    ties: dict[int, dict[int, int]] = {}
-    pairs: dict[tuple[int, int], float] = {}
-    order = np.argsort(-found.score, kind="stable")
-    for left, right, score in zip(*(one[order].tolist() for one in found), strict=True):
-        pairs.setdefault((min(left, right), max(left, right)), score)
-
-    def needed(one: list[int], other: list[int]) -> int:
-        if chained:
-            return 1
-        if n_left is None:
-            return len(one) * len(other)
-        a, b = (sum(image < n_left for image in some) for some in (one, other))
-        return a * (len(other) - b) + b * (len(one) - a)
-
-    for two in pairs:
-        for image in two:
-            members.setdefault(group.setdefault(image, image), [image])
-        a, b = (group[image] for image in two)
-        if a == b:
-            continue
-        for one, other in ((a, b), (b, a)):
-            known = ties.setdefault(one, {})
-            known[other] = known.get(other, 0) + 1
-        if ties[a][b] >= needed(members[a], members[b]):
-            if len(members[a]) < len(members[b]):
-                a, b = b, a
-            for image in members[b]:
-                group[image] = a
-            members[a] += members.pop(b)
-            ties[a].pop(b)
-            for other, n in ties.pop(b).items():
-                if other != a:
-                    ties[a][other] = ties[a].get(other, 0) + n
-                    ties[other][a] = ties[a][other]
-                    ties[other].pop(b)
+    scores: dict[tuple[int, int], float] = {}
+    for left, right, score in pairs[
+        np.argsort(-pairs["score"], kind="stable")
+    ].tolist():
+        scores.setdefault((min(left, right), max(left, right)), score)
+    group: dict[int, list[int]] = {}
+    for two in scores:
+        one, other = (group.setdefault(image, [image]) for image in two)
+        across = ((min(a, b), max(a, b)) for a in one for b in other)
+        if one is not other and (
+            chained
+            or all(
+                both in scores or (n_left and (both[0] < n_left) == (both[1] < n_left))
+                for both in across
+            )
+        ):
+            one += other
+            group |= dict.fromkeys(other, one)
     best: dict[int, float] = {}
-    for two, score in pairs.items():
-        if group[two[0]] == group[two[1]]:
+    for two, score in scores.items():
+        if group[two[0]] is group[two[1]]:
             for image in two:
                 best.setdefault(image, score)
-    groups = [
-        sorted(((image, best[image]) for image in some), key=lambda one: -one[1])
-        for some in members.values()
-        if len(some) > 1
-    ]
-    return sorted(groups, key=lambda some: (-some[0][1], some[0][0]))
+    groups: dict[int, Group] = {}
+    for image, score in best.items():
+        groups.setdefault(id(group[image]), []).append((image, score))
+    return [*groups.values()]
 
 
 def _named(images: Images, tell: Tell | None) -> tuple[list[Path], list[str]]:
@@ -295,15 +268,17 @@ class _Cosines:
             score[rows] = np.einsum("ij,ij->i", *two)
         return score
 
-    def told(self, found: Found) -> dict[str, Any]:
+    def told(self, pairs: Pairs) -> dict[str, Any]:
         """Return what is told of pairs beside their scores."""
-        left, right, cosine = found.left, found.right + self.cut, found.score
+        left, right, cosine = pairs["left"], pairs["right"] + self.cut, pairs["score"]
         middle = (self.mean[left] + self.mean[right]) / 2
         scale = np.sqrt(self.spread[left] * self.spread[right])
         if self.is_normalised:
             cosine = cosine * scale + middle
-        normalised = (cosine - middle) / scale if self.is_known else None
-        return {"cosine": np.clip(cosine, -1, 1), "normalised": normalised}
+        told = {"cosine": np.clip(cosine, -1, 1)}
+        return told | (
+            {"normalised": (cosine - middle) / scale} if self.is_known else {}
+        )
 
     def limit(self, least: float | None) -> float:
         """Return the lowest score: by default that of 1 in 10,000 unrelated pairs."""
@@ -321,9 +296,13 @@ class _Cosines:
         least = upper + 1.5 * (upper - lower)
         return float(least if self.is_normalised else np.tanh(least))
 
-    def compare(self, sought: Sought, folder: Path, _: Tell, **how: Any) -> Found:
+    def compare(self, sought: Sought, folder: Path, _: Tell, **how: Any) -> Pairs:
         """Return the best pairs."""
-        return compare(self.left, self.right, sought, folder, **how)
+        left, right = self.left, self.right
+        if float(len(left)) * right.size < _SMALL:
+            how["backend"] = None
+        arrays = [left, right, floor_of(left, right, sought)]
+        return compare(by_products, arrays, len(left), sought, folder, **how)
 
 
 class _Cells:
@@ -347,9 +326,9 @@ class _Cells:
         ]
         return joint_score(self.scorer.cells_, both, left, right + len(self.left[0]))
 
-    def told(self, found: Found) -> dict[str, Any]:
+    def told(self, pairs: Pairs) -> dict[str, Any]:
         """Return the probabilities of scores."""
-        score = found.score.astype(np.float64)
+        score = pairs["score"].astype(np.float64)
         return {"probability": self.scorer.calibration_.probability(score)}
 
     def limit(self, least: float | None) -> float:
@@ -359,14 +338,19 @@ class _Cells:
             scorer.threshold_ if least is None else scorer.calibration_.score_of(least)
         )
 
-    def compare(self, sought: Sought, folder: Path, tell: Tell, **how: Any) -> Found:
+    def compare(self, sought: Sought, folder: Path, tell: Tell, **how: Any) -> Pairs:
         """Return the best pairs; tell how good the shortlist is, where there is one."""
-        what = self.scorer.cells_, self.left, self.right, sought
-        recall = None if self.most is None else recall_of(*what, self.most)
+        cells, both, most = self.scorer.cells_, (self.left, self.right), self.most
+        recall = None if most is None else recall_of(cells, *both, sought, most)
         if recall is not None:
-            held = f"a shortlist of {self.most} holds {recall:.0%} of the best"
+            held = f"a shortlist of {most} holds {recall:.0%} of the best"
             tell(f"{held} of 20 images; see --exact")
-        return compare_by_cells(*what, folder, shortlist=self.most, **how)
+        nothing: Any = None  # what scores needs no vectorizer, and it may not be sent
+        bare = [replace(cell, vectorizer=nothing) for cell in cells]
+        if len(self.left[0]) * len(self.right[0]) < _SMALL // 1000:
+            how["backend"] = None
+        find = partial(by_cells, cells=bare, shortlist=most)
+        return compare(find, both, len(self.left[0]), sought, folder, **how)
 
 
 def find_similar(
@@ -482,9 +466,8 @@ def find_similar(
     }
     rows = np.delete(alone, list(failed))
     if not len(rows):
-        nothing = Found(*(np.empty(0, int) for _ in Found._fields))
-        empty = np.empty(0, bool)
-        return Similar(paths, names, n_left, nothing, 0.0, failures, same_bytes=empty)
+        told = {"same_bytes": np.zeros(0, np.int8)}
+        return Similar(paths, names, n_left, made_pairs([], [], []), told, 0, failures)
     if failed:
         vectors = [np.delete(one, list(failed), axis=0) for one in vectors]
     cut = None if against is None else int(np.searchsorted(rows, n_left))
@@ -498,31 +481,24 @@ def find_similar(
     limit = -np.inf if is_free else scores.limit(least)
     sought = Sought(top, limit, is_one_folder=against is None)
     digest = hashlib.sha256(repr((sought, cut, shortlist)).encode())
-    for one in vectors:
+    some = np.arange(min(64, len(rows) if cut is None else min(cut, len(rows) - cut)))
+    for one in (*vectors, scores.score(some, some[::-1])):  # the same by these only
         digest.update(np.ascontiguousarray(one).data)
     with tempfile.TemporaryDirectory() as nowhere:
         beside = resume or Path(nowhere, "strips")
         folder = Path(f"{beside}.{digest.hexdigest()[:12]}")
-        found = scores.compare(sought, folder, tell, **how)
+        pairs = scores.compare(sought, folder, tell, **how)
     copies = np.flatnonzero((source < places) & np.isin(source, rows))
     same = np.searchsorted(rows, source[copies])
-    found = Found(*map(np.append, found, (same, same, scores.score(same, same))))
-    told = scores.told(found)
-    left, right = rows[found.left], rows[found.right + (cut or 0)]
+    pairs = np.append(pairs, made_pairs(same, same, scores.score(same, same)))
+    told = scores.told(pairs)
+    left, right = rows[pairs["left"]], rows[pairs["right"] + (cut or 0)]
     right[len(right) - len(copies) :] = copies
-    order = np.lexsort((right, left, -found.score))
+    pairs = made_pairs(left, right, pairs["score"])
+    content = np.unique([str(key) for key in keys], return_inverse=True)[1]
+    told["same_bytes"] = (content[left] == content[right]).astype(np.int8)
+    order = np.lexsort((right, left, -pairs["score"]))
     if top is not None:
         order = order[np.argsort(left[order], kind="stable")]
-    left, right, score = left[order], right[order], found.score[order]
-    first_of = {key: at for at, key in reversed([*enumerate(keys)])}
-    content = np.array([first_of[key] for key in keys])
-    return Similar(
-        paths,
-        names,
-        n_left,
-        Found(left, right, score),
-        limit,
-        failures,
-        same_bytes=content[left] == content[right],
-        **{name: one[order] for name, one in told.items() if one is not None},
-    )
+    told = {name: column[order] for name, column in told.items()}
+    return Similar(paths, names, n_left, pairs[order], told, limit, failures)
