@@ -187,7 +187,7 @@ def test_strips_that_are_there_are_not_computed_again(
 
 
 def test_processes_find_what_this_one_finds(tmp_path: Path) -> None:
-    vectors, told = vectors_of(3000, 0, 8), []
+    vectors, told = vectors_of(5000, 0, 8), []
     sought = Sought(4, -np.inf, True)
     alone = compare(vectors, vectors, sought, tmp_path / "a")
     found = compare(
@@ -196,7 +196,7 @@ def test_processes_find_what_this_one_finds(tmp_path: Path) -> None:
         progress=lambda *step: told.append(step),
     )
     assert pairs_of(found) == pytest.approx(pairs_of(alone))
-    assert told[-1] == (3, 3, "comparing")
+    assert told[-1] == (5, 5, "comparing")
     assert not list(tmp_path.iterdir())
 
 

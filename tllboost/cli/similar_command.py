@@ -15,7 +15,6 @@ from tllboost.cli.streams import message_to, progress_bar, tell_failures
 from tllboost.errors import printable
 
 _MOST_LINES = 20
-_FIGURES = ("score", "cosine", "normalised", "probability")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,25 +167,16 @@ def similar(
         write_text(wanted.groups_out, csv_text(("group", "image", "score"), named))
     if wanted.least is None and wanted.top is None:
         say(f"pairs of a score from {found.least:.4g} on; see --min")
-    lines = [
-        "  ".join(
-            [
-                *(f"{row[one]:>11.4f}" for one in _FIGURES if row[one] is not None),
-                f"{printable(row['left'])}  {printable(row['right'])}",
-            ]
-        )
+    figure = "score" if wanted.bundle is None else "probability"
+    lines = [f"{figure:>11}  left  right"] + [
+        f"{row[figure]:>11.4f}  {printable(row['left'])}  {printable(row['right'])}"
         for row in rows[:_MOST_LINES]
     ]
-    named_figures = [
-        f"{one:>11}" for one in _FIGURES if rows and rows[0][one] is not None
-    ]
-    text = "\n".join(["  ".join([*named_figures, "left  right"]), *lines, ""])
-    if len(rows) > len(lines):
-        text += f"and {len(rows) - len(lines)} more: --out and --csv give all\n"
-    told = f"{len(rows)} pairs of {len(found.names)} images"
-    if grouped:
-        told += f", {len(groups)} groups"
-    form.write(rows, COLUMNS, f"{text}{told}\n")
+    if len(rows) > _MOST_LINES:
+        lines.append(f"and {len(rows) - _MOST_LINES} more: --out and --csv give all")
+    told = f", {len(groups)} groups" if grouped else ""
+    lines.append(f"{len(rows)} pairs of {len(found.names)} images{told}\n")
+    form.write(rows, COLUMNS, "\n".join(lines))
     code = tell_failures(found.failures)
     raise typer.Exit(3 if len(found.failures) == len(found.names) else code)
 

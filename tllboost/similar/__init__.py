@@ -65,7 +65,6 @@ COLUMNS: tuple[str, ...] = (
 _MOST_GROUPS, _MOST_IMAGES = 400, 12  # of a page, and of a group on it
 _PAIRS = 2**17  # random ones that tell what is usual
 _CERTAIN = 0.9999
-_SMALL = 2 * 10**10  # multiplications for which no process is started
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,9 +252,7 @@ class _Cosines:
         if normalised:
             both[:, -2], both[:, -1] = -self.mean / 2, 1
             both /= np.sqrt(self.spread)[:, None]
-        self.left = self.right = both
-        if n_left is not None:
-            self.left, self.right = both[:n_left], both[n_left:]
+        self.left, self.right = both[:n_left], both[self.cut :]
         if normalised:
             self.right = self.right.copy()
             self.right[:, [-2, -1]] = self.right[:, [-1, -2]]
@@ -298,11 +295,8 @@ class _Cosines:
 
     def compare(self, sought: Sought, folder: Path, _: Tell, **how: Any) -> Pairs:
         """Return the best pairs."""
-        left, right = self.left, self.right
-        if float(len(left)) * right.size < _SMALL:
-            how["backend"] = None
-        arrays = [left, right, floor_of(left, right, sought)]
-        return compare(by_products, arrays, len(left), sought, folder, **how)
+        arrays = self.left, self.right, floor_of(self.left, self.right, sought)
+        return compare(by_products, arrays, len(self.left), sought, folder, **how)
 
 
 class _Cells:
@@ -347,8 +341,6 @@ class _Cells:
             tell(f"{held} of 20 images; see --exact")
         nothing: Any = None  # what scores needs no vectorizer, and it may not be sent
         bare = [replace(cell, vectorizer=nothing) for cell in cells]
-        if len(self.left[0]) * len(self.right[0]) < _SMALL // 1000:
-            how["backend"] = None
         find = partial(by_cells, cells=bare, shortlist=most)
         return compare(find, both, len(self.left[0]), sought, folder, **how)
 
@@ -451,18 +443,16 @@ def find_similar(
     how: dict[str, Any] = {"backend": backend, "progress": progress}
     options = {"store": store, "strict": strict, **how}
     if scorer is None:
-        made = (
-            make_vectorizer(vectorizer) if isinstance(vectorizer, str) else vectorizer
-        )
-        result = vectorize(made, files, **options)
+        if isinstance(vectorizer, str):
+            vectorizer = make_vectorizer(vectorizer)
+        label = vectorizer.label
+        result = vectorize(vectorizer, files, **options)
         vectors, failed = [result.vectors], result.failures
     else:
         vectors, failed = scorer.vectors_of(files, list(map(str, files)), **options)
-    reasons = {int(alone[at]): why for at, why in failed.items()}
+    why = dict(zip(alone[list(failed)].tolist(), failed.values(), strict=True))
     failures = {
-        str(path): reasons[at]
-        for path, at in zip(paths, source.tolist(), strict=True)
-        if at in reasons
+        str(paths[at]): why[one] for at, one in enumerate(source.tolist()) if one in why
     }
     rows = np.delete(alone, list(failed))
     if not len(rows):
@@ -473,7 +463,7 @@ def find_similar(
     cut = None if against is None else int(np.searchsorted(rows, n_left))
     scores: _Cosines | _Cells
     if scorer is None:
-        scores = _Cosines(vectors[0], cut, made.label, normalised=normalised)
+        scores = _Cosines(vectors[0], cut, label, normalised=normalised)
     else:
         scorer = scorer.among(vectors) if own_references else scorer
         scores = _Cells(scorer, vectors, cut, shortlist)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tllboost.errors import UsageError
 from tllboost.files import whole_file
-from tllboost.processes import Backend, Job, Progress
+from tllboost.processes import Backend, Job, Progress, tell
 from tllboost.rank import VectorIndex, best_rows, scored
 from tllboost.scoring import FittedCell
 
@@ -45,6 +45,7 @@ _PAIR = np.dtype([("left", np.int32), ("right", np.int32), ("score", np.float32)
 _TALL, _WIDE = 1024, 2048  # of a tile: it stays in a processor's cache
 _SAMPLE = 2048  # images that bound the best of each from below, before all is compared
 _STRIPS, _LONGEST = 32, 2**16
+_FEW = 4  # strips for which no process is started
 _SCORES = 2**22  # of pairs that heads score at once
 _MOST = 5 * 10**7
 
@@ -124,9 +125,10 @@ def compare(
         Job(_strip, (name, find, list(arrays), *rows, sought), [folder / name])
         for name, rows in _strips(n_left)
     ]
-    if backend is None:
+    if backend is None or len(jobs) < _FEW:
         for job in jobs:
             job.function(folder, *job.arguments)
+            tell(progress, jobs, "comparing", [])
     else:
         backend.run(jobs, folder, "comparing", progress)
     found = np.empty(0, _PAIR)
