@@ -35,7 +35,7 @@ TESTS = {
     "calibration.py": "calibration",
     "conventions.py": "habits",
     "merges.py": "merges",
-    "bilinear.py": "bilinear search",
+    "heads/bilinear.py": "bilinear search",
     "scoring.py": "scorer ensemble classifier cli_score_rank",
     "rank.py": "search",
     "classifier.py": "classifier bundle",
@@ -54,7 +54,9 @@ TESTS = {
     "grid/records.py": "grid_summary compare report",
     "grid/summary.py": "grid_summary compare",
     "grid/best.py": "grid_summary grid_learned ensemble grid_networks",
-    "pairs/*.py": "pairs groups check pair_problems candidates fault_tables",
+    "similar/*.py": "similar",
+    "check.py": "check",
+    "pairs/*.py": "pairs groups pair_problems candidates fault_tables",
     "report/compare.py": "compare",
 }
 """Modules of the package, and the files of tests/ that are run for each."""
