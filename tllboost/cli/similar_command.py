@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer import Argument
 
 from tllboost.cli import options
-from tllboost.cli.options import option, refuse_given, refuse_if
+from tllboost.cli.options import option, refuse_given
 from tllboost.cli.streams import message_to, progress_bar, tell_failures
 from tllboost.errors import printable
 
@@ -57,10 +57,10 @@ class Wanted:
     groups_out: Path | None = option(
         None, "CSV file to write groups of images that look alike to."
     )
-    linkage: str = option(
+    linkage: Literal["complete", "single"] = option(
         "complete",
-        "Which images are a group: complete (each pair was found) or single (a chain "
-        "of pairs is enough).",
+        "Which images are a group: complete (all are pairs) or single (a chain of "
+        "pairs is enough).",
     )
     html: Path | None = option(None, "Page to show the groups on.")
     strict: options.Strict = False
@@ -112,12 +112,7 @@ def similar(
         refuse_given(context, "has no effect with --bundle", "vectorizer", "normalised")
     if wanted.exact:
         refuse_given(context, "has no effect with --exact", "shortlist")
-    chained = wanted.linkage == "single"
     grouped = bool(wanted.groups_out or wanted.html)
-    refuse_if(
-        wanted.linkage not in ("complete", "single"),
-        f"unknown linkage {wanted.linkage!r}: known: complete, single",
-    )
     from tllboost.similar import COLUMNS, DEFAULT, find_similar
     from tllboost.store import VectorStore
 
@@ -146,6 +141,7 @@ def similar(
                 strict=wanted.strict,
                 **asked,
             )
+            chained = wanted.linkage == "single"
             groups = found.groups(chained=chained) if grouped else []
             if wanted.html is not None:
                 found.write_page(wanted.html, groups, progress=progress)
