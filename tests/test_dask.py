@@ -31,6 +31,7 @@ from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 from tllboost.grid.run import run_grid
 from tllboost.pairs import read_pairs
 from tllboost.processes import Job
+from tllboost.similar.tiles import Sought, by_products, compare, floor_of
 from tllboost.splits import Protocol
 from tllboost.store import VectorStore
 from tllboost.vectorizers.weights import sha256_of
@@ -138,6 +139,25 @@ def test_vectorizing_that_loses_a_worker_stores_what_the_local_one_stores(
 
 
 @needs_dask
+def test_workers_find_the_pairs_that_this_process_finds(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Of whole folders, a strip of images after the other."""
+    vectors = np.random.default_rng(0).normal(size=(5000, 8)).astype(np.float32)
+    sought = Sought(3, -np.inf, is_one_folder=True)
+    arrays = [vectors, vectors, floor_of(vectors, vectors, sought)]
+    what, told = (by_products, arrays, len(vectors), sought), []
+    alone = compare(*what, tmp_path / "alone")
+    found = compare(
+        *(*what, tmp_path / "cluster"),
+        backend=cluster,
+        progress=lambda *step: told.append(step),
+    )
+    assert (found == alone).all()
+    assert told[-1] == (5, 5, "comparing")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_kills_its_workers_fails_alone(cluster: Cluster, tmp_path: Path) -> None:
     heads = ["bad_heads:Dies"]
     pairs = make_pairs(tmp_path)

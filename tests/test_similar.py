@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 import tempfile
 from functools import partial
@@ -198,6 +199,20 @@ def test_processes_find_what_this_one_finds(tmp_path: Path) -> None:
     assert pairs_of(found) == pytest.approx(pairs_of(alone))
     assert told[-1] == (5, 5, "comparing")
     assert not list(tmp_path.iterdir())
+
+
+def die(*_: Any) -> Pairs:
+    os._exit(3)
+
+
+def test_a_process_that_dies_is_told_in_one_line(tmp_path: Path) -> None:
+    vectors = vectors_of(5000, 0, 2)
+    arrays = [vectors, vectors, np.zeros(5000, np.float32)]
+    with pytest.raises(DataError, match=r"comparing images failed: its process died"):
+        engine.compare(
+            *(die, arrays, 5000, Sought(1, 0.0, True), tmp_path / "s"),
+            backend=Processes(2),
+        )
 
 
 def test_more_pairs_than_can_be_held_are_refused(
@@ -458,7 +473,7 @@ def test_a_bundle_gives_probabilities_at_a_prior(run: Run, folder: Path) -> None
     [
         (
             ["--linkage", "average"],
-            "unknown linkage 'average': known: complete, single",
+            "'average' is not one of 'complete', 'single'",
         ),
         (["--exact"], "--exact has an effect only with --bundle"),
         (["--prior", "0.1"], "--prior '0.1' has an effect only with --bundle"),
@@ -530,3 +545,32 @@ def test_the_page_is_walked_by_keys_and_fits_a_phone(
     shown.keyboard.press("Escape")
     assert not dialog.is_visible()
     assert not is_sideways(open_page(page, size=PHONE))
+
+
+def test_a_command_that_was_stopped_goes_on_where_it_was(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "broken.jpg").unlink()
+    out = folder.parent / "pairs.csv"
+    words = ("similar", folder, "-v", "classic", "--min", "0.1", "--csv")
+    monkeypatch.setattr(engine, "_strips", lambda n: [("a", (0, 5)), ("b", (5, n))])
+    wanted = run(*words).stdout
+    done: list[int] = []
+
+    def stopped(*arguments: Any) -> Pairs:
+        if done:
+            raise KeyboardInterrupt
+        done.append(arguments[3])
+        return by_products(*arguments)
+
+    monkeypatch.setattr("tllboost.similar.by_products", stopped)
+    first = run(*words, "--out", out)
+    assert (first.returncode, first.stdout) == (130, "")
+    assert "interrupted: the same command goes on where it was" in first.stderr
+    (beside,) = folder.parent.glob("pairs.csv.*")
+    assert [one.name for one in beside.iterdir()] == ["a"]
+    done.clear()
+    again = run(*words, "--out", out)
+    assert done == [5]
+    assert again.stdout == out.read_text(encoding="utf-8") == wanted
+    assert not beside.exists()

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tllboost.errors import UsageError
+from tllboost.errors import DataError, UsageError
 from tllboost.files import whole_file
 from tllboost.processes import Backend, Job, Progress, tell
 from tllboost.rank import VectorIndex, best_rows, scored
@@ -122,7 +122,13 @@ def compare(
     ([1], [2])
     """
     jobs = [
-        Job(_strip, (name, find, list(arrays), *rows, sought), [folder / name])
+        Job(
+            _strip,
+            (name, find, list(arrays), *rows, sought),
+            files=[folder / name],
+            names=[f"images {rows[0] + 1} to {rows[1]}"],
+            fail=_fail,
+        )
         for name, rows in _strips(n_left)
     ]
     if backend is None or len(jobs) < _FEW:
@@ -153,6 +159,11 @@ def _strips(n: int) -> Iterator[tuple[str, tuple[int, int]]]:
     step = min(_LONGEST, max(_TALL, -(-n // _STRIPS)))
     for number, first in enumerate(range(0, n, step)):
         yield f"{number:05d}.npy", (first, min(first + step, n))
+
+
+def _fail(_: int, reason: str) -> None:
+    msg = f"comparing images failed: {reason}"
+    raise DataError(msg)
 
 
 def _strip(
