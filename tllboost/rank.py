@@ -210,7 +210,7 @@ def best(
     found = np.array(
         [best_rows(one, top or scores.shape[1]) for one in scores], np.int64
     ).reshape(len(scores), -1)
-    rows = found if listed is None else np.take_along_axis(listed, found, axis=1)
+    rows: Rows = np.take_along_axis(listed, found, axis=1)
     return rows, np.take_along_axis(scores, found, axis=1)
 
 
@@ -219,7 +219,7 @@ def scored(
     queries: Sequence[Vectors],
     indexes: Sequence[VectorIndex],
     shortlist: int | None = None,
-) -> tuple[Rows | None, Scores]:
+) -> tuple[Rows, Scores]:
     """Return the scores of each query with all candidates, or with a shortlist.
 
     Parameters
@@ -235,8 +235,8 @@ def scored(
 
     Returns
     -------
-    rows : ndarray of shape (n_queries, n_listed), int64, or None
-        Which candidates were scored, None for all in their order.
+    rows : ndarray of shape (n_queries, n_listed), int64
+        Which candidates were scored, in their order.
     scores : ndarray of shape (n_queries, n_listed), float64
 
     Raises
@@ -245,8 +245,10 @@ def scored(
         If a score is not a finite number.
     """
     n_queries, n_candidates = len(queries[0]), len(indexes[0])
+    every: Any = np.arange(n_candidates)
+    listed = np.broadcast_to(every, (n_queries, n_candidates))
     if not n_candidates:
-        return None, np.empty((n_queries, 0))
+        return listed, np.empty((n_queries, 0))
     left = [cell.project(one) for cell, one in zip(cells, queries, strict=True)]
     products = [
         cell.bilinear(one.shape[1]) for cell, one in zip(cells, left, strict=True)
@@ -257,11 +259,9 @@ def scored(
             cells, indexes, products, left, strict=True
         )
     )
-    listed = None
     if None not in products:
         scores = combined_score(cells, [one.astype(np.float64) for one in quick])
     else:
-        listed = np.tile(np.arange(n_candidates), (n_queries, 1))
         if shortlist is not None and shortlist < n_candidates:
             overall = _on_one_scale(list(quick))
             listed = np.sort([best_rows(one, shortlist) for one in overall])

@@ -1,9 +1,8 @@
 """Find all images that look alike: within a folder, or of one folder in another.
 
-Without labels the score is the cosine of two vectors. That means something else for
-every vectorizer and every image, so it is also told in standard deviations above what
-the two images have to others of the folders. With a bundle the score is that of what
-was fitted.
+Without labels the score is the cosine of two vectors, or how many standard deviations
+that is above the cosines of the two images with others of the folders. With a bundle it
+is the score of what was fitted.
 """
 
 from __future__ import annotations
@@ -84,9 +83,9 @@ class Similar:
         where the best of each are asked for.
     told : dict of str to ndarray of shape (n_pairs,)
         What else is told of each: ``same_bytes``, whether the two files are equal;
-        without a bundle ``cosine``, and ``normalised``, how many standard deviations
-        that is above those of unrelated images, if there are enough of them; with a
-        bundle ``probability``.
+        without a bundle ``cosine``; ``normalised``, how many standard deviations that
+        is above those of unrelated images, if that is the score; with a bundle
+        ``probability``.
     least : float
         The lowest score that was asked for, or what unrelated images seldom reach.
     failures : dict of str to str
@@ -240,20 +239,20 @@ class _Cosines:
     ) -> None:
         n_images, n_dims = vectors.shape
         self.label, self.is_normalised, self.cut = label, normalised, n_left or 0
-        references = References.drawn(vectors, np.arange(n_images), seed=0)
-        self.is_known = len(references.vectors) >= LEAST
-        if normalised and not self.is_known:
-            msg = f"{n_images} images are too few for --normalised: {LEAST} at least"
-            raise UsageError(msg)
-        self.mean, self.spread = references.mean_and_spread(vectors)
         both = np.empty((n_images, n_dims + 2 * normalised), np.float32)
         for rows in row_blocks(n_images, n_dims):
             both[rows, :n_dims] = unit_rows(vectors[rows])
-        if normalised:
-            both[:, -2], both[:, -1] = -self.mean / 2, 1
-            both /= np.sqrt(self.spread)[:, None]
         self.left, self.right = both[:n_left], both[self.cut :]
         if normalised:
+            references = References.drawn(vectors, np.arange(n_images), seed=0)
+            if len(references.vectors) < LEAST:
+                msg = (
+                    f"{n_images} images are too few for --normalised: {LEAST} at least"
+                )
+                raise UsageError(msg)
+            self.mean, self.spread = references.mean_and_spread(vectors)
+            both[:, -2], both[:, -1] = -self.mean / 2, 1
+            both /= np.sqrt(self.spread)[:, None]
             self.right = self.right.copy()
             self.right[:, [-2, -1]] = self.right[:, [-1, -2]]
 
@@ -267,15 +266,13 @@ class _Cosines:
 
     def told(self, pairs: Pairs) -> dict[str, Any]:
         """Return what is told of pairs beside their scores."""
-        left, right, cosine = pairs["left"], pairs["right"] + self.cut, pairs["score"]
-        middle = (self.mean[left] + self.mean[right]) / 2
+        score = pairs["score"]
+        if not self.is_normalised:
+            return {"cosine": score}
+        left, right = pairs["left"], pairs["right"] + self.cut
         scale = np.sqrt(self.spread[left] * self.spread[right])
-        if self.is_normalised:
-            cosine = cosine * scale + middle
-        told = {"cosine": np.clip(cosine, -1, 1)}
-        return told | (
-            {"normalised": (cosine - middle) / scale} if self.is_known else {}
-        )
+        cosine = score * scale + (self.mean[left] + self.mean[right]) / 2
+        return {"cosine": cosine, "normalised": score}
 
     def limit(self, least: float | None) -> float:
         """Return the lowest score: by default that of 1 in 10,000 unrelated pairs."""

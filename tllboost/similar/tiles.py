@@ -238,10 +238,14 @@ class _Gathered:
             pairs = made_pairs(two[axis], two[1 - axis], tile.ravel()[places])
             self.found.append(pairs)
             self.n_new += len(places)
-        if self.top is None:
-            check_number(self.n_new)
-        elif self.n_new > max(2**18, 2 * self.n_kept):
+        if self.top is not None and self.n_new > max(2**18, 2 * self.n_kept):
             self.together()
+        if self.n_new > _MOST:
+            msg = (
+                f"more than {_MOST:,} pairs: ask for those of a higher score by --min, "
+                "or for the best of each image by --top"
+            )
+            raise UsageError(msg)
 
     def together(self) -> Pairs:
         """Return all that is wanted; floors rise by it."""
@@ -253,16 +257,6 @@ class _Gathered:
             self.n_new, self.n_kept = 0, len(kept)
         self.found = [found]
         return found
-
-
-def check_number(n_pairs: int) -> None:
-    """Refuse more pairs than anyone wants; UsageError."""
-    if n_pairs > _MOST:
-        msg = (
-            f"more than {_MOST:,} pairs: ask for those of a higher score by --min, or "
-            "for the best of each image by --top"
-        )
-        raise UsageError(msg)
 
 
 def by_products(
@@ -333,12 +327,8 @@ def by_cells(
     indexes = [VectorIndex(one) for one in right]
     step = max(1, _SCORES // len(right[0]))
     blocks = [np.arange(at, min(at + step, stop)) for at in range(start, stop, step)]
-    found, n_found = [], 0
-    for rows in blocks:
-        found.append(_of_rows(cells, left, indexes, rows, sought, shortlist))
-        n_found += len(found[-1])
-        check_number(n_found)
-    return np.concatenate(found)
+    what = cells, left, indexes
+    return np.concatenate([_of_rows(*what, one, sought, shortlist) for one in blocks])
 
 
 def _of_rows(
@@ -352,9 +342,6 @@ def _of_rows(
     """Return the wanted pairs of some rows of the left images."""
     one_more = None if shortlist is None else shortlist + sought.is_one_folder
     listed, scores = scored(cells, [one[rows] for one in left], indexes, one_more)
-    if listed is None:
-        every: Any = np.arange(scores.shape[1])
-        listed = np.broadcast_to(every, scores.shape)
     if sought.is_one_folder:
         scores[listed == rows[:, None]] = -np.inf
     if sought.top is None:
@@ -383,8 +370,8 @@ def recall_of(
     """
     indexes = [VectorIndex(one) for one in right]
     rows = np.unique(np.linspace(0, len(left[0]) - 1, 20).astype(int))
-    is_listed = scored(cells, [one[:1] for one in left], indexes, 1)[0] is not None
-    if shortlist >= len(right[0]) or not is_listed:
+    listed, _ = scored(cells, [one[:1] for one in left], indexes, shortlist)
+    if listed.shape[1] == len(right[0]):
         return None
     asked = replace(sought, top=sought.top or 10, least=-np.inf)
     exact, short = (
