@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from tllboost.errors import ImageError, TllboostError, UsageError
+from tllboost.errors import ImageError, TllboostError
 from tllboost.files import write_text
 from tllboost.finetune.network import CutNetwork
 from tllboost.images import open_image
@@ -52,11 +52,6 @@ class Augmentation:
         Brightness, contrast and saturation between ``1 - colour`` and ``1 + colour``
         times what they were.
 
-    Raises
-    ------
-    UsageError
-        If a limit is out of its range.
-
     Examples
     --------
     >>> image = Image.new("RGB", (40, 30), "teal")
@@ -69,14 +64,6 @@ class Augmentation:
     zoom: float = 0.2
     flip: bool = True
     colour: float = 0.3
-
-    def __post_init__(self) -> None:
-        highest = {"rotation": 90.0, "shift": 1.0, "zoom": 1.0, "colour": 1.0}
-        for name, limit in highest.items():
-            value = getattr(self, name)
-            if not 0 <= value < limit:
-                msg = f"{name}={value!r} must be at least 0 and below {limit:g}"
-                raise UsageError(msg)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Return a changed copy of an RGB image, of the same size."""
