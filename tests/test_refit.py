@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Sequence
@@ -186,9 +187,10 @@ def test_bundles_are_fitted_again_on_all_pairs_and_keep_their_held_out_figures(
     assert any((first[name] != second[name]).any() for name in first)
     loaded = load_bundle(refitted.out / "best.tllb", weights=folder / "planted.npz")
     assert loaded.refitted_ == 6 * N_PAIRS
-    with np.load(refitted.out / "splits" / "seed-0.npz") as splits:
-        assert len(splits["training_matches0"]) == 0.65 * N_PAIRS
-        assert len(splits["matches"]) == N_PAIRS
+    with (refitted.out / "splits.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["label"] == "1"]
+    assert len(rows) == N_PAIRS
+    assert sum(row["split"] == "train" for row in rows) == 0.65 * N_PAIRS
 
 
 def test_a_fit_on_all_pairs_tells_how_far_it_is_and_goes_on_after_a_kill(

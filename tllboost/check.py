@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -151,7 +150,7 @@ class CheckReport:
 def check_pairs(
     table: PairTable,
     *,
-    store: VectorStore | str | os.PathLike[str] | None = None,
+    store: VectorStore | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
     """Read every image of a pair table and look for what would spoil its figures.
@@ -160,7 +159,7 @@ def check_pairs(
     ----------
     table : PairTable
         The pairs; without paths only the table itself is looked at.
-    store : VectorStore or path-like, optional
+    store : VectorStore, optional
         Where the vectors are kept by which images are compared.
     progress : callable, optional
         Called with (done, total, what) as images are vectorized.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tllboost.errors import DataError, ImageError, UsageError
+from tllboost.errors import DataError, ImageError, UsageError, check_range
 from tllboost.heads.bilinear import Bilinear, lengths_of
 from tllboost.merges import row_blocks
 from tllboost.scoring import FittedCell, Scorer, combined_score
@@ -402,9 +402,7 @@ def search(
             "the vectors of one: rank images with PairClassifier.rank"
         )
         raise UsageError(msg)
-    if top < 1:
-        msg = f"top={top!r} must be at least 1"
-        raise UsageError(msg)
+    check_range("top", top, 1)
     vector = np.asarray(query, dtype=np.float32).reshape(1, -1)
     if vector.shape[1] != index.n_dims:
         msg = (

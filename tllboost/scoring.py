@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tllboost.vectorizers import Vectorizer
 
 __all__ = [
+    "SHORT_FORM",
     "FittedCell",
     "PairScorer",
     "Scorer",
@@ -56,6 +57,15 @@ __all__ = [
     "score_pair",
     "similarity_names",
 ]
+
+SHORT_FORM = """\
+probability  {probability:.4f}
+decision     {decision}
+threshold    {threshold:.4f}
+prior        {prior:.4g}
+score        {score:.6g}
+"""
+"""What a terminal is told of a pair."""
 
 Indices = NDArray[np.int64]
 Vectors = NDArray[np.float32]

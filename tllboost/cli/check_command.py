@@ -38,7 +38,7 @@ def check(
     if not any(table.paths):
         refuse_given(context, "has no effect without images", "max_pixels", "store")
     with progress_bar(quiet=quiet) as progress:
-        report = check_pairs(table, store=store or VectorStore(), progress=progress)
+        report = check_pairs(table, store=VectorStore(store), progress=progress)
     if as_json:
         write_json(report.as_dict())
     else:

@@ -144,18 +144,12 @@ def rank(
         rows, text = [], ""
         for asked, hits in zip(queries, ranked, strict=True):
             other = [hit for hit in hits if own[images[hit.row]] != own[asked]]
-            some = [
-                {
-                    "query": str(asked),
-                    "rank": rank,
-                    "candidate": hit.id,
-                    "probability": hit.probability,
-                    "decision": "match" if hit.score >= least else "no match",
-                    "score": hit.score,
-                    "prior": prior,
-                }
-                for rank, hit in enumerate(other[: search.top], start=1)
-            ]
+            some = []
+            for rank, hit in enumerate(other[: search.top], start=1):
+                decision = "match" if hit.score >= least else "no match"
+                told = hit.probability, decision, hit.score, prior
+                values = (str(asked), rank, hit.id, *told)
+                some.append(dict(zip(_COLUMNS, values, strict=True)))
             title = f"{printable(asked)}\n" if len(queries) > 1 else ""
             lines = (_LINE.format(**r, shown=printable(r["candidate"])) for r in some)
             text += "".join([title, _HEADER, *lines])

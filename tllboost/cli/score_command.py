@@ -12,13 +12,6 @@ from tllboost.cli import options
 from tllboost.cli.options import option, refuse_if
 from tllboost.cli.streams import progress_bar, tell_failures
 
-_TEXT = """\
-probability  {probability:.4f}
-decision     {decision}
-threshold    {threshold:.4f}
-prior        {prior:.4g}
-score        {score:.6g}
-"""
 _COLUMNS = ("left", "right", "probability", "decision", "score", "prior")
 
 
@@ -115,8 +108,8 @@ def score(
             found = explain(classifier, *two, progress=progress)
         value, text = found.as_dict(), short_form(found)
     else:
-        from tllboost.scoring import score_pair
+        from tllboost.scoring import SHORT_FORM, score_pair
 
         value = score_pair(classifier, str(left_image), str(right_image))
-        text = _TEXT.format(**value)
+        text = SHORT_FORM.format(**value)
     form.write(value, _COLUMNS, text)

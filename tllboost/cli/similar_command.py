@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument
@@ -117,32 +117,30 @@ def similar(
     from tllboost.store import VectorStore
 
     say = message_to(quiet=wanted.quiet)
-    asked: dict[str, Any] = {}
+    scorer = None
     if wanted.bundle is not None:
-        classifier = opening.open(wanted.bundle, quiet=wanted.quiet)
-        asked["scorer"] = rarity.of(classifier)
-    else:
-        (asked["vectorizer"],) = opening.make([wanted.vectorizer or DEFAULT])
+        scorer = rarity.of(opening.open(wanted.bundle, quiet=wanted.quiet))
+    (vectorizer,) = opening.make([wanted.vectorizer or DEFAULT])
     try:
         with workers.open() as backend, progress_bar(quiet=wanted.quiet) as progress:
             found = find_similar(
                 folder,
                 wanted.against,
+                vectorizer=vectorizer,
+                scorer=scorer,
                 normalised=wanted.normalised,
                 top=wanted.top,
                 least=wanted.least,
                 shortlist=None if wanted.exact else wanted.shortlist,
                 own_references=wanted.own_references,
-                store=opening.store or VectorStore(),
+                store=VectorStore(opening.store),
                 backend=backend,
                 resume=wanted.out,
                 progress=progress,
                 tell=say,
                 strict=wanted.strict,
-                **asked,
             )
-            chained = wanted.linkage == "single"
-            groups = found.groups(chained=chained) if grouped else []
+            groups = found.groups(chained=wanted.linkage == "single") if grouped else []
             if wanted.html is not None:
                 found.write_page(wanted.html, groups, progress=progress)
     except KeyboardInterrupt:

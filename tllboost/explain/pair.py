@@ -22,7 +22,7 @@ from tllboost.explain.attribution import (
     shapley_shares,
     similarity_shares,
 )
-from tllboost.scoring import Scorer
+from tllboost.scoring import SHORT_FORM, Scorer
 from tllboost.vectorizing import Progress, vectorize_many
 
 # Patches a side. At the 224 pixels that most networks see a patch is then 28 pixels:
@@ -157,14 +157,8 @@ def short_form(explanation: Explanation) -> str:
         vectorizer adds and what each member of an ensemble says.
     """
     one = explanation
-    lines = [
-        f"probability  {one.probability:.4f}",
-        f"decision     {one.decision}",
-        f"threshold    {one.threshold:.4f}",
-        f"prior        {one.prior:.4g}",
-        f"score        {one.score:.6g}",
-        f"log-odds     {signed(one.log_odds)}",
-    ]
+    lines = SHORT_FORM.format(**vars(one)).splitlines()
+    lines.append(f"log-odds     {signed(one.log_odds)}")
     parts: dict[str, list[str]] = {}
     for side, name, changes in one.sides:
         told = [patch.words for patch in telling_patches(changes)]

@@ -149,14 +149,10 @@ def write_splits(grid: Grid) -> None:
     write_text(out / _IMAGES, json.dumps(images, allow_nan=False))
     rows = []
     for seed in grid.seeds:
-        both = np.stack([table.left, table.right], 1)[table.label == 1]
-        arrays: dict[str, Any] = {"matches": np.unique(both, axis=0)}
+        arrays: dict[str, Any] = {}
         for fold, split in enumerate(grid.data.splits(seed)):
             for name in _COLUMNS:
                 arrays[f"test_{name}{fold}"] = getattr(split.test, name)
-            train = split.train
-            matches = np.stack([train.left, train.right], 1)[train.label == 1]
-            arrays[f"training_matches{fold}"] = np.unique(matches, axis=0)
             columns = (table.left, table.right, table.label, split.names)
             rows += [
                 (table.ids[left], table.ids[right], int(label), name, seed, fold)

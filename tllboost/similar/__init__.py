@@ -46,7 +46,6 @@ __all__ = ["DEFAULT", "USUAL", "Similar", "find_similar", "groups_of"]
 
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Vectors = NDArray[np.float32]
-Rows = NDArray[Any]
 Tell = Callable[[str], None]
 Group = list[tuple[int, float]]
 """Each image of it, with its best score to another one."""
@@ -256,7 +255,7 @@ class _Cosines:
             self.right = self.right.copy()
             self.right[:, [-2, -1]] = self.right[:, [-1, -2]]
 
-    def score(self, left: Rows, right: Rows) -> Vectors:
+    def score(self, left: NDArray[Any], right: NDArray[Any]) -> Vectors:
         """Return the score of some left images with right ones."""
         score = np.empty(len(left), np.float32)
         for rows in row_blocks(len(left), self.left.shape[1]):
@@ -310,7 +309,7 @@ class _Cells:
         self.left = [one[:n_left] for one in vectors]
         self.right = [one[n_left or 0 :] for one in vectors]
 
-    def score(self, left: Rows, right: Rows) -> NDArray[np.float64]:
+    def score(self, left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
         """Return the score of some left images with right ones."""
         both = [
             np.append(*two, axis=0) for two in zip(self.left, self.right, strict=True)
@@ -353,7 +352,7 @@ def find_similar(
     least: float | None = None,
     shortlist: int | None = None,
     own_references: bool = False,
-    store: VectorStore | str | os.PathLike[str] | None = None,
+    store: VectorStore | None = None,
     backend: Backend | None = None,
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -386,7 +385,7 @@ def find_similar(
         :func:`~tllboost.rank.best`. By default all.
     own_references : bool, default=False
         See :meth:`~tllboost.scoring.Scorer.among`.
-    store : VectorStore or path-like, optional
+    store : VectorStore, optional
         Where vectors are kept; by default nowhere.
     backend : Processes or Cluster, optional
         What runs the work; by default this process.
@@ -425,17 +424,14 @@ def find_similar(
     if against is not None:
         more = _named(against, tell)
         paths, names = paths + more[0], names + more[1]
-    if store is not None and not isinstance(store, VectorStore):
-        store = VectorStore(store)
     keys = store.hashes_of(paths) if store is not None else hash_files(paths)
-    places = np.arange(len(paths))
-    source = places.copy()  # of each, the first with the same bytes
-    if against is None:
-        first: dict[Any, int] = {}
-        source = np.array([first.setdefault(key, at) for at, key in enumerate(keys)])
+    places, first = np.arange(len(paths)), dict[Any, int]()
+    one_by_one: list[Any] = keys if against is None else places.tolist()
+    # Of each image, the first with the same bytes: in one folder it stands for all.
+    source = np.array([first.setdefault(one, at) for at, one in enumerate(one_by_one)])
     alone = np.flatnonzero(source == places)
-    if n_copies := len(paths) - len(alone):
-        tell(f"{n_copies} of {len(paths)} files are copies of others, byte by byte")
+    if n := len(paths) - len(alone):
+        tell(f"{n} of {len(paths)} files are copies of others, byte by byte")
     files = [paths[at] for at in alone]
     how: dict[str, Any] = {"backend": backend, "progress": progress}
     options = {"store": store, "strict": strict, **how}
@@ -464,8 +460,7 @@ def find_similar(
     else:
         scorer = scorer.among(vectors) if own_references else scorer
         scores = _Cells(scorer, vectors, cut, shortlist)
-    is_free = top is not None and least is None
-    limit = -np.inf if is_free else scores.limit(least)
+    limit = -np.inf if top and least is None else scores.limit(least)
     sought = Sought(top, limit, is_one_folder=against is None)
     digest = hashlib.sha256(repr((sought, cut, shortlist)).encode())
     some = np.arange(min(64, len(rows) if cut is None else min(cut, len(rows) - cut)))
