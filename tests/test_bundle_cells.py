@@ -488,7 +488,7 @@ def test_a_real_ensemble_ranks_matches_of_new_pairs_first(
         )
     ]
     table = pairs_from_paths(pairs)
-    vectors, _ = ensemble(cells, store=store).vectors_of(table)
+    vectors, _ = ensemble(cells, store=store).vectors_of(table.paths, table.ids)
     left, right = table.left[:8], table.right[:8]
     bundle = tmp_path / "best.tllb"
     save_bundle(

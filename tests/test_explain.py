@@ -244,7 +244,7 @@ def test_similarities_add_up_from_unrelated_images_to_the_log_odds(
     head, references = cell.scorer.fitted, cell.scorer.references
     assert references is not None
     table = pairs_from_paths(X[:1])
-    (vectors,), _ = model.vectors_of(table)
+    (vectors,), _ = model.vectors_of(table.paths, table.ids)
     row = np.asarray(cell.features(vectors, table.left, table.right))[0]
     away = row - references.unrelated(200).mean(axis=0)
     slope = cell.scorer.calibration_.slope

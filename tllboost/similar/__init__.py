@@ -62,7 +62,6 @@ COLUMNS: tuple[str, ...] = (
 )
 _MOST_GROUPS, _MOST_IMAGES = 400, 12  # of a page, and of a group on it
 _PAIRS = 2**17  # random ones that tell what is usual
-_CERTAIN = 0.9999
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,11 +278,12 @@ class _Cosines:
             return least
         if self.label in USUAL and not self.is_normalised:
             return USUAL[self.label]
-        rng = np.random.default_rng(0)
-        pairs = [rng.integers(len(one), size=_PAIRS) for one in (self.left, self.right)]
-        score = self.score(*pairs)
+        rng, n = np.random.default_rng(0), len(self.right)
+        left = rng.integers(len(self.left), size=_PAIRS)
+        right = (left + rng.integers(1, max(n, 2), size=_PAIRS)) % n  # never itself
+        score = self.score(left, right)
         if not self.is_normalised:  # Fisher's z: its tail is about that of a normal one
-            score = np.arctanh(np.clip(score, -_CERTAIN, _CERTAIN))
+            score = np.arctanh(np.clip(score, -0.9999, 0.9999))
         # Not the quantile itself: copies are among those.
         lower, upper = np.quantile(score, [0.9, 0.99])
         least = upper + 1.5 * (upper - lower)
