@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 import textwrap
+import types
 import typing
 from collections.abc import Iterator
 from enum import Enum
@@ -115,11 +116,23 @@ def usage(name: str, command: Any) -> str:
 
 def options(command: Any) -> list[str]:
     """Return the table of arguments and options."""
-    from tllboost.cli.options import kinds_of
-
     kinds = kinds_of(command)
     rows = [_row(one, kinds.get(one.name, bool)) for one in command.params]
     return ["| option | what |", "|---|---|", *rows]
+
+
+def kinds_of(command: Any) -> dict[str, Any]:
+    """Return what each option of a command takes: a type, or a list of one."""
+    kinds = {}
+    for name, one in inspect.signature(command.callback).parameters.items():
+        kind = one.annotation
+        if typing.get_origin(kind) is typing.Annotated:
+            kind = typing.get_args(kind)[0]
+        if typing.get_origin(kind) in (typing.Union, types.UnionType):
+            parts = typing.get_args(kind)
+            kind = next(part for part in parts if part is not type(None))
+        kinds[name] = kind
+    return kinds
 
 
 def _row(one: Any, kind: Any) -> str:

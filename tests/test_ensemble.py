@@ -134,7 +134,7 @@ def test_cells_open_a_network_that_they_share_once(tmp_path: Path) -> None:
     told: list[tuple[int, int, str]] = []
     table = pairs_from_paths([paths[:2], paths[2:]])
     blocks, failures = ensemble(made).vectors_of(
-        table, progress=lambda *args: told.append(args)
+        table.paths, table.ids, progress=lambda *args: told.append(args)
     )
     assert [label for done, _, label in told if done == 4] == [
         "onnx:net",

@@ -58,7 +58,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = folder / "images"
     make_scenes(images, n_scenes=N_SCENES, n_views=2)
     (images / "pairs.csv").unlink()
-    for name in ("left", "right", "holidays"):
+    for name in ("left", "right", "holidays", "archive", "photos", "catalogue"):
         (folder / name).mkdir()
     names = sorted(path.stem.removesuffix("_0") for path in images.glob("*_0.jpg"))
     for number, name in enumerate(names):
@@ -67,8 +67,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for place, view in enumerate((left, right)):
             shutil.copy(view, folder / "covers" / name)
             shutil.copy(view, folder / "holidays" / f"{1000 + number}{place:02d}.jpg")
-        shutil.copy(left, folder / "left")
-        shutil.copy(right, folder / "right")
+        for place in ("left", "archive", "photos"):
+            shutil.copy(left, folder / place)
+        for place in ("right", "catalogue"):
+            shutil.copy(right, folder / place)
     shutil.copy(images / f"{names[0]}_0.jpg", folder / "one.jpg")
     shutil.copy(images / f"{names[0]}_1.jpg", folder / "other.jpg")
     shutil.copy(images / f"{names[1]}_0.jpg", folder / "query.jpg")

@@ -74,7 +74,7 @@ def test_every_way_to_walk_a_folder_finds_the_same(run: Run, tree: Path) -> None
     assert [*map(str, name_images([tree]).values())] == wanted
     bundle = save(tree.parent / "b.tllb", make_classifier("pixels?size=2", "cosine"))
     done = run("rank", bundle, tree / "1/a.jpg", "--among", tree, "--csv")
-    assert {row["image"] for row in done.table} == {*wanted[1:2], *wanted[3:]}
+    assert {row["candidate"] for row in done.table} == {*wanted[1:2], *wanted[3:]}
     heic = [line for line in done.stderr.splitlines() if wanted[2] in line]
     assert (done.returncode, len(heic)) == (4, 1)
     assert PASSED in done.stderr

@@ -148,6 +148,7 @@ def test_no_command_runs_a_module_of_the_folder_that_it_is_started_in(
         ("report", "one"),
         ("score", bundle, "l0.jpg", "r0.jpg"),
         ("rank", bundle, "l0.jpg", "--among", "."),
+        ("similar", ".", "--bundle", bundle, "--top", "2"),
         ("explain", bundle, "l0.jpg", "r0.jpg", "--grid", "2"),
         ("bundle", "show", bundle),
         ("bundle", "verify", bundle),
