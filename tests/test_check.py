@@ -61,7 +61,7 @@ def test_the_real_pairs_are_clean(tll: Path) -> None:
     assert near["right/ago", "right/pnn"] > 0.9
     assert len(near) < 70  # of 3,918,600 pairs
     assert told[0] == (0, 2800, "classic")
-    assert told[-1] == (2800, 2800, "pocket")
+    assert (2800, 2800, "pocket") in told
 
 
 @pytest.mark.shared
