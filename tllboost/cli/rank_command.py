@@ -119,10 +119,8 @@ def rank(
         is_among = not {own[one] for one in queries}.isdisjoint(own[o] for o in images)
         n_others = len(images) - is_among
         if n_others < 1 or not queries:
-            place, what = (
-                (among, " other than the query") if queries else (query[0], "")
-            )
-            msg = f"no images in {str(place)!r}{what}"
+            where = f"{str(among)!r} other than the query" if queries else f"{query[0]}"
+            msg = f"no images in {where}"
             raise DataError(msg)
         classifier = rarity.of(classifier, one_match_of(n_others))
         # One more of each is asked for, where it may be itself.
@@ -192,6 +190,3 @@ def rank(
         else:
             write_text(search.out, text)
     raise typer.Exit(tell_failures(failures))
-
-
-COMMANDS = {"rank": rank}

@@ -97,7 +97,7 @@ def similar(
     **Examples**
 
         tllboost similar archive
-        tllboost similar archive --out pairs.csv --groups-out groups.csv
+        tllboost similar archive --out similar.csv --groups-out groups.csv
         tllboost similar archive --html groups.html
         tllboost similar photos --against catalogue --top 4 --csv
         tllboost similar archive -v timm:resnet50 --min 0.9
@@ -173,6 +173,3 @@ def similar(
     form.write(rows, COLUMNS, "\n".join(lines))
     code = tell_failures(found.failures)
     raise typer.Exit(3 if len(found.failures) == len(found.names) else code)
-
-
-COMMANDS = {"similar": similar}

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from tllboost.errors import ImageError, TllboostError
+from tllboost.errors import ImageError, TllboostError, check_range
 from tllboost.files import write_text
 from tllboost.finetune.network import CutNetwork
 from tllboost.images import open_image
@@ -41,7 +41,7 @@ class Augmentation:
     Parameters
     ----------
     rotation : float, default=10
-        Degrees, either way, below 90.
+        Degrees, either way, at most 89.
     shift : float, default=0.2
         Part of the width, and of the height, either way.
     zoom : float, default=0.2
@@ -51,6 +51,11 @@ class Augmentation:
     colour : float, default=0.3
         Brightness, contrast and saturation between ``1 - colour`` and ``1 + colour``
         times what they were.
+
+    Raises
+    ------
+    UsageError
+        If a limit is out of its range.
 
     Examples
     --------
@@ -64,6 +69,11 @@ class Augmentation:
     zoom: float = 0.2
     flip: bool = True
     colour: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_range("rotation", self.rotation, 0, 89)
+        for name in ("shift", "zoom", "colour"):
+            check_range(name, getattr(self, name), 0, 0.99)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Return a changed copy of an RGB image, of the same size."""

@@ -275,24 +275,23 @@ def by_products(
         Rows of `left`.
     sought : Sought
     """
-    is_half = sought.is_one_folder
     own = _Gathered(start, floor[start:stop], sought.top)
     # A tile tells the best of its columns as well: these need not ask again.
     theirs = _Gathered(start, floor[start:], sought.top)
     room = np.empty(_TALL * _WIDE, np.float32)
-    for first in range(start if is_half else 0, len(right), _WIDE):
+    for first in range(start if sought.is_one_folder else 0, len(right), _WIDE):
         block = np.ascontiguousarray(right[first : first + _WIDE]).T
-        last = min(stop, first + _WIDE) if is_half else stop
+        last = min(stop, first + _WIDE) if sought.is_one_folder else stop
         for at in range(start, last, _TALL):
             rows = left[at : min(at + _TALL, last)]
             shape = len(rows), block.shape[1]
             tile = room[: shape[0] * shape[1]].reshape(shape)
             np.matmul(rows, block, out=tile)
-            if is_half and first < at + len(rows):
+            if sought.is_one_folder and first < at + len(rows):
                 upper = np.arange(first, first + shape[1])
                 tile[upper <= np.arange(at, at + shape[0])[:, None]] = -np.inf
             own.take(tile, (at, first), axis=0)
-            if is_half and sought.top is not None:
+            if sought.is_one_folder and sought.top is not None:
                 theirs.take(tile, (at, first), axis=1)
     return np.append(own.together(), theirs.together())
 
