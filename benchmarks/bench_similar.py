@@ -27,6 +27,7 @@ from tllboost.similar.tiles import compare as compare_all
 
 N_DIMS, TOP = 512, 10
 TILE = 4096
+FEW = 20_000
 PROFILE = (
     "half of the product, since a tile tells of its rows and of its columns; then one "
     "comparison of each score with what an image must beat"
@@ -99,16 +100,34 @@ def growth(n: int) -> list[float]:
     return [*row, peak_memory(partial(ours, vectors))]
 
 
+def beside(
+    name: str, peer: Callable[..., Any], peer_is: str, some: np.ndarray, how: Any
+) -> None:
+    """Compare with a peer, which finds images that are as near."""
+    compare(
+        name,
+        partial(ours, some),
+        partial(peer, some),
+        check=partial(same, some),
+        bar=1.0,
+        peer_is=peer_is,
+        **{**how, "what": told_of(len(some))},
+    )
+
+
+def told_of(n: int) -> str:
+    return f"the {TOP} best of each of {n:,} images of {N_DIMS} numbers"
+
+
 def main() -> None:
     """Measure all of it."""
     said = options(__doc__)
     n = 2_000 if said.quick else 100_000
     vectors = unit_rows(made_vectors(n))
-    what = f"the {TOP} best of each of {n:,} images of {N_DIMS} numbers"
     how: dict[str, Any] = {
         "runs": said.runs,
         "warm_up": False,
-        "what": what,
+        "what": told_of(n),
         "profile": PROFILE,
         "folder": said.folder,
     }
@@ -130,21 +149,11 @@ def main() -> None:
         peer_is="the bare products, which tell nothing",
         **how,
     )
-    others: list[tuple[str, Callable[[np.ndarray], np.ndarray], str]] = [
-        ("similar_neighbours", by_neighbours, "scikit-learn's brute-force neighbours")
-    ]
     if find_spec("faiss") is not None:
-        others.insert(0, ("similar_faiss", by_faiss, "faiss's `IndexFlatIP`"))
-    for name, peer, peer_is in others:
-        compare(
-            name,
-            work,
-            partial(peer, vectors),
-            check=partial(same, vectors),
-            bar=None if said.quick else 1.0,
-            peer_is=peer_is,
-            **how,
-        )
+        beside("similar_faiss", by_faiss, "faiss's `IndexFlatIP`", vectors, how)
+    few = vectors if said.quick else vectors[:FEW]  # of all, this takes minutes a run
+    named = "scikit-learn's brute-force neighbours"
+    beside("similar_neighbours", by_neighbours, named, few, how)
     sizes = (200, 1_000) if said.quick else (1_000, 10_000, 100_000)
     curve(
         "similar_curve",
