@@ -220,8 +220,21 @@ def test_more_pairs_than_can_be_held_are_refused(
 ) -> None:
     monkeypatch.setattr(engine, "_MOST", 100)
     vectors = np.ones((50, 2), np.float32)
-    with pytest.raises(UsageError, match=r"more than 100 pairs: .*--min.*--top"):
-        compare(vectors, vectors, Sought(None, 0.0, True), tmp_path)
+    message = r"more than 100 pairs: .*--min.*--top"
+    sought = Sought(None, -1e9, True)
+    with pytest.raises(UsageError, match=message):
+        compare(vectors, vectors, sought, tmp_path)
+    # Not in one strip, but in all of them together.
+    monkeypatch.setattr(
+        engine, "_strips", lambda n: [(f"{i}", (i, i + 1)) for i in range(n)]
+    )
+    with pytest.raises(UsageError, match=message):
+        compare(vectors, vectors, sought, tmp_path / "s")
+    cells = make_classifier("pixels?size=2", "random-forest").cells_
+    images = vectors_of(50, 0, cells[0].vectorizer.n_dims)
+    monkeypatch.setattr(engine, "_SCORES", 50)
+    with pytest.raises(UsageError, match=message):
+        by_cells([images], [images], 0, 50, sought, cells=cells)
 
 
 # Groups
@@ -479,6 +492,7 @@ def test_a_bundle_gives_probabilities_at_a_prior(run: Run, folder: Path) -> None
         (["--prior", "0.1"], "--prior '0.1' has an effect only with --bundle"),
         (["--bundle", "b.tllb", "-v", "classic"], "has no effect with --bundle"),
         (["--bundle", "b.tllb", "--normalised"], "has no effect with --bundle"),
+        (["--linkage", "single"], "only with --groups-out or --html"),
         (["--json", "--csv"], "--json and --csv: give one of the two"),
         (["--top", "0"], "at least 1"),
     ],
@@ -489,6 +503,37 @@ def test_options_without_effect_are_refused(
     done = run("similar", folder, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
+
+
+def test_a_threshold_has_no_effect_beside_min_or_top(run: Run, folder: Path) -> None:
+    bundle = save(folder.parent / "b.tllb", make_classifier("pixels?size=2", "cosine"))
+    words = ("similar", folder, "--bundle", bundle, "--threshold", "0.9")
+    assert run(*words).returncode == 4
+    for more in ("--min", "--top"):
+        done = run(*words, more, "1")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "has no effect with --min or --top" in done.stderr
+
+
+def test_a_shortlist_holds_as_many_as_are_asked_for(run: Run, folder: Path) -> None:
+    (folder / "broken.jpg").unlink()
+    model = make_classifier("pixels?size=2", "random-forest", "l1")
+    bundle = save(folder.parent / "forest.tllb", model)
+    words = ("similar", folder, "--bundle", bundle, "--json", "--shortlist", "2")
+    rows = run(*words, "--top", "6").json
+    assert sum(row["left"] == "00.png" for row in rows) == 6
+
+
+def test_one_of_two_folders_may_hold_nothing_that_can_be_read(
+    run: Run, folder: Path
+) -> None:
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "broken.jpg").write_bytes(b"no image")
+    for two in ((folder, other), (other, folder)):
+        done = run("similar", two[0], "--against", two[1], "--csv", "--top", "1")
+        assert (done.returncode, len(done.stdout.splitlines())) == (4, 1)
+        assert str(other / "broken.jpg") in done.stderr
 
 
 def test_folders_without_images_are_told(run: Run, tmp_path: Path) -> None:

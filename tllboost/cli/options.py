@@ -365,6 +365,32 @@ class Rarity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shortlist:
+    """Which images a head scores if it is not linear, and by which references."""
+
+    panel = "How images are scored"
+    shortlist: int | None = option(
+        None,
+        "Number of images that a head scores for each query if it is not linear: those "
+        "nearest to it by cosine [2000 for rank, 100 for similar].",
+        min=1,
+    )
+    exact: bool = option(False, "Score all images, whatever the head.")
+    own_references: bool = option(
+        False,
+        "Compare normalised similarities with the images that are searched, not with "
+        "the bundle's references: for images of another kind than the training set's.",
+    )
+
+    def most(self, context: Any, usual: int, top: int | None) -> int | None:
+        """Return how many images are scored for each, at least `top`; None for all."""
+        if self.exact:
+            refuse_given(context, "has no effect with --exact", "shortlist")
+            return None
+        return max(self.shortlist or usual, top or 0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workers:
     """Who does the work: processes of this machine, or the workers of a cluster."""
 

@@ -28,18 +28,6 @@ class Search:
     panel = ""
     among: Path | None = option(None, "Folder of images to rank, with its subfolders.")
     top: int = option(10, "Number of images to show for each query.", min=1)
-    shortlist: int = option(
-        2000,
-        "Number of images that a head scores if it is not linear: those nearest to the "
-        "query by cosine.",
-        min=1,
-    )
-    exact: bool = option(False, "Score all of --among, whatever the head.")
-    own_references: bool = option(
-        False,
-        "Compare normalised similarities with the images of --among, not with the "
-        "bundle's references: for images of another kind than the training set's.",
-    )
     candidates: Path | None = option(
         None, "Candidate table: ids in the columns left, c0, c1, …"
     )
@@ -59,6 +47,7 @@ def rank(
     ] = None,
     *,
     search: Search,
+    shortlisting: options.Shortlist,
     folders: options.Folders,
     opening: options.Opening,
     rarity: options.Rarity,
@@ -101,8 +90,7 @@ def rank(
             msg = "give QUERY and --among DIR, or --candidates FILE"
             raise UsageError(msg)
         folders.refuse("has an effect only with --candidates", out=search.out)
-        if search.exact:
-            refuse_given(context, "has no effect with --exact", "shortlist")
+        most = shortlisting.most(context, 2000, search.top)
         from tllboost.calibration import one_match_of
         from tllboost.images import find_images
         from tllboost.rank import rank_images
@@ -124,15 +112,14 @@ def rank(
             raise DataError(msg)
         classifier = rarity.of(classifier, one_match_of(n_others))
         # One more of each is asked for, where it may be itself.
-        shortlist = max(search.shortlist, search.top) + is_among
         with progress_bar(quiet=search.quiet) as progress:
             ranked, failures = rank_images(
                 classifier,
                 queries,
                 images,
                 top=search.top + is_among,
-                shortlist=None if search.exact else shortlist,
-                own_references=search.own_references,
+                shortlist=most and most + is_among,
+                own_references=shortlisting.own_references,
                 progress=progress,
                 strict=search.strict,
             )

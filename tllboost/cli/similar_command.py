@@ -43,16 +43,6 @@ class Wanted:
         "--min",
     )
     top: int | None = option(None, "So many of each image [all from --min on].", min=1)
-    shortlist: int = option(
-        100,
-        "Number of images that a head scores for each if it is not linear: the nearest "
-        "by cosine.",
-        min=1,
-    )
-    exact: bool = option(False, "Score all pairs, whatever the head.")
-    own_references: bool = option(
-        False, "Compare normalised similarities with the images of the folders."
-    )
     out: Path | None = option(None, "CSV file to write all pairs to.")
     groups_out: Path | None = option(
         None, "CSV file to write groups of images that look alike to."
@@ -72,6 +62,7 @@ def similar(
     folder: Annotated[Path, Argument(help="Folder of images, with its subfolders.")],
     *,
     wanted: Wanted,
+    shortlisting: options.Shortlist,
     opening: options.Opening,
     rarity: options.Rarity,
     workers: options.Workers,
@@ -110,9 +101,12 @@ def similar(
         refuse_given(context, why, *scoring, "weights", "trust_code")
     else:
         refuse_given(context, "has no effect with --bundle", "vectorizer", "normalised")
-    if wanted.exact:
-        refuse_given(context, "has no effect with --exact", "shortlist")
+    if wanted.least is not None or wanted.top is not None:
+        refuse_given(context, "has no effect with --min or --top", "threshold")
     grouped = bool(wanted.groups_out or wanted.html)
+    if not grouped:
+        why = "has an effect only with --groups-out or --html"
+        refuse_given(context, why, "linkage")
     from tllboost.similar import COLUMNS, DEFAULT, find_similar
     from tllboost.store import VectorStore
 
@@ -131,8 +125,8 @@ def similar(
                 normalised=wanted.normalised,
                 top=wanted.top,
                 least=wanted.least,
-                shortlist=None if wanted.exact else wanted.shortlist,
-                own_references=wanted.own_references,
+                shortlist=shortlisting.most(context, 100, wanted.top),
+                own_references=shortlisting.own_references,
                 store=VectorStore(opening.store),
                 backend=backend,
                 resume=wanted.out,

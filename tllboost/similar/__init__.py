@@ -311,10 +311,10 @@ class _Cells:
 
     def score(self, left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
         """Return the score of some left images with right ones."""
-        both = [
-            np.append(*two, axis=0) for two in zip(self.left, self.right, strict=True)
-        ]
-        return joint_score(self.scorer.cells_, both, left, right + len(self.left[0]))
+        sides = zip(self.left, self.right, strict=True)
+        both = [np.append(one[left], other[right], axis=0) for one, other in sides]
+        pairs = np.arange(2 * len(left)).reshape(2, -1)
+        return joint_score(self.scorer.cells_, both, *pairs)
 
     def told(self, pairs: Pairs) -> dict[str, Any]:
         """Return the probabilities of scores."""
@@ -448,12 +448,12 @@ def find_similar(
         str(paths[at]): why[one] for at, one in enumerate(source.tolist()) if one in why
     }
     rows = np.delete(alone, list(failed))
-    if not len(rows):
+    cut = None if against is None else int(np.searchsorted(rows, n_left))
+    if cut in (0, len(rows)) or not len(rows):  # one side has no image to compare
         told = {"same_bytes": np.zeros(0, np.int8)}
         return Similar(paths, names, n_left, made_pairs([], [], []), told, 0, failures)
     if failed:
         vectors = [np.delete(one, list(failed), axis=0) for one in vectors]
-    cut = None if against is None else int(np.searchsorted(rows, n_left))
     scores: _Cosines | _Cells
     if scorer is None:
         scores = _Cosines(vectors[0], cut, label, normalised=normalised)

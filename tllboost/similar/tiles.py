@@ -25,16 +25,8 @@ from tllboost.rank import VectorIndex, best_rows, scored
 from tllboost.scoring import FittedCell
 
 __all__ = [
-    *(
-        "Pairs",
-        "Sought",
-        "by_cells",
-        "by_products",
-        "compare",
-        "floor_of",
-        "made_pairs",
-    ),
-    "recall_of",
+    *("Pairs", "Sought", "by_cells", "by_products", "compare", "floor_of"),
+    *("made_pairs", "recall_of"),
 ]
 
 Vectors = NDArray[np.float32]
@@ -142,6 +134,7 @@ def compare(
         found = np.append(found, np.load(job.files[0], allow_pickle=False))
         if sought.top is not None:
             found = found[_best(found, sought.top)[0]]
+        refuse_many(len(found))
     shutil.rmtree(folder, ignore_errors=True)
     if sought.top is not None:
         return found
@@ -152,6 +145,22 @@ def compare(
     order = np.lexsort((right, left, -found["score"]))
     _, first = np.unique(((left << 32) + right)[order], return_index=True)
     return found[order[np.sort(first)]]
+
+
+def refuse_many(n_pairs: int) -> None:
+    """Refuse more pairs than can be held.
+
+    Raises
+    ------
+    UsageError
+        If there are more.
+    """
+    if n_pairs > _MOST:
+        msg = (
+            f"more than {_MOST:,} pairs: ask for those of a higher score by --min, or "
+            "for the best of each image by --top"
+        )
+        raise UsageError(msg)
 
 
 def _strips(n: int) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -240,12 +249,7 @@ class _Gathered:
             self.n_new += len(places)
         if self.top is not None and self.n_new > max(2**18, 2 * self.n_kept):
             self.together()
-        if self.n_new > _MOST:
-            msg = (
-                f"more than {_MOST:,} pairs: ask for those of a higher score by --min, "
-                "or for the best of each image by --top"
-            )
-            raise UsageError(msg)
+        refuse_many(self.n_new)
 
     def together(self) -> Pairs:
         """Return all that is wanted; floors rise by it."""
@@ -325,9 +329,13 @@ def by_cells(
     """
     indexes = [VectorIndex(one) for one in right]
     step = max(1, _SCORES // len(right[0]))
-    blocks = [np.arange(at, min(at + step, stop)) for at in range(start, stop, step)]
-    what = cells, left, indexes
-    return np.concatenate([_of_rows(*what, one, sought, shortlist) for one in blocks])
+    found = np.empty(0, _PAIR)
+    for first in range(start, stop, step):
+        rows = np.arange(first, min(first + step, stop))
+        more = _of_rows(cells, left, indexes, rows, sought, shortlist)
+        found = np.append(found, more)
+        refuse_many(len(found))
+    return found
 
 
 def _of_rows(
@@ -347,10 +355,8 @@ def _of_rows(
         at, columns = np.nonzero(scores >= sought.least)
     else:
         best = [best_rows(one, sought.top) for one in scores]
-        at, columns = (
-            np.repeat(np.arange(len(rows)), len(best[0])),
-            np.concatenate(best),
-        )
+        at = np.repeat(np.arange(len(rows)), len(best[0]))
+        columns = np.concatenate(best)
     score = scores[at, columns]
     wanted = (score >= sought.least) & (score > -np.inf)
     return made_pairs(rows[at], listed[at, columns], score)[wanted]
