@@ -477,7 +477,7 @@ def test_a_bundle_gives_probabilities_at_a_prior(run: Run, folder: Path) -> None
     assert len(above) == len(apart) + 1  # a copy is told whatever its score
     short = run(*words, "--shortlist", "4")
     assert "a shortlist of 4 holds " in short.stderr
-    assert "of the best of 20 images; see --exact" in short.stderr
+    assert "of the best images (for a sample of 20); see --exact" in short.stderr
     assert "shortlist" not in run(*words, "--exact").stderr
 
 

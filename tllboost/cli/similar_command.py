@@ -42,7 +42,9 @@ class Wanted:
         "unrelated images reaches; the bundle's threshold; with --top no limit].",
         "--min",
     )
-    top: int | None = option(None, "So many of each image [all from --min on].", min=1)
+    top: int | None = option(
+        None, "Number of best pairs of each image [all from --min on].", min=1
+    )
     out: Path | None = option(None, "CSV file to write all pairs to.")
     groups_out: Path | None = option(
         None, "CSV file to write groups of images that look alike to."
@@ -72,15 +74,15 @@ def similar(
 
     No labels are needed. The score of two images is the cosine of their vectors; with
     --bundle it is the score of what a grid fitted, and --min is a probability, which
-    depends on the share of pairs that match: --prior. All pairs are compared, exactly,
-    a strip of images after the other. With a head that is not linear a shortlist of
-    each image is scored, and what it misses is told. With --out a command that was
-    stopped goes on where it was.
+    depends on the share of pairs that match: --prior. All pairs are compared: no
+    approximate index is used. A head that is not linear scores a shortlist for each
+    image, and the command tells how good the shortlist is. With --out a command that
+    was stopped goes on where it was.
 
     The output has the columns left, right, score, cosine, normalised, probability and
     same_bytes (1 if the two files are equal, byte by byte). In one folder such copies
     are told whatever their score, and the first one stands for all of them.
-    --groups-out and --html take images together of which each looks like each.
+    --groups-out and --html show groups in which all images look alike.
 
     An image that can't be read is left out, and standard error names it. The exit code
     is then 4. With --strict nothing is written, and the exit code is 3.
@@ -154,7 +156,7 @@ def similar(
         )
         write_text(wanted.groups_out, csv_text(("group", "image", "score"), named))
     if wanted.least is None and wanted.top is None:
-        say(f"pairs of a score from {found.least:.4g} on; see --min")
+        say(f"pairs with a score of {found.least:.4g} or more; see --min")
     figure = "score" if wanted.bundle is None else "probability"
     lines = [f"{figure:>11}  left  right"] + [
         f"{row[figure]:>11.4f}  {printable(row['left'])}  {printable(row['right'])}"

@@ -333,8 +333,8 @@ class _Cells:
         cells, both, most = self.scorer.cells_, (self.left, self.right), self.most
         recall = None if most is None else recall_of(cells, *both, sought, most)
         if recall is not None:
-            held = f"a shortlist of {most} holds {recall:.0%} of the best"
-            tell(f"{held} of 20 images; see --exact")
+            held = f"a shortlist of {most} holds {recall:.0%} of the best images"
+            tell(f"{held} (for a sample of 20); see --exact")
         nothing: Any = None  # what scores needs no vectorizer, and it may not be sent
         bare = [replace(cell, vectorizer=nothing) for cell in cells]
         find = partial(by_cells, cells=bare, shortlist=most)
@@ -381,7 +381,7 @@ def find_similar(
         default a scorer's threshold, without one what 1 in 10,000 pairs of unrelated
         images reaches; with `top` there is no limit.
     shortlist : int, optional
-        So many of each image are scored where a head is not linear: see
+        How many are scored for each image where a head is not linear: see
         :func:`~tllboost.rank.best`. By default all.
     own_references : bool, default=False
         See :meth:`~tllboost.scoring.Scorer.among`.

@@ -56,7 +56,7 @@ class Sought:
     Attributes
     ----------
     top : int or None
-        So many of each left image; None for all.
+        How many for each left image; None for all.
     least : float
         The lowest score that is wanted.
     is_one_folder : bool
@@ -225,7 +225,7 @@ def floor_of(left: Vectors, right: Vectors, sought: Sought) -> Vectors:
 
 
 class _Gathered:
-    """What tiles had above the floor of each image, or the best of that."""
+    """Pairs above the floor of each image, tile by tile; with `top` only the best."""
 
     def __init__(self, first: int, floor: Vectors, top: int | None) -> None:
         self.first, self.floor, self.top = first, floor.copy(), top
@@ -315,8 +315,8 @@ def by_cells(
 ) -> Pairs:
     """Return the wanted pairs of some left images, by the scores of cells.
 
-    Of a head that tells left from right, and all pairs of one folder, both scores of a
-    pair.
+    Where all pairs of one folder are wanted, each is returned in both orders: a head
+    may score them differently.
 
     Parameters
     ----------
@@ -369,9 +369,10 @@ def recall_of(
     sought: Sought,
     shortlist: int,
 ) -> float | None:
-    """Return the share of the best of 20 images, by their scores, on a shortlist.
+    """Return which share of the best images a shortlist holds.
 
-    Of each its ten best, or `sought.top`. None where all are scored anyway.
+    Measured on 20 images, with the ten best of each, or `sought.top`. None where all
+    images are scored anyway.
     """
     indexes = [VectorIndex(one) for one in right]
     rows = np.unique(np.linspace(0, len(left[0]) - 1, 20).astype(int))
