@@ -133,7 +133,7 @@ def main() -> None:
         plain = folder / "plain.py"
         plain.write_text(PLAIN)
         new = images[-2:]
-        stores = new_stores(folder, 2 * (said.runs + 1))
+        stores = new_stores(folder, 2 * said.runs)
 
         def ours() -> str:
             words = (*TLLBOOST, "score", bundle, *new, "--json")
@@ -147,6 +147,7 @@ def main() -> None:
             return output(sys.executable, plain, weights, trees, *new)
 
         common = {"check": are_scores, "runs": said.runs, "folder": said.folder}
+        common["warm_up"] = False  # each run is a process of its own
         compare(
             "cold_start_score",
             ours,
@@ -163,6 +164,7 @@ def main() -> None:
             ours,
             at_most=FIRST,
             runs=said.runs,
+            warm_up=False,
             what="`tllboost score` of two new images, MobileNetV2 + XGBoost",
             profile="Python and the command line, numpy, ONNX Runtime and its network, "
             "and a process that decodes: half of it imports",

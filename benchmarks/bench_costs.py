@@ -1,6 +1,7 @@
-"""How time and memory grow: vectorizing, the grid and ranking at 1, 4 and 16 times.
+"""How time and memory grow: vectorizing and the grid at 1, 4 and 16 times the size.
 
-Run it as ``python benchmarks/bench_costs.py``, or by ``make bench``.
+What all heads take of more pairs is told by bench_grid_scale.py, and what ranking takes
+of more vectors by bench_rank.py.
 """
 
 from __future__ import annotations
@@ -96,32 +97,25 @@ def main() -> None:
         curve(
             "costs-vectorize",
             ("images", *COLUMNS),
-            vectorizing(folder, scaled(3 if small else 30)),
+            vectorizing(folder, scaled(3 if small else 20)),
             what="Vectorizing images with `classic`, cold",
-            folder=said.folder,
-        )
-        curve(
-            "costs-grid",
-            ("pairs", *COLUMNS),
-            grid(folder, scaled(40 if small else 1000), 16 if small else 256, HEADS),
-            what=f"A grid of {', '.join(HEADS)} on `dot`, 256 dims, 5 non-matches each",
             folder=said.folder,
         )
         curve(
             "costs-grid-cosine",
             ("pairs", *COLUMNS),
-            grid(folder, scaled(40 if small else 15_625), 16, ["cosine"]),
-            what="A grid of the cosine alone, 16 dims, to a quarter million pairs",
+            grid(folder, scaled(40 if small else 4_000), 16, ["cosine"]),
+            what="A grid of the cosine alone, 16 dims, 5 non-matches each",
             folder=said.folder,
         )
         curve(
             "costs-grid-dims",
             ("dims", *COLUMNS),
             [
-                [n_dims, *grid(folder, [80 if small else 4000], n_dims, HEADS)[0][1:]]
+                [n_dims, *grid(folder, [80 if small else 1000], n_dims, HEADS)[0][1:]]
                 for n_dims in scaled(8 if small else 64)
             ],
-            what=f"A grid of {', '.join(HEADS)} on `dot`, 4,000 pairs, by dims",
+            what=f"A grid of {', '.join(HEADS)} on `dot`, 1,000 pairs, by dims",
             folder=said.folder,
         )
 

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import bound_record, compare, curve, options, timed, written
+from bench import bound_record, compare, options, written
 from bench_grid import HEADS, Figures, grid, profile
 from holidays_shape import Shape, make_shape, make_vectors, write_table, write_vectors
 
@@ -78,25 +78,6 @@ def by_size(shape: Shape, record: dict[str, Any]) -> dict[str, Any]:
     return bound_record(what, "× its time", times, [folds / one] * len(times))
 
 
-def growth(folder: Path, sizes: tuple[int, ...], n_dims: int) -> list[list[float]]:
-    """Return pairs, and seconds of one fit and of ten folds, in warm processes.
-
-    Each once: a ratio is told by :func:`compare` alone, of several pairs of runs.
-    """
-    rows: list[list[float]] = []
-    for n_matches in sizes:
-        shape = make_shape(n_matches)
-        table = write_table(shape, folder)
-        vectors = make_vectors(shape, 0, n_dims)
-        spec = write_vectors(vectors, folder / f"network{n_matches}.npz")
-        one, folds = (
-            timed(partial(grid, folder, table, spec, MERGE, protocol))[1]["wall"]
-            for protocol in (HOLDOUT, KFOLD)
-        )
-        rows.append([len(shape.label), one, folds])
-    return rows
-
-
 def main() -> None:
     """Measure."""
     said = options(__doc__)
@@ -138,15 +119,6 @@ def main() -> None:
             if name == "folds-warm":
                 more["bounds"] = [by_size(shape, record)]
             written(record | more, said.folder)
-        sizes = (60, 120) if said.quick else (130, 259, 518)
-        curve(
-            "folds-curve",
-            ("pairs", "one fit, s", "ten folds, s"),
-            growth(folder, sizes, n_dims),
-            what=f"One fit and ten folds of {len(HEADS)} cells, in warm processes",
-            notes=["With more pairs the fits take most of the time."],
-            folder=said.folder,
-        )
 
 
 WHY = (
