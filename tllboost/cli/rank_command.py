@@ -147,16 +147,7 @@ def rank(
             f"{str(candidates)!r}: give one of the two",
         )
         why = "has no effect with --candidates: a submission has all scores"
-        refuse_given(
-            context,
-            why,
-            "top",
-            "shortlist",
-            "exact",
-            "own_references",
-            "prior",
-            "threshold",
-        )
+        refuse_given(context, why, "top", *vars(shortlisting), *vars(rarity))
         refuse_if(
             form.as_json,
             "--candidates writes a submission, which is CSV: leave out --json",

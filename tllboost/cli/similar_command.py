@@ -99,7 +99,7 @@ def similar(
     """
     if wanted.bundle is None:
         why = "has an effect only with --bundle"
-        scoring = ("shortlist", "exact", "own_references", "prior", "threshold")
+        scoring = (*vars(shortlisting), *vars(rarity))
         refuse_given(context, why, *scoring, "weights", "trust_code")
     else:
         refuse_given(context, "has no effect with --bundle", "vectorizer", "normalised")
