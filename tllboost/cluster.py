@@ -17,14 +17,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, nullcontext
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from tllboost.conventions import environment, usable_cores
-from tllboost.errors import ClusterError, MissingLibraryError, UsageError, retold
+from tllboost.errors import ClusterError, UsageError, need, retold
 from tllboost.files import whole_file
 from tllboost.processes import Job, ProcessDied, Processes, Progress, end_idle, tell
 
@@ -104,7 +103,6 @@ _SHARES = 4
 _LAST: dict[str, Any] = {}
 # So many jobs a worker lie with the scheduler: enough that no worker waits.
 _AHEAD = 4
-_MISSING = "--backend dask needs Dask, not installed: pip install 'tllboost[dask]'"
 
 
 @dataclass(eq=False)
@@ -148,8 +146,7 @@ class Cluster:
         ClusterError
             If no worker comes.
         """
-        if find_spec("distributed") is None:
-            raise MissingLibraryError(_MISSING)
+        need("distributed", "--backend dask")
         import dask
         import distributed  # noqa: F401 (its defaults first: else they go with ours)
 

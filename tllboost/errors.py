@@ -98,8 +98,10 @@ class MissingLibraryError(TllboostError, ImportError):
 _PACKAGES = {
     "PIL": "pillow",
     "catboost": "'tllboost[catboost]'",
+    "distributed": "'tllboost[dask]'",
     "lightgbm": "'tllboost[lightgbm]'",
     "matplotlib": "'tllboost[plot]'",
+    "mlflow": "'tllboost[mlflow]'",
     "open_clip": "open_clip_torch",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
 import time
 import tomllib
@@ -27,8 +26,8 @@ from tllboost.cli.streams import (
 from tllboost.errors import (
     WHY,
     DataError,
-    MissingLibraryError,
     UsageError,
+    need,
     printable,
     retold,
 )
@@ -441,9 +440,8 @@ def grid(
 
 def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> int:
     """Read the table, run the grid, print the matrix, write the page."""
-    if asked.mlflow is not None and importlib.util.find_spec("mlflow") is None:
-        msg = "--mlflow: MLflow is not installed: pip install 'tllboost[mlflow]'"
-        raise MissingLibraryError(msg)
+    if asked.mlflow is not None:
+        need("mlflow", "--mlflow")
     if asked.backend == "local":  # they start while the table and images are read
         from tllboost.processes import Processes
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tllboost.errors import MissingLibraryError, UsageError, printable
+from tllboost.errors import UsageError, need, printable
 from tllboost.report.run import Run, part, read_run, texts_of
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def log_run(out: str | os.PathLike[str], uri: str) -> str:
         If nothing can be logged to `uri`.
     """
     run = read_run(Path(out))
+    need("mlflow", "--mlflow")
     # MLflow reports its use to its makers unless told not to, and asks a server that
     # does not answer seven times, ever more slowly.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -83,9 +84,6 @@ def log_run(out: str | os.PathLike[str], uri: str) -> str:
                 else found.experiment_id
             )
             return _log(client, str(experiment), run)
-    except ImportError as error:
-        msg = "MLflow is not installed: pip install 'tllboost[mlflow]'"
-        raise MissingLibraryError(msg) from error
     # Servers, databases and cloud storages fail in as many ways as there are.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
