@@ -30,7 +30,6 @@ from tllboost.errors import WHY, DataError, retold
 __all__ = [
     "csv_text",
     "finite",
-    "inert_cell",
     "plain_cell",
     "whole_file",
     "write_text",

@@ -24,19 +24,7 @@ from tllboost.vectorizers import make_vectorizer
 if TYPE_CHECKING:
     from tllboost.finetune import FineTuneSettings
 
-__all__ = [
-    "COSINE",
-    "ENSEMBLE",
-    "Cell",
-    "Plan",
-    "digest",
-    "make_plan",
-    "parts_of",
-    "plan_cells",
-    "suits",
-    "trainable",
-    "tuning_settings",
-]
+__all__ = ["DEFAULT_HEADS", "DEFAULT_MERGES", "RECIPES", "Cell"]
 
 ENSEMBLE = "ensemble"
 """What stands in a cell's place for a vectorizer where it is several cells' mean."""

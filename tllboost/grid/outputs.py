@@ -22,16 +22,7 @@ from tllboost.files import csv_text, finite, write_text
 from tllboost.grid.matrix import ENDS, draw, matrix_html
 from tllboost.metrics import METRICS
 
-__all__ = [
-    "LOCK",
-    "RESULT_COLUMNS",
-    "GridResult",
-    "claim_folder",
-    "locked",
-    "refuse_taken",
-    "write_csv",
-    "write_json",
-]
+__all__ = ["RESULT_COLUMNS", "GridResult"]
 
 RESULT_COLUMNS = (
     *("vectorizer", "projection", "merge", "head", "name", "status"),

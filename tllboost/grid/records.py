@@ -37,18 +37,7 @@ from tllboost.grid.outputs import write_csv
 from tllboost.grid.summary import COSTS
 from tllboost.splits import PairSet
 
-__all__ = [
-    "cell_ids",
-    "known",
-    "read_images",
-    "read_record",
-    "read_scores",
-    "read_splits",
-    "record_path",
-    "write_record",
-    "write_scores",
-    "write_splits",
-]
+__all__ = ["read_images", "read_record", "read_scores", "read_splits"]
 
 Scores = dict[str, list[NDArray[np.float64]]]
 

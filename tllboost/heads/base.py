@@ -19,18 +19,7 @@ from tllboost.conventions import labels_of, repeatable, seed_of, weights_of
 from tllboost.errors import DataError
 from tllboost.heads.fitted import FittedHead, cosine_of
 
-__all__ = [
-    "MOST_BYTES",
-    "PairHead",
-    "Training",
-    "Validation",
-    "clearly_better",
-    "cosine_start",
-    "fits_memory",
-    "likelihoods",
-    "refuse_lost",
-    "within_memory",
-]
+__all__ = ["PairHead", "Training", "Validation"]
 
 
 class Training(NamedTuple):

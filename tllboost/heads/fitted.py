@@ -22,19 +22,7 @@ from numpy.typing import NDArray
 from tllboost.dense import Layer, as_tensors, run_layers, take_layers
 from tllboost.errors import UsageError
 
-__all__ = [
-    "Dense",
-    "FittedHead",
-    "Forest",
-    "Linear",
-    "NaiveBayes",
-    "Trees",
-    "below_of",
-    "blocks_of",
-    "cosine_of",
-    "head_score",
-    "numbered_blocks",
-]
+__all__ = ["FittedHead", "head_score"]
 
 Rows = NDArray[np.float32]
 Tensors = Mapping[str, NDArray[Any]]

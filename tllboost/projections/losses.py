@@ -19,12 +19,7 @@ from tllboost.registry import above_zero, one_of, option, positive, truth
 from tllboost.splits import PairSet
 from tllboost.splits.negatives import draw_negatives
 
-__all__ = [
-    "ContrastiveProjection",
-    "InfoNCEProjection",
-    "TripletProjection",
-    "info_nce",
-]
+__all__ = ["info_nce"]
 
 
 def batches(n: int, size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
