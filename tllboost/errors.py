@@ -68,9 +68,13 @@ def printable(text: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its name if it has none."""
-    lines = str(error).strip().splitlines()
-    return printable(lines[0][:160]) if lines else type(error).__name__
+    """Return the first line of an error's message, or its name if it has none.
+
+    A line that only announces the next ones is passed over.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.endswith(":")] or lines
+    return printable(told[0][:160]) if told else type(error).__name__
 
 
 class TllboostError(Exception):

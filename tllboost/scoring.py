@@ -124,20 +124,14 @@ class PairScorer:
         if isinstance(self.head, str) and READS.get(self.head) == SIMILARITY:
             self.merge = SIMILARITY
 
-    def compare_with(
-        self,
-        vectors: Vectors,
-        train: PairSet,
-        widths: Sequence[int] | None = None,
-        n_maps: Sequence[int] | None = None,
-    ) -> None:
+    def compare_with(self, vectors: Vectors, train: PairSet, *layout: Any) -> None:
         """Draw references from the images of a training set, if the merge needs any.
 
-        `widths` and `n_maps` are as in :meth:`~tllboost.references.References.drawn`.
+        `layout` is `widths` and `n_maps` of
+        :meth:`~tllboost.references.References.drawn`.
         """
         if self.merge == SIMILARITY:
             images = np.union1d(train.left, train.right)
-            layout = widths, n_maps
             self.references = References.drawn(vectors, images, *layout, seed=self.seed)
 
     def features(self, vectors: Vectors, pairs: PairSet, **how: Any) -> PairFeatures:

@@ -66,13 +66,12 @@ def open_session(
         return onnxruntime.InferenceSession(given, options, providers=providers)
 
 
-def runner(
-    file: Path, *, n_threads: int, what: str, network: bytes | None = None
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what runs a network on the CPU: images in, its first output out."""
-    session = open_session(
-        file, device="cpu", n_threads=n_threads, what=what, network=network
-    )
+def runner(file: Path, **how: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what runs a network on the CPU: images in, its first output out.
+
+    The arguments are those of :func:`open_session`.
+    """
+    session = open_session(file, device="cpu", **how)
     pixels = session.get_inputs()[0].name
     return lambda block: session.run(None, {pixels: block})[0]
 

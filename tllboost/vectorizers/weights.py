@@ -10,8 +10,8 @@ import hashlib
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,7 @@ def _tensors_of(state: Any, path: Path, what: str) -> dict[str, Any]:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-@contextmanager
-def loading_into(what: str, source: Path) -> Iterator[None]:
+def loading_into(what: str, source: Path) -> AbstractContextManager[None]:
     """Turn whatever goes wrong while a network is built of tensors into one line.
 
     Raises
@@ -116,13 +115,8 @@ def loading_into(what: str, source: Path) -> Iterator[None]:
     WeightsError
         If tensors are missing, left over or of another shape, or a library is absent.
     """
-    try:
-        yield
-    except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        detail = (lines[1:2] or lines or [type(error).__name__])[0][:160]
-        msg = f"{what}: {str(source)!r} can't be loaded into this network: {detail}"
-        raise WeightsError(msg) from error
+    text = f"{what}: {str(source)!r} can't be loaded into this network: {WHY}"
+    return retold(text, WeightsError)
 
 
 _PROBE_SECONDS = 5
@@ -169,10 +163,10 @@ def fetch(
         return Path(download())
 
 
-def fetch_from_hub(
-    repository: str, names: Sequence[str], *, what: str, offline: bool
-) -> Path:
+def fetch_from_hub(repository: str, names: Sequence[str], **how: Any) -> Path:
     """Return the first of these files that a repository of the Hugging Face hub has.
+
+    `what` and `offline` are as in :func:`fetch`.
 
     Raises
     ------
@@ -196,4 +190,4 @@ def fetch_from_hub(
         found = (try_to_load_from_cache(repository, name) for name in names)
         cached = next((one for one in found if isinstance(one, str)), None)
     url = f"{constants.ENDPOINT}/{repository}/resolve/main/{names[0]}"
-    return fetch(cached, download, url=url, what=what, offline=offline)
+    return fetch(cached, download, url=url, **how)
