@@ -21,13 +21,12 @@ from numpy.typing import ArrayLike, NDArray
 from tllboost.errors import DataError, ImageError, UsageError, check_range
 from tllboost.heads.bilinear import Bilinear, lengths_of
 from tllboost.merges import row_blocks
+from tllboost.references import References
 from tllboost.scoring import FittedCell, Scorer, combined_score
 from tllboost.vectorizers.arrays import names_in
 from tllboost.vectorizers.weights import first_line
 
-__all__ = [
-    *("Hit", "VectorIndex", "best", "best_rows", "rank_images", "scored", "search"),
-]
+__all__ = ["Hit", "VectorIndex", "best_rows", "rank_images", "scored", "search"]
 
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -71,7 +70,7 @@ class VectorIndex:
         self.vectors = vectors
         self.ids = ids
         self._views: dict[int, tuple[object, Vectors, Vectors]] = {}
-        self._statistics: dict[int, tuple[object, Vectors]] = {}
+        self._statistics: dict[References, Vectors] = {}
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Self:
@@ -127,14 +126,10 @@ class VectorIndex:
         references, (vectors, _) = cell.scorer.references, self.view(cell)
         if references is None:
             return None
-        key = id(references)
-        if key not in self._statistics:
-            shape = references.statistics(vectors[:0]).shape[1:]
-            self._statistics[key] = (
-                references,
-                np.zeros((len(self), *shape), np.float32),
-            )
-        statistics = self._statistics[key][1]
+        if references not in self._statistics:
+            shape = len(self), *references.statistics(vectors[:0]).shape[1:]
+            self._statistics[references] = np.zeros(shape, np.float32)
+        statistics = self._statistics[references]
         # Each has a length, or no reference that it is compared with.
         new = np.unique(rows[~statistics[rows].any(axis=(1, 2))])
         statistics[new] = references.statistics(vectors[new])

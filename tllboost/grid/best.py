@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -388,12 +388,9 @@ def _ensemble_record(
         curves.append(list(curve))
         thresholds.append(threshold)
         chances.append(float(curve.probability(np.array([threshold]))[0]))
-    record: Record = {
-        "id": digest("ensemble", ids, weights.tolist(), seed),
-        "cell": asdict(ensemble_cell(n_members)),
-        "seed": seed,
+    cell_id = digest("ensemble", ids, weights.tolist(), seed)
+    record = failed(ensemble_cell(n_members), seed, cell_id, "") | {
         "status": "ok",
-        "error": "",
         **figures_of(test, validation),
         "members": ids,
         "weights": weights.tolist(),

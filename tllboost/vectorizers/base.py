@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -26,8 +25,7 @@ from tllboost.registry import Configured, Spec, parameters_of
 __all__ = ["Vectorizer", "fuse", "is_on", "loaded", "one_blas_thread"]
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> Any:
     """Keep numpy's matrix products to the thread that asks for them.
 
     For many small ones, of images that are prepared on all cores: products that share
@@ -42,12 +40,11 @@ def one_blas_thread() -> Iterator[None]:
     ...     np.ones((2, 3)) @ np.ones(3)
     array([3., 3.])
     """
-    from threadpoolctl import ThreadpoolController
+    from threadpoolctl import threadpool_limits
 
     # Whatever numpy was built with: OpenBLAS by any name, MKL, BLIS. The networks'
     # own threads are OpenMP's or ONNX Runtime's.
-    with ThreadpoolController().select(user_api="blas").limit(limits=1):
-        yield
+    return threadpool_limits(1, user_api="blas")
 
 
 def library(name: str, *, package: str | None = None) -> str:
