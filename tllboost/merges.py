@@ -26,7 +26,6 @@ __all__ = [
     "PairFeatures",
     "merge_names",
     "merge_pairs",
-    "pair_cosine",
     "row_blocks",
     "slices_of",
     "unit_rows",

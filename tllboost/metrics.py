@@ -25,10 +25,8 @@ from tllboost.registry import Registry
 
 __all__ = [
     "METRICS",
-    "N_RESAMPLES",
     "Figure",
     "Metric",
-    "Resamples",
     "binary_figures",
     "check_metric",
     "match_ranks",

@@ -46,7 +46,6 @@ __all__ = [
     "parse_spec",
     "path_of",
     "spread_sets",
-    "with_options",
 ]
 
 
