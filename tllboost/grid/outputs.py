@@ -88,17 +88,12 @@ def refuse_taken(out: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def claim_folder(
-    out: Path,
-    *,
-    data: str,
-    protocol: dict[str, Any],
-    settings: dict[str, Any],
-    overwrite: bool,
+    out: Path, settings: dict[str, Any], *, overwrite: bool, **own: Any
 ) -> None:
     """Write ``run.toml`` into a folder that is held, or refuse one of another run.
 
-    The same data under the same protocol goes on where it was, with more cells or
-    seeds if asked; other data or another protocol needs `overwrite`.
+    The same `data` under the same `protocol`, which are `own`, goes on where it was,
+    with more cells or seeds if asked; others need `overwrite`.
 
     Raises
     ------
@@ -122,13 +117,11 @@ def claim_folder(
     elif path.exists():
         text = f"{path} can't be read ({WHY}): give --overwrite, or another --out"
         with retold(text, UsageError, (OSError, ValueError, KeyError, TypeError)):
-            own = path.read_text("utf-8-sig", "surrogateescape")  # as paths are
-            before = dict(tomllib.loads(own)["run"])
-        for what, now, other in (
-            ("data", data, "other pairs or images"),
-            ("protocol", protocol, "another protocol"),
-        ):
-            if before.get(what) != now:
+            told = path.read_text("utf-8-sig", "surrogateescape")  # as paths are
+            before = dict(tomllib.loads(told)["run"])
+        others = {"data": "other pairs or images", "protocol": "another protocol"}
+        for what, other in others.items():
+            if before.get(what) != own[what]:
                 msg = (
                     f"{out} holds the results of a run with {other}: give --overwrite "
                     "to replace them, or another --out"
@@ -136,7 +129,7 @@ def claim_folder(
                 raise UsageError(msg)
     kept = {key: value for key, value in settings.items() if value is not None}
     # What the options came to; --config ignores this part when it reads the file.
-    kept["run"] = {"data": data, "protocol": protocol}
+    kept["run"] = own
     write_text(path, tomli_w.dumps(kept))
 
 

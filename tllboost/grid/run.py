@@ -256,13 +256,8 @@ def run_grid(
             )
         for label, reason in data.unavailable.items():
             say(f"{label}: left out: {reason}")
-        claim_folder(
-            out,
-            data=data.digest,
-            protocol=asdict(protocol),
-            settings={**(settings or {}), **asked},
-            overwrite=overwrite,
-        )
+        own = {"data": data.digest, "protocol": asdict(protocol)}
+        claim_folder(out, (settings or {}) | asked, overwrite=overwrite, **own)
         grid = Grid(out, plan, seeds, metric, data, device=device, refit=refit, **who)
         write_splits(grid)
         records, counts = _measure(grid, say)
