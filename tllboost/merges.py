@@ -50,6 +50,7 @@ MERGES = Registry(
 )
 
 _BLOCK_BYTES = 16 * 2**20
+_PIECE_BYTES = 2**20  # merged at once: what lies between stays in the cache
 
 
 def dot(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -214,7 +215,7 @@ def pair_cosine(
     """
     # Not the unit vectors of all images, which take as much memory as they do.
     lengths = np.empty((len(vectors), 1), dtype=vectors.dtype)
-    for rows in row_blocks(*vectors.shape):
+    for rows in row_blocks(*vectors.shape, most=_PIECE_BYTES):
         lengths[rows] = np.linalg.norm(vectors[rows], axis=1, keepdims=True)
     lengths[lengths == 0] = 1
 
@@ -223,7 +224,7 @@ def pair_cosine(
         return scaled.astype(np.float32, copy=False)
 
     cosine = np.empty(len(left), dtype=np.float32)
-    for rows in row_blocks(len(left), vectors.shape[1]):
+    for rows in row_blocks(len(left), vectors.shape[1], most=_PIECE_BYTES):
         cosine[rows] = np.einsum("ij,ij->i", unit(left[rows]), unit(right[rows]))
     return np.clip(cosine, -1.0, 1.0)
 
@@ -329,9 +330,13 @@ class PairFeatures:
             if self._made is not None:
                 yield self._made[rows]
                 continue
-            left = np.asarray(self.vectors[self.left[rows]], dtype=np.float32)
-            right = np.asarray(self.vectors[self.right[rows]], dtype=np.float32)
-            yield _merged(self._function, left, right)
+            left, right = self.left[rows], self.right[rows]
+            block = np.empty((len(left), self.shape[1]), dtype=np.float32)
+            for some in row_blocks(*block.shape, most=_PIECE_BYTES):
+                a = np.asarray(self.vectors[left[some]], dtype=np.float32)
+                b = np.asarray(self.vectors[right[some]], dtype=np.float32)
+                block[some] = _merged(self._function, a, b)
+            yield block
 
     def take(self, rows: NDArray[Any]) -> PairFeatures:
         """Return the features of some of the pairs."""
@@ -378,9 +383,11 @@ def _merged(
     return features
 
 
-def row_blocks(n_rows: int, n_columns: int, size: int | None = None) -> Iterator[slice]:
-    """Cut the rows into slices of `size`, or of about 16 MiB of float32."""
-    step = size or max(1, _BLOCK_BYTES // (4 * max(1, n_columns)))
+def row_blocks(
+    n_rows: int, n_columns: int, size: int | None = None, *, most: int = 0
+) -> Iterator[slice]:
+    """Cut the rows into slices of `size`, or of `most` bytes of float32, or 16 MiB."""
+    step = size or max(1, (most or _BLOCK_BYTES) // (4 * max(1, n_columns)))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
