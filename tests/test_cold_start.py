@@ -172,7 +172,7 @@ def test_scores_need_numpy_and_what_the_vectorizer_needs(
 
 
 @pytest.mark.parametrize(
-    ("spec", "needed"), [("pocket", {"onnxruntime"}), ("classic", {"skimage", "scipy"})]
+    ("spec", "needed"), [("pocket", {"onnxruntime"}), ("classic", set())]
 )
 def test_vectorize_imports_what_makes_vectors_and_nothing_for_stored_ones(
     spec: str, needed: set[str], scenes: list[Path], tmp_path: Path

@@ -18,6 +18,7 @@ from tllboost.vectorizers.classic import (
     blocks,
     gradient_histograms,
     gradients_of,
+    lab_of,
     near_centre,
     patch_sums,
 )
@@ -117,6 +118,27 @@ def test_the_middle_of_an_image_counts_most(n_cells: int) -> None:
     assert weights.max() == weights[n_cells // 2, n_cells // 2]
     np.testing.assert_allclose(weights, weights[::-1, ::-1], rtol=1e-6)
     assert weights.min() == weights[0, 0] > 0
+
+
+def test_colours_are_those_of_scikit_image_to_the_last_bit() -> None:
+    from skimage.color import rgb2lab
+
+    rng = np.random.default_rng(0)
+    for highest in (256, 12):  # dark colours have a formula of their own
+        pixels = rng.integers(0, highest, (80, 80, 3), dtype=np.uint8)
+        np.testing.assert_array_equal(lab_of(pixels), rgb2lab(pixels))
+    levels = np.arange(256, dtype=np.uint8)[:, None, None].repeat(3, axis=2)
+    np.testing.assert_array_equal(lab_of(levels), rgb2lab(levels))
+
+
+@given(SEEDS)
+def test_gradients_are_hypotenuses_to_the_last_bit(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    channel = rng.normal(0, 30, (SIDE, SIDE)).astype(np.float32)
+    magnitude, _ = gradients_of(channel)
+    across, down = channel[1:-1, 2:] - channel[1:-1, :-2], channel[2:] - channel[:-2]
+    expected = np.hypot(across, down[:, 1:-1])
+    np.testing.assert_array_equal(magnitude[1:-1, 1:-1], expected)
 
 
 def test_classic_is_its_blocks_at_the_lengths_it_says() -> None:
