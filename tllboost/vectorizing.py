@@ -285,45 +285,56 @@ class _Request:
         """Vectorize what the store lacks, each content once, and index back."""
         keys, files = self.images
         store = self.store
-        outcomes: Batch = {}
+        # A row for each content. The first batch tells how wide, if the store can't.
+        place = {key: row for row, key in enumerate(files)}
+        vectors = np.zeros((len(files), 0), dtype=np.float32)
+        found = np.zeros(len(files), dtype=bool)
         tell = self.progress or (lambda *_: None)
         if isinstance(store, VectorStore):
             vectors, found = store.get(space_of(vectorizer), [*files])
-            rows = zip(files, vectors, found, strict=True)
-            outcomes = {key: row for key, row, is_stored in rows if is_stored}
-        n_reused = len(outcomes)
-        missing = [item for item in files.items() if item[0] not in outcomes]
-        tell(n_reused, len(files), vectorizer.label)
+        missing = [file for file, n in zip(files.items(), found, strict=True) if not n]
+        n_done = n_reused = len(files) - len(missing)
+        reasons: dict[str, str] = {}
+        tell(n_done, len(files), vectorizer.label)
         batches = (self.backend or Processes()).batches(
             vector_batches, vectorizer, missing, batch_size=self.batch_size
         )
         with closing(batches):
             for batch in batches:
+                bad = {k: why for k, why in batch.items() if isinstance(why, str)}
                 good = {k: row for k, row in batch.items() if not isinstance(row, str)}
-                n_bytes = sum(row.nbytes for row in good.values())
-                if n_bytes > 2**24 and len(outcomes) == n_reused:  # wide, and the first
-                    n_bytes = n_bytes // len(good) * (len(keys) + len(missing))
-                    if told := beyond_memory(n_bytes):
-                        msg = f"the vectors of {vectorizer.label} take {told}"
-                        raise UsageError(msg)
-                if good and isinstance(store, VectorStore):
+                if good:
                     block = np.stack(list(good.values()))
-                    store.add(space_of(vectorizer), list(good), block)
-                bad = next((key for key in batch if key not in good), None)
-                if self.strict and bad is not None:
-                    raise ImageError(files[bad], str(batch[bad]))
-                outcomes |= batch
-                tell(len(outcomes), len(files), vectorizer.label)
-        good = {k: row for k, row in outcomes.items() if not isinstance(row, str)}
-        n_dims = len(next(iter(good.values()))) if good else vectorizer.n_dims
-        result = Vectorized(np.zeros((len(keys), n_dims), dtype=np.float32))
-        result.n_computed, result.n_reused = len(good) - n_reused, n_reused
-        for index, key in enumerate(keys):
-            outcome = key.reason if isinstance(key, ImageError) else outcomes[key]
-            if isinstance(outcome, str):
-                result.failures[index] = outcome
-            else:
-                result.vectors[index] = outcome
+                    if block.nbytes > 2**24 and n_done == n_reused:  # wide, the first
+                        n_bytes = block[0].nbytes * (len(keys) + len(missing))
+                        if told := beyond_memory(n_bytes):
+                            msg = f"the vectors of {vectorizer.label} take {told}"
+                            raise UsageError(msg)
+                    if not vectors.shape[1]:
+                        vectors = np.zeros((len(files), block.shape[1]), np.float32)
+                    if isinstance(store, VectorStore):
+                        store.add(space_of(vectorizer), list(good), block)
+                    vectors[[place[key] for key in good]] = block
+                for key, why in bad.items() if self.strict else ():
+                    raise ImageError(files[key], why)
+                reasons |= bad
+                n_done += len(batch)
+                tell(n_done, len(files), vectorizer.label)
+        if not vectors.shape[1]:
+            vectors = np.zeros((len(files), vectorizer.n_dims), dtype=np.float32)
+        result = Vectorized(vectors)
+        result.n_computed = len(missing) - len(reasons)
+        result.n_reused = n_reused
+        if len(files) < len(keys):  # some are the same, or can't be read
+            result.vectors = np.zeros((len(keys), vectors.shape[1]), dtype=np.float32)
+        for index, one in enumerate(keys):
+            if isinstance(one, ImageError):
+                result.failures[index] = one.reason
+                continue
+            if one in reasons:
+                result.failures[index] = reasons[one]
+            if result.vectors is not vectors:
+                result.vectors[index] = vectors[place[one]]
         return result
 
 

@@ -82,8 +82,10 @@ def vectorize(
     if out is not None and good:
         from tllboost.files import write_vectors
 
-        ids = list(named)
-        write_vectors(out, [ids[index] for index in good], results[0].vectors[good])
+        ids, vectors = list(named), results[0].vectors
+        if len(good) < len(paths):  # else as they are: a copy may be large
+            ids, vectors = [ids[index] for index in good], vectors[good]
+        write_vectors(out, ids, vectors)
     told = [
         {
             "vectorizer": one.label,
