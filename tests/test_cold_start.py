@@ -183,6 +183,19 @@ def test_vectorize_imports_what_makes_vectors_and_nothing_for_stored_ones(
     assert not imported(*words) & HEAVY
 
 
+def test_a_grid_leaves_scipy_and_scikit_learn_to_the_processes_that_fit(
+    scenes: list[Path], tmp_path: Path
+) -> None:
+    pattern = "^(.*)_[0-9]"
+    found = imported(
+        *("grid", scenes[0].parent, "--groups", pattern, "-v", "pocket"),
+        *("-m", "dot", "-c", "cosine", "-c", "naive-bayes", "-q"),
+        *("--out", tmp_path / "run", "--store", tmp_path / "store"),
+    )
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert not found & {*TRAINERS, "scipy"}
+
+
 def test_rank_and_explain_import_no_library_that_heads_are_trained_with(
     scenes: list[Path], tmp_path: Path, pocket_bundles: list[Path]
 ) -> None:

@@ -160,8 +160,6 @@ def curves(tested: Sequence[Tested]) -> dict[str, Any] | None:
     """
     if not tested:
         return None
-    from scipy.special import expit
-
     _, sets, scores = zip(*tested, strict=True)
     pairs, log_odds = sum(sets[1:], sets[0]), np.concatenate(scores)
     _, ranks, sizes = match_ranks(log_odds, pairs.label, pairs.query)
@@ -180,7 +178,7 @@ def curves(tested: Sequence[Tested]) -> dict[str, Any] | None:
     )
     precision = np.append(1, hits[1:] / (hits + alarms)[1:])
     hits, alarms = hits / hits[-1], alarms / alarms[-1]
-    probability = expit(log_odds)
+    probability = np.exp(-np.logaddexp(0, -log_odds))
     place = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     total = np.bincount(place, weight, _BINS)
     some = total > 0
@@ -230,12 +228,9 @@ class _Query(NamedTuple):
 
     def shown(self, end: str, n_shown: int) -> dict[str, Any]:
         """Return its first candidates, its match in any case."""
-        from scipy.special import expit
-
         place = int(np.argmax(self.is_match))
-        places = list(range(min(n_shown, len(self.right))))
-        if place >= n_shown:
-            places[-1] = place
+        n_first = n_shown - (place >= n_shown)
+        places = sorted({place, *range(min(n_first, len(self.right)))})
         return {
             "end": end,
             "query": self.image,
@@ -247,7 +242,7 @@ class _Query(NamedTuple):
                 {
                     "image": self.right[at],
                     "rank": 1 + at,
-                    "p": _rounded(expit(self.log_odds[at])),
+                    "p": _rounded(np.exp(-np.logaddexp(0, -self.log_odds[at]))),
                     "match": bool(self.is_match[at]),
                 }
                 for at in places
@@ -349,8 +344,6 @@ def _shown(
 
 def _surest(tested: Sequence[Tested], label: int, n_pairs: int) -> list[dict[str, Any]]:
     """Return the pairs of a label that were most surely taken for the other one."""
-    from scipy.special import expit
-
     sign = -1.0 if label == 0 else 1.0
     found = []
     for seed, pairs, log_odds in tested:
@@ -361,7 +354,7 @@ def _surest(tested: Sequence[Tested], label: int, n_pairs: int) -> list[dict[str
     once: dict[frozenset[int], dict[str, Any]] = {}
     for score, couple, seed in sorted(found):
         pair: dict[str, Any] = dict(zip(_SIDES, couple, strict=True))
-        pair |= {"p": _rounded(expit(sign * score)), "seed": seed}
+        pair |= {"p": _rounded(np.exp(-np.logaddexp(0, -sign * score))), "seed": seed}
         once.setdefault(frozenset(couple), pair)
     return list(once.values())[:n_pairs]
 

@@ -221,13 +221,13 @@ def match_components(
     >>> match_components(5, np.array([0, 1]), np.array([1, 2])).tolist()
     [0, 0, 0, 1, 2]
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    ties = np.array(list(identical), dtype=np.int64).reshape(-1, 2)
-    # scipy 1.11.0 to 1.11.2 give wrong components for indices of 64 bits.
-    rows = np.append(left, ties[:, 0]).astype(np.int32)
-    columns = np.append(right, ties[:, 1]).astype(np.int32)
-    ones = np.ones(len(rows), dtype=np.int8)
-    graph = coo_array((ones, (rows, columns)), shape=(n_images, n_images))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    same = np.array(list(identical), dtype=np.int64).reshape(-1, 2)
+    ties = np.concatenate([[left, right], same.T], axis=1).astype(np.int64)
+    # Each image is given the first one of what it is tied to, until all agree; every
+    # round at least halves how many firsts there are in a component.
+    first = np.arange(n_images)
+    while not np.array_equal(*(ends := first[ties])):
+        np.minimum.at(first, ends.max(axis=0), ends.min(axis=0))
+        while not np.array_equal(first, first[first]):
+            first = first[first]
+    return np.unique(first, return_inverse=True)[1]
