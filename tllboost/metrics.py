@@ -38,7 +38,7 @@ Integers = NDArray[np.int64]
 
 N_RESAMPLES = 500
 _ECE_BINS = 10
-_BLOCK_VALUES = 2_000_000
+_BLOCK_VALUES = 2**17  # of weights at a time: in a processor's cache, not in new memory
 _MOST_CLUSTERS = 20_000
 _MANY = 20_000  # rows; resamples of more are made of sums of clusters
 _CURVE_STEPS = 4_096
