@@ -24,8 +24,6 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from tllboost.files import write_text
-
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "bench"
 VERSIONS = (
     *("numpy", "pillow", "torch", "timm", "open_clip_torch", "onnxruntime"),
@@ -368,6 +366,8 @@ def written(record: dict[str, Any], folder: Path | None) -> dict[str, Any]:
     """Return a record with the machine and the command, and write it."""
     record = {**record, "command": command(), "machine": machine()}
     if folder is not None:
+        from tllboost.files import write_text  # numpy, which cpu_seconds does without
+
         text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         write_text(folder / f"{record['name']}.json", text)
     return record
