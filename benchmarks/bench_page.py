@@ -62,6 +62,8 @@ def page(records: list[Record]) -> str:
     parts += [_curve(record) for record in curves]
     parts += _gpu([record for record in records if record["kind"] == "gpu"])
     parts += _section("Not reached, and why", missed(records), _profile)
+    past = [record for record in records if reached(record) is None and beyond(record)]
+    parts += _section("Beyond what the machine does, and why", past, _profile)
     parts += _section("Notes", [r for r in records if r["notes"]], _notes)
     parts += [_total(record) for record in records if record["kind"] == "total"]
     parts.append(_made_with(records))
@@ -150,7 +152,9 @@ def reached(record: Record) -> bool | None:
     if record.get("memory_bar") is not None:
         verdicts.append(record["memory_ratio"] >= record["memory_bar"])
     if record.get("at_most") is not None and "wall" in record:
-        verdicts.append(record["wall"]["median"] <= record["at_most"])
+        is_met = record["wall"]["median"] <= record["at_most"]
+        if is_met or beyond(record) is None:
+            verdicts.append(is_met)
     if record.get("memory_at_most_mb") is not None:
         verdicts.append(record["peak_mb"]["ours"] <= record["memory_at_most_mb"])
     if record["kind"] == "gpu":
@@ -160,6 +164,21 @@ def reached(record: Record) -> bool | None:
     if record.get("lower"):
         verdicts.append(False)
     return all(verdicts) if verdicts else None
+
+
+def beyond(record: Record) -> float | None:
+    """Return the seconds of the bare work, if alone it takes more than all may.
+
+    No program reaches such a limit on that machine: it is shown beside its bound.
+    """
+    most = record.get("at_most")
+    if record["kind"] != "limit" or most is None:
+        return None
+    alone = [
+        record["wall"]["median"] * bound["share"]["median"]
+        for bound in record.get("bounds", ())
+    ]
+    return max((one for one in alone if one > most), default=None)
 
 
 def is_bound(record: Record) -> bool:
@@ -175,7 +194,10 @@ def missed(records: list[Record]) -> list[Record]:
 def _verdict(record: Record) -> str:
     if record.get("lower") and reached({**record, "lower": None}):
         return f"reached in time, **NOT reached**: {record['lower']}"
-    return {None: "", True: "reached", False: "**NOT reached**"}[reached(record)]
+    verdict = reached(record)
+    if verdict is None and (least := beyond(record)) is not None:
+        return f"its bound alone takes {least:.3g} {record['unit']}"
+    return {None: "", True: "reached", False: "**NOT reached**"}[verdict]
 
 
 def _bar(bar: float | None) -> str:
@@ -210,6 +232,8 @@ BOUNDED = """\
 
 The bare operation on the same numbers runs in turn with ours, in the same run. Nothing
 that does this work can be faster than it is. A share is that of each pair of runs.
+Where the bare operation alone takes longer than a limit allows, no program reaches that
+limit on this machine.
 
 Folds are held against the pairs that they train on, as if a fit took as much longer as
 it has more pairs: a share below 100 % is time saved.

@@ -1,35 +1,40 @@
 """What needs no other weights: images a second, and how long the network takes to load.
 
-From JPEG files to vectors in the store, by the network inside the package and by
-`classic`; and from a process that has only just imported numpy and Pillow to the first
-vector.
+From JPEG files to vectors in the store, by the network inside the package, and by
+`classic` beside its descriptors as they were before they were made faster, which are
+taken from the history of this repository; and from a process that has only just
+imported numpy and Pillow to the first vector.
 """
 
 from __future__ import annotations
 
+import ast
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-import onnxruntime
-from bench import Bound, limit, options
+from bench import Bound, compare, limit, options, written
 from bench_vectorize import Ours
 
+from tllboost.conventions import usable_cores
 from tllboost.demo import make_scenes
 from tllboost.images import open_image
-from tllboost.vectorizers import make_vectorizer
-from tllboost.vectorizers.pocket import FILE
+from tllboost.vectorizers import classic, make_vectorizer
+from tllboost.vectorizers.base import one_blas_thread
 
 A_SECOND = 700  # images, at least
-CLASSIC_A_SECOND = 293  # half as many again as the 195 that there were
+CLASSIC_TIMES = 1.5  # as fast as it was
+# The last commit before `classic` was made faster for the first time.
+BEFORE = "5d7ddb991416"
 BATCH = 32
-WHY = (
-    "the bare network alone, on images that are decoded and scaled already, takes the "
-    'time that "Beside what bounds it" tells; decoding, hashing and storing come on top'
-)
 TO_LOAD = 0.3  # seconds, at most
 
 # Says that it is there, waits for a word, loads, says so again.
@@ -80,51 +85,136 @@ class Waiting:
             raise RuntimeError(msg)
 
 
-def bare_network(paths: Sequence[Path]) -> Bound:
-    """Return ONNX Runtime alone on as many images, prepared before."""
+def bare(paths: Sequence[Path]) -> list[Bound]:
+    """Return what must be done of as many images: the network alone, and all of it.
+
+    On all cores both: the network of images that are decoded and scaled; and first
+    the decoding and scaling, then the network. Nothing is hashed, waited for, stored.
+    """
     made = make_vectorizer("pocket")
-    few = [made.prepare(open_image(path)) for path in paths[:BATCH]]
-    session = onnxruntime.InferenceSession(str(FILE))
-    (taken,) = session.get_inputs()
-    batch = {taken.name: np.stack(few)}
+    cores = ThreadPoolExecutor(usable_cores())
+
+    def prepared(path: Path) -> np.ndarray:
+        return made.prepare(open_image(path, shrink_to=made.input_size))
+
+    few = paths[:BATCH]
+    batch = np.stack([prepared(path) for path in few])
     n_batches = max(1, len(paths) // len(few))
 
-    def run() -> None:
+    def network() -> None:
         for _ in range(n_batches):
-            session.run(None, batch)
+            made.forward(batch)
 
-    what = "the bare network, images decoded and scaled before"
-    return Bound(what, "images/s", n_batches * len(few), run)
+    def whole() -> None:
+        for _ in range(n_batches):
+            list(cores.map(prepared, few))
+        network()
+
+    n_images = n_batches * len(few)
+    return [
+        Bound("the bare network alone", "images/s", n_images, network),
+        Bound("bare decoding, scaling and network", "images/s", n_images, whole),
+    ]
+
+
+def blocks_before() -> Callable[..., Any] | None:
+    """Return the descriptors of `classic` as they were; None without the history."""
+    file = Path(classic.__file__)
+    shown = subprocess.run(
+        ["git", "show", f"{BEFORE}:./{file.name}"],
+        cwd=file.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if shown.returncode:
+        return None
+    tree = ast.parse(shown.stdout)
+    # The descriptors alone: the classes need this package as it was then.
+    tree.body = [
+        one
+        for one in tree.body
+        if not isinstance(one, ast.ClassDef)
+        and not (isinstance(one, ast.ImportFrom) and "tllboost" in (one.module or ""))
+    ]
+    before: dict[str, Any] = {}
+    exec(compile(tree, BEFORE, "exec"), before)
+    blocks: Callable[..., Any] = before["blocks"]
+    return blocks
+
+
+def same(ours: np.ndarray, peer: np.ndarray) -> None:
+    """Refuse vectors that differ in one bit."""
+    np.testing.assert_array_equal(ours, peer)
+
+
+def descriptors(paths: Sequence[Path]) -> str:
+    """Return what the descriptors alone take of an image, in one thread."""
+    made = make_vectorizer("classic")
+    few = [open_image(path, shrink_to=made.input_size) for path in paths[:BATCH]]
+    walls, decoded = [], []
+    with one_blas_thread():
+        for path, image in zip(paths, few, strict=False):
+            start = time.perf_counter()
+            open_image(path, shrink_to=made.input_size)
+            middle = time.perf_counter()
+            made.prepare(image)
+            decoded.append(1e3 * (middle - start))
+            walls.append(1e3 * (time.perf_counter() - middle))
+    return (
+        f"of an image the descriptors take {statistics.median(walls):.1f} ms in one "
+        f"thread, decoding {statistics.median(decoded):.1f} ms; two threads share "
+        "Python's lock between their calls of numpy"
+    )
 
 
 def main() -> None:
-    """Measure both."""
+    """Measure all three."""
     said = options(__doc__)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         make_scenes(folder / "scenes", n_scenes=4 if said.quick else 200, n_views=3)
         paths = sorted((folder / "scenes").glob("*.jpg"))
         ours = Ours("pocket", folder, paths)
-        limit(
+        record = limit(
             "pocket_vectorize",
             ours,
             at_most=len(paths) / A_SECOND,
             runs=said.runs,
             what=f"`pocket`: {len(paths)} JPEGs of 160 pixels to stored vectors",
-            bounds=[bare_network(paths)],
-            profile=WHY,
+            bounds=bare(paths),
             notes=[f"The limit is {A_SECOND} images a second."],
-            folder=said.folder,
+            folder=None,
         )
-        limit(
-            "classic_vectorize",
-            Ours("classic", folder, paths),
-            at_most=len(paths) / CLASSIC_A_SECOND,
-            runs=said.runs,
-            what=f"`classic`: {len(paths)} JPEGs of 160 pixels to stored vectors",
-            notes=[f"The limit is {CLASSIC_A_SECOND} images a second."],
-            folder=said.folder,
+        network, whole = (one["bound"]["median"] for one in record["bounds"])
+        told = (
+            f"on all cores the bare network alone does {network:.0f} images a second, "
+            f"and {whole:.0f} where they decode and scale the images too"
         )
+        written(record | {"profile": told}, said.folder)
+        few = paths[: len(paths) // 2]
+        ours, before = Ours("classic", folder, few), blocks_before()
+
+        def as_it_was() -> np.ndarray:
+            with patch.object(classic, "blocks", before):
+                return ours()
+
+        if before is None:
+            told = f"no commit {BEFORE} here: `classic` is not measured"
+            print(told, file=sys.stderr)
+        else:
+            record = compare(
+                "classic_vectorize",
+                ours,
+                as_it_was,
+                check=same,
+                bar=None if said.quick else CLASSIC_TIMES,
+                runs=said.runs,
+                what=f"`classic`: {len(few)} JPEGs of 160 pixels to stored vectors",
+                peer_is=f"its descriptors as they were (commit {BEFORE})",
+                folder=None,
+            )
+            written(record | {"profile": descriptors(few)}, said.folder)
         waiting = [Waiting() for _ in range(said.runs + 1)]
         queue = iter(waiting)
         limit(

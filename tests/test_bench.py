@@ -120,6 +120,31 @@ def test_what_the_machine_bounds_is_shown_beside_it_without_a_bar() -> None:
     assert "NOT" not in text
 
 
+def test_a_limit_below_the_bare_work_is_shown_beside_its_bound() -> None:
+    bench, page = load("bench"), load("bench_page")
+    bound = bench.Bound("bare", "steps/s", 1.0, lambda: time.sleep(0.01))
+
+    def limited(at_most: float, **more: Any) -> str:
+        record = bench.limit(
+            *("steps", lambda: time.sleep(0.06)),
+            at_most=at_most,
+            runs=2,
+            bounds=[bound],
+            profile="all of it is sleep",
+            folder=None,
+            **more,
+        )
+        return str(page.page([record]))
+
+    beyond = limited(0.005)
+    assert "its bound alone takes 0.0" in beyond
+    assert "NOT" not in beyond
+    assert "- steps: all of it is sleep" in beyond
+    assert "**NOT reached**" in limited(0.03)  # which the bare work does reach
+    assert "**NOT reached**" in limited(0.005, memory_at_most_mb=-1.0)
+    assert "its bound alone" not in limited(1.0)
+
+
 def test_a_short_work_is_repeated_and_its_mean_taken() -> None:
     bench = load("bench")
     runs: list[int] = []
