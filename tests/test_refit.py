@@ -23,6 +23,7 @@ from tllboost.conventions import noted, repeatable
 from tllboost.errors import DataError
 from tllboost.grid.data import gather
 from tllboost.heads.fitted import FittedHead
+from tllboost.heads.linear import SquaredHinge
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.projections import make_projection
 from tllboost.scoring import PairScorer
@@ -85,6 +86,36 @@ def test_a_head_fitted_again_chooses_what_validation_chose(
     assert wanted.keys() == found.keys()
     for name, array in wanted.items():
         np.testing.assert_allclose(found[name], array, rtol=1e-5, err_msg=name)
+
+
+def test_a_linear_head_fitted_again_takes_no_step_behind_the_one_it_keeps(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, notes, steps = make_vectors(), list[Any](), list[float]()
+    fit = SquaredHinge.fit
+
+    def noting(model: SquaredHinge, *given: Any) -> SquaredHinge:
+        steps.append(model.C)
+        return fit(model, *given)
+
+    monkeypatch.setattr(SquaredHinge, "fit", noting)
+    heads, taken = list[Any](), list[list[float]]()
+    for validation in (split.validation, misled(split.validation)):
+        scorer = PairScorer("dot", "linear-svm", n_threads=1)
+        sets = split.train, validation
+        features = [scorer.features(vectors, one) for one in sets]
+        with noted(notes, repeat=bool(heads)):
+            scorer.fit(features[0], sets[0], features[1], sets[1])
+        heads.append(scorer.head_)
+        taken.append([*steps])
+        steps.clear()
+    every, needed = taken
+    assert needed[-1] == heads[0].strength_ == heads[1].strength_
+    assert len(needed) < len(every)
+    places = range(len(every) - len(needed) + 1)
+    assert any(every[at : at + len(needed)] == needed for at in places)
+    assert heads[0].scaling_ == heads[1].scaling_
+    np.testing.assert_array_equal(*(one.fitted_.part.coef for one in heads))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "environment",
+    "is_repeated",
     "labels_of",
     "n_threads_of",
     "noted",
@@ -206,7 +207,7 @@ def weights_of(sample_weight: ArrayLike | None, n_pairs: int) -> NDArray[np.floa
 
 
 _Ask = TypeVar("_Ask", bound=Callable[..., Any])
-_NOTE: ContextVar[Any] = ContextVar("note", default=lambda ask: ask())
+_NOTE: ContextVar[Any] = ContextVar("note", default=(lambda ask: ask(), False))
 
 
 def repeatable(ask: _Ask) -> _Ask:
@@ -218,9 +219,24 @@ def repeatable(ask: _Ask) -> _Ask:
 
     @functools.wraps(ask)
     def asked(*args: Any, **given: Any) -> Any:
-        return _NOTE.get()(functools.partial(ask, *args, **given))
+        note, _ = _NOTE.get()
+        return note(functools.partial(ask, *args, **given))
 
     return asked  # type: ignore[return-value]
+
+
+def is_repeated() -> bool:
+    """Tell whether validation says what it said before, whatever it is asked.
+
+    All that it says may then be asked first, and only what it chose be fitted.
+
+    Examples
+    --------
+    >>> with noted([], repeat=True):
+    ...     is_repeated()
+    True
+    """
+    return bool(_NOTE.get()[1])
 
 
 @contextmanager
@@ -261,7 +277,7 @@ def noted(notes: list[Any], *, repeat: bool = False) -> Iterator[None]:
         msg = "what validation chose can't be repeated on all pairs"
         raise DataError(msg)
 
-    token = _NOTE.set(note)
+    token = _NOTE.set((note, repeat))
     try:
         yield
     finally:
