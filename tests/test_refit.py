@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -257,6 +258,32 @@ def test_the_scores_of_held_out_pairs_calibrate_what_is_fitted_again(
     assert after.calibration_ == pytest.approx(curve)
     threshold = best_threshold(score, pairs.label, pairs.weight)
     assert after.threshold_ == pytest.approx(threshold)
+
+
+def test_a_run_that_kept_no_held_out_scores_fits_the_first_model_once_more(
+    refitted: Refitted, table: PairTable, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(refitted.out, out)
+    cells = [*out.glob("scores/*.npz")]
+    lost = 0
+    for file in cells:
+        with np.load(file) as arrays:
+            left = {name: arrays[name] for name in arrays if name[-1] == "0"}
+            left.pop("said0", None)
+            lost += "held_out" in arrays
+        np.savez(file, **left)
+    assert lost == len(cells) - 1  # all but the ensemble's
+    grid(table, out, **refitted.given, refit=True)
+    for name in ("best", "ensemble"):
+        whole, again = (folder / f"{name}.tllb" for folder in (refitted.out, out))
+        manifests = [read_manifest(one) | {"created": ""} for one in (whole, again)]
+        assert manifests[0] == manifests[1]
+        assert manifests[0]["refitted"] == 6 * N_PAIRS
+        with ZipFile(whole) as one, ZipFile(again) as other:
+            assert one.namelist() == other.namelist()
+            for part in {*one.namelist()} - {"manifest.json"}:
+                assert one.read(part) == other.read(part), part
 
 
 @pytest.mark.parametrize("damage", ["the new projection", "what validation said"])

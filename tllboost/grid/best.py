@@ -31,7 +31,13 @@ from tllboost.errors import BundleError, TllboostError
 from tllboost.grid.cells import ENSEMBLE, Cell, digest, parts_of
 from tllboost.grid.data import Grid
 from tllboost.grid.measure import Bench, ScoredSet, figures_of, fit_scorer
-from tllboost.grid.records import Scores, read_scores, write_record, write_scores
+from tllboost.grid.records import (
+    Scores,
+    read_held_out,
+    read_scores,
+    write_record,
+    write_scores,
+)
 from tllboost.grid.summary import interval
 from tllboost.grid.work import (
     failed,
@@ -511,7 +517,8 @@ def _fit_and_save(
     """Fit cells on a split, then on all pairs, and save them as one bundle.
 
     What validation chose is chosen again; scores of the pairs that were held out of
-    the first fit calibrate the second. A few test pairs are its golden ones.
+    the first fit calibrate the second. Where the run's folder knows both, the first is
+    not fitted again. A few test pairs are its golden ones.
     """
     from tllboost.bundle import save_bundle
     from tllboost.scoring import FittedCell, Scorer
@@ -525,10 +532,12 @@ def _fit_and_save(
     pairs, counted = pairs.take(pairs.weight > 0), pairs.weight > 0
     weights = own.get("weights", [1.0])
     fitted, golden, odds = [], [], []
+    ids = own.get("members", [own["id"]])
     for number, (cell, weight) in enumerate(zip(cells, weights, strict=True)):
         _, rest = parts_of(cell.projection)
-        notes: list[Any] = []
-        for split, parts in fits:
+        # What the measured model said need not be found out once more.
+        notes, held = read_held_out(path.parent, ids[number]) if whole else ([], None)
+        for split, parts in fits if held is None else whole:
             vectorizer, space, base, files, widths = parts[number]
             (prepared,) = prepared_splits([split], [base], n_hard)
             made = read_projection(rest, files)
@@ -538,10 +547,9 @@ def _fit_and_save(
                 scorer = fit_scorer(bench, cell.head)
             if whole and split is held_out:
                 held = np.concatenate([scorer.score(X) for X in bench.features[1:]])
-                curve = _curve_of(held[counted], pairs)
-                odds.append(curve[0].log_odds(held[counted]))
-        if whole:
-            scorer.calibration_, scorer.threshold_ = curve
+        if held is not None:
+            scorer.calibration_, scorer.threshold_ = _curve_of(held[counted], pairs)
+            odds.append(scorer.calibration_.log_odds(held[counted]))
         if space_of(vectorizer) != space:
             msg = f"{cell.vectorizer} is no longer what its vectors were made with"
             raise BundleError(msg)

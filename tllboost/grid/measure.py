@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration
+from tllboost.conventions import noted
 from tllboost.merges import PairFeatures
 from tllboost.metrics import (
     METRICS,
@@ -45,7 +46,11 @@ class ScoredSet:
         Calibrated on validation, an array a fold.
     is_flat : bool
         Whether the calibration of any fold is.
+    said : list or None
+        Of validation sets: what the first said while a head was fitted, to be repeated.
     """
+
+    said: list[Any] | None = None
 
     def __init__(self) -> None:
         self.log_odds: list[Floats] = []
@@ -59,6 +64,11 @@ class ScoredSet:
         self.log_odds.append(calibration.log_odds(score))
         self.is_flat |= calibration.is_flat
         self._folds.append((pairs, score, score >= threshold))
+
+    @property
+    def first(self) -> Floats:
+        """The scores of the first fold, as the head gave them."""
+        return self._folds[0][1]
 
     def figures(self, *, resample: bool = True) -> tuple[dict[str, Figure], list[int]]:
         """Return all metrics, and the list size of each query."""
@@ -175,16 +185,21 @@ def measure(
     score_s, thresholds, gains = 0.0, list[float](), list[Any]()
     # XGBoost works without Python's lock: two small folds at a time, for whoever has
     # no other cell left.
-    first = benches[0]
+    first, said = benches[0], list[Any]()
     n_train = len(first.split.train)
     n_values = n_train * first.vectors.shape[1]
     n_threads = 2 if head.startswith("xgboost") and n_values < _SMALL else 1
+
+    def fitted(bench: Bench) -> PairScorer:
+        with noted(said if bench is first else []):
+            return fit_scorer(bench, head)
+
     with one_thread(), _peak_memory() as peak:
         started = time.perf_counter()
         with ThreadPoolExecutor(n_threads) as threads:
             # Somebody's own head may want the main thread: for signals, say.
             each = threads.map if n_threads > 1 else map
-            scorers = [*each(partial(fit_scorer, head=head), benches)]
+            scorers = [*each(fitted, benches)]
         fit_s = time.perf_counter() - started
         for bench, scorer in zip(benches, scorers, strict=True):
             started = time.perf_counter()
@@ -197,6 +212,7 @@ def measure(
             cut = scorer.probability(np.array([scorer.threshold_]))
             thresholds.append(float(cut[0]))
             gains.append(getattr(scorer.head_, "gain_", None))
+    validation.said = said
     figures = figures_of(test, validation) | {
         "threshold": float(np.mean(thresholds)),
         "n_train_pairs": n_train,

@@ -50,12 +50,19 @@ def record_path(out: Path, cell_id: str) -> Path:
 def write_scores(
     out: Path, cell_id: str, test: ScoredSet, validation: ScoredSet
 ) -> None:
-    """Write the calibrated log-odds of the pairs of each fold, float32."""
+    """Write the calibrated log-odds of the pairs of each fold, float32.
+
+    Beside them, unless it is no numbers, what :func:`read_held_out` returns.
+    """
     arrays = {
         f"{name}{fold}": log_odds.astype(np.float32)
         for name, of in (("test", test), ("validation", validation))
         for fold, log_odds in enumerate(of.log_odds)
     }
+    said = validation.said
+    if said is not None and all(isinstance(one, float | np.ndarray) for one in said):
+        arrays["held_out"] = np.concatenate([validation.first, test.first])
+        arrays |= {f"said{at}": np.asarray(one) for at, one in enumerate(said)}
     # In memory first: to close an archive on a full disk prints an ignored exception.
     held = io.BytesIO()
     np.savez(held, **arrays)  # type: ignore[arg-type]
@@ -76,6 +83,24 @@ def read_scores(out: Path, cell_id: str) -> Scores | None:
         name: [wide[f"{name}{i}"] for i in range(len(wide)) if f"{name}{i}" in wide]
         for name in ("test", "validation")
     }
+
+
+def read_held_out(out: Path, cell_id: str) -> tuple[list[Any], Any]:
+    """Return what is needed to fit the first fold of a cell again, on all pairs.
+
+    Returns
+    -------
+    said : list of float or ndarray
+        What its validation set said.
+    score : ndarray of shape (n_pairs,), float64, or None
+        Of its validation and test pairs, as the head gave them; None where that is not
+        known.
+    """
+    found = _read_arrays(out / "scores" / f"{cell_id}.npz") or {}
+    if "held_out" not in found:
+        return [], None
+    names = [f"said{at}" for at in range(len(found)) if f"said{at}" in found]
+    return [found[name][()] for name in names], found["held_out"]
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
