@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tllboost.grid.run import GridResult, run_grid
 from tllboost.pairs import read_pairs
 from tllboost.processes import Processes
 from tllboost.projections.base import Projection
+from tllboost.similar import find_similar, tiles
 from tllboost.splits import Protocol
 from tllboost.vectorizing import vectorize
 
@@ -85,6 +87,32 @@ def looked_at(folder: Path) -> int:
     """Return how many images the vectorizer had looked at before the kill."""
     log = folder / "looked-at"
     return os.path.getsize(log) if log.exists() else 0
+
+
+def strips_of_four(n: int, _: int) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the name and the rows of each strip of four images."""
+    return ((f"{at:05d}.npy", (at, at + 4)) for at in range(0, n, 4))
+
+
+def comparing(folder: Path) -> None:
+    """Compare the images that lie beside the folder with each other."""
+    tiles._strips = strips_of_four
+    beside = folder.parent
+    found = find_similar(
+        images(beside),
+        vectorizer=Squares(),
+        top=3,
+        store=store.VectorStore(beside / "store"),
+        resume=folder / "pairs",
+    )
+    np.save(folder / "found.npy", found.pairs)
+
+
+def _comparing_warm_up(folder: Path) -> None:
+    comparing(folder)  # the vectors are then in the store
+
+
+comparing.warm_up = _comparing_warm_up  # type: ignore[attr-defined]
 
 
 def make_pairs(folder: Path, n_pairs: int = 60) -> Path:

@@ -11,11 +11,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from bundles import make_classifier
 from conftest import Run
 from killed_work import (
     Here,
@@ -31,7 +34,7 @@ from tllboost.errors import ClusterError, MissingLibraryError, UsageError
 from tllboost.grid.run import run_grid
 from tllboost.pairs import read_pairs
 from tllboost.processes import Job
-from tllboost.similar.tiles import Sought, by_products, compare, floor_of
+from tllboost.similar.tiles import Sought, by_cells, by_products, compare, floor_of
 from tllboost.splits import Protocol
 from tllboost.store import VectorStore
 from tllboost.vectorizers.weights import sha256_of
@@ -139,20 +142,24 @@ def test_vectorizing_that_loses_a_worker_stores_what_the_local_one_stores(
 
 
 @needs_dask
+@pytest.mark.parametrize("is_bundle", [False, True])
 def test_workers_find_the_pairs_that_this_process_finds(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, tmp_path: Path, is_bundle: bool
 ) -> None:
     """Of whole folders, a strip of images after the other."""
-    vectors = np.random.default_rng(0).normal(size=(5000, 8)).astype(np.float32)
+    n = 1200 if is_bundle else 5000
+    vectors = np.random.default_rng(0).normal(size=(n, 12)).astype(np.float32)
     sought = Sought(3, -np.inf, is_one_folder=True)
-    arrays = [vectors, vectors, floor_of(vectors, vectors, sought)]
-    what, told = (by_products, arrays, len(vectors), sought), []
-    alone = compare(*what, tmp_path / "alone")
-    found = compare(
-        *(*what, tmp_path / "cluster"),
-        backend=cluster,
-        progress=lambda *step: told.append(step),
-    )
+    what: Any = by_products, [vectors, vectors, floor_of(vectors, vectors, sought)]
+    if is_bundle:
+        model = make_classifier("pixels?size=2", "random-forest", "l1")
+        cells = [replace(cell, vectorizer=None) for cell in model.cells_]
+        what = partial(by_cells, cells=cells, shortlist=20), [[vectors], [vectors]]
+    how: Any = {"shortest": n // 5}
+    told: list[Any] = []
+    alone = compare(*what, n, sought, tmp_path / "alone", **how)
+    how |= {"backend": cluster, "progress": lambda *step: told.append(step)}
+    found = compare(*what, n, sought, tmp_path / "cluster", **how)
     assert (found == alone).all()
     assert told[-1] == (5, 5, "comparing")
     assert not list(tmp_path.iterdir())

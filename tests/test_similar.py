@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import shutil
+import signal
 import tempfile
 from functools import partial
 from itertools import combinations
@@ -19,6 +21,8 @@ from bundles import make_classifier, save
 from conftest import Run, write_image
 from hypothesis import given
 from hypothesis import strategies as st
+from killed_work import N_IMAGES, comparing, strips_of_four
+from killing import N_MOMENTS, kill_at_moments
 
 from tllboost.errors import DataError, UsageError
 from tllboost.merges import unit_rows
@@ -35,6 +39,7 @@ from tllboost.similar.tiles import (
     floor_of,
     made_pairs,
 )
+from tllboost.store import VectorStore
 from tllboost.vectorizing import vectorize
 
 if TYPE_CHECKING:
@@ -79,7 +84,7 @@ def wanted_of(scores: np.ndarray, sought: Sought) -> dict[tuple[int, int], float
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut few images into many strips and tiles, and know little of them before."""
 
-    def strips(n: int) -> Any:
+    def strips(n: int, _: int) -> Any:
         for first in range(0, n, 17):
             yield f"{first}.npz", (first, min(first + 17, n))
 
@@ -163,7 +168,6 @@ def test_strips_that_are_there_are_not_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_STRIPS", 4)
-    monkeypatch.setattr(engine, "_TALL", 8)
     vectors, folder = vectors_of(64, 0), tmp_path / "strips"
     sought, done = Sought(2, -np.inf, True), []
     wanted = compare(vectors, vectors, sought, tmp_path / "other")
@@ -180,10 +184,10 @@ def test_strips_that_are_there_are_not_computed_again(
 
     arrays = [vectors, vectors, floor_of(vectors, vectors, sought)]
     with pytest.raises(KeyboardInterrupt):
-        engine.compare(killed, arrays, 64, sought, folder)
+        engine.compare(killed, arrays, 64, sought, folder, shortest=8)
     assert len([*folder.iterdir()]) == len(done) == 2
-    found = engine.compare(counted, arrays, 64, sought, folder)
-    assert len(done) == len([*engine._strips(64)]) > 2
+    found = engine.compare(counted, arrays, 64, sought, folder, shortest=8)
+    assert len(done) == len([*engine._strips(64, 8)]) > 2
     assert (found == wanted).all()
 
 
@@ -226,7 +230,7 @@ def test_more_pairs_than_can_be_held_are_refused(
         compare(vectors, vectors, sought, tmp_path)
     # Not in one strip, but in all of them together.
     monkeypatch.setattr(
-        engine, "_strips", lambda n: [(f"{i}", (i, i + 1)) for i in range(n)]
+        engine, "_strips", lambda n, _: [(f"{i}", (i, i + 1)) for i in range(n)]
     )
     with pytest.raises(UsageError, match=message):
         compare(vectors, vectors, sought, tmp_path / "s")
@@ -235,6 +239,17 @@ def test_more_pairs_than_can_be_held_are_refused(
     monkeypatch.setattr(engine, "_SCORES", 50)
     with pytest.raises(UsageError, match=message):
         by_cells([images], [images], 0, 50, sought, cells=cells)
+
+
+def test_the_bar_moves_while_a_bundle_compares(tmp_path: Path) -> None:
+    for i in range(600):
+        write_image(tmp_path / f"{i}.png", seed=i, size=(4, 4))
+    model, told = make_classifier("pixels?size=2", "random-forest", "l1"), []
+    how = {"progress": lambda *step: told.append(step), "top": 1, "shortlist": 3}
+    find_similar(tmp_path, scorer=model, **how)
+    assert [step for step in told if step[2] == "comparing"] == [
+        (n, 3, "comparing") for n in (1, 2, 3)
+    ]
 
 
 # Groups
@@ -481,6 +496,90 @@ def test_a_bundle_gives_probabilities_at_a_prior(run: Run, folder: Path) -> None
     assert "shortlist" not in run(*words, "--exact").stderr
 
 
+@pytest.mark.parametrize("command", ["similar", "rank", "vectorize"])
+def test_what_can_not_be_read_is_written_to_a_file(
+    run: Run, folder: Path, command: str
+) -> None:
+    out, image = folder.parent / "failures.csv", folder / "00.png"
+    bundle = save(folder.parent / "forest.tllb", make_classifier("pixels?size=2"))
+    words = {
+        "similar": (folder, "-v", "pixels?size=2"),
+        "rank": (bundle, image, "--among", folder),
+        "vectorize": (folder, "-v", "pixels?size=2"),
+    }[command]
+    done = run(command, *words, "--failures-out", out)
+    assert done.returncode == 4, done.stderr
+    head, told = out.read_text(encoding="utf-8").splitlines()
+    assert head == "what,where,why"
+    assert told.startswith(f"image,{folder / 'broken.jpg'},")
+    assert told.split(",", 2)[2].strip('"') in done.stderr
+    (folder / "broken.jpg").unlink()
+    assert run(command, *words, "--failures-out", out).returncode == 0
+    assert out.read_text(encoding="utf-8") == "what,where,why\n"
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("against", [False, True])
+def test_many_vectors_lie_in_files_that_are_mapped(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    normalised: bool,
+    against: bool,
+    is_full: bool,
+) -> None:
+    """And in memory where a disk has no room for them."""
+    (tmp_path / "images").mkdir()
+    for i in range(150):
+        write_image(tmp_path / "images" / f"{i}.png", seed=i, size=(8, 8))
+    store, made = VectorStore(tmp_path / "store"), []
+    sides = (tmp_path / "images",) * (1 + against)
+    how: Any = {"top": 2, "normalised": normalised, "store": store}
+    find = partial(find_similar, *sides, vectorizer="pixels?size=2+pixels?size=3")
+    wanted = [*find(**how).rows()]
+
+    def memmap(*arguments: Any, **options: Any) -> Any:
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        made.append(real(*arguments, **options))
+        return made[-1]
+
+    real = np.memmap
+    monkeypatch.setattr("tllboost.files._MAPPED_FROM", 1)
+    monkeypatch.setattr("numpy.memmap", memmap)
+    assert [*find(**how).rows()] == wanted
+    widths = {one.shape[1] for one in made}
+    assert widths == (set() if is_full else {12, 27, 39, *[41] * normalised})
+    assert [one.name for one in tmp_path.glob("*/*.npy")] == []
+
+
+@pytest.mark.skipif(
+    not (hasattr(signal, "SIGKILL") and hasattr(os, "fork")), reason="no kill -9 here"
+)
+def test_kill_9_at_any_moment_of_comparing_costs_at_most_one_strip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_at_moments("killed_work:comparing", tmp_path, n_moments=N_MOMENTS, seed=6)
+    wanted, done = np.load(tmp_path / "whole" / "found.npy"), []
+
+    def counted(*arguments: Any) -> Pairs:
+        done.append(arguments)
+        return by_products(*arguments)
+
+    monkeypatch.setattr(engine, "_strips", strips_of_four)
+    monkeypatch.setattr("tllboost.similar.by_products", counted)
+    n_kept = []
+    for moment in range(N_MOMENTS):
+        folder = tmp_path / str(moment)
+        n_kept.append(len([*folder.glob("pairs.*/*.npy")]))
+        done.clear()
+        comparing(folder)
+        assert len(done) == N_IMAGES // 4 - n_kept[-1], moment
+        assert (np.load(folder / "found.npy") == wanted).all(), moment
+        assert not [*folder.glob("pairs.*")], moment
+    assert min(n_kept) < max(n_kept)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -598,7 +697,7 @@ def test_a_command_that_was_stopped_goes_on_where_it_was(
     (folder / "broken.jpg").unlink()
     out = folder.parent / "pairs.csv"
     words = ("similar", folder, "-v", "classic", "--min", "0.1", "--csv")
-    monkeypatch.setattr(engine, "_strips", lambda n: [("a", (0, 5)), ("b", (5, n))])
+    monkeypatch.setattr(engine, "_strips", lambda n, _: [("a", (0, 5)), ("b", (5, n))])
     wanted = run(*words).stdout
     done: list[int] = []
 

@@ -16,9 +16,10 @@ import math
 import os
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,11 +31,15 @@ from tllboost.errors import WHY, DataError, retold
 __all__ = [
     "csv_text",
     "finite",
+    "large_zeros",
     "plain_cell",
     "whole_file",
     "write_text",
     "write_vectors",
 ]
+
+_MAPPED_FROM = 2**28  # bytes
+_ZEROS = bytes(2**20)
 
 
 @contextmanager
@@ -88,6 +93,40 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write text as UTF-8, whole or not at all; bytes that are no text stay as such."""
     with whole_file(path) as file:
         file.write(text.encode("utf-8", "surrogateescape"))
+
+
+def large_zeros(
+    shape: tuple[int, int], folder: str | os.PathLike[str] | None = None
+) -> NDArray[np.float32]:
+    """Return zeros; many of them lie in a file that is mapped, and ends with them.
+
+    The system may then write to the disk what it needs memory for.
+
+    Parameters
+    ----------
+    shape : (int, int)
+    folder : path-like, optional
+        Where the file is made; by default among temporary ones. Where it has no room
+        for it, the zeros are in memory.
+
+    Returns
+    -------
+    ndarray of that shape, float32
+
+    Examples
+    --------
+    >>> large_zeros((1, 3))
+    array([[0., 0., 0.]], dtype=float32)
+    """
+    if (n_bytes := 4 * math.prod(shape)) >= _MAPPED_FROM:
+        with suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+            # Written, not only made longer: a map of a file without a place on the
+            # disk ends the process where that gets full.
+            for first in range(0, n_bytes, len(_ZEROS)):
+                file.write(_ZEROS[: n_bytes - first])
+            file.flush()
+            return np.asarray(np.memmap(file, np.float32, "r+", shape=shape))
+    return np.zeros(shape, np.float32)
 
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")

@@ -34,6 +34,7 @@ import numpy as np
 import psutil
 
 from tllboost.errors import ImageError, StoreError, UsageError
+from tllboost.files import large_zeros
 from tllboost.images import content_hash
 
 __all__ = ["VectorStore", "default_store", "hash_files", "is_store"]
@@ -231,7 +232,7 @@ class VectorStore:
         vectors = np.zeros((len(keys), 0), dtype=np.float32)
         with self._unless_lost(), self._opened() as connection:
             space, n_dims = _space(connection, fingerprint)
-            vectors = np.zeros((len(keys), n_dims), dtype=np.float32)
+            vectors = large_zeros((len(keys), n_dims), self.folder)
             for first in range(0, len(wanted), _KEYS_A_QUERY):
                 some = wanted[first : first + _KEYS_A_QUERY]
                 query = (

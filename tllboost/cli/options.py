@@ -90,6 +90,10 @@ RIGHT = Argument(metavar="RIGHT", help="The right image.")
 Json = Annotated[bool, Option("--json", help="Write JSON.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress, no messages.")]
 Seed = Annotated[int, Option(min=0, help="Seed of every random choice.")]
+FailuresOut = Annotated[
+    Path | None,
+    Option(help="CSV file to write the images to that can't be read, and why."),
+]
 Strict = Annotated[
     bool, Option("--strict", help="Stop at the first image that fails: exit code 3.")
 ]

@@ -34,6 +34,7 @@ class Search:
     out: Path | None = option(
         None, "With --candidates: file to write instead of standard output."
     )
+    failures_out: options.FailuresOut = None
     strict: options.Strict = False
     quiet: options.Quiet = False
 
@@ -167,4 +168,4 @@ def rank(
             write_out(text)
         else:
             write_text(search.out, text)
-    raise typer.Exit(tell_failures(failures))
+    raise typer.Exit(tell_failures(failures, search.failures_out))

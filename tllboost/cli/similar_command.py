@@ -55,6 +55,7 @@ class Wanted:
         "pairs is enough).",
     )
     html: Path | None = option(None, "Page to show the groups on.")
+    failures_out: options.FailuresOut = None
     strict: options.Strict = False
     quiet: options.Quiet = False
 
@@ -167,5 +168,5 @@ def similar(
     told = f", {len(groups)} groups" if grouped else ""
     lines.append(f"{len(rows)} pairs of {len(found.names)} images{told}\n")
     form.write(rows, COLUMNS, "\n".join(lines))
-    code = tell_failures(found.failures)
+    code = tell_failures(found.failures, wanted.failures_out)
     raise typer.Exit(3 if len(found.failures) == len(found.names) else code)

@@ -22,6 +22,8 @@ import typer
 from tllboost.errors import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 # What Typer says of a value, and how our other messages say it.
@@ -100,10 +102,15 @@ def write_json(value: Any) -> None:
     typer.echo(json.dumps(finite(value), indent=1, allow_nan=False))
 
 
-def tell_failures(failures: Mapping[str, str]) -> int:
-    """Name each image that failed on standard error; return the exit code."""
+def tell_failures(failures: Mapping[str, str], out: Path | None = None) -> int:
+    """Name each image that failed on standard error and in a file; return the code."""
     for name, reason in failures.items():
         typer.echo(f"tllboost: {printable(name)}: {reason}", err=True)
+    if out is not None:
+        from tllboost.files import csv_text, write_text
+
+        rows = (("image", *one) for one in failures.items())
+        write_text(out, csv_text(("what", "where", "why"), rows))
     return 4 if failures else 0
 
 

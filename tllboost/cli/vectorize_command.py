@@ -24,6 +24,7 @@ def vectorize(
         Path | None, Option(help="Also write ids and vectors to this .npz file.")
     ] = None,
     store: options.Store = None,
+    failures_out: options.FailuresOut = None,
     strict: options.Strict = False,
     workers: options.Workers,
     networks: options.Networks,
@@ -105,7 +106,7 @@ def vectorize(
             typer.echo(_LINE.format(n_images=len(paths), **one))
         if out is not None and good:
             typer.echo(f"{out}: {len(good)} vectors")
-    code = tell_failures(failures)
+    code = tell_failures(failures, failures_out)
     all_failed = all(len(one.failures) == len(paths) for one in results)
     raise typer.Exit(3 if all_failed else code)
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError, UsageError
-from tllboost.files import write_text
+from tllboost.files import large_zeros, write_text
 from tllboost.images import find_images
 from tllboost.images.thumbnails import make_thumbnails
 from tllboost.merges import row_blocks, unit_rows
@@ -62,6 +62,7 @@ COLUMNS: tuple[str, ...] = (
 )
 _MOST_GROUPS, _MOST_IMAGES = 400, 12  # of a page, and of a group on it
 _PAIRS = 2**17  # random ones that tell what is usual
+_SHORTEST = 256  # images whose pairs heads score in one go
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,10 +238,12 @@ class _Cosines:
     ) -> None:
         n_images, n_dims = vectors.shape
         self.label, self.is_normalised, self.cut = label, normalised, n_left or 0
-        both = np.empty((n_images, n_dims + 2 * normalised), np.float32)
+        both = large_zeros((n_images, n_dims + 2 * normalised))
         for rows in row_blocks(n_images, n_dims):
             both[rows, :n_dims] = unit_rows(vectors[rows])
-        self.left, self.right = both[:n_left], both[self.cut :]
+        self.left = self.right = both
+        if n_left is not None:
+            self.left, self.right = both[:n_left], both[n_left:]
         if normalised:
             references = References.drawn(vectors, np.arange(n_images), seed=0)
             if len(references.vectors) < LEAST:
@@ -251,8 +254,10 @@ class _Cosines:
             self.mean, self.spread = references.mean_and_spread(vectors)
             both[:, -2], both[:, -1] = -self.mean / 2, 1
             both /= np.sqrt(self.spread)[:, None]
-            self.right = self.right.copy()
-            self.right[:, [-2, -1]] = self.right[:, [-1, -2]]
+            turned = large_zeros(self.right.shape)
+            turned[:, :-2] = self.right[:, :-2]
+            turned[:, -2:] = self.right[:, :-3:-1]
+            self.right = turned
 
     def score(self, left: NDArray[Any], right: NDArray[Any]) -> Vectors:
         """Return the score of some left images with right ones."""
@@ -338,7 +343,8 @@ class _Cells:
         nothing: Any = None  # what scores needs no vectorizer, and it may not be sent
         bare = [replace(cell, vectorizer=nothing) for cell in cells]
         find = partial(by_cells, cells=bare, shortlist=most)
-        return compare(find, both, len(self.left[0]), sought, folder, **how)
+        n_left = len(self.left[0])
+        return compare(find, both, n_left, sought, folder, shortest=_SHORTEST, **how)
 
 
 def find_similar(

@@ -76,6 +76,7 @@ def compare(
     sought: Sought,
     folder: Path,
     *,
+    shortest: int = _TALL,
     backend: Backend | None = None,
     progress: Progress | None = None,
 ) -> Pairs:
@@ -92,6 +93,8 @@ def compare(
     sought : Sought
     folder : Path
         What is done lies there, and is not done again; removed at the end.
+    shortest : int, default=1024
+        Rows of a strip, at least: heads take seconds for fewer than products do.
     backend : Processes or Cluster, optional
         What runs the strips; by default this process.
     progress : callable, optional
@@ -121,7 +124,7 @@ def compare(
             names=[f"images {rows[0] + 1} to {rows[1]}"],
             fail=_fail,
         )
-        for name, rows in _strips(n_left)
+        for name, rows in _strips(n_left, shortest)
     ]
     if backend is None or len(jobs) < _FEW:
         for job in jobs:
@@ -163,9 +166,9 @@ def refuse_many(n_pairs: int) -> None:
         raise UsageError(msg)
 
 
-def _strips(n: int) -> Iterator[tuple[str, tuple[int, int]]]:
+def _strips(n: int, shortest: int) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield a name and the rows of each strip."""
-    step = min(_LONGEST, max(_TALL, -(-n // _STRIPS)))
+    step = min(_LONGEST, max(shortest, -(-n // _STRIPS)))
     for number, first in enumerate(range(0, n, step)):
         yield f"{number:05d}.npy", (first, min(first + step, n))
 

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from tllboost.errors import ImageError, UsageError
-from tllboost.merges import unit_rows
+from tllboost.files import large_zeros
+from tllboost.merges import row_blocks, unit_rows
 from tllboost.registry import Configured, Spec, parameters_of
 
 __all__ = ["Vectorizer", "fuse", "is_on", "loaded", "one_blas_thread"]
@@ -80,11 +81,15 @@ def fuse(
     >>> fuse([np.array([[3.0, 4.0]]), np.array([[2.0]])])
     array([[0.6, 0.8, 1. ]], dtype=float32)
     """
-    units = [unit_rows(block) for block in blocks]
-    if weights is not None:
-        lengths = np.sqrt(np.asarray(weights, dtype=np.float32))
-        units = [unit * length for unit, length in zip(units, lengths, strict=True)]
-    return np.hstack(units).astype(np.float32, copy=False)
+    widths = [block.shape[1] for block in blocks]
+    fused = large_zeros((len(blocks[0]), sum(widths)))
+    weights = [1] * len(blocks) if weights is None else weights
+    lengths = np.sqrt(np.asarray(weights, dtype=np.float32))
+    parts = np.split(fused, np.cumsum(widths)[:-1], axis=1)
+    for part, block, length in zip(parts, blocks, lengths, strict=True):
+        for rows in row_blocks(*block.shape):
+            part[rows] = unit_rows(block[rows]) * length
+    return fused
 
 
 _LOADING = threading.RLock()
