@@ -209,8 +209,8 @@ def _thinned(x: Floats, y: Floats) -> list[list[float]]:
     return [_rounded(x[kept]), _rounded(y[kept])]
 
 
-def _rounded(values: Any) -> Any:
-    return np.round(values, _DIGITS).tolist()
+def _rounded(values: Any, digits: int = _DIGITS) -> Any:
+    return np.round(values, digits).tolist()
 
 
 class _Query(NamedTuple):
@@ -437,7 +437,7 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
         key = [METRICS[metric].sign * row.get(metric, 0) for row in rows]
         other = own[max(plain, key=key.__getitem__)] if plain else []
         gains = [comparison(found, other, metric) for found in own]
-        over[metric] = np.round(gains, _FIGURE_DIGITS).tolist()
+        over[metric] = _rounded(gains, _FIGURE_DIGITS)
     found = []
     for i, (cell, row) in enumerate(zip(run.cells, run.rows(), strict=True)):
         measured = row["status"] == "ok"
@@ -447,8 +447,14 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
             {
                 **asdict(cell),
                 **{name: row[name] for name in ("name", "status", "error")},
-                "figures": {m: _ends(row, m) for m in of},
-                "gain": {m: _ends(of[m], "gain") for m in of},
+                "figures": {
+                    m: _rounded([row[m + end] for end in ENDS], _FIGURE_DIGITS)
+                    for m in of
+                },
+                "gain": {
+                    m: _rounded([of[m]["gain" + end] for end in ENDS], _FIGURE_DIGITS)
+                    for m in of
+                },
                 "tied": {m: of[m]["tied_with_best"] for m in of},
                 "over": {m: over[m][i] for m in of},
                 "validation": {m: of[m]["validation"] for m in of},
@@ -468,7 +474,3 @@ def _gains_of(known: Sequence[Row]) -> list[tuple[str, float]]:
     means = {name: np.mean([one[name] for one in known]) for name in known[0]}
     order = sorted(means, key=lambda name: -means[name])[:_N_FEATURES]
     return [(name, round(float(means[name]), 4)) for name in order if means[name]]
-
-
-def _ends(row: Row, name: str) -> list[float]:
-    return [round(float(row[f"{name}{end}"]), _FIGURE_DIGITS) for end in ENDS]
