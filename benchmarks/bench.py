@@ -413,21 +413,33 @@ def _cpu_model() -> str:
     return next(names, platform.processor())
 
 
-def options(doc: str | None) -> argparse.Namespace:
+def options(doc: str | None, parts: Iterable[str] = ()) -> argparse.Namespace:
     """Return what the command line of a bench script says.
+
+    Parameters
+    ----------
+    doc : str
+        What the script does.
+    parts : iterable of str
+        Names of what can be run alone, if anything can.
 
     Returns
     -------
     argparse.Namespace
         ``quick`` (tiny sizes, for the tests), ``runs`` (pairs; 1 where quick), and
         ``folder`` (where records go; None, nowhere, where quick and not said). Fewer
-        pairs than :data:`PAIRS` are not recorded among the results.
+        pairs than :data:`PAIRS` are not recorded among the results. ``part``, where
+        there are parts: which are wanted, by default all.
     """
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one pair")
     parser.add_argument("--runs", type=int, help=f"pairs of runs (default: {PAIRS})")
     parser.add_argument("--out", type=Path, help=f"default: {RESULTS.parent.name}/…")
+    if parts := list(parts):
+        parser.add_argument("--part", choices=parts, action="append", help="[all]")
     said = parser.parse_args()
+    if parts:
+        said.part = said.part or parts
     said.runs = said.runs or (1 if said.quick else PAIRS)
     said.folder = said.out or (None if said.quick else RESULTS)
     if said.folder == RESULTS and said.runs < PAIRS:
