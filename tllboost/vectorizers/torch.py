@@ -24,6 +24,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from tllboost.dense import threads
 from tllboost.errors import DataError, UsageError, need
 from tllboost.registry import Spec, one_of, option
 from tllboost.vectorizers.base import is_on, loaded
@@ -176,12 +177,15 @@ class TorchVectorizer(NetworkVectorizer):
         """Return what runs the network in place of torch, if anything may."""
         if (folder := self._networks) is None:
             return None
-        record = read_record(folder, self.fingerprint)
+        if (record := read_record(folder, self.fingerprint)) is None:
+            need("torch", "this network")
         with suppress(DataError):  # nowhere to keep it
             file = record["network"] if record else self._export(folder)
             return ExportedNetwork(file, what=self.name) if file else None
         return None
 
+    # Of a handful of images: torch's threads wait for each other longer than they work.
+    @threads(1)
     def _export(self, folder: Path) -> Path | None:
         """Export the network and keep it; None where that can't be done."""
         size = self.preprocessing.size
