@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -280,6 +281,45 @@ def test_a_grid_without_torch_leaves_out_what_needs_it_with_one_note(
     assert "xgboost" in header
     assert "mlp" not in header
     assert len(cells) == 2
+
+
+def test_what_one_command_exported_is_what_all_others_and_bundles_run(
+    scenes: list[Path], tmp_path: Path
+) -> None:
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    weights = tmp_path / "small.pth"
+    arch = "mobilenetv3_small_050"
+    torch.save(timm.create_model(arch, pretrained=False).state_dict(), weights)
+    spec = f"timm:{arch}@{weights}?size=64"
+    few, store = tmp_path / "few", ("--store", tmp_path / "store")
+    few.mkdir()
+    for scene in scenes[:2]:
+        shutil.copy(scene, few)
+    out = ("--out", tmp_path / "vectors.npz")
+    exporting = imported("vectorize", few, "-v", spec, *store, *out)
+    assert exporting & {"torch", "timm"}
+    networks = tmp_path / "store" / "networks"
+    kept = {file: file.stat().st_mtime_ns for file in networks.iterdir()}
+    assert {file.suffix for file in kept} == {".onnx", ".json"}
+    folder, groups, grid = scenes[0].parent, "^(.*)_[0-9]", tmp_path / "grid"
+    small = ("-m", "dot", "-c", "logistic", "-j", "1", "--no-report", "-q")
+    bundle = grid / "best.tllb"
+    new = tmp_path / "new"
+    shutil.copytree(networks, new / "networks")  # and no vector at all
+    for words in (
+        ("grid", folder, "--groups", groups, "-v", spec, *small, *store, "--out", grid),
+        ("similar", folder, "-v", spec, *store, "--out", tmp_path / "similar.csv"),
+        ("score", bundle, *scenes[:2], "--store", new),
+        ("rank", bundle, scenes[2], "--among", folder, "--store", new),
+        ("explain", bundle, *scenes[3:5], "--out", tmp_path / "e.html", "--store", new),
+    ):
+        assert not imported(*words) & {"torch", "timm"}, words[0]
+        found = {file: file.stat().st_mtime_ns for file in networks.iterdir()}
+        assert found == kept, words[0]
+    assert len([*(new / "networks").iterdir()]) == len(kept)
 
 
 @pytest.mark.shared
