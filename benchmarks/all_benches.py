@@ -1,7 +1,8 @@
 """Run every bench_*.py in turn, as ``make bench`` does, and note how long each took.
 
 All but three: the page's; bench_store.py, which compares checkouts, not tools; and
-bench_similar.py, which takes longer than all others together may. A
+bench_similar.py, which takes longer than all others together may. Its records stand on
+the same page, and so do those of vectorize_command.py and gpu.py, run by name. A
 script that fails does not keep the others from running; the exit code tells of it.
 Name scripts to run only those: ``python benchmarks/all_benches.py bench_rank``.
 """

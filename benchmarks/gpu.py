@@ -240,7 +240,8 @@ def main(words: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        1 where vectors are too far apart or a part failed; the others are measured.
+        1 where vectors are too far apart, a part failed or all took too long; what
+        can be measured is.
     """
     said = options(words)
     name = gpu_name()
@@ -266,6 +267,8 @@ def main(words: Sequence[str] | None = None) -> int:
                 traceback.print_exc()
                 failed.append(f"{part} failed ({type(error).__name__}: {error})")
     seconds = time.monotonic() - started
+    if seconds > AT_MOST:
+        failed.append(f"it took {seconds:.0f} s, at most {AT_MOST:.0f}")
     record = {
         "kind": "gpu",
         "name": "gpu",
