@@ -21,8 +21,8 @@ TITLE = "# Speed: what a person waits for\n"
 # By name of the record, the most telling first: as many as fit into ten lines.
 GAINS = {
     "grid": "A grid is {times} × as fast as a notebook: {ours}, not {peer}",
-    "vectorize-command-exported": "A folder becomes vectors by one command {times} × as "
-    "fast as by a plain script: in {ours}, not {peer}",
+    "vectorize-command-exported": "A folder becomes vectors by one command {times} × "
+    "as fast as by a plain script: in {ours}, not {peer}",
     "vectorize-mobilenetv2-loop": "Images become vectors {times} × as fast as in a "
     "plain torch loop: {ours}, not {peer}",
     "vectorize-vit-b32-loop": "A transformer gains as well, {times} ×: {ours}, not "
