@@ -201,7 +201,11 @@ def test_limits_and_curves_stand_on_the_page() -> None:
 
 @pytest.mark.filterwarnings("default")  # what other libraries warn of is theirs
 @pytest.mark.parametrize(
-    "name", ["bench_pocket", "bench_rank", "bench_similar", "bench_vectorize"]
+    "name",
+    [
+        *("bench_many_images", "bench_pocket", "bench_rank", "bench_similar"),
+        "bench_vectorize",
+    ],
 )
 def test_scripts_run_with_tiny_sizes(
     name: str,
