@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.machinery import PathFinder
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -50,6 +51,7 @@ __all__ = [
     "end_idle",
     "release_memory",
     "resident",
+    "sharing",
     "tell",
 ]
 
@@ -62,7 +64,7 @@ Look = Callable[["Worker"], str]
 """Called with a worker that is at work, twenty times a second; what it returns, unless
 it is empty, is the reason to kill it."""
 
-SHARED = ".shared"
+_SHARED, _HELD = ".shared", ".shared-held"
 _SHARED_FROM_BYTES = 2**20
 _IDLE_SECONDS = 300  # the next grid of a notebook finds its workers warm
 _START_SECONDS = 60
@@ -613,27 +615,23 @@ class Processes:
                         job.fail(there.index(False), reason)
             running.remove(job)
 
-        def side_by_side(n: int, some: list[Job], again: list[Job] | None) -> None:
-            """Use `n` threads; an error or Ctrl-C stops all of them."""
-            with ThreadPoolExecutor(n) as threads:
-                try:
-                    pending = {threads.submit(finish, job, again) for job in some}
-                    while pending:
-                        # With a timeout: else Windows leaves Ctrl-C until the end.
-                        done, pending = wait(pending, timeout=_TELL_SECONDS)
-                        at = [(job, job.n_done) for job in [*running]]
-                        names = [job.names[n] for job, n in at if n < len(job.names)]
-                        tell(progress, jobs, what, names)
-                        for future in done:
-                            future.result()
-                except BaseException:
-                    stop.set()
-                    raise
-
-        with _sharing(out) as share:
+        with sharing(out) as share:
             ready = [replace(one, arguments=share(one.arguments)) for one in jobs]
-            side_by_side(self.n_jobs, ready, died)
-            side_by_side(1, died, None)
+            for n, some, again in ((self.n_jobs, ready, died), (1, died, None)):
+                with ThreadPoolExecutor(n) as threads:
+                    try:
+                        pending = {threads.submit(finish, job, again) for job in some}
+                        while pending:
+                            # With a timeout: else Windows leaves Ctrl-C until the end.
+                            done, pending = wait(pending, timeout=_TELL_SECONDS)
+                            at = [(job, job.n_done) for job in [*running]]
+                            names = [o.names[n] for o, n in at if n < len(o.names)]
+                            tell(progress, jobs, what, names)
+                            for future in done:
+                                future.result()
+                    except BaseException:  # an error, or Ctrl-C: stop all of them
+                        stop.set()
+                        raise
 
 
 class _Watch:
@@ -717,31 +715,45 @@ class _Kept:
 
 
 @contextmanager
-def _sharing(out: Path) -> Iterator[Callable[[Any], Any]]:
+def sharing(out: Path, *, hold: bool = False) -> Iterator[Callable[[Any], Any]]:
     """Give what puts large arrays, also in lists and tuples, into files to be mapped.
 
     They lie in a folder of the results, as long as the block lasts; what a killed run
     left there is removed.
+
+    Parameters
+    ----------
+    out : Path
+    hold : bool, default=False
+        Whether it gives arrays that this process maps too, so that it can let go of
+        those in memory; else what goes to other processes.
     """
     import numpy as np
 
     from tllboost.files import whole_file
 
-    folder = out / SHARED
+    folder = out / (_HELD if hold else _SHARED)
     kept: dict[int, tuple[Any, _Kept]] = {}
+    numbers = count()
 
     def share(value: Any) -> Any:
         if type(value) in (list, tuple):
             return type(value)(map(share, value))
         if not isinstance(value, np.ndarray) or value.nbytes < _SHARED_FROM_BYTES:
             return value
-        if id(value) not in kept:
-            path = folder / f"{len(kept)}.npy"
-            with whole_file(path) as file:
-                np.save(file, value, allow_pickle=False)
-            # The array is held too, so that its id is not given to another.
-            kept[id(value)] = value, _Kept(path)
-        return kept[id(value)][1]
+        file = Path(str(getattr(value, "filename", "")))
+        if file.parent.name == _HELD and not isinstance(value.base, np.ndarray):
+            return _Kept(file)
+        if id(value) in kept:
+            return kept[id(value)][1]
+        told = _Kept(folder / f"{next(numbers)}.npy")
+        with whole_file(told.path) as stream:
+            np.save(stream, value, allow_pickle=False)
+        if hold:
+            return np.load(told.path, mmap_mode="r", allow_pickle=False)
+        # The array is held too, so that its id is not given to another.
+        kept[id(value)] = value, told
+        return told
 
     shutil.rmtree(folder, ignore_errors=True)
     try:

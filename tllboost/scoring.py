@@ -171,7 +171,8 @@ class PairScorer:
             if not 0 < np.count_nonzero(pairs.label) < len(pairs):
                 msg = f"the {name} set has matches only, or none: give two classes"
                 raise DataError(msg)
-            if not all(np.isfinite(block).all() for block in rows.blocks()):
+            # A few rows at a time: they stay in the cache.
+            if not all(np.isfinite(block).all() for block in rows.blocks(256)):
                 msg = (
                     f"the {name} set has features that are not finite numbers: the "
                     "vectors of some images are not, or are far too large"

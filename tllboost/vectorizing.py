@@ -322,9 +322,7 @@ class _Request:
                 tell(n_done, len(files), vectorizer.label)
         if not vectors.shape[1]:
             vectors = np.zeros((len(files), vectorizer.n_dims), dtype=np.float32)
-        result = Vectorized(vectors)
-        result.n_computed = len(missing) - len(reasons)
-        result.n_reused = n_reused
+        result = Vectorized(vectors, {}, len(missing) - len(reasons), n_reused)
         if len(files) < len(keys):  # some are the same, or can't be read
             result.vectors = np.zeros((len(keys), vectors.shape[1]), dtype=np.float32)
         for index, one in enumerate(keys):

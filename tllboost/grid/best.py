@@ -48,7 +48,7 @@ from tllboost.grid.work import (
 )
 from tllboost.heads import HEADS
 from tllboost.metrics import METRICS, match_ranks
-from tllboost.processes import ProcessDied
+from tllboost.processes import ProcessDied, sharing
 from tllboost.projections import NONE
 from tllboost.splits import PairSet, Split
 from tllboost.vectorizing import space_of
@@ -491,9 +491,10 @@ def _save(path: Path, row: Row, records: Sequence[Record], grid: Grid) -> list[s
                 files = learned.files[:: len(one.data.splits(seed))]  # of one fold
                 parts.append((vectorizer, space_of(vectorizer), base, files, widths))
             fits.append((one.data.splits(seed)[0], parts))
-        n_hard = grid.data.protocol.n_hard
         tell(0, 1, path.name)
-        grid.backend.call(_fit_and_save, path, row, own, cells, fits, n_hard)
+        with sharing(grid.out) as share:
+            how = path, row, own, cells, share(fits), grid.data.protocol.n_hard
+            grid.backend.call(_fit_and_save, *how)
         tell(1, 1, path.name)
     except Exception as error:
         if grid.refit:  # what is new can fail in new ways: those of any plugin

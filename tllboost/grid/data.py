@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -206,6 +207,8 @@ def gather(
     failures: dict[int, str] = {}
     unavailable: dict[str, str] = {}
     for label, vectorizer in vectorizers.items():
+        if not getattr(vectorizer, "needs_images", True):
+            vectorizer = copy(vectorizer)  # ends, and its file's vectors with it
         try:
             result = vectorize(vectorizer, table.paths, ids=table.ids, **how)
         except HubError as error:

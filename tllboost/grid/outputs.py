@@ -59,7 +59,7 @@ _FILES = (
     *("best.tllb", "ensemble.tllb"),
 )
 # What is there of a run that was killed, before or while it wrote a file.
-_LEFT_OVER = re.compile(r"\.lock|\.shared|\..+\.[0-9a-f]{8}\.part")
+_LEFT_OVER = re.compile(r"\.lock|\.shared(-held)?|\..+\.[0-9a-f]{8}\.part")
 
 
 def refuse_taken(out: Path, *, resume: bool, overwrite: bool) -> None:

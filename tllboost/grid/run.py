@@ -41,7 +41,7 @@ from tllboost.heads import HEADS
 from tllboost.merges import MERGES
 from tllboost.metrics import check_metric
 from tllboost.pairs import PairTable, read_pairs
-from tllboost.processes import Backend, Processes, Progress
+from tllboost.processes import Backend, Processes, Progress, sharing
 from tllboost.projections import NONE, PROJECTIONS, make_projection
 from tllboost.registry import spread_sets
 from tllboost.splits import Protocol
@@ -246,10 +246,12 @@ def run_grid(
     store = VectorStore() if store is None else store
     backend = backend or Processes()
     who: dict[str, Any] = {"store": store, "backend": backend, "progress": progress}
-    with locked(out):
+    with locked(out), sharing(out, hold=True) as hold:
         refuse_taken(out, resume=resume, overwrite=overwrite)
         data = gather(table, plan.made, protocol, strict=strict, **who)
         for label, one in data.vectors.items():
+            if isinstance(backend, Processes):  # a cluster sends them
+                one.vectors = hold(one.vectors)
             say(
                 f"{label}: {one.n_computed} vectors computed, {one.n_reused} reused, "
                 f"{one.seconds:.1f} s"
