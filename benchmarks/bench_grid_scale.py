@@ -19,6 +19,8 @@ from bench import curve, options, peak_memory, spread, timed, written
 from bench_grid import HEADS, grid, notebook
 from holidays_shape import make_shape, make_vectors, write_table, write_vectors
 
+from tllboost.heads.base import MOST_BYTES
+
 MERGE = ("l1",)
 # How many times the pairs, and the images of a group that make so many.
 GROUPS = {1: (2, 3, 4), 4: (4, 5, 6, 7), 16: (9, 10, 11, 12)}
@@ -37,6 +39,7 @@ def measured(times: int, quick: bool, peer: bool) -> dict[str, Any]:
             lambda: peak_memory(lambda: grid(folder, table, spec, MERGE))
         )
         found = {"pairs": len(shape.label), "ours_mb": peak, **cost}
+        found["vectors_mb"] = vectors.nbytes / 2**20
         if peer:
             found["peer_mb"] = peak_memory(
                 lambda: notebook(vectors, shape, MERGE, short=True)
@@ -84,17 +87,14 @@ def main() -> None:
         "runs": [{"wall": last["wall"], "cpu": last["cpu"]}],
         "wall": spread([last["wall"]]),
         "peak_mb": {"ours": last["ours_mb"], "peer": last["peer_mb"]},
-        "profile": PROFILE,
+        "profile": (
+            f"the forest and the linear SVM each hold {MOST_BYTES / 2**20:.0f} MiB of "
+            "float32 features at the same time, as heads may; the vectors, "
+            f"{last['vectors_mb']:.0f} MiB, lie in a file that all processes map"
+        ),
         "notes": [],
     }
     written(record, said.folder)
-
-
-PROFILE = (
-    "the forest and the linear SVM each hold 256 MiB of float32 features at the same "
-    "time, as heads may; each process has 100 MiB of scipy, scikit-learn and numpy; "
-    "the one that starts them has the vectors twice and the table, 170 MiB"
-)
 
 
 if __name__ == "__main__":
