@@ -21,6 +21,7 @@ from typing import Any
 from bench import bound_record, compare, options, written
 from bench_grid import HEADS, Figures, grid, profile
 from holidays_shape import Shape, make_shape, make_vectors, write_table, write_vectors
+from phases import as_text, phases
 
 from tllboost.splits import Protocol, SplitTable, make_splits, match_components
 
@@ -38,26 +39,38 @@ def alike(folds: Figures, one: Figures) -> None:
     assert not far, f"ten folds and one fit differ: {far}"
 
 
+def words(folder: Path, spec: str, protocol: str) -> list[str | Path]:
+    """Return what a user types, ``OUT`` for the results; the store is in there."""
+    said: list[str | Path] = [
+        *("grid", folder / "pairs.csv", "-v", spec, "--protocol", protocol),
+        *("--negatives", "0", "--distractors", "1", "--metric", "roc_auc"),
+        *("--out", "OUT", "--store", "STORE", "-q", "--no-report"),
+    ]
+    if protocol == KFOLD.name:
+        said += ["--folds", str(FOLDS)]
+    said += [word for merge in MERGE for word in ("-m", merge)]
+    return said + [word for head in HEADS for word in ("-c", head)]
+
+
 def command(folder: Path, spec: str, protocol: str) -> Figures:
     """Return the AUC of each head as ``tllboost grid`` finds it, a new process."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        out = Path(name)
-        words: list[str | Path] = [
-            *(sys.executable, "-m", "tllboost", "grid", folder / "pairs.csv"),
-            *("-v", spec, "--protocol", protocol),
-            *("--negatives", "0", "--distractors", "1", "--metric", "roc_auc"),
-            *("--out", out / "run", "--store", out / "store", "-q", "--no-report"),
-        ]
-        if protocol == KFOLD.name:
-            words += ["--folds", str(FOLDS)]
-        for merge in MERGE:
-            words += ["-m", merge]
-        for head in HEADS:
-            words += ["-c", head]
-        subprocess.run(words, check=True, capture_output=True)
-        with (out / "run" / "results.csv").open(encoding="utf-8", newline="") as file:
+        out = Path(name) / "run"
+        places: dict[Any, Path] = {"OUT": out, "STORE": Path(name) / "store"}
+        filled = [places.get(word, word) for word in words(folder, spec, protocol)]
+        command = [sys.executable, "-m", "tllboost", *filled]
+        subprocess.run(command, check=True, capture_output=True)
+        with (out / "results.csv").open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["head"] in HEADS]
     return {(row["merge"], row["head"]): float(row["roc_auc"]) for row in rows}
+
+
+def by_phase(folder: Path, spec: str, runs: int) -> str:
+    """Return what the phases of both commands take."""
+    return "; ".join(
+        f"{what}: {as_text(phases(words(folder, spec, protocol), runs))}"
+        for what, protocol in (("ten folds", "kfold"), ("one fit", "holdout"))
+    )
 
 
 def trained_pairs(shape: Shape, protocol: Protocol) -> int:
@@ -114,9 +127,11 @@ def main() -> None:
                 peer_is="one hold-out fit of the same cells",
                 folder=None,
             )
-            told = f"{WHY}; {profile(spent)}" if spent else WHY
-            more: dict[str, Any] = {"profile": told}
-            if name == "folds-warm":
+            more: dict[str, Any] = {}
+            if name == "folds":
+                more["profile"] = f"{WHY}; {by_phase(folder, spec, said.runs)}"
+            else:
+                more["profile"] = f"{WHY}; {profile(spent)}"
                 more["bounds"] = [by_size(shape, record)]
             written(record | more, said.folder)
 

@@ -46,14 +46,16 @@ def phases(words: Sequence[str | Path], runs: int = 1) -> Seconds:
     Parameters
     ----------
     words : sequence of str or path
-        What follows ``tllboost``; ``OUT`` stands for a folder, a new one each time.
+        What follows ``tllboost``; ``OUT`` and ``STORE`` stand for folders, new ones
+        each time.
     runs : int, default=1
     """
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as name:
-            told, out = Path(name) / "told.json", Path(name) / "run"
-            filled = [out if word == "OUT" else word for word in words]
+            told = Path(name) / "told.json"
+            new: dict[Any, Path] = {w: Path(name) / w.lower() for w in ("OUT", "STORE")}
+            filled = [new.get(word, word) for word in words]
             marks: list[tuple[str, float, float]] = [(START, time.time(), 0.0)]
             command = [sys.executable, __file__, told, *filled]
             subprocess.run(command, check=True, capture_output=True)
