@@ -20,8 +20,8 @@ COVERS = SHARED / "data" / "dvd-covers"
 HEADS = ("cosine", "naive-bayes", "logistic", "linear-svm")
 MOST = 3.0
 WHY = (
-    "the two workers load scikit-learn beside the parent, on two cores, before a cell "
-    "begins, and the bundle's cell is fitted twice more, on training and on all pairs"
+    "both workers load numpy, scipy and scikit-learn, on the cores that the parent "
+    "starts on, before a cell begins; then each core fits the heads of one merge"
 )
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tllboost.demo import make_scenes
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 RESULTS = BENCHMARKS.parent / "results" / "bench"
 GPUS_OF_AMD = "HIP_VISIBLE_DEVICES"
@@ -186,6 +188,24 @@ def test_time_and_memory_of_children_count() -> None:
     assert cost["cpu"] > 0.25
     peak = bench.peak_memory(lambda: subprocess.run(command, check=True))
     assert 50 < peak < 500
+
+
+def test_phases_of_a_grid_add_up_to_what_it_takes(tmp_path: Path) -> None:
+    bench, phases = load("bench"), load("phases")
+    make_scenes(tmp_path / "images", n_scenes=40, n_views=2)
+    words = [
+        *("grid", tmp_path / "images", "--groups", "^(.*)_[0-9]", "-v", "pixels"),
+        *("-m", "dot", "-c", "naive-bayes", "--store", "STORE", "--out", "OUT", "-q"),
+    ]
+    found, cost = bench.timed(lambda: phases.phases(words))
+    assert phases.START in found
+    assert {*found} >= {name for of in phases.PHASES.values() for name in of.values()}
+    assert phases.CELLS in found
+    wall, cpu = (sum(one) for one in zip(*found.values(), strict=True))
+    assert wall == pytest.approx(cost["wall"], rel=0.1)
+    assert 0.5 * cost["cpu"] < cpu < 1.1 * cost["cpu"]
+    assert all(min(one) >= 0 for one in found.values())
+    assert "cells " in phases.as_text(found)
 
 
 def test_limits_and_curves_stand_on_the_page() -> None:
