@@ -295,23 +295,24 @@ class Trees(Part):
         """Return the score of each row: (n_rows,)."""
         rows = np.ascontiguousarray(rows)
         step = max(1, _WALKS // len(self))
-        sums = [self._sum(rows[i : i + step]) for i in range(0, len(rows), step)]
+        # Both children of a node side by side: one look-up tells where a row goes.
+        ways = np.stack([self.right, self.left], axis=1).ravel().astype(np.intp)
+        sums = [self._sum(rows[i : i + step], ways) for i in range(0, len(rows), step)]
         return np.concatenate(sums or [np.zeros(0, self.value.dtype)])
 
-    def _sum(self, rows: Rows) -> NDArray[np.floating]:
+    def _sum(self, rows: Rows, ways: NDArray[np.intp]) -> NDArray[np.floating]:
         """Walk all trees at once, a level at a time; a leaf stays where it is."""
         values = rows.ravel()
         first = np.arange(len(rows), dtype=np.int64)[:, None] * rows.shape[1]
         has_nan = bool(np.isnan(values).any())
         # At first one line for all rows; numpy's `take` wants its own kind of index.
         node = self.roots[None].astype(np.intp)
-        left, right = self.left.astype(np.intp), self.right.astype(np.intp)
         for _ in range(self.depth):
             value = values.take(first + self.feature.take(node))
             goes_left = value < self.threshold.take(node)
             if has_nan:
                 goes_left |= np.isnan(value) & self.nan_left.take(node).astype(bool)
-            node = np.where(goes_left, left.take(node), right.take(node))
+            node = ways.take(2 * node + goes_left)
         # One after the other, as XGBoost adds; `sum` would add pairwise.
         sums = np.cumsum(self.value.take(node), axis=1)[:, -1]
         return np.broadcast_to(sums, len(rows))
