@@ -165,13 +165,13 @@ class NaiveBayes(Part):
 
     def __call__(self, rows: Rows) -> NDArray[np.float64]:
         """Return the score of each row: (n_rows,)."""
+        # In place: a second array of this size takes as long as all else.
         other, match = (
-            prior - 0.5 * (np.log(var).sum() + np.square(rows - mean) @ (1 / var))
-            for prior, mean, var in zip(
-                self.log_prior, self.theta, self.var, strict=True
-            )
+            np.log(var).sum() + np.square(far := rows - mean, far) @ (1 / var)
+            for mean, var in zip(self.theta, self.var, strict=True)
         )
-        return match - other
+        of_other, of_match = self.log_prior
+        return (of_match - 0.5 * match) - (of_other - 0.5 * other)
 
     def _check(self) -> None:
         shapes = {self.theta.shape, self.var.shape, (2, self.theta.shape[-1])}
