@@ -15,11 +15,12 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import compare, options, spread, timed, written
+from bench import compare, machine, options, spread, timed, written
 from holidays_shape import Shape, make_shape, make_vectors, write_table, write_vectors
 
 from tllboost.grid.run import run_grid
@@ -174,13 +175,13 @@ def main() -> None:
         more = {
             "notes": [columns(ours, peer)],
             "lower": lower(ours, peer),
-            "profile": profile(spent),
+            "profile": profile(spent, record["pairs"]),
         }
         written(record | more, said.folder)
         spent, costs = Counter(), []
         for spec in specs:
-            how = folder, table, spec, MERGES, DEFAULT, spent
-            costs.append(timed(lambda how=how: grid(*how))[1])
+            work = partial(grid, folder, table, spec, MERGES, DEFAULT, spent)
+            costs.append(timed(work)[1])
         written(by_default(record, costs, spent, quick=said.quick), said.folder)
 
 
@@ -213,16 +214,24 @@ def by_default(
         "peer": peer,
         "bar": None if quick else DEFAULT_BAR,
         "pairs": pairs,
-        "profile": profile(spent),
+        "profile": profile(spent, pairs),
         "notes": [],
     }
 
 
-def profile(spent: Counter[str]) -> str:
-    """Return what share of the time in fits and scores each head has."""
+def profile(spent: Counter[str], pairs: list[dict[str, dict[str, float]]]) -> str:
+    """Return what fits and scores take of our time, and the share of each head.
+
+    The rest is starting, reading, splitting, figures and writing, and whichever process
+    waits for the last cell.
+    """
     total = spent.total()
+    there = machine()["cores"] * sum(pair["ours"]["wall"] for pair in pairs)
     shares = ", ".join(f"{h} {s / total:.0%}" for h, s in spent.most_common())
-    return f"share of the seconds in fits and scores: {shares}"
+    return (
+        f"fits and scores take {total / there:.0%} of the time that all cores have; of "
+        f"these {shares}"
+    )
 
 
 def lower(ours: list[Figures], peer: list[Figures]) -> str:
