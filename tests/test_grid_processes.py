@@ -5,16 +5,18 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import pickle
 import sys
 import time
 import weakref
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from tllboost.processes import Processes, end_idle, release_memory
+from tllboost.processes import Processes, end_idle, release_memory, sharing
 
 METHODS = ["spawn"] if sys.platform == "win32" else ["spawn", "fork"]
 
@@ -80,3 +82,21 @@ def test_a_process_that_is_started_beforehand_takes_the_first_call_without_panda
     loaded = one.call(modules)
     assert "sklearn.base" in loaded
     assert "pandas" not in loaded
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="removes no file that is mapped")
+def test_an_array_that_is_held_lies_in_one_file_for_all(tmp_path: Path) -> None:
+    array = np.arange(2**19, dtype=np.float32).reshape(2**9, -1)
+    small = np.ones(3)
+    with sharing(tmp_path, hold=True) as hold, sharing(tmp_path) as share:
+        held = hold(array)
+        assert hold(small) is small
+        assert isinstance(held, np.memmap)
+        there, part = pickle.loads(pickle.dumps(share([held, held[:-1]])))
+        assert there.filename == held.filename
+        assert part.filename != held.filename
+        np.testing.assert_array_equal(there, array)
+        np.testing.assert_array_equal(part, array[:-1])
+        assert len([*tmp_path.rglob("*.npy")]) == 2
+    assert not [*tmp_path.iterdir()]
+    np.testing.assert_array_equal(held, array)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,23 @@ def test_a_second_run_computes_nothing(paths: list[Path], store: Path) -> None:
     assert (again.n_prepared, again.batches) == (0, [])
     assert (second.n_computed, second.n_reused) == (0, 11)
     np.testing.assert_array_equal(first.vectors, second.vectors)
+
+
+def test_vectors_are_in_memory_once(paths: list[Path], store: Path) -> None:
+    class Wide(Grid):
+        n_dims = 1_000_000
+
+        def forward(self, batch: np.ndarray) -> np.ndarray:
+            return np.full((len(batch), self.n_dims), batch.mean(), np.float32)
+
+    peaks = []
+    for _ in ("computed", "stored"):
+        tracemalloc.start()
+        result = vectorize(Wide(), paths, store=store, batch_size=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert result.vectors.nbytes == 44_000_000
+    assert max(peaks) < 84_000_000  # with 34 million that are let go of at the start
 
 
 def test_only_new_images_are_computed(paths: list[Path], store: Path) -> None:
