@@ -221,7 +221,7 @@ class Dense(Part):
         return part
 
 
-_WALKS = 2**16  # of a row down a tree, side by side: as many as caches like
+_WALKS = 2**14  # of a row down a tree, side by side: as many as caches like
 _DEEPEST = 1_000
 
 
