@@ -1,10 +1,8 @@
 """Ten folds of a cell against one fit of it.
 
 Each cell of a quarter of the Holidays shape (1,036 pairs, 2,048 columns, `l1`) is run
-under the protocol of ten folds and under the hold-out protocol: as a user runs it, from
-the start of the command to its results; and again where the worker processes are warm
-already, which leaves hardly more than the fits. These are bound by the pairs that they
-train on: shown beside them.
+under the protocol of ten folds and under the hold-out protocol, as a user runs it, from
+the start of the command to its results. Beside it stands how many pairs they train on.
 """
 
 from __future__ import annotations
@@ -13,13 +11,12 @@ import csv
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench import bound_record, compare, options, written
-from bench_grid import HEADS, Figures, grid, profile
+from bench_grid import HEADS, Figures
 from holidays_shape import Shape, make_shape, make_vectors, write_table, write_vectors
 from phases import as_text, phases
 
@@ -98,42 +95,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shape = make_shape(n_matches)
-        table = write_table(shape, folder)
+        write_table(shape, folder)
         spec = write_vectors(make_vectors(shape, 0, n_dims), folder / "network.npz")
-        spent: Counter[str] = Counter()
-        works = {
-            "folds": (
-                partial(command, folder, spec, "kfold"),
-                partial(command, folder, spec, "holdout"),
-                "the command from start to end",
-            ),
-            "folds-warm": (
-                lambda: grid(folder, table, spec, MERGE, KFOLD, spent),
-                lambda: grid(folder, table, spec, MERGE, HOLDOUT),
-                "in warm processes",
-            ),
+        record = compare(
+            "folds",
+            partial(command, folder, spec, "kfold"),
+            partial(command, folder, spec, "holdout"),
+            check=(lambda a, b: None) if said.quick else alike,
+            runs=said.runs,
+            bar=None if said.quick else BAR,
+            warm_up=False,
+            what=f"ten folds of {len(HEADS)} cells, {len(shape.label):,} pairs, the "
+            "command from start to end",
+            peer_is="one hold-out fit of the same cells",
+            folder=None,
+        )
+        more = {
+            "profile": f"{WHY}; {by_phase(folder, spec, said.runs)}",
+            "bounds": [by_size(shape, record)],
         }
-        for name, (folds, one, where) in works.items():
-            record = compare(
-                name,
-                folds,
-                one,
-                check=(lambda a, b: None) if said.quick else alike,
-                runs=said.runs,
-                bar=BAR if name == "folds" and not said.quick else None,
-                warm_up=False,
-                what=f"ten folds of {len(HEADS)} cells, {len(shape.label):,} pairs, "
-                f"{where}",
-                peer_is="one hold-out fit of the same cells",
-                folder=None,
-            )
-            more: dict[str, Any] = {}
-            if name == "folds":
-                more["profile"] = f"{WHY}; {by_phase(folder, spec, said.runs)}"
-            else:
-                more["profile"] = f"{WHY}; {profile(spent)}"
-                more["bounds"] = [by_size(shape, record)]
-            written(record | more, said.folder)
+        written(record | more, said.folder)
 
 
 WHY = (
