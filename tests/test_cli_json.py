@@ -106,7 +106,7 @@ def test_others_write_one_document(
 def test_mlflow_that_is_absent_is_told_before_the_work(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("tllboost.errors.find_spec", lambda name: None)
     done = run("grid", "p.csv", "--out", tmp_path / "out", "--mlflow", tmp_path / "m")
     assert done.returncode == 2
     assert "pip install 'tllboost[mlflow]'" in done.stderr

@@ -25,7 +25,6 @@ from tllboost.finetune import images as finetune_images
 from tllboost.finetune.images import Augmentation, Maps
 from tllboost.images import decoders
 from tllboost.images.decoders import Decoders
-from tllboost.splits.sets import match_components
 from tllboost.store import VectorStore
 
 
@@ -170,21 +169,3 @@ def test_a_network_drive_without_a_letter_is_one(
         store.add("squares|1", ["0a" * 32], np.ones((1, 3), np.float32))
     with closing(sqlite3.connect(tmp_path / "store" / "vectors.sqlite")) as opened:
         assert opened.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-
-
-def test_components_are_found_on_indices_of_32_bits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """On 64 bits scipy 1.11.0 to 1.11.2 give wrong ones without a word."""
-    from scipy.sparse import csgraph
-
-    really, kinds = csgraph.connected_components, []
-
-    def noted(graph: Any, **how: Any) -> Any:
-        kinds.extend(one.dtype for one in graph.coords)
-        return really(graph, **how)
-
-    monkeypatch.setattr(csgraph, "connected_components", noted)
-    found = match_components(5, np.array([0, 1]), np.array([1, 2]), [(3, 4)])
-    assert found.tolist() == [0, 0, 0, 1, 1]
-    assert set(kinds) == {np.dtype(np.int32)}
