@@ -241,6 +241,7 @@ def test_the_small_install_of_the_guide_scores_and_ranks_with_every_head(
         among = ("--among", scenes[0].parent, "--store", tmp_path / "new")
         words += ["rank", bundle, scenes[0], *among, THEN]
     page = ("--out", tmp_path / "page.html", "--store", tmp_path / "new", "-q")
+    words += ["vectorize", scenes[0], "-v", "classic", *page[2:], THEN]
     words += ["explain", pocket_bundles[0], *scenes[:2], *page]
     monkeypatch.delenv("PYTHONPATH", raising=False)
     found = imported(*words, python=python)

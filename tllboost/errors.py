@@ -117,8 +117,8 @@ def missing_library(module: str | None, what: str) -> MissingLibraryError:
 
     Examples
     --------
-    >>> print(missing_library("skimage.color", "vectorizer 'classic'"))
-    vectorizer 'classic' needs 'skimage', not installed: pip install scikit-image
+    >>> print(missing_library("sklearn.svm", "head 'linear-svm'"))
+    head 'linear-svm' needs 'sklearn', not installed: pip install scikit-learn
     """
     root = str(module).partition(".")[0]
     package = _PACKAGES.get(root, root)

@@ -54,7 +54,6 @@ VECTORIZERS = Registry(
         "classic": Entry(
             "tllboost.vectorizers.classic:ClassicVectorizer",
             "classic: descriptors of shape, patches and colour; no weights",
-            needs=("skimage",),
         ),
         "clip": Entry(
             "tllboost.vectorizers.clip:ClipVectorizer",

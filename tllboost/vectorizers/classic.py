@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from tllboost.registry import option, positive
-from tllboost.vectorizers.base import library, loaded
+from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
 
@@ -411,8 +411,8 @@ class ClassicVectorizer(NetworkVectorizer):
     @property
     def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
-        skimage = library("scikit-image")
-        return f"classic|descriptors {_VERSION}|float32|{skimage}{self.looks}"
+        # Its colours are still those of scikit-image 0, which made them at first.
+        return f"classic|descriptors {_VERSION}|float32|scikit-image 0{self.looks}"
 
     @property
     def n_dims(self) -> int:
