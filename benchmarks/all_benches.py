@@ -9,6 +9,7 @@ Name scripts to run only those: ``python benchmarks/all_benches.py bench_rank``.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from bench import RESULTS, written
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "bench_page.py"
 OTHERS = (PAGE, HERE / "bench_store.py", HERE / "bench_similar.py")
+TOTAL = RESULTS / "total.json"
 MOST = 15 * 60.0
 
 
@@ -39,16 +41,19 @@ def main() -> int:
             failed.append(script.name)
         seconds[script.stem] = time.monotonic() - started
         print(f"{script.name}: {seconds[script.stem]:.0f} s", flush=True)
-    if not names:
-        record = {
-            "kind": "total",
-            "name": "total",
-            "at_most": MOST,
-            "seconds": seconds,
-            "failed": failed,
-            "notes": [],
-        }
-        written(record, RESULTS)
+    known = {path.stem for path in scripts([])}
+    before: dict[str, float] = {}
+    if names and TOTAL.is_file():  # those of the others' latest runs
+        before = json.loads(TOTAL.read_text(encoding="utf-8"))["seconds"]
+    record = {
+        "kind": "total",
+        "name": TOTAL.stem,
+        "at_most": MOST,
+        "seconds": {n: s for n, s in (before | seconds).items() if n in known},
+        "failed": failed,
+        "notes": [],
+    }
+    written(record, RESULTS)
     subprocess.run([sys.executable, PAGE], check=True)
     print(f"{sum(seconds.values()) / 60:.1f} minutes; failed: {failed or 'none'}")
     return 1 if failed else 0

@@ -62,10 +62,10 @@ def command(folder: Path, spec: str, protocol: str) -> Figures:
     return {(row["merge"], row["head"]): float(row["roc_auc"]) for row in rows}
 
 
-def by_phase(folder: Path, spec: str, runs: int) -> str:
-    """Return what the phases of both commands take."""
+def by_phase(folder: Path, spec: str) -> str:
+    """Return what the phases of both commands take, in one run of each."""
     return "; ".join(
-        f"{what}: {as_text(phases(words(folder, spec, protocol), runs))}"
+        f"{what}: {as_text(phases(words(folder, spec, protocol), 1))}"
         for what, protocol in (("ten folds", "kfold"), ("one fit", "holdout"))
     )
 
@@ -111,7 +111,7 @@ def main() -> None:
             folder=None,
         )
         more = {
-            "profile": f"{WHY}; {by_phase(folder, spec, said.runs)}",
+            "profile": f"{WHY}; {by_phase(folder, spec)}",
             "bounds": [by_size(shape, record)],
         }
         written(record | more, said.folder)
