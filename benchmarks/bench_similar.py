@@ -259,23 +259,30 @@ def memory(said: Any, is_quick: bool) -> None:
         )
 
 
+SIZES = (1_000, 10_000, 100_000)
+
+
 def grown(said: Any, is_quick: bool) -> None:
-    """Measure how it grows to a million images, and what grows beside it."""
-    sizes = (200, 1_000) if is_quick else (1_000, 10_000, 100_000)
-    if find_spec("faiss") is not None:
-        curve(
-            "similar_peers",
-            ["images", "ours, s", "bare products, s", "faiss, s", "scikit-learn, s"],
-            [beside_all(size) for size in sizes],
-            what=f"The {TOP} best of each of n images of {N_DIMS} numbers, in turn",
-            folder=said.folder,
-        )
-    more = () if is_quick else (1_000_000,)
+    """Measure how it grows, to a million images."""
+    sizes = (200, 1_000) if is_quick else (*SIZES, 1_000_000)
     curve(
         "similar_curve",
         ["images", "ours, s", "peak MiB"],
-        [growth(size) for size in (*sizes, *more)],
+        [growth(size) for size in sizes],
         what=f"The {TOP} best of each of n images of {N_DIMS} numbers",
+        folder=said.folder,
+    )
+
+
+def grown_beside(said: Any, is_quick: bool) -> None:
+    """Measure what the peers take of as many images, in turn."""
+    if find_spec("faiss") is None:
+        return
+    curve(
+        "similar_peers",
+        ["images", "ours, s", "bare products, s", "faiss, s", "scikit-learn, s"],
+        [beside_all(size) for size in ((200, 1_000) if is_quick else SIZES)],
+        what=f"The {TOP} best of each of n images of {N_DIMS} numbers, in turn",
         folder=said.folder,
     )
 
@@ -301,6 +308,7 @@ PARTS = {
     "peers": beside_peers,
     "memory": memory,
     "growth": grown,
+    "growth-beside": grown_beside,
     "approximate": by_an_index,
 }
 
