@@ -181,7 +181,7 @@ def main() -> None:
     said = options(__doc__)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        make_scenes(folder / "scenes", n_scenes=4 if said.quick else 200, n_views=3)
+        make_scenes(folder / "scenes", n_scenes=4 if said.quick else 120, n_views=3)
         paths = sorted((folder / "scenes").glob("*.jpg"))
         ours = Ours("pocket", folder, paths)
         record = limit(

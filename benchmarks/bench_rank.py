@@ -221,7 +221,7 @@ def million(said: Any) -> None:
 
 def recall(model: Any, index: VectorIndex, said: Any) -> str:
     """Return how many of the exact best ten a shortlist finds, in words."""
-    n, n_queries = (400, 2) if said.quick else (100_000, 10)
+    n, n_queries = (400, 2) if said.quick else (100_000, 5)
     sizes = (10, 40) if said.quick else (200, 2_000)
     part = VectorIndex(index.vectors[:n])
     shares: dict[int, list[float]] = {size: [] for size in sizes}

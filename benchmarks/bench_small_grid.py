@@ -60,7 +60,7 @@ def main() -> None:
             f"the store, `dot` and `l1`, {', '.join(HEADS)}; matrix, page and bundle",
             folder=None,
         )
-        profile = as_text(phases(words(folder), 1 if said.quick else said.runs))
+        profile = as_text(phases(words(folder), 1 if said.quick else 3))
         written(record | {"profile": f"{WHY}: {profile}"}, said.folder)
 
 

@@ -253,8 +253,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         small = timm_network("mobilenetv2_100", folder)
-        few = images(folder / "scenes", 4 if said.quick else 32)
-        many = images(folder / "scenes", 4 if said.quick else 200)
+        few = images(folder / "scenes", 4 if said.quick else 24)
+        many = images(folder / "scenes", 4 if said.quick else 120)
         measure(
             *("mobilenetv2", small, many, folder),
             [("loop", plain_loop, 3), ("loader", loader_loop, 2)],
