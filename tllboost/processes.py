@@ -730,8 +730,6 @@ def sharing(out: Path, *, hold: bool = False) -> Iterator[Callable[[Any], Any]]:
     """
     import numpy as np
 
-    from tllboost.files import whole_file
-
     folder = out / (_HELD if hold else _SHARED)
     kept: dict[int, tuple[Any, _Kept]] = {}
     numbers = count()
@@ -747,8 +745,10 @@ def sharing(out: Path, *, hold: bool = False) -> Iterator[Callable[[Any], Any]]:
         if id(value) in kept:
             return kept[id(value)][1]
         told = _Kept(folder / f"{next(numbers)}.npy")
-        with whole_file(told.path) as stream:
-            np.save(stream, value, allow_pickle=False)
+        # Not synced to the disk: what a killed run left there is not read.
+        with retold(f"{told.path}: can't be written ({WHY})", DataError, OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(told.path, value, allow_pickle=False)
         if hold:
             return np.load(told.path, mmap_mode="r", allow_pickle=False)
         # The array is held too, so that its id is not given to another.
