@@ -548,6 +548,7 @@ def test_many_vectors_lie_in_files_that_are_mapped(
     monkeypatch.setattr("tllboost.files._MAPPED_FROM", 1)
     monkeypatch.setattr("numpy.memmap", memmap)
     assert [*find(**how).rows()] == wanted
+    assert [*find(**how | {"store": None}).rows()] == wanted
     widths = {one.shape[1] for one in made}
     assert widths == (set() if is_full else {12, 27, 39, *[41] * normalised})
     assert [one.name for one in tmp_path.glob("*/*.npy")] == []

@@ -22,6 +22,7 @@ import numpy as np
 
 from tllboost.conventions import usable_cores
 from tllboost.errors import ImageError, TllboostError, UsageError, check_range
+from tllboost.files import large_zeros
 from tllboost.images import DECODING, read_image_bytes
 from tllboost.images.decoders import DECODERS
 from tllboost.processes import Backend, Processes, Progress, beyond_memory
@@ -311,7 +312,7 @@ class _Request:
                             msg = f"the vectors of {vectorizer.label} take {told}"
                             raise UsageError(msg)
                     if not vectors.shape[1]:
-                        vectors = np.zeros((len(files), block.shape[1]), np.float32)
+                        vectors = large_zeros((len(files), block.shape[1]))
                     if isinstance(store, VectorStore):
                         store.add(space_of(vectorizer), list(good), block)
                     vectors[[place[key] for key in good]] = block
@@ -321,10 +322,10 @@ class _Request:
                 n_done += len(batch)
                 tell(n_done, len(files), vectorizer.label)
         if not vectors.shape[1]:
-            vectors = np.zeros((len(files), vectorizer.n_dims), dtype=np.float32)
+            vectors = large_zeros((len(files), vectorizer.n_dims))
         result = Vectorized(vectors, {}, len(missing) - len(reasons), n_reused)
         if len(files) < len(keys):  # some are the same, or can't be read
-            result.vectors = np.zeros((len(keys), vectors.shape[1]), dtype=np.float32)
+            result.vectors = large_zeros((len(keys), vectors.shape[1]))
         for index, one in enumerate(keys):
             if isinstance(one, ImageError):
                 result.failures[index] = one.reason
