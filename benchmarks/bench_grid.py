@@ -1,11 +1,10 @@
-"""The grid of the 2017 Holidays experiments, against the way of a notebook.
+"""A merge of the grid of the 2017 Holidays experiments, against the way of a notebook.
 
-Vectors of 2,048 columns, 4,144 pairs, four classifiers, and one of the merges: with all
-of them the notebook alone takes a quarter of an hour. A pair of runs is one vectorizer,
-each another: all cells of five vectorizers in all. The notebook merges
-with numpy, and fits scikit-learn and XGBoost at their defaults, one cell after another.
-Both sides see the same pairs; ours keeps a seventh of the training pairs as validation
-to choose by, where the notebook trains on all of them.
+Vectors of 2,048 columns, 4,144 pairs, four classifiers. All three merges, with the bar
+for them, are whole_grid.py's. A pair of runs is one vectorizer, each another. The
+notebook merges with numpy, and fits scikit-learn and XGBoost at their defaults, one
+cell after another. Both sides see the same pairs; ours keeps a seventh of the training
+pairs as validation to choose by, where the notebook trains on all of them.
 
 Then ours as it is called without a thought, with five non-matches drawn for each match,
 held against the times of the same notebook, which draws none.
@@ -137,13 +136,12 @@ def no_worse(ours: Figures, peer: Figures, less: float = LESS) -> None:
         raise AssertionError(msg)
 
 
-def main() -> None:
-    """Measure."""
-    said = options(__doc__)
+def measure(said: Any, merges: tuple[str, ...], name: str, *, by_default: bool) -> None:
+    """Measure some merges on equal work, and as the grid is called by default."""
     n_matches, n_dims = (60, 32) if said.quick else (2_072, 2_048)
     less = 1.0 if said.quick else LESS
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
         shape = make_shape(n_matches)
         table = write_table(shape, folder)
         vectors = [make_vectors(shape, seed, n_dims) for seed in range(said.runs)]
@@ -152,19 +150,19 @@ def main() -> None:
             for i, array in enumerate(vectors)
         ]
         spent: Counter[str] = Counter()
-        works = [lambda s=s: grid(folder, table, s, MERGES, spent=spent) for s in specs]
+        works = [lambda s=s: grid(folder, table, s, merges, spent=spent) for s in specs]
         ours: list[Figures] = []
         peer: list[Figures] = []
         record = compare(
-            "grid",
+            name,
             in_turn(works, ours),
-            in_turn([lambda v=v: notebook(v, shape, MERGES) for v in vectors], peer),
+            in_turn([lambda v=v: notebook(v, shape, merges) for v in vectors], peer),
             check=lambda a, b: no_worse(a, b, less),
             runs=said.runs,
-            bar=None if said.quick else BAR,
+            bar=None if said.quick or by_default else BAR,
             warm_up=False,
             what=(
-                f"grid of {' and '.join(MERGES)} × {len(HEADS)} classifiers, "
+                f"grid of {' and '.join(merges)} × {len(HEADS)} classifiers, "
                 f"{len(shape.label):,} pairs, {n_dims:,} dims, another vectorizer in "
                 "each run"
             ),
@@ -180,13 +178,15 @@ def main() -> None:
         }
         written(record | more, said.folder)
         spent, costs = Counter(), []
-        for spec in specs:
-            work = partial(grid, folder, table, spec, MERGES, DEFAULT, spent)
+        for spec in specs if by_default else ():
+            work = partial(grid, folder, table, spec, merges, DEFAULT, spent)
             costs.append(timed(work)[1])
-        written(by_default(record, costs, spent, quick=said.quick), said.folder)
+        if costs:
+            more = default_record(record, costs, spent, quick=said.quick)
+            written(more, said.folder)
 
 
-def by_default(
+def default_record(
     record: dict[str, Any],
     costs: list[dict[str, float]],
     spent: Counter[str],
@@ -210,7 +210,7 @@ def by_default(
     return {
         **record,
         **ratios,
-        "name": "grid-default",
+        "name": f"{record['name']}-default",
         "what": f"{record['what']}, {drawn}",
         "peer": peer,
         "bar": None if quick else DEFAULT_BAR,
@@ -252,6 +252,11 @@ def columns(ours: list[Figures], peer: list[Figures]) -> str:
         f"{merge} {head} {mine[merge, head]:.3f} / {theirs[merge, head]:.3f}"
         for merge, head in mine
     )
+
+
+def main() -> None:
+    """Measure."""
+    measure(options(__doc__), MERGES, "grid-merge", by_default=True)
 
 
 if __name__ == "__main__":
