@@ -303,8 +303,12 @@ def peak_memory(work: Work) -> float:
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(TICK):
+        pause = TICK
+        while not done.wait(pause):
+            started = time.perf_counter()
             peak = max(peak, _memory())
+            # To look at gigabytes takes a while: a twentieth of one core at most.
+            pause = max(TICK, 20 * (time.perf_counter() - started))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
