@@ -330,7 +330,9 @@ def _total(record: Record) -> str:
     rows.append([f"all; at most {most:.0f}", f"{total:.0f}, {verdict}"])
     if record["failed"]:
         rows.append(["failed", ", ".join(record["failed"])])
-    return f"## How long `make bench` took\n\n{_table(('script', 'seconds'), rows)}"
+    table = _table(("script", "seconds"), rows)
+    latest = "Of each script the latest run, which may have been one of it alone."
+    return f"## How long `make bench` takes\n\n{latest}\n\n{table}"
 
 
 def _made_with(records: list[Record]) -> str:
