@@ -294,7 +294,7 @@ def by_an_index(said: Any, is_quick: bool) -> None:
     columns = ["images", "ours (exact), s", "index built, s"]
     for width in WIDTHS:
         columns += [f"searched {width} wide, s", "share of the best found"]
-    sizes = (200, 2_000) if is_quick else (10_000, 100_000, 300_000)
+    sizes = (200, 2_000) if is_quick else SIZES[1:]
     curve(
         "similar_approximate",
         columns,
