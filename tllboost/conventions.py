@@ -226,9 +226,10 @@ def repeatable(ask: _Ask) -> _Ask:
 
 
 def is_repeated() -> bool:
-    """Tell whether validation says what it said before, whatever it is asked.
+    """Tell whether what validation says is repeated, as in a fit on all pairs.
 
-    All that it says may then be asked first, and only what it chose be fitted.
+    It then depends on no fit: a head may ask for all of it first, and fit only what it
+    leads to.
 
     Examples
     --------

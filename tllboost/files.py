@@ -98,7 +98,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def large_zeros(
     shape: tuple[int, int], folder: str | os.PathLike[str] | None = None
 ) -> NDArray[np.float32]:
-    """Return zeros; many of them lie in a file that is mapped, and ends with them.
+    """Return zeros: in memory, or from 256 MiB on in a mapped file that ends with them.
 
     The system may then write to the disk what it needs memory for.
 

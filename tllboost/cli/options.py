@@ -92,7 +92,7 @@ Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress, no messages."
 Seed = Annotated[int, Option(min=0, help="Seed of every random choice.")]
 FailuresOut = Annotated[
     Path | None,
-    Option(help="CSV file to write the images to that can't be read, and why."),
+    Option(help="CSV file for the images that can't be read, each with the reason."),
 ]
 Strict = Annotated[
     bool, Option("--strict", help="Stop at the first image that fails: exit code 3.")

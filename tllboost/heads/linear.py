@@ -228,9 +228,10 @@ def _steps(
 def _rehearsed(
     validation: Validation, best: float, losses: Mapping[str, dict[float, float]]
 ) -> tuple[float, dict[str, Iterable[float]]]:
-    """Return the best loss and the steps up to it, where what is said is repeated.
+    """Return the best loss and the steps up to it, by what validation said before.
 
-    Steps behind it, and those of the other scaling, change nothing then.
+    No scores are needed for that. Later steps, and those of the other scaling, change
+    nothing.
     """
     ways: dict[str, Iterable[float]] = {}
     for scaling, said in losses.items():

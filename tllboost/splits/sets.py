@@ -224,7 +224,7 @@ def match_components(
     same = np.array(list(identical), dtype=np.int64).reshape(-1, 2)
     ties = np.concatenate([[left, right], same.T], axis=1).astype(np.int64)
     # Each image is given the first one of what it is tied to, until all agree; every
-    # round at least halves how many firsts there are in a component.
+    # two rounds at least halve how many firsts there are in a component.
     first = np.arange(n_images)
     while not np.array_equal(*(ends := first[ties])):
         np.minimum.at(first, ends.max(axis=0), ends.min(axis=0))
