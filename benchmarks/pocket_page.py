@@ -13,8 +13,8 @@ from results_page import between
 from tables import Row, rows_of, table
 
 from tllboost.files import write_text
+from tllboost.vectorizers import with_weights
 from tllboost.vectorizers.pocket import FILE, SHA256, PocketVectorizer
-from tllboost.vectorizers.spec import with_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "results" / "pocket"

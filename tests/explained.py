@@ -34,7 +34,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 def looking(vectorizer: Any, merge: str = "dot", head: Any = "cosine") -> FittedCell:
     """Return a cell whose head needs no training, with a curve of its own."""
     scorer = PairScorer(merge, head)
-    from tllboost.heads.cosine import CosineHead
+    from tllboost.heads.base import CosineHead
 
     scorer.head_ = CosineHead()
     scorer.calibration_, scorer.threshold_ = Calibration(8.0, -3.0), 0.4

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tllboost.calibration import Calibration
+from tllboost.heads.base import CosineHead
 from tllboost.heads.bilinear import bilinear, lengths_of
-from tllboost.heads.cosine import CosineHead
 from tllboost.heads.fitted import FittedHead, Linear, head_score
 from tllboost.heads.linear import LinearSVMHead, LogisticHead
 from tllboost.merges import PairFeatures

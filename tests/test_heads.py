@@ -27,8 +27,7 @@ from sklearn.svm import LinearSVC
 from tllboost.conventions import seed_of
 from tllboost.errors import DataError, UnknownNameError, UsageError
 from tllboost.heads import linear, make_head
-from tllboost.heads.base import Validation
-from tllboost.heads.cosine import CosineHead
+from tllboost.heads.base import CosineHead, Validation
 from tllboost.heads.fitted import FittedHead
 from tllboost.heads.forest import NaiveBayesHead, RandomForestHead
 from tllboost.heads.linear import LinearSVMHead, LogisticHead, SquaredHinge

@@ -12,8 +12,7 @@ import pytest
 
 from tllboost.errors import UnknownNameError, UsageError, WeightsError
 from tllboost.registry import parse_spec
-from tllboost.vectorizers import VECTORIZERS, Vectorizer, make_vectorizer
-from tllboost.vectorizers.spec import split_fusion
+from tllboost.vectorizers import VECTORIZERS, Vectorizer, make_vectorizer, split_fusion
 
 NAMES = [
     "classic",

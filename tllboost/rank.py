@@ -380,7 +380,7 @@ def search(
     --------
     >>> from tllboost.classifier import ensemble
     >>> from tllboost.calibration import Calibration
-    >>> from tllboost.heads.cosine import CosineHead
+    >>> from tllboost.heads.base import CosineHead
     >>> from tllboost.scoring import PairScorer
     >>> scorer = PairScorer("dot", "cosine")
     >>> scorer.head_, scorer.threshold_ = CosineHead(), 0.5

@@ -253,7 +253,7 @@ class FittedCell:
 
     Examples
     --------
-    >>> from tllboost.heads.cosine import CosineHead
+    >>> from tllboost.heads.base import CosineHead
     >>> scorer = PairScorer("dot", "cosine")
     >>> scorer.head_ = CosineHead()
     >>> cell = FittedCell(None, None, scorer)

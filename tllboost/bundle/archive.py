@@ -28,7 +28,7 @@ from tllboost.errors import WHY, BundleError, DataError, retold
 from tllboost.files import finite, whole_file
 from tllboost.merges import SIMILARITY
 from tllboost.projections import NONE
-from tllboost.vectorizers.spec import is_weight
+from tllboost.vectorizers import is_weight
 
 _CHUNK = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -55,7 +55,7 @@ def verify(bundle: options.Bundle, *, beside: options.Unbundled) -> None:
 def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what a reader wants to know, a line each."""
     from tllboost.calibration import FLAT, Calibration
-    from tllboost.vectorizers.spec import with_weights
+    from tllboost.vectorizers import with_weights
 
     cells = manifest["cells"]
     for number, cell in enumerate(cells, 1):

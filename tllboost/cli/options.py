@@ -456,8 +456,7 @@ def with_weights(names: Sequence[str], weights: Path | None) -> list[str]:
     """
     if weights is None:
         return list(names)
-    from tllboost.vectorizers import VECTORIZERS
-    from tllboost.vectorizers.spec import split_fusion
+    from tllboost.vectorizers import VECTORIZERS, split_fusion
 
     split = [split_fusion(name, VECTORIZERS) for name in names]
     takers = [part for part in itertools.chain(*split) if _TAKES.match(part)]

@@ -20,11 +20,11 @@ HEADS = Registry(
     "head",
     {
         "cosine": Entry(
-            "tllboost.heads.cosine:CosineHead",
+            "tllboost.heads.base:CosineHead",
             "cosine of the two vectors, no training: the baseline",
         ),
         "cosine-norm": Entry(
-            "tllboost.heads.cosine:NormalisedCosineHead",
+            "tllboost.heads.base:NormalisedCosineHead",
             "cosine in standard deviations above unrelated images; reads no labels",
         ),
         "logistic": Entry(

@@ -1,4 +1,4 @@
-"""What the built-in heads share: the sets that they learn and choose on.
+"""What the built-in heads share, and the two that learn nothing: the cosine.
 
 Of more training pairs than a fixed memory holds the features of, as many are drawn as
 fit, so that what a head holds does not grow with pairs times features. What more pairs
@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from tllboost.calibration import fit_calibration, log_loss
 from tllboost.conventions import labels_of, repeatable, seed_of, weights_of
 from tllboost.errors import DataError
-from tllboost.heads.fitted import FittedHead, cosine_of
+from tllboost.heads.fitted import FittedHead, Linear, cosine_of
 
 __all__ = ["PairHead", "Training", "Validation"]
 
@@ -277,3 +277,43 @@ def within_memory(
     order = rng.permutation(len(sizes))
     n_lists = max(1, int(np.searchsorted(sizes[order].cumsum(), most, side="right")))
     return training.take(np.flatnonzero(np.isin(of, order[:n_lists])))
+
+
+class CosineHead(PairHead):
+    """Cosine of the two vectors; nothing is learned, and no merge is read.
+
+    Examples
+    --------
+    >>> from tllboost.merges import PairFeatures
+    >>> pairs = PairFeatures(np.float32([[3, 4], [6, 8]]), [0], [1])
+    >>> CosineHead().fit(pairs, [1]).decision_function(pairs).round(6).tolist()
+    [1.0]
+    """
+
+    fitted_ = FittedHead(slope=np.float32(1), intercept=np.float32(0))
+
+    def learn(self, training: Any, validation: Any) -> None:
+        """Learn nothing."""
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+class NormalisedCosineHead(PairHead):
+    """Cosine in standard deviations above what both images have to unrelated ones.
+
+    The mean of both z-norms, S-norm, which the merge ``similarity`` computes: see
+    :class:`tllboost.references.References`. Nothing is learned.
+
+    Examples
+    --------
+    >>> rows = np.float32([[0.5, 3.0, 0.1, 0.2], [0.4, 1.0, 0.1, 0.1]])
+    >>> NormalisedCosineHead().fit(rows, [1, 0]).decision_function(rows).tolist()
+    [3.0, 1.0]
+    """
+
+    def learn(self, training: Any, validation: Any) -> None:
+        """Read the second column; the others are of no use here."""
+        coef = np.zeros(training.features.shape[1], np.float32)
+        coef[1] = 1
+        self.fitted_ = FittedHead(Linear(coef))

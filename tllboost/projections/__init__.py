@@ -101,7 +101,7 @@ def make_projection(
     context = {"random_state": seed, "device": device, "n_threads": n_threads}
     first, _, rest = spec.partition("/")
     if parse_spec(first).kind == CROSSFIT:
-        from tllboost.projections.crossfit import CrossFitProjection
+        from tllboost.projections.composed import CrossFitProjection
 
         if (part := make_projection(rest or NONE, **how)) is None:
             msg = f"projection {spec!r} needs one to fit: {first}/infonce"
@@ -113,7 +113,7 @@ def make_projection(
     parts = [_make_one(text, context) for text in spec.split("/")]
     if len(parts) == 1:
         return parts[0]
-    from tllboost.projections.chain import ChainProjection
+    from tllboost.projections.composed import ChainProjection
 
     return ChainProjection(tuple(parts))
 

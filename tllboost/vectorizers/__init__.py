@@ -2,7 +2,17 @@
 
 Importing this package imports none of the libraries behind the names. Here are the
 names, the networks to start with, and what is made of vectorizers or of objects: their
-fusion, and the user's own.
+fusion, and the user's own. The grammar of names::
+
+    name    = part *("+" part)              fusion
+    part    = kind [":" rest] ["?" option *("&" option)]
+    rest    = ARCH [":" TAG] ["@" FILE]     clip, timm, clip-grid, timm-grid
+            | FILE                          onnx, vectors
+
+Any part of a fusion may say ``weight=NUMBER``.
+
+A ``+`` joins only where a known kind (or ``package.module:Class``) follows, so that
+file names may contain it.
 """
 
 from __future__ import annotations
@@ -12,8 +22,8 @@ import importlib.util
 import inspect
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +33,7 @@ from PIL import Image
 from tllboost.errors import WHY, DataError, UsageError, retold
 from tllboost.registry import (
     Entry,
+    Option,
     Registry,
     Spec,
     import_path,
@@ -31,7 +42,6 @@ from tllboost.registry import (
     path_of,
 )
 from tllboost.vectorizers.base import Vectorizer, fuse, loaded
-from tllboost.vectorizers.spec import split_fusion, take_weight, with_weights
 
 __all__ = [
     "DEFAULT_VECTORIZERS",
@@ -128,6 +138,70 @@ def check_device(device: str) -> None:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         msg = f"unknown device {device!r}: give auto, cpu, cuda, cuda:NUMBER or mps"
         raise UsageError(msg)
+
+
+_WEIGHT = "weight"
+
+
+def split_fusion(text: str, kinds: Iterable[str]) -> list[str]:
+    """Return the parts of a fusion; one part if it is none.
+
+    Examples
+    --------
+    >>> split_fusion("onnx:a+b.onnx+classic", ["onnx", "classic"])
+    ['onnx:a+b.onnx', 'classic']
+    """
+    names = "|".join(re.escape(kind) for kind in kinds)
+    own = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?=$|[+?])"
+    return re.split(rf"\+(?=(?:{names})(?:$|[:+?])|{own})", text)
+
+
+def take_weight(spec: Spec) -> float:
+    """Return the weight of a part of a fusion, no longer among its options.
+
+    Raises
+    ------
+    UsageError
+        If that is no number from 1e-6 to 1e6.
+
+    Examples
+    --------
+    >>> from tllboost.registry import parse_spec
+    >>> spec = parse_spec("classic?weight=0.3&flip=true")
+    >>> take_weight(spec), spec.options
+    (0.3, {'flip': 'true'})
+    """
+    stated = replace(spec, options={_WEIGHT: spec.options.pop(_WEIGHT, "1")})
+    weight: float = stated.typed_options({_WEIGHT: _weight})[_WEIGHT]
+    return weight
+
+
+def is_weight(number: float) -> bool:
+    """Tell whether vectors may be given the root of a number as their length.
+
+    Examples
+    --------
+    >>> is_weight(0.3), is_weight(0), is_weight(1e300)
+    (True, False, False)
+    """
+    return 1e-6 <= number <= 1e6
+
+
+_weight = Option("a number above zero, from 1e-6 to 1e6", float, is_weight)
+
+
+def with_weights(texts: Sequence[str], weights: Sequence[float] | None) -> list[str]:
+    """Return the parts of a fusion, each with its weight unless that is 1.
+
+    Examples
+    --------
+    >>> with_weights(["pocket", "classic", "pixels?size=8"], (1, 0.3, 2))
+    ['pocket', 'classic?weight=0.3', 'pixels?size=8&weight=2']
+    """
+    return [
+        text if one == 1 else f"{text}{'&?'['?' not in text]}{_WEIGHT}={one:.9g}"
+        for text, one in zip(texts, weights or [1] * len(texts), strict=True)
+    ]
 
 
 def make_vectorizer(
