@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from colour_grid import Grid, expected, n_own_threads, write_images
 from conftest import flip_a_bit, write_image
+from PIL import Image
 
+from tllboost import vectorizing
 from tllboost.errors import StoreError, UsageError
 from tllboost.store import VectorStore
 from tllboost.vectorizers import FusionVectorizer, make_vectorizer
 from tllboost.vectorizers.base import Vectorizer
+from tllboost.vectorizers.classic import ClassicVectorizer
 from tllboost.vectorizing import space_of, vectorize, vectorize_many
 
 
@@ -206,6 +209,35 @@ def test_decoding_runs_beside_the_network(
     vectorize(grid, paths)
     assert grid.threads["forward"] == {threading.current_thread().name}
     assert not grid.threads["forward"] & grid.threads["prepare"]
+
+
+@pytest.mark.parametrize("name", ["classic", "classic?flip=true&views=whole,grey"])
+def test_descriptors_of_many_images_are_made_where_these_are_decoded(
+    paths: list[Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = make_vectorizer(name).transform(paths)
+    monkeypatch.setenv("TLLBOOST_CORES", "2")
+    monkeypatch.setattr(vectorizing, "MANY", 4)
+    with monkeypatch.context() as patched:
+        patched.setattr(ClassicVectorizer, "prepare", None)  # of this process
+        many = vectorize(name, paths)
+    assert many.failures == {}
+    np.testing.assert_array_equal(many.vectors, alone)
+
+
+class Darker(ClassicVectorizer):
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        return super().pixels(image.point(lambda level: level // 2))
+
+
+def test_what_a_subclass_makes_of_images_is_made_by_that(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TLLBOOST_CORES", "2")
+    monkeypatch.setattr(vectorizing, "MANY", 4)
+    expected = Darker().transform(paths)
+    np.testing.assert_array_equal(vectorize(Darker(), paths).vectors, expected)
+    assert not np.array_equal(vectorize("classic", paths).vectors, expected)
 
 
 class Slow(Grid):

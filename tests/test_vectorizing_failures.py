@@ -11,9 +11,11 @@ from colour_grid import Grid, expected, n_own_threads, write_images
 from conftest import write_image
 from PIL import Image
 
+from tllboost import vectorizing
 from tllboost.errors import UsageError, WeightsError
 from tllboost.store import VectorStore
 from tllboost.vectorizers import FusionVectorizer
+from tllboost.vectorizers.classic import PixelVectorizer
 from tllboost.vectorizing import vectorize
 
 
@@ -57,6 +59,24 @@ def test_each_bad_image_is_reported_and_the_rest_goes_on(
         result.vectors[good], expected([paths[index] for index in good])
     )
     assert result.n_computed == len(good)
+
+
+@pytest.mark.parametrize("size", [4, 0])  # no image is scaled to nothing
+def test_reasons_are_the_same_where_images_are_prepared_elsewhere(
+    paths: list[Path], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due = break_in_every_way(paths)
+    vectorizer = PixelVectorizer(size=size)
+    here = vectorize(vectorizer, paths)
+    monkeypatch.setenv("TLLBOOST_CORES", "2")
+    monkeypatch.setattr(vectorizing, "MANY", 4)
+    monkeypatch.setattr(PixelVectorizer, "HOLDS_LOCK", True, raising=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(PixelVectorizer, "prepare", None)  # of this process
+        there = vectorize(vectorizer, paths)
+    assert there.failures == here.failures
+    assert len(there.failures) == (len(due) if size else len(paths))
+    np.testing.assert_array_equal(there.vectors, here.vectors)
 
 
 def test_a_whole_batch_of_bad_images_is_no_end(paths: list[Path]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import time
 from collections import ChainMap, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 Path = str | os.PathLike[str]
+MANY = 100
+"""Images from which on the processes that decode are told to prepare them as well."""
 Batch = dict[str, np.ndarray | str]
 """The vector of each image, or why it has none, by content hash."""
 
@@ -295,7 +298,7 @@ class _Request:
             vectors, found = store.get(space_of(vectorizer), [*files])
         missing = [file for file, n in zip(files.items(), found, strict=True) if not n]
         n_done = n_reused = len(files) - len(missing)
-        reasons: dict[str, str] = {}
+        reasons: dict[Any, str] = {}
         tell(n_done, len(files), vectorizer.label)
         batches = (self.backend or Processes()).batches(
             vector_batches, vectorizer, missing, batch_size=self.batch_size
@@ -327,12 +330,9 @@ class _Request:
         if len(files) < len(keys):  # some are the same, or can't be read
             result.vectors = large_zeros((len(keys), vectors.shape[1]))
         for index, one in enumerate(keys):
-            if isinstance(one, ImageError):
-                result.failures[index] = one.reason
-                continue
-            if one in reasons:
-                result.failures[index] = reasons[one]
-            if result.vectors is not vectors:
+            if reason := getattr(one, "reason", "") or reasons.get(one):
+                result.failures[index] = reason
+            if result.vectors is not vectors and one in place:
                 result.vectors[index] = vectors[place[one]]
         return result
 
@@ -348,8 +348,8 @@ def vector_batches(
     Parameters
     ----------
     vectorizer : Vectorizer
-        Its ``prepare`` is called on other threads, one a core and at most eight, its
-        ``forward`` on this one.
+        Its ``prepare`` is called on other threads, one a core and at most eight, or,
+        if it ``HOLDS_LOCK``, where images are decoded; its ``forward`` on this one.
     images : sequence of (str, path-like), length n_images
         Content hash of each image, all different, and its file.
     batch_size : int
@@ -363,7 +363,11 @@ def vector_batches(
     # The C library keeps pieces as large as one that was freed for those to come. Else
     # each array would be given back to the system, which clears it for the next one.
     np.empty(2**25 - 2**13, dtype=np.uint8)  # just below its largest
-    work, n_workers = partial(_prepare, vectorizer), min(8, usable_cores())
+    n_workers = min(8, usable_cores())
+    # Of its own class alone: what a subclass prepares may not be known elsewhere.
+    there = vars(type(vectorizer)).get("HOLDS_LOCK") and n_workers > 1
+    elsewhere = pickle.dumps(vectorizer) if there and len(images) >= MANY else b""
+    work = partial(_prepare, vectorizer, elsewhere)
     found = in_order(work, images, batch_size, n_workers)
     with closing(found), one_blas_thread():
         for start in range(0, len(images), batch_size):
@@ -393,14 +397,15 @@ def in_order(
         executor.shutdown(cancel_futures=True)
 
 
-def _prepare(vectorizer: Vectorizer, file: tuple[str, Path]) -> np.ndarray | str:
+def _prepare(vectorizer: Vectorizer, elsewhere: bytes, file: tuple[str, Path]) -> Any:
     key, path = file
     try:
         data = read_image_bytes(path)
         if hashlib.sha256(data).hexdigest() != key:
             return "changed while it was read: run again"
-        image = DECODERS.decode(data, path=path, shrink_to=vectorizer.input_size)
-        return vectorizer.prepare(image)
+        how: Any = {"path": path, "shrink_to": vectorizer.input_size}
+        image = DECODERS.decode(data, **how, vectorizer=elsewhere)
+        return image if elsewhere else vectorizer.prepare(image)
     except ImageError as error:
         return error.reason
     except (TllboostError, ModuleNotFoundError):  # weights, options: not this image

@@ -4,13 +4,15 @@ An image that makes a decoder run on, grow or crash ends its process and becomes
 `ImageError`; the next image gets a new process. They start when first needed and are
 kept: at most one a core. They write no file, and what they answer is never unpickled:
 it is numbers of a fixed width, then the pixels or a reason. There the bytes of
-one image become upright 8-bit RGB: of a fixed list of formats, of few pixels.
+one image become upright 8-bit RGB: of a fixed list of formats, of few pixels; and what
+a vectorizer makes of these, if it is one that would keep threads waiting.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import pickle
 import struct
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
@@ -31,12 +34,18 @@ if TYPE_CHECKING:
 __all__ = ["DECODERS", "FORMATS", "Decoders"]
 
 _LONGEST_REASON = 10_000
+# Pieces of memory that were freed are kept for those to come: else the system clears
+# each anew.
+_KEPT = "arena_max=1", "mmap_threshold=33554432", "trim_threshold=33554432"
+_TUNABLES = ":".join(f"glibc.malloc.{one}" for one in _KEPT)
 # Elsewhere the system does not hold a process to its memory: it is watched.
 _ON_LINUX = sys.platform.startswith("linux")
-_REQUEST = struct.Struct("<QQQ")
-"""Pillow's own limit of pixels, ours, short side that is enough; then the image."""
+_REQUEST = struct.Struct("<QQQQ")
+"""Pillow's own limit of pixels, ours, short side that is enough, bytes of a vectorizer;
+then these, and the image."""
 _REPLY = struct.Struct("<?QQ")
-"""Whether it worked, width and height; then the pixels or the reason."""
+"""Whether it worked, width and height; then the pixels or the reason. Of numbers that a
+vectorizer prepared: their axes before the last, zeros where they are one row."""
 
 MAX_PIXELS = 50_000_000
 """What an image may have where nobody says otherwise: see :func:`max_pixels`."""
@@ -106,7 +115,7 @@ class Decoders:
             str(self._limit),
             options=("-I", "-S"),
             stderr=subprocess.DEVNULL,
-            environment={"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
+            environment={"OPENBLAS_NUM_THREADS": "1", "GLIBC_TUNABLES": _TUNABLES},
         )
 
     def decode(
@@ -115,7 +124,8 @@ class Decoders:
         *,
         path: str | os.PathLike[str] = _UNNAMED,
         shrink_to: int | None = None,
-    ) -> Image.Image:
+        vectorizer: bytes = b"",
+    ) -> Any:
         """Return the image in `data` as upright RGB: `decode`, elsewhere.
 
         Parameters
@@ -126,6 +136,9 @@ class Decoders:
             What to call it in the error.
         shrink_to : int, optional
             The short side that is enough, as in `tllboost.images.open_image`.
+        vectorizer : bytes
+            The pickle of one that prepares the image as well; the numbers that it makes
+            of it, float32, are returned instead.
 
         Raises
         ------
@@ -137,12 +150,13 @@ class Decoders:
         n_most, pillow = max_pixels(), Image.MAX_IMAGE_PIXELS or 0
         if n_most > MAX_PIXELS:  # somebody asked for more than Pillow may allow
             pillow = max(pillow, n_most)
-        head = _REQUEST.pack(pillow, n_most, shrink_to or 0)
+        head = _REQUEST.pack(pillow, n_most, shrink_to or 0, len(vectorizer))
+        parts = head, vectorizer, data
         most = _REPLY.size + max(3 * n_most, _LONGEST_REASON)
         for last in (False, True):
             try:
                 with self.pool.worker() as worker:
-                    answer = worker.ask(head, data, look=self._look, most=most)
+                    answer = worker.ask(*parts, look=self._look, most=most)
                 break
             except ProcessDied as error:
                 # Once more: what died may have been ended from outside.
@@ -150,10 +164,14 @@ class Decoders:
                     reason = error.verdict or f"crashed its decoder ({error})"
                     raise ImageError(path, reason) from None
         try:
-            worked, width, height = _REPLY.unpack_from(answer)
+            worked, *axes = _REPLY.unpack_from(answer)
             body = memoryview(answer)[_REPLY.size :]
+            if worked and vectorizer:
+                import numpy as np
+
+                return np.frombuffer(body, np.float32).reshape(*filter(None, axes), -1)
             if worked:
-                return Image.frombytes("RGB", (width, height), body)
+                return Image.frombytes("RGB", (axes[0], axes[1]), body)
             reason = printable(str(body, "utf-8"))
         except (struct.error, ValueError) as error:
             reason = f"crashed its decoder ({error})"
@@ -190,16 +208,25 @@ def start(max_memory: str) -> Callable[[bytes], list[bytes]]:
     return _answer
 
 
+_vectorizer = cache(pickle.loads)
+
+
 def _answer(request: bytes) -> list[bytes]:
-    pillow_limit, n_most, shrink_to = _REQUEST.unpack_from(request)
+    pillow_limit, n_most, shrink_to, n_bytes = _REQUEST.unpack_from(request)
     Image.MAX_IMAGE_PIXELS = pillow_limit or None
+    start = _REQUEST.size + n_bytes
     try:
-        image = decode(request[_REQUEST.size :], n_most, shrink_to=shrink_to or None)
-        return [_REPLY.pack(True, *image.size), image.tobytes()]
+        image = decode(request[start:], n_most, shrink_to=shrink_to or None)
+        if not n_bytes:
+            return [_REPLY.pack(True, *image.size), image.tobytes()]
+        prepared = _vectorizer(request[_REQUEST.size : start]).prepare(image)
+        return [_REPLY.pack(True, *prepared.shape[:-1] or (0, 0)), prepared.tobytes()]
     except ImageError as error:
         reason = error.reason
     except MemoryError:
         reason = "can't be decoded (it needs more memory than an image may)"
+    except Exception as error:
+        reason = f"can't be prepared ({type(error).__name__}: {error})"
     text = reason[: _LONGEST_REASON // 4].encode("utf-8", "backslashreplace")
     return [_REPLY.pack(False, 0, 0), text]
 

@@ -128,6 +128,9 @@ class Vectorizer(Configured):
     fingerprint : str
         Changes whenever a vector could: library, architecture, sha256 of the weights,
         preprocessing, layer, precision. Never a path.
+    HOLDS_LOCK : bool
+        Whether `prepare` keeps other threads waiting, as many short calls of numpy do:
+        that of many images is then called in processes. It is not inherited.
     n_dims : int
         Width of a vector.
     label : str

@@ -407,6 +407,7 @@ class ClassicVectorizer(NetworkVectorizer):
     """
 
     KIND = "classic"
+    HOLDS_LOCK = True
 
     @property
     def fingerprint(self) -> str:
