@@ -146,7 +146,7 @@ def compare(
         "notes": list(notes),
     }
     if bounds:
-        record["bounds"] = beside(ours, bounds, runs=runs, least=least)
+        record["bounds"], _ = beside(ours, bounds, runs=runs, least=least)
     if memory or memory_bar is not None:
         peaks = {"ours": peak_memory(ours), "peer": peak_memory(peer)}
         record["peak_mb"] = peaks
@@ -182,7 +182,9 @@ def limit(
     """
     if warm_up:
         ours()
-    costs = [timed(ours)[1] for _ in range(runs)]
+    found, costs = beside(ours, bounds, runs=runs)
+    # The runs beside the first bound are those of the limit too.
+    costs = costs or [timed(ours)[1] for _ in range(runs)]
     record = {
         "kind": "limit",
         "name": name,
@@ -196,7 +198,7 @@ def limit(
         "notes": list(notes),
     }
     if bounds:
-        record["bounds"] = beside(ours, bounds, runs=runs)
+        record["bounds"] = found
     if memory_at_most_mb is not None:
         record["peak_mb"] = {"ours": peak_memory(ours)}
     return written(record, folder)
@@ -233,22 +235,24 @@ def curve(
 
 def beside(
     ours: Work, bounds: Sequence[Bound], *, runs: int, least: float = 0.0
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
     """Return our rate and the machine's for each bound, in pairs of runs.
 
-    The share is that of one pair, so that what else the machine does meets both.
+    The share is that of one pair, so that what else the machine does meets both. What
+    our runs beside the first bound cost is returned too.
     """
-    found = []
+    found, first = [], list[dict[str, float]]()
     for bound in bounds:
-        works = [ours, bound.work]
         bound.work()
-        rates: list[list[float]] = [[], []]
+        costs: list[list[dict[str, float]]] = [[], []]
         for index in range(runs):
             for who in (0, 1) if index % 2 == 0 else (1, 0):
-                wall = timed(works[who], least)[1]["wall"]
-                rates[who].append(bound.amount / wall)
+                work = bound.work if who else ours
+                costs[who].append(timed(work, least)[1])
+        rates = [[bound.amount / one["wall"] for one in of] for of in costs]
         found.append(bound_record(bound.what, bound.unit, *rates))
-    return found
+        first = first or costs[0]
+    return found, first
 
 
 def bound_record(

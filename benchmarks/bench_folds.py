@@ -8,8 +8,6 @@ the start of the command to its results. Beside it stands how many pairs they tr
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 from bench import bound_record, compare, options, written
 from bench_grid import HEADS, Figures
 from holidays_shape import Shape, make_shape, make_vectors, write_table, write_vectors
-from phases import as_text, phases
+from phases import Seconds, as_text, medians, run
 
 from tllboost.splits import Protocol, SplitTable, make_splits, match_components
 
@@ -37,7 +35,7 @@ def alike(folds: Figures, one: Figures) -> None:
 
 
 def words(folder: Path, spec: str, protocol: str) -> list[str | Path]:
-    """Return what a user types, ``OUT`` for the results; the store is in there."""
+    """Return what a user types, ``OUT`` for the results, ``STORE`` for the vectors."""
     said: list[str | Path] = [
         *("grid", folder / "pairs.csv", "-v", spec, "--protocol", protocol),
         *("--negatives", "0", "--distractors", "1", "--metric", "roc_auc"),
@@ -49,25 +47,17 @@ def words(folder: Path, spec: str, protocol: str) -> list[str | Path]:
     return said + [word for head in HEADS for word in ("-c", head)]
 
 
-def command(folder: Path, spec: str, protocol: str) -> Figures:
-    """Return the AUC of each head as ``tllboost grid`` finds it, a new process."""
+def command(folder: Path, spec: str, protocol: str, told: list[Seconds]) -> Figures:
+    """Return the AUC of each head as ``tllboost grid`` finds it, a new process.
+
+    What each phase took is added to `told`.
+    """
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        out = Path(name) / "run"
-        places: dict[Any, Path] = {"OUT": out, "STORE": Path(name) / "store"}
-        filled = [places.get(word, word) for word in words(folder, spec, protocol)]
-        command = [sys.executable, "-m", "tllboost", *filled]
-        subprocess.run(command, check=True, capture_output=True)
-        with (out / "results.csv").open(encoding="utf-8", newline="") as file:
+        told.append(run(words(folder, spec, protocol), Path(name)))
+        results = Path(name) / "out" / "results.csv"
+        with results.open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["head"] in HEADS]
     return {(row["merge"], row["head"]): float(row["roc_auc"]) for row in rows}
-
-
-def by_phase(folder: Path, spec: str) -> str:
-    """Return what the phases of both commands take, in one run of each."""
-    return "; ".join(
-        f"{what}: {as_text(phases(words(folder, spec, protocol), 1))}"
-        for what, protocol in (("ten folds", "kfold"), ("one fit", "holdout"))
-    )
 
 
 def trained_pairs(shape: Shape, protocol: Protocol) -> int:
@@ -97,10 +87,13 @@ def main() -> None:
         shape = make_shape(n_matches)
         write_table(shape, folder)
         spec = write_vectors(make_vectors(shape, 0, n_dims), folder / "network.npz")
+        # What each phase takes is measured in the very runs that are compared.
+        of_folds: list[Seconds] = []
+        of_one: list[Seconds] = []
         record = compare(
             "folds",
-            partial(command, folder, spec, "kfold"),
-            partial(command, folder, spec, "holdout"),
+            partial(command, folder, spec, "kfold", of_folds),
+            partial(command, folder, spec, "holdout", of_one),
             check=(lambda a, b: None) if said.quick else alike,
             runs=said.runs,
             bar=None if said.quick else BAR,
@@ -111,7 +104,8 @@ def main() -> None:
             folder=None,
         )
         more = {
-            "profile": f"{WHY}; {by_phase(folder, spec)}",
+            "profile": f"{WHY}; ten folds: {as_text(medians(of_folds))}; one fit: "
+            f"{as_text(medians(of_one))}",
             "bounds": [by_size(shape, record)],
         }
         written(record | more, said.folder)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from bench import Bound, limit, options
@@ -64,33 +63,17 @@ def fit(file: Path, merge: str) -> None:
     fit_scorer(Bench(vectors, split, merge, 0), "mlp")
 
 
-def count_steps(file: Path, merge: str) -> int:
-    """Return how many steps a fit takes."""
-    steps: list[int] = []
-
-    class Counted(mlp.Adam):
-        """Counts its steps."""
-
-        def step(self) -> None:
-            """Take one."""
-            steps.append(1)
-            super().step()
-
-    with patch.object(mlp, "Adam", Counted):
-        fit(file, merge)
-    return len(steps)
-
-
 def seconds_of(file: Path, merge: str) -> dict[str, float]:
-    """Return the seconds of a fit, and of each phase, by a profiler."""
+    """Return the seconds of a fit and of each phase, by a profiler; and its steps."""
     profiler = cProfile.Profile()
     profiler.runcall(fit, file, merge)
     told: Any = pstats.Stats(profiler)
     found = {"all": told.total_tt}
     for phase, name in PHASES.items():
-        found[phase] = sum(
-            one[2] for (*_, function), one in told.stats.items() if name in function
-        )
+        of = [one for (*_, function), one in told.stats.items() if name in function]
+        found[phase] = sum(seconds for _, _, seconds, *_ in of)
+        if phase == "AdamW":
+            found["steps"] = sum(n_calls for _, n_calls, *_ in of)
     return found
 
 
@@ -114,9 +97,9 @@ def main() -> None:
             return [*pool.map(function, *each)]
 
         files = [file] * len(MERGES)
-        n_steps = side_by_side(count_steps, files, MERGES)
         n_dims = vectors.shape[1]
         spent = side_by_side(seconds_of, files, MERGES)
+        n_steps = [int(one["steps"]) for one in spent]
         total = {name: sum(one[name] for one in spent) for name in spent[0]}
         shares = [f"{name} {total[name] / total['all']:.0%}" for name in PHASES]
         limit(

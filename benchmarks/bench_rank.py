@@ -35,17 +35,21 @@ MERGES = {
 
 
 def made_vectors(n_images: int, file: Path | None = None) -> np.ndarray:
-    """Return vectors of scenes, two views each, next to each other."""
+    """Return vectors of scenes, two views each, next to each other.
+
+    What views differ by is drawn once, and turned by one column from block to block.
+    """
     shape = (n_images, N_DIMS)
     out = np.empty(shape, np.float32)
     if file is not None:
         out = np.lib.format.open_memmap(file, "w+", np.float32, shape)
     rng = np.random.default_rng(0)
-    for start in range(0, n_images, 20_000):
+    noise = 0.8 * rng.standard_normal((min(n_images, 20_000), N_DIMS), dtype=np.float32)
+    for turn, start in enumerate(range(0, n_images, 20_000)):
         rows = out[start : start + 20_000]
         scenes = rng.standard_normal((-(-len(rows) // 2), N_DIMS), dtype=np.float32)
-        noise = rng.standard_normal(rows.shape, dtype=np.float32)
-        rows[:] = np.repeat(scenes, 2, axis=0)[: len(rows)] + 0.8 * noise
+        rows[:] = np.repeat(scenes, 2, axis=0)[: len(rows)]
+        rows += np.roll(noise[: len(rows)], turn, axis=1)
     return out
 
 

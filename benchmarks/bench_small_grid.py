@@ -51,16 +51,18 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
+        # The first of these runs fills the store.
+        profile = as_text(phases(words(folder), 1 if said.quick else 3))
         record = limit(
             "small_grid",
             lambda: grid(folder),
             at_most=None if said.quick else MOST,
             runs=said.runs,
+            warm_up=False,
             what="a small grid from start to end: 350 DVD covers, `pocket`, vectors in "
             f"the store, `dot` and `l1`, {', '.join(HEADS)}; matrix, page and bundle",
             folder=None,
         )
-        profile = as_text(phases(words(folder), 1 if said.quick else 3))
         written(record | {"profile": f"{WHY}: {profile}"}, said.folder)
 
 

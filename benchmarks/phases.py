@@ -40,32 +40,43 @@ Seconds = dict[str, tuple[float, float]]
 """Of each phase, by the clock and of the CPU."""
 
 
-def phases(words: Sequence[str | Path], runs: int = 1) -> Seconds:
-    """Return what each phase of a grid takes, the medians of some runs.
+def run(words: Sequence[str | Path], folder: Path) -> Seconds:
+    """Return what each phase of a grid takes, in one run.
 
     Parameters
     ----------
     words : sequence of str or path
-        What follows ``tllboost``; ``OUT`` and ``STORE`` stand for folders, new ones
-        each time.
-    runs : int, default=1
+        What follows ``tllboost``; ``OUT`` and ``STORE`` stand for ``out`` and ``store``
+        in the folder.
+    folder : path
+        A new one.
+    """
+    told = folder / "told.json"
+    new: dict[Any, Path] = {w: folder / w.lower() for w in ("OUT", "STORE")}
+    filled = [new.get(word, word) for word in words]
+    marks: list[tuple[str, float, float]] = [(START, time.time(), 0.0)]
+    command = [sys.executable, __file__, told, *filled]
+    subprocess.run(command, check=True, capture_output=True)
+    ended = time.time()
+    marks += map(tuple, json.loads(told.read_text(encoding="utf-8")))
+    marks.append(("", ended, marks[-1][2]))
+    taken: Seconds = {}
+    for (phase, wall, cpu), (_, next_wall, next_cpu) in pairwise(marks):
+        before = taken.get(phase, (0.0, 0.0))
+        taken[phase] = before[0] + next_wall - wall, before[1] + next_cpu - cpu
+    return taken
+
+
+def medians(runs: Sequence[Seconds]) -> Seconds:
+    """Return what each phase takes, the medians of some runs.
+
+    Examples
+    --------
+    >>> medians([{"page": (1.0, 1.0)}, {"page": (4.0, 3.0)}, {"page": (2.0, 5.0)}])
+    {'page': (2.0, 3.0)}
     """
     found: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(runs):
-        with tempfile.TemporaryDirectory() as name:
-            told = Path(name) / "told.json"
-            new: dict[Any, Path] = {w: Path(name) / w.lower() for w in ("OUT", "STORE")}
-            filled = [new.get(word, word) for word in words]
-            marks: list[tuple[str, float, float]] = [(START, time.time(), 0.0)]
-            command = [sys.executable, __file__, told, *filled]
-            subprocess.run(command, check=True, capture_output=True)
-            ended = time.time()
-            marks += map(tuple, json.loads(told.read_text(encoding="utf-8")))
-        marks.append(("", ended, marks[-1][2]))
-        taken: Seconds = {}
-        for (phase, wall, cpu), (_, next_wall, next_cpu) in pairwise(marks):
-            before = taken.get(phase, (0.0, 0.0))
-            taken[phase] = before[0] + next_wall - wall, before[1] + next_cpu - cpu
+    for taken in runs:
         for phase, seconds in taken.items():
             found.setdefault(phase, []).append(seconds)
     return {
@@ -75,6 +86,18 @@ def phases(words: Sequence[str | Path], runs: int = 1) -> Seconds:
         )
         for phase, some in found.items()
     }
+
+
+def phases(words: Sequence[str | Path], runs: int = 1) -> Seconds:
+    """Return what each phase of a grid takes, the medians of some runs.
+
+    `words` are those of :func:`run`, with new folders each time.
+    """
+    found = []
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as name:
+            found.append(run(words, Path(name)))
+    return medians(found)
 
 
 def as_text(seconds: Seconds) -> str:
