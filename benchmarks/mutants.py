@@ -49,7 +49,7 @@ TESTS = {
     "projections_refused projections",
     "projections/siamese_cnn.py": "siamese_cnn projections_refused",
     "grid/cells.py": "grid_summary grid_learned_plan",
-    "grid/data.py grid/notes.py": "grid_notes grid_few",
+    "grid/data.py": "grid_notes grid_few",
     "grid/measure.py": "grid_summary",
     "grid/records.py": "grid_summary compare report",
     "grid/summary.py": "grid_summary compare",

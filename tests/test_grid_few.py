@@ -9,7 +9,7 @@ import pytest
 from conftest import Run
 from planted_grid import grid, write_planted
 
-from tllboost.grid.notes import few_notes
+from tllboost.grid.data import few_notes
 from tllboost.pairs import read_pairs
 from tllboost.splits import Protocol, Split, SplitTable, make_splits, match_components
 

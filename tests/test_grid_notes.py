@@ -17,8 +17,7 @@ from safetensors.numpy import save_file
 
 from tllboost.finetune.settings import FORMAT
 from tllboost.grid.cells import Plan
-from tllboost.grid.data import Grid, gather
-from tllboost.grid.notes import leak_report, notes_on
+from tllboost.grid.data import Grid, gather, leak_report, notes_on
 from tllboost.pairs import PairTable, read_pairs
 from tllboost.processes import Processes
 from tllboost.splits import Protocol

@@ -240,8 +240,7 @@ def scored(
         If a score is not a finite number.
     """
     n_queries, n_candidates = len(queries[0]), len(indexes[0])
-    every: Any = np.arange(n_candidates)
-    listed = np.broadcast_to(every, (n_queries, n_candidates))
+    listed = np.broadcast_to(np.arange(n_candidates), (n_queries, n_candidates))
     if not n_candidates:
         return listed, np.empty((n_queries, 0))
     left = [cell.project(one) for cell, one in zip(cells, queries, strict=True)]

@@ -16,9 +16,8 @@ from tllboost.errors import MissingLibraryError, UsageError
 from tllboost.files import write_text
 from tllboost.grid.best import add_ensemble, ensemble_cell, save_bundles
 from tllboost.grid.cells import DEFAULT_HEADS, DEFAULT_MERGES, RECIPES, make_plan
-from tllboost.grid.data import Grid, gather
+from tllboost.grid.data import Grid, gather, leak_report, notes_on
 from tllboost.grid.matrix import FORMATS, matrix_text
-from tllboost.grid.notes import leak_report, notes_on
 from tllboost.grid.outputs import (
     RESULT_COLUMNS,
     GridResult,

@@ -447,14 +447,8 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
             {
                 **asdict(cell),
                 **{name: row[name] for name in ("name", "status", "error")},
-                "figures": {
-                    m: _rounded([row[m + end] for end in ENDS], _FIGURE_DIGITS)
-                    for m in of
-                },
-                "gain": {
-                    m: _rounded([of[m]["gain" + end] for end in ENDS], _FIGURE_DIGITS)
-                    for m in of
-                },
+                "figures": {m: _ends(row, m) for m in of},
+                "gain": {m: _ends(of[m], "gain") for m in of},
                 "tied": {m: of[m]["tied_with_best"] for m in of},
                 "over": {m: over[m][i] for m in of},
                 "validation": {m: of[m]["validation"] for m in of},
@@ -467,6 +461,11 @@ def _cells(run: Run, progress: Progress | None) -> list[Row]:
         if progress is not None:
             progress(i + 1, len(run.cells), "curves")
     return found
+
+
+def _ends(row: Row, name: str) -> list[float]:
+    """Return a figure of a row, and the ends of its interval."""
+    return _rounded([row[name + end] for end in ENDS], _FIGURE_DIGITS)
 
 
 def _gains_of(known: Sequence[Row]) -> list[tuple[str, float]]:
