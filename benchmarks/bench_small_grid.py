@@ -21,7 +21,7 @@ HEADS = ("cosine", "naive-bayes", "logistic", "linear-svm")
 MOST = 3.0
 WHY = (
     "both workers load numpy, scipy and scikit-learn, on the cores that the parent "
-    "starts on, before a cell begins; then each core fits the heads of one merge"
+    "starts on, before a cell begins; then both fit heads, the linear ones first"
 )
 
 

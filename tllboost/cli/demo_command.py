@@ -50,7 +50,7 @@ def demo(
         pairs=made.pairs, images=images, merge=["dot", "l1"], out=out, store=store
     )
     call = Call(resume=not overwrite, overwrite=overwrite, quiet=quiet)
-    code = run(asked.resolved(has_cells=False), {}, call)
+    code = run(asked, {}, call)
     if bundle.exists():
         from tllboost.bundle import read_scorer
         from tllboost.scoring import score_pair

@@ -408,8 +408,7 @@ def grid(
     tables = {key: said[key] for key in ("alias", "cell") if key in said}
     refuse_if(call.quick and call.full, "--quick and --full: give one of the two")
     recipe = "quick" * call.quick or "full" * call.full
-    asked = asked.resolved(has_cells="cell" in tables, recipe=recipe)
-    if not asked.vectorizer:
+    if "cell" in tables and not asked.vectorizer:
         why = "has no effect without -v: each [[cell]] of --config has its own"
         refuse_given(context, why, "projection", "merge", "head")
     if asked.protocol in (None, "holdout", "given", "holidays2017"):
@@ -422,6 +421,7 @@ def grid(
     if call.print_config:
         why = "has no effect with --print-config, which runs nothing"
         refuse_given(context, why, "as_json", "resume", "overwrite")
+        asked = asked.resolved(has_cells="cell" in tables, recipe=recipe)
         known = {k: v for k, v in vars(asked).items() if k != "weights"}
         write_out(config_text(known, tables))
         return
@@ -430,7 +430,7 @@ def grid(
         "grid needs a pair table and --out FOLDER: see tllboost grid --help",
     )
     try:
-        code = run(asked, tables, call, context)
+        code = run(asked, tables, call, context, recipe)
     except KeyboardInterrupt:
         line = "interrupted: the same command with --resume goes on where it was"
         message_to(quiet=call.quiet)(line)
@@ -438,14 +438,17 @@ def grid(
     raise typer.Exit(code)
 
 
-def run(asked: Any, tables: dict[str, Any], call: Call, context: Any = None) -> int:
+def run(
+    asked: Any, tables: Any, call: Call, context: Any = None, recipe: str = ""
+) -> int:
     """Read the table, run the grid, print the matrix, write the page."""
     if asked.mlflow is not None:
         need("mlflow", "--mlflow")
-    if asked.backend == "local":  # they start while the table and images are read
+    if asked.backend == "local":  # they start while options, table and images are read
         from tllboost.processes import Processes
 
         Thread(target=Processes(asked.jobs).warm).start()
+    asked = asked.resolved(has_cells="cell" in tables, recipe=recipe)
     from tllboost.report import write_report
     from tllboost.report.run import read_table
     from tllboost.report.terminal import print_matrix

@@ -47,7 +47,7 @@ from tllboost.vectorizing import space_of, vectorize
 
 Floats = NDArray[np.float32]
 
-_SLOW = ("mlp", "random-forest", "xgboost")
+_SLOW = ("mlp", "random-forest", "xgboost", "logistic", "linear-svm")
 
 
 def learn_all(grid: Grid) -> None:
