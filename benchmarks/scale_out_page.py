@@ -81,7 +81,7 @@ def measure() -> dict[str, Any]:
     with one_thread():
         merge = timed(lambda: deque(features.blocks(), maxlen=0))
         started = time.process_time()
-        matrix = quantised(features, BINS)
+        matrix = quantised(features, BINS, np.arange(features.shape[1]))
         quantise = time.process_time() - started
         matrix.set_info(label=rng.integers(0, 2, n_pairs))
         booster = xgboost.Booster({**parameters, "colsample_bytree": 0.1}, [matrix])

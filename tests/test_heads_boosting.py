@@ -197,7 +197,7 @@ def test_trees_add_up_to_the_last_bit_as_xgboosts_own(
     base_score = 0.5 if objective == "binary:logistic" else 0.0
     parameters = {"objective": objective, "base_score": base_score, "seed": seed}
     booster = xgboost.train({**parameters, "max_depth": max_depth}, matrix, 60)
-    trees = Trees.of(trees_of(booster, None, 12, np.ones(60)).tensors())
+    trees = Trees.of(trees_of(booster, np.arange(12), 12, np.ones(60)).tensors())
     for rows in (X, np.nextafter(X, np.float32(np.inf)), X[:1], X[:0]):
         margin = booster.inplace_predict(rows, predict_type="margin")
         # Of no rows XGBoost 3.4 gives no columns either.

@@ -96,23 +96,21 @@ def best_columns(
 
 
 def _reader(
-    X: Any, columns: NDArray[np.int64] | None
+    X: Any, columns: NDArray[np.int64]
 ) -> Callable[[], Iterator[NDArray[np.float32]]]:
     """Return what reads features a block at a time, from memory if few are read."""
 
     def read() -> Iterator[NDArray[np.float32]]:
-        for block in blocks_of(X):
-            # Indexing leaves columns side by side in memory; XGBoost reads by row.
-            yield block if columns is None else np.ascontiguousarray(block[:, columns])
+        # Indexing leaves columns side by side in memory; XGBoost reads by row.
+        return (np.ascontiguousarray(block[:, columns]) for block in blocks_of(X))
 
-    n_columns = X.shape[1] if columns is None else len(columns)
-    if 5 * len(X) * n_columns > MOST_BYTES:  # a number, and its bin
+    if 5 * len(X) * len(columns) > MOST_BYTES:  # a number, and its bin
         return read
     held = list(read())
     return lambda: iter(held)
 
 
-def quantised(X: Any, max_bin: int, columns: NDArray[np.int64] | None = None) -> Any:
+def quantised(X: Any, max_bin: int, columns: NDArray[np.int64]) -> Any:
     """Return quantised features, which take labels as XGBoost's do.
 
     Parameters
@@ -120,8 +118,8 @@ def quantised(X: Any, max_bin: int, columns: NDArray[np.int64] | None = None) ->
     X : array-like or PairFeatures of shape (n_pairs, n_features)
     max_bin : int
         Histogram bins a column.
-    columns : ndarray of int64 or None, default=None
-        Which columns; None takes all.
+    columns : ndarray of int64
+        Which columns.
     """
     import xgboost
 
@@ -238,19 +236,17 @@ class XGBoostHead(PairHead):
             raise UsageError(msg)
         training = within_memory(training, value_bytes=1, seed=self.seed_)
         X, y, weight, _ = training
-        is_wide = X.shape[0] * X.shape[1] >= _WIDE and X.shape[1] > _N_BEST
         best: NDArray[np.float64] | None = None
-        columns = matrix = None
+        columns, matrix = np.arange(X.shape[1]), None
         for start in self._starts(X, validation):
             head = FittedHead()
             if start in _COSINES:
                 head = cosine_start(training, validation, frozen=start == "frozen")
             margin = head.decision_function(X)
             if matrix is None:
-                if is_wide:
+                if X.shape[0] * X.shape[1] >= _WIDE and X.shape[1] > _N_BEST:
                     columns = best_columns(X, y - expit(margin), weight, _N_BEST)
-                n_columns = _N_BEST if is_wide else X.shape[1]
-                bins = self.max_bin or choose_bins(len(y), n_columns)
+                bins = self.max_bin or choose_bins(len(y), len(columns))
                 matrix = quantised(X, bins, columns)
                 self._set_target(matrix, training)
             matrix.set_info(base_margin=margin)
@@ -296,8 +292,7 @@ class XGBoostHead(PairHead):
             return ("none",)
         if validation is None:
             return ("cosine",)
-        is_projected = X.frozen is not X.vectors
-        return ("cosine", "frozen", "none") if is_projected else ("cosine", "none")
+        return _STARTS[1:] if X.frozen is not X.vectors else ("cosine", "none")
 
     def _set_target(self, matrix: Any, training: Training) -> None:
         """Give the matrix its labels and weights; the binary head has no lists."""
@@ -309,7 +304,7 @@ class XGBoostHead(PairHead):
         matrix: Any,
         validation: Validation,
         margin: NDArray[np.floating],
-        columns: NDArray[np.int64] | None,
+        columns: NDArray[np.int64],
         rival: NDArray[np.float64] | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Grow trees; return what each weighs, and the validation loss of each list.
@@ -366,13 +361,12 @@ class XGBoostRankHead(XGBoostHead):
         if len(edges) - 1 != len(np.unique(query)):
             msg = "xgboost-rank needs the pairs of one query next to each other"
             raise UsageError(msg)
-        matrix.set_group(np.diff(edges))
-        matrix.set_info(label=training.label, weight=np.ones(len(edges) - 1))
+        matrix.set_info(label=training.label, group=np.diff(edges))
 
 
 def trees_of(
     booster: Any,
-    columns: NDArray[np.int64] | None,
+    columns: NDArray[np.int64],
     n_features: int,
     weights: NDArray[np.float64],
 ) -> Trees:
@@ -383,8 +377,8 @@ def trees_of(
     Parameters
     ----------
     booster : xgboost.Booster
-    columns : ndarray of int64 or None
-        Which columns it was grown on, None for all `n_features`.
+    columns : ndarray of int64
+        Which of the `n_features` it was grown on.
     weights : ndarray of shape (n_trees,)
         What the leaves of each tree are multiplied by.
     """
@@ -392,13 +386,12 @@ def trees_of(
     grown = learner["gradient_booster"]["model"]["trees"]
     trees: list[dict[str, NDArray[Any]]] = []
     for tree, weight in zip(grown, weights.astype(np.float32), strict=False):
-        split = np.array(tree["split_indices"], np.int32)
         value = np.array(tree["split_conditions"], np.float32)
         trees.append(
             {
                 "left": np.array(tree["left_children"], np.int32),
                 "right": np.array(tree["right_children"], np.int32),
-                "feature": split if columns is None else columns[split],
+                "feature": columns[tree["split_indices"]],
                 "threshold": value,
                 # Of a leaf XGBoost keeps it in the same place.
                 "value": value * weight,
