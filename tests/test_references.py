@@ -138,6 +138,8 @@ def test_a_bundle_of_similarities_scores_as_before(tmp_path: Path, head: str) ->
     np.testing.assert_allclose(
         back.score(vectors, *pairs), cell.score(vectors, *pairs), atol=1e-5
     )
+    assert cell.scorer.calibration_.bends == (head == "cosine-norm")
+    assert back.scorer.calibration_ == cell.scorer.calibration_
 
 
 def test_without_references_the_merge_says_what_it_needs() -> None:

@@ -34,7 +34,7 @@ _CHUNK = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 FORMAT = "tllboost bundle"
-VERSION = 7
+VERSION = 8
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.safetensors"
@@ -124,7 +124,8 @@ def _is_weight(value: Any) -> bool:
 
 _PART = {"index": _is_count(511), "weight": _is_weight}
 _CALIBRATION = dict.fromkeys(("slope", "intercept", "low", "high"), _is_number) | {
-    "prior": lambda value: _is_number(value) and 0 < value < 1
+    "prior": lambda value: _is_number(value) and 0 < value < 1,
+    "bends": _is_bool,
 }
 _CELL = {
     "vectorizer": (32, _PART),
@@ -199,10 +200,10 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
 
     Examples
     --------
-    >>> parse_manifest(b'{"format": "tllboost bundle", "version": 8}', what="a.tllb")
+    >>> parse_manifest(b'{"format": "tllboost bundle", "version": 9}', what="a.tllb")
     Traceback (most recent call last):
       ...
-    tllboost.errors.BundleError: a.tllb: format version 8, this tllboost reads 7: ...
+    tllboost.errors.BundleError: a.tllb: format version 9, this tllboost reads 8: ...
     """
     text = f"{what}: {MANIFEST} can't be read ({WHY})"
     with retold(text, BundleError, (ValueError, RecursionError)):

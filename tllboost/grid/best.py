@@ -54,7 +54,6 @@ from tllboost.splits import PairSet, Split
 from tllboost.vectorizing import space_of
 
 _N_GOLDEN = 8
-_CALIBRATED = Calibration(1.0, 0.0)
 _STEEPNESS = 6.0  # of the smooth rank, of leads of root mean square 1
 _ONE_ERROR = 0.8413  # share of a normal distribution below one standard error
 
@@ -67,6 +66,7 @@ _Splits = Mapping[int, Sequence[Split]]
 
 Record = dict[str, Any]
 Row = dict[str, Any]
+_Curve = tuple[Calibration, float]
 _Part = tuple[Any, str, NDArray[np.float32], Sequence[Path], Sequence[int]]
 _Fit = tuple[Split, list[_Part]]
 """What cells are fitted on: a split, and of each cell its vectorizer, what its vectors
@@ -220,7 +220,7 @@ def choose_all(
             labels = pairs.label[rows], pairs.weight[rows]
             threshold = best_threshold(score[rows], *labels)
             tested = read(best, seed)["test"][fold]
-            gave[seed].add(split.test, tested, _CALIBRATED, threshold)
+            gave[seed].add(split.test, tested, Calibration(1.0, 0.0), threshold)
             chosen[best.name] += 1
     value, weight, brier = (np.sum(one, axis=0) for one in zip(*found, strict=True))
     return choose(cells, (value, weight, brier)), gave, chosen
@@ -549,20 +549,20 @@ def _fit_and_save(
             if whole and split is held_out:
                 held = np.concatenate([scorer.score(X) for X in bench.features[1:]])
         if held is not None:
-            scorer.calibration_, scorer.threshold_ = _curve_of(held[counted], pairs)
+            known = held[counted], pairs, scorer.calibration_.bends
+            scorer.calibration_, scorer.threshold_ = _curve_of(*known)
             odds.append(scorer.calibration_.log_odds(held[counted]))
         if space_of(vectorizer) != space:
             msg = f"{cell.vectorizer} is no longer what its vectors were made with"
             raise BundleError(msg)
         fitted.append(FittedCell(vectorizer, made, scorer, weight))
         golden.append((base[left], base[right]))
-    combined: dict[str, Any] = {}
+    curve: _Curve | tuple[None, None] = None, None
     if len(cells) > 1:
         curve = Calibration(*own["calibration"][0]), own["thresholds"][0]
         if whole:
             curve = _curve_of(np.average(odds, axis=0, weights=weights), pairs)
-        combined = {"calibration": curve[0], "threshold": curve[1]}
-    combiner = Scorer(fitted, **combined)
+    combiner = Scorer(fitted, calibration=curve[0], threshold=curve[1])
     combiner.refitted_ = len(whole[0][0].train) if whole else None
     save_bundle(
         path,
@@ -573,7 +573,7 @@ def _fit_and_save(
     )
 
 
-def _curve_of(score: Floats, pairs: PairSet) -> tuple[Calibration, float]:
+def _curve_of(score: Floats, pairs: PairSet, bends: bool = False) -> _Curve:
     """Return curve and threshold of scores of some pairs."""
     known = score, pairs.label, pairs.weight
-    return fit_calibration(*known), best_threshold(*known)
+    return fit_calibration(*known, bends), best_threshold(*known)

@@ -305,6 +305,12 @@ class NormalisedCosineHead(PairHead):
     The mean of both z-norms, S-norm, which the merge ``similarity`` computes: see
     :class:`tllboost.references.References`. Nothing is learned.
 
+    Attributes
+    ----------
+    bends : bool
+        That the curve of its probabilities does so at 0; see
+        :class:`~tllboost.calibration.Calibration`.
+
     Examples
     --------
     >>> rows = np.float32([[0.5, 3.0, 0.1, 0.2], [0.4, 1.0, 0.1, 0.1]])
@@ -312,8 +318,9 @@ class NormalisedCosineHead(PairHead):
     [3.0, 1.0]
     """
 
+    bends = True
+
     def learn(self, training: Any, validation: Any) -> None:
         """Read the second column; the others are of no use here."""
-        coef = np.zeros(training.features.shape[1], np.float32)
-        coef[1] = 1
+        coef = np.eye(1, training.features.shape[1], k=1, dtype=np.float32)[0]
         self.fitted_ = FittedHead(Linear(coef))
