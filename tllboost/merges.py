@@ -296,6 +296,7 @@ class PairFeatures:
         self.right = np.asarray(right, dtype=np.int64)
         self.merge = merge
         self._made: NDArray[np.float32] | None = None
+        self._cosines: dict[bool, NDArray[np.float32]] = {}
         if merge == SIMILARITY and references is not None:
             self._made = references.rows(
                 vectors, self.left, self.right, fold, statistics
@@ -344,6 +345,7 @@ class PairFeatures:
         some.left, some.right = self.left[rows], self.right[rows]
         if self._made is not None:
             some._made = self._made[rows]
+        some._cosines = {}
         some.shape = (len(some.left), self.shape[1])
         return some
 
@@ -354,7 +356,7 @@ class PairFeatures:
         return some
 
     def cosine(self, *, frozen: bool = False) -> NDArray[np.float32]:
-        """Return the baseline score of each pair: (n_pairs,) float32.
+        """Return the baseline score of each pair: (n_pairs,) float32, computed once.
 
         The cosine, or of the merge ``similarity`` the normalised one.
 
@@ -365,8 +367,10 @@ class PairFeatures:
         """
         if self._made is not None and not frozen:
             return self._made[:, 1]
-        vectors = self.frozen if frozen else self.vectors
-        return pair_cosine(vectors, self.left, self.right)
+        if frozen not in self._cosines:
+            vectors = self.frozen if frozen else self.vectors
+            self._cosines[frozen] = pair_cosine(vectors, self.left, self.right)
+        return self._cosines[frozen]
 
 
 def _merged(

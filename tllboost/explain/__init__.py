@@ -24,8 +24,7 @@ from tllboost.explain.pair import (
     telling_patches,
 )
 from tllboost.files import write_text
-from tllboost.images.thumbnails import thumbnail
-from tllboost.page import render
+from tllboost.page import render, thumbnail
 
 __all__ = ["Explanation", "explain", "short_form", "write_page"]
 

@@ -94,11 +94,15 @@ class MLPHead(PairHead):
         rows, label, share, offset = (
             torch.from_numpy(c.astype(np.float32, copy=False)) for c in columns
         )
+
+        def scaled(block: Any) -> Any:
+            return torch.from_numpy((block - shift) / scale)
+
         if validation is not None:
-            # Merged once, not for every epoch, and only where memory holds them.
+            # Made once, not for every epoch, and only where memory holds them.
             known = start.decision_function(validation.features)
             fits = fits_memory(validation)
-            held = [*blocks_of(validation.features)] if fits else None
+            held = [*map(scaled, blocks_of(validation.features))] if fits else None
         with own_chance(self.seed_):
             network = self._network(features.shape[1])
 
@@ -109,20 +113,24 @@ class MLPHead(PairHead):
                         margin, label[batch], share[batch]
                     )
 
-            def now() -> Dense:
-                """Copy the layers, the scaling of the columns folded into the first."""
-                (weight, bias), *rest = layers_of(network)
-                weight = weight / scale[:, None]
-                return Dense([(weight, bias - shift @ weight), *rest])
+            def added(block: Any) -> Any:
+                is_new = not network[-1].weight.any()  # it needs no product to add 0
+                return 0 * block.sum(1) if is_new else network(block).squeeze(1)
 
             def validate() -> float:
                 if validation is None:
                     return 0.0
-                added = map(now(), held or blocks_of(validation.features))
-                return validation.loss(np.concatenate([*added]) + known)
+                blocks = held or map(scaled, blocks_of(validation.features))
+                with torch.no_grad():
+                    margin = torch.cat([*map(added, blocks)]).numpy()
+                return validation.loss(margin + known)
 
             def keep() -> None:
-                self.fitted_ = replace(start, part=now())
+                """Copy the layers, the scaling of the columns folded into the first."""
+                (weight, bias), *rest = layers_of(network)
+                weight = weight / scale[:, None]
+                part = Dense([(weight, bias - shift @ weight), *rest])
+                self.fitted_ = replace(start, part=part)
 
             found = train(
                 network,

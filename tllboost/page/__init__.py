@@ -1,5 +1,7 @@
 """One HTML file that holds all it needs: opens from disk, makes no network request.
 
+Small images are in it as data, each once, within a budget of bytes.
+
 Pages are jinja2 templates with autoescape on, so a file's name or a cell's error is
 text wherever it stands, and characters that would not show are escapes. The page's
 Content-Security-Policy lets it load nothing from anywhere, and run no script but the
@@ -8,16 +10,23 @@ one that was put in here.
 
 from __future__ import annotations
 
+import io
+import os
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
-from tllboost.errors import printable
+from PIL import Image
+
+from tllboost.errors import ImageError, printable
 from tllboost.files import finite
+from tllboost.images import open_image
 
-__all__ = ["render"]
+__all__ = ["Thumbnail", "make_thumbnails", "render", "thumbnail"]
 
 
 def render(
@@ -86,3 +95,74 @@ def render(
         data=finite(data),
         **shown,
     )
+
+
+# Longest sides, in pixels, from the most to the least that a page can afford.
+_SIZES = (224, 160, 128, 96, 64)
+_BUDGET = 9_000_000  # bytes of all thumbnails of a page, as text
+_QUALITY = 72
+
+
+class Thumbnail(NamedTuple):
+    """An image as a ``data:`` address, and its size in pixels."""
+
+    src: str
+    width: int
+    height: int
+
+
+def thumbnail(path: str | os.PathLike[str], size: int) -> Thumbnail:
+    """Return an image as a JPEG whose longest side is at most `size` pixels.
+
+    Raises
+    ------
+    ImageError
+        If the file is no image that can be read.
+    """
+    small = open_image(path, shrink_to=size).convert("RGB")
+    small.thumbnail((size, size), Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=_QUALITY, optimize=True)
+    text = b64encode(data.getvalue()).decode("ascii")
+    return Thumbnail(f"data:image/jpeg;base64,{text}", *small.size)
+
+
+def _thumbnail_if_there(path: str | os.PathLike[str], size: int) -> Thumbnail | None:
+    """Return a thumbnail, or None of an image that can't be read."""
+    try:
+        return thumbnail(path, size)
+    except ImageError:
+        return None
+
+
+def make_thumbnails(
+    paths: Mapping[Any, str | os.PathLike[str]],
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[Any, Thumbnail]:
+    """Return a thumbnail of each image, as large as all together can be.
+
+    Parameters
+    ----------
+    paths : mapping of key to path-like
+        An image that can't be read has no thumbnail.
+    progress : callable or None
+        Called with (done, total, what).
+
+    Examples
+    --------
+    >>> make_thumbnails({0: "no such file"})
+    {}
+    """
+    for size in _SIZES:
+        made = {}
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            small = pool.map(partial(_thumbnail_if_there, size=size), paths.values())
+            for done, (key, one) in enumerate(zip(paths, small, strict=True), 1):
+                if one is not None:
+                    made[key] = one
+                if progress is not None:
+                    progress(done, len(paths), "thumbnails")
+        if sum(len(one.src) for one in made.values()) <= _BUDGET:
+            break
+    return made

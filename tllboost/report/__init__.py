@@ -24,9 +24,8 @@ from tllboost.files import write_text
 from tllboost.grid.matrix import ENDS, make_matrix
 from tllboost.grid.records import read_images
 from tllboost.grid.summary import FROZEN, comparison
-from tllboost.images.thumbnails import Thumbnail, make_thumbnails
 from tllboost.metrics import METRICS, match_ranks
-from tllboost.page import render
+from tllboost.page import Thumbnail, make_thumbnails, render
 from tllboost.report.run import Run, part, read_run, read_table, texts_of
 from tllboost.splits import PROTOCOLS, PairSet
 

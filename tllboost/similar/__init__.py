@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from tllboost.errors import DataError, UsageError
 from tllboost.files import large_zeros, write_text
 from tllboost.images import find_images
-from tllboost.images.thumbnails import make_thumbnails
 from tllboost.merges import row_blocks, unit_rows
-from tllboost.page import render
+from tllboost.page import make_thumbnails, render
 from tllboost.processes import Backend, Progress
 from tllboost.references import LEAST, References
 from tllboost.scoring import Scorer, joint_score
