@@ -140,9 +140,6 @@ def check_device(device: str) -> None:
         raise UsageError(msg)
 
 
-_WEIGHT = "weight"
-
-
 def split_fusion(text: str, kinds: Iterable[str]) -> list[str]:
     """Return the parts of a fusion; one part if it is none.
 
@@ -171,8 +168,8 @@ def take_weight(spec: Spec) -> float:
     >>> take_weight(spec), spec.options
     (0.3, {'flip': 'true'})
     """
-    stated = replace(spec, options={_WEIGHT: spec.options.pop(_WEIGHT, "1")})
-    weight: float = stated.typed_options({_WEIGHT: _weight})[_WEIGHT]
+    stated = replace(spec, options={"weight": spec.options.pop("weight", "1")})
+    weight: float = stated.typed_options({"weight": _weight})["weight"]
     return weight
 
 
@@ -199,7 +196,7 @@ def with_weights(texts: Sequence[str], weights: Sequence[float] | None) -> list[
     ['pocket', 'classic?weight=0.3', 'pixels?size=8&weight=2']
     """
     return [
-        text if one == 1 else f"{text}{'&?'['?' not in text]}{_WEIGHT}={one:.9g}"
+        text if one == 1 else f"{text}{'&?'['?' not in text]}weight={one:.9g}"
         for text, one in zip(texts, weights or [1] * len(texts), strict=True)
     ]
 
