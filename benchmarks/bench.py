@@ -33,6 +33,9 @@ TICK = 0.05  # seconds between two looks at the memory
 LEAST = 1e-3  # of CPU seconds and of MiB: clocks and samples see no less
 PAIRS = 5  # of runs, at least, in what is recorded with the results
 
+# Commands find the package compiled, as they do for a user, whoever runs the script.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 Work = Callable[[], Any]
 Check = Callable[[Any, Any], object]
 

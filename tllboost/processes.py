@@ -661,12 +661,12 @@ class _Watch:
 
 
 # Cells run side by side: libraries that each took all cores would wait for each other.
-_ONE_THREAD = {
+ONE_THREAD = {
     f"{library}_NUM_THREADS": "1"
     for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA")
 } | {"VECLIB_MAXIMUM_THREADS": "1"}
 _callers = Pool(
-    lambda: Worker("tllboost.processes:_answer_calls", environment=_ONE_THREAD)
+    lambda: Worker("tllboost.processes:_answer_calls", environment=ONE_THREAD)
 )
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
 
 from tllboost.errors import ImageError, UsageError, printable
-from tllboost.processes import Pool, ProcessDied, Worker, resident
+from tllboost.processes import ONE_THREAD, Pool, ProcessDied, Worker, resident
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +115,8 @@ class Decoders:
             str(self._limit),
             options=("-I", "-S"),
             stderr=subprocess.DEVNULL,
-            environment={"OPENBLAS_NUM_THREADS": "1", "GLIBC_TUNABLES": _TUNABLES},
+            # One thread, as in this process: vectors are the same to the last bit.
+            environment=ONE_THREAD | {"GLIBC_TUNABLES": _TUNABLES},
         )
 
     def decode(
