@@ -43,7 +43,7 @@ def test_the_memory_of_a_decoder_is_that_of_the_process_behind_a_launcher(
     monkeypatch.setattr(decoders, "resident", lambda n: measured.append(n) or 2**40)
     decoder = Decoders()
     with decoder.pool.worker() as worker:
-        worker.ask(decoders._REQUEST.pack(0, 10**6, 0), image.read_bytes())
+        worker.ask(decoders._REQUEST.pack(0, 10**6, 0, 0), image.read_bytes())
         assert decoder._look(worker) == "took over 2048 MiB to decode"
         assert measured == [worker.pid]
         parent = psutil.Process(worker.pid).ppid()
