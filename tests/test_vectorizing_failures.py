@@ -13,6 +13,7 @@ from PIL import Image
 
 from tllboost import vectorizing
 from tllboost.errors import UsageError, WeightsError
+from tllboost.images import decoders
 from tllboost.store import VectorStore
 from tllboost.vectorizers import FusionVectorizer
 from tllboost.vectorizers.classic import PixelVectorizer
@@ -61,12 +62,11 @@ def test_each_bad_image_is_reported_and_the_rest_goes_on(
     assert result.n_computed == len(good)
 
 
-@pytest.mark.parametrize("size", [4, 0])  # no image is scaled to nothing
 def test_reasons_are_the_same_where_images_are_prepared_elsewhere(
-    paths: list[Path], size: int, monkeypatch: pytest.MonkeyPatch
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     due = break_in_every_way(paths)
-    vectorizer = PixelVectorizer(size=size)
+    vectorizer = PixelVectorizer(size=4)
     here = vectorize(vectorizer, paths)
     monkeypatch.setenv("TLLBOOST_CORES", "2")
     monkeypatch.setattr(vectorizing, "MANY", 4)
@@ -75,8 +75,24 @@ def test_reasons_are_the_same_where_images_are_prepared_elsewhere(
         patched.setattr(PixelVectorizer, "prepare", None)  # of this process
         there = vectorize(vectorizer, paths)
     assert there.failures == here.failures
-    assert len(there.failures) == (len(due) if size else len(paths))
+    assert len(there.failures) == len(due)
     np.testing.assert_array_equal(there.vectors, here.vectors)
+
+
+def test_a_decoder_tells_why_an_image_can_not_be_prepared(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Choking(Grid):
+        def prepare(self, image: Image.Image) -> np.ndarray:
+            msg = "no such colour"
+            raise ValueError(msg)
+
+    here = vectorize(Choking(), paths[:1]).failures[0]
+    monkeypatch.setattr(decoders, "_vectorizer", lambda name: Choking())
+    request = decoders._REQUEST.pack(0, 10**6, 0, 4), b"name", paths[0].read_bytes()
+    head, reason = decoders._answer(b"".join(request))
+    assert not decoders._REPLY.unpack(head)[0]
+    assert reason.decode() == here == "can't be prepared (ValueError: no such colour)"
 
 
 def test_a_whole_batch_of_bad_images_is_no_end(paths: list[Path]) -> None:

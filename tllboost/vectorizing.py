@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import time
 from collections import ChainMap, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -366,8 +365,8 @@ def vector_batches(
     n_workers = min(8, usable_cores())
     # Of its own class alone: what a subclass prepares may not be known elsewhere.
     there = vars(type(vectorizer)).get("HOLDS_LOCK") and n_workers > 1
-    elsewhere = pickle.dumps(vectorizer) if there and len(images) >= MANY else b""
-    work = partial(_prepare, vectorizer, elsewhere)
+    there = there and len(images) >= MANY
+    work = partial(_prepare, vectorizer, vectorizer.spec if there else "")
     found = in_order(work, images, batch_size, n_workers)
     with closing(found), one_blas_thread():
         for start in range(0, len(images), batch_size):
@@ -397,7 +396,7 @@ def in_order(
         executor.shutdown(cancel_futures=True)
 
 
-def _prepare(vectorizer: Vectorizer, elsewhere: bytes, file: tuple[str, Path]) -> Any:
+def _prepare(vectorizer: Vectorizer, elsewhere: str, file: tuple[str, Path]) -> Any:
     key, path = file
     try:
         data = read_image_bytes(path)

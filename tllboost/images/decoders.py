@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import struct
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageOps, UnidentifiedImageError
@@ -41,8 +41,8 @@ _TUNABLES = ":".join(f"glibc.malloc.{one}" for one in _KEPT)
 # Elsewhere the system does not hold a process to its memory: it is watched.
 _ON_LINUX = sys.platform.startswith("linux")
 _REQUEST = struct.Struct("<QQQQ")
-"""Pillow's own limit of pixels, ours, short side that is enough, bytes of a vectorizer;
-then these, and the image."""
+"""Pillow's own limit of pixels, ours, short side that is enough, bytes of the name of a
+vectorizer; then these, and the image."""
 _REPLY = struct.Struct("<?QQ")
 """Whether it worked, width and height; then the pixels or the reason. Of numbers that a
 vectorizer prepared: their axes before the last, zeros where they are one row."""
@@ -125,7 +125,7 @@ class Decoders:
         *,
         path: str | os.PathLike[str] = _UNNAMED,
         shrink_to: int | None = None,
-        vectorizer: bytes = b"",
+        vectorizer: str = "",
     ) -> Any:
         """Return the image in `data` as upright RGB: `decode`, elsewhere.
 
@@ -137,8 +137,8 @@ class Decoders:
             What to call it in the error.
         shrink_to : int, optional
             The short side that is enough, as in `tllboost.images.open_image`.
-        vectorizer : bytes
-            The pickle of one that prepares the image as well; the numbers that it makes
+        vectorizer : str
+            The name of one that prepares the image as well; the numbers that it makes
             of it, float32, are returned instead.
 
         Raises
@@ -151,8 +151,8 @@ class Decoders:
         n_most, pillow = max_pixels(), Image.MAX_IMAGE_PIXELS or 0
         if n_most > MAX_PIXELS:  # somebody asked for more than Pillow may allow
             pillow = max(pillow, n_most)
-        head = _REQUEST.pack(pillow, n_most, shrink_to or 0, len(vectorizer))
-        parts = head, vectorizer, data
+        name = vectorizer.encode()
+        parts = _REQUEST.pack(pillow, n_most, shrink_to or 0, len(name)), name, data
         most = _REPLY.size + max(3 * n_most, _LONGEST_REASON)
         for last in (False, True):
             try:
@@ -209,7 +209,9 @@ def start(max_memory: str) -> Callable[[bytes], list[bytes]]:
     return _answer
 
 
-_vectorizer = cache(pickle.loads)
+@cache
+def _vectorizer(name: bytes) -> Any:
+    return import_module("tllboost.vectorizers").make_vectorizer(name.decode())
 
 
 def _answer(request: bytes) -> list[bytes]:

@@ -100,7 +100,6 @@ def render(
 # Longest sides, in pixels, from the most to the least that a page can afford.
 _SIZES = (224, 160, 128, 96, 64)
 _BUDGET = 9_000_000  # bytes of all thumbnails of a page, as text
-_QUALITY = 72
 
 
 class Thumbnail(NamedTuple):
@@ -122,7 +121,7 @@ def thumbnail(path: str | os.PathLike[str], size: int) -> Thumbnail:
     small = open_image(path, shrink_to=size).convert("RGB")
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
     data = io.BytesIO()
-    small.save(data, "JPEG", quality=_QUALITY, optimize=True)
+    small.save(data, "JPEG", quality=72, optimize=True)
     text = b64encode(data.getvalue()).decode("ascii")
     return Thumbnail(f"data:image/jpeg;base64,{text}", *small.size)
 
