@@ -8,8 +8,9 @@ from typing import Any
 
 import tomli_w
 
+from tllboost.files import write_json
 from tllboost.grid.cells import Cell
-from tllboost.grid.outputs import RESULT_COLUMNS, write_csv, write_json
+from tllboost.grid.outputs import RESULT_COLUMNS, write_csv
 from tllboost.grid.records import write_record
 from tllboost.grid.summary import summarise
 from tllboost.splits import Protocol

@@ -18,8 +18,9 @@ from recorded_runs import COSINE, DOT, L1, write_run
 
 from tllboost import read_pairs, run_grid
 from tllboost.errors import DataError, UsageError
+from tllboost.files import write_json
 from tllboost.grid.cells import Cell
-from tllboost.grid.outputs import write_csv, write_json
+from tllboost.grid.outputs import write_csv
 from tllboost.processes import Processes
 from tllboost.report.compare import Change, compare_runs
 from tllboost.report.run import read_table

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, nullcontext
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from tllboost.conventions import environment, usable_cores
 from tllboost.errors import ClusterError, UsageError, need, retold
-from tllboost.files import whole_file
+from tllboost.files import write_bytes
 from tllboost.processes import Job, ProcessDied, Processes, Progress, end_idle, tell
 
 __all__ = ["Cluster", "perform", "versions"]
@@ -272,8 +272,7 @@ class Cluster:
             handed[one] = job, wanted
             return one
 
-        def told(names: Sequence[str]) -> None:
-            tell(progress, jobs, what, names)
+        told = partial(tell, progress, jobs, what)
 
         def finish(one: Job, outcome: Any, is_alone: bool) -> None:
             job, wanted = handed.pop(one)
@@ -281,8 +280,7 @@ class Cluster:
                 # At last the files that say that it is done.
                 last = {name(file) for file in job.files}
                 for file in sorted(outcome, key=lambda file: file in last):
-                    with whole_file(out / file) as stream:
-                        stream.write(outcome[file])
+                    write_bytes(out / file, outcome[file])
             elif is_alone:
                 job.fail(wanted[0], f"its process died ({outcome})")
             else:  # Dask blames all that waited on those workers: each will tell, alone

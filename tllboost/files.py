@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 import re
@@ -34,6 +35,8 @@ __all__ = [
     "large_zeros",
     "plain_cell",
     "whole_file",
+    "write_bytes",
+    "write_json",
     "write_text",
     "write_vectors",
 ]
@@ -91,8 +94,20 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write text as UTF-8, whole or not at all; bytes that are no text stay as such."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
+    """Write bytes, whole or not at all."""
     with whole_file(path) as file:
-        file.write(text.encode("utf-8", "surrogateescape"))
+        file.write(data)
+
+
+def write_json(
+    path: str | os.PathLike[str], value: Any, *, indent: int | None = None
+) -> None:
+    """Write a value as JSON, whole or not at all; see :func:`finite`."""
+    write_text(path, json.dumps(finite(value), indent=indent, allow_nan=False) + "\n")
 
 
 def large_zeros(

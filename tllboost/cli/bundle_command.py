@@ -82,13 +82,9 @@ def _lines(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     files = [one["file"] for one in manifest["vectorizers"]]
     for text in dict.fromkeys(_network(file) for file in files if file is not None):
         yield "network", text
-    for name, key in (
-        ("row", "cell"),
-        ("metrics", "metrics"),
-        ("versions", "versions"),
-    ):
-        if manifest[key]:
-            yield name, ", ".join(f"{k} {_value(v)}" for k, v in manifest[key].items())
+    for key in ("cell", "metrics", "versions"):
+        if told := [f"{k} {_value(v)}" for k, v in manifest[key].items()]:
+            yield "row" if key == "cell" else key, ", ".join(told)
 
 
 def _network(file: dict[str, Any]) -> str:

@@ -100,11 +100,8 @@ def _rows(kind: str) -> list[dict[str, Any]]:
 
         rows = [row for row in _vectorizers() if row["weights"] == "built in"]
         for name, one in NETWORKS.items():
-            is_here = is_at_hand(one["repository"])
-            told = {
-                "name": name,
-                "weights": "in the cache" if is_here else "to download",
-            }
+            weights = "in the cache" if is_at_hand(one["repository"]) else "to download"
+            told = {"name": name, "weights": weights}
             size = f"{one['millions']} million weights, licence {one['licence']}"
             rows.append(one | told | {"description": f"{one['description']}; {size}"})
     else:

@@ -84,7 +84,7 @@ def _side(name: str, path: str, changes: NDArray[np.float64]) -> dict[str, Any]:
     image = thumbnail(path, _FIGURE_SIZE)
     grid = len(changes)
     telling = enumerate(sorted(telling_patches(changes, _N_PATCHES)), start=1)
-    ranks = {(patch.row, patch.column): rank for rank, patch in telling}
+    ranks = {patch[:2]: rank for rank, patch in telling}
     places = product(range(1, grid + 1), range(1, grid + 1))
     boxes = patches(image.width, image.height, grid)
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,33 +102,22 @@ class Explanation:
         return asdict(self) | maps | {"grid": self.grid}
 
 
-class Patch(NamedTuple):
-    """One patch, counted from the upper left corner, and what covering it changes."""
-
-    row: int
-    column: int
-    change: float
-
-    @property
-    def words(self) -> str:
-        """Where it is, and the change."""
-        return f"row {self.row}, column {self.column}: {signed(self.change)}"
-
-
 def telling_patches(
     changes: NDArray[np.float64], n_patches: int = _N_PATCHES
-) -> list[Patch]:
+) -> list[tuple[int, int, float]]:
     """Return the patches that change the log-odds most, the most telling first.
+
+    Row and column, counted from the upper left corner, and what covering changes.
 
     Examples
     --------
-    >>> telling_patches(np.array([[0.0, -0.8], [0.2, 0.0]]))[0].words
-    'row 1, column 2: -0.80'
+    >>> telling_patches(np.array([[0.0, -0.8], [0.2, 0.0]]))
+    [(1, 2, -0.8), (2, 1, 0.2)]
     """
     order = np.argsort(-np.abs(changes), axis=None, kind="stable")[:n_patches]
     places = [divmod(one, len(changes)) for one in order.tolist()]
     told = [(row, column) for row, column in places if changes[row, column] != 0]
-    return [Patch(i + 1, j + 1, float(changes[i, j])) for i, j in told]
+    return [(i + 1, j + 1, float(changes[i, j])) for i, j in told]
 
 
 def signed(value: float, minus: str = "-") -> str:
@@ -161,7 +150,10 @@ def short_form(explanation: Explanation) -> str:
     lines.append(f"log-odds     {signed(one.log_odds)}")
     parts: dict[str, list[str]] = {}
     for side, name, changes in one.sides:
-        told = [patch.words for patch in telling_patches(changes)]
+        told = [
+            f"row {row}, column {column}: {signed(change)}"
+            for row, column, change in telling_patches(changes)
+        ]
         title = f"covering changes the log-odds: {side}, {name}"
         parts[title] = told or ["nothing changes"]
     for what, start, rest, shares in (

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from tllboost.errors import ImageError, TllboostError, check_range
-from tllboost.files import write_text
+from tllboost.files import write_json
 from tllboost.finetune.network import CutNetwork
 from tllboost.images import open_image
 from tllboost.vectorizers.base import is_on, loaded
@@ -190,7 +190,7 @@ class Maps:
             kept[n_done : n_done + len(batch)] = maps.clamp(-_MOST, _MOST).cpu().numpy()
             n_done += len(batch)
             kept.flush()
-            write_text(done, json.dumps(n_done, allow_nan=False))
+            write_json(done, n_done)
             progress(n_done, len(jobs), "augmented views")
         self._kept, self._row = kept, {job: row for row, job in enumerate(jobs)}
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tllboost.conventions import n_threads_of, repeatable, seed_of, usable_cores
 from tllboost.dense import own_chance, threads
 from tllboost.errors import DataError, ImageError, UsageError
-from tllboost.files import finite, whole_file
+from tllboost.files import finite, whole_file, write_bytes
 from tllboost.finetune.images import Job, Maps
 from tllboost.finetune.network import all_tensors, cut, global_vectorizer, with_file
 from tllboost.finetune.settings import FORMAT, FineTuneSettings, read_record
@@ -187,8 +187,7 @@ def finetune(
             "history": json.dumps(finite(history), allow_nan=False),
         }
         data = save(all_tensors(base, network.whole), record)
-    with whole_file(file) as opened:
-        opened.write(data)
+    write_bytes(file, data)
     del maps
     shutil.rmtree(work.parent, ignore_errors=True)
     told = "no epoch was better on validation; the network is unchanged"

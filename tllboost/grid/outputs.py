@@ -6,7 +6,6 @@ it keeps other grids out. Beside the cells stand the tables of what was found an
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -45,11 +44,6 @@ def write_csv(
         for row in rows
     ]
     write_text(path, csv_text(header, told))
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
 _FOLDERS = ("cells", "scores", "projections", "splits")

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from tllboost import __version__
 from tllboost.conventions import environment
-from tllboost.files import finite, whole_file, write_text
+from tllboost.files import write_bytes, write_json
 from tllboost.grid.cells import Cell, digest
 from tllboost.grid.data import Grid, GridData
 from tllboost.grid.measure import ScoredSet
@@ -66,8 +66,7 @@ def write_scores(
     # In memory first: to close an archive on a full disk prints an ignored exception.
     held = io.BytesIO()
     np.savez(held, **arrays)  # type: ignore[arg-type]
-    with whole_file(out / "scores" / f"{cell_id}.npz") as file:
-        file.write(held.getbuffer())
+    write_bytes(out / "scores" / f"{cell_id}.npz", held.getbuffer())
 
 
 def read_scores(out: Path, cell_id: str) -> Scores | None:
@@ -115,8 +114,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
 
 def write_record(out: Path, record: dict[str, Any]) -> None:
     """Write a record under its ``id``."""
-    text = json.dumps(finite(record), allow_nan=False)
-    write_text(record_path(out, record["id"]), text)
+    write_json(record_path(out, record["id"]), record)
 
 
 def read_record(out: Path, cell_id: str) -> dict[str, Any] | None:
@@ -159,8 +157,7 @@ def write_splits(grid: Grid) -> None:
             paths.append(None if path is None else os.path.relpath(path, out))
         except ValueError:  # another drive
             paths.append(str(Path(path or "").absolute()))
-    images = {"ids": list(table.ids), "paths": paths}
-    write_text(out / _IMAGES, json.dumps(images, allow_nan=False))
+    write_json(out / _IMAGES, {"ids": table.ids, "paths": paths})
     rows = []
     for seed in grid.seeds:
         arrays: dict[str, Any] = {}
@@ -174,8 +171,7 @@ def write_splits(grid: Grid) -> None:
             ]
         held = io.BytesIO()
         np.savez_compressed(held, **arrays)
-        with whole_file(out / "splits" / f"seed-{seed}.npz") as file:
-            file.write(held.getbuffer())
+        write_bytes(out / "splits" / f"seed-{seed}.npz", held.getbuffer())
     header = ("left", "right", "label", "split", "seed", "fold")
     write_csv(out / "splits.csv", header, rows)
 
@@ -218,20 +214,18 @@ def read_splits(out: Path, seed: int) -> list[PairSet] | None:
 
 def cell_ids(grid: Grid) -> dict[tuple[Cell, int], str]:
     """Return the id of each cell and seed, cells first: all that its figures are of."""
-    data, protocol = grid.data, asdict(grid.data.protocol)
+    data, spaces = grid.data, grid.data.spaces  # an unavailable vectorizer has none
     splits = {seed: data.split_digest(seed) for seed in grid.seeds}
     return {
-        (cell, seed): digest(asdict(cell), protocol, seed, data.digest, splits[seed])
-        if cell.vectorizer in data.unavailable
-        else digest(
-            *known(data, data.spaces[cell.vectorizer], splits[seed]), asdict(cell), seed
+        (cell, seed): digest(
+            *known(data, spaces.get(cell.vectorizer), splits[seed]), asdict(cell), seed
         )
         for cell in grid.plan.cells
         for seed in grid.seeds
     }
 
 
-def known(data: GridData, space: str, split: str) -> tuple[Any, ...]:
+def known(data: GridData, space: str | None, split: str) -> tuple[Any, ...]:
     """Return what all cells of some vectors depend on, given the hash of a split.
 
     `space` is what the vectors are stored under.

@@ -13,7 +13,7 @@ import numpy as np
 
 from tllboost.conventions import environment
 from tllboost.errors import MissingLibraryError, UsageError
-from tllboost.files import write_text
+from tllboost.files import write_json, write_text
 from tllboost.grid.best import add_ensemble, ensemble_cell, save_bundles
 from tllboost.grid.cells import DEFAULT_HEADS, DEFAULT_MERGES, RECIPES, make_plan
 from tllboost.grid.data import Grid, gather, leak_report, notes_on
@@ -25,7 +25,6 @@ from tllboost.grid.outputs import (
     locked,
     refuse_taken,
     write_csv,
-    write_json,
 )
 from tllboost.grid.records import (
     cell_ids,
@@ -322,7 +321,7 @@ def _write_results(
     for form in FORMATS:
         write_text(out / f"matrix.{form}", matrix_text(rows, metric, form))
     today = {"date": date.today().isoformat()}
-    write_json(out / "environment.json", today | environment())
+    write_json(out / "environment.json", today | environment(), indent=2)
     cells = [
         ("cell", " × ".join(r["cell"].values()) + f", seed {r['seed']}", r["error"])
         for r in records
@@ -367,5 +366,6 @@ def _write_results(
             "leaks": result.leaks,
             "cells": [record["id"] for record in records],
         },
+        indent=2,
     )
     return result

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save
 
 from tllboost.conventions import noted
 from tllboost.errors import TllboostError
-from tllboost.files import finite, whole_file, write_text
+from tllboost.files import write_bytes, write_json
 from tllboost.grid.cells import (
     COSINE,
     Cell,
@@ -174,8 +174,7 @@ def _paths(out: Path, name: str, n_folds: int) -> tuple[Path, list[Path]]:
 
 def _tell(record: Path, _: int, error: str, seconds: float = 0, said: Any = ()) -> None:
     """Write what became of a fit, or why its process is gone."""
-    told = {"error": error, "seconds": seconds, "validation": said}
-    write_text(record, json.dumps(finite(told), allow_nan=False))
+    write_json(record, {"error": error, "seconds": seconds, "validation": said})
 
 
 def _outcome(out: Path, name: str, n_folds: int) -> Learned:
@@ -225,8 +224,7 @@ def _learn(
                     made: Any = make_projection(projection, widths=widths, **how)
                     with one_thread():
                         made.fit(base, *sets, **({"only": only} if only else {}))
-                    with whole_file(file) as stream:
-                        stream.write(save(made.to_tensors()))
+                    write_bytes(file, save(made.to_tensors()))
                 else:
                     from tllboost.finetune import finetune
 

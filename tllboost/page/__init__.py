@@ -15,7 +15,7 @@ import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -126,14 +126,6 @@ def thumbnail(path: str | os.PathLike[str], size: int) -> Thumbnail:
     return Thumbnail(f"data:image/jpeg;base64,{text}", *small.size)
 
 
-def _thumbnail_if_there(path: str | os.PathLike[str], size: int) -> Thumbnail | None:
-    """Return a thumbnail, or None of an image that can't be read."""
-    try:
-        return thumbnail(path, size)
-    except ImageError:
-        return None
-
-
 def make_thumbnails(
     paths: Mapping[Any, str | os.PathLike[str]],
     *,
@@ -156,10 +148,10 @@ def make_thumbnails(
     for size in _SIZES:
         made = {}
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            small = pool.map(partial(_thumbnail_if_there, size=size), paths.values())
-            for done, (key, one) in enumerate(zip(paths, small, strict=True), 1):
-                if one is not None:
-                    made[key] = one
+            small = {key: pool.submit(thumbnail, o, size) for key, o in paths.items()}
+            for done, (key, one) in enumerate(small.items(), 1):
+                with suppress(ImageError):  # it can't be read
+                    made[key] = one.result()
                 if progress is not None:
                     progress(done, len(paths), "thumbnails")
         if sum(len(one.src) for one in made.values()) <= _BUDGET:

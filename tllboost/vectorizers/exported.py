@@ -23,7 +23,7 @@ import numpy as np
 
 from tllboost.conventions import usable_cores
 from tllboost.errors import WHY, UsageError, WeightsError, retold
-from tllboost.files import whole_file, write_text
+from tllboost.files import write_bytes, write_json
 from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.weights import sha256_of
 
@@ -229,10 +229,8 @@ def keep_network(
         sha256 = record["network"] = hashlib.sha256(network).hexdigest()
         target = folder / f"{sha256}.onnx"
         if not target.is_file() or sha256_of(target) != sha256:
-            with whole_file(target) as file:
-                file.write(network)
-    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    write_text(_record_file(folder, fingerprint), text)
+            write_bytes(target, network)
+    write_json(_record_file(folder, fingerprint), record, indent=1)
     return target
 
 
