@@ -36,7 +36,6 @@ from tllboost.registry import did_you_mean
 
 if TYPE_CHECKING:
     from tllboost.grid.run import GridResult
-    from tllboost.pairs import PairTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -449,6 +448,7 @@ def run(
 
         Thread(target=Processes(asked.jobs).warm).start()
     asked = asked.resolved(has_cells="cell" in tables, recipe=recipe)
+    from tllboost.grid.run import run_grid
     from tllboost.report import write_report
     from tllboost.report.run import read_table
     from tllboost.report.terminal import print_matrix
@@ -463,7 +463,35 @@ def run(
     if context and table.query is not None and (table.label == 0).any():
         why = "has no effect: the table's column query lists each query's candidates"
         refuse_given(context, why, "distractors")
-    result = _measure(table, asked, tables, call)
+    own = {"weights", *(field.name for field in fields(Machine))}
+    settings = {key: value for key, value in vars(asked).items() if key not in own}
+    limits = {"seconds": asked.cell_timeout, "megabytes": asked.cell_memory}
+    backend = asked.open(asked.jobs, **limits)
+    with backend as opened, progress_bar(quiet=quiet) as progress:
+        result = run_grid(
+            table,
+            asked.vectorizer,
+            asked.merge,
+            asked.head,
+            asked.projection,
+            named=tables.get("cell", []),
+            aliases=tables.get("alias"),
+            protocol=Protocol(
+                asked.protocol,
+                n_negatives=asked.negatives,
+                n_hard=asked.hard_negatives,
+                n_distractors=asked.distractors,
+                n_folds=asked.folds,
+            ),
+            seeds=range(asked.seed, asked.seed + asked.seeds),
+            backend=opened,
+            resume=call.resume,
+            overwrite=call.overwrite,
+            settings=plain(settings) | tables,
+            progress=progress,
+            message=say,
+            **{name: getattr(asked, name) for name in _SAME},
+        )
     if not call.as_json:
         print_matrix(result.rows, result.metric)
     failures = read_table(result.out / "failures.csv")
@@ -556,39 +584,3 @@ def _stronger(
 
 _TOLD = ("metric", "data", "n_run", "n_reused", "choosing_gave", "chosen", "notes")
 _SAME = "ensemble", "refit", "out", "metric", "store", "device", "offline", "strict"
-
-
-def _measure(
-    table: PairTable, asked: Any, tables: dict[str, Any], call: Call
-) -> GridResult:
-    from tllboost.grid.run import run_grid
-
-    own = {"weights", *(field.name for field in fields(Machine))}
-    settings = {key: value for key, value in vars(asked).items() if key not in own}
-    limits = {"seconds": asked.cell_timeout, "megabytes": asked.cell_memory}
-    backend = asked.open(asked.jobs, **limits)
-    with backend as opened, progress_bar(quiet=call.quiet) as progress:
-        return run_grid(
-            table,
-            asked.vectorizer,
-            asked.merge,
-            asked.head,
-            asked.projection,
-            named=tables.get("cell", []),
-            aliases=tables.get("alias"),
-            protocol=Protocol(
-                asked.protocol,
-                n_negatives=asked.negatives,
-                n_hard=asked.hard_negatives,
-                n_distractors=asked.distractors,
-                n_folds=asked.folds,
-            ),
-            seeds=range(asked.seed, asked.seed + asked.seeds),
-            backend=opened,
-            resume=call.resume,
-            overwrite=call.overwrite,
-            settings=plain(settings) | tables,
-            progress=progress,
-            message=message_to(quiet=call.quiet),
-            **{name: getattr(asked, name) for name in _SAME},
-        )
