@@ -17,7 +17,7 @@ from explained import looking, pair, scenes
 
 from tllboost.classifier import ensemble
 from tllboost.explain import Explanation, explain, write_page
-from tllboost.explain.pair import telling_patches
+from tllboost.explain.pair import signed, telling_patches
 
 # Fixtures.
 __all__ = ["pair", "scenes"]
@@ -81,8 +81,8 @@ def test_the_page_is_small_and_says_all_in_words(scenes: Path, tmp_path: Path) -
     found = explain(ensemble([looking("pixels")]), left, scenes / "scene_0002_0.jpg")
     text = write_page(found, tmp_path / "pair.html").read_text(encoding="utf-8")
     assert len(text) < 2_000_000
-    for patch in telling_patches(found.left_map):
-        assert patch.words.replace("-", "−") in text
+    for row, column, change in telling_patches(found.left_map):
+        assert f"row {row}, column {column}: {signed(change, '−')}" in text
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, nullcontext
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,7 +38,6 @@ _PIXELS = "TLLBOOST_MAX_PIXELS"
 _OWN_PIXELS = os.environ.get(_PIXELS, "")
 
 
-@cache
 def versions() -> dict[str, str]:
     """Return the versions of what makes figures what they are.
 

@@ -85,14 +85,9 @@ def take_layers(tensors: dict[str, NDArray[Any]], name: str = "") -> list[Layer]
 
 def layers_of(network: Iterable[Any]) -> list[Layer]:
     """Copy the dense layers of a torch network."""
-    return [
-        (
-            layer.weight.detach().cpu().numpy().T.copy(),
-            layer.bias.detach().cpu().numpy().copy(),
-        )
-        for layer in network
-        if hasattr(layer, "weight")
-    ]
+    layers = [layer.parameters() for layer in network if hasattr(layer, "weight")]
+    copied = ([one.detach().cpu().numpy().T.copy() for one in own] for own in layers)
+    return [(weight, bias) for weight, bias in copied]
 
 
 class Adam:

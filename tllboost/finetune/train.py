@@ -287,10 +287,7 @@ def _list_loss(
     score: NDArray[np.float64], label: NDArray[np.int8], starts: NDArray[np.int64]
 ) -> float:
     """Return the mean negative log-likelihood of the matches of each list."""
-    length = np.diff(np.r_[starts, len(score)])
-    highest = np.maximum.reduceat(score, starts)
-    power = np.exp(score - np.repeat(highest, length))
-    whole = highest + np.log(np.add.reduceat(power, starts))
+    whole = np.logaddexp.reduceat(score, starts)
     n_matches = np.maximum(np.add.reduceat(label.astype(np.float64), starts), 1)
     match = np.add.reduceat(score * label, starts) / n_matches
     return float(np.mean(whole - match))

@@ -286,7 +286,8 @@ def patch_sums(
     kind = np.where(described[place, wave] > 0, wave, n_waves + wave)
     member = np.zeros((2 * n_waves, len(described)), dtype=np.float32)
     member[kind, place] = weight
-    sums = (member @ described)[_others(n_waves)].reshape(2 * n_waves, n_waves - 1)
+    is_own = np.tile(np.eye(n_waves, dtype=bool), (2, 1))
+    sums = (member @ described)[~is_own].reshape(2 * n_waves, n_waves - 1)
     # Half the way to equal lengths, of kinds and of numbers alike: what repeats, as
     # bricks do, shall not rule the rest (Jégou and others, 2009, on burstiness).
     sums /= np.sqrt(np.linalg.norm(sums, axis=1, keepdims=True)) + 1e-6
@@ -330,12 +331,6 @@ def _patches(
         near = near_centre(n, _PATCH_CENTRE).ravel()
         weights.append(near * strength / (strength + floor))
     return patches, np.concatenate(weights)
-
-
-@cache
-def _others(n_waves: int) -> np.ndarray:
-    """Return which numbers of each kind are not of its own wave."""
-    return ~np.tile(np.eye(n_waves, dtype=bool), (2, 1))
 
 
 @cache
