@@ -20,13 +20,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
-from tllboost.errors import (
-    UnknownNameError,
-    UsageError,
-    missing_library,
-    need,
-    retold,
-)
+from tllboost.errors import UnknownNameError, UsageError, missing_library, need, retold
 
 __all__ = [
     "Configured",

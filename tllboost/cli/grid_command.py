@@ -23,14 +23,7 @@ from tllboost.cli.streams import (
     write_json,
     write_out,
 )
-from tllboost.errors import (
-    WHY,
-    DataError,
-    UsageError,
-    need,
-    printable,
-    retold,
-)
+from tllboost.errors import WHY, DataError, UsageError, need, printable, retold
 from tllboost.protocols import Protocol
 from tllboost.registry import did_you_mean
 

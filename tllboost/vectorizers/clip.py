@@ -22,11 +22,7 @@ from tllboost.vectorizers.torch import (
     quiet,
     timm_maps,
 )
-from tllboost.vectorizers.weights import (
-    fetch_from_hub,
-    loading_into,
-    read_weights,
-)
+from tllboost.vectorizers.weights import fetch_from_hub, loading_into, read_weights
 
 __all__ = ["ClipGridVectorizer", "ClipVectorizer"]
 

@@ -19,12 +19,7 @@ from tllboost.errors import WHY, UsageError, WeightsError, retold
 from tllboost.merges import unit_rows
 from tllboost.registry import one_of, option, truth
 from tllboost.vectorizers.base import Vectorizer, fuse, loaded
-from tllboost.vectorizers.preprocess import (
-    FITS,
-    WHOLE,
-    Looks,
-    Preprocessing,
-)
+from tllboost.vectorizers.preprocess import FITS, WHOLE, Looks, Preprocessing
 
 fits = one_of(*FITS)
 

@@ -22,11 +22,7 @@ from tllboost.registry import Option, option, positive, truth
 from tllboost.vectorizers.base import FileVectorizer, library, loaded
 from tllboost.vectorizers.exported import CPU_BLOCK, open_session
 from tllboost.vectorizers.network import NetworkVectorizer, fits
-from tllboost.vectorizers.preprocess import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Preprocessing,
-)
+from tllboost.vectorizers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
 _DEFAULT_SIZE = 224

@@ -19,12 +19,7 @@ from tllboost.registry import did_you_mean, option, positive, truth
 from tllboost.vectorizers.base import library, loaded
 from tllboost.vectorizers.network import fits
 from tllboost.vectorizers.preprocess import Preprocessing
-from tllboost.vectorizers.torch import (
-    TorchVectorizer,
-    on_device,
-    quiet,
-    timm_maps,
-)
+from tllboost.vectorizers.torch import TorchVectorizer, on_device, quiet, timm_maps
 from tllboost.vectorizers.weights import (
     fetch,
     fetch_from_hub,
