@@ -294,9 +294,8 @@ def _exact(
     """
     scores, own = np.empty(rows.shape), np.arange(len(rows))
     asked = [VectorIndex(query) for query in queries]
-    step = max(1, _BLOCK // len(rows))
-    for start in range(0, rows.shape[1], step):
-        block = rows[:, start : start + step]
+    for some in row_blocks(rows.shape[1], len(rows), max(1, _BLOCK // len(rows))):
+        block = rows[:, some]
         left, images = np.repeat(own, block.shape[1]), block.ravel()
         right = len(rows) + np.arange(block.size)
         found = []
@@ -313,7 +312,7 @@ def _exact(
             how = {"projected": projected, "statistics": statistics}
             found.append(cell.score(vectors, left, right, **how))
         score = combined_score(cells, found)
-        scores[:, start : start + step] = score.reshape(block.shape)
+        scores[:, some] = score.reshape(block.shape)
     return scores
 
 

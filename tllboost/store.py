@@ -126,15 +126,10 @@ def is_store(folder: str | os.PathLike[str]) -> bool:
 
 def hash_files(paths: Sequence[str | os.PathLike[str]]) -> list[str | ImageError]:
     """Return the SHA-256 of each file, or the error of one that can't be read."""
-
-    def hash_one(path: str | os.PathLike[str]) -> str | ImageError:
-        try:
-            return content_hash(path)
-        except ImageError as error:
-            return error
-
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(hash_one, paths))
+        futures = [pool.submit(content_hash, path) for path in paths]
+    ended = ((future.exception(), future) for future in futures)
+    return [e if isinstance(e, ImageError) else one.result() for e, one in ended]
 
 
 class VectorStore:

@@ -28,6 +28,7 @@ from tllboost.heads.base import (
     within_memory,
 )
 from tllboost.heads.fitted import FittedHead, Linear, cosine_of, numbered_blocks
+from tllboost.merges import row_blocks
 
 
 @dataclass(eq=False, repr=False)
@@ -102,6 +103,7 @@ class SquaredHinge(BaseEstimator):
 
 _POWERS = (-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0)
 _DEFAULT_POWER = -3.0
+_BLOCK_BYTES = 2**22  # of features whose squares are summed at once
 # How much larger than the other columns the cosine is made: a ridge penalty on its
 # weight then counts a thousandth.
 _COSINE_SIZE = 30.0
@@ -282,21 +284,14 @@ def _scaling(
     """Return shift and scale, each (n_features,); a constant column keeps scale 1."""
     n_features = features.shape[1]
     if scaling == "global":
-        squares = (np.square(rows, dtype=np.float64).sum() for rows in _cut(features))
+        blocks = (features[i] for i in row_blocks(*features.shape, most=_BLOCK_BYTES))
+        squares = (np.square(rows, dtype=np.float64).sum() for rows in blocks)
         size = np.sqrt(sum(squares) / max(features.size, 1)) or 1.0
         shift = np.zeros(n_features, dtype=np.float32)
         return shift, np.full(n_features, size, dtype=np.float32)
     # A few columns at a time: float64 of all would take twice the features.
-    spread = np.concatenate(
-        [columns.T.std(axis=0, dtype=np.float64) for columns in _cut(features.T)]
-    )
+    blocks = (features[:, i] for i in row_blocks(*features.T.shape, most=_BLOCK_BYTES))
+    spread = np.concatenate([some.std(axis=0, dtype=np.float64) for some in blocks])
     scale = np.where(spread > 1e-9 * np.maximum(1, spread.max()), spread, 1.0)
     mean = features.mean(axis=0, dtype=np.float64)
     return mean.astype(np.float32), scale.astype(np.float32)
-
-
-def _cut(rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Yield some of the rows at a time, of about 4 MiB."""
-    step = max(1, 2**20 // max(1, rows.shape[1]))
-    for start in range(0, len(rows), step):
-        yield rows[start : start + step]

@@ -51,10 +51,8 @@ def print_matrix(
         Where to; None prints to standard output, 80 columns wide where that is no
         terminal.
     """
-    if console is None:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=_WIDTH_UNWATCHED)
+    width = None if Console().is_terminal else _WIDTH_UNWATCHED
+    console = console or Console(width=width)
     matrix = make_matrix(rows)
     labels = [*map(joined, matrix.keys)]
     short = [_SHORT.get(head, head.rpartition(":")[2]) for head in matrix.heads]

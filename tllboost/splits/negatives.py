@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError
-from tllboost.merges import unit_rows
+from tllboost.merges import row_blocks, unit_rows
 from tllboost.splits.sets import Integers, PairSet, SplitTable
 
 __all__ = ["OneSet", "draw_negatives", "harden"]
@@ -193,9 +193,8 @@ def harden(train: PairSet, vectors: NDArray[np.float32], n_hard: int) -> PairSet
     of_pool = train.component[is_match][first]
     candidates, n_hard = unit_rows(vectors[pool]), min(n_hard, len(pool))
     right = train.right.copy()
-    step = max(1, _BLOCK_BYTES // (4 * len(pool)))
-    for start in range(0, len(lists), step):
-        block = lists[start : start + step]
+    for some in row_blocks(len(lists), len(pool), most=_BLOCK_BYTES):
+        block = lists[some]
         heads = np.array([rows[0] for rows in block])
         cosine = unit_rows(vectors[train.left[heads]]) @ candidates.T
         cosine[train.component[heads, None] == of_pool] = -np.inf

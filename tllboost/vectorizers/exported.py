@@ -24,7 +24,6 @@ import numpy as np
 from tllboost.conventions import usable_cores
 from tllboost.errors import WHY, UsageError, WeightsError, retold
 from tllboost.files import write_bytes, write_json
-from tllboost.vectorizers.base import loaded
 from tllboost.vectorizers.weights import sha256_of
 
 __all__ = ["in_blocks", "open_session", "runner"]
@@ -126,8 +125,8 @@ def in_blocks(
         return np.concatenate(list(threads.map(run, blocks)))
 
 
-class ExportedNetwork:
-    """A network that ONNX Runtime runs on the CPU.
+def on_cores(file: Path, *, what: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what runs a network on all cores: images in, its vectors or maps out.
 
     Many images are cut into small blocks, one a core at a time: threads inside of a
     layer wait for each other, and take a fifth more of the processor and a third more
@@ -140,30 +139,18 @@ class ExportedNetwork:
     what : str
         Whose it is, for messages.
     """
+    opened: dict[int, Callable[[np.ndarray], np.ndarray]] = {}
 
-    def __init__(self, file: Path, *, what: str) -> None:
-        self.file = file
-        self.what = what
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Return what the network makes of images: vectors, or maps.
-
-        Parameters
-        ----------
-        batch : ndarray of shape (n_images, 3, height, width), float32
-        """
+    def run(batch: np.ndarray) -> np.ndarray:
         n_cores = usable_cores()
-        if len(batch) < n_cores and "_for_many" not in self.__dict__:
-            return self._for_few(batch)
-        return in_blocks(self._for_many, batch, n_cores)
+        n_threads = n_cores if len(batch) < n_cores and 1 not in opened else 1
+        if n_threads not in opened:
+            opened[n_threads] = runner(file, n_threads=n_threads, what=what)
+        if n_threads > 1:
+            return opened[n_threads](batch)
+        return in_blocks(opened[1], batch, n_cores)
 
-    @loaded
-    def _for_few(self) -> Callable[[np.ndarray], np.ndarray]:
-        return runner(self.file, n_threads=usable_cores(), what=self.what)
-
-    @loaded
-    def _for_many(self) -> Callable[[np.ndarray], np.ndarray]:
-        return runner(self.file, n_threads=1, what=self.what)
+    return run
 
 
 _VERSION = 3  # raise it when a network exported before must not be used any more

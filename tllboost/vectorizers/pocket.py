@@ -6,13 +6,14 @@ was trained, and what it is good for, is in ``docs/pocket.md``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from tllboost.errors import WeightsError
 from tllboost.vectorizers.base import library, loaded
-from tllboost.vectorizers.exported import ExportedNetwork
+from tllboost.vectorizers.exported import on_cores
 from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.weights import local_file, sha256_of
@@ -68,7 +69,7 @@ class PocketVectorizer(NetworkVectorizer):
         return self._network(batch)
 
     @loaded
-    def _network(self) -> ExportedNetwork:
+    def _network(self) -> Callable[[np.ndarray], np.ndarray]:
         remedy = "install tllboost again"
         found = sha256_of(local_file(FILE, what=f"{self.name} ({remedy})"))
         if found != SHA256:
@@ -77,4 +78,4 @@ class PocketVectorizer(NetworkVectorizer):
                 f"{SHA256[:12]}… of this version's weights: {remedy}"
             )
             raise WeightsError(msg)
-        return ExportedNetwork(FILE, what=self.name)
+        return on_cores(FILE, what=self.name)

@@ -29,8 +29,8 @@ from tllboost.errors import DataError, UsageError, need
 from tllboost.registry import Spec, one_of, option
 from tllboost.vectorizers.base import is_on, loaded
 from tllboost.vectorizers.exported import (
-    ExportedNetwork,
     keep_network,
+    on_cores,
     read_record,
     read_records,
     runner,
@@ -156,7 +156,7 @@ class TorchVectorizer(NetworkVectorizer):
             "fingerprint": fingerprint,
             "preprocessing": Preprocessing(**record["preprocessing"]),
             "n_dims": record["n_dims"],
-            "_exported": ExportedNetwork(record["network"], what=self.name),
+            "_exported": on_cores(record["network"], what=self.name),
         }
         return True
 
@@ -181,7 +181,7 @@ class TorchVectorizer(NetworkVectorizer):
             need("torch", "this network")
         with suppress(DataError):  # nowhere to keep it
             file = record["network"] if record else self._export(folder)
-            return ExportedNetwork(file, what=self.name) if file else None
+            return on_cores(file, what=self.name) if file else None
         return None
 
     # Of a handful of images: torch's threads wait for each other longer than they work.
