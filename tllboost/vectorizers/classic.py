@@ -379,7 +379,6 @@ validation sets, where their neighbours are not told apart (results/classic)."""
 _VERSION = 2  # raise it when a change here or in the descriptors could change a vector
 _SIDE = 160
 _LAB_SIDE = 80
-_N_DIMS = 3324
 
 
 class ClassicVectorizer(NetworkVectorizer):
@@ -403,17 +402,13 @@ class ClassicVectorizer(NetworkVectorizer):
 
     KIND = "classic"
     HOLDS_LOCK = True
+    N_DIMS = 3324
 
     @property
     def fingerprint(self) -> str:
         """Tell what the vectors depend on."""
         # Its colours are still those of scikit-image 0, which made them at first.
         return f"classic|descriptors {_VERSION}|float32|scikit-image 0{self.looks}"
-
-    @property
-    def n_dims(self) -> int:
-        """Width of a vector."""
-        return _N_DIMS * len(self.looks.views)
 
     @property
     def input_size(self) -> int:

@@ -91,6 +91,7 @@ class NetworkVectorizer(Vectorizer):
     ORDER: ClassVar[Sequence[str]] = (
         *("size", "mean", "std", "fit", "output", "normalize", "cells"),
     )
+    N_DIMS: ClassVar[int] = 0  # of one view, where it is known beforehand
 
     # Of some kinds arguments too. Grid positions a side make local vectors.
     cells: int | None = field(default=None, init=False)
@@ -127,7 +128,9 @@ class NetworkVectorizer(Vectorizer):
 
     @loaded
     def n_dims(self) -> int:  # type: ignore[override]
-        """Width of a vector, from one forward pass of an empty image."""
+        """Width of a vector: as known, else from one forward pass of an empty image."""
+        if self.N_DIMS:
+            return self.N_DIMS * len(self.looks.views)
         blank = Image.new("RGB", self.preprocessing.size[::-1])
         with retold(f"{self.name}: the network can't be run ({WHY})", WeightsError):
             return self.forward(self.prepare(blank)[None]).shape[1]

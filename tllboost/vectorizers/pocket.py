@@ -22,8 +22,6 @@ FILE = Path(__file__).with_name("pocket.onnx")
 SHA256 = "3c13ce3a678818d97b22c9d3844a50dee5ab198500cedf67cf724d1b088c7c2a"
 """Of the weights' file; another one is refused."""
 
-_N_DIMS = 384
-
 
 class PocketVectorizer(NetworkVectorizer):
     """Vectors of the network in the package, by ONNX Runtime on the CPU.
@@ -43,6 +41,7 @@ class PocketVectorizer(NetworkVectorizer):
     """
 
     KIND = "pocket"
+    N_DIMS = 384
     preprocessing = Preprocessing((128, 128), fit="squash")
 
     @property
@@ -52,11 +51,6 @@ class PocketVectorizer(NetworkVectorizer):
             f"pocket|sha256:{SHA256}|{self.preprocessing}|float32"
             f"|{library('onnxruntime')}{self.looks}"
         )
-
-    @property
-    def n_dims(self) -> int:  # type: ignore[override]
-        """Width of a vector."""
-        return _N_DIMS * len(self.looks.views)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """Return the network's vectors of prepared images.
