@@ -227,7 +227,7 @@ def _n_views(maps: Maps, n_trained: int, n_held_out: int, work: Path) -> int:
     return n_views if n_views >= _LEAST_VIEWS else 0
 
 
-_TEMPERATURES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
+_TEMPERATURES = np.array([0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3])[:, None]
 _ALIKE = 1e-3
 _MOST = 1_000  # validation matches that are looked up among each other
 
@@ -267,7 +267,10 @@ def ranking_loss(vectors: NDArray[np.float32], pairs: PairSet) -> float:
     cosine = np.einsum("ij,ij->i", left, right, dtype=np.float64)
     label, query = pairs.label[order], pairs.query[order]
     starts = np.flatnonzero(np.r_[True, query[1:] != query[:-1]])
-    return min(_list_loss(cosine / one, label, starts) for one in _TEMPERATURES)
+    n_matches = np.maximum(np.add.reduceat(label.astype(np.float64), starts), 1)
+    match = np.add.reduceat(cosine * label, starts) / n_matches
+    whole = np.logaddexp.reduceat(cosine / _TEMPERATURES, starts, axis=1)
+    return float((whole - match / _TEMPERATURES).mean(axis=1).min())
 
 
 def are_alike(vectors: NDArray[np.float32]) -> bool:
@@ -281,16 +284,6 @@ def are_alike(vectors: NDArray[np.float32]) -> bool:
     unit = unit_rows(vectors)
     mean = unit_rows(unit.mean(axis=0, keepdims=True))
     return not np.max(1 - unit @ mean[0], initial=0.0) > _ALIKE  # NaN counts as alike
-
-
-def _list_loss(
-    score: NDArray[np.float64], label: NDArray[np.int8], starts: NDArray[np.int64]
-) -> float:
-    """Return the mean negative log-likelihood of the matches of each list."""
-    whole = np.logaddexp.reduceat(score, starts)
-    n_matches = np.maximum(np.add.reduceat(label.astype(np.float64), starts), 1)
-    match = np.add.reduceat(score * label, starts) / n_matches
-    return float(np.mean(whole - match))
 
 
 _WARM = 0.1  # of all steps, over which the learning rate rises
