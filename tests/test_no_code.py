@@ -87,7 +87,7 @@ def test_every_module_writes_strict_json() -> None:
         for name, options in calls_of(ast.parse(text))
         if name in ("json.dump", "json.dumps")
     ]
-    assert len(calls) > 8
+    assert len(calls) > 5  # most write by `write_json` of files
     assert set(calls) == {"False"}
 
 
