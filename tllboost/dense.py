@@ -85,9 +85,11 @@ def take_layers(tensors: dict[str, NDArray[Any]], name: str = "") -> list[Layer]
 
 def layers_of(network: Iterable[Any]) -> list[Layer]:
     """Copy the dense layers of a torch network."""
-    layers = [layer.parameters() for layer in network if hasattr(layer, "weight")]
-    copied = ([one.detach().cpu().numpy().T.copy() for one in own] for own in layers)
-    return [(weight, bias) for weight, bias in copied]
+    layers = [(one.weight, one.bias) for one in network if hasattr(one, "weight")]
+    return [
+        (weight.detach().cpu().numpy().T.copy(), bias.detach().cpu().numpy().copy())
+        for weight, bias in layers
+    ]
 
 
 class Adam:
