@@ -67,13 +67,6 @@ test matches it is {floor:.3f} at 1 in 2 and {rare_floor:.3f} at 1 in 20 (the co
 mobilenetv2, scores drawn by its probabilities; mean of {n_drawn} draws). A prior shifts
 the log-odds of all pairs by one number; nothing is fitted again.
 
-The curve of `cosine-norm` is one of log(1 + exp(score)). On 48 other splits (seeds 100
-to 147, `mobilenetv2`) its error at 1 in 2 is 0.037, that of a straight curve 0.055:
-also if it is fitted on training and validation pairs together, and 0.052 if on the test
-pairs themselves. So the shape was wrong, not the number of pairs. Another shape, in
-which what lies below 0 counts half (0.044 there), was measured on the splits of this
-page before, and had 0.052.
-
 All fits: [prior.csv](prior.csv), written by `python benchmarks/prior.py`.
 """
 N_MATCHES, N_DRAWN = 280, 200

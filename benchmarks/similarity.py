@@ -15,6 +15,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tllboost.files import csv_text, write_text
 from tllboost.grid.data import gather
 from tllboost.grid.measure import Bench, fit_scorer, one_thread
 from tllboost.grid.summary import interval
+from tllboost.heads.base import NormalisedCosineHead, Validation
 from tllboost.pairs import read_pairs
 from tllboost.pairs.groups import read_groups
 from tllboost.references import References
@@ -50,23 +52,26 @@ VECTORIZERS = {
     "classic+pocket": "classic+pocket",
     "mobilenetv2": MOBILENET,
     "small": f"{MOBILENET}+{SQUEEZENET}+classic",
-    "views+local": "+".join(
+    "views+maps": "+".join(
         [
             f"{MOBILENET}?{VIEWS}",
             f"{SQUEEZENET}?{VIEWS}",
             "classic",
             f"{MOBILENET}?output=hardtanh_34&cells=3",
             f"{SQUEEZENET}?output=cat_7&cells=3",
+            f"{MOBILENET}?output=add_425&cells=3",
+            f"{SQUEEZENET}?output=cat_5&cells=3",
         ]
     ),
 }
 SETS = ("tll", "dvd-covers", "ukbench", "demo")
-SIZES = (100, 256)
+SIZES = (12, 30)
 FORMS = {"S-norm": 1, "CSLS": 3}  # columns of the whole vector
 OWN, SEARCHED, OTHER = "the training set", "the searched images", "another set"
+PLAIN = "vectors as they are"
 HEADS = ("logistic", "xgboost", "xgboost-rank")
 MERGES = ("similarity", "dot", "l1")
-WITH_HEADS, LARGEST = "classic+pocket", "views+local"
+WITH_HEADS, LARGEST = "classic+pocket", "views+maps"
 FEW, N_DRAWS, N_TEST = (100, 200, 400), 8, 600
 FEW_WAYS = (
     *(("cosine", "similarity"), ("cosine-norm", "similarity")),
@@ -74,6 +79,7 @@ FEW_WAYS = (
     *(("logistic", "dot"), ("xgboost", "dot")),
 )
 N_TIMES = 5
+FEATURES = "the features of `similarity`, which all heads share"
 COLUMNS = ("part", "set", "vectorizer", "way", "validation mrr", "top2")
 COLUMNS += ("low", "high", "of each seed", "rival", "gain", "gain low", "gain high")
 COLUMNS += ("seconds",)
@@ -90,21 +96,25 @@ python benchmarks/similarity.py
 Mean top-2 over five seeds, with splits as `tllboost grid` makes them: 20 % of the
 groups are tested, and each match is ranked among 20 (fewer for ukbench). References are
 images of the training set; their labels are not read. `small` is MobileNetV2,
-SqueezeNet and `classic`; `views+local` has their views and local maps instead.
+SqueezeNet and `classic`; `views+maps` has their views, and the last and a middle map
+of each network on a 3 x 3 grid, instead: seven parts.
 Intervals are of 95 % (paired bootstrap over components).
 
 ## Nothing fitted
 
-`cosine-norm` is S-norm with at most 512 references, or as many as fit into 4 MB. The
-other columns are S-norm of fewer references, of the images of the test set (what a
-folder that is searched has), and of another set's; then CSLS.
+`cosine-norm` is the head: S-norm or CSLS of whitened vectors, or the cosine, as
+validation chooses; the gain is its own over the cosine. S-norm compares with at most
+512 references; the vectors are whitened by up to 48 directions of 512 training images,
+or as many of both as fit into 4 MB. The other columns are S-norm of fewer references,
+by the images of the test set (what a folder that is searched has), and by those of
+another set; then CSLS, all whitened.
 
 {plain}
 
-## The challenge, `views+local`
+## The challenge, `views+maps`
 
 The grid's own figures ([all cells](../tll-similarity/README.md)). `crossfit/infonce`
-fits a map of 128 numbers for the whole vector and for each of its five parts, five
+fits a map of 128 numbers for the whole vector and for each of its seven parts, five
 times, each without one fold of the training pairs: a training pair is compared by the
 maps that never saw its images, a new pair by all of them. The gain is over what is
 named. Seconds are for a fit and the test scores, in one process beside another one.
@@ -129,9 +139,9 @@ validation.
 
 ## Time
 
-`xgboost` on `similarity` and on `l1` of `views+local`, the challenge's first seed, one
-thread, {n_times} times in turn; median, and smallest and largest. The ratio is that of
-the two in each turn.
+Seconds to fit a head and to score the test pairs, on `similarity` and on `dot` of
+`views+maps`, the challenge's first seed, one thread, {n_times} times in turn; median,
+and smallest and largest. The ratios are those in each turn.
 
 {speed}
 
@@ -139,7 +149,7 @@ the two in each turn.
 """
 
 FEW_TEXT = """Of the challenge {sizes} pairs, {n_draws} draws, 15 of 100 for
-validation, tested on {n_test} other pairs with `views+local`. In brackets the mean gain
+validation, tested on {n_test} other pairs with `views+maps`. In brackets the mean gain
 over the cosine and its standard error over the draws."""
 
 
@@ -163,8 +173,9 @@ def plain(
     images, widths = np.union1d(train.left, train.right), found.widths or None
     whole = References.drawn(vectors, images, widths, seed=seed)
     ways = {OWN: whole}
+    ways[PLAIN] = References.drawn(vectors, images, widths, seed=seed, whitened=False)
     for n in SIZES:
-        ways[str(n)] = References(whole.vectors[:n], whole.widths, whole.n_maps)
+        ways[str(n)] = replace(whole, vectors=whole.vectors[:n])
     drawn = References.drawn(others, np.arange(len(others)), widths, seed=seed)
     ways[OTHER] = drawn
     searched = np.union1d(split.test.left, split.test.right)
@@ -174,6 +185,11 @@ def plain(
         rows = [references.rows(vectors, one.left, one.right) for one in sets]
         if name == OWN:
             yield "cosine", rows[0][:, 0], rows[1][:, 0]
+            label, weight = split.validation.label, split.validation.weight
+            chooser = Validation(rows[0], label, weight, split.validation.query)
+            head = NormalisedCosineHead().fit(rows[0], label, validation=chooser)
+            told = [head.decision_function(one).astype(float) for one in rows]
+            yield "cosine-norm", told[0], told[1]
         for form, column in FORMS.items():
             yield f"{form}, {name}", rows[0][:, column], rows[1][:, column]
 
@@ -290,16 +306,21 @@ _SAID = (("validation", "mrr"), ("figures", "top2"))
 
 
 def speed(found: Any, split: Split) -> Iterator[list[str]]:
-    """Give a row for `xgboost` on similarities, and for the same on differences."""
-    seconds: dict[str, list[float]] = {"xgboost, similarity": [], "xgboost, l1": []}
+    """Give a row for the features, and for each head on them and on products."""
+    seconds: dict[str, list[float]] = {}
     for _ in range(N_TIMES):
-        for way, of in seconds.items():
-            bench = Bench(found.vectors, split, way[9:], 0, found.widths)
-            _, _, test = bench.features if way == "xgboost, l1" else [None] * 3
+        for merge in MERGES[:2]:
             started = time.perf_counter()
-            scorer = fit_scorer(bench, "xgboost")
-            scorer.score(test or bench.features[2])
-            of.append(time.perf_counter() - started)
+            bench = Bench(found.vectors, split, merge, 0, found.widths)
+            _, _, test = bench.features
+            if merge == "similarity":
+                taken = time.perf_counter() - started
+                seconds.setdefault(FEATURES, []).append(taken)
+            for head in HEADS:
+                started = time.perf_counter()
+                fit_scorer(bench, head).score(test)
+                taken = time.perf_counter() - started
+                seconds.setdefault(f"{head}, {merge}", []).append(taken)
     for way, of in seconds.items():
         texts = [" ".join(f"{one:.3f}" for one in of)]
         yield ["speed", "tll", LARGEST, way, *[""] * 4, *texts, *[""] * 4, ""]
@@ -345,14 +366,16 @@ def by_way(rows: Sequence[dict[str, str]]) -> dict[tuple[str, str], dict[str, An
 
 def plain_table(rows: Sequence[dict[str, str]]) -> str:
     """Return the table of what nothing is fitted for."""
-    columns = ["set", "vectors", "cosine", "S-norm", "gain"]
-    columns += ["of 100", "of 256", f"of {SEARCHED}", f"of {OTHER}", "CSLS"]
+    columns = ["set", "vectors", "cosine", "cosine-norm", "gain", "S-norm, unwhitened"]
+    columns += ["S-norm"]
+    columns += [*(f"of {one}" for one in (*SIZES, SEARCHED, OTHER)), "CSLS"]
     body = []
     for key, ways in by_way(rows).items():
         top2 = {way: f"{float(row['top2']):.3f}" for way, row in ways.items()}
         own = f"S-norm, {OWN}"
         some = [f"S-norm, {one}" for one in (*SIZES, SEARCHED, OTHER)]
-        told = [top2["cosine"], top2[own], gain_of(ways[own])]
+        told = [top2["cosine"], top2["cosine-norm"], gain_of(ways["cosine-norm"])]
+        told += [top2[f"S-norm, {PLAIN}"], top2[own]]
         body.append([*key, *told, *(top2[one] for one in (*some, f"CSLS, {OWN}"))])
     return "\n".join(table(columns, body))
 
@@ -404,16 +427,21 @@ def few_table(rows: Sequence[dict[str, str]]) -> str:
 def speed_table(rows: Sequence[dict[str, str]]) -> str:
     """Return the table of seconds."""
     times = {row["way"]: np.array(row["of each seed"].split(), float) for row in rows}
-    body = [
-        [way, f"{np.median(of):.2f} [{of.min():.2f}, {of.max():.2f}]"]
-        for way, of in times.items()
-    ]
+
+    def told(of: Floats, mark: str = "", digits: int = 2) -> str:
+        middle, low, high = np.median(of), of.min(), of.max()
+        return f"{middle:.{digits}f}{mark} [{low:.{digits}f}, {high:.{digits}f}]"
+
+    body = []
+    for head in HEADS if times else ():
+        ours, raw = (times[f"{head}, {merge}"] for merge in MERGES[:2])
+        ratios = raw / ours, raw / (ours + times[FEATURES])
+        ways = [told(ours), told(raw), *(told(one, " ×", 1) for one in ratios)]
+        body.append([head, *ways])
     if times:
-        ours, raw = times.values()
-        ratio = raw / ours
-        told = f"{np.median(ratio):.1f} × [{ratio.min():.1f}, {ratio.max():.1f}]"
-        body.append(["ratio", told])
-    return "\n".join(table(["head, merge", "seconds"], body))
+        body.append([FEATURES, told(times[FEATURES]), "", "", ""])
+    columns = ["head", *MERGES[:2], "ratio", "with the features counted"]
+    return "\n".join(table(columns, body))
 
 
 def make(part: str, store: Any, run: Path) -> Iterator[list[str]]:

@@ -114,8 +114,22 @@ def test_a_part_of_a_fusion_has_maps_of_its_own(planted: Planted) -> None:
     ]
     widths, n_maps = made.layout()
     assert widths == [30, 10, 24, 24, 24]
-    assert n_maps == [1, 1, 3, 3, 3]
+    assert n_maps == [0, 0, 3, 3, 3]
     assert made.transform(planted.vectors[:2]).shape == (2, 40 + 3 * 24)
+
+
+@pytest.mark.parametrize("spec", ["crossfit?folds=3", ""])
+def test_only_what_is_not_learned_is_whitened(planted: Planted, spec: str) -> None:
+    how = "infonce?components=8&epochs=1&patience=0"
+    made = learn(f"{spec}/{how}" if spec else how, planted)
+    scorer = Bench(
+        planted.vectors, planted.split, "similarity", 0, projection=made
+    ).scorer
+    references: Any = scorer.references
+    n_frozen = planted.vectors.shape[1] if spec else 0
+    for one in (references.mean, references.common):
+        assert one[..., :n_frozen].any() == bool(spec)
+        assert not one[..., n_frozen:].any()
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_the_readme_quotes_the_figures_of_the_challenge() -> None:
     page = (ROOT / "results/tll-similarity/README.md").read_text("utf-8").splitlines()
     table = [line for line in section.splitlines() if line.startswith("|")]
     # One row for each merge; the page has the rest.
-    ours = re.compile(r"\| views\+local \| (similarity|dot|l1) ")
+    ours = re.compile(r"\| views\+maps \| (similarity|dot|l1) ")
     rows = [line for line in page if ours.match(line)]
     assert len(rows) == 3
     assert table[2:] == rows

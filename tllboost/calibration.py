@@ -8,12 +8,6 @@ A few scores may lie far outside of all others, those of naive Bayes a million t
 far. They count as the limits of what is ordinary on validation, where the curve is
 fitted and wherever it is used; only their order among themselves stays.
 
-A score of the head ``cosine-norm`` has a zero: what unrelated images have in the mean.
-How far below it a pair lies says little, since some matches are no more alike than
-unrelated images are: their share bounds the odds of a match from below. So the curve is
-that of log(1 + exp(score)), which hardly falls below 0 and soon rises as the score does
-(``results/choosing/prior.md``).
-
 Validation pairs weigh what they weigh: drawn non-matches of a match one together, so
 that matches are 1 in 2; labelled pairs as they were given. A curve keeps that share,
 its *prior*, and :meth:`Calibration.at` moves it to another one.
@@ -73,8 +67,6 @@ class Calibration(NamedTuple):
         Limits of what is ordinary on validation.
     prior : float, default=0.5
         Share of matches among the pairs that the probabilities hold for.
-    bends : bool, default=False
-        Whether log(1 + exp(score)) stands for the score, in the limits too.
     """
 
     slope: float
@@ -82,7 +74,6 @@ class Calibration(NamedTuple):
     low: float = -_FAR
     high: float = _FAR
     prior: float = 0.5
-    bends: bool = False
 
     @property
     def is_flat(self) -> bool:
@@ -91,7 +82,7 @@ class Calibration(NamedTuple):
 
     def log_odds(self, score: NDArray[np.floating]) -> Floats:
         """Return the log-odds of a match: (n_pairs,) float64."""
-        score = _seen(score, self.bends)
+        score = np.asarray(score, dtype=np.float64)
         inside = np.clip(score, self.low, self.high)
         far = np.log1p(self.slope * np.abs(score - inside))
         beyond = _ORDER * np.sign(score - inside) * far / (1 + far)
@@ -136,28 +127,20 @@ class Calibration(NamedTuple):
         if not self.slope > 0:
             return -_FAR if wanted <= 0 else _FAR
         score = wanted / self.slope
-        if not self.low <= score <= self.high:
-            # Only the order of outliers is left here: log_odds, turned round.
-            end, sign = (self.high, 1) if score > self.high else (self.low, -1)
-            rest = abs(wanted - self.slope * end) / _ORDER
-            if rest > 0.99:
-                return sign * _FAR
-            score = end + sign * float(np.expm1(rest / (1 - rest))) / self.slope
-        if self.bends:
-            score = score + float(np.log(-np.expm1(-score))) if score > 0 else -_FAR
-        return score
-
-
-def _seen(score: NDArray[np.floating], bends: bool) -> Floats:
-    seen: Floats = np.asarray(score, dtype=np.float64)
-    return np.logaddexp(0.0, seen) if bends else seen
+        if self.low <= score <= self.high:
+            return score
+        # Beyond the limits only the order of outliers is left: log_odds, turned round.
+        end, sign = (self.high, 1) if score > self.high else (self.low, -1)
+        rest = abs(wanted - self.slope * end) / _ORDER
+        if rest > 0.99:
+            return sign * _FAR
+        return end + sign * float(np.expm1(rest / (1 - rest))) / self.slope
 
 
 def fit_calibration(
     score: NDArray[np.floating],
     label: NDArray[np.integer],
     weight: Floats | None = None,
-    bends: bool = False,
 ) -> Calibration:
     """Fit the logistic curve of one score.
 
@@ -169,8 +152,6 @@ def fit_calibration(
         1 for a match.
     weight : ndarray of shape (n_pairs,) or None, default=None
         Weights of the pairs.
-    bends : bool, default=False
-        Whether to fit the curve of log(1 + exp(score)).
 
     Returns
     -------
@@ -188,7 +169,7 @@ def fit_calibration(
     from scipy.optimize import minimize
     from scipy.special import expit
 
-    score = _seen(score, bends)
+    score = np.asarray(score, dtype=np.float64)
     weight = np.ones(len(score)) if weight is None else weight
     base = float(np.average(label, weights=weight))
     if not 0 < base < 1:
@@ -222,7 +203,7 @@ def fit_calibration(
     if steep < _LEAST:
         steep, at_centre = _LEAST, prior
     slope = steep / spread
-    return Calibration(slope, at_centre - slope * centre, low, high, share, bends)
+    return Calibration(slope, at_centre - slope * centre, low, high, share)
 
 
 def logit(share: float) -> float:

@@ -203,9 +203,9 @@ class PairScorer:
             if "qid" in inspect.signature(head.fit).parameters:
                 more["qid"] = train.query
             head.fit(np.asarray(features), train.label, **more)
-        known = self.score(chooser.features), chooser.label, chooser.weight
-        self.calibration_ = fit_calibration(*known, getattr(head, "bends", False))
-        self.threshold_ = best_threshold(*known)
+        score = self.score(chooser.features)
+        self.calibration_ = fit_calibration(score, chooser.label, chooser.weight)
+        self.threshold_ = best_threshold(score, chooser.label, chooser.weight)
         return self
 
     @property

@@ -124,8 +124,7 @@ def _is_weight(value: Any) -> bool:
 
 _PART = {"index": _is_count(511), "weight": _is_weight}
 _CALIBRATION = dict.fromkeys(("slope", "intercept", "low", "high"), _is_number) | {
-    "prior": lambda value: _is_number(value) and 0 < value < 1,
-    "bends": _is_bool,
+    "prior": lambda value: _is_number(value) and 0 < value < 1
 }
 _CELL = {
     "vectorizer": (32, _PART),

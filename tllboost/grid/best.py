@@ -549,8 +549,7 @@ def _fit_and_save(
             if whole and split is held_out:
                 held = np.concatenate([scorer.score(X) for X in bench.features[1:]])
         if held is not None:
-            known = held[counted], pairs, scorer.calibration_.bends
-            scorer.calibration_, scorer.threshold_ = _curve_of(*known)
+            scorer.calibration_, scorer.threshold_ = _curve_of(held[counted], pairs)
             odds.append(scorer.calibration_.log_odds(held[counted]))
         if space_of(vectorizer) != space:
             msg = f"{cell.vectorizer} is no longer what its vectors were made with"
@@ -573,7 +572,7 @@ def _fit_and_save(
     )
 
 
-def _curve_of(score: Floats, pairs: PairSet, bends: bool = False) -> _Curve:
+def _curve_of(score: Floats, pairs: PairSet) -> _Curve:
     """Return curve and threshold of scores of some pairs."""
     known = score, pairs.label, pairs.weight
-    return fit_calibration(*known, bends), best_threshold(*known)
+    return fit_calibration(*known), best_threshold(*known)

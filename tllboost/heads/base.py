@@ -302,14 +302,10 @@ class CosineHead(PairHead):
 class NormalisedCosineHead(PairHead):
     """Cosine in standard deviations above what both images have to unrelated ones.
 
-    The mean of both z-norms, S-norm, which the merge ``similarity`` computes: see
-    :class:`tllboost.references.References`. Nothing is learned.
-
-    Attributes
-    ----------
-    bends : bool
-        That the curve of its probabilities does so at 0; see
-        :class:`~tllboost.calibration.Calibration`.
+    S-norm or CSLS of whitened vectors, which the merge ``similarity`` computes (see
+    :class:`tllboost.references.References`), or the plain cosine where validation
+    finds matches better by that: where images differ in little, whitening takes away
+    what tells them apart. Nothing else is learned.
 
     Examples
     --------
@@ -318,9 +314,12 @@ class NormalisedCosineHead(PairHead):
     [3.0, 1.0]
     """
 
-    bends = True
-
     def learn(self, training: Any, validation: Any) -> None:
-        """Read the second column; the others are of no use here."""
-        coef = np.eye(1, training.features.shape[1], k=1, dtype=np.float32)[0]
+        """Choose a column by validation; without it, S-norm."""
+        best = 1
+        if validation is not None:
+            rows = np.asarray(validation.features)
+            best = min((1, 3, 0), key=lambda at: validation.losses(rows[:, at]).mean())
+        coef = np.zeros(training.features.shape[1], np.float32)
+        coef[best] = 1
         self.fitted_ = FittedHead(Linear(coef))

@@ -73,9 +73,9 @@ class Projection(Configured):
     def layout(self) -> tuple[Sequence[int] | None, Sequence[int] | None]:
         """Return the widths of the parts of a projected vector, and the maps in each.
 
-        None of both where it is one part of one map.
+        None for the widths where it is one part, mostly of one map.
         """
-        return None, None
+        return None, [1]
 
     def inside(self, train: PairSet) -> tuple[PairSet, NDArray[np.int64] | None]:
         """Return the pairs to train a head on, and the fold whose map tells each.

@@ -223,7 +223,7 @@ class CrossFitProjection(Projection):
         for (at, _), one in self.maps_.items():
             probe = np.zeros((1, _width(self._slices[at])), np.float32)
             mapped[at] += one.transform(probe).shape[1]
-        n_maps = [1] * len(self.widths_) + [self.folds] * len(mapped)
+        n_maps = [0] * len(self.widths_) + [self.folds] * len(mapped)
         return [*self.widths_.tolist(), *mapped], n_maps
 
     def fold_of(self, pairs: PairSet) -> NDArray[np.int64]:

@@ -244,7 +244,8 @@ class _Cosines:
         if n_left is not None:
             self.left, self.right = both[:n_left], both[n_left:]
         if normalised:
-            references = References.drawn(vectors, np.arange(n_images), seed=0)
+            images = np.arange(n_images)
+            references = References.drawn(vectors, images, seed=0, whitened=False)
             if len(references.vectors) < LEAST:
                 msg = (
                     f"{n_images} images are too few for --normalised: {LEAST} at least"
