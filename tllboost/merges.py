@@ -254,7 +254,7 @@ class PairFeatures:
         computed at once, and the baseline score is the normalised cosine among them.
     fold : ndarray of shape (n_pairs,), int64, or None
         By the maps of which fold each pair is compared, where a projection has several.
-    statistics : ndarray of shape (n_images, n_slices, 6), float32, or None
+    statistics : ndarray of shape (n_images, n_slices, ...), float32, or None
         What the references say of each image, where that is known.
 
     Examples

@@ -689,6 +689,7 @@ def _answer_calls(_: str) -> Callable[[bytes], list[bytes]]:
     # scipy.stats, a third of what it takes to load, its heads use nothing.
     hidden: dict[str, Any] = {"pandas": None, "scipy.stats": _Later("scipy.stats")}
     sys.modules.update(hidden)
+    # What can't be loaded so is loaded as usual by the first cell that needs it.
     with suppress(Exception):
         import_module("sklearn.ensemble")
     for name in hidden:

@@ -231,10 +231,10 @@ class References:
         return told
 
     def _whitened(self, vectors: NDArray[Any]) -> tuple[list[Floats], Floats]:
-        """Return parts of images less their mean, and the beginning of what is told.
+        """Return parts of images less their mean, and the first columns of statistics.
 
-        Two parts are compared by their product less that of their coordinates, over
-        both lengths: what whitened vectors have, which nobody makes.
+        The cosine of two whitened parts is the product of these, less that of their
+        coordinates, over both whitened lengths. So no whitened vector is computed.
         """
         shape = len(vectors), self._n_slices, _FIRST + len(self.common)
         told, parts = np.zeros(shape, np.float32), []

@@ -298,7 +298,7 @@ class FittedCell:
             Rows of `vectors`; each row that occurs is projected once.
         projected : ndarray of shape (n_images, n_components), float32, or None
             What :meth:`project` makes of them, where it is known.
-        statistics : ndarray of shape (n_images, n_slices, 6), float32, or None
+        statistics : ndarray of shape (n_images, n_slices, ...), float32, or None
             What the references say of these, where it is known.
 
         Raises
