@@ -4,9 +4,10 @@ r"""Compare rules that choose a cell on small sets, and write results/choosing.
     python benchmarks/choosing.py --scores FOLDER
 
 Of each set of images some groups are taken and split as ``tllboost grid`` does; the
-groups outside make a large test set in the place of their own small one. Thirty cells
-are fitted, and each rule chooses one by its validation scores alone. ``--scores`` keeps
-the scores of each run in a folder, and fits none again that lies there.
+groups outside make a large test set in the place of their own small one. Each rule
+chooses a cell by its validation scores alone: first of thirty cells, then of these and
+eight that read normalised similarities. ``--scores`` keeps the scores of each run in a
+folder, and fits none again that lies there.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ HEADS = (
     *("cosine", "logistic", "linear-svm", "naive-bayes", "random-forest"),
     *("xgboost", "xgboost-rank", "mlp"),
 )
-CELLS = plan_cells(VECTORIZERS, ("dot", "l1"), HEADS)
+THIRTY = plan_cells(VECTORIZERS, ("dot", "l1"), HEADS)
+ON_SIMILARITIES = ("cosine-norm", "logistic", "xgboost", "xgboost-rank")
+_NEW = plan_cells(VECTORIZERS, ("similarity",), ON_SIMILARITIES)
+CELLS = THIRTY + [cell for cell in _NEW if cell not in THIRTY]
 COSINES = [i for i, cell in enumerate(CELLS) if cell.head == COSINE]
 
 Floats = NDArray[np.float64]
@@ -86,7 +90,9 @@ RULES: dict[str, Callable[[Told], int]] = {
         _highest(t.mrr[COSINES], t.brier[COSINES])
     ],
     "tllboost grid: the simplest within one standard error of the best MRR, ties by "
-    "Brier": lambda t: CELLS.index(choose(dict.fromkeys(CELLS, 1), t.found)[0]),
+    "Brier": lambda t: CELLS.index(
+        choose(dict.fromkeys(CELLS[: len(t.mrr)], 1), t.found)[0]
+    ),
 }
 COSINE_ON_TEST = "the better cosine on the test"
 BEST = "best on test (nobody can)"
@@ -97,11 +103,18 @@ TEXT = """# Choosing on small sets
 python benchmarks/choosing.py --seeds {n_seeds} --sets {sets}
 ```
 
-{n_runs} small sets, each with {n_cells} cells (`classic` and `pocket`; `dot` and `l1`;
-eight heads) that are fitted on its training part. The validation part chooses, with
-{n_lists} lists in the median. Each choice is tested on other groups, with
-{n_tested} lists in the median. "Below" counts the sets on which the chosen cell's test
-top-2 is below that of the cosine that is better on the test.
+{n_runs} small sets, each with cells that are fitted on its training part. The
+validation part chooses, with {n_lists} lists in the median. Each choice is tested on
+other groups, with {n_tested} lists in the median. "Below" counts the sets on which the
+chosen cell's test top-2 is below that of the cosine that is better on the test.
+
+{tables}[runs.csv](runs.csv) has all choices. The rule was developed on other seeds.
+
+{groups}. Each set is split as `tllboost grid` splits it (65 : 15 : 20), but tested on
+the other groups ("outside").
+"""
+
+OF_CELLS = """## {n_cells} cells: {which}
 
 {table}
 
@@ -110,12 +123,13 @@ The mean top-2 by set:
 {by_set}
 
 `tllboost grid` minus "always the cosine" is {gain}: mean and standard error of the
-difference over the sets. [runs.csv](runs.csv) has all choices. The rule was developed
-on other seeds.
+difference over the sets.
 
-{groups}. Each set is split as `tllboost grid` splits it (65 : 15 : 20), but tested on
-the other groups ("outside").
 """
+KINDS = {
+    len(THIRTY): "`classic` and `pocket`; `dot` and `l1`; eight heads",
+    len(CELLS): "these, `cosine-norm`, and three heads on `similarity`",
+}
 
 
 def read(name: str, folder: Path) -> GridData:
@@ -158,8 +172,8 @@ def fit(data: GridData, one: Split, seed: int) -> dict[str, NDArray[Any]]:
     for cell in CELLS:
         key = cell.vectorizer, cell.features
         if key not in benches:
-            vectors = data.vectors[cell.vectorizer].vectors
-            benches[key] = Bench(vectors, one, cell.features, seed)
+            found = data.vectors[cell.vectorizer]
+            benches[key] = Bench(found.vectors, one, cell.features, seed, found.widths)
         scorer = fit_scorer(benches[key], cell.head)
         _, *rest = benches[key].features
         with one_thread():
@@ -177,12 +191,12 @@ def fit(data: GridData, one: Split, seed: int) -> dict[str, NDArray[Any]]:
     } | {**pairs}
 
 
-def told(run: dict[str, NDArray[Any]], name: str) -> tuple[Told, int]:
-    """Return what a set of a run says of each cell, and its number of lists."""
+def told(run: dict[str, NDArray[Any]], name: str, n: int) -> tuple[Told, int]:
+    """Return what a set of a run says of the first `n` cells, and its lists' number."""
     from sklearn.metrics import roc_auc_score
 
     pairs = PairSet(*(run[f"{name} {column}"] for column in PairSet.__annotations__))
-    scores = run[f"scores {name}"]
+    scores = run[f"scores {name}"][:n]
     ranks = [match_ranks(score, pairs.label, pairs.query)[1] for score in scores]
     ranking = [
         ranking_figures(rank, np.zeros(len(rank), int), resample=False)
@@ -228,35 +242,58 @@ def main() -> None:
     keep.mkdir(parents=True, exist_ok=True)
     rows = []
     seeds = range(said.first_seed, said.first_seed + said.seeds)
-    for *which, run in runs(seeds, said.sets.split(","), keep):
-        validation, n_lists = told(run, "validation")
-        test, n_tested = told(run, "test")
+    for (*which, run), n in product(runs(seeds, said.sets.split(","), keep), KINDS):
+        validation, n_lists = told(run, "validation", n)
+        test, n_tested = told(run, "test", n)
         chosen = [rule(validation) for rule in RULES.values()]
         chosen += [_highest(test.top2[COSINES]), _highest(test.top2)]
         chosen[-2] = COSINES[chosen[-2]]
-        rows.append([*which, n_lists, n_tested])
+        rows.append([n, *which, n_lists, n_tested])
         for i in chosen:
             rows[-1] += [CELLS[i].name, f"{test.top2[i]:.4f}"]
     names = [*RULES, COSINE_ON_TEST, BEST]
-    header = ["set", "groups", "seed", "validation lists", "test lists"]
+    header = ["cells", "set", "groups", "seed", "validation lists", "test lists"]
     header += [text for name in names for text in (name, f"{name}: top-2")]
     write_text(said.out / "runs.csv", csv_text(header, rows))
     write_text(said.out / "README.md", page(said.out))
 
 
 def page(out: Path) -> str:
-    """Return the page that ``runs.csv`` makes: a row a rule."""
+    """Return the page that ``runs.csv`` makes: for each kind of grid a row a rule."""
     with (out / "runs.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        every = list(csv.DictReader(file))
+    rows = [row for row in every if row["cells"] == str(len(CELLS))]
+    sets = [name for name in SETS if name in {row["set"] for row in rows}]
+    tables = ""
+    for n, which in KINDS.items():
+        of_kind = [row for row in every if row["cells"] == str(n)]
+        tables += OF_CELLS.format(n_cells=n, which=which, **tables_of(of_kind, sets))
+    return TEXT.format(
+        n_seeds=len({row["seed"] for row in rows}),
+        sets=",".join(sets),
+        n_runs=len(rows),
+        n_lists=f"{np.median(column(rows, 'validation lists')):.0f}",
+        n_tested=f"{np.median(column(rows, 'test lists')):.0f}",
+        tables=tables,
+        groups="; ".join(
+            f"{name}: {', '.join(map(str, small))} groups, {n} outside"
+            for name, (small, n) in SETS.items()
+            if name in sets
+        ),
+    )
+
+
+def column(rows: list[dict[str, str]], name: str) -> Floats:
+    """Return a column of numbers."""
+    return np.array([float(row[name]) for row in rows])
+
+
+def tables_of(rows: list[dict[str, str]], sets: list[str]) -> dict[str, str]:
+    """Return both tables of one kind of grid, and what its choice gains."""
     rules, of_set = [*RULES, BEST], np.array([row["set"] for row in rows])
-
-    def column(name: str) -> Floats:
-        return np.array([float(row[name]) for row in rows])
-
-    reached = {rule: column(f"{rule}: top-2") for rule in rules}
-    best = column(f"{COSINE_ON_TEST}: top-2")
+    reached = {rule: column(rows, f"{rule}: top-2") for rule in rules}
+    best = column(rows, f"{COSINE_ON_TEST}: top-2")
     lines = ["| rule | test top-2 | below the best cosine |", "|---|---|---|"]
-    sets = [name for name in SETS if name in of_set]
     by_set = [f"| rule | {' | '.join(sets)} |", "|---" * (1 + len(sets)) + "|"]
     for rule, top2 in reached.items():
         n = f"{np.sum(top2 < best)} of {len(rows)}"
@@ -265,22 +302,12 @@ def page(out: Path) -> str:
         by_set.append(f"| {rule} | {' | '.join(means)} |")
     *_, cosine, ours = (reached[rule] for rule in RULES)
     gain = ours - cosine
-    return TEXT.format(
-        n_seeds=len({row["seed"] for row in rows}),
-        sets=",".join(sets),
-        n_runs=len(rows),
-        n_cells=len(CELLS),
-        n_lists=f"{np.median(column('validation lists')):.0f}",
-        n_tested=f"{np.median(column('test lists')):.0f}",
-        table="\n".join(lines),
-        by_set="\n".join(by_set),
-        gain=f"{gain.mean():+.3f} ± {gain.std(ddof=1) / np.sqrt(len(gain)):.3f}",
-        groups="; ".join(
-            f"{name}: {', '.join(map(str, small))} groups, {n} outside"
-            for name, (small, n) in SETS.items()
-            if name in sets
-        ),
-    )
+    error = gain.std(ddof=1) / np.sqrt(len(gain))
+    return {
+        "table": "\n".join(lines),
+        "by_set": "\n".join(by_set),
+        "gain": f"{gain.mean():+.3f} ± {error:.3f}",
+    }
 
 
 if __name__ == "__main__":

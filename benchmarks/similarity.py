@@ -32,7 +32,6 @@ from tllboost.files import csv_text, write_text
 from tllboost.grid.data import gather
 from tllboost.grid.measure import Bench, fit_scorer, one_thread
 from tllboost.grid.summary import interval
-from tllboost.heads.base import NormalisedCosineHead, Validation
 from tllboost.pairs import read_pairs
 from tllboost.pairs.groups import read_groups
 from tllboost.references import References
@@ -185,10 +184,9 @@ def plain(
         rows = [references.rows(vectors, one.left, one.right) for one in sets]
         if name == OWN:
             yield "cosine", rows[0][:, 0], rows[1][:, 0]
-            label, weight = split.validation.label, split.validation.weight
-            chooser = Validation(rows[0], label, weight, split.validation.query)
-            head = NormalisedCosineHead().fit(rows[0], label, validation=chooser)
-            told = [head.decision_function(one).astype(float) for one in rows]
+            bench = Bench(vectors, split, "similarity", seed, found.widths)
+            scorer = fit_scorer(bench, "cosine-norm")
+            told = [scorer.score(one) for one in bench.features[1:]]
             yield "cosine-norm", told[0], told[1]
         for form, column in FORMS.items():
             yield f"{form}, {name}", rows[0][:, column], rows[1][:, column]

@@ -100,6 +100,7 @@ def test_what_is_no_product_is_still_scored() -> None:
         one = cell(merge, head)
         assert one.bilinear(N_DIMS) is None
         np.testing.assert_allclose(all_scores(one), one_by_one(merge, head), rtol=1e-6)
+    assert bilinear("similarity", fitted(CosineHead(), "dot"), n_dims=N_DIMS) is None
 
 
 @pytest.mark.parametrize("merges", [("dot", "l1"), ("dot", "l2")])

@@ -72,12 +72,12 @@ def _without_network(manifest: dict[str, Any], members: Members) -> None:
 
 FORGED_MANIFESTS: dict[str, tuple[Edit, str]] = {
     "newer format": (
-        put_in("version", to=9),
-        "version 9, this tllboost reads 8",
+        put_in("version", to=10),
+        "version 10, this tllboost reads 9",
     ),
     "older format": (
-        put_in("version", to=7),
-        "version 7, this tllboost reads 8",
+        put_in("version", to=8),
+        "version 8, this tllboost reads 9",
     ),
     "no format": (put_in("format", to="zip"), "not that of a tllboost bundle"),
     "further key": (put_in("exec", to="os.system"), "must hold"),

@@ -169,7 +169,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, dict[str, 
     folder = tmp_path_factory.mktemp("crossfit")
     pairs = make_scenes(folder / "images", n_scenes=40, n_views=2)
     how: dict[str, Any] = {
-        "vectorizers": ["classic+pixels?size=8"],
+        "vectorizers": ["pixels?size=16+pixels?size=8"],
         "merges": ["similarity"],
         "heads": ["logistic", "xgboost"],
         "projections": ["none", QUICK],

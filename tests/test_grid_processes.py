@@ -10,7 +10,6 @@ import sys
 import time
 import weakref
 from concurrent.futures import ProcessPoolExecutor
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -83,27 +82,6 @@ def test_a_process_that_is_started_beforehand_takes_the_first_call_without_panda
     loaded = one.call(modules)
     assert "sklearn.base" in loaded
     assert "pandas" not in loaded
-    assert "scipy.stats" not in loaded
-
-
-def with_heads() -> list[str]:
-    for name in ("base", "forest", "linear"):
-        import_module(f"tllboost.heads.{name}")
-    return modules()
-
-
-def ranks() -> tuple[list[float], bool]:
-    from scipy import stats
-    from sklearn.metrics._ranking import rankdata
-
-    is_whole = issubclass(stats.rv_continuous, object) and stats.norm.cdf(0) == 0.5
-    return rankdata([3, 1, 2]).tolist(), is_whole
-
-
-def test_a_process_loads_scipys_statistics_where_something_calls_them() -> None:
-    one = Processes(1)
-    assert "scipy.stats" not in one.call(with_heads)
-    assert one.call(ranks) == ([3, 1, 2], True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="removes no file that is mapped")

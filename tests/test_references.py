@@ -17,7 +17,7 @@ from makers import auc, fit, plant
 from PIL import Image
 
 import tllboost
-from tllboost.classifier import ensemble
+from tllboost.classifier import PairClassifier, ensemble
 from tllboost.demo import make_scenes
 from tllboost.errors import UsageError
 from tllboost.grid.measure import Bench, fit_scorer
@@ -29,10 +29,10 @@ from tllboost.pairs import read_pairs
 from tllboost.rank import VectorIndex, best, rank_images
 from tllboost.references import References
 from tllboost.report import read_run
-from tllboost.scoring import FittedCell, joint_score
+from tllboost.scoring import FittedCell, joint_score, similarity_names
 from tllboost.vectorizing import vectorize
 
-N_IMAGES, N_REFERENCES, WIDTHS = 60, 32, [40, 24]
+N_IMAGES, N_REFERENCES, WIDTHS = 120, 96, [40, 24]
 
 
 @lru_cache
@@ -54,7 +54,7 @@ def white(vectors: np.ndarray) -> np.ndarray:
     known = unit[:N_REFERENCES]
     unit -= known.mean(axis=0)
     _, lengths, axes = np.linalg.svd(known - known.mean(axis=0))
-    n = min(N_REFERENCES, unit.shape[1]) // 8
+    n = min(N_REFERENCES // 8 - 8, unit.shape[1] // 8)
     shrunk = lengths[n] / np.sqrt(lengths[:n] ** 2 + lengths[n] ** 2)
     unit -= (unit @ axes[:n].T * (1 - shrunk)) @ axes[:n]
     return unit_rows(unit)
@@ -124,10 +124,13 @@ def test_references_are_as_many_as_four_megabytes_hold_and_no_picture_twice() ->
     wide = rng.normal(size=(300, 20_000)).astype(np.float32)
     made = References.drawn(wide, np.arange(300), seed=0)
     assert sum(one.nbytes for one in made.tensors().values()) <= 4_000_000 + 100
-    assert len(made.common) == 300 // 8
+    assert len(made.common) == 300 // 8 - 8
+    assert made.mean.any()
     plain = References.drawn(wide, np.arange(300), seed=0, whitened=False)
     assert len(plain.vectors) == 99
     assert not plain.mean.any()
+    few = References.drawn(wide, np.arange(64), seed=0)
+    assert (len(few.common), few.mean.any()) == (0, True)
     narrow = np.repeat(rng.normal(size=(300, 4)).astype(np.float32), 3, axis=0)
     assert len(References.drawn(narrow, np.arange(900), seed=0).vectors) <= 300
 
@@ -180,6 +183,38 @@ def test_where_images_share_much_the_normalised_cosine_is_better() -> None:
     assert not known & {tuple(one) for one in seen}
 
 
+@pytest.mark.parametrize(
+    ("name", "n_parts"),
+    [
+        ("classic", 6),
+        ("pocket?views=whole,grey", 2),
+        ("pixels?views=centre,grey+classic", 8),
+    ],
+)
+def test_each_view_and_each_descriptor_is_a_part_of_its_own(
+    tmp_path: Path, name: str, n_parts: int
+) -> None:
+    pairs = make_scenes(tmp_path / "images", n_scenes=20, n_views=2)
+    table = read_pairs(pairs, images=pairs.parent)
+    ends = zip(table.left, table.right, strict=True)
+    X = [[table.paths[a], table.paths[b]] for a, b in ends]
+    model = PairClassifier(name, merge="similarity", validation_fraction=0.3).fit(X)
+    (cell,) = model.cells_
+    references = cell.scorer.references
+    assert references is not None
+    assert len(references.widths) == n_parts
+    names = similarity_names(cell.vectorizer, "none")
+    assert len(names) == len({*names}) == references.n_features == 4 * (1 + n_parts)
+    # Each block is scaled by itself, so a border in the wrong place shows.
+    vectors = vectorize(cell.vectorizer, table.paths).vectors
+    for part in np.split(vectors, np.cumsum(references.widths)[:-1], axis=1):
+        lengths = np.linalg.norm(part, axis=1)
+        assert lengths == pytest.approx(lengths.max(), rel=1e-3)
+    model.save(tmp_path / "a.tllb")
+    (back,) = tllboost.load(tmp_path / "a.tllb").cells_
+    assert similarity_names(back.vectorizer, "none") == names
+
+
 @pytest.mark.parametrize("head", ["cosine-norm", "logistic", "xgboost"])
 def test_a_bundle_of_similarities_scores_as_before(tmp_path: Path, head: str) -> None:
     pytest.importorskip("xgboost")
@@ -213,6 +248,10 @@ def test_without_references_the_merge_says_what_it_needs() -> None:
         ("mean", np.zeros(64, np.float32)),
         ("common", np.zeros((4, 63), np.float16)),
         ("common", np.zeros(64, np.float16)),
+        ("baseline", np.array([2], np.int32)),
+        ("baseline", np.array([1, 3], np.int32)),
+        ("baseline", np.array([1])),
+        ("baseline", np.array(1, np.int32)),
     ],
 )
 def test_references_that_compare_with_nothing_are_refused(
@@ -251,7 +290,9 @@ def test_a_grid_measures_it_as_rows_of_their_own(grid: tuple[Path, Any]) -> None
     _, result = grid
     rows = {(row["merge"], row["head"]): row for row in result.rows}
     assert rows["none", "cosine-norm"]["status"] == "ok"
-    assert rows["similarity", "logistic"]["n_features"] == 12
+    assert rows["similarity", "logistic"]["n_features"] == 4 * (
+        1 + 6 + 1
+    )  # all, classic's, pixels
 
 
 def test_a_bundle_of_it_scores_the_test_pairs_as_the_grid_did(
@@ -314,7 +355,7 @@ def test_a_folder_of_another_kind_is_its_own_reference(
     cells = tllboost.load(folder / "out" / "ensemble.tllb").cells_
     cell = next(one for one in cells if one.scorer.references is not None)
     s_norm = copy.copy(cell.scorer)
-    s_norm.head_ = FittedHead(Linear(np.eye(12, dtype=np.float32)[1]))
+    s_norm.head_ = FittedHead(Linear(np.eye(32, dtype=np.float32)[1]))
     bundle = ensemble([replace(cell, scorer=s_norm)])
     files = sorted((folder / "images").rglob("*.jpg"))
     rng = np.random.default_rng(0)
@@ -330,8 +371,11 @@ def test_a_folder_of_another_kind_is_its_own_reference(
         [vectorize(c.vectorizer, others).vectors for c in bundle.cells_]
     )
     for cell in drawn.cells_:
-        references = cell.scorer.references
-        assert references is None or len(references.vectors) == len(others)
+        references, known = cell.scorer.references, s_norm.references
+        assert references is not None
+        assert known is not None
+        assert len(references.vectors) == len(others)
+        assert references.baseline.tolist() == known.baseline.tolist()
     with pytest.raises(UsageError, match="11 images are too few as references"):
         rank_images(bundle, files[:1], others[:11], own_references=True)
     scorer = copy.copy(bundle.cells_[0].scorer)

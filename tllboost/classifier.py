@@ -53,7 +53,7 @@ def _vectorize_labelled(
     y: ArrayLike | None,
     seed: int,
     sample_weight: ArrayLike | None = None,
-) -> tuple[NDArray[np.float32], PairSet, PairSet]:
+) -> tuple[NDArray[np.float32], PairSet, PairSet, Sequence[int]]:
     """Vectorize the images of labelled pairs and hold out a part of the pairs.
 
     Returns
@@ -61,12 +61,15 @@ def _vectorize_labelled(
     vectors : ndarray of shape (n_images, n_dims), float32
     train, validation : PairSet
         Pairs of its rows that share no image.
+    widths : sequence of int
+        Of the blocks of a vector.
     """
     table = pairs_from_paths(X, y)
     weight = weights_of(sample_weight, table.n_pairs)
-    vectors = vectorize(
+    found = vectorize(
         vectorizer, table.paths, ids=table.ids, store=model.store, strict=True
-    ).vectors
+    )
+    vectors = found.vectors
     is_match = table.label == 1
     n_negatives, n_hard = model.n_negatives, getattr(model, "n_hard", 0)
     if n_negatives is None:
@@ -82,7 +85,7 @@ def _vectorize_labelled(
         n_negatives=n_negatives, n_hard=n_hard, validation_fraction=share
     )
     train, validation = training_sets(pairs, protocol=protocol, seed=seed)
-    return vectors, harden(train, vectors, n_hard), validation
+    return vectors, harden(train, vectors, n_hard), validation, found.widths
 
 
 ImagePath = str | PathLike[str]
@@ -197,17 +200,16 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         """
         vectorizer = make_vectorizer(self.vectorizer, device=self.device)
         seed, n_threads = seed_of(self.random_state), n_threads_of(self.n_jobs)
-        vectors, train, validation = _vectorize_labelled(
+        vectors, train, validation, widths = _vectorize_labelled(
             self, vectorizer, X, y, seed, sample_weight
         )
-        parts = getattr(vectorizer, "parts", None)
-        layout: Any = parts and [part.n_dims for part in parts], None
+        layout: Any = widths, None
         projection = make_projection(
             self.projection,
             seed=seed,
             device=self.device,
             n_threads=n_threads,
-            widths=layout[0],
+            widths=widths,
         )
         projected, fold = vectors, None
         if projection is not None:
@@ -510,7 +512,7 @@ class SiameseProjection(TransformerMixin, BaseEstimator, Vectorizer):
             msg = f"loss={self.loss!r} learns nothing: give one that does"
             raise UsageError(msg)
         base = make_vectorizer(self.base, device=self.device)
-        vectors, train, validation = _vectorize_labelled(self, base, X, y, seed)
+        vectors, train, validation, _ = _vectorize_labelled(self, base, X, y, seed)
         self.projection_ = projection.fit(vectors, train, validation)
         self.base_ = base
         self.n_dims_ = self.projection_.transform(vectors[:1]).shape[1]

@@ -297,6 +297,7 @@ class PairFeatures:
         self.merge = merge
         self._made: NDArray[np.float32] | None = None
         self._cosines: dict[bool, NDArray[np.float32]] = {}
+        self._references = references
         if merge == SIMILARITY and references is not None:
             self._made = references.rows(
                 vectors, self.left, self.right, fold, statistics
@@ -358,7 +359,7 @@ class PairFeatures:
     def cosine(self, *, frozen: bool = False) -> NDArray[np.float32]:
         """Return the baseline score of each pair: (n_pairs,) float32, computed once.
 
-        The cosine, or of the merge ``similarity`` the normalised one.
+        The cosine, or of the merge ``similarity`` what its references' baseline names.
 
         Parameters
         ----------
@@ -366,7 +367,7 @@ class PairFeatures:
             Whether to use the vectors before the projection, and the plain cosine.
         """
         if self._made is not None and not frozen:
-            return self._made[:, 1]
+            return self._made[:, self._references.baseline[0]]
         if frozen not in self._cosines:
             vectors = self.frozen if frozen else self.vectors
             self._cosines[frozen] = pair_cosine(vectors, self.left, self.right)

@@ -32,7 +32,6 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from tllboost.conventions import n_threads_of, usable_cores
@@ -670,30 +669,17 @@ _callers = Pool(
 )
 
 
-class _Later(ModuleType):
-    """Stands for a module that is loaded when something of it is called."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *a, **k: getattr(import_module(self.__name__), name)(*a, **k)
-
-
 def _answer_calls(_: str) -> Callable[[bytes], list[bytes]]:
     """Return what calls, in a worker, the functions that it is sent."""
     from cloudpickle import dumps
 
     # Nothing of a library is garbage: looked through once a cell, it took 0.05 s each.
     gc.disable()
-    # scikit-learn looks for pandas, and has no use for it here: 0.2 s, and 25 MB. Of
-    # scipy.stats, a third of what it takes to load, its heads use nothing.
-    hidden: dict[str, Any] = {"pandas": None, "scipy.stats": _Later("scipy.stats")}
-    sys.modules.update(hidden)
-    # What can't be loaded so is loaded as usual by the first cell that needs it.
-    with suppress(Exception):
-        import_module("sklearn.ensemble")
-    for name in hidden:
-        del sys.modules[name]
+    # scikit-learn looks for pandas, and has no use for it here: 0.2 s, and 25 MB.
+    sys.modules["pandas"] = None  # type: ignore[assignment]
+    with suppress(ImportError):
+        import_module("sklearn.base")
+    del sys.modules["pandas"]
     gc.freeze()
     gc.enable()
 

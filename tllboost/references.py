@@ -17,7 +17,7 @@ benefit of PCA and whitening", 2012). No label is read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from tllboost.errors import UsageError
 from tllboost.merges import SIMILARITY, row_blocks, slices_of, unit_rows
 
-__all__ = ["LEAST", "SIMILARITIES", "References", "similarity"]
+__all__ = ["BASELINES", "LEAST", "SIMILARITIES", "References", "similarity"]
 
 Floats = NDArray[np.float32]
 
@@ -34,11 +34,14 @@ LEAST = 12
 """References that are drawn at least, where there are as many images."""
 
 _MOST, _MOST_BYTES = 512, 4 * 10**6
-_MOST_DIRECTIONS, _EACH = 48, 8  # images and numbers there are for each direction
+_MOST_DIRECTIONS, _EACH = 48, 8  # numbers of a vector, and images, for each direction
+_SPARED = 64  # images: of fewer, what they differ in most is what they show
 _LEAST_VARIANCE = 1e-2  # of the largest: half precision tells no less
 _NEAREST = 10
 SIMILARITIES = ("cosine", "S-norm", "difference of z-norms", "CSLS")
 """What a row says of the whole vector, and of each part; whitened but for the first."""
+BASELINES = (1, 3, 0)
+"""What heads may start from: S-norm, CSLS, or the plain cosine."""
 _SAME = 1 - 1e-4  # cosine from which two vectors are those of one picture
 _BLOCK = 1024
 _LEAST_SPREAD = np.float32(1e-3)
@@ -64,7 +67,7 @@ def similarity(_left: Floats, _right: Floats) -> Floats:
     raise UsageError(msg)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class References:
     """Vectors of unrelated images, and the normalised similarities of pairs by them.
 
@@ -73,7 +76,8 @@ class References:
     vectors : ndarray of shape (n_references, n_dims), float16
         At length 1.
     widths : ndarray of shape (n_parts,), int32
-        Of the parts that a vector consists of, as those of a fusion.
+        Of the parts that a vector consists of: blocks of a vectorizer, and what maps
+        made of them.
     n_maps : ndarray of shape (n_parts,), int32
         Of how many maps, one a fold, the outputs lie beside each other in a part; 0 for
         a part as the vectorizer gave it, which alone is whitened.
@@ -82,6 +86,8 @@ class References:
     common : ndarray of shape (n_directions, n_dims), float16
         Directions in which training images vary most, in each part. The squared length
         of one is the share of its variance that is taken away.
+    baseline : ndarray of shape (1,), int32
+        Which number of a row heads start from: S-norm, until validation chooses.
 
     Examples
     --------
@@ -96,6 +102,7 @@ class References:
     n_maps: NDArray[np.int32]
     mean: NDArray[np.float16]
     common: NDArray[np.float16]
+    baseline: NDArray[np.int32]
 
     @classmethod
     def drawn(
@@ -127,7 +134,8 @@ class References:
         known = np.random.default_rng([seed, 18]).permutation(np.unique(images))[:_MOST]
         rows = vectors[known]
         most = max(LEAST, _MOST_BYTES // (2 * n_dims) - 1)
-        n = min(_MOST_DIRECTIONS, len(known) // _EACH, most // 2) * whitened
+        enough = max(0, len(known) - _SPARED) // _EACH
+        n = min(_MOST_DIRECTIONS, enough, most // 2) * whitened
         mean, common = np.zeros(n_dims, np.float16), np.zeros((n, n_dims), np.float16)
         for part, n_of in zip(slices_of(parts)[-len(parts) :], maps, strict=True):
             if whitened and not n_of:
@@ -144,7 +152,8 @@ class References:
         rows = unit_rows(rows[: most - n])
         # A picture that is there twice would count twice, and be its own reference.
         twice = np.tril(rows @ rows.T, -1).max(axis=1) > _SAME
-        return cls(rows[~twice].astype(np.float16), parts, maps, mean, common)
+        kept, start = rows[~twice].astype(np.float16), np.array(BASELINES[:1], np.int32)
+        return cls(kept, parts, maps, mean, common, start)
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
@@ -158,6 +167,8 @@ class References:
             and (made.mean.dtype, made.mean.shape) == (np.float16, vectors.shape[1:])
             and (made.common.dtype, made.common.ndim) == (np.float16, 2)
             and made.common.shape[1] == vectors.shape[1]
+            and made.baseline.dtype == np.int32
+            and made.baseline.tolist() in [[one] for one in BASELINES]
             and 0 < len(vectors) <= _MOST
             and len(widths)
             and (n_maps >= 0).all()
@@ -274,8 +285,9 @@ class References:
         columns = np.concatenate(
             [np.arange(*ends) for ends in zip(start, start + share, strict=True)]
         )
-        some = [one[..., columns] for one in (self.vectors, self.mean, self.common)]
-        return type(self)(some[0], share, np.ones_like(share), *some[1:]), columns
+        ours = ("vectors", "mean", "common")
+        own: Any = {name: getattr(self, name)[..., columns] for name in ours}
+        return replace(self, widths=share, n_maps=np.ones_like(share), **own), columns
 
     def rows(
         self,

@@ -37,7 +37,7 @@ from tllboost.heads.fitted import head_score
 from tllboost.merges import SIMILARITY, MergeFunction, PairFeatures
 from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths
 from tllboost.projections import CROSSFIT, NONE
-from tllboost.references import LEAST, SIMILARITIES, References
+from tllboost.references import BASELINES, LEAST, SIMILARITIES, References
 from tllboost.splits import PairSet
 from tllboost.vectorizing import vectorize_many
 
@@ -183,6 +183,11 @@ class PairScorer:
         chooser = Validation(
             validation_features, validation.label, validation.weight, validation.query
         ).take(validation.weight > 0)
+        if self.references is not None:
+            # Where images differ in little, whitening takes away what tells them apart.
+            columns = np.asarray(chooser.features).T
+            told = [chooser.losses(columns[at]).mean() for at in BASELINES]
+            self.references.baseline[:] = BASELINES[np.argmin(told)]
         self.head_ = head = make_head(
             self.head, seed=self.seed, n_threads=self.n_threads
         )
@@ -382,8 +387,12 @@ def similarity_names(vectorizer: Vectorizer, projection: str) -> list[str]:
     >>> similarity_names(make_vectorizer("classic"), "infonce")[:2]
     ['cosine, classic by infonce', 'S-norm, classic by infonce']
     """
-    parts = [one.label for one in getattr(vectorizer, "parts", [vectorizer])]
-    plain = [" + ".join(parts), *parts] if len(parts) > 1 else parts
+    parts = [
+        name
+        for part in getattr(vectorizer, "parts", [vectorizer])
+        for name in part.blocks
+    ]
+    plain = [vectorizer.label, *(parts if len(parts) > 1 else ())]
     mapped = [f"{one} by {projection}" for one in plain]
     slices = plain if projection == NONE else mapped[:1]
     if projection.startswith(CROSSFIT):
@@ -608,7 +617,7 @@ class Scorer:
             if (known := scorer.references) is not None:
                 every, layout = np.arange(len(block)), (known.widths, known.n_maps)
                 drawn = References.drawn(cell.project(block), every, *layout, seed=0)
-                scorer.references = drawn
+                scorer.references = replace(drawn, baseline=known.baseline)
             cells.append(replace(cell, scorer=scorer))
         other.cells_ = tuple(cells)
         return other

@@ -60,7 +60,7 @@ class Vectorized:
     seconds : float
         Wall time of it all.
     widths : tuple of int
-        Of the parts of a fusion, nothing for any other vectorizer.
+        Of the blocks that a vector consists of, those of each part of a fusion.
     """
 
     vectors: np.ndarray
@@ -252,7 +252,7 @@ class _Request:
                 dict(sorted(failures.items())),
                 sum(one.n_computed for one in results),
                 sum(one.n_reused for one in results),
-                widths=tuple(one.vectors.shape[1] for one in results),
+                widths=sum((one.widths for one in results), ()),
             )
         elif getattr(vectorizer, "source", None) is not None:
             result = self.vectorize(vectorizer.source)
@@ -260,11 +260,13 @@ class _Request:
             vectors = np.zeros(shape, dtype=np.float32)
             good = np.setdiff1d(np.arange(len(vectors)), list(result.failures))
             vectors[good] = vectorizer.map_vectors(result.vectors[good])
-            result = replace(result, vectors=vectors, widths=())
-        elif getattr(vectorizer, "needs_images", True):
-            result = self.compute(vectorizer)
+            result = replace(result, vectors=vectors, widths=vectors.shape[1:])
         else:
-            result = self.look_up(vectorizer)
+            needs_images = getattr(vectorizer, "needs_images", True)
+            result = (self.compute if needs_images else self.look_up)(vectorizer)
+            shares = [*getattr(vectorizer, "blocks", {"": 1}).values()]
+            unit = result.vectors.shape[1] // sum(shares)
+            result.widths = tuple(unit * share for share in shares)
         if self.done is not None:
             self.done[space] = result
         return result

@@ -34,7 +34,7 @@ _CHUNK = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 FORMAT = "tllboost bundle"
-VERSION = 8
+VERSION = 9
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.safetensors"
@@ -199,10 +199,10 @@ def parse_manifest(data: bytes, *, what: str) -> dict[str, Any]:
 
     Examples
     --------
-    >>> parse_manifest(b'{"format": "tllboost bundle", "version": 9}', what="a.tllb")
+    >>> parse_manifest(b'{"format": "tllboost bundle", "version": 10}', what="a.tllb")
     Traceback (most recent call last):
       ...
-    tllboost.errors.BundleError: a.tllb: format version 9, this tllboost reads 8: ...
+    tllboost.errors.BundleError: a.tllb: format version 10, this tllboost reads 9: ...
     """
     text = f"{what}: {MANIFEST} can't be read ({WHY})"
     with retold(text, BundleError, (ValueError, RecursionError)):

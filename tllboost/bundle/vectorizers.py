@@ -91,6 +91,13 @@ class BundledVectorizer(Vectorizer):
     needs_images = _recorded("needs_images")
     named_file = _recorded("file")
 
+    @property
+    def blocks(self) -> dict[str, int]:
+        """As the vectorizer has them that the record spells, which is not opened."""
+        if parse_spec(self.name).kind not in VECTORIZERS:
+            return super().blocks
+        return build(self.name, device="cpu", offline=True).blocks
+
     def check(self) -> None:
         """Raise ValueError where the record contradicts itself, loading nothing."""
         file = self.named_file

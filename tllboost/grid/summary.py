@@ -34,26 +34,26 @@ COSTS = (
 )
 
 
-def figure(record: Mapping[str, Any], metric: str, of: str = "figures") -> float:
-    """Return a figure of a record, NaN where it has none.
+def figure(found: Sequence[Record], metric: str, of: str = "figures") -> float:
+    """Return the mean of a figure over records, NaN where one has none.
 
     Parameters
     ----------
-    record : dict
-        Of a cell that succeeded.
+    found : sequence of dict
+        Of the seeds of a cell that succeeded.
     metric : str
     of : {"figures", "validation"}, default="figures"
         Of the test set or of the validation set.
 
     Examples
     --------
-    >>> figure({"figures": {"top1": 0.5, "mrr": None}}, "top1")
+    >>> figure([{"figures": {"top1": 0.5, "mrr": None}}], "top1")
     0.5
-    >>> figure({"figures": {"top1": 0.5, "mrr": None}}, "mrr")
+    >>> figure([{"figures": {"top1": 0.5, "mrr": None}}], "mrr")
     nan
     """
-    value = record[of].get(metric)
-    return float("nan") if value is None else float(value)
+    values = [record[of].get(metric) for record in found]
+    return float(np.mean(np.array(values, dtype=np.float64)))
 
 
 def draws(record: Mapping[str, Any], metric: str) -> Floats:
@@ -113,7 +113,7 @@ def summarise(
         if cell in told:
             row["status"] = "ok"
             for name in METRICS:
-                row[name] = _mean(found, name)
+                row[name] = figure(found, name)
                 of_seed = [draws(record, name) for record in found]
                 alike = len({len(one) for one in of_seed}) == 1
                 spread = np.mean(of_seed, axis=0) if alike else np.empty(0)
@@ -163,7 +163,7 @@ def standings(of_cell: Mapping[Cell, Sequence[Record]], metric: str) -> dict[Cel
     best_frozen = _best(frozen, metric, "validation")
     told = {}
     for cell, found in measured.items():
-        row: Row = {"validation": _mean(found, metric, "validation")}
+        row: Row = {"validation": figure(found, metric, "validation")}
         # Of an ensemble the best one: on validation, as everything that is chosen.
         cosine = Cell(cell.vectorizer, NONE, NONE, COSINE)
         baseline = cosine if cosine in of_cell else best_frozen or cell
@@ -190,11 +190,11 @@ def comparison(
     if not both or any(r["status"] != "ok" for couple in both for r in couple):
         return (float("nan"),) * 3
     sign = METRICS[metric].sign
-    value = np.mean([figure(a, metric) - figure(b, metric) for a, b in both])
+    ours, theirs = (figure(some, metric) for some in zip(*both, strict=True))
     couples = [(draws(a, metric), draws(b, metric)) for a, b in both]
     alike = len({len(one) for couple in couples for one in couple}) == 1
     spread = np.mean([a - b for a, b in couples], axis=0) if alike else np.empty(0)
-    return sign * float(value), *interval(sign * spread)
+    return sign * (ours - theirs), *interval(sign * spread)
 
 
 def headline(
@@ -234,13 +234,9 @@ def headline(
     return lines
 
 
-def _mean(found: Sequence[Record], metric: str, of: str = "figures") -> float:
-    return float(np.mean([figure(record, metric, of) for record in found]))
-
-
 def _best(found: Mapping[Cell, Sequence[Record]], metric: str, of: str) -> Cell | None:
     """Return the cell of the best figure: what ties are told against."""
     sign = METRICS[metric].sign
-    values = {cell: sign * _mean(its, metric, of) for cell, its in found.items()}
+    values = {cell: sign * figure(its, metric, of) for cell, its in found.items()}
     finite = {cell: value for cell, value in values.items() if np.isfinite(value)}
     return max(finite, key=finite.__getitem__) if finite else None

@@ -24,7 +24,7 @@ HEADS = Registry(
             "cosine of the two vectors, no training: the baseline",
         ),
         "cosine-norm": Entry(
-            "tllboost.heads.base:NormalisedCosineHead",
+            "tllboost.heads.base:CosineHead",
             "cosine in standard deviations above unrelated images; reads no labels",
         ),
         "logistic": Entry(

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from tllboost.calibration import fit_calibration, log_loss
 from tllboost.conventions import labels_of, repeatable, seed_of, weights_of
 from tllboost.errors import DataError
-from tllboost.heads.fitted import FittedHead, Linear, cosine_of
+from tllboost.heads.fitted import FittedHead, cosine_of
 
 __all__ = ["PairHead", "Training", "Validation"]
 
@@ -282,6 +282,9 @@ def within_memory(
 class CosineHead(PairHead):
     """Cosine of the two vectors; nothing is learned, and no merge is read.
 
+    As ``cosine-norm`` it stands for the merge ``similarity``, where it is the baseline
+    that :class:`tllboost.references.References` tell.
+
     Examples
     --------
     >>> from tllboost.merges import PairFeatures
@@ -297,29 +300,3 @@ class CosineHead(PairHead):
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
-
-
-class NormalisedCosineHead(PairHead):
-    """Cosine in standard deviations above what both images have to unrelated ones.
-
-    S-norm or CSLS of whitened vectors, which the merge ``similarity`` computes (see
-    :class:`tllboost.references.References`), or the plain cosine where validation
-    finds matches better by that: where images differ in little, whitening takes away
-    what tells them apart. Nothing else is learned.
-
-    Examples
-    --------
-    >>> rows = np.float32([[0.5, 3.0, 0.1, 0.2], [0.4, 1.0, 0.1, 0.1]])
-    >>> NormalisedCosineHead().fit(rows, [1, 0]).decision_function(rows).tolist()
-    [3.0, 1.0]
-    """
-
-    def learn(self, training: Any, validation: Any) -> None:
-        """Choose a column by validation; without it, S-norm."""
-        best = 1
-        if validation is not None:
-            rows = np.asarray(validation.features)
-            best = min((1, 3, 0), key=lambda at: validation.losses(rows[:, at]).mean())
-        coef = np.zeros(training.features.shape[1], np.float32)
-        coef[best] = 1
-        self.fitted_ = FittedHead(Linear(coef))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.heads.fitted import FittedHead, Linear
-from tllboost.merges import merge_names, row_blocks, unit_rows
+from tllboost.merges import SIMILARITY, merge_names, row_blocks, unit_rows
 
 __all__ = ["Bilinear", "bilinear", "lengths_of"]
 
@@ -130,7 +130,7 @@ def bilinear(merge: Any, head: Any, *, n_dims: int) -> Bilinear | None:
     n_dims : int
         Width of the vectors.
     """
-    if not isinstance(head, FittedHead) or head.is_frozen:
+    if merge == SIMILARITY or not isinstance(head, FittedHead) or head.is_frozen:
         return None
     terms: list[tuple[str, Floats]] = []
     if isinstance(head.part, Linear):

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tllboost.files import finite
 from tllboost.grid.cells import Cell
 from tllboost.grid.summary import comparison, figure
@@ -192,10 +190,7 @@ def _change(
         _, *gains = comparison(new, old, metric)
         if not math.isnan(gains[0]):
             low, high = sorted(METRICS[metric].sign * end for end in gains)
-            before, after = (
-                float(np.mean([figure(record, metric) for record in records]))
-                for records in (old, new)
-            )
+            before, after = (figure(records, metric) for records in (old, new))
     return Change(
         cell,
         known[0]["name"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -144,6 +144,7 @@ class Vectorizer(Configured):
     """
 
     KIND: ClassVar[str] = ""
+    BLOCKS: ClassVar[Mapping[str, int]] = {"": 1}  # names and widths, of one view
     needs_images: bool = True
     source: Vectorizer | None = None
 
@@ -186,6 +187,13 @@ class Vectorizer(Configured):
     def label(self) -> str:
         """Short name for tables, with every option that differs from its default."""
         return self.short_name + self.spec.removeprefix(self.name)
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """What lies side by side in a vector, each scaled alone: names and shares."""
+        views = getattr(self, "views", "w")
+        of = [f"{v} of {self.label}" for v in views] if views[1:] else [self.label]
+        return {n + view: width for view in of for n, width in self.BLOCKS.items()}
 
     @property
     def input_size(self) -> int | None:

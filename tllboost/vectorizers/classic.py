@@ -18,9 +18,11 @@ sign, which it resembles most, as in cross-polytope hashing (Terasawa and Tanaka
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -403,6 +405,14 @@ class ClassicVectorizer(NetworkVectorizer):
     KIND = "classic"
     HOLDS_LOCK = True
     N_DIMS = 3324
+    BLOCKS: ClassVar[Mapping[str, int]] = {
+        "shape of ": 768,
+        "patches of ": 1104,
+        "red-green patches of ": 480,
+        "blue-yellow patches of ": 480,
+        "colour layout of ": 192,
+        "colours of ": 300,
+    }
 
     @property
     def fingerprint(self) -> str:
