@@ -216,15 +216,16 @@ def test_members_say_what_they_score_alone(pair: Any) -> None:
     assert [share.name for share in found.vectorizers] == ["classic", "pixels?size=8"]
 
 
+@pytest.mark.parametrize("merge", ["similarity", "similarity+dot"])
 def test_similarities_add_up_from_unrelated_images_to_the_log_odds(
-    tmp_path: Path,
+    tmp_path: Path, merge: str
 ) -> None:
     """Shares are named, and those of a linear head are its weights times the values."""
     pairs = make_scenes(tmp_path / "images", n_scenes=30, n_views=2)
     names = [[f"scene_{i:04d}_{v}.jpg" for v in (0, 1)] for i in range(1, 31)]
     X = [[pairs.parent / one for one in pair] for pair in names]
     model = PairClassifier(
-        "classic+pixels", merge="similarity", head="logistic", validation_fraction=0.3
+        "classic+pixels", merge=merge, head="logistic", validation_fraction=0.3
     ).fit(X)
     found = explain(model, *X[0], grid=2)
     assert found.of_unrelated is not None
@@ -246,10 +247,11 @@ def test_similarities_add_up_from_unrelated_images_to_the_log_odds(
     assert references is not None
     table = pairs_from_paths(X[:1])
     (vectors,), _ = model.vectors_of(table.paths, table.ids)
-    row = np.asarray(cell.features(vectors, table.left, table.right))[0]
+    row = cell.features(vectors, table.left, table.right).similarities[0]
     away = row - references.unrelated(200).mean(axis=0)
     slope = cell.scorer.calibration_.slope
-    by_hand = dict(zip(names, slope * head.part.coef * away, strict=True))
+    coef = head.part.coef[: len(names)]
+    by_hand = dict(zip(names, slope * coef * away, strict=True))
     at = references.baseline[0]
     by_hand[names[at]] += slope * float(head.slope) * away[at]
     for name, adds in shares.items():

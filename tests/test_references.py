@@ -215,10 +215,27 @@ def test_each_view_and_each_descriptor_is_a_part_of_its_own(
     assert similarity_names(back.vectorizer, "none") == names
 
 
+def test_other_merges_stand_behind_the_similarities() -> None:
+    sides = np.array([0, 3]), np.array([7, 5])
+    made = PairFeatures(images(), *sides, "l1+similarity", references=references())
+    rows = np.asarray(made)
+    alone = references().rows(images(), *sides)
+    np.testing.assert_array_equal(rows[:, :12], alone)
+    l1 = np.abs(images()[sides[0]] - images()[sides[1]])
+    np.testing.assert_array_equal(rows[:, 12:], l1)
+    assert made.shape == (2, 12 + 64)
+    np.testing.assert_array_equal(made.cosine(), alone[:, 1])
+    np.testing.assert_array_equal(np.vstack([*made.blocks(1)]), rows)
+    np.testing.assert_array_equal(np.asarray(made.take(np.array([1]))), rows[1:])
+
+
+@pytest.mark.parametrize("merge", ["similarity", "similarity+l1"])
 @pytest.mark.parametrize("head", ["cosine-norm", "logistic", "xgboost"])
-def test_a_bundle_of_similarities_scores_as_before(tmp_path: Path, head: str) -> None:
+def test_a_bundle_of_similarities_scores_as_before(
+    tmp_path: Path, head: str, merge: str
+) -> None:
     pytest.importorskip("xgboost")
-    made = make_classifier("classic", head, "similarity", n_dims=1984)
+    made = make_classifier("classic", head, merge, n_dims=1984)
     path = save(tmp_path / "a.tllb", made, 1984)
     vectors = make_vectors(1984)
     pairs = np.arange(10), np.arange(10, 20)
@@ -277,7 +294,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     result = run_grid(
         table,
         ["classic+pixels?size=8"],
-        ["similarity"],
+        ["similarity", "similarity+l1"],
         ["cosine-norm", "logistic"],
         ensemble=3,
         out=folder / "out",
@@ -290,9 +307,10 @@ def test_a_grid_measures_it_as_rows_of_their_own(grid: tuple[Path, Any]) -> None
     _, result = grid
     rows = {(row["merge"], row["head"]): row for row in result.rows}
     assert rows["none", "cosine-norm"]["status"] == "ok"
-    assert rows["similarity", "logistic"]["n_features"] == 4 * (
-        1 + 6 + 1
-    )  # all, classic's, pixels
+    n_parts = 1 + 6 + 1  # all, those of classic, pixels
+    assert rows["similarity", "logistic"]["n_features"] == 4 * n_parts
+    joined = rows["similarity+l1", "logistic"]["n_features"]
+    assert joined == 4 * n_parts + 3324 + 192
 
 
 def test_a_bundle_of_it_scores_the_test_pairs_as_the_grid_did(

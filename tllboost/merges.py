@@ -251,7 +251,8 @@ class PairFeatures:
         network, if the projection trained one; the head ``joined`` keeps them.
     references : References or None
         What the merge ``similarity`` compares with. Its rows of a few dozen numbers are
-        computed at once, and the baseline score is the normalised cosine among them.
+        computed at once; those of merges that it is joined with stand behind them. The
+        baseline score is the normalised cosine among them.
     fold : ndarray of shape (n_pairs,), int64, or None
         By the maps of which fold each pair is compared, where a projection has several.
     statistics : ndarray of shape (n_images, n_slices, ...), float32, or None
@@ -295,18 +296,20 @@ class PairFeatures:
         self.left = np.asarray(left, dtype=np.int64)
         self.right = np.asarray(right, dtype=np.int64)
         self.merge = merge
-        self._made: NDArray[np.float32] | None = None
+        self.similarities: Any = None  # (n_pairs, ...) float32, of those alone
         self._cosines: dict[bool, NDArray[np.float32]] = {}
         self._references = references
-        if merge == SIMILARITY and references is not None:
-            self._made = references.rows(
+        names, n_features = merge_names(merge), 0
+        if SIMILARITY in names and references is not None:
+            self.similarities = references.rows(
                 vectors, self.left, self.right, fold, statistics
             )
-            n_features = self._made.shape[1]
-        else:
-            self._function = resolve_merge(merge)
+            n_features = self.similarities.shape[1]
+            merge = "+".join(name for name in names if name != SIMILARITY)
+        self._function = resolve_merge(merge) if merge else None
+        if self._function:
             probe = np.zeros((1, vectors.shape[1]), dtype=np.float32)
-            n_features = _merged(self._function, probe, probe).shape[1]
+            n_features += _merged(self._function, probe, probe).shape[1]
         self.shape = (len(self.left), n_features)
 
     def __len__(self) -> int:
@@ -329,23 +332,24 @@ class PairFeatures:
             Rows per block; None keeps a block at about 16 MiB.
         """
         for rows in row_blocks(len(self), self.shape[1], size):
-            if self._made is not None:
-                yield self._made[rows]
-                continue
-            left, right = self.left[rows], self.right[rows]
+            left, right, n = self.left[rows], self.right[rows], 0
             block = np.empty((len(left), self.shape[1]), dtype=np.float32)
+            if self.similarities is not None:
+                n = self.similarities.shape[1]
+                block[:, :n] = self.similarities[rows]
             for some in row_blocks(*block.shape, most=_PIECE_BYTES):
-                a = np.asarray(self.vectors[left[some]], dtype=np.float32)
-                b = np.asarray(self.vectors[right[some]], dtype=np.float32)
-                block[some] = _merged(self._function, a, b)
+                if self._function:
+                    a = np.asarray(self.vectors[left[some]], dtype=np.float32)
+                    b = np.asarray(self.vectors[right[some]], dtype=np.float32)
+                    block[some, n:] = _merged(self._function, a, b)
             yield block
 
     def take(self, rows: NDArray[Any]) -> PairFeatures:
         """Return the features of some of the pairs."""
         some = copy.copy(self)
         some.left, some.right = self.left[rows], self.right[rows]
-        if self._made is not None:
-            some._made = self._made[rows]
+        if self.similarities is not None:
+            some.similarities = self.similarities[rows]
         some._cosines = {}
         some.shape = (len(some.left), self.shape[1])
         return some
@@ -353,7 +357,7 @@ class PairFeatures:
     def with_rows(self, rows: NDArray[np.float32]) -> PairFeatures:
         """Return other rows of ``similarity`` in the place of the first pair's."""
         some = self.take(np.zeros(len(rows), np.int64))
-        some._made = rows
+        some.similarities = rows
         return some
 
     def cosine(self, *, frozen: bool = False) -> NDArray[np.float32]:
@@ -366,8 +370,8 @@ class PairFeatures:
         frozen : bool, default=False
             Whether to use the vectors before the projection, and the plain cosine.
         """
-        if self._made is not None and not frozen:
-            return self._made[:, self._references.baseline[0]]
+        if self.similarities is not None and not frozen:
+            return self.similarities[:, self._references.baseline[0]]
         if frozen not in self._cosines:
             vectors = self.frozen if frozen else self.vectors
             self._cosines[frozen] = pair_cosine(vectors, self.left, self.right)

@@ -62,7 +62,7 @@ def similarity(_left: Floats, _right: Floats) -> Floats:
     """
     msg = (
         f"the merge {SIMILARITY!r} needs references, which are training images: use it "
-        "in a grid or a PairClassifier, and don't join it with another merge"
+        "in a grid or a PairClassifier"
     )
     raise UsageError(msg)
 

@@ -34,7 +34,7 @@ from tllboost.errors import DataError, UsageError
 from tllboost.heads import READS, make_head
 from tllboost.heads.bilinear import Bilinear, bilinear
 from tllboost.heads.fitted import head_score
-from tllboost.merges import SIMILARITY, MergeFunction, PairFeatures
+from tllboost.merges import SIMILARITY, MergeFunction, PairFeatures, merge_names
 from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths
 from tllboost.projections import CROSSFIT, NONE
 from tllboost.references import BASELINES, LEAST, SIMILARITIES, References
@@ -130,7 +130,7 @@ class PairScorer:
         `layout` is `widths` and `n_maps` of
         :meth:`~tllboost.references.References.drawn`.
         """
-        if self.merge == SIMILARITY:
+        if SIMILARITY in merge_names(self.merge):
             images = np.union1d(train.left, train.right)
             self.references = References.drawn(vectors, images, *layout, seed=self.seed)
 
@@ -185,7 +185,7 @@ class PairScorer:
         ).take(validation.weight > 0)
         if self.references is not None:
             # Where images differ in little, whitening takes away what tells them apart.
-            columns = np.asarray(chooser.features).T
+            columns = chooser.features.similarities.T
             told = [chooser.losses(columns[at]).mean() for at in BASELINES]
             self.references.baseline[:] = BASELINES[np.argmin(told)]
         self.head_ = head = make_head(

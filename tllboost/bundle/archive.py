@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 from tllboost.errors import WHY, BundleError, DataError, retold
 from tllboost.files import finite, whole_file
-from tllboost.merges import SIMILARITY
+from tllboost.merges import SIMILARITY, merge_names
 from tllboost.projections import NONE
 from tllboost.vectorizers import is_weight
 
@@ -74,7 +74,7 @@ def members_of(cell: Mapping[str, Any]) -> list[str]:
     """Return the members of a cell, by their names in the folder of its number."""
     members = [SKOPS if cell["head"]["format"] == "skops" else HEAD]
     members += [PROJECTION] if cell["projection"] != NONE else []
-    return members + ([REFERENCES] if cell["merge"] == SIMILARITY else [])
+    return members + ([REFERENCES] if SIMILARITY in merge_names(cell["merge"]) else [])
 
 
 def _is_text(value: Any) -> bool:

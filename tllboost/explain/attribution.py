@@ -161,7 +161,7 @@ def similarity_shares(
         return [], None
     scorer, pair = cell.scorer, (np.array([0]), np.array([1]))
     features = cell.features(_cell_vectors(cell, blocks), *pair)
-    own, others = np.asarray(features), references.unrelated(_N_ORDERS)
+    own, others = features.similarities, references.unrelated(_N_ORDERS)
     rng = np.random.default_rng(0)
     place = rng.permuted(np.tile(np.arange(own.shape[1]), (_N_ORDERS, 1)), axis=1)
     # Of each order all steps: at first nothing is the pair's, at the end everything.

@@ -130,11 +130,11 @@ def bilinear(merge: Any, head: Any, *, n_dims: int) -> Bilinear | None:
     n_dims : int
         Width of the vectors.
     """
-    if merge == SIMILARITY or not isinstance(head, FittedHead) or head.is_frozen:
+    parts = merge_names(merge)
+    if SIMILARITY in parts or not isinstance(head, FittedHead) or head.is_frozen:
         return None
     terms: list[tuple[str, Floats]] = []
     if isinstance(head.part, Linear):
-        parts = merge_names(merge)
         if not parts or any(part not in _WIDTHS for part in parts):
             return None
         edges = np.cumsum([_WIDTHS[part] for part in parts])[:-1] * n_dims
