@@ -1,7 +1,7 @@
 """Projections that are made of others: chains of them, and maps a fold.
 
 In ``triplet/contrastive`` one stands on top of another. ``crossfit/infonce`` has maps
-of each part of a vector, each fitted without one fold.
+of each block of a vector, each fitted without one fold.
 
 A map that was fitted on a pair says of this pair no more than that it was fitted on it.
 A head that is to weigh what maps say must therefore see, of each training pair, what a
@@ -123,7 +123,7 @@ class ChainProjection(Projection):
 class CrossFitProjection(Projection):
     """Vectors as they are, and beside them what maps make of the whole and its parts.
 
-    Of the whole vector, and of each part of a fusion, a map is fitted for each fold, on
+    Of the whole vector, and of each of its blocks, a map is fitted for each fold, on
     the training pairs that have no image in it. The merge ``similarity`` compares a
     training pair by the maps of its own fold, and any other pair by all of them.
 
