@@ -161,9 +161,9 @@ class XGBoostHead(PairHead):
     start : {"auto", "cosine", "frozen", "none"}, default="auto"
         Score that the first tree adds to: the cosine of the vectors (of the merge
         ``similarity`` the normalised one), that of the frozen vectors before a
-        projection, or none. "auto" grows from each in this order and takes a later one
-        only where validation is clearly better so; without a validation set it takes
-        the cosine where the features know it.
+        projection, or none. "auto" grows from each in this order, of ``similarity``
+        not from none, and takes a later one only where validation is clearly better
+        so; without a validation set it takes the cosine where the features know it.
     n_estimators : int, default=400
         Trees at most.
     early_stopping_rounds : int, default=100
@@ -292,7 +292,9 @@ class XGBoostHead(PairHead):
             return ("none",)
         if validation is None:
             return ("cosine",)
-        return _STARTS[1:] if X.frozen is not X.vectors else ("cosine", "none")
+        # Growing without a normalised cosine takes twice as long, and never won.
+        last = () if X.similarities is not None else ("none",)
+        return ("cosine", *(("frozen",) if X.frozen is not X.vectors else ()), *last)
 
     def _set_target(self, matrix: Any, training: Training) -> None:
         """Give the matrix its labels and weights; the binary head has no lists."""
