@@ -191,7 +191,7 @@ class Vectorizer(Configured):
     @property
     def blocks(self) -> dict[str, int]:
         """What lies side by side in a vector, each scaled alone: names and shares."""
-        views = getattr(self, "views", "w")
+        views = getattr(getattr(self, "looks", None), "views", ())
         of = [f"{v} of {self.label}" for v in views] if views[1:] else [self.label]
         return {n + view: width for view in of for n, width in self.BLOCKS.items()}
 
