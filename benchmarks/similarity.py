@@ -117,12 +117,12 @@ another set; then CSLS, all whitened.
 ## The challenge, `views+maps`
 
 The grid's own figures ([all cells](../tll-similarity/README.md)). `crossfit/infonce`
-fits a map of 128 numbers for the whole vector and for each of its blocks, five times,
-each without one fold of the training pairs: a training pair is compared by the maps
-that never saw its images, a new pair by all of them. The gain is over what is named.
-Seconds are for a fit and the test scores, in one process beside another one. Heads
-share the features of `similarity`: making them counts with the first head that reads
-them, so compare these seconds with care; "Time" below counts them each time.
+fits a map of 128 numbers for the whole vector and for each part of the fusion, five
+times, each without one fold of the training pairs: a training pair is compared by the
+maps that never saw its images, a new pair by all of them. The gain is over what is
+named. Seconds are for a fit and the test scores, in one process beside another one.
+Heads share the features of `similarity`: making them counts with the first head that
+reads them, so compare these seconds with care; "Time" below counts them each time.
 
 {run}
 
@@ -173,7 +173,8 @@ def plain(
 ) -> Iterator[tuple[str, Floats, Floats]]:
     """Give each form's scores of validation and test: nothing is fitted."""
     vectors, train = found.vectors, split.train
-    images, widths = np.union1d(train.left, train.right), found.widths or None
+    images = np.union1d(train.left, train.right)
+    widths = [width for part in found.widths for width in part]
     whole = References.drawn(vectors, images, widths, seed=seed)
     ways = {OWN: whole}
     ways[PLAIN] = References.drawn(vectors, images, widths, seed=seed, whitened=False)

@@ -112,9 +112,9 @@ def test_a_part_of_a_fusion_has_maps_of_its_own(planted: Planted) -> None:
     assert sorted(made.maps_) == [
         (part, fold) for part in range(3) for fold in range(3)
     ]
-    widths, n_maps = made.layout()
-    assert widths == [30, 10, 24, 24, 24]
-    assert n_maps == [0, 0, 3, 3, 3]
+    widths, n_maps = made.layout([20, 10, 10])
+    assert widths == [20, 10, 10, 24, 24, 24]
+    assert n_maps == [0, 0, 0, 3, 3, 3]
     assert made.transform(planted.vectors[:2]).shape == (2, 40 + 3 * 24)
 
 

@@ -53,7 +53,7 @@ def _vectorize_labelled(
     y: ArrayLike | None,
     seed: int,
     sample_weight: ArrayLike | None = None,
-) -> tuple[NDArray[np.float32], PairSet, PairSet, Sequence[int]]:
+) -> tuple[NDArray[np.float32], PairSet, PairSet, Any]:
     """Vectorize the images of labelled pairs and hold out a part of the pairs.
 
     Returns
@@ -61,8 +61,8 @@ def _vectorize_labelled(
     vectors : ndarray of shape (n_images, n_dims), float32
     train, validation : PairSet
         Pairs of its rows that share no image.
-    widths : sequence of int
-        Of the blocks of a vector.
+    widths : sequence of sequence of int
+        Of the blocks of a vector, a sequence for each part of a fusion.
     """
     table = pairs_from_paths(X, y)
     weight = weights_of(sample_weight, table.n_pairs)
@@ -203,18 +203,19 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
         vectors, train, validation, widths = _vectorize_labelled(
             self, vectorizer, X, y, seed, sample_weight
         )
-        layout: Any = widths, None
+        blocks = [width for part in widths for width in part]
+        layout: Any = blocks, None
         projection = make_projection(
             self.projection,
             seed=seed,
             device=self.device,
             n_threads=n_threads,
-            widths=widths,
+            widths=[*map(sum, widths)],
         )
         projected, fold = vectors, None
         if projection is not None:
             projection.fit(vectors, train, validation)
-            projected, layout = projection.transform(vectors), projection.layout()
+            projected, layout = projection.transform(vectors), projection.layout(blocks)
             train, fold = projection.inside(train)
         joined = getattr(projection, "joined_", None)
         scorer = PairScorer(self.merge, self.head, seed=seed, n_threads=n_threads)

@@ -387,16 +387,14 @@ def similarity_names(vectorizer: Vectorizer, projection: str) -> list[str]:
     >>> similarity_names(make_vectorizer("classic"), "infonce")[:2]
     ['cosine, classic by infonce', 'S-norm, classic by infonce']
     """
-    parts = [
-        name
-        for part in getattr(vectorizer, "parts", [vectorizer])
-        for name in part.blocks
-    ]
-    plain = [vectorizer.label, *(parts if len(parts) > 1 else ())]
-    mapped = [f"{one} by {projection}" for one in plain]
-    slices = plain if projection == NONE else mapped[:1]
-    if projection.startswith(CROSSFIT):
-        slices = ["all", *parts, *mapped]
+    parts, whole = getattr(vectorizer, "parts", [vectorizer]), vectorizer.label
+    blocks = [name for part in parts for name in part.blocks]
+    slices = [whole, *(blocks if len(blocks) > 1 else ())]
+    if projection != NONE:
+        labels = [whole, *(part.label for part in parts if len(parts) > 1)]
+        mapped = [f"{one} by {projection}" for one in labels]
+        is_beside = projection.startswith(CROSSFIT)
+        slices = ["all", *blocks, *mapped] if is_beside else mapped[:1]
     return [f"{kind}, {one}" for one in slices for kind in SIMILARITIES]
 
 

@@ -59,8 +59,8 @@ class Vectorized:
         same bytes count once, the parts of a fusion one by one.
     seconds : float
         Wall time of it all.
-    widths : tuple of int
-        Of the blocks that a vector consists of, those of each part of a fusion.
+    widths : tuple of tuple of int
+        Of the blocks that a vector consists of; a tuple for each part of a fusion.
     """
 
     vectors: np.ndarray
@@ -68,7 +68,7 @@ class Vectorized:
     n_computed: int = 0
     n_reused: int = 0
     seconds: float = 0.0
-    widths: tuple[int, ...] = ()
+    widths: tuple[tuple[int, ...], ...] = ()
 
 
 def vectorize(
@@ -260,13 +260,13 @@ class _Request:
             vectors = np.zeros(shape, dtype=np.float32)
             good = np.setdiff1d(np.arange(len(vectors)), list(result.failures))
             vectors[good] = vectorizer.map_vectors(result.vectors[good])
-            result = replace(result, vectors=vectors, widths=vectors.shape[1:])
+            result = replace(result, vectors=vectors, widths=(vectors.shape[1:],))
         else:
             needs_images = getattr(vectorizer, "needs_images", True)
             result = (self.compute if needs_images else self.look_up)(vectorizer)
             shares = [*getattr(vectorizer, "blocks", {"": 1}).values()]
             unit = result.vectors.shape[1] // sum(shares)
-            result.widths = tuple(unit * share for share in shares)
+            result.widths = (tuple(unit * share for share in shares),)
         if self.done is not None:
             self.done[space] = result
         return result

@@ -67,7 +67,7 @@ _Splits = Mapping[int, Sequence[Split]]
 Record = dict[str, Any]
 Row = dict[str, Any]
 _Curve = tuple[Calibration, float]
-_Part = tuple[Any, str, NDArray[np.float32], Sequence[Path], Sequence[int]]
+_Part = tuple[Any, str, NDArray[np.float32], Sequence[Path], Any]
 _Fit = tuple[Split, list[_Part]]
 """What cells are fitted on: a split, and of each cell its vectorizer, what its vectors
 are stored under, the vectors of all images, the file of its projection, and the widths

@@ -108,8 +108,8 @@ class Bench:
     split : Split
     merge : str
     seed : int
-    widths : sequence of int, or None
-        Of the parts that a vector consists of, as those of a fusion.
+    widths : sequence of sequence of int
+        Of the blocks that a vector consists of, a sequence for each part of a fusion.
     projection : Projection or None
         What maps the vectors; it may have a classification network, too.
     """
@@ -118,17 +118,18 @@ class Bench:
     split: Split
     merge: str
     seed: int
-    widths: Sequence[int] | None = None
+    widths: Sequence[Sequence[int]] = ()
     projection: Projection | None = None
 
     def __post_init__(self) -> None:
         self._known: dict[str, Any] = {}
-        self._layout: Any = self.widths or None, None
+        blocks = [width for part in self.widths for width in part]
+        self._layout: Any = blocks or None, None
         self._fold = None
         if self.projection is not None:
             joined = getattr(self.projection, "joined_", None) or None
             self._known = {"frozen": self.vectors, "joined": joined}
-            self._layout = self.projection.layout()
+            self._layout = self.projection.layout(blocks)
             with one_thread():
                 self.vectors = self.projection.transform(self.vectors)
             train, self._fold = self.projection.inside(self.split.train)

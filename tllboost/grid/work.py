@@ -200,7 +200,7 @@ def _learn(
     bases: Sequence[Floats],
     splits: list[Split],
     n_hard: int,
-    widths: Sequence[int],
+    widths: Sequence[Sequence[int]],
     only: Sequence[int],
     said: Sequence[list[float]] | None,
     network: Any = None,
@@ -221,7 +221,8 @@ def _learn(
             sets = split.train, split.validation
             with noted(own, repeat=bool(said)):
                 if network is None:
-                    made: Any = make_projection(projection, widths=widths, **how)
+                    how["widths"] = [*map(sum, widths)]
+                    made: Any = make_projection(projection, **how)
                     with one_thread():
                         made.fit(base, *sets, **({"only": only} if only else {}))
                     write_bytes(file, save(made.to_tensors()))
@@ -346,7 +347,7 @@ def _run_cells(
     costs: dict[str, float],
     splits: list[Split],
     bases: list[Any],
-    widths: Sequence[int],
+    widths: Sequence[Sequence[int]],
     names: Sequence[str],
 ) -> None:
     """Run cells of the same features, writing each as it ends."""

@@ -70,10 +70,13 @@ class Projection(Configured):
         """Return projected vectors: (n_images, n_components) float32."""
         raise NotImplementedError
 
-    def layout(self) -> tuple[Sequence[int] | None, Sequence[int] | None]:
+    def layout(
+        self, blocks: Sequence[int]
+    ) -> tuple[Sequence[int] | None, Sequence[int]]:
         """Return the widths of the parts of a projected vector, and the maps in each.
 
-        None for the widths where it is one part, mostly of one map.
+        None for the widths where it is one part, mostly of one map. `blocks` are the
+        widths of what a vector consisted of before.
         """
         return None, [1]
 

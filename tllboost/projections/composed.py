@@ -1,7 +1,7 @@
 """Projections that are made of others: chains of them, and maps a fold.
 
 In ``triplet/contrastive`` one stands on top of another. ``crossfit/infonce`` has maps
-of each block of a vector, each fitted without one fold.
+of each part of a fusion, each fitted without one fold.
 
 A map that was fitted on a pair says of this pair no more than that it was fitted on it.
 A head that is to weigh what maps say must therefore see, of each training pair, what a
@@ -123,7 +123,7 @@ class ChainProjection(Projection):
 class CrossFitProjection(Projection):
     """Vectors as they are, and beside them what maps make of the whole and its parts.
 
-    Of the whole vector, and of each of its blocks, a map is fitted for each fold, on
+    Of the whole vector, and of each part of a fusion, a map is fitted for each fold, on
     the training pairs that have no image in it. The merge ``similarity`` compares a
     training pair by the maps of its own fold, and any other pair by all of them.
 
@@ -214,17 +214,17 @@ class CrossFitProjection(Projection):
             blocks.append(mapped / np.float32(np.sqrt(self.folds)))
         return np.hstack(blocks).astype(np.float32, copy=False)
 
-    def layout(self) -> tuple[list[int], list[int]]:
+    def layout(self, blocks: Sequence[int]) -> tuple[list[int], list[int]]:
         """Return the widths of the parts of a projected vector, and the maps in each.
 
-        First the parts as they are; then what is made of the whole and of each part.
+        First the blocks as they are; then what is made of the whole and of each part.
         """
         mapped = [0] * len(self._slices)
         for (at, _), one in self.maps_.items():
             probe = np.zeros((1, _width(self._slices[at])), np.float32)
             mapped[at] += one.transform(probe).shape[1]
-        n_maps = [0] * len(self.widths_) + [self.folds] * len(mapped)
-        return [*self.widths_.tolist(), *mapped], n_maps
+        own = [*blocks] or self.widths_.tolist()
+        return own + mapped, [0] * len(own) + [self.folds] * len(mapped)
 
     def fold_of(self, pairs: PairSet) -> NDArray[np.int64]:
         """Return the fold of both images of each pair: (2, n_pairs) int64.
