@@ -129,19 +129,20 @@ def fits(store: Any, n_seeds: int) -> tuple[dict[tuple[str, ...], list[str]], An
         if key in rows and not is_first:
             continue
         (split,) = data.splits(seed)
-        vectors, test = data.vectors[name].vectors, split.test
+        found, test = data.vectors[name], split.test
+        vectors, blocks = found.vectors, [w for part in found.widths for w in part]
         scorer = PairScorer(merge, head, seed=seed, n_threads=1)
-        scorer.compare_with(vectors, split.train)
+        scorer.compare_with(vectors, split.train, blocks)
         sets = (split.train, split.validation, test)
         train, validation, rest = (scorer.features(vectors, one) for one in sets)
         with one_thread():
             scorer.fit(train, split.train, validation, split.validation)
             score = scorer.score(rest)
         curve, listed = scorer.calibration_, (test.query >= 0).astype(np.float64)
-        found = measured(curve, score, test.label, test.weight, listed)
+        errors = measured(curve, score, test.label, test.weight, listed)
         if is_first:
             least = floors(curve, score, test.weight)
-        rows[key] = [f"{one:.4f}" for one in found]
+        rows[key] = [f"{one:.4f}" for one in errors]
         print(*key, *rows[key], flush=True)
         lines = [[*key, *numbers] for key, numbers in sorted(rows.items())]
         write_text(FITS, csv_text([*KEYS, *NUMBERS], lines))
