@@ -126,13 +126,14 @@ def bundle_of(
         scorer.features(projected, split.validation, frozen=vectors),
         split.validation,
     )
-    if not scorer.fitted.part and scorer.head != "cosine":
+    learns_nothing = scorer.head in ("cosine", "cosine-norm")
+    if not scorer.fitted.part and not learns_nothing:
         # So few validation pairs keep no tree.
         rows = scorer.features(projected, split.train)
         boosted = make_head(head, n_threads=1).set_params(n_estimators=9)
         boosted.fit(rows, split.train.label, query=split.train.query)
         scorer.head_ = boosted
-    assert scorer.fitted.part or scorer.head == "cosine"
+    assert scorer.fitted.part or learns_nothing
     save_bundle(
         folder / f"{head}.tllb",
         ensemble([FittedCell(vectorizer, projection, scorer)]),
