@@ -224,6 +224,8 @@ def test_other_merges_stand_behind_the_similarities() -> None:
     l1 = np.abs(images()[sides[0]] - images()[sides[1]])
     np.testing.assert_array_equal(rows[:, 12:], l1)
     assert made.shape == (2, 12 + 64)
+    with pytest.raises(UsageError, match="unknown merge ''"):
+        PairFeatures(images(), *sides, "", references=references())
     np.testing.assert_array_equal(made.cosine(), alone[:, 1])
     np.testing.assert_array_equal(np.vstack([*made.blocks(1)]), rows)
     np.testing.assert_array_equal(np.asarray(made.take(np.array([1]))), rows[1:])

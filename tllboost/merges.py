@@ -306,8 +306,9 @@ class PairFeatures:
             )
             n_features = self.similarities.shape[1]
             merge = "+".join(name for name in names if name != SIMILARITY)
-        self._function = resolve_merge(merge) if merge else None
-        if self._function:
+        self._function: Any = None
+        if merge or self.similarities is None:
+            self._function = resolve_merge(merge)
             probe = np.zeros((1, vectors.shape[1]), dtype=np.float32)
             n_features += _merged(self._function, probe, probe).shape[1]
         self.shape = (len(self.left), n_features)
