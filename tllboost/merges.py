@@ -364,7 +364,7 @@ class PairFeatures:
     def cosine(self, *, frozen: bool = False) -> NDArray[np.float32]:
         """Return the baseline score of each pair: (n_pairs,) float32, computed once.
 
-        The cosine, or of the merge ``similarity`` what its references' baseline names.
+        The cosine; with ``similarity``, the baseline column of its references.
 
         Parameters
         ----------

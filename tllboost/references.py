@@ -35,7 +35,7 @@ LEAST = 12
 
 _MOST, _MOST_BYTES = 512, 4 * 10**6
 _MOST_DIRECTIONS, _EACH = 48, 8  # numbers of a vector, and images, for each direction
-_SPARED = 64  # images: of fewer, what they differ in most is what they show
+_SPARED = 64  # images that allow no direction: so few differ most in what they show
 _LEAST_VARIANCE = 1e-2  # of the largest: half precision tells no less
 _NEAREST = 10
 SIMILARITIES = ("cosine", "S-norm", "difference of z-norms", "CSLS")

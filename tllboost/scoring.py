@@ -187,7 +187,8 @@ class PairScorer:
             # Where images differ in little, whitening takes away what tells them apart.
             columns = chooser.features.similarities.T
             told = [chooser.losses(columns[at]).mean() for at in BASELINES]
-            self.references.baseline[:] = BASELINES[np.argmin(told)]
+            best = BASELINES[int(np.argmin(told))]
+            self.references.baseline = np.array([best], np.int32)
         self.head_ = head = make_head(
             self.head, seed=self.seed, n_threads=self.n_threads
         )

@@ -25,7 +25,7 @@ HEADS = Registry(
         ),
         "cosine-norm": Entry(
             "tllboost.heads.base:CosineHead",
-            "cosine in standard deviations above unrelated images; reads no labels",
+            "cosine in standard deviations above unrelated images; no training",
         ),
         "logistic": Entry(
             "tllboost.heads.linear:LogisticHead",

@@ -282,8 +282,8 @@ def within_memory(
 class CosineHead(PairHead):
     """Cosine of the two vectors; nothing is learned, and no merge is read.
 
-    As ``cosine-norm`` it stands for the merge ``similarity``, where it is the baseline
-    that :class:`tllboost.references.References` tell.
+    With the merge ``similarity``, as the head ``cosine-norm``, the score is the column
+    that :class:`tllboost.references.References` name as their ``baseline``.
 
     Examples
     --------

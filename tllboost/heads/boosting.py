@@ -292,7 +292,7 @@ class XGBoostHead(PairHead):
             return ("none",)
         if validation is None:
             return ("cosine",)
-        # Growing without a normalised cosine takes twice as long, and never won.
+        # Growing from nothing as well would take twice as long.
         last = () if X.similarities is not None else ("none",)
         return ("cosine", *(("frozen",) if X.frozen is not X.vectors else ()), *last)
 
