@@ -103,12 +103,13 @@ class Validation(Training):
         for scale in _SCALES:
             total = np.log(np.add.reduceat(np.exp(scale * listed), starts))
             losses = total - scale * listed[starts]
-            if losses.mean() < best.mean():
-                best = losses
+            if not losses.mean() < best.mean():
+                break
+            best = losses
         return best
 
 
-_SCALES = np.geomspace(0.01, 30, 40)
+_SCALES = np.geomspace(0.01, 30, 40)[::-1]  # losses are convex in the scale
 
 
 def clearly_better(losses: NDArray[np.float64], than: NDArray[np.float64]) -> bool:

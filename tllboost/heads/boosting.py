@@ -315,15 +315,14 @@ class XGBoostHead(PairHead):
         where this one is still clearly worse after many trees.
         """
         blocks = _reader(validation.features, columns)
-        added, told, best, end = [np.zeros(len(margin))], [], 0, 0
-        told.append(validation.losses(margin))
+        added, told, best = [np.zeros(len(margin))], [validation.losses(margin)], 0
         for first in range(0, self.n_estimators, _STEP):
             end = min(first + _STEP, self.n_estimators)
             for tree in range(first, end):
                 booster.update(matrix, tree)
             # A prediction reads whole rows however few trees it adds: look rarely.
-            grown = booster[first:end]
-            more = [grown.inplace_predict(b, predict_type="margin") for b in blocks()]
+            asked: Any = {"iteration_range": (first, end), "predict_type": "margin"}
+            more = [booster.inplace_predict(b, **asked) for b in blocks()]
             added.append(added[-1] + np.concatenate(more))
             told.append(validation.losses(margin + added[-1]))
             if told[-1].mean() < told[best].mean():
@@ -337,10 +336,10 @@ class XGBoostHead(PairHead):
         losses = [validation.losses(margin + factor * mean) for factor in _FACTORS]
         factor = likelihoods(losses) @ _FACTORS
         # A tree is in every number of trees from its own step on.
-        weights = factor * np.repeat(shares[::-1].cumsum()[-2::-1], _STEP)[:end]
+        weights = factor * np.repeat(shares[::-1].cumsum()[-2::-1], _STEP)
+        kept = weights[: self.n_estimators]
         # Those at the end hardly count, and whoever scores has to walk them.
-        kept = weights[weights > 1e-3]
-        return kept, validation.losses(margin + factor * mean)
+        return kept[kept > 1e-3], validation.losses(margin + factor * mean)
 
 
 class XGBoostRankHead(XGBoostHead):
