@@ -173,7 +173,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, dict[str, 
         "merges": ["similarity"],
         "heads": ["logistic", "xgboost"],
         "projections": ["none", QUICK],
-        "ensemble": 2,
+        "ensemble": 6,
         "out": folder / "out",
     }
     table = read_pairs(pairs, images=pairs.parent)
