@@ -8,11 +8,13 @@ import pytest
 from tllboost.heads.base import Validation, clearly_better
 
 
-def test_list_losses_are_those_of_a_conditional_logit() -> None:
+@pytest.mark.parametrize("knows", [-1, 0, 0.3, 1, 5])
+def test_list_losses_are_those_of_a_conditional_logit(knows: float) -> None:
+    """On the best of many scales, whether a score knows little or tells all."""
     rng = np.random.default_rng(0)
     query = np.repeat(np.arange(6), 5)
     label = np.tile([1, 0, 0, 0, 0], 6).astype(np.int8)
-    score = rng.normal(size=30) + label
+    score = rng.normal(size=30) + knows * label
     order = rng.permutation(30)
     weight = np.ones(30)
     found = Validation(None, label[order], weight, query[order]).losses(score[order])
@@ -24,7 +26,8 @@ def test_list_losses_are_those_of_a_conditional_logit() -> None:
             total.append(float(np.log(np.exp(rows).sum()) - rows[0]))
         return total
 
-    best = min((oracle(scale) for scale in np.geomspace(0.01, 30, 400)), key=sum)
+    scales = np.geomspace(0.01, 30, 400) / score.std()
+    best = min((oracle(scale) for scale in scales), key=sum)
     assert np.mean(found) == pytest.approx(np.mean(best), rel=0.01)
     assert found.shape == (6,)
 
