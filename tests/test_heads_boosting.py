@@ -19,7 +19,6 @@ from makers import Planted, auc, features_of, fit, plant
 
 from tllboost.calibration import fit_calibration
 from tllboost.errors import UsageError
-from tllboost.grid.measure import Bench, fit_scorer
 from tllboost.heads.base import Validation
 from tllboost.heads.boosting import (
     XGBoostHead,
@@ -259,29 +258,6 @@ def test_bins_grow_fewer_with_the_data(n_rows: int) -> None:
     bins = [choose_bins(n_rows, n_columns) for n_columns in (10, 500, 4_000)]
     assert bins == sorted(bins, reverse=True)
     assert all(16 <= one <= 256 for one in bins)
-
-
-@pytest.mark.parametrize(
-    ("head", "merge", "bins"),
-    [
-        ("xgboost", "similarity", 32),
-        ("xgboost-rank?max_bin=64", "similarity", 64),
-        ("xgboost", "similarity+l1", 256),
-    ],
-)
-def test_trees_on_similarities_are_grown_on_fewer_bins(
-    monkeypatch: pytest.MonkeyPatch, head: str, merge: str, bins: int
-) -> None:
-    told: list[int] = []
-
-    class Told(xgboost.Booster):
-        def __init__(self, params: Any = None, *others: Any, **more: Any) -> None:
-            told.extend([params["max_bin"]] if params else [])
-            super().__init__(params, *others, **more)
-
-    monkeypatch.setattr("xgboost.Booster", Told)
-    fit_scorer(Bench(planted().vectors, planted().split, merge, 0), head)
-    assert set(told) == {bins}
 
 
 GOOD = {

@@ -48,12 +48,11 @@ _WIDE = 2_000_000
 _N_BEST = 500
 
 
-def choose_bins(n_rows: int, n_columns: int, *, few: bool = False) -> int:
+def choose_bins(n_rows: int, n_columns: int) -> int:
     """Choose histogram bins from the shape of the data.
 
     XGBoost's 256 bins are the wrong size for few rows and many columns: 4,200 × 2,048
-    rows took 34 s at 256, 9 s at 64 and 3 s at 16, with the same AUC. The few numbers
-    of the merge ``similarity`` were told as well by 32 on three sets, and quicker.
+    rows took 34 s at 256, 9 s at 64 and 3 s at 16, with the same AUC.
 
     Examples
     --------
@@ -61,8 +60,6 @@ def choose_bins(n_rows: int, n_columns: int, *, few: bool = False) -> int:
     (256, 16)
     """
     values = n_rows * n_columns
-    if few:
-        return 32
     return 256 if values < 500_000 else 64 if values < 4_000_000 else 16
 
 
@@ -236,7 +233,6 @@ class XGBoostHead(PairHead):
             raise UsageError(msg)
         training = within_memory(training, value_bytes=1, seed=self.seed_)
         X, y, weight, _ = training
-        share = _LEAST / X.shape[1] if getattr(X, "merge", None) == SIMILARITY else 0
         best: NDArray[np.float64] | None = None
         columns, matrix = np.arange(X.shape[1]), None
         for start in self._starts(X, validation):
@@ -247,11 +243,11 @@ class XGBoostHead(PairHead):
             if matrix is None:
                 if X.shape[0] * X.shape[1] >= _WIDE and X.shape[1] > _N_BEST:
                     columns = best_columns(X, y - expit(margin), weight, _N_BEST)
-                bins = self.max_bin or choose_bins(len(y), len(columns), few=share > 0)
+                bins = self.max_bin or choose_bins(len(y), len(columns))
                 matrix = quantised(X, bins, columns)
                 self._set_target(matrix, training)
             matrix.set_info(base_margin=margin)
-            booster = xgboost.Booster(self._parameters(bins, share), [matrix])
+            booster = xgboost.Booster(self._parameters(bins, X), [matrix])
             weights, losses = np.ones(self.n_estimators), np.zeros(1)
             if validation is None:
                 for tree in range(self.n_estimators):
@@ -269,14 +265,15 @@ class XGBoostHead(PairHead):
                 gains = [told.get(f"f{i}", 0.0) for i in range(matrix.num_col())]
                 self.gain_ = np.array(gains) / max(sum(gains), 1e-12)
 
-    def _parameters(self, bins: int, least: float) -> dict[str, Any]:
-        """Return what XGBoost is told; a tree sees `least` of the columns at least."""
+    def _parameters(self, bins: int, X: Any) -> dict[str, Any]:
+        """Return what XGBoost is told."""
+        least = _LEAST if getattr(X, "merge", None) == SIMILARITY else 0
         return {
             "objective": self.objective,
             "base_score": self.base_score,
             "max_depth": self.max_depth,
             "eta": self.learning_rate,
-            "colsample_bytree": max(self.colsample_bytree, min(1, least)),
+            "colsample_bytree": max(self.colsample_bytree, min(1, least / X.shape[1])),
             "subsample": self.subsample,
             "min_child_weight": self.min_child_weight,
             "max_bin": bins,
