@@ -109,7 +109,8 @@ class Validation(Training):
         return best
 
 
-_SCALES = np.geomspace(0.01, 30, 40)[::-1]  # losses are convex in the scale
+# From above: losses are convex in the scale, so once they rise the best is past.
+_SCALES = np.geomspace(0.01, 30, 40)[::-1]
 
 
 def clearly_better(losses: NDArray[np.float64], than: NDArray[np.float64]) -> bool:

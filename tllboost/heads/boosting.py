@@ -60,7 +60,9 @@ def choose_bins(n_rows: int, n_columns: int) -> int:
     (256, 16)
     """
     values = n_rows * n_columns
-    return 256 if values < 500_000 else 64 if values < 4_000_000 else 16
+    if values < 500_000:
+        return 256
+    return 64 if values < 4_000_000 else 16
 
 
 def best_columns(
@@ -143,6 +145,7 @@ def quantised(X: Any, max_bin: int, columns: NDArray[np.int64]) -> Any:
 
 
 _STARTS = ("auto", "cosine", "frozen", "none")
+_COSINES = ("cosine", "frozen")
 _STEP = 10
 _LEAST = 6  # columns of similarities that a tree sees: each is a good score already
 _FAIR = 100  # trees before a start is given up for a better one
@@ -228,7 +231,7 @@ class XGBoostHead(PairHead):
         if self.start not in _STARTS:
             msg = f"start={self.start!r} is none of {', '.join(_STARTS)}"
             raise UsageError(msg)
-        if self.start in _STARTS[1:3] and not hasattr(training.features, "cosine"):
+        if self.start in _COSINES and not hasattr(training.features, "cosine"):
             msg = f"start={self.start!r} needs PairFeatures, which know the vectors"
             raise UsageError(msg)
         training = within_memory(training, value_bytes=1, seed=self.seed_)
@@ -237,7 +240,7 @@ class XGBoostHead(PairHead):
         columns, matrix = np.arange(X.shape[1]), None
         for start in self._starts(X, validation):
             head = FittedHead()
-            if start != "none":
+            if start in _COSINES:
                 head = cosine_start(training, validation, frozen=start == "frozen")
             margin = head.decision_function(X)
             if matrix is None:
