@@ -90,7 +90,9 @@ The default was written down before this table, and no figure of it changed the 
 `similarity+l1` is worth most on dvd-covers, `infonce` on tll, and the fusion and
 `logistic` are worth something on all sets. `similarity`, `cosine-norm` and either of
 the boosted heads could go for a few thousandths or for nothing; they stay, since the
-grid takes half a minute. No name of `--full` is worth its seconds on both sets.
+grid takes half a minute. `pocket` is worth nothing by these lists, on dvd-covers less;
+one table does not take it out. No name of `--full` is worth its seconds on both tll and
+dvd-covers.
 
 {worth}
 
