@@ -350,6 +350,43 @@ def test_a_score_that_is_not_finite_is_never_chosen() -> None:
 
 
 @pytest.mark.parametrize("kind", [LogisticHead, LinearSVMHead])
+def test_a_linear_head_minds_no_invalid_value_on_the_way(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = fit(planted(), kind()).head_
+    estimator = type(kind()._estimator())
+    plain = estimator.fit
+
+    def through_infinity(self: Any, *known: Any) -> Any:
+        assert np.isnan(np.full(1, np.inf) - np.inf).all()  # warns: here an error
+        return plain(self, *known)
+
+    monkeypatch.setattr(estimator, "fit", through_infinity)
+    head = fit(planted(), kind()).head_
+    assert np.array_equal(head.fitted_.part.coef, usual.fitted_.part.coef)
+
+
+@pytest.mark.parametrize("kind", [LogisticHead, LinearSVMHead])
+def test_a_linear_head_keeps_no_step_that_is_not_finite(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator = type(kind()._estimator())
+    plain = estimator.fit
+
+    def lost(self: Any, *known: Any) -> Any:
+        plain(self, *known)
+        if self.C >= 1e-3:
+            self.coef_ = np.full_like(self.coef_, np.nan)
+        return self
+
+    monkeypatch.setattr(linear, "_path", lambda _: iter((-5.0, -4.0, -3.0, -2.0)))
+    monkeypatch.setattr(estimator, "fit", lost)
+    head = fit(planted(), kind()).head_
+    assert head.strength_ in (1e-5, 1e-4)
+    assert np.isfinite(head.fitted_.part.coef).all()
+
+
+@pytest.mark.parametrize("kind", [LogisticHead, LinearSVMHead])
 def test_a_linear_head_is_its_weights_on_the_features(kind: type) -> None:
     head = fitted("logistic" if kind is LogisticHead else "linear-svm").head_
     features = features_of(planted())
