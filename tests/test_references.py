@@ -26,10 +26,11 @@ from tllboost.grid.run import run_grid
 from tllboost.heads.fitted import FittedHead, Linear
 from tllboost.merges import PairFeatures, unit_rows
 from tllboost.pairs import read_pairs
+from tllboost.projections import make_projection
 from tllboost.rank import VectorIndex, best, rank_images
 from tllboost.references import References
 from tllboost.report import read_run
-from tllboost.scoring import FittedCell, joint_score, similarity_names
+from tllboost.scoring import FittedCell, PairScorer, joint_score, similarity_names
 from tllboost.vectorizing import vectorize
 
 N_IMAGES, N_REFERENCES, WIDTHS = 120, 96, [40, 24]
@@ -245,6 +246,36 @@ def test_a_bundle_of_similarities_scores_as_before(
     np.testing.assert_allclose(
         back.score(vectors, *pairs), cell.score(vectors, *pairs), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_training_lists_choose_the_baseline_if_nothing_was_fitted_on_them(
+    is_fresh: bool,
+) -> None:
+    planted = plant(100, n_dims=20)
+    train, validation = planted.split.train, planted.split.validation
+    scorer = PairScorer("similarity", "cosine-norm")
+    scorer.compare_with(planted.vectors, train)
+    sets = []
+    for pairs, right, wrong in ((train, 1, 0), (validation, 0, 1)):
+        features = scorer.features(planted.vectors, pairs)
+        features.similarities[:, right] = pairs.label  # says all that is to be known
+        features.similarities[:, wrong] = -pairs.label
+        sets += [features, pairs]
+    scorer.fit(*sets, is_fresh=is_fresh)
+    assert scorer.references is not None
+    assert scorer.references.baseline.tolist() == [1 if is_fresh else 0]
+
+
+def test_what_was_fitted_on_training_pairs_lets_validation_alone_choose() -> None:
+    pytest.importorskip("torch")
+    planted = plant(60, n_dims=20)
+    known = planted.vectors, planted.split, "similarity", 0
+    assert Bench(*known).is_fresh
+    assert not Bench(*known, is_fresh=False).is_fresh
+    made: Any = make_projection("infonce?components=8&epochs=1", device="cpu")
+    made.fit(planted.vectors, planted.split.train, planted.split.validation)
+    assert not Bench(*known, projection=made).is_fresh
 
 
 def test_without_references_the_merge_says_what_it_needs() -> None:

@@ -152,22 +152,21 @@ class PairScorer:
         validation: PairSet,
         *,
         is_weighted: bool = False,
+        is_fresh: bool = False,
     ) -> PairScorer:
         """Fit the head on `train`; calibrate and set the threshold on `validation`.
 
         A head of somebody else's counts all pairs alike, unless the user gave weights:
-        `is_weighted` says so.
+        `is_weighted` says so. `is_fresh` says that nothing was fitted on the training
+        pairs yet: then they choose the baseline, too.
 
         Raises
         ------
         DataError
             If a set has one class only, or features or scores are not finite.
         """
-        sets = (
-            ("training", train, features),
-            ("validation", validation, validation_features),
-        )
-        for name, pairs, rows in sets:
+        sets = (train, features), (validation, validation_features)
+        for name, (pairs, rows) in zip(("training", "validation"), sets, strict=True):
             if not 0 < np.count_nonzero(pairs.label) < len(pairs):
                 msg = f"the {name} set has matches only, or none: give two classes"
                 raise DataError(msg)
@@ -185,9 +184,14 @@ class PairScorer:
         ).take(validation.weight > 0)
         if self.references is not None:
             # Where images differ in little, whitening takes away what tells them apart.
-            columns = chooser.features.similarities.T
-            told = [chooser.losses(columns[at]).mean() for at in BASELINES]
-            best = BASELINES[int(np.argmin(told))]
+            # A few lists of validation can hardly tell whether, so training helps.
+            more = Validation(features, train.label, train.weight, train.query)
+            asked = [chooser, more] if is_fresh else [chooser]
+            told = [
+                np.hstack([s.losses(s.features.similarities[:, at]) for s in asked])
+                for at in BASELINES
+            ]
+            best = BASELINES[int(np.argmin(np.mean(told, axis=1)))]
             self.references.baseline = np.array([best], np.int32)
         self.head_ = head = make_head(
             self.head, seed=self.seed, n_threads=self.n_threads
@@ -195,20 +199,13 @@ class PairScorer:
         # A head of somebody else's gets features and labels as they are, so that it
         # runs at its own defaults; a ranker also gets the lists.
         if isinstance(head, PairHead):
-            head.fit(
-                features,
-                train.label,
-                sample_weight=train.weight,
-                query=train.query,
-                validation=chooser,
-            )
+            how: dict[str, Any] = {"sample_weight": train.weight, "query": train.query}
+            head.fit(features, train.label, validation=chooser, **how)
         else:
-            more: dict[str, Any] = (
-                {"sample_weight": train.weight} if is_weighted else {}
-            )
+            how = {"sample_weight": train.weight} if is_weighted else {}
             if "qid" in inspect.signature(head.fit).parameters:
-                more["qid"] = train.query
-            head.fit(np.asarray(features), train.label, **more)
+                how["qid"] = train.query
+            head.fit(np.asarray(features), train.label, **how)
         score = self.score(chooser.features)
         self.calibration_ = fit_calibration(score, chooser.label, chooser.weight)
         self.threshold_ = best_threshold(score, chooser.label, chooser.weight)
@@ -228,8 +225,7 @@ class PairScorer:
             If a score is not a finite number.
         """
         score = head_score(self.fitted, features)
-        if not np.isfinite(score).all():
-            n_bad = int((~np.isfinite(score)).sum())
+        if n_bad := np.count_nonzero(~np.isfinite(score)):
             msg = f"head {self.head!r} gave {n_bad} scores that are not finite numbers"
             raise DataError(msg)
         return score

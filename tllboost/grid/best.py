@@ -535,14 +535,14 @@ def _fit_and_save(
     fitted, golden, odds = [], [], []
     ids = own.get("members", [own["id"]])
     for number, (cell, weight) in enumerate(zip(cells, weights, strict=True)):
-        _, rest = parts_of(cell.projection)
+        tuning, rest = parts_of(cell.projection)
         # What the measured model said need not be found out once more.
         notes, held = read_held_out(path.parent, ids[number]) if whole else ([], None)
         for split, parts in fits if held is None else whole:
             vectorizer, space, base, files, widths = parts[number]
             (prepared,) = prepared_splits([split], [base], n_hard)
             made = read_projection(rest, files)
-            how = cell.features, own["seed"], widths, made
+            how = cell.features, own["seed"], widths, made, tuning == NONE
             bench = Bench(base, prepared, *how)
             with noted(notes, repeat=split is not held_out):
                 scorer = fit_scorer(bench, cell.head)

@@ -112,6 +112,8 @@ class Bench:
         Of the blocks that a vector consists of, a sequence for each part of a fusion.
     projection : Projection or None
         What maps the vectors; it may have a classification network, too.
+    is_fresh : bool
+        Whether nothing was fitted on the training pairs, such as the vectorizer.
     """
 
     vectors: NDArray[np.float32]
@@ -120,6 +122,7 @@ class Bench:
     seed: int
     widths: Sequence[Sequence[int]] = ()
     projection: Projection | None = None
+    is_fresh: bool = True
 
     def __post_init__(self) -> None:
         self._known: dict[str, Any] = {}
@@ -127,6 +130,7 @@ class Bench:
         self._layout: Any = blocks or None, None
         self._fold = None
         if self.projection is not None:
+            self.is_fresh = False
             joined = getattr(self.projection, "joined_", None) or None
             self._known = {"frozen": self.vectors, "joined": joined}
             self._layout = self.projection.layout(blocks)
@@ -157,8 +161,9 @@ def fit_scorer(bench: Bench, head: str) -> PairScorer:
     """Fit a head on the training set, the validation set choosing."""
     train, validation, _ = bench.features
     scorer = replace(bench.scorer, head=head, n_threads=1)
+    sets = train, bench.split.train, validation, bench.split.validation
     with one_thread():
-        return scorer.fit(train, bench.split.train, validation, bench.split.validation)
+        return scorer.fit(*sets, is_fresh=bench.is_fresh)
 
 
 def measure(

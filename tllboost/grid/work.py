@@ -354,12 +354,14 @@ def _run_cells(
     reason, benches = "", list[Bench]()
     try:
         splits = prepared_splits(splits, bases, protocol.n_hard)
-        features = cells[0][1].features
+        first = cells[0][1]
+        how = first.features, seed, widths
+        is_fresh = parts_of(first.projection)[0] == NONE
         for at, (base, split) in enumerate(zip(bases, splits, strict=True)):
             # One file a fold; where several were fitted, one after the other for all.
             files = [out / file for file in maps[at :: len(bases)]]
             made = read_projection(projection, files)
-            benches.append(Bench(base, split, features, seed, widths, made))
+            benches.append(Bench(base, split, *how, made, is_fresh))
     except Exception as error:
         reason, benches = one_line(error), []
     for cell_id, cell in cells:
