@@ -105,12 +105,12 @@ Intervals are of 95 % (paired bootstrap over components).
 
 ## Nothing fitted
 
-`cosine-norm` is the head: S-norm of whitened vectors, or the cosine, as the training and
-validation lists choose; the gain is its own over the cosine. S-norm compares with at most
-512 references; the vectors are whitened by up to 48 directions of 512 training images,
-or as many of both as fit into 4 MB. The other columns are S-norm of fewer references,
-by the images of the test set (what a folder that is searched has), and by those of
-another set; then CSLS, all whitened.
+`cosine-norm` is the head: S-norm of whitened vectors, or the cosine, as the lists of
+training and validation choose; the gain is its own over the cosine. S-norm compares
+with at most 512 references; the vectors are whitened by up to 48 directions of 512
+training images, or as many of both as fit into 4 MB. The other columns are S-norm of
+fewer references, by the images of the test set (what a folder that is searched has),
+and by those of another set; then CSLS, all whitened.
 
 {plain}
 

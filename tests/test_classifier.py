@@ -23,6 +23,7 @@ from tllboost.demo import make_scenes
 from tllboost.errors import DataError, ImageError, UnknownNameError, UsageError
 from tllboost.merges import PairFeatures
 from tllboost.projections.base import Projection
+from tllboost.scoring import PairScorer
 from tllboost.splits import PairSet
 from tllboost.store import VectorStore
 from tllboost.vectorizers.base import Vectorizer
@@ -420,6 +421,27 @@ def test_another_seed_holds_other_pairs_out_and_15_percent_of_them(
         assert (len(matches), (train.label == 1).sum()) == (5, 25)
         held_out.append(sorted(matches.tolist()))
     assert held_out[0] != held_out[1] == held_out[2]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, True), ({"n_hard": 3}, False), ({"projection": Keep()}, False)],
+)
+def test_training_pairs_choose_a_baseline_only_if_they_are_as_new_ones(
+    images: np.ndarray,
+    given: dict[str, Any],
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, plain = [], PairScorer.fit
+
+    def fit(self: PairScorer, *sets: Any, is_fresh: bool, **how: Any) -> PairScorer:
+        asked.append(is_fresh)
+        return plain(self, *sets, is_fresh=is_fresh, **how)
+
+    monkeypatch.setattr(PairScorer, "fit", fit)
+    PairClassifier(Thumbnail(), head="cosine", **given).fit(images)
+    assert asked == [expected]
 
 
 def test_hard_non_matches_are_the_nearest_in_training_alone(

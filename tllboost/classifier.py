@@ -226,7 +226,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
             scorer.features(projected, validation, frozen=vectors),
             validation,
             is_weighted=sample_weight is not None,
-            is_fresh=projection is None,
+            is_fresh=projection is None and not self.n_hard,
         )
         cell = FittedCell(vectorizer, projection, scorer)
         Scorer.__init__(self, [cell], store=self.store)

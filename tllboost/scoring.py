@@ -158,7 +158,7 @@ class PairScorer:
 
         A head of somebody else's counts all pairs alike, unless the user gave weights:
         `is_weighted` says so. `is_fresh` says that nothing was fitted on the training
-        pairs yet: then they choose the baseline, too.
+        pairs, and none was chosen by its cosine: then they choose the baseline, too.
 
         Raises
         ------

@@ -542,8 +542,8 @@ def _fit_and_save(
             vectorizer, space, base, files, widths = parts[number]
             (prepared,) = prepared_splits([split], [base], n_hard)
             made = read_projection(rest, files)
-            how = cell.features, own["seed"], widths, made, tuning == NONE
-            bench = Bench(base, prepared, *how)
+            how = cell.features, own["seed"], widths, made
+            bench = Bench(base, prepared, *how, tuning == NONE and not n_hard)
             with noted(notes, repeat=split is not held_out):
                 scorer = fit_scorer(bench, cell.head)
             if whole and split is held_out:

@@ -113,7 +113,8 @@ class Bench:
     projection : Projection or None
         What maps the vectors; it may have a classification network, too.
     is_fresh : bool
-        Whether nothing was fitted on the training pairs, such as the vectorizer.
+        Whether nothing was fitted on the training pairs, such as the vectorizer, and
+        none was chosen by its cosine: they then say what new pairs will.
     """
 
     vectors: NDArray[np.float32]

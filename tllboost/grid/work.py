@@ -356,7 +356,7 @@ def _run_cells(
         splits = prepared_splits(splits, bases, protocol.n_hard)
         first = cells[0][1]
         how = first.features, seed, widths
-        is_fresh = parts_of(first.projection)[0] == NONE
+        is_fresh = parts_of(first.projection)[0] == NONE and not protocol.n_hard
         for at, (base, split) in enumerate(zip(bases, splits, strict=True)):
             # One file a fold; where several were fitted, one after the other for all.
             files = [out / file for file in maps[at :: len(bases)]]
