@@ -7,7 +7,9 @@ would add by then is little: a quarter of a gigabyte is 130,000 pairs of 512 num
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -83,12 +85,10 @@ class Validation(Training):
         if query is not None:  # in each list the match first
             rows = np.lexsort((1 - label, query))
             rows = rows[query[rows] >= 0]
-            _, starts, sizes = np.unique(
-                query[rows], return_index=True, return_counts=True
-            )
+            _, starts, n = np.unique(query[rows], return_index=True, return_counts=True)
             # Lists without a match, or without another, tell nothing.
             matches = np.add.reduceat(label[rows], starts) if len(rows) else starts
-            rows = rows[np.repeat((matches > 0) & (matches < sizes), sizes)]
+            rows = rows[np.repeat((matches > 0) & (matches < n), n)]
         if query is None or not len(rows):
             curve = fit_calibration(score, label, self.weight)
             margin = np.where(label == 1, -1, 1) * curve.log_odds(score)
@@ -99,17 +99,20 @@ class Validation(Training):
         # Relative to the highest of the list, so that exp never overflows.
         peaks = np.maximum.reduceat(listed, starts)
         listed -= np.repeat(peaks, np.diff(starts, append=len(listed)))
-        best = np.full(len(starts), np.inf)
-        for scale in _SCALES:
-            total = np.log(np.add.reduceat(np.exp(scale * listed), starts))
-            losses = total - scale * listed[starts]
-            if not losses.mean() < best.mean():
-                break
-            best = losses
-        return best
+
+        @cache
+        def at(step: int) -> NDArray[np.float64]:
+            scaled: NDArray[np.float64] = _SCALES[step] * listed
+            total = np.log(np.add.reduceat(np.exp(scaled), starts))
+            return np.subtract(total, scaled[starts])
+
+        # Losses are convex in the scale: they fall to the best, and rise beyond it.
+        def rises(step: int) -> bool:
+            return not at(step + 1).mean() < at(step).mean()
+
+        return at(bisect_left(range(len(_SCALES) - 1), True, key=rises))
 
 
-# From above: losses are convex in the scale, so once they rise the best is past.
 _SCALES = np.geomspace(0.01, 30, 40)[::-1]
 
 
