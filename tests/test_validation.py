@@ -61,6 +61,18 @@ def test_lists_without_a_match_or_without_others_tell_nothing() -> None:
     )
 
 
+def test_another_set_of_the_same_pairs_has_lists_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    label, query = np.tile([1, 0, 0], 10), np.repeat(np.arange(10), 3)
+    told = Validation(np.zeros((30, 1)), label, np.ones(30), query)
+    score, some = rng.normal(size=30), np.arange(9)
+    assert len(told.losses(score)) == 10
+    few = told.take(some)
+    anew = Validation(np.zeros((9, 1)), label[some], np.ones(9), query[some])
+    np.testing.assert_array_equal(few.losses(score[some]), anew.losses(score[some]))
+    assert len(told._replace(query=None).losses(score)) == 30
+
+
 def test_clearly_better_asks_for_two_standard_errors() -> None:
     than = np.zeros(100)
     noise = np.tile([1.0, -1.0], 50)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -71,6 +71,18 @@ class Validation(Training):
         curve = fit_calibration(score, self.label, self.weight)
         return log_loss(curve.log_odds(score), self.label, self.weight)
 
+    @cached_property
+    def _lists(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The pairs of each list, its match first, and where each list begins."""
+        query = np.full(len(self.label), -1) if self.query is None else self.query
+        rows = np.lexsort((1 - self.label, query))
+        rows = rows[query[rows] >= 0]
+        _, starts, n = np.unique(query[rows], return_index=True, return_counts=True)
+        # Lists without a match, or without another, tell nothing.
+        matches = np.add.reduceat(self.label[rows], starts) if len(rows) else starts
+        rows = rows[np.repeat((matches > 0) & (matches < n), n)]
+        return rows, np.unique(query[rows], return_index=True)[1]
+
     @repeatable
     def losses(self, score: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return how badly a score finds the match of each list: (n_lists,) float64.
@@ -80,20 +92,11 @@ class Validation(Training):
         :meth:`loss` tells all matches from all others. Without lists, the log loss of
         each pair.
         """
-        label, query = self.label, self.query
-        rows = np.zeros(0, np.int64)
-        if query is not None:  # in each list the match first
-            rows = np.lexsort((1 - label, query))
-            rows = rows[query[rows] >= 0]
-            _, starts, n = np.unique(query[rows], return_index=True, return_counts=True)
-            # Lists without a match, or without another, tell nothing.
-            matches = np.add.reduceat(label[rows], starts) if len(rows) else starts
-            rows = rows[np.repeat((matches > 0) & (matches < n), n)]
-        if query is None or not len(rows):
-            curve = fit_calibration(score, label, self.weight)
-            margin = np.where(label == 1, -1, 1) * curve.log_odds(score)
+        rows, starts = self._lists
+        if not len(rows):
+            curve = fit_calibration(score, self.label, self.weight)
+            margin = np.where(self.label == 1, -1, 1) * curve.log_odds(score)
             return np.logaddexp(0.0, margin) * self.weight / self.weight.mean()
-        starts = np.unique(query[rows], return_index=True)[1]
         listed = np.asarray(score, dtype=np.float64)[rows]
         listed = (listed - listed.mean()) / max(listed.std(), 1e-12)
         # Relative to the highest of the list, so that exp never overflows.
@@ -222,8 +225,7 @@ class PairHead(ClassifierMixin, BaseEstimator):
             Ranking list of each pair; a ranking head needs it.
         validation : Validation or None
         """
-        label = labels_of(y, len(X))
-        weight = weights_of(sample_weight, len(X))
+        label, weight = labels_of(y, len(X)), weights_of(sample_weight, len(X))
         self.seed_ = seed_of(getattr(self, "random_state", 0))
         self.learn(Training(X, label, weight, query), validation)
         return self
