@@ -107,7 +107,7 @@ class Validation(Training):
         def at(step: int) -> NDArray[np.float64]:
             scaled: NDArray[np.float64] = _SCALES[step] * listed
             total = np.log(np.add.reduceat(np.exp(scaled), starts))
-            return np.subtract(total, scaled[starts])
+            return np.fmin(total - scaled[starts], np.inf)  # NaN is never the best
 
         # Losses are convex in the scale: they fall to the best, and rise beyond it.
         def rises(step: int) -> bool:

@@ -218,9 +218,9 @@ def _steps(
     features /= scale
     for power in powers:
         model.set_params(C=10**power)
-        # Once in thousands of fits, on busy machines, a product warned of an invalid
-        # value though all features were finite. A step whose weights are not finite has
-        # an infinite loss on validation, and is not kept.
+        # Seldom, on busy machines, a product warned of an invalid value though all
+        # features were finite. A step whose weights are not finite has an infinite loss
+        # on validation, and is not kept.
         with warnings.catch_warnings(), np.errstate(invalid="ignore"):
             # The weakest steps may stop short of the optimum, which regularises too;
             # validation judges them like the others.
