@@ -20,6 +20,8 @@ import tllboost
 from tllboost.classifier import PairClassifier, ensemble
 from tllboost.demo import make_scenes
 from tllboost.errors import UsageError
+from tllboost.grid import work
+from tllboost.grid.cells import Cell
 from tllboost.grid.measure import Bench, fit_scorer
 from tllboost.grid.records import read_images, read_scores, read_splits
 from tllboost.grid.run import run_grid
@@ -31,6 +33,7 @@ from tllboost.rank import VectorIndex, best, rank_images
 from tllboost.references import References
 from tllboost.report import read_run
 from tllboost.scoring import FittedCell, PairScorer, joint_score, similarity_names
+from tllboost.splits import Protocol
 from tllboost.vectorizing import vectorize
 
 N_IMAGES, N_REFERENCES, WIDTHS = 120, 96, [40, 24]
@@ -276,6 +279,32 @@ def test_what_was_fitted_on_training_pairs_lets_validation_alone_choose() -> Non
     made: Any = make_projection("infonce?components=8&epochs=1", device="cpu")
     made.fit(planted.vectors, planted.split.train, planted.split.validation)
     assert not Bench(*known, projection=made).is_fresh
+
+
+@pytest.mark.parametrize(
+    ("projection", "n_hard", "expected"),
+    [("none", 0, True), ("finetune", 0, False), ("none", 2, False)],
+)
+def test_a_grid_knows_which_training_pairs_are_as_new_ones(
+    projection: str,
+    n_hard: int,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def bench(*given: Any) -> Bench:
+        asked.append(made := Bench(*given))
+        return made
+
+    monkeypatch.setattr(work, "Bench", bench)
+    planted = plant(60, n_dims=20)
+    cells = [("a", Cell("v", projection, "none", "cosine-norm"))]
+    known = cells, 0, Protocol(n_hard=n_hard), "none", [], {}, [planted.split]
+    (tmp_path / "cells").mkdir()
+    work._run_cells(tmp_path, *known, [planted.vectors], [[20]], [])
+    assert [one.is_fresh for one in asked] == [expected]
 
 
 def test_without_references_the_merge_says_what_it_needs() -> None:
