@@ -22,18 +22,6 @@ from numpy.typing import NDArray
 
 from tllboost.errors import UsageError
 
-__all__ = [
-    "FLAT",
-    "Calibration",
-    "Share",
-    "best_threshold",
-    "check_share",
-    "fit_calibration",
-    "log_loss",
-    "logit",
-    "one_match_of",
-]
-
 Floats = NDArray[np.float64]
 
 Share = float | str

@@ -16,8 +16,6 @@ from tllboost.similar import find_similar
 from tllboost.splits import match_components
 from tllboost.store import VectorStore
 
-__all__ = ["check_pairs"]
-
 _MOST_EXAMPLES = 5
 _LEAST = 0.7
 """Cosine of `tllboost.similar.DEFAULT` from which on images are near-duplicates: crops

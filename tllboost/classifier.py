@@ -43,8 +43,6 @@ from tllboost.splits import (
 from tllboost.vectorizers import Vectorizer, make_vectorizer
 from tllboost.vectorizing import vectorize
 
-__all__ = ["PairClassifier", "SiameseProjection", "ensemble", "load", "load_bundle"]
-
 
 def _vectorize_labelled(
     model: PairClassifier | SiameseProjection,

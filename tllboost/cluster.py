@@ -27,8 +27,6 @@ from tllboost.errors import ClusterError, UsageError, need, retold
 from tllboost.files import write_bytes
 from tllboost.processes import Job, ProcessDied, Processes, Progress, end_idle, tell
 
-__all__ = ["Cluster", "perform", "versions"]
-
 # Figures depend on these; the fingerprint of a vectorizer speaks for its own library.
 _LIBRARIES = ("tllboost", "numpy", "scikit-learn", "xgboost")
 # A worker with many threads is given many jobs. Numerical libraries count the threads

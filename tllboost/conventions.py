@@ -21,17 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "environment",
-    "is_repeated",
-    "labels_of",
-    "n_threads_of",
-    "noted",
-    "repeatable",
-    "seed_of",
-    "usable_cores",
-    "weights_of",
-]
 
 _LIBRARIES = (
     "numpy",

@@ -25,8 +25,6 @@ from PIL import Image, ImageFilter
 from tllboost.errors import WHY, DataError, UsageError, check_range, retold
 from tllboost.files import write_text
 
-__all__ = ["DemoSet", "make_demo_set", "make_scenes"]
-
 # Only what the wheels hold: anything else would be downloaded.
 _PHOTOGRAPHS = {
     "skimage": (

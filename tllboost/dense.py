@@ -17,18 +17,6 @@ from numpy.typing import NDArray
 
 from tllboost.conventions import n_threads_of
 
-__all__ = [
-    "Adam",
-    "Layer",
-    "as_tensors",
-    "layers_of",
-    "own_chance",
-    "run_layers",
-    "take_layers",
-    "threads",
-    "train",
-]
-
 Floats = NDArray[np.float32]
 Layer = tuple[Floats, Floats]
 """Weight (n_in, n_out) and bias (n_out,), float32."""

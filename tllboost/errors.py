@@ -29,29 +29,6 @@ from importlib.util import find_spec
 from math import inf
 from os import PathLike
 
-__all__ = [
-    "WHY",
-    "BundleError",
-    "ClusterError",
-    "DataError",
-    "HubError",
-    "ImageError",
-    "MissingLibraryError",
-    "StoreError",
-    "TableError",
-    "TllboostError",
-    "UnknownNameError",
-    "UsageError",
-    "VerificationError",
-    "WeightsError",
-    "check_range",
-    "first_line",
-    "missing_library",
-    "need",
-    "printable",
-    "retold",
-]
-
 
 def printable(text: object) -> str:
     r"""Return text as it is if a terminal can only show it, else with escapes.

@@ -29,18 +29,6 @@ from numpy.typing import NDArray
 
 from tllboost.errors import WHY, DataError, retold
 
-__all__ = [
-    "csv_text",
-    "finite",
-    "large_zeros",
-    "plain_cell",
-    "whole_file",
-    "write_bytes",
-    "write_json",
-    "write_text",
-    "write_vectors",
-]
-
 _MAPPED_FROM = 2**28  # bytes
 _ZEROS = bytes(2**20)
 

@@ -19,18 +19,6 @@ from tllboost.dense import Layer
 from tllboost.errors import UsageError
 from tllboost.registry import Entry, Registry
 
-__all__ = [
-    "MERGES",
-    "SIMILARITY",
-    "MergeFunction",
-    "PairFeatures",
-    "merge_names",
-    "merge_pairs",
-    "row_blocks",
-    "slices_of",
-    "unit_rows",
-]
-
 MergeFunction = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[Any]]
 
 SIMILARITY = "similarity"

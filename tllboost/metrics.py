@@ -23,16 +23,6 @@ from numpy.typing import NDArray
 from tllboost.errors import UsageError
 from tllboost.registry import Registry
 
-__all__ = [
-    "METRICS",
-    "Figure",
-    "Metric",
-    "binary_figures",
-    "check_metric",
-    "match_ranks",
-    "ranking_figures",
-]
-
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 

@@ -40,20 +40,6 @@ from tllboost.errors import WHY, DataError, UsageError, retold
 if TYPE_CHECKING:
     from tllboost.cluster import Cluster
 
-__all__ = [
-    "Backend",
-    "Job",
-    "Pool",
-    "ProcessDied",
-    "Processes",
-    "Progress",
-    "Worker",
-    "end_idle",
-    "release_memory",
-    "resident",
-    "sharing",
-    "tell",
-]
 
 Backend: TypeAlias = "Processes | Cluster"
 """What runs the work. Both have the same methods, so callers need not know which."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from tllboost.errors import UsageError, check_range
 from tllboost.registry import Entry, Registry
 
-__all__ = ["PROTOCOLS", "Protocol"]
-
 PROTOCOLS = Registry(
     "protocol",
     {

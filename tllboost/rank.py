@@ -26,8 +26,6 @@ from tllboost.scoring import FittedCell, Scorer, combined_score
 from tllboost.vectorizers.arrays import names_in
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["Hit", "VectorIndex", "best_rows", "rank_images", "scored", "search"]
-
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]

@@ -26,8 +26,6 @@ from numpy.typing import ArrayLike, NDArray
 from tllboost.errors import UsageError
 from tllboost.merges import SIMILARITY, row_blocks, slices_of, unit_rows
 
-__all__ = ["BASELINES", "LEAST", "SIMILARITIES", "References", "similarity"]
-
 Floats = NDArray[np.float32]
 
 LEAST = 12

@@ -22,26 +22,6 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from tllboost.errors import UnknownNameError, UsageError, missing_library, need, retold
 
-__all__ = [
-    "Configured",
-    "Entry",
-    "Option",
-    "Options",
-    "Registry",
-    "Spec",
-    "as_text",
-    "did_you_mean",
-    "import_path",
-    "lies_here",
-    "one_of",
-    "option",
-    "options_of",
-    "parameters_of",
-    "parse_spec",
-    "path_of",
-    "spread_sets",
-]
-
 
 class Entry(NamedTuple):
     """Where a named thing lives, what it is in one line, and libraries it needs."""

@@ -45,18 +45,6 @@ if TYPE_CHECKING:
     from tllboost.projections.base import Projection
     from tllboost.vectorizers import Vectorizer
 
-__all__ = [
-    "SHORT_FORM",
-    "FittedCell",
-    "PairScorer",
-    "Scorer",
-    "Scores",
-    "combined_score",
-    "joint_score",
-    "score_candidates",
-    "score_pair",
-    "similarity_names",
-]
 
 SHORT_FORM = """\
 probability  {probability:.4f}

@@ -37,8 +37,6 @@ from tllboost.errors import ImageError, StoreError, UsageError
 from tllboost.files import large_zeros
 from tllboost.images import content_hash
 
-__all__ = ["VectorStore", "default_store", "hash_files", "is_store"]
-
 SETTLED_SECONDS = 2.0
 """A file changed within this time is hashed again: one that changes twice within a
 tick of the file system's clock keeps its times."""

@@ -65,8 +65,6 @@ from tllboost.scoring import FittedCell, PairScorer, Scorer, combined_score
 from tllboost.vectorizers import Vectorizer, check_device
 from tllboost.vectorizers.weights import first_line
 
-__all__ = ["read_manifest", "read_scorer", "save_bundle"]
-
 FilePath = str | PathLike[str]
 Block = tuple[ArrayLike, ArrayLike]
 Arrays = Mapping[str, NDArray[Any]]

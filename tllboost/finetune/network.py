@@ -20,9 +20,6 @@ from tllboost.vectorizers.timm import TimmVectorizer
 from tllboost.vectorizers.torch import averaged, module
 from tllboost.vectorizers.weights import read_weights
 
-__all__ = ["global_vectorizer"]
-
-
 # What of a vectorizer counts for the global vector of an image as it is.
 _GLOBAL = ("arch", "tag", "file", "size", "fit", "trim", "offline")
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from tllboost.errors import UsageError, WeightsError, check_range
 from tllboost.finetune.images import Augmentation
 
-__all__ = ["FineTuneSettings", "trained_on"]
-
 
 @dataclass(frozen=True)
 class FineTuneSettings:

@@ -24,7 +24,6 @@ from tllboost.vectorizers import make_vectorizer
 if TYPE_CHECKING:
     from tllboost.finetune import FineTuneSettings
 
-__all__ = ["DEFAULT_HEADS", "DEFAULT_MERGES", "RECIPES", "Cell"]
 
 ENSEMBLE = "ensemble"
 """What stands in a cell's place for a vectorizer where it is several cells' mean."""

@@ -29,8 +29,6 @@ from tllboost.splits import Protocol, Split, SplitTable, make_splits, match_comp
 from tllboost.store import VectorStore, hash_files
 from tllboost.vectorizing import Vectorized, space_of, vectorize
 
-__all__ = ["Grid", "GridData", "Key", "Learned", "gather"]
-
 
 @dataclass(eq=False)
 class GridData:

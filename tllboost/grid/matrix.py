@@ -18,8 +18,6 @@ from tllboost.grid.cells import Cell
 from tllboost.metrics import METRICS, check_metric
 from tllboost.registry import Entry, Registry
 
-__all__ = ["ENDS", "FORMATS", "joined", "make_matrix", "matrix_text"]
-
 Row = dict[str, Any]
 Key = tuple[str, str, str]
 

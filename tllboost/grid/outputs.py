@@ -21,8 +21,6 @@ from tllboost.files import csv_text, finite, write_text
 from tllboost.grid.matrix import ENDS, draw, matrix_html
 from tllboost.metrics import METRICS
 
-__all__ = ["RESULT_COLUMNS", "GridResult"]
-
 RESULT_COLUMNS = (
     *("vectorizer", "projection", "merge", "head", "name", "status"),
     *METRICS,

@@ -37,8 +37,6 @@ from tllboost.grid.outputs import write_csv
 from tllboost.grid.summary import COSTS
 from tllboost.splits import PairSet
 
-__all__ = ["read_images", "read_record", "read_scores", "read_splits"]
-
 Scores = dict[str, list[NDArray[np.float64]]]
 
 

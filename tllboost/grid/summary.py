@@ -19,8 +19,6 @@ from tllboost.grid.cells import COSINE, Cell
 from tllboost.metrics import METRICS
 from tllboost.projections import NONE
 
-__all__ = ["FROZEN", "comparison", "draws", "figure", "standings", "summarise"]
-
 Floats = NDArray[np.float64]
 Record = dict[str, Any]
 Row = dict[str, Any]

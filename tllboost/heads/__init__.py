@@ -14,8 +14,6 @@ from tllboost.errors import WHY, UsageError, retold
 from tllboost.merges import SIMILARITY
 from tllboost.registry import Entry, Registry, options_of, parse_spec
 
-__all__ = ["HEADS", "READS", "make_head"]
-
 HEADS = Registry(
     "head",
     {

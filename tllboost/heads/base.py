@@ -21,8 +21,6 @@ from tllboost.conventions import labels_of, repeatable, seed_of, weights_of
 from tllboost.errors import DataError
 from tllboost.heads.fitted import FittedHead, cosine_of
 
-__all__ = ["PairHead", "Training", "Validation"]
-
 
 class Training(NamedTuple):
     """The training set of a head.

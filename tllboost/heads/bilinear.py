@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from tllboost.heads.fitted import FittedHead, Linear
 from tllboost.merges import SIMILARITY, merge_names, row_blocks, unit_rows
 
-__all__ = ["Bilinear", "bilinear", "lengths_of"]
-
 Floats = NDArray[np.float32]
 
 _WIDTHS = {"dot": 1, "cosdot": 1, "l2": 1, "concat": 2}

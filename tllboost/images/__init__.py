@@ -24,8 +24,6 @@ from PIL import Image
 from tllboost.errors import DataError, ImageError
 from tllboost.images.decoders import DECODERS, FORMATS, MAX_PIXELS, max_pixels
 
-__all__ = ["DECODING", "content_hash", "find_images", "open_image", "read_image_bytes"]
-
 MAX_BYTES = 100_000_000
 """What a file may have; more where more pixels are allowed."""
 

@@ -31,7 +31,6 @@ from tllboost.processes import ONE_THREAD, Pool, ProcessDied, Worker, resident
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["DECODERS", "FORMATS", "Decoders"]
 
 _LONGEST_REASON = 10_000
 # Pieces of memory that were freed are kept for those to come: else the system clears

@@ -22,15 +22,6 @@ from pathlib import Path
 from tllboost.errors import DataError
 from tllboost.images import IMAGE_SUFFIXES, ImagePath, find_images
 
-__all__ = [
-    "Folder",
-    "find_names",
-    "image_stems",
-    "name_images",
-    "normal_name",
-    "without_suffix",
-]
-
 _MOST_HINTS = 20
 _MOST_NAMES_FOR_A_HINT = 20_000
 _UNLESS = ", unless --anywhere allows it"

@@ -26,8 +26,6 @@ from tllboost.errors import ImageError, printable
 from tllboost.files import finite
 from tllboost.images import open_image
 
-__all__ = ["Thumbnail", "make_thumbnails", "render", "thumbnail"]
-
 
 def render(
     template: str,

@@ -20,15 +20,6 @@ from tllboost.conventions import labels_of
 from tllboost.errors import UsageError
 from tllboost.pairs.tables import TextTable, find_images, read_table
 
-__all__ = [
-    "CandidateTable",
-    "PairTable",
-    "first_equal",
-    "pairs_from_paths",
-    "read_candidates",
-    "read_pairs",
-]
-
 _REQUIRED = ("left", "right")
 _OPTIONAL = ("label", "query", "split")
 

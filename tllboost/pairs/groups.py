@@ -18,8 +18,6 @@ from tllboost.pairs import PairTable
 from tllboost.pairs.tables import find_images as find_named
 from tllboost.pairs.tables import read_table
 
-__all__ = ["read_groups"]
-
 _MOST_PAIRS = 20_000_000
 
 

@@ -25,8 +25,6 @@ from tllboost.errors import WHY, DataError, TableError, UsageError, retold
 from tllboost.files import plain_cell
 from tllboost.images.folders import Folder, find_names, without_suffix
 
-__all__ = ["read_table"]
-
 _DELIMITERS = ",;\t"
 _MOST_BYTES = 1_000_000_000
 # Excel's own first line, which says what separates the cells.

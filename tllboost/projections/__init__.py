@@ -17,7 +17,6 @@ from tllboost.registry import Entry, Registry, import_path, parse_spec, path_of
 if TYPE_CHECKING:
     from tllboost.projections.base import Projection
 
-__all__ = ["CROSSFIT", "NONE", "PROJECTIONS", "is_built_in", "make_projection"]
 
 NONE = "none"
 CROSSFIT = "crossfit"

@@ -17,8 +17,6 @@ from tllboost.merges import unit_rows
 from tllboost.registry import Configured, parse_spec
 from tllboost.splits import PairSet
 
-__all__ = ["Projection", "find_loss", "matches_in", "matches_of"]
-
 
 class Projection(Configured):
     """Base of the projections.

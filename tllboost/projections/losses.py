@@ -19,8 +19,6 @@ from tllboost.registry import above_zero, one_of, option, positive, truth
 from tllboost.splits import PairSet
 from tllboost.splits.negatives import draw_negatives
 
-__all__ = ["info_nce"]
-
 
 def batches(n: int, size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
     """Return a random order of `n` things in batches of about `size`, all alike.

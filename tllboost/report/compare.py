@@ -15,8 +15,6 @@ from tllboost.grid.summary import comparison, figure
 from tllboost.metrics import METRICS, check_metric
 from tllboost.report.run import Run, part, read_run
 
-__all__ = ["METHODS", "Change", "Comparison", "compare_runs"]
-
 METHODS = {
     "paired": "paired: the same test pairs and seeds, differences taken resample by "
     "resample",

@@ -17,7 +17,6 @@ from tllboost.report.run import Run, part, read_run, texts_of
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["log_run"]
 
 _EXPERIMENT = "tllboost"
 _ARTIFACTS = (

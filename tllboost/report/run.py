@@ -28,8 +28,6 @@ from tllboost.grid.summary import draws, standings, summarise
 from tllboost.metrics import METRICS, check_metric
 from tllboost.splits import PairSet
 
-__all__ = ["Run", "part", "read_run", "read_table", "texts_of"]
-
 _PARTS = ("vectorizer", "projection", "merge", "head")
 _TEXTS = ("name", "status", "metric", "protocol", "tied_with_best", "error")
 _NUMBERS = tuple(name for name in RESULT_COLUMNS if name not in {*_PARTS, *_TEXTS})

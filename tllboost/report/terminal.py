@@ -15,8 +15,6 @@ from rich.text import Text
 from tllboost.errors import printable
 from tllboost.grid.matrix import joined, make_matrix
 
-__all__ = ["print_matrix"]
-
 _SHORT = {
     "logistic": "logit",
     "linear-svm": "svm",

@@ -41,8 +41,6 @@ from tllboost.store import VectorStore, hash_files
 from tllboost.vectorizers import Vectorizer, make_vectorizer
 from tllboost.vectorizing import vectorize
 
-__all__ = ["DEFAULT", "USUAL", "Similar", "find_similar", "groups_of"]
-
 Images = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Vectors = NDArray[np.float32]
 Tell = Callable[[str], None]

@@ -16,8 +16,6 @@ from tllboost.errors import DataError
 from tllboost.merges import row_blocks, unit_rows
 from tllboost.splits.sets import Integers, PairSet, SplitTable
 
-__all__ = ["OneSet", "draw_negatives", "harden"]
-
 
 @dataclass(frozen=True, eq=False)
 class OneSet:

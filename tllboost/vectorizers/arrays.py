@@ -17,8 +17,6 @@ from tllboost.processes import beyond_memory
 from tllboost.vectorizers.base import FileVectorizer, loaded
 from tllboost.vectorizers.weights import local_file, sha256_of
 
-__all__ = ["ArrayVectorizer", "names_in"]
-
 _AMBIGUOUS = -1
 
 

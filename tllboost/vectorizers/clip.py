@@ -24,8 +24,6 @@ from tllboost.vectorizers.torch import (
 )
 from tllboost.vectorizers.weights import fetch_from_hub, loading_into, read_weights
 
-__all__ = ["ClipGridVectorizer", "ClipVectorizer"]
-
 
 @dataclass(eq=False, repr=False)
 class ClipVectorizer(TorchVectorizer):

@@ -26,8 +26,6 @@ from tllboost.errors import WHY, UsageError, WeightsError, retold
 from tllboost.files import write_bytes, write_json
 from tllboost.vectorizers.weights import sha256_of
 
-__all__ = ["in_blocks", "open_session", "runner"]
-
 CPU_BLOCK = 4
 """Images that a CPU runs at once: of more, the numbers between two layers leave its
 caches (MobileNetV2 takes a fifth longer at 16)."""

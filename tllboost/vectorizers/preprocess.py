@@ -17,8 +17,6 @@ from PIL import Image, ImageOps
 from tllboost.errors import UsageError
 from tllboost.processes import beyond_memory
 
-__all__ = ["trimmed"]
-
 # Of 255, in light and in any one channel. JPEG files keep colour at half the
 # resolution, so that it bleeds some lines into a bar: with these two, and qualities of
 # 50 to 95, at most one line of a bar was left and no line of an image was cut.

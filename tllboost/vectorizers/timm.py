@@ -27,8 +27,6 @@ from tllboost.vectorizers.weights import (
     read_weights,
 )
 
-__all__ = ["TimmGridVectorizer", "TimmVectorizer"]
-
 
 @dataclass(eq=False, repr=False)
 class TimmVectorizer(TorchVectorizer):

@@ -39,8 +39,6 @@ from tllboost.vectorizers.network import NetworkVectorizer
 from tllboost.vectorizers.preprocess import Preprocessing
 from tllboost.vectorizers.weights import first_line, local_file, sha256_of
 
-__all__ = ["TorchVectorizer", "averaged", "choose_device", "exported", "module"]
-
 _TOLERANCE = 1e-4
 # What a driver leaves where torch could find a GPU; asking torch itself takes seconds.
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
