@@ -92,7 +92,7 @@ def test_an_option_is_read_as_the_kind_of_its_default(
             "max_depth='deep' in .*: write a whole number above",
         ),
         ("xgboost?max_depth={2,4}", "write a whole number above zero"),
-        ("xgboost?start=nowhere", "write one of auto, cosine, frozen, none"),
+        ("xgboost?start=nowhere", "write one of auto, linear, cosine, frozen, none"),
         ("mlp?n_epochs=1.5", "n_epochs='1.5' in .*: write a whole number"),
         ("mlp?hidden=64,wide", "write a whole number, or several joined by commas"),
         ("xgboost?random_state=3", "unknown option 'random_state'"),

@@ -26,18 +26,29 @@ from tllboost.heads.boosting import (
     choose_bins,
     trees_of,
 )
-from tllboost.heads.fitted import FittedHead, Trees
+from tllboost.heads.fitted import FittedHead, Linear, Trees
 from tllboost.merges import PairFeatures
 from tllboost.splits import Protocol
 
 
 def test_boosting_starts_where_it_is_told() -> None:
     train, features = planted().split.train, features_of(planted(), "train")
-    for start in ("cosine", "frozen", "none"):
-        head = XGBoostHead(start=start, n_estimators=3).fit(features, train.label)
+    told = {"validation": validation_of(planted())}
+    for start in ("linear", "cosine", "frozen", "none"):
+        head = XGBoostHead(start=start, n_estimators=3)
+        head.fit(features, train.label, **told)
         assert head.start_ == start
         assert (head.fitted_.slope == 0) == (start == "none")
+        assert head.fitted_.part.coef.any() == (start == "linear")
     assert XGBoostHead(n_estimators=3).fit(*arrays()[:2]).start_ == "none"
+
+
+@pytest.mark.parametrize("start", ["auto", "linear"])
+def test_without_validation_boosting_starts_from_the_cosine(start: str) -> None:
+    train, features = planted().split.train, features_of(planted(), "train")
+    head = XGBoostHead(start=start, n_estimators=3).fit(features, train.label)
+    assert head.start_ == "cosine"
+    assert not len(head.fitted_.part.coef)
 
 
 def projected(data: Planted, side: str, spoilt: str) -> PairFeatures:
@@ -52,9 +63,9 @@ def projected(data: Planted, side: str, spoilt: str) -> PairFeatures:
 
 @pytest.mark.parametrize("head", [XGBoostHead, XGBoostRankHead])
 @pytest.mark.parametrize(
-    ("spoilt", "start"), [("frozen", "cosine"), ("projected", "frozen")]
+    ("spoilt", "start"), [("frozen", "linear"), ("projected", "frozen")]
 )
-def test_boosting_starts_from_the_cosine_that_validation_likes(
+def test_boosting_starts_from_the_vectors_that_validation_likes(
     head: type, spoilt: str, start: str
 ) -> None:
     data = plant(240, n_dims=16, n_signal=8, noise=0.3)
@@ -72,9 +83,9 @@ def test_boosting_starts_from_the_cosine_that_validation_likes(
     assert learner.start_ == start
     test = projected(data, "test", spoilt)
     score = learner.decision_function(test)
-    cosine = test.cosine() if start == "cosine" else test.cosine(frozen=True)
+    cosine = test.cosine(frozen=start == "frozen")
     assert auc(score, data.split.test) > auc(cosine, data.split.test) - 0.05
-    again = FittedHead.of("trees", learner.fitted_.tensors())
+    again = FittedHead.of(learner.fitted_.kind, learner.fitted_.tensors())
     assert again.is_frozen == (start == "frozen")
     np.testing.assert_array_equal(again.decision_function(test), score)
     if not learner.fitted_.part:
@@ -133,11 +144,8 @@ def test_boosting_grows_no_tree_that_says_less_than_the_cosine(head: str) -> Non
     data = planted()
     scorer = fit(data, head, merge=noise_of_pairs, n_threads=1)
     score = scorer.score(features_of(data, merge=noise_of_pairs))
-    assert scorer.head_.start_ == "cosine"
+    assert scorer.head_.start_ == "linear"
     cosine = auc(scores("cosine"), data.split.test)
-    if not scorer.fitted.part:
-        order = np.argsort(scores("cosine"), kind="stable")
-        assert (np.diff(score[order]) >= 0).all()
     assert auc(score, data.split.test) > cosine - 0.05
     found = []
     for first in range(5):
@@ -147,7 +155,6 @@ def test_boosting_grows_no_tree_that_says_less_than_the_cosine(head: str) -> Non
 
         scorer = fit(data, head, merge=noise, n_threads=1)
         score = scorer.score(features_of(data, merge=noise))
-        assert scorer.head_.start_ == "cosine"
         found.append(auc(score, data.split.test))
     assert np.mean(found) > cosine - 0.04
 
@@ -235,7 +242,8 @@ def test_boosted_heads_share_a_matrix_and_do_not_disturb_each_other() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": "cosines"}, "start='cosines' is none of auto, cosine, frozen, none"),
+        ({"start": "cosines"}, "start='cosines' is none of auto, linear, cosine,"),
+        ({"start": "linear"}, "needs PairFeatures"),
         ({"start": "cosine"}, "needs PairFeatures"),
         ({"start": "frozen"}, "needs PairFeatures"),
     ],
@@ -277,6 +285,18 @@ def test_good_trees_are_taken_and_walked() -> None:
     assert Trees.of(GOOD)(rows).tolist() == [0.5, 1.5, 1.5, 0.5]
 
 
+def test_trees_that_were_grown_on_linear_weights_add_to_them() -> None:
+    rows = np.float32([[9, 0.4], [9, 0.5]])
+    trees = Trees.of(GOOD | {"coef": np.float32([1, 10])})
+    assert trees(rows).tolist() == [0.5 + 9 + 4, 1.5 + 9 + 5]
+    again = FittedHead.of("trees", FittedHead(trees).tensors())
+    np.testing.assert_array_equal(again.decision_function(rows), trees(rows))
+    assert Trees.stacked([], 2).coef.shape == (0,)
+    linear = FittedHead(Linear(np.float32([1, 10])))
+    assert linear.grown(Trees.stacked([], 2)) is linear
+    np.testing.assert_array_equal(linear.grown(Trees.of(GOOD)).part(rows), trees(rows))
+
+
 def changed(name: str, place: int, value: float) -> dict[str, Any]:
     column = GOOD[name].copy()
     column[place] = value
@@ -312,6 +332,9 @@ def changed(name: str, place: int, value: float) -> dict[str, Any]:
         {"threshold": GOOD["threshold"].astype(np.float64)},
         {"width": np.array([2, 2], np.int32)},
         {"width": np.int32(2)},
+        {"coef": np.ones(1, np.float32)},
+        {"coef": np.ones((1, 2), np.float32)},
+        {"coef": np.ones(2)},
         {name: GOOD[name][:0] for name in GOOD if name not in ("roots", "width")},
         # Trees that come back to their root, by one node or by many.
         {"left": np.array([1, 0, 2, 3], np.int32)},
@@ -367,15 +390,15 @@ def test_trees_grow_until_validation_gains_no_more(losses: list[float]) -> None:
     X, y, _ = arrays()
     most = 30 if losses[-1] == 2 else 400
     head = XGBoostHead(start="none", n_estimators=most, early_stopping_rounds=30)
-    told = Scripted([*losses, *[1.0] * 7], X, y, np.ones(len(y)))
+    told = Scripted([*losses, *[1.0] * 6], X, y, np.ones(len(y)))
     head.fit(X, y, validation=told)
-    assert told.n_asked == len(losses) + 7  # of six factors, and of the head
+    assert told.n_asked == len(losses) + 6  # of six factors
 
 
 def test_every_number_of_trees_counts_by_its_likelihood_and_is_shrunk() -> None:
     X, y, _ = arrays()
     losses, of_factors = [1.5, 1.25, 1.0, 1.5], [1.5, 1.25, 1.0, 1.0, 1.25, 1.5]
-    told = Scripted([*losses, *of_factors, 0.0], X, y, np.ones(len(y)))
+    told = Scripted([*losses, *of_factors], X, y, np.ones(len(y)))
     options = {"start": "none", "n_estimators": 30, "n_jobs": 1}
     shrunk = XGBoostHead(**options).fit(X, y, validation=told).fitted_.part
     plain = XGBoostHead(**options).fit(X, y).fitted_.part
@@ -393,7 +416,7 @@ def test_every_number_of_trees_counts_by_its_likelihood_and_is_shrunk() -> None:
 
 def test_trees_of_hardly_any_likelihood_are_not_kept() -> None:
     X, y, _ = arrays()
-    told = Scripted([5, 4, 1, 4, *[1.0] * 7], X, y, np.ones(len(y)))
+    told = Scripted([5, 4, 1, 4, *[1.0] * 6], X, y, np.ones(len(y)))
     head = XGBoostHead(start="none", n_estimators=30, n_jobs=1)
     assert len(head.fit(X, y, validation=told).fitted_.part) == 20
 

@@ -2,8 +2,7 @@
 
 A head is any scikit-learn classifier, by name or as ``module:name``, options behind a
 question mark: ``xgboost?max_depth=4``. The built-in ones also look at the validation
-set, which chooses their regularisation or when to stop, and at the cosine of each pair,
-which boosting may start from.
+set, which chooses their regularisation or when to stop, and at the cosine of each pair.
 """
 
 from __future__ import annotations
@@ -42,22 +41,22 @@ HEADS = Registry(
         ),
         "xgboost": Entry(
             "tllboost.heads.boosting:XGBoostHead",
-            "gradient-boosted trees, from the cosine if validation prefers that",
+            "gradient-boosted trees that add to linear heads and the cosine",
             needs=("xgboost",),
         ),
         "xgboost-rank": Entry(
             "tllboost.heads.boosting:XGBoostRankHead",
-            "gradient-boosted ranking of each query's candidates",
+            "gradient-boosted ranking of each query's candidates, likewise",
             needs=("xgboost",),
         ),
         "lightgbm": Entry(
             "tllboost.heads.gbm:LightGBMHead",
-            "LightGBM's trees, from the cosine; needs tllboost[lightgbm]",
+            "LightGBM's trees, likewise; needs tllboost[lightgbm]",
             needs=("lightgbm",),
         ),
         "catboost": Entry(
             "tllboost.heads.gbm:CatBoostHead",
-            "CatBoost's trees, from the cosine; needs tllboost[catboost]",
+            "CatBoost's trees, likewise; needs tllboost[catboost]",
             needs=("catboost",),
         ),
         "mlp": Entry(

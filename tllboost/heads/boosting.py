@@ -1,10 +1,10 @@
-"""Gradient-boosted heads that may start from a cosine.
+"""Gradient-boosted heads that start from what a linear head and the cosine say.
 
 Few pairs and many columns make a plain boosted head fall below the cosine that needs no
-training. Boosting can start from that baseline instead: the log-odds of a logistic
-curve on the cosine alone is the margin before the first tree, and trees add what it
-misses. Of projected vectors there are two cosines: that of what the projection gave,
-and the frozen one, of what it was given.
+training, and below a linear head. Boosting starts from these instead: their log-odds
+(:func:`~tllboost.heads.linear.linear_start`) are the margin before the first tree, and
+trees add what they miss. Of projected vectors there are two cosines: that of what the
+projection gave, and the frozen one, of what it was given.
 
 A small validation set cannot tell the best number of trees. So no number is chosen: the
 head is the mean of all, each weighted by its likelihood on validation, and what the
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +40,7 @@ from tllboost.heads.base import (
     within_memory,
 )
 from tllboost.heads.fitted import FittedHead, Trees, blocks_of, numbered_blocks
+from tllboost.heads.linear import linear_start
 from tllboost.merges import SIMILARITY
 from tllboost.registry import Options, one_of, positive
 
@@ -144,29 +145,27 @@ def quantised(X: Any, max_bin: int, columns: NDArray[np.int64]) -> Any:
     return xgboost.QuantileDMatrix(Blocks(), max_bin=max_bin)
 
 
-_STARTS = ("auto", "cosine", "frozen", "none")
-_COSINES = ("cosine", "frozen")
+_STARTS = ("auto", "linear", "cosine", "frozen", "none")
 _STEP = 10
 _LEAST = 6  # columns of similarities that a tree sees: each is a good score already
-_FAIR = 100  # trees before a start is given up for a better one
 _FACTORS = np.linspace(0, 1, 6)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class XGBoostHead(PairHead):
-    """XGBoost on pair features, from the cosine where that wins on validation.
+    """XGBoost on pair features, from a linear head and the cosine.
 
     Parameters
     ----------
-    start : {"auto", "cosine", "frozen", "none"}, default="auto"
-        Score that the first tree adds to: the cosine of the vectors (of the merge
-        ``similarity`` the normalised one), that of the frozen vectors before a
-        projection, or none. "auto" grows from each in this order, of ``similarity``
-        not from none, and takes a later one only where validation is clearly better
-        so; without a validation set it takes the cosine where the features know it.
+    start : {"auto", "linear", "cosine", "frozen", "none"}, default="auto"
+        Score that the first tree adds to: a mean of linear heads and the cosine, which
+        needs a validation set, and without one is the cosine; the cosine of the vectors
+        (of the merge ``similarity`` the normalised one); that of the frozen vectors
+        before a projection; or none. "auto" is the first, but the frozen cosine where
+        validation is clearly better so, and none for features that know no cosine.
     n_estimators : int, default=400
         Trees at most.
-    early_stopping_rounds : int, default=100
+    early_stopping_rounds : int, default=50
         Trees without gain on validation before growth stops; looked at every 10.
     max_depth, learning_rate, colsample_bytree, subsample, min_child_weight
         As in XGBoost; of the merge ``similarity`` a tree sees at least six columns.
@@ -180,10 +179,9 @@ class XGBoostHead(PairHead):
     Attributes
     ----------
     fitted_ : FittedHead
-        The trees, each times its weight, and the curve from cosine to the margin that
-        they start from.
+        The trees, each times its weight, and what they start from.
     start_ : str
-        "cosine", "frozen" or "none".
+        What they start from: one of `start`.
     weights_ : ndarray of shape (n_trees,), float64
         What each tree is multiplied by, 1 without a validation set.
     gain_ : ndarray of shape (n_columns,), float64
@@ -210,7 +208,7 @@ class XGBoostHead(PairHead):
 
     start: str = "auto"
     n_estimators: int = 400
-    early_stopping_rounds: int = 100
+    early_stopping_rounds: int = 50
     max_depth: int = 2
     learning_rate: float = 0.1
     colsample_bytree: float = 0.1
@@ -231,42 +229,54 @@ class XGBoostHead(PairHead):
         if self.start not in _STARTS:
             msg = f"start={self.start!r} is none of {', '.join(_STARTS)}"
             raise UsageError(msg)
-        if self.start in _COSINES and not hasattr(training.features, "cosine"):
+        knows = hasattr(training.features, "cosine")
+        if self.start not in ("auto", "none") and not knows:
             msg = f"start={self.start!r} needs PairFeatures, which know the vectors"
             raise UsageError(msg)
         training = within_memory(training, value_bytes=1, seed=self.seed_)
         X, y, weight, _ = training
-        best: NDArray[np.float64] | None = None
-        columns, matrix = np.arange(X.shape[1]), None
-        for start in self._starts(X, validation):
-            head = FittedHead()
-            if start in _COSINES:
-                head = cosine_start(training, validation, frozen=start == "frozen")
-            margin = head.decision_function(X)
-            if matrix is None:
-                if X.shape[0] * X.shape[1] >= _WIDE and X.shape[1] > _N_BEST:
-                    columns = best_columns(X, y - expit(margin), weight, _N_BEST)
-                bins = self.max_bin or choose_bins(len(y), len(columns))
-                matrix = quantised(X, bins, columns)
-                self._set_target(matrix, training)
-            matrix.set_info(base_margin=margin)
-            booster = xgboost.Booster(self._parameters(bins, X), [matrix])
-            weights, losses = np.ones(self.n_estimators), np.zeros(1)
-            if validation is None:
-                for tree in range(self.n_estimators):
-                    booster.update(matrix, tree)
-            else:
-                margin = head.decision_function(validation.features)
-                weights, losses = self._grow(
-                    booster, matrix, validation, margin, columns, best
-                )
-            if best is None or clearly_better(losses, best):
-                best, self.start_, self.weights_ = losses, start, weights
-                trees = trees_of(booster, columns, X.shape[1], weights)
-                self.fitted_ = replace(head, part=trees)
-                told: Any = booster.get_score(importance_type="total_gain")
-                gains = [told.get(f"f{i}", 0.0) for i in range(matrix.num_col())]
-                self.gain_ = np.array(gains) / max(sum(gains), 1e-12)
+        self.start_, head = self._begin(training, validation)
+        margin, columns = head.decision_function(X), np.arange(X.shape[1])
+        if X.shape[0] * X.shape[1] >= _WIDE and X.shape[1] > _N_BEST:
+            columns = best_columns(X, y - expit(margin), weight, _N_BEST)
+        bins = self.max_bin or choose_bins(len(y), len(columns))
+        matrix = quantised(X, bins, columns)
+        self._set_target(matrix, training)
+        matrix.set_info(base_margin=margin)
+        booster = xgboost.Booster(self._parameters(bins, X), [matrix])
+        self.weights_ = np.ones(self.n_estimators)
+        if validation is None:
+            for tree in range(self.n_estimators):
+                booster.update(matrix, tree)
+        else:
+            margin = head.decision_function(validation.features)
+            self.weights_ = self._grow(booster, matrix, validation, margin, columns)
+        self.fitted_ = head.grown(trees_of(booster, columns, X.shape[1], self.weights_))
+        told: Any = booster.get_score(importance_type="total_gain")
+        gains = [told.get(f"f{i}", 0.0) for i in range(matrix.num_col())]
+        self.gain_ = np.array(gains) / max(sum(gains), 1e-12)
+
+    def _begin(
+        self, training: Training, validation: Validation | None
+    ) -> tuple[str, FittedHead]:
+        """Return what the first tree adds to, and its name."""
+        start, X = self.start, training.features
+        if start == "auto" and not hasattr(X, "cosine"):
+            start = "none"
+        if start == "none":
+            return start, FittedHead()
+        if start in ("cosine", "frozen") or validation is None:
+            start = start if start == "frozen" else "cosine"
+            return start, cosine_start(training, validation, frozen=start == "frozen")
+        head = linear_start(training, validation)
+        if start == "auto" and X.frozen is not X.vectors:
+            # Training may flatter what a projection gave, and so the linear head.
+            frozen = cosine_start(training, validation, frozen=True)
+            held_out = validation.features
+            scores = (one.decision_function(held_out) for one in (frozen, head))
+            if clearly_better(*map(validation.losses, scores)):
+                return "frozen", frozen
+        return "linear", head
 
     def _parameters(self, bins: int, X: Any) -> dict[str, Any]:
         """Return what XGBoost is told."""
@@ -285,17 +295,6 @@ class XGBoostHead(PairHead):
             "nthread": n_threads_of(self.n_jobs) or 0,
         }
 
-    def _starts(self, X: Any, validation: Validation | None) -> tuple[str, ...]:
-        if self.start != "auto":
-            return (self.start,)
-        if not hasattr(X, "cosine"):
-            return ("none",)
-        if validation is None:
-            return ("cosine",)
-        # Growing from nothing as well would take twice as long.
-        last = () if X.similarities is not None else ("none",)
-        return ("cosine", *(("frozen",) if X.frozen is not X.vectors else ()), *last)
-
     def _set_target(self, matrix: Any, training: Training) -> None:
         """Give the matrix its labels and weights; the binary head has no lists."""
         matrix.set_info(label=training.label, weight=training.weight)
@@ -307,13 +306,8 @@ class XGBoostHead(PairHead):
         validation: Validation,
         margin: NDArray[np.floating],
         columns: NDArray[np.int64],
-        rival: NDArray[np.float64] | None,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Grow trees; return what each weighs, and the validation loss of each list.
-
-        `margin` is the start's. `rival` is what another start lost: growth ends, too,
-        where this one is still clearly worse after many trees.
-        """
+    ) -> NDArray[np.float64]:
+        """Grow trees; return what each weighs. `margin` is the start's."""
         blocks = _reader(validation.features, columns)
         added, told, best = [np.zeros(len(margin))], [validation.losses(margin)], 0
         for first in range(0, self.n_estimators, _STEP):
@@ -329,8 +323,6 @@ class XGBoostHead(PairHead):
                 best = len(told) - 1
             elif end - best * _STEP >= self.early_stopping_rounds:
                 break
-            if rival is not None and end >= _FAIR and clearly_better(rival, told[best]):
-                break
         shares = likelihoods(told)
         mean = shares @ added
         losses = [validation.losses(margin + factor * mean) for factor in _FACTORS]
@@ -339,14 +331,14 @@ class XGBoostHead(PairHead):
         weights = factor * np.repeat(shares[::-1].cumsum()[-2::-1], _STEP)
         kept = weights[: self.n_estimators]
         # Those at the end hardly count, and whoever scores has to walk them.
-        return kept[kept > 1e-3], validation.losses(margin + factor * mean)
+        return kept[kept > 1e-3]
 
 
 class XGBoostRankHead(XGBoostHead):
     """XGBoost trained to put each query's match above its others (pairwise LambdaMART).
 
     Burges, "From RankNet to LambdaRank to LambdaMART", 2010. Parameters as
-    :class:`XGBoostHead`; the margin starts from a cosine likewise.
+    :class:`XGBoostHead`; the margin starts likewise.
     """
 
     objective = "rank:pairwise"

@@ -4,7 +4,8 @@ Whatever the head, its score is
 
     part(features) + slope · cosine + intercept
 
-where the part is linear weights, trees, dense layers, naive Bayes, or nothing. The
+where the part is linear weights, trees, trees on linear weights, dense layers, naive
+Bayes, or nothing. The
 heads fit with scikit-learn, XGBoost or torch, and all of them score here, with numpy
 alone: a bundle holds these numbers and needs no other library to use them.
 """
@@ -12,7 +13,7 @@ alone: a bundle holds these numbers and needs no other library to use them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -21,8 +22,6 @@ from numpy.typing import NDArray
 
 from tllboost.dense import Layer, as_tensors, run_layers, take_layers
 from tllboost.errors import UsageError
-
-__all__ = ["FittedHead", "head_score"]
 
 Rows = NDArray[np.float32]
 Tensors = Mapping[str, NDArray[Any]]
@@ -99,6 +98,14 @@ class FittedHead:
         if self.slope:
             score = score + self.slope * cosine_of(X, frozen=self.is_frozen)
         return score + self.intercept
+
+    def grown(self, trees: Trees) -> FittedHead:
+        """Return this head, of linear weights or none, with trees added to it."""
+        if isinstance(self.part, Linear):
+            if not len(trees):
+                return self
+            trees = replace(trees, coef=self.part.coef)
+        return replace(self, part=trees)
 
     @property
     def n_features_in_(self) -> int | None:
@@ -250,6 +257,8 @@ class Trees(Part):
         What a leaf gives.
     width : ndarray of shape (1,), int32
         Number of columns that the trees were grown on.
+    coef : ndarray of shape (n_features,) or (0,), float32
+        Weights of the linear head that the trees were grown on, if there was one.
     """
 
     kind: ClassVar[str] = "trees"
@@ -261,6 +270,7 @@ class Trees(Part):
     nan_left: NDArray[np.uint8]
     value: NDArray[np.floating]
     width: NDArray[np.int32]
+    coef: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @classmethod
     def stacked(cls, trees: Iterable[Tensors], n_features: int) -> Self:
@@ -298,7 +308,8 @@ class Trees(Part):
         # Both children of a node side by side: one look-up tells where a row goes.
         ways = np.stack([self.right, self.left], axis=1).ravel().astype(np.intp)
         sums = [self._sum(rows[i : i + step], ways) for i in range(0, len(rows), step)]
-        return np.concatenate(sums or [np.zeros(0, self.value.dtype)])
+        score = np.concatenate(sums or [np.zeros(0, self.value.dtype)])
+        return score + rows @ self.coef if len(self.coef) else score
 
     def _sum(self, rows: Rows, ways: NDArray[np.intp]) -> NDArray[np.floating]:
         """Walk all trees at once, a level at a time; a leaf stays where it is."""
@@ -337,6 +348,8 @@ class Trees(Part):
             and (self.roots.dtype, self.width.dtype) == (np.int32, np.int32)
             and (self.roots.ndim, self.width.shape) == (1, (1,))
             and self.value.dtype.kind == "f"
+            and self.coef.dtype == np.float32
+            and self.coef.shape in ((0,), (self.n_features,))
             and self._stays_inside()
         )
         _demand(fine, "its trees have indices out of range")

@@ -1,7 +1,8 @@
-"""LightGBM and CatBoost as heads: trees that add to what the cosine says.
+"""LightGBM and CatBoost as heads: trees that add to what a linear head says.
 
-As :class:`~tllboost.heads.boosting.XGBoostHead` they start from the log-odds of the
-cosine. What they have grown is turned into numbers that score without them.
+As :class:`~tllboost.heads.boosting.XGBoostHead` they start from the log-odds of linear
+heads and the cosine. What they have grown is turned into numbers that score without
+them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from tllboost.conventions import n_threads_of, repeatable
 from tllboost.heads.base import PairHead, cosine_start, within_memory
 from tllboost.heads.fitted import Trees, below_of
+from tllboost.heads.linear import linear_start
 
 Nodes = dict[str, NDArray[Any]]
 # Beyond all features: what asks for NaN has a threshold at the end of all numbers.
@@ -28,7 +30,7 @@ _MOST = 1e38
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class GrownHead(PairHead):
-    """Trees of a library on pair features, from the cosine where the features know it.
+    """Trees of a library on pair features, from a linear head and the cosine.
 
     Parameters
     ----------
@@ -45,8 +47,8 @@ class GrownHead(PairHead):
     Attributes
     ----------
     fitted_ : FittedHead
-        The trees, none where validation gained nothing by them, and the curve from
-        cosine to the margin that they start from.
+        The trees, none where validation gained nothing by them, and what they start
+        from.
     """
 
     n_estimators: int = 400
@@ -63,7 +65,8 @@ class GrownHead(PairHead):
 
         Of more pairs than 256 MiB hold the features of, as many are drawn.
         """
-        start = cosine_start(training, validation)
+        is_told = validation is not None and hasattr(training.features, "cosine")
+        start = (linear_start if is_told else cosine_start)(training, validation)
         sets = []
         for some in filter(None, (training, validation)):
             X, y, weight, _ = within_memory(some, seed=self.seed_)
@@ -81,7 +84,7 @@ class GrownHead(PairHead):
         n = n_trees()
         trees = islice(grown or self._grow(sets[0]), n)
         part = Trees.stacked(trees, features.shape[1])
-        self.fitted_ = replace(start, part=part)
+        self.fitted_ = start.grown(part)
         if validation is not None:
             X, heads = validation.features, (start, self.fitted_)
             losses = [validation.loss(one.decision_function(X)) for one in heads]
@@ -93,7 +96,7 @@ class GrownHead(PairHead):
 
 
 class LightGBMHead(GrownHead):
-    """LightGBM on pair features, from the cosine where the features know it.
+    """LightGBM on pair features, from a linear head and the cosine.
 
     Parameters and attributes as :class:`GrownHead`.
     """
@@ -153,7 +156,7 @@ def _nodes(leaves: NDArray[np.float64], *inner: Any) -> Nodes:
 
 
 class CatBoostHead(GrownHead):
-    """CatBoost on pair features, from the cosine where the features know it.
+    """CatBoost on pair features, from a linear head and the cosine.
 
     Parameters and attributes as :class:`GrownHead`. All nodes of a level of a tree
     ask the same.

@@ -2,6 +2,8 @@
 
 The scale of the features and the strength of the regularisation decide a linear head on
 few pairs and many columns: on TLL that choice alone moved top-2 between 0.47 and 0.56.
+
+Boosted heads start from the mean of such heads (:func:`linear_start`).
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from tllboost.conventions import is_repeated
+from tllboost.calibration import Calibration, fit_calibration
+from tllboost.conventions import is_repeated, repeatable
 from tllboost.heads.base import (
     PairHead,
     Training,
     Validation,
+    cosine_start,
     fits_memory,
+    likelihoods,
     refuse_lost,
     within_memory,
 )
@@ -192,6 +197,45 @@ class LinearSVMHead(LinearHead):
     """
 
     _estimator = SquaredHinge
+
+
+_STARTS = (-4.0, -3.0, -2.0, -1.0)
+_FAR = 7.0  # of log-likelihood: what is a thousandth as likely hardly counts
+
+
+def linear_start(training: Training, validation: Validation) -> FittedHead:
+    """Return the log-odds that boosting starts from: those of a mean of linear heads.
+
+    One is the cosine alone, the others are logistic regressions on scaled columns and
+    the cosine, of C = 0.0001 to 0.1. Each is calibrated on validation, and weighs as
+    much as it is likely there: few lists hardly tell them apart, many leave one.
+
+    Parameters
+    ----------
+    training, validation : Training, Validation
+        Of features that know the cosine.
+    """
+    training, X = within_memory(training._replace(query=None)), training.features
+    first = cosine_start(training, validation)
+    weights = [np.append(np.zeros(X.shape[1]), first.slope)]
+    intercepts = [float(first.intercept)]
+    losses = [validation.losses(cosine_of(validation.features))]
+    held_out, model = _scored(validation), LogisticHead()._estimator()
+    for _, coef, intercept in _steps(model, training, "column", _STARTS):
+        score = held_out(coef) + intercept
+        slope, shift, *_ = _curve(validation, score)
+        weights.append(slope * coef)
+        intercepts.append(slope * intercept + shift)
+        losses.append(validation.losses(score))
+        if losses[-1].sum() > np.sum(losses, axis=1).min() + _FAR:
+            break
+    shares = likelihoods(losses)
+    return _head(X, shares @ weights, float(shares @ intercepts))
+
+
+@repeatable
+def _curve(validation: Validation, score: NDArray[np.floating]) -> Calibration:
+    return fit_calibration(score, validation.label, validation.weight)
 
 
 def _head(X: Any, coef: NDArray[np.float64], intercept: float = 0.0) -> FittedHead:

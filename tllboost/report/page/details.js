@@ -93,7 +93,7 @@ function featureGains(cell) {
     ? make(
         "details",
         { class: "small" },
-        make("summary", {}, "What the trees gained by"),
+        make("summary", {}, "What the trees gained by, beyond a linear head"),
         make(
           "ol",
           {},
