@@ -1,9 +1,9 @@
 """What the two pages about boosting share: draws of pairs, peers, and fits.
 
 Every head sees the same training and validation pairs with the same weights, where not
-told otherwise. But for :func:`hist_score` all start from the same cosine: a logistic
-curve of it that was fitted on validation. The number of trees of a peer is chosen by
-early stopping (30 rounds) on the log loss of the same validation pairs.
+told otherwise. But for :func:`hist_score` all peers start from the same cosine: a
+logistic curve of it that was fitted on validation. The number of trees of a peer is
+chosen by early stopping (30 rounds) on the log loss of the same validation pairs.
 """
 
 from __future__ import annotations
