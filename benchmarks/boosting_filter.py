@@ -57,9 +57,11 @@ TEXT = """# Which columns boosted trees see
 XGBoost builds histograms of all columns, however few a tree may use. `groups` is what
 this package did before: it put the columns into ten groups, and gave each tree its own
 booster on one of them. A number in the table means one plain booster on that many
-columns: those that correlate most, on the training set, with the errors of the start
-(the cosine). Start, early stopping, the check on validation and the rule for bins are
-the same.
+columns: those that correlate most, on the training set, with the errors of the start.
+Start, early stopping, the check on validation and the rule for bins are the same. All
+start from the cosine (`xgboost?start=cosine&early_stopping_rounds=100`); by default
+trees start from [linear heads](../../docs/grid.md#names-and-options) since, and leave
+less to them.
 
 {table}
 
@@ -85,7 +87,8 @@ grid filters only features of more than two million values (pairs times columns)
 def measure(data: GridData, vectors: Any, seed: int, merge: str, head: Any) -> Any:
     """Return test and validation figures, and seconds to fit."""
     (split,) = data.splits(seed)
-    scorer = PairScorer(merge, head(random_state=seed, n_jobs=1), seed=seed)
+    made = head(start="cosine", early_stopping_rounds=100, random_state=seed, n_jobs=1)
+    scorer = PairScorer(merge, made, seed=seed)
     sides = (split.train, split.validation, split.test)
     train, validation, test = (scorer.features(vectors, side) for side in sides)
     with one_thread():
