@@ -87,12 +87,12 @@ seconds of its fits. ukbench has too few groups for such lists.
 The default was written down before this table, and no figure of it changed the default:
 `similarity+l1` is there in the place of `l1` for what
 [results/similarity](../similarity/README.md) says of both. By those lists
-`similarity+l1` is worth most on dvd-covers, and `infonce` on tll. The fusion is worth
-something on both, `logistic` on dvd-covers and a little on the demo. `classic` alone,
-`similarity`, `cosine-norm` and either of the boosted heads could go for a few
-thousandths or for nothing; they stay, since the grid takes half a minute. `pocket`
-alone is worth next to nothing, and on dvd-covers less; one table does not take it out.
-No name of `--full` is worth its seconds on both tll and dvd-covers.
+`similarity+l1` and the fusion are worth most, on tll and on dvd-covers, and `infonce`
+comes next. `logistic` is worth a little on the demo. `classic` alone, `similarity`,
+`cosine-norm` and either of the boosted heads could go for a few thousandths or for
+nothing; they stay, since the grid takes half a minute. `pocket` alone is worth nothing,
+and on dvd-covers less; one table does not take it out. No name of `--full` is worth its
+seconds on both tll and dvd-covers.
 
 {worth}
 
