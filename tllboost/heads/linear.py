@@ -214,6 +214,18 @@ def linear_start(training: Training, validation: Validation) -> FittedHead:
     ----------
     training, validation : Training, Validation
         Of features that know the cosine.
+
+    Examples
+    --------
+    >>> from tllboost.merges import PairFeatures
+    >>> vectors = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    >>> vectors[30:, :2] = vectors[:30, :2]  # matches agree in half of their numbers
+    >>> left, right = np.arange(60) % 30, 30 + np.arange(60) % 31 % 30
+    >>> pairs = Validation(
+    ...     PairFeatures(vectors, left, right), left == right - 30, np.ones(60)
+    ... )
+    >>> linear_start(pairs, pairs).part.coef.argsort()[2:].tolist()
+    [0, 1]
     """
     training, X = within_memory(training._replace(query=None)), training.features
     first = cosine_start(training, validation)
