@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from typing import Any
+
 import numpy as np
 import pytest
 from fitted_heads import Scripted, planted, validation_of
@@ -10,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tllboost.calibration import fit_calibration
 from tllboost.conventions import noted
+from tllboost.heads import linear
 from tllboost.heads.base import Training, Validation
 from tllboost.heads.fitted import FittedHead
 from tllboost.heads.linear import linear_start
@@ -69,9 +73,24 @@ def test_the_likeliest_is_the_start_and_no_weaker_penalty_is_tried(
     assert n_asked == min(best + 2, 5)
 
 
-def test_a_head_of_no_finite_score_has_no_share() -> None:
-    start, _ = start_told([1.0, np.inf])
-    assert np.isfinite(start.decision_function(features_of(planted()))).all()
+@pytest.mark.parametrize("has_lists", [True, False])
+def test_a_step_of_weights_that_are_no_numbers_has_no_share(
+    has_lists: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs, steps = planted().split.validation, linear._steps
+    query = pairs.query if has_lists else None
+    told = validation_of(planted())._replace(query=query)
+
+    def spoilt(*given: Any) -> Any:
+        for step, (power, coef, intercept) in enumerate(steps(*given)):
+            yield power, np.where(step < 2, coef, np.nan), intercept
+
+    monkeypatch.setattr(linear, "_steps", spoilt)
+    start = linear_start(training(), told)
+    monkeypatch.setattr(linear, "_steps", lambda *given: islice(steps(*given), 2))
+    for name, numbers in linear_start(training(), told).tensors().items():
+        np.testing.assert_array_equal(start.tensors()[name], numbers)
+    assert np.isfinite(start.part.coef).all()
 
 
 def test_a_start_is_repeated_on_all_pairs_without_a_look_at_validation() -> None:

@@ -64,6 +64,8 @@ def test_lists_without_a_match_or_without_others_tell_nothing() -> None:
 def test_a_score_that_is_no_number_has_an_infinite_loss() -> None:
     side = Validation(None, np.tile([1, 0], 3), np.ones(6), np.repeat(np.arange(3), 2))
     assert side.losses(np.array([1, 0, np.nan, 0, 1, 0])).tolist() == [np.inf] * 3
+    alone = side._replace(query=None)
+    assert alone.losses(np.array([1, 0, np.nan, 0, 1, 0])).tolist() == [np.inf] * 6
 
 
 def test_another_set_of_the_same_pairs_has_lists_of_its_own() -> None:

@@ -92,6 +92,8 @@ class Validation(Training):
         """
         rows, starts = self._lists
         if not len(rows):
+            if not np.isfinite(score).all():
+                return np.full(len(score), np.inf)
             curve = fit_calibration(score, self.label, self.weight)
             margin = np.where(self.label == 1, -1, 1) * curve.log_odds(score)
             return np.logaddexp(0.0, margin) * self.weight / self.weight.mean()

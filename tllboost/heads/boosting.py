@@ -158,11 +158,11 @@ class XGBoostHead(PairHead):
     Parameters
     ----------
     start : {"auto", "linear", "cosine", "frozen", "none"}, default="auto"
-        Score that the first tree adds to: a mean of linear heads and the cosine, which
-        needs a validation set, and without one is the cosine; the cosine of the vectors
-        (of the merge ``similarity`` the normalised one); that of the frozen vectors
-        before a projection; or none. "auto" is the first, but the frozen cosine where
-        validation is clearly better so, and none for features that know no cosine.
+        Score that the first tree adds to. "linear" is a mean of linear heads and the
+        cosine, without a validation set the cosine alone; "cosine" that of the vectors
+        (of the merge ``similarity`` the normalised one); "frozen" that of the vectors
+        before a projection. "auto" is "linear", but "frozen" where that is clearly
+        better on validation, and "none" for features that know no cosine.
     n_estimators : int, default=400
         Trees at most.
     early_stopping_rounds : int, default=50

@@ -4,10 +4,9 @@ Whatever the head, its score is
 
     part(features) + slope · cosine + intercept
 
-where the part is linear weights, trees, trees on linear weights, dense layers, naive
-Bayes, or nothing. The
-heads fit with scikit-learn, XGBoost or torch, and all of them score here, with numpy
-alone: a bundle holds these numbers and needs no other library to use them.
+where the part is linear weights, trees, both, dense layers, naive Bayes, or nothing.
+The heads fit with scikit-learn, XGBoost or torch, and all of them score here, with
+numpy alone: a bundle holds these numbers and needs no other library to use them.
 """
 
 from __future__ import annotations

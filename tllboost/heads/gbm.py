@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.conventions import n_threads_of, repeatable
-from tllboost.heads.base import PairHead, cosine_start, within_memory
+from tllboost.heads.base import PairHead, within_memory
 from tllboost.heads.fitted import Trees, below_of
 from tllboost.heads.linear import linear_start
 
@@ -65,8 +65,7 @@ class GrownHead(PairHead):
 
         Of more pairs than 256 MiB hold the features of, as many are drawn.
         """
-        is_told = validation is not None and hasattr(training.features, "cosine")
-        start = (linear_start if is_told else cosine_start)(training, validation)
+        start = linear_start(training, validation)
         sets = []
         for some in filter(None, (training, validation)):
             X, y, weight, _ = within_memory(some, seed=self.seed_)

@@ -203,17 +203,19 @@ _STARTS = (-4.0, -3.0, -2.0, -1.0)
 _FAR = 7.0  # of log-likelihood: what is a thousandth as likely hardly counts
 
 
-def linear_start(training: Training, validation: Validation) -> FittedHead:
+def linear_start(training: Training, validation: Validation | None) -> FittedHead:
     """Return the log-odds that boosting starts from: those of a mean of linear heads.
 
     One is the cosine alone, the others are logistic regressions on scaled columns and
     the cosine, of C = 0.0001 to 0.1. Each is calibrated on validation, and weighs as
     much as it is likely there: few lists hardly tell them apart, many leave one.
+    Without a validation set, or of features that know no cosine, it is
+    :func:`~tllboost.heads.base.cosine_start`.
 
     Parameters
     ----------
-    training, validation : Training, Validation
-        Of features that know the cosine.
+    training : Training
+    validation : Validation or None
 
     Examples
     --------
@@ -227,18 +229,24 @@ def linear_start(training: Training, validation: Validation) -> FittedHead:
     >>> linear_start(pairs, pairs).part.coef.argsort()[2:].tolist()
     [0, 1]
     """
-    training, X = within_memory(training._replace(query=None)), training.features
     first = cosine_start(training, validation)
+    if validation is None or not hasattr(training.features, "cosine"):
+        return first
+    training = within_memory(training._replace(query=None))
+    X = training.features
     weights = [np.append(np.zeros(X.shape[1]), first.slope)]
     intercepts = [float(first.intercept)]
     losses = [validation.losses(cosine_of(validation.features))]
     held_out, model = _scored(validation), LogisticHead()._estimator()
     for _, coef, intercept in _steps(model, training, "column", _STARTS):
         score = held_out(coef) + intercept
+        lost = validation.losses(score)
+        if not np.isfinite(lost).all():
+            break
         slope, shift, *_ = _curve(validation, score)
         weights.append(slope * coef)
         intercepts.append(slope * intercept + shift)
-        losses.append(validation.losses(score))
+        losses.append(lost)
         if losses[-1].sum() > np.sum(losses, axis=1).min() + _FAR:
             break
     shares = likelihoods(losses)
