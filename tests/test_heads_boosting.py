@@ -139,13 +139,19 @@ def test_trees_are_grown_by_as_many_threads_as_were_asked_for(
     assert told == [n_threads]
 
 
+@pytest.mark.parametrize("start", ["linear", "cosine"])
 @pytest.mark.parametrize("head", ["xgboost", "xgboost-rank"])
-def test_boosting_grows_no_tree_that_says_less_than_the_cosine(head: str) -> None:
-    data = planted()
+def test_boosting_grows_no_tree_that_says_less_than_the_cosine(
+    head: str, start: str
+) -> None:
+    data, head = planted(), head if start == "linear" else f"{head}?start={start}"
     scorer = fit(data, head, merge=noise_of_pairs, n_threads=1)
     score = scorer.score(features_of(data, merge=noise_of_pairs))
-    assert scorer.head_.start_ == "linear"
+    assert scorer.head_.start_ == start
     cosine = auc(scores("cosine"), data.split.test)
+    if not scorer.fitted.part:
+        order = np.argsort(scores("cosine"), kind="stable")
+        assert (np.diff(score[order]) >= 0).all()
     assert auc(score, data.split.test) > cosine - 0.05
     found = []
     for first in range(5):
@@ -155,6 +161,7 @@ def test_boosting_grows_no_tree_that_says_less_than_the_cosine(head: str) -> Non
 
         scorer = fit(data, head, merge=noise, n_threads=1)
         score = scorer.score(features_of(data, merge=noise))
+        assert scorer.head_.start_ == start
         found.append(auc(score, data.split.test))
     assert np.mean(found) > cosine - 0.04
 
