@@ -17,7 +17,6 @@ from tllboost.report.run import Run, part, read_run, texts_of
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-
 _EXPERIMENT = "tllboost"
 _ARTIFACTS = (
     *("matrix.csv", "matrix.md", "results.csv", "failures.csv"),

@@ -93,7 +93,7 @@ function featureGains(cell) {
     ? make(
         "details",
         { class: "small" },
-        make("summary", {}, "What the trees gained by, beyond a linear head"),
+        make("summary", {}, "What the trees gained by, beyond what they start from"),
         make(
           "ol",
           {},
