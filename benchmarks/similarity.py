@@ -108,9 +108,10 @@ Intervals are of 95 % (paired bootstrap over components).
 `cosine-norm` is the head: S-norm of whitened vectors, or the cosine, as the lists of
 training and validation choose; the gain is its own over the cosine. S-norm compares
 with at most 512 references; the vectors are whitened by up to 48 directions of 512
-training images, or as many of both as fit into 4 MB. The other columns are S-norm of
-fewer references, by the images of the test set (what a folder that is searched has),
-and by those of another set; then CSLS, all whitened.
+training images (maps at each of their positions too), or as many of each as fit into
+4 MB. The merge `similarity` also compares each map with the mirrored one. The other
+columns are S-norm of fewer references, by the images of the test set (what a folder
+that is searched has), and by those of another set; then CSLS, all whitened.
 
 {plain}
 

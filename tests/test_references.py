@@ -26,7 +26,7 @@ from tllboost.grid.measure import Bench, fit_scorer
 from tllboost.grid.records import read_images, read_scores, read_splits
 from tllboost.grid.run import run_grid
 from tllboost.heads.fitted import FittedHead, Linear
-from tllboost.merges import PairFeatures, unit_rows
+from tllboost.merges import PairFeatures, Width, unit_rows
 from tllboost.pairs import read_pairs
 from tllboost.projections import make_projection
 from tllboost.rank import VectorIndex, best, rank_images
@@ -37,6 +37,9 @@ from tllboost.splits import Protocol
 from tllboost.vectorizing import vectorize
 
 N_IMAGES, N_REFERENCES, WIDTHS = 120, 96, [40, 24]
+LAYOUTS = {"plain": WIDTHS, "maps": [Width(40, side=2), Width(24, side=1)]}
+POCKET = Path(tllboost.__file__).parent / "vectorizers" / "pocket.onnx"
+MAP = f"onnx:{POCKET}?output=averagepool_45&cells=3"
 
 
 @lru_cache
@@ -48,35 +51,45 @@ def images(seed: int = 0) -> np.ndarray:
 
 
 @lru_cache
-def references() -> References:
-    return References.drawn(images(), np.arange(N_REFERENCES), WIDTHS, seed=0)
+def references(layout: str = "plain") -> References:
+    drawn_from = np.arange(N_REFERENCES)
+    return References.drawn(images(), drawn_from, LAYOUTS[layout], seed=0)
 
 
-def white(vectors: np.ndarray) -> np.ndarray:
-    """Whiten one part by the images of the training set; each row at length 1."""
-    unit = unit_rows(vectors.astype(np.float64))
-    known = unit[:N_REFERENCES]
+def white(vectors: np.ndarray, side: int = 1) -> np.ndarray:
+    """Whiten one part by the images of the training set; each row at length 1.
+
+    Of a map each position first, which are known of all these images, then the whole.
+    """
+    each = vectors.reshape(len(vectors) * side**2, -1)
+    unit = unit_rows(each.astype(np.float64))
+    known = unit[: N_REFERENCES * side**2]
     unit -= known.mean(axis=0)
     _, lengths, axes = np.linalg.svd(known - known.mean(axis=0))
     n = min(N_REFERENCES // 8 - 8, unit.shape[1] // 8)
     shrunk = lengths[n] / np.sqrt(lengths[:n] ** 2 + lengths[n] ** 2)
     unit -= (unit @ axes[:n].T * (1 - shrunk)) @ axes[:n]
-    return unit_rows(unit)
+    unit = unit_rows(unit).reshape(vectors.shape)
+    return white(unit) if side > 1 else unit
 
 
-def by_hand(vectors: np.ndarray, left: int, right: int) -> list[float]:
-    """Compute a row by the definitions, a reference at a time."""
+def by_hand(vectors: np.ndarray, left: int, right: int, side: int) -> list[float]:
+    """Compute a row by the definitions, a reference at a time.
+
+    The first part may be a map of `side` positions a side.
+    """
     row = []
     others = [one for one in range(N_REFERENCES) if one not in (left, right)]
     parts = slice(0, 40), slice(40, 64)
     whole = np.hstack(
         [
-            white(vectors[:, part])
+            white(vectors[:, part], n)
             * np.linalg.norm(vectors[:, part], axis=1, keepdims=True)
-            for part in parts
+            for part, n in zip(parts, (side, 1), strict=True)
         ]
     )
-    whitened = [unit_rows(whole), *(white(vectors[:, part]) for part in parts)]
+    first = white(vectors[:, parts[0]], side)
+    whitened = [unit_rows(whole), first, white(vectors[:, parts[1]])]
     for part, known in zip((slice(0, 64), *parts), whitened, strict=True):
         unit = unit_rows(vectors[:, part].astype(np.float64))
         cosine = unit[left] @ unit[right]
@@ -85,40 +98,75 @@ def by_hand(vectors: np.ndarray, left: int, right: int) -> list[float]:
         z = [(told - np.mean(one)) / np.std(one) for one in found]
         near = [np.mean(sorted(one)[-10:]) for one in found]
         row += [cosine, np.mean(z), abs(z[0] - z[1]), 2 * told - sum(near)]
+    if side > 1:
+        mirrored = first.reshape(len(first), side, side, -1)[:, :, ::-1]
+        mirrored = mirrored.reshape(first.shape)
+        told = first[left] @ mirrored[right]
+        found = [[first[one] @ mirrored[x] for x in others] for one in (left, right)]
+        row.append(np.mean([(told - np.mean(one)) / np.std(one) for one in found]))
     return row
 
 
 @settings(max_examples=30)
-@given(st.integers(0, N_IMAGES - 1), st.integers(0, N_IMAGES - 1))
+@given(
+    st.sampled_from([*LAYOUTS]),
+    st.integers(0, N_IMAGES - 1),
+    st.integers(0, N_IMAGES - 1),
+)
 def test_a_row_is_that_of_the_definitions_without_the_pairs_own_images(
-    left: int, right: int
+    layout: str, left: int, right: int
 ) -> None:
     if left == right:
         return
-    (row,) = references().rows(images(), np.array([left]), np.array([right]))
-    np.testing.assert_allclose(row, by_hand(images(), left, right), atol=4e-3)
+    made, side = references(layout), getattr(LAYOUTS[layout][0], "side", 1)
+    (row,) = made.rows(images(), np.array([left]), np.array([right]))
+    assert made.n_features == len(row) == 12 + (side > 1)
+    np.testing.assert_allclose(row, by_hand(images(), left, right, side), atol=4e-3)
 
 
 @settings(max_examples=20)
-@given(st.lists(st.tuples(*[st.integers(0, N_IMAGES - 1)] * 2), min_size=1))
+@given(
+    st.sampled_from([*LAYOUTS]),
+    st.lists(st.tuples(*[st.integers(0, N_IMAGES - 1)] * 2), min_size=1),
+)
 def test_swapping_permuting_and_scaling_change_no_similarity(
-    pairs: list[tuple[int, int]],
+    layout: str, pairs: list[tuple[int, int]]
 ) -> None:
     left, right = np.array(pairs).T
-    rows = references().rows(images(), left, right)
-    np.testing.assert_array_equal(rows, references().rows(images(), right, left))
+    made = references(layout)
+    rows = made.rows(images(), left, right)
+    swapped = made.rows(images(), right, left)
+    np.testing.assert_array_equal(rows[:, :12], swapped[:, :12])
+    np.testing.assert_allclose(rows, swapped, atol=1e-5)
     order = np.random.default_rng(0).permutation(len(pairs))
-    some = references().rows(images(), left[order], right[order])
+    some = made.rows(images(), left[order], right[order])
     np.testing.assert_allclose(some, rows[order], atol=1e-4)
-    larger = references().rows(8 * images(), left, right)
+    larger = made.rows(8 * images(), left, right)
     np.testing.assert_allclose(larger, rows, atol=1e-4)
 
 
-def test_zero_vectors_and_references_that_are_all_alike_give_finite_rows() -> None:
+def test_a_map_that_looks_the_other_way_is_known_by_its_mirrored_similarity() -> None:
+    maps = np.random.default_rng(0).normal(size=(120, 3, 3, 8)).astype(np.float32)
+    maps[60:] = maps[:60, :, ::-1]
+    vectors = maps.reshape(120, -1)
+    drawn_from, of_maps = np.arange(50), [Width(72, side=3)]
+    made = References.drawn(vectors, drawn_from, of_maps, seed=0)
+    rows = made.rows(vectors, np.arange(50, 60), np.arange(110, 120))
+    unlike = made.rows(vectors, np.arange(50, 60), np.arange(100, 110))
+    assert rows[:, -1].min() > unlike[:, -1].max() + 3
+    assert rows[:, 1].min() < unlike[:, 1].max()
+    plain = References.drawn(vectors, drawn_from, of_maps, seed=0, whitened=False)
+    assert plain.n_features == 4
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_zero_vectors_and_references_that_are_all_alike_give_finite_rows(
+    side: int,
+) -> None:
     vectors = np.zeros((20, 4), np.float32)
     vectors[10:] = 1
     for drawn_from in (np.arange(20), np.arange(10), np.arange(10, 20)):
-        made = References.drawn(vectors, drawn_from, seed=0)
+        made = References.drawn(vectors, drawn_from, [Width(4, side=side)], seed=0)
         rows = made.rows(vectors, np.array([0, 0, 12]), np.array([1, 12, 13]))
         assert np.isfinite(rows).all()
 
@@ -127,14 +175,19 @@ def test_references_are_as_many_as_four_megabytes_hold_and_no_picture_twice() ->
     rng = np.random.default_rng(0)
     wide = rng.normal(size=(300, 20_000)).astype(np.float32)
     made = References.drawn(wide, np.arange(300), seed=0)
-    assert sum(one.nbytes for one in made.tensors().values()) <= 4_000_000 + 100
+    assert made.vectors.nbytes == 4_000_000
     assert len(made.common) == 300 // 8 - 8
     assert made.mean.any()
     plain = References.drawn(wide, np.arange(300), seed=0, whitened=False)
-    assert len(plain.vectors) == 99
+    assert len(plain.vectors) == 100
     assert not plain.mean.any()
     few = References.drawn(wide, np.arange(64), seed=0)
     assert (len(few.common), few.mean.any()) == (0, True)
+    maps = References.drawn(wide, np.arange(300), [Width(20_000, side=10)], seed=0)
+    wider = np.tile(wide[:, :5_000], 14)
+    many = References.drawn(wider, np.arange(300), seed=0)
+    assert (len(many.common), len(many.vectors)) == (28, 28)
+    assert maps.common.shape == (300 // 8 - 8, 20_200)
     narrow = np.repeat(rng.normal(size=(300, 4)).astype(np.float32), 3, axis=0)
     assert len(References.drawn(narrow, np.arange(900), seed=0).vectors) <= 300
 
@@ -188,15 +241,17 @@ def test_where_images_share_much_the_normalised_cosine_is_better() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "n_parts"),
+    ("name", "n_parts", "n_maps"),
     [
-        ("classic", 6),
-        ("pocket?views=whole,grey", 2),
-        ("pixels?views=centre,grey+classic", 8),
+        ("classic", 6, 0),
+        ("pocket?views=whole,grey", 2, 0),
+        ("pixels?views=centre,grey+classic", 8, 0),
+        (f"{MAP}&views=whole,grey+pixels", 3, 2),
+        (MAP, 0, 1),
     ],
 )
 def test_each_view_and_each_descriptor_is_a_part_of_its_own(
-    tmp_path: Path, name: str, n_parts: int
+    tmp_path: Path, name: str, n_parts: int, n_maps: int
 ) -> None:
     pairs = make_scenes(tmp_path / "images", n_scenes=20, n_views=2)
     table = read_pairs(pairs, images=pairs.parent)
@@ -206,9 +261,12 @@ def test_each_view_and_each_descriptor_is_a_part_of_its_own(
     (cell,) = model.cells_
     references = cell.scorer.references
     assert references is not None
-    assert len(references.widths) == n_parts
+    assert len(references.widths) == (n_parts or 1)
+    assert references.sides.tolist() == [3] * n_maps + [1] * (n_parts - n_maps)
     names = similarity_names(cell.vectorizer, "none")
-    assert len(names) == len({*names}) == references.n_features == 4 * (1 + n_parts)
+    n_features = 4 * (1 + n_parts) + n_maps
+    assert len(names) == len({*names}) == references.n_features == n_features
+    assert sum(one.startswith("S-norm, mirrored") for one in names) == n_maps
     # Each block is scaled by itself, so a border in the wrong place shows.
     vectors = vectorize(cell.vectorizer, table.paths).vectors
     for part in np.split(vectors, np.cumsum(references.widths)[:-1], axis=1):
@@ -323,6 +381,12 @@ def test_without_references_the_merge_says_what_it_needs() -> None:
         ("vectors", np.zeros((0, 64), np.float16)),
         ("vectors", np.zeros((3, 64), np.float32)),
         ("vectors", np.zeros(64, np.float16)),
+        ("sides", np.array([2, 1], np.int32)),
+        ("sides", np.array([0, 1], np.int32)),
+        ("sides", np.array([3, 1], np.int32)),
+        ("sides", np.array([2**16, 1], np.int32)),
+        ("sides", np.ones(2)),
+        ("sides", np.ones(3, np.int32)),
         ("mean", np.zeros(63, np.float16)),
         ("mean", np.zeros(64, np.float32)),
         ("common", np.zeros((4, 63), np.float16)),
@@ -340,6 +404,13 @@ def test_references_that_compare_with_nothing_are_refused(
         References.of(references().tensors() | {name: wrong})
 
 
+def test_references_of_before_there_were_maps_say_what_they_said() -> None:
+    known = {name: x for name, x in references().tensors().items() if name != "sides"}
+    sides = np.arange(10), np.arange(10, 20)
+    rows = References.of(known).rows(images(), *sides)
+    np.testing.assert_array_equal(rows, references().rows(images(), *sides))
+
+
 def test_vectors_of_another_width_are_refused() -> None:
     scorer = fit(plant(), "cosine-norm")
     cell = FittedCell(None, None, scorer)  # type: ignore[arg-type]
@@ -355,7 +426,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     table = read_pairs(pairs, images=pairs.parent)
     result = run_grid(
         table,
-        ["classic+pixels?size=8"],
+        [f"classic+pixels?size=8+{MAP}"],
         ["similarity", "similarity+l1"],
         ["cosine-norm", "logistic"],
         ensemble=3,
@@ -369,10 +440,10 @@ def test_a_grid_measures_it_as_rows_of_their_own(grid: tuple[Path, Any]) -> None
     _, result = grid
     rows = {(row["merge"], row["head"]): row for row in result.rows}
     assert rows["none", "cosine-norm"]["status"] == "ok"
-    n_parts = 1 + 6 + 1  # all, those of classic, pixels
-    assert rows["similarity", "logistic"]["n_features"] == 4 * n_parts
+    n_numbers = 4 * (1 + 6 + 1 + 1) + 1  # all, those of classic, pixels, a map
+    assert rows["similarity", "logistic"]["n_features"] == n_numbers
     joined = rows["similarity+l1", "logistic"]["n_features"]
-    assert joined == 4 * n_parts + 3324 + 192
+    assert joined == n_numbers + 3324 + 192 + 9 * 192
 
 
 def test_a_bundle_of_it_scores_the_test_pairs_as_the_grid_did(
@@ -435,7 +506,7 @@ def test_a_folder_of_another_kind_is_its_own_reference(
     cells = tllboost.load(folder / "out" / "ensemble.tllb").cells_
     cell = next(one for one in cells if one.scorer.references is not None)
     s_norm = copy.copy(cell.scorer)
-    s_norm.head_ = FittedHead(Linear(np.eye(32, dtype=np.float32)[1]))
+    s_norm.head_ = FittedHead(Linear(np.eye(37, dtype=np.float32)[1]))
     bundle = ensemble([replace(cell, scorer=s_norm)])
     files = sorted((folder / "images").rglob("*.jpg"))
     rng = np.random.default_rng(0)
@@ -456,6 +527,7 @@ def test_a_folder_of_another_kind_is_its_own_reference(
         assert known is not None
         assert len(references.vectors) == len(others)
         assert references.baseline.tolist() == known.baseline.tolist()
+        assert references.sides.tolist() == known.sides.tolist() == [*[1] * 7, 3]
     with pytest.raises(UsageError, match="11 images are too few as references"):
         rank_images(bundle, files[:1], others[:11], own_references=True)
     scorer = copy.copy(bundle.cells_[0].scorer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -388,6 +388,31 @@ def row_blocks(
     step = size or max(1, (most or _BLOCK_BYTES) // (4 * max(1, n_columns)))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
+
+
+class Width(int):
+    """How many numbers a block of a vector has, and how many grid positions a side.
+
+    Parameters
+    ----------
+    width : int
+    side : int, default=1
+        Of a map, whose positions lie in reading order, each with its channels.
+
+    Examples
+    --------
+    >>> block = Width(1440, side=3)
+    >>> block + 1, block.side
+    (1441, 3)
+    """
+
+    side: int
+
+    def __new__(cls, width: int, side: int = 1) -> Self:
+        """Make a number that knows its side."""
+        made = super().__new__(cls, width)
+        made.side = side
+        return made
 
 
 def slices_of(widths: Sequence[int] | NDArray[np.integer]) -> list[slice]:

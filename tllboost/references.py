@@ -12,19 +12,23 @@ two of them look alike, and drowns the rest. So the mean of training images is t
 away, and the directions in which they vary most are shrunk to the variance of the
 next (Jégou and Chum, "Negative evidences and co-occurences in image retrieval: the
 benefit of PCA and whitening", 2012). No label is read.
+
+A map is whitened at each of its positions first, since what most positions share drowns
+the rest just as well, and then as a whole. And since a look-alike often looks the other
+way, each map is compared with the mirrored one, too, its positions from right to left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tllboost.errors import UsageError
-from tllboost.merges import SIMILARITY, row_blocks, slices_of, unit_rows
+from tllboost.merges import SIMILARITY, Width, row_blocks, slices_of, unit_rows
 
 Floats = NDArray[np.float32]
 
@@ -34,10 +38,13 @@ LEAST = 12
 _MOST, _MOST_BYTES = 512, 4 * 10**6
 _MOST_DIRECTIONS, _EACH = 48, 8  # numbers of a vector, and images, for each direction
 _SPARED = 64  # images that allow no direction: so few differ most in what they show
+_MOST_POSITIONS = 1024  # of maps, that directions are found from
 _LEAST_VARIANCE = 1e-2  # of the largest: half precision tells no less
 _NEAREST = 10
 SIMILARITIES = ("cosine", "S-norm", "difference of z-norms", "CSLS")
 """What a row says of the whole vector, and of each part; whitened but for the first."""
+MIRRORED = "S-norm, mirrored"
+"""What a row says, at its end, of each part that is a map."""
 BASELINES = (1, 0)
 """What heads may start from: S-norm, or the plain cosine."""
 _SAME = 1 - 1e-4  # cosine from which two vectors are those of one picture
@@ -79,13 +86,18 @@ class References:
     n_maps : ndarray of shape (n_parts,), int32
         Of how many maps, one a fold, the outputs lie beside each other in a part; 0 for
         a part as the vectorizer gave it, which alone is whitened.
-    mean : ndarray of shape (n_dims,), float16
+    mean : ndarray of shape (n_dims + n_channels,), float16
         Of each part at length 1 over training images; zero where nothing is whitened.
-    common : ndarray of shape (n_directions, n_dims), float16
+        Behind that, of each part that is a map, of its positions at length 1. They are
+        whitened first.
+    common : ndarray of shape (n_directions, n_dims + n_channels), float16
         Directions in which training images vary most, in each part. The squared length
         of one is the share of its variance that is taken away.
     baseline : ndarray of shape (1,), int32
         Which number of a row heads start from: S-norm, until labelled pairs choose.
+    sides : ndarray of shape (n_parts,), int32
+        Grid positions a side of parts that are maps, as the vectorizer gave them; 1 of
+        others, and of all where none is told.
 
     Examples
     --------
@@ -101,6 +113,11 @@ class References:
     mean: NDArray[np.float16]
     common: NDArray[np.float16]
     baseline: NDArray[np.int32]
+    sides: NDArray[np.int32] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.sides is None:  # bundles of before know of none
+            self.sides = np.ones_like(self.widths)
 
     @classmethod
     def drawn(
@@ -113,7 +130,7 @@ class References:
         seed: int,
         whitened: bool = True,
     ) -> Self:
-        """Draw references: 512 images, or as many as 4 MB hold.
+        """Draw references: 512 images, or as many as 4 MB hold, and whiten by others.
 
         Parameters
         ----------
@@ -121,37 +138,68 @@ class References:
         images : ndarray of int
             Rows to draw from, such as the images of the training set.
         widths, n_maps : sequence of int or None
-            Of the parts of a vector; None for one part, and for no map.
+            Of the parts of a vector; None for one part, and for no map. A
+            :class:`~tllboost.merges.Width` says where a part is a map.
         seed : int
         whitened : bool, default=True
-            Whether vectors are whitened by 512 of the images.
+            Whether vectors are whitened by 512 of the images: by 48 directions, or as
+            many as 4 MB hold.
         """
         n_dims = vectors.shape[1]
-        parts = np.array([n_dims] if widths is None else widths, np.int32)
+        told: Any = [n_dims] if widths is None else widths
+        parts = np.array(told, np.int32)
         maps = np.zeros_like(parts) if n_maps is None else np.array(n_maps, np.int32)
+        sides = np.array([getattr(x, "side", 1) for x in told], np.int32)
+        sides[:] = sides if whitened else 1
         known = np.random.default_rng([seed, 18]).permutation(np.unique(images))[:_MOST]
         rows = vectors[known]
-        most = max(LEAST, _MOST_BYTES // (2 * n_dims) - 1)
+        n_white = n_dims + _n_channels(parts, sides)
         enough = max(0, len(known) - _SPARED) // _EACH
-        n = min(_MOST_DIRECTIONS, enough, most // 2) * whitened
-        mean, common = np.zeros(n_dims, np.float16), np.zeros((n, n_dims), np.float16)
-        for part, n_of in zip(slices_of(parts)[-len(parts) :], maps, strict=True):
-            if whitened and not n_of:
-                own = unit_rows(rows[:, part])
-                mean[part] = own.mean(axis=0)
-                own -= mean[part]
-                # By products of images with each other, which are fewer than numbers.
-                variance, axes = np.linalg.eigh(own @ own.T)
-                n_own = min(n, own.shape[1] // _EACH)
-                largest = variance[len(own) - n_own :]
-                least = max(variance[-n_own - 1], _LEAST_VARIANCE * variance[-1], 1e-30)
-                axes = axes[:, len(own) - n_own :] / np.sqrt(largest + least)
-                common[:n_own, part] = axes.T @ own
-        rows = unit_rows(rows[: most - n])
+        n = min(_MOST_DIRECTIONS, enough, _MOST_BYTES // (2 * n_white)) * whitened
+        mean, common = np.zeros(n_white, np.float16), np.zeros((n, n_white), np.float16)
+        start = np.array(BASELINES[:1], np.int32)
+        made = cls(mean[None], parts, maps, mean, common, start, sides)
+        rng = np.random.default_rng(seed)
+        for part, n_of in zip(made._parts, maps, strict=True):
+            own = rows[:, part.columns]
+            for columns in part.whitened if whitened and not n_of else ():
+                own = own.reshape(-1, columns.stop - columns.start)
+                some = own
+                if len(own) > len(rows):
+                    some = own[rng.permutation(len(own))[:_MOST_POSITIONS]]
+                made._learn(columns, some)
+                own = made._white(columns, own)
+        rows = unit_rows(rows[: max(LEAST, _MOST_BYTES // (2 * n_dims))])
         # A picture that is there twice would count twice, and be its own reference.
         twice = np.tril(rows @ rows.T, -1).max(axis=1) > _SAME
-        kept, start = rows[~twice].astype(np.float16), np.array(BASELINES[:1], np.int32)
-        return cls(kept, parts, maps, mean, common, start)
+        made.vectors = rows[~twice].astype(np.float16)
+        return made
+
+    def _learn(self, columns: slice, rows: Floats) -> None:
+        """Find the mean of rows, and the directions in which they vary most."""
+        own = unit_rows(rows)
+        self.mean[columns] = own.mean(axis=0)
+        own -= self.mean[columns]
+        # By products of rows with each other, which are fewer than numbers.
+        variance, axes = np.linalg.eigh(own @ own.T)
+        n = min(len(self.common), own.shape[1] // _EACH)
+        largest = variance[len(own) - n :]
+        least = max(variance[-n - 1], _LEAST_VARIANCE * variance[-1], 1e-30)
+        axes = axes[:, len(own) - n :] / np.sqrt(largest + least)
+        self.common[:n, columns] = axes.T @ own
+
+    def _white(self, columns: slice, rows: Floats) -> Floats:
+        """Return rows less their mean, their directions shrunk, at length 1."""
+        mean, common = self._whitening(columns)
+        white = unit_rows(rows)
+        white[white.any(axis=1)] -= mean
+        gone = np.minimum(np.einsum("ij,ij->i", common, common), 1)
+        codes = white @ common.T
+        # Of the variance in a direction that share goes; of the length, what its root
+        # leaves of 1.
+        codes *= (1 - np.sqrt(1 - gone)) / np.maximum(gone, 1e-30)
+        white -= codes @ common
+        return unit_rows(white)
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
@@ -162,9 +210,10 @@ class References:
             (vectors.dtype, vectors.ndim) == (np.float16, 2)
             and (widths.dtype, widths.ndim) == (np.int32, 1)
             and (n_maps.dtype, n_maps.shape) == (np.int32, widths.shape)
-            and (made.mean.dtype, made.mean.shape) == (np.float16, vectors.shape[1:])
+            and (made.sides.dtype, made.sides.shape) == (np.int32, widths.shape)
+            and (made.mean.dtype, made.mean.ndim) == (np.float16, 1)
             and (made.common.dtype, made.common.ndim) == (np.float16, 2)
-            and made.common.shape[1] == vectors.shape[1]
+            and made.common.shape[1:] == made.mean.shape
             and made.baseline.dtype == np.int32
             # Bundles of before may start from CSLS.
             and made.baseline.tolist() in ([0], [1], [3])
@@ -173,24 +222,51 @@ class References:
             and (n_maps >= 0).all()
             and (widths > 0).all()
             and not (widths % np.maximum(n_maps, 1)).any()
+            and (made.sides > 0).all()
+            and (made.sides <= widths).all()
+            and not (widths % made.sides.astype(np.int64) ** 2).any()
             and int(widths.sum(dtype=np.int64)) == vectors.shape[1]
+            and len(made.mean) == vectors.shape[1] + _n_channels(widths, made.sides)
         ):
             msg = "its references are not vectors of parts"
             raise ValueError(msg)
         return made
 
     @property
-    def _parts(self) -> list[slice]:
-        return slices_of(self.widths)[-len(self.widths) :]
+    def layout(self) -> tuple[list[Width], NDArray[np.int32]]:
+        """Widths of the parts, and the maps in each, as :meth:`drawn` takes them."""
+        known = zip(self.widths.tolist(), self.sides.tolist(), strict=True)
+        return [Width(*one) for one in known], self.n_maps
+
+    @property
+    def _parts(self) -> list[_Part]:
+        several = len(self.widths) > 1
+        at, mirrored, found = int(several), len(self.widths) + several, []
+        channels = int(self.widths.sum())
+        own = slices_of(self.widths)[-len(self.widths) :]
+        for side, columns in zip(self.sides.tolist(), own, strict=True):
+            whitened, is_map = [columns], side > 1
+            if is_map:
+                n = (columns.stop - columns.start) // side**2
+                whitened.insert(0, slice(channels, channels + n))
+                channels += n
+            place = mirrored if is_map else None
+            found.append(_Part(at, side, columns, whitened, place))
+            at, mirrored = at + 1, mirrored + is_map
+        return found
+
+    @property
+    def _n_mirrored(self) -> int:
+        return int(np.count_nonzero(self.sides > 1))
 
     @property
     def _n_slices(self) -> int:
-        return len(slices_of(self.widths))
+        return len(slices_of(self.widths)) + self._n_mirrored
 
     @property
     def n_features(self) -> int:
-        """Width of a row: four numbers for the whole and for each part."""
-        return 4 * self._n_slices
+        """Width of a row: four numbers of the whole and of each part, one of a map."""
+        return 4 * len(slices_of(self.widths)) + self._n_mirrored
 
     def statistics(self, vectors: Floats) -> Floats:
         """Return what images have to the references: (n_images, n_slices, ...) float32.
@@ -213,21 +289,26 @@ class References:
         shape = len(vectors), self._n_slices, _FIRST + len(self.common)
         told = np.empty(shape, np.float32)
         k = min(_NEAREST + 1, n)
-        for rows in row_blocks(len(vectors), n * len(parts), _BLOCK):
+        for rows in row_blocks(len(vectors), n * shape[1], _BLOCK):
             blocks, told[rows] = self._whitened(vectors[rows])
             of_ours = told[rows]
             found = np.empty((len(of_ours), shape[1], n), np.float32)
-            for at in range(-len(parts), 0):
-                ours, others = of_ours[:, at], of_theirs[:, at]
-                products = blocks[at] @ theirs[at].T
+            for part, block, others_block in zip(parts, blocks, theirs, strict=True):
+                ours, others = of_ours[:, part.at], of_theirs[:, part.at]
+                lengths = np.outer(ours[:, _WHITE], others[:, _WHITE])
+                products = block @ others_block.T
                 products -= ours[:, _FIRST:] @ others[:, _FIRST:].T
-                found[:, at] = products / np.outer(ours[:, _WHITE], others[:, _WHITE])
+                found[:, part.at] = products / lengths
+                if part.mirrored:
+                    products = block @ part.turned(others_block).T
+                    found[:, part.mirrored] = products / lengths
             if len(parts) > 1:
+                several = slice(1, 1 + len(parts))
                 shares = [
-                    one[:, 1:, _LENGTH] / np.maximum(one[:, :1, _LENGTH], 1e-30)
+                    one[:, several, _LENGTH] / np.maximum(one[:, :1, _LENGTH], 1e-30)
                     for one in (of_ours, of_theirs)
                 ]
-                found[:, 0] = np.einsum("ip,jp,ipj->ij", *shares, found[:, 1:])
+                found[:, 0] = np.einsum("ip,jp,ipj->ij", *shares, found[:, several])
             own = found[:, 0] > _SAME  # which of the references it is, if any
             own = np.broadcast_to(own[:, None], found.shape)
             found[own] = 0
@@ -248,22 +329,40 @@ class References:
         """
         shape = len(vectors), self._n_slices, _FIRST + len(self.common)
         told, parts = np.zeros(shape, np.float32), []
-        for at, part in enumerate(self._parts, -len(self._parts)):
-            block = np.asarray(vectors[:, part], np.float32)
-            mean, common = self.mean[part], self.common[:, part].astype(np.float32)
-            of = told[:, at]
+        for part in self._parts:
+            block = np.asarray(vectors[:, part.columns], np.float32)
+            of = told[:, part.at]
             of[:, _LENGTH] = np.linalg.norm(block, axis=1)
-            block = unit_rows(block)
-            of[:, _ALONG] = block @ mean.astype(np.float32)
-            block[of[:, _LENGTH] > 0] -= mean
-            of[:, _FIRST:] = codes = block @ common.T
-            rest = np.einsum("ij,ij->i", block, block)
-            rest -= np.einsum("ij,ij->i", codes, codes)
-            of[:, _WHITE] = np.sqrt(np.maximum(rest, _LEAST_SPREAD**2))
+            if part.side > 1:
+                block = self._map(part, block)
+                of[:, _WHITE] = np.linalg.norm(block, axis=1)
+            else:
+                mean, common = self._whitening(part.columns)
+                block = unit_rows(block)
+                of[:, _ALONG] = block @ mean
+                block[of[:, _LENGTH] > 0] -= mean
+                of[:, _FIRST:] = codes = block @ common.T
+                rest = np.einsum("ij,ij->i", block, block)
+                rest -= np.einsum("ij,ij->i", codes, codes)
+                of[:, _WHITE] = np.sqrt(np.maximum(rest, 0))
+            of[:, _WHITE] = np.maximum(of[:, _WHITE], _LEAST_SPREAD)
             parts.append(block)
         if len(parts) > 1:
-            told[:, 0, _LENGTH] = np.linalg.norm(told[:, 1:, _LENGTH], axis=1)
+            several = told[:, 1 : 1 + len(parts), _LENGTH]
+            told[:, 0, _LENGTH] = np.linalg.norm(several, axis=1)
         return parts, told
+
+    def _whitening(self, columns: slice) -> tuple[Floats, Floats]:
+        """Return the mean of a part, or of the positions of a map, and directions."""
+        mean, common = self.mean[columns], self.common[:, columns]
+        return mean.astype(np.float32), common.astype(np.float32)
+
+    def _map(self, part: _Part, block: Floats) -> Floats:
+        """Return a map whitened, at each of its positions and then as a whole."""
+        for columns in part.whitened:
+            rows = block.reshape(-1, columns.stop - columns.start)
+            block = self._white(columns, rows)
+        return block
 
     def mean_and_spread(self, vectors: Floats) -> tuple[Floats, Floats]:
         """Return mean and standard deviation of the cosines of each image: (n_images,).
@@ -279,14 +378,19 @@ class References:
     def of_fold(self, fold: int) -> tuple[Self, NDArray[np.int64]]:
         """Return the same of one map in each part, and the columns of that."""
         n_maps = np.maximum(self.n_maps, 1)
-        share = self.widths // n_maps
-        start = np.cumsum(self.widths) - self.widths + share * (fold % n_maps)
-        columns = np.concatenate(
-            [np.arange(*ends) for ends in zip(start, start + share, strict=True)]
-        )
-        ours = ("vectors", "mean", "common")
-        own: Any = {name: getattr(self, name)[..., columns] for name in ours}
-        return replace(self, widths=share, n_maps=np.ones_like(share), **own), columns
+
+        found = []
+        for part, n in zip(self._parts, n_maps.tolist(), strict=True):
+            width = (part.columns.stop - part.columns.start) // n
+            found.append(part.columns.start + fold % n * width + np.arange(width))
+        columns = np.concatenate(found)
+        # Of positions there is nothing that a fold has not.
+        positions = np.arange(self.vectors.shape[1], len(self.mean))
+        white = np.concatenate([columns, positions])
+        own: dict[str, Any] = {"mean": self.mean[white]}
+        own |= {"common": self.common[:, white], "vectors": self.vectors[:, columns]}
+        own |= {"widths": self.widths // n_maps, "n_maps": np.ones_like(n_maps)}
+        return replace(self, **own), columns
 
     def rows(
         self,
@@ -320,40 +424,46 @@ class References:
             features = np.empty((len(left), self.n_features), np.float32)
             for number in np.unique(fold):
                 alone, own = self.of_fold(number)
-                of = np.flatnonzero(fold == number)
-                sides = np.stack([left[of], right[of]])
+                inside = np.flatnonzero(fold == number)
+                sides = np.stack([left[inside], right[inside]])
                 images, codes = np.unique(sides, return_inverse=True)
                 one_left, one_right = codes.reshape(2, -1)
                 some = vectors[images[:, None], own]
-                features[of] = alone.rows(some, one_left, one_right)
+                features[inside] = alone.rows(some, one_left, one_right)
             return features
-        codes = np.stack([left, right])
-        if statistics is None:
-            images, codes = np.unique(codes, return_inverse=True)
-            codes = codes.reshape(2, -1)
-            statistics = self.statistics(vectors[images])
+        sides = np.stack([left, right])
+        images, at = np.unique(sides, return_inverse=True)
+        one, other = at.reshape(sides.shape)
+        some = np.asarray(vectors[images], np.float32)
+        known = self.statistics(some) if statistics is None else statistics[images]
         features = np.empty((len(left), self.n_features), np.float32)
-        for block in row_blocks(len(left), vectors.shape[1]):
-            one, other = (
-                np.asarray(vectors[side[block]], np.float32) for side in (left, right)
-            )
-            whole = np.zeros((2, len(one)), np.float32)
-            for at, part in enumerate(self._parts, self._n_slices - len(self.widths)):
-                a, b = (statistics[side[block], at] for side in codes)
-                lengths = a[:, _LENGTH] * b[:, _LENGTH]
-                product = np.einsum("ij,ij->i", one[:, part], other[:, part])
-                cosine = product / np.where(lengths > 0, lengths, 1)
-                mean = self.mean[part].astype(np.float32)
-                white = cosine - (a[:, _ALONG] + b[:, _ALONG]) + mean @ mean
-                white -= np.einsum("ij,ij->i", a[:, _FIRST:], b[:, _FIRST:])
-                white *= (lengths > 0) / (a[:, _WHITE] * b[:, _WHITE])
-                whole += lengths * np.stack([cosine, white])
-                features[block, 4 * at : 4 * at + 4] = self._row(cosine, white, a, b)
-            if at:
-                a, b = (statistics[side[block], 0] for side in codes)
-                lengths = a[:, _LENGTH] * b[:, _LENGTH]
-                whole /= np.where(lengths > 0, lengths, 1)
-                features[block, :4] = self._row(whole[0], whole[1], a, b)
+        whole = np.zeros((2, len(left)), np.float32)
+        for part in self._parts:
+            plain, of = some[:, part.columns], known[:, part.at]
+            lengths = of[one, _LENGTH] * of[other, _LENGTH]
+            scale = (lengths > 0) / (of[one, _WHITE] * of[other, _WHITE])
+            cosine = _products(plain, plain, one, other)
+            cosine /= np.where(lengths > 0, lengths, 1)
+            if part.mirrored:
+                each = self._map(part, plain)
+                white = _products(each, each, one, other) * scale
+                turned = _products(each, part.turned(each), one, other) * scale
+                beside, column = known[:, part.mirrored], part.mirrored - self._n_slices
+                z_norms = self._row(turned, turned, beside[one], beside[other])
+                features[:, column] = z_norms[:, 1]
+            else:
+                mean, _ = self._whitening(part.columns)
+                along, shrunk = of[:, _ALONG], of[:, _FIRST:]
+                white = cosine - (along[one] + along[other]) + mean @ mean
+                white = (white - _products(shrunk, shrunk, one, other)) * scale
+            whole += lengths * np.stack([cosine, white])
+            row = self._row(cosine, white, of[one], of[other])
+            features[:, 4 * part.at : 4 * part.at + 4] = row
+        if len(self.widths) > 1:
+            of = known[:, 0]
+            lengths = of[one, _LENGTH] * of[other, _LENGTH]
+            whole /= np.where(lengths > 0, lengths, 1)
+            features[:, :4] = self._row(whole[0], whole[1], of[one], of[other])
         return features
 
     def _row(self, cosine: Floats, white: Floats, one: Floats, other: Floats) -> Floats:
@@ -395,3 +505,33 @@ class References:
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the fields, each array by its name."""
         return vars(self)
+
+
+class _Part(NamedTuple):
+    """Where a part lies in a vector, and where among the slices what is said of it."""
+
+    at: int
+    side: int  # grid positions of a map; 1 of others
+    columns: slice
+    whitened: Sequence[slice]  # columns of `mean` and `common`, one after the other
+    mirrored: int | None
+
+    def turned(self, block: Floats) -> Floats:
+        """Return a map with its positions from right to left."""
+        rows = block.reshape(len(block), self.side, self.side, -1)
+        return rows[:, :, ::-1].reshape(block.shape)
+
+
+def _n_channels(widths: NDArray[np.int32], sides: NDArray[np.int32]) -> int:
+    """Return how many channels all maps have together."""
+    return int((widths // sides**2)[sides > 1].sum(dtype=np.int64))
+
+
+def _products(
+    ours: Floats, theirs: Floats, one: NDArray[np.int64], other: NDArray[np.int64]
+) -> Floats:
+    """Return the product of one row with another of each pair: (n_pairs,) float32."""
+    found = np.empty(len(one), np.float32)
+    for rows in row_blocks(len(one), ours.shape[1], most=2**20):
+        np.einsum("ij,ij->i", ours[one[rows]], theirs[other[rows]], out=found[rows])
+    return found

@@ -37,7 +37,13 @@ from tllboost.heads.fitted import head_score
 from tllboost.merges import SIMILARITY, MergeFunction, PairFeatures, merge_names
 from tllboost.pairs import CandidateTable, PairTable, pairs_from_paths
 from tllboost.projections import CROSSFIT, NONE
-from tllboost.references import BASELINES, LEAST, SIMILARITIES, References
+from tllboost.references import (
+    BASELINES,
+    LEAST,
+    MIRRORED,
+    SIMILARITIES,
+    References,
+)
 from tllboost.splits import PairSet
 from tllboost.vectorizing import vectorize_many
 
@@ -373,14 +379,17 @@ def similarity_names(vectorizer: Vectorizer, projection: str) -> list[str]:
     ['cosine, classic by infonce', 'S-norm, classic by infonce']
     """
     parts, whole = getattr(vectorizer, "parts", [vectorizer]), vectorizer.label
-    blocks = [name for part in parts for name in part.blocks]
+    every = [one for part in parts for one in part.blocks.items()]
+    blocks, maps = [n for n, _ in every], [n for n, one in every if one.side > 1]
     slices = [whole, *(blocks if len(blocks) > 1 else ())]
     if projection != NONE:
         labels = [whole, *(part.label for part in parts if len(parts) > 1)]
         mapped = [f"{one} by {projection}" for one in labels]
         is_beside = projection.startswith(CROSSFIT)
         slices = ["all", *blocks, *mapped] if is_beside else mapped[:1]
-    return [f"{kind}, {one}" for one in slices for kind in SIMILARITIES]
+        maps = maps if is_beside else []
+    numbers = [f"{kind}, {one}" for one in slices for kind in SIMILARITIES]
+    return numbers + [f"{MIRRORED} {one}" for one in maps]
 
 
 def combined_score(
@@ -598,8 +607,8 @@ class Scorer:
         for cell, block in zip(self.cells_, vectors, strict=True):
             scorer = copy.copy(cell.scorer)
             if (known := scorer.references) is not None:
-                every, layout = np.arange(len(block)), (known.widths, known.n_maps)
-                drawn = References.drawn(cell.project(block), every, *layout, seed=0)
+                every, projected = np.arange(len(block)), cell.project(block)
+                drawn = References.drawn(projected, every, *known.layout, seed=0)
                 scorer.references = replace(drawn, baseline=known.baseline)
             cells.append(replace(cell, scorer=scorer))
         other.cells_ = tuple(cells)

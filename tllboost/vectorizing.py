@@ -25,6 +25,7 @@ from tllboost.errors import ImageError, TllboostError, UsageError, check_range
 from tllboost.files import large_zeros
 from tllboost.images import DECODING, read_image_bytes
 from tllboost.images.decoders import DECODERS
+from tllboost.merges import Width
 from tllboost.processes import Backend, Processes, Progress, beyond_memory
 from tllboost.store import VectorStore, hash_files
 from tllboost.vectorizers import make_vectorizer
@@ -60,7 +61,8 @@ class Vectorized:
     seconds : float
         Wall time of it all.
     widths : tuple of tuple of int
-        Of the blocks that a vector consists of; a tuple for each part of a fusion.
+        Of the blocks that a vector consists of; a tuple for each part of a fusion. A
+        :class:`~tllboost.merges.Width` where a block may be a map.
     """
 
     vectors: np.ndarray
@@ -264,9 +266,9 @@ class _Request:
         else:
             needs_images = getattr(vectorizer, "needs_images", True)
             result = (self.compute if needs_images else self.look_up)(vectorizer)
-            shares = [*getattr(vectorizer, "blocks", {"": 1}).values()]
+            shares = [*getattr(vectorizer, "blocks", {"": Width(1)}).values()]
             unit = result.vectors.shape[1] // sum(shares)
-            result.widths = (tuple(unit * share for share in shares),)
+            result.widths = (tuple(Width(unit * x, x.side) for x in shares),)
         if self.done is not None:
             self.done[space] = result
         return result

@@ -33,6 +33,7 @@ from tllboost.errors import (
     WeightsError,
 )
 from tllboost.files import whole_file
+from tllboost.merges import Width
 from tllboost.registry import import_path, parse_spec, path_of
 from tllboost.store import user_cache
 from tllboost.vectorizers import (
@@ -92,7 +93,7 @@ class BundledVectorizer(Vectorizer):
     named_file = _recorded("file")
 
     @property
-    def blocks(self) -> dict[str, int]:
+    def blocks(self) -> dict[str, Width]:
         """As the vectorizer has them that the record spells, which is not opened."""
         if parse_spec(self.name).kind not in VECTORIZERS:
             return super().blocks

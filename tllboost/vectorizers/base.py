@@ -20,7 +20,7 @@ from PIL import Image
 
 from tllboost.errors import ImageError, UsageError
 from tllboost.files import large_zeros
-from tllboost.merges import row_blocks, unit_rows
+from tllboost.merges import Width, row_blocks, unit_rows
 from tllboost.registry import Configured, Spec, parameters_of
 
 __all__ = ["Vectorizer", "fuse", "is_on", "loaded", "one_blas_thread"]
@@ -189,11 +189,13 @@ class Vectorizer(Configured):
         return self.short_name + self.spec.removeprefix(self.name)
 
     @property
-    def blocks(self) -> dict[str, int]:
+    def blocks(self) -> dict[str, Width]:
         """What lies side by side in a vector, each scaled alone: names and shares."""
+        side = getattr(self, "cells", None) or 1
         views = getattr(getattr(self, "looks", None), "views", ())
         of = [f"{v} of {self.label}" for v in views] if views[1:] else [self.label]
-        return {n + view: width for view in of for n, width in self.BLOCKS.items()}
+        each = self.BLOCKS.items()
+        return {n + view: Width(width, side) for view in of for n, width in each}
 
     @property
     def input_size(self) -> int | None:
