@@ -185,9 +185,9 @@ def test_a_grid_has_it_beside_the_vectors_as_they_are(
 ) -> None:
     _, result, _ = run
     rows = {(row["projection"], row["head"]): row for row in result.rows}
-    assert rows["none", "logistic"]["n_features"] == 12
+    assert rows["none", "logistic"]["n_features"] == 4 * 3 + 2
     assert rows[QUICK, "logistic"]["status"] == "ok"
-    assert rows[QUICK, "logistic"]["n_features"] == 4 * 6
+    assert rows[QUICK, "logistic"]["n_features"] == 4 * 6 + 2
     (record,) = (
         read_run(result.out)
         .records[

@@ -37,7 +37,10 @@ from tllboost.splits import Protocol
 from tllboost.vectorizing import vectorize
 
 N_IMAGES, N_REFERENCES, WIDTHS = 120, 96, [40, 24]
-LAYOUTS = {"plain": WIDTHS, "maps": [Width(40, side=2), Width(24, side=1)]}
+LAYOUTS: dict[str, Any] = {
+    "plain": WIDTHS,
+    "maps": [Width(40, side=2), Width(24, side=1)],
+}
 POCKET = Path(tllboost.__file__).parent / "vectorizers" / "pocket.onnx"
 MAP = f"onnx:{POCKET}?output=averagepool_45&cells=3"
 
@@ -98,11 +101,16 @@ def by_hand(vectors: np.ndarray, left: int, right: int, side: int) -> list[float
         z = [(told - np.mean(one)) / np.std(one) for one in found]
         near = [np.mean(sorted(one)[-10:]) for one in found]
         row += [cosine, np.mean(z), abs(z[0] - z[1]), 2 * told - sum(near)]
+    beside = []
+    for part in whitened[1:]:
+        roots = unit_rows(np.sign(part) * np.sqrt(np.abs(part)))
+        beside.append((roots, roots))
     if side > 1:
         mirrored = first.reshape(len(first), side, side, -1)[:, :, ::-1]
-        mirrored = mirrored.reshape(first.shape)
-        told = first[left] @ mirrored[right]
-        found = [[first[one] @ mirrored[x] for x in others] for one in (left, right)]
+        beside.insert(1, (first, mirrored.reshape(first.shape)))
+    for ours, theirs in beside:
+        told = ours[left] @ theirs[right]
+        found = [[ours[one] @ theirs[x] for x in others] for one in (left, right)]
         row.append(np.mean([(told - np.mean(one)) / np.std(one) for one in found]))
     return row
 
@@ -118,9 +126,9 @@ def test_a_row_is_that_of_the_definitions_without_the_pairs_own_images(
 ) -> None:
     if left == right:
         return
-    made, side = references(layout), getattr(LAYOUTS[layout][0], "side", 1)
+    made, side = references(layout), {"plain": 1, "maps": 2}[layout]
     (row,) = made.rows(images(), np.array([left]), np.array([right]))
-    assert made.n_features == len(row) == 12 + (side > 1)
+    assert made.n_features == len(row) == 14 + (side > 1)
     np.testing.assert_allclose(row, by_hand(images(), left, right, side), atol=4e-3)
 
 
@@ -136,8 +144,10 @@ def test_swapping_permuting_and_scaling_change_no_similarity(
     made = references(layout)
     rows = made.rows(images(), left, right)
     swapped = made.rows(images(), right, left)
-    np.testing.assert_array_equal(rows[:, :12], swapped[:, :12])
     np.testing.assert_allclose(rows, swapped, atol=1e-5)
+    # A map and a mirrored one are not added up in the same order.
+    told = np.arange(rows.shape[1]) != (13 if layout == "maps" else -1)
+    np.testing.assert_array_equal(rows[:, told], swapped[:, told])
     order = np.random.default_rng(0).permutation(len(pairs))
     some = made.rows(images(), left[order], right[order])
     np.testing.assert_allclose(some, rows[order], atol=1e-4)
@@ -264,9 +274,10 @@ def test_each_view_and_each_descriptor_is_a_part_of_its_own(
     assert len(references.widths) == (n_parts or 1)
     assert references.sides.tolist() == [3] * n_maps + [1] * (n_parts - n_maps)
     names = similarity_names(cell.vectorizer, "none")
-    n_features = 4 * (1 + n_parts) + n_maps
+    n_features = 4 * (1 + n_parts) + (n_parts or 1) + n_maps
     assert len(names) == len({*names}) == references.n_features == n_features
     assert sum(one.startswith("S-norm, mirrored") for one in names) == n_maps
+    assert sum(one.startswith("S-norm of roots") for one in names) == (n_parts or 1)
     # Each block is scaled by itself, so a border in the wrong place shows.
     vectors = vectorize(cell.vectorizer, table.paths).vectors
     for part in np.split(vectors, np.cumsum(references.widths)[:-1], axis=1):
@@ -282,10 +293,10 @@ def test_other_merges_stand_behind_the_similarities() -> None:
     made = PairFeatures(images(), *sides, "l1+similarity", references=references())
     rows = np.asarray(made)
     alone = references().rows(images(), *sides)
-    np.testing.assert_array_equal(rows[:, :12], alone)
+    np.testing.assert_array_equal(rows[:, :14], alone)
     l1 = np.abs(images()[sides[0]] - images()[sides[1]])
-    np.testing.assert_array_equal(rows[:, 12:], l1)
-    assert made.shape == (2, 12 + 64)
+    np.testing.assert_array_equal(rows[:, 14:], l1)
+    assert made.shape == (2, 14 + 64)
     with pytest.raises(UsageError, match="unknown merge ''"):
         PairFeatures(images(), *sides, "", references=references())
     np.testing.assert_array_equal(made.cosine(), alone[:, 1])
@@ -382,7 +393,7 @@ def test_without_references_the_merge_says_what_it_needs() -> None:
         ("vectors", np.zeros((3, 64), np.float32)),
         ("vectors", np.zeros(64, np.float16)),
         ("sides", np.array([2, 1], np.int32)),
-        ("sides", np.array([0, 1], np.int32)),
+        ("sides", np.array([-1, 1], np.int32)),
         ("sides", np.array([3, 1], np.int32)),
         ("sides", np.array([2**16, 1], np.int32)),
         ("sides", np.ones(2)),
@@ -408,7 +419,7 @@ def test_references_of_before_there_were_maps_say_what_they_said() -> None:
     known = {name: x for name, x in references().tensors().items() if name != "sides"}
     sides = np.arange(10), np.arange(10, 20)
     rows = References.of(known).rows(images(), *sides)
-    np.testing.assert_array_equal(rows, references().rows(images(), *sides))
+    np.testing.assert_array_equal(rows, references().rows(images(), *sides)[:, :12])
 
 
 def test_vectors_of_another_width_are_refused() -> None:
@@ -440,7 +451,8 @@ def test_a_grid_measures_it_as_rows_of_their_own(grid: tuple[Path, Any]) -> None
     _, result = grid
     rows = {(row["merge"], row["head"]): row for row in result.rows}
     assert rows["none", "cosine-norm"]["status"] == "ok"
-    n_numbers = 4 * (1 + 6 + 1 + 1) + 1  # all, those of classic, pixels, a map
+    n_parts = 6 + 1 + 1  # those of classic, pixels, a map
+    n_numbers = 4 * (1 + n_parts) + n_parts + 1
     assert rows["similarity", "logistic"]["n_features"] == n_numbers
     joined = rows["similarity+l1", "logistic"]["n_features"]
     assert joined == n_numbers + 3324 + 192 + 9 * 192
@@ -506,7 +518,7 @@ def test_a_folder_of_another_kind_is_its_own_reference(
     cells = tllboost.load(folder / "out" / "ensemble.tllb").cells_
     cell = next(one for one in cells if one.scorer.references is not None)
     s_norm = copy.copy(cell.scorer)
-    s_norm.head_ = FittedHead(Linear(np.eye(37, dtype=np.float32)[1]))
+    s_norm.head_ = FittedHead(Linear(np.eye(45, dtype=np.float32)[1]))
     bundle = ensemble([replace(cell, scorer=s_norm)])
     files = sorted((folder / "images").rglob("*.jpg"))
     rng = np.random.default_rng(0)

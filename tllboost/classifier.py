@@ -59,7 +59,7 @@ def _vectorize_labelled(
     vectors : ndarray of shape (n_images, n_dims), float32
     train, validation : PairSet
         Pairs of its rows that share no image.
-    widths : sequence of sequence of int
+    widths : sequence of sequence of Width
         Of the blocks of a vector, a sequence for each part of a fusion.
     """
     table = pairs_from_paths(X, y)
@@ -208,7 +208,7 @@ class PairClassifier(ClassifierMixin, BaseEstimator, Scorer):
             seed=seed,
             device=self.device,
             n_threads=n_threads,
-            widths=[*map(sum, widths)],
+            widths=[sum(x.width for x in part) for part in widths],
         )
         projected, fold = vectors, None
         if projection is not None:

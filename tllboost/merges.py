@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -390,29 +390,14 @@ def row_blocks(
         yield slice(start, min(start + step, n_rows))
 
 
-class Width(int):
-    """How many numbers a block of a vector has, and how many grid positions a side.
+class Width(NamedTuple):
+    """How wide a block of a vector is, and on how many grid positions a side it lies.
 
-    Parameters
-    ----------
-    width : int
-    side : int, default=1
-        Of a map, whose positions lie in reading order, each with its channels.
-
-    Examples
-    --------
-    >>> block = Width(1440, side=3)
-    >>> block + 1, block.side
-    (1441, 3)
+    A map has its positions in reading order, each with all its channels.
     """
 
-    side: int
-
-    def __new__(cls, width: int, side: int = 1) -> Self:
-        """Make a number that knows its side."""
-        made = super().__new__(cls, width)
-        made.side = side
-        return made
+    width: int
+    side: int = 1
 
 
 def slices_of(widths: Sequence[int] | NDArray[np.integer]) -> list[slice]:

@@ -16,12 +16,17 @@ benefit of PCA and whitening", 2012). No label is read.
 A map is whitened at each of its positions first, since what most positions share drowns
 the rest just as well, and then as a whole. And since a look-alike often looks the other
 way, each map is compared with the mirrored one, too, its positions from right to left.
+
+A cosine is ruled by the few largest numbers of both vectors. So each part is compared
+once more by the signed square roots of its numbers, which all have a say (Perronnin and
+others, "Improving the Fisher kernel for large-scale image classification", 2010).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -43,18 +48,17 @@ _LEAST_VARIANCE = 1e-2  # of the largest: half precision tells no less
 _NEAREST = 10
 SIMILARITIES = ("cosine", "S-norm", "difference of z-norms", "CSLS")
 """What a row says of the whole vector, and of each part; whitened but for the first."""
-MIRRORED = "S-norm, mirrored"
-"""What a row says, at its end, of each part that is a map."""
+ROOTED, MIRRORED = "S-norm of roots", "S-norm, mirrored"
+"""What it says, at its end, of each part that is whitened, and of each map."""
 BASELINES = (1, 0)
 """What heads may start from: S-norm, or the plain cosine."""
 _SAME = 1 - 1e-4  # cosine from which two vectors are those of one picture
 _BLOCK = 1024
 _LEAST_SPREAD = np.float32(1e-3)
-# Of an image and a part: its length; its product with the mean, and its length once
-# whitened; sum and sum of squares of its whitened cosines with the references, the sum
-# of the eleven largest, and the smallest of these; how many references there are beside
-# itself; then its coordinates in the directions that are shrunk.
-_LENGTH, _ALONG, _WHITE, _SUM, _SQUARES, _TOP, _LAST, _N, _FIRST = range(9)
+# Of an image and a part: its length; sum and sum of squares of its cosines with the
+# references, the sum of the eleven largest, and the smallest of these; how many
+# references there are beside itself.
+_LENGTH, _SUM, _SQUARES, _TOP, _LAST, _N, _N_COLUMNS = range(7)
 
 
 def similarity(_left: Floats, _right: Floats) -> Floats:
@@ -96,15 +100,15 @@ class References:
     baseline : ndarray of shape (1,), int32
         Which number of a row heads start from: S-norm, until labelled pairs choose.
     sides : ndarray of shape (n_parts,), int32
-        Grid positions a side of parts that are maps, as the vectorizer gave them; 1 of
-        others, and of all where none is told.
+        Grid positions a side of each part, as the vectorizer gave it: 1 of what is no
+        map. 0 of what is not whitened, and compared in one way only.
 
     Examples
     --------
     >>> vectors = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
     >>> references = References.drawn(vectors, np.arange(20), [4, 4], seed=0)
     >>> references.rows(vectors, np.array([0, 25]), np.array([30, 31])).shape
-    (2, 12)
+    (2, 14)
     """
 
     vectors: NDArray[np.float16]
@@ -116,15 +120,15 @@ class References:
     sides: NDArray[np.int32] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        if self.sides is None:  # bundles of before know of none
-            self.sides = np.ones_like(self.widths)
+        if self.sides is None:  # bundles of before know of one way only
+            self.sides = np.zeros_like(self.widths)
 
     @classmethod
     def drawn(
         cls,
         vectors: Floats,
         images: NDArray[np.integer],
-        widths: ArrayLike | None = None,
+        widths: Sequence[Width | int] | None = None,
         n_maps: ArrayLike | None = None,
         *,
         seed: int,
@@ -137,60 +141,55 @@ class References:
         vectors : ndarray of shape (n_images, n_dims), float32
         images : ndarray of int
             Rows to draw from, such as the images of the training set.
-        widths, n_maps : sequence of int or None
-            Of the parts of a vector; None for one part, and for no map. A
-            :class:`~tllboost.merges.Width` says where a part is a map.
+        widths : sequence of Width or int, or None
+            Of the parts of a vector, which are no maps if it is a number; None for one.
+        n_maps : sequence of int or None
         seed : int
         whitened : bool, default=True
             Whether vectors are whitened by 512 of the images: by 48 directions, or as
             many as 4 MB hold.
         """
         n_dims = vectors.shape[1]
-        told: Any = [n_dims] if widths is None else widths
-        parts = np.array(told, np.int32)
+        told = [n_dims] if widths is None else widths
+        known = [x if isinstance(x, Width) else Width(x) for x in told]
+        parts, sides = np.array(known, np.int32).T.copy()
         maps = np.zeros_like(parts) if n_maps is None else np.array(n_maps, np.int32)
-        sides = np.array([getattr(x, "side", 1) for x in told], np.int32)
-        sides[:] = sides if whitened else 1
-        known = np.random.default_rng([seed, 18]).permutation(np.unique(images))[:_MOST]
-        rows = vectors[known]
+        sides *= (maps == 0) & whitened
+        of = np.random.default_rng([seed, 18]).permutation(np.unique(images))[:_MOST]
+        rows = vectors[of]
         n_white = n_dims + _n_channels(parts, sides)
-        enough = max(0, len(known) - _SPARED) // _EACH
+        enough = max(0, len(of) - _SPARED) // _EACH
         n = min(_MOST_DIRECTIONS, enough, _MOST_BYTES // (2 * n_white)) * whitened
         mean, common = np.zeros(n_white, np.float16), np.zeros((n, n_white), np.float16)
         start = np.array(BASELINES[:1], np.int32)
         made = cls(mean[None], parts, maps, mean, common, start, sides)
         rng = np.random.default_rng(seed)
-        for part, n_of in zip(made._parts, maps, strict=True):
-            own = rows[:, part.columns]
-            for columns in part.whitened if whitened and not n_of else ():
-                own = own.reshape(-1, columns.stop - columns.start)
-                some = own
+        for part in made._parts:
+            block = rows[:, part.columns]
+            for columns in part.whitened if part.side else ():
+                block = block.reshape(-1, columns.stop - columns.start)
+                own = unit_rows(block)
                 if len(own) > len(rows):
-                    some = own[rng.permutation(len(own))[:_MOST_POSITIONS]]
-                made._learn(columns, some)
-                own = made._white(columns, own)
+                    own = own[rng.permutation(len(own))[:_MOST_POSITIONS]]
+                mean[columns] = own.mean(axis=0)
+                own -= mean[columns]
+                # By products of rows with each other, which are fewer than numbers.
+                variance, axes = np.linalg.eigh(own @ own.T)
+                n_own = min(n, own.shape[1] // _EACH)
+                largest = variance[len(own) - n_own :]
+                least = max(variance[-n_own - 1], _LEAST_VARIANCE * variance[-1], 1e-30)
+                axes = axes[:, len(own) - n_own :] / np.sqrt(largest + least)
+                common[:n_own, columns] = axes.T @ own
+                block = made._white(columns, block)
         rows = unit_rows(rows[: max(LEAST, _MOST_BYTES // (2 * n_dims))])
         # A picture that is there twice would count twice, and be its own reference.
         twice = np.tril(rows @ rows.T, -1).max(axis=1) > _SAME
         made.vectors = rows[~twice].astype(np.float16)
         return made
 
-    def _learn(self, columns: slice, rows: Floats) -> None:
-        """Find the mean of rows, and the directions in which they vary most."""
-        own = unit_rows(rows)
-        self.mean[columns] = own.mean(axis=0)
-        own -= self.mean[columns]
-        # By products of rows with each other, which are fewer than numbers.
-        variance, axes = np.linalg.eigh(own @ own.T)
-        n = min(len(self.common), own.shape[1] // _EACH)
-        largest = variance[len(own) - n :]
-        least = max(variance[-n - 1], _LEAST_VARIANCE * variance[-1], 1e-30)
-        axes = axes[:, len(own) - n :] / np.sqrt(largest + least)
-        self.common[:n, columns] = axes.T @ own
-
     def _white(self, columns: slice, rows: Floats) -> Floats:
         """Return rows less their mean, their directions shrunk, at length 1."""
-        mean, common = self._whitening(columns)
+        mean, common = self.mean[columns], self.common[:, columns].astype(np.float32)
         white = unit_rows(rows)
         white[white.any(axis=1)] -= mean
         gone = np.minimum(np.einsum("ij,ij->i", common, common), 1)
@@ -199,7 +198,9 @@ class References:
         # leaves of 1.
         codes *= (1 - np.sqrt(1 - gone)) / np.maximum(gone, 1e-30)
         white -= codes @ common
-        return unit_rows(white)
+        lengths = np.linalg.norm(white, axis=1, keepdims=True)
+        white /= np.maximum(lengths, _LEAST_SPREAD)
+        return white
 
     @classmethod
     def of(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
@@ -222,9 +223,9 @@ class References:
             and (n_maps >= 0).all()
             and (widths > 0).all()
             and not (widths % np.maximum(n_maps, 1)).any()
-            and (made.sides > 0).all()
+            and (made.sides >= 0).all()
             and (made.sides <= widths).all()
-            and not (widths % made.sides.astype(np.int64) ** 2).any()
+            and not (widths % np.maximum(made.sides, 1).astype(np.int64) ** 2).any()
             and int(widths.sum(dtype=np.int64)) == vectors.shape[1]
             and len(made.mean) == vectors.shape[1] + _n_channels(widths, made.sides)
         ):
@@ -240,33 +241,32 @@ class References:
 
     @property
     def _parts(self) -> list[_Part]:
-        several = len(self.widths) > 1
-        at, mirrored, found = int(several), len(self.widths) + several, []
-        channels = int(self.widths.sum())
-        own = slices_of(self.widths)[-len(self.widths) :]
-        for side, columns in zip(self.sides.tolist(), own, strict=True):
-            whitened, is_map = [columns], side > 1
-            if is_map:
-                n = (columns.stop - columns.start) // side**2
-                whitened.insert(0, slice(channels, channels + n))
-                channels += n
-            place = mirrored if is_map else None
-            found.append(_Part(at, side, columns, whitened, place))
-            at, mirrored = at + 1, mirrored + is_map
+        n, n_dims = len(self.widths), int(self.widths.sum())
+        beside, found = count(len(slices_of(self.widths))), []
+        own = enumerate(slices_of(self.widths)[-n:], start=n > 1)
+        for (at, columns), side in zip(own, self.sides.tolist(), strict=True):
+            whitened = [columns]
+            if side > 1:
+                n_channels = (columns.stop - columns.start) // side**2
+                whitened.insert(0, slice(n_dims, n_dims + n_channels))
+                n_dims += n_channels
+            rooted = next(beside) if side else None
+            mirrored = next(beside) if side > 1 else None
+            found.append(_Part(at, side, columns, whitened, rooted, mirrored))
         return found
 
     @property
-    def _n_mirrored(self) -> int:
-        return int(np.count_nonzero(self.sides > 1))
-
-    @property
     def _n_slices(self) -> int:
-        return len(slices_of(self.widths)) + self._n_mirrored
+        beside = np.count_nonzero(self.sides) + np.count_nonzero(self.sides > 1)
+        return len(slices_of(self.widths)) + int(beside)
 
     @property
     def n_features(self) -> int:
-        """Width of a row: four numbers of the whole and of each part, one of a map."""
-        return 4 * len(slices_of(self.widths)) + self._n_mirrored
+        """Width of a row: four numbers of the whole and of each part, and those beside.
+
+        One more of each part that is whitened, and of each map.
+        """
+        return 3 * len(slices_of(self.widths)) + self._n_slices
 
     def statistics(self, vectors: Floats) -> Floats:
         """Return what images have to the references: (n_images, n_slices, ...) float32.
@@ -284,26 +284,18 @@ class References:
                 f"{vectors.shape[1]}"
             )
             raise UsageError(msg)
-        parts, n = self._parts, len(self.vectors)
-        theirs, of_theirs = self._whitened(self.vectors)
-        shape = len(vectors), self._n_slices, _FIRST + len(self.common)
+        n, several = len(self.vectors), slice(1, 1 + len(self.widths))
+        theirs, of_theirs = self._compared(self.vectors)
+        shape = len(vectors), self._n_slices, _N_COLUMNS
         told = np.empty(shape, np.float32)
         k = min(_NEAREST + 1, n)
         for rows in row_blocks(len(vectors), n * shape[1], _BLOCK):
-            blocks, told[rows] = self._whitened(vectors[rows])
+            ours, told[rows] = self._compared(vectors[rows])
             of_ours = told[rows]
             found = np.empty((len(of_ours), shape[1], n), np.float32)
-            for part, block, others_block in zip(parts, blocks, theirs, strict=True):
-                ours, others = of_ours[:, part.at], of_theirs[:, part.at]
-                lengths = np.outer(ours[:, _WHITE], others[:, _WHITE])
-                products = block @ others_block.T
-                products -= ours[:, _FIRST:] @ others[:, _FIRST:].T
-                found[:, part.at] = products / lengths
-                if part.mirrored:
-                    products = block @ part.turned(others_block).T
-                    found[:, part.mirrored] = products / lengths
-            if len(parts) > 1:
-                several = slice(1, 1 + len(parts))
+            for at, (block, _) in ours.items():
+                found[:, at] = block @ theirs[at][1].T
+            if len(self.widths) > 1:
                 shares = [
                     one[:, several, _LENGTH] / np.maximum(one[:, :1, _LENGTH], 1e-30)
                     for one in (of_ours, of_theirs)
@@ -321,48 +313,41 @@ class References:
             of_ours[..., _N] = n - own.sum(axis=2)
         return told
 
-    def _whitened(self, vectors: NDArray[Any]) -> tuple[list[Floats], Floats]:
-        """Return parts of images less their mean, and the first columns of statistics.
+    def _compared(
+        self, vectors: NDArray[Any]
+    ) -> tuple[dict[int, tuple[Floats, Floats]], Floats]:
+        """Return what is compared of images, and the first column of statistics.
 
-        The cosine of two whitened parts is the product of these, less that of their
-        coordinates, over both whitened lengths. So no whitened vector is computed.
+        By the place among the slices: rows of an image, and those of the other one.
         """
-        shape = len(vectors), self._n_slices, _FIRST + len(self.common)
-        told, parts = np.zeros(shape, np.float32), []
+        told = np.zeros((len(vectors), self._n_slices, _N_COLUMNS), np.float32)
+        found: dict[int, tuple[Floats, Floats]] = {}
         for part in self._parts:
             block = np.asarray(vectors[:, part.columns], np.float32)
-            of = told[:, part.at]
-            of[:, _LENGTH] = np.linalg.norm(block, axis=1)
-            if part.side > 1:
-                block = self._map(part, block)
-                of[:, _WHITE] = np.linalg.norm(block, axis=1)
-            else:
-                mean, common = self._whitening(part.columns)
-                block = unit_rows(block)
-                of[:, _ALONG] = block @ mean
-                block[of[:, _LENGTH] > 0] -= mean
-                of[:, _FIRST:] = codes = block @ common.T
-                rest = np.einsum("ij,ij->i", block, block)
-                rest -= np.einsum("ij,ij->i", codes, codes)
-                of[:, _WHITE] = np.sqrt(np.maximum(rest, 0))
-            of[:, _WHITE] = np.maximum(of[:, _WHITE], _LEAST_SPREAD)
-            parts.append(block)
-        if len(parts) > 1:
-            several = told[:, 1 : 1 + len(parts), _LENGTH]
+            told[:, part.at, _LENGTH] = np.linalg.norm(block, axis=1)
+            found |= self._ways(part, block)
+        if len(self.widths) > 1:
+            several = told[:, 1 : 1 + len(self.widths), _LENGTH]
             told[:, 0, _LENGTH] = np.linalg.norm(several, axis=1)
-        return parts, told
+        return found, told
 
-    def _whitening(self, columns: slice) -> tuple[Floats, Floats]:
-        """Return the mean of a part, or of the positions of a map, and directions."""
-        mean, common = self.mean[columns], self.common[:, columns]
-        return mean.astype(np.float32), common.astype(np.float32)
+    def _ways(self, part: _Part, block: Floats) -> dict[int, tuple[Floats, Floats]]:
+        """Return a part whitened, by its place; then its roots, and how it is mirrored.
 
-    def _map(self, part: _Part, block: Floats) -> Floats:
-        """Return a map whitened, at each of its positions and then as a whole."""
+        A map is whitened at each of its positions first.
+        """
+        white = block
         for columns in part.whitened:
-            rows = block.reshape(-1, columns.stop - columns.start)
-            block = self._white(columns, rows)
-        return block
+            rows = white.reshape(-1, columns.stop - columns.start)
+            white = self._white(columns, rows).reshape(block.shape)
+        found = {part.at: (white, white)}
+        if part.rooted:
+            roots = unit_rows(np.copysign(np.sqrt(np.abs(white)), white))
+            found[part.rooted] = roots, roots
+        if part.mirrored:
+            grid = white.reshape(len(white), part.side, part.side, -1)
+            found[part.mirrored] = white, grid[:, :, ::-1].reshape(white.shape)
+        return found
 
     def mean_and_spread(self, vectors: Floats) -> tuple[Floats, Floats]:
         """Return mean and standard deviation of the cosines of each image: (n_images,).
@@ -441,24 +426,16 @@ class References:
         for part in self._parts:
             plain, of = some[:, part.columns], known[:, part.at]
             lengths = of[one, _LENGTH] * of[other, _LENGTH]
-            scale = (lengths > 0) / (of[one, _WHITE] * of[other, _WHITE])
             cosine = _products(plain, plain, one, other)
             cosine /= np.where(lengths > 0, lengths, 1)
-            if part.mirrored:
-                each = self._map(part, plain)
-                white = _products(each, each, one, other) * scale
-                turned = _products(each, part.turned(each), one, other) * scale
-                beside, column = known[:, part.mirrored], part.mirrored - self._n_slices
-                z_norms = self._row(turned, turned, beside[one], beside[other])
-                features[:, column] = z_norms[:, 1]
-            else:
-                mean, _ = self._whitening(part.columns)
-                along, shrunk = of[:, _ALONG], of[:, _FIRST:]
-                white = cosine - (along[one] + along[other]) + mean @ mean
-                white = (white - _products(shrunk, shrunk, one, other)) * scale
-            whole += lengths * np.stack([cosine, white])
-            row = self._row(cosine, white, of[one], of[other])
-            features[:, 4 * part.at : 4 * part.at + 4] = row
+            for place, (ours, theirs) in self._ways(part, plain).items():
+                told, of = _products(ours, theirs, one, other), known[:, place]
+                row = self._row(cosine, told, of[one], of[other])
+                if place == part.at:
+                    features[:, 4 * place : 4 * place + 4] = row
+                    whole += lengths * np.stack([cosine, told])
+                else:
+                    features[:, place - self._n_slices] = row[:, 1]
         if len(self.widths) > 1:
             of = known[:, 0]
             lengths = of[one, _LENGTH] * of[other, _LENGTH]
@@ -469,12 +446,12 @@ class References:
     def _row(self, cosine: Floats, white: Floats, one: Floats, other: Floats) -> Floats:
         """Return :data:`SIMILARITIES` of one part of some pairs."""
         cosine, white = np.clip([cosine, white], -1, 1)
-        z, near = self._compared(white, one, other)
-        z_other, near_other = self._compared(white, other, one)
+        z, near = self._z_norm(white, one, other)
+        z_other, near_other = self._z_norm(white, other, one)
         rows = cosine, (z + z_other) / 2, np.abs(z - z_other)
         return np.stack([*rows, 2 * white - (near + near_other)], axis=1)
 
-    def _compared(
+    def _z_norm(
         self, cosine: Floats, one: Floats, other: Floats
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the z-norm by one image of each pair, and its mean of the nearest.
@@ -511,20 +488,17 @@ class _Part(NamedTuple):
     """Where a part lies in a vector, and where among the slices what is said of it."""
 
     at: int
-    side: int  # grid positions of a map; 1 of others
+    side: int  # see `sides`
     columns: slice
     whitened: Sequence[slice]  # columns of `mean` and `common`, one after the other
+    rooted: int | None
     mirrored: int | None
-
-    def turned(self, block: Floats) -> Floats:
-        """Return a map with its positions from right to left."""
-        rows = block.reshape(len(block), self.side, self.side, -1)
-        return rows[:, :, ::-1].reshape(block.shape)
 
 
 def _n_channels(widths: NDArray[np.int32], sides: NDArray[np.int32]) -> int:
     """Return how many channels all maps have together."""
-    return int((widths // sides**2)[sides > 1].sum(dtype=np.int64))
+    is_map = sides > 1
+    return int((widths[is_map] // sides[is_map] ** 2).sum(dtype=np.int64))
 
 
 def _products(

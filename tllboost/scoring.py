@@ -41,6 +41,7 @@ from tllboost.references import (
     BASELINES,
     LEAST,
     MIRRORED,
+    ROOTED,
     SIMILARITIES,
     References,
 )
@@ -380,16 +381,18 @@ def similarity_names(vectorizer: Vectorizer, projection: str) -> list[str]:
     """
     parts, whole = getattr(vectorizer, "parts", [vectorizer]), vectorizer.label
     every = [one for part in parts for one in part.blocks.items()]
-    blocks, maps = [n for n, _ in every], [n for n, one in every if one.side > 1]
+    blocks, beside = [name for name, _ in every], list[str]()
+    for name, block in every:
+        beside += [f"{ROOTED}, {name}", *[f"{MIRRORED} {name}"] * (block.side > 1)]
     slices = [whole, *(blocks if len(blocks) > 1 else ())]
     if projection != NONE:
         labels = [whole, *(part.label for part in parts if len(parts) > 1)]
         mapped = [f"{one} by {projection}" for one in labels]
         is_beside = projection.startswith(CROSSFIT)
         slices = ["all", *blocks, *mapped] if is_beside else mapped[:1]
-        maps = maps if is_beside else []
+        beside = beside if is_beside else []
     numbers = [f"{kind}, {one}" for one in slices for kind in SIMILARITIES]
-    return numbers + [f"{MIRRORED} {one}" for one in maps]
+    return numbers + beside
 
 
 def combined_score(

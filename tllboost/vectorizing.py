@@ -60,9 +60,8 @@ class Vectorized:
         same bytes count once, the parts of a fusion one by one.
     seconds : float
         Wall time of it all.
-    widths : tuple of tuple of int
-        Of the blocks that a vector consists of; a tuple for each part of a fusion. A
-        :class:`~tllboost.merges.Width` where a block may be a map.
+    widths : tuple of tuple of Width
+        Of the blocks that a vector consists of; a tuple for each part of a fusion.
     """
 
     vectors: np.ndarray
@@ -70,7 +69,7 @@ class Vectorized:
     n_computed: int = 0
     n_reused: int = 0
     seconds: float = 0.0
-    widths: tuple[tuple[int, ...], ...] = ()
+    widths: tuple[tuple[Width, ...], ...] = ()
 
 
 def vectorize(
@@ -262,13 +261,14 @@ class _Request:
             vectors = np.zeros(shape, dtype=np.float32)
             good = np.setdiff1d(np.arange(len(vectors)), list(result.failures))
             vectors[good] = vectorizer.map_vectors(result.vectors[good])
-            result = replace(result, vectors=vectors, widths=(vectors.shape[1:],))
+            widths = ((Width(vectors.shape[1]),),)
+            result = replace(result, vectors=vectors, widths=widths)
         else:
             needs_images = getattr(vectorizer, "needs_images", True)
             result = (self.compute if needs_images else self.look_up)(vectorizer)
             shares = [*getattr(vectorizer, "blocks", {"": Width(1)}).values()]
-            unit = result.vectors.shape[1] // sum(shares)
-            result.widths = (tuple(Width(unit * x, x.side) for x in shares),)
+            unit = result.vectors.shape[1] // sum(x.width for x in shares)
+            result.widths = (tuple(Width(unit * x.width, x.side) for x in shares),)
         if self.done is not None:
             self.done[space] = result
         return result

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tllboost.calibration import Calibration
 from tllboost.conventions import noted
-from tllboost.merges import PairFeatures
+from tllboost.merges import PairFeatures, Width
 from tllboost.metrics import (
     METRICS,
     Figure,
@@ -108,7 +108,7 @@ class Bench:
     split : Split
     merge : str
     seed : int
-    widths : sequence of sequence of int
+    widths : sequence of sequence of Width
         Of the blocks that a vector consists of, a sequence for each part of a fusion.
     projection : Projection or None
         What maps the vectors; it may have a classification network, too.
@@ -121,7 +121,7 @@ class Bench:
     split: Split
     merge: str
     seed: int
-    widths: Sequence[Sequence[int]] = ()
+    widths: Sequence[Sequence[Width]] = ()
     projection: Projection | None = None
     is_fresh: bool = True
 

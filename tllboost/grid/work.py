@@ -36,7 +36,7 @@ from tllboost.grid.cells import (
 from tllboost.grid.data import Grid, Key, Learned
 from tllboost.grid.measure import Bench, best_of_folds, measure, one_thread
 from tllboost.grid.records import known, record_path, write_record, write_scores
-from tllboost.merges import SIMILARITY
+from tllboost.merges import SIMILARITY, Width
 from tllboost.processes import Job, release_memory
 from tllboost.projections import NONE, make_projection
 from tllboost.scoring import similarity_names
@@ -200,7 +200,7 @@ def _learn(
     bases: Sequence[Floats],
     splits: list[Split],
     n_hard: int,
-    widths: Sequence[Sequence[int]],
+    widths: Sequence[Sequence[Width]],
     only: Sequence[int],
     said: Sequence[list[float]] | None,
     network: Any = None,
@@ -221,7 +221,7 @@ def _learn(
             sets = split.train, split.validation
             with noted(own, repeat=bool(said)):
                 if network is None:
-                    how["widths"] = [*map(sum, widths)]
+                    how["widths"] = [sum(x.width for x in part) for part in widths]
                     made: Any = make_projection(projection, **how)
                     with one_thread():
                         made.fit(base, *sets, **({"only": only} if only else {}))
@@ -347,7 +347,7 @@ def _run_cells(
     costs: dict[str, float],
     splits: list[Split],
     bases: list[Any],
-    widths: Sequence[Sequence[int]],
+    widths: Sequence[Sequence[Width]],
     names: Sequence[str],
 ) -> None:
     """Run cells of the same features, writing each as it ends."""

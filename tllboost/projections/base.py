@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.errors import DataError
-from tllboost.merges import unit_rows
+from tllboost.merges import Width, unit_rows
 from tllboost.registry import Configured, parse_spec
 from tllboost.splits import PairSet
 
@@ -69,8 +69,8 @@ class Projection(Configured):
         raise NotImplementedError
 
     def layout(
-        self, blocks: Sequence[int]
-    ) -> tuple[Sequence[int] | None, Sequence[int]]:
+        self, blocks: Sequence[Width | int]
+    ) -> tuple[Sequence[Width | int] | None, Sequence[int]]:
         """Return the widths of the parts of a projected vector, and the maps in each.
 
         None for the widths where it is one part, mostly of one map. `blocks` are the

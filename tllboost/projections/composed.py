@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tllboost.conventions import seed_of
-from tllboost.merges import slices_of, unit_rows
+from tllboost.merges import Width, slices_of, unit_rows
 from tllboost.projections import CROSSFIT
 from tllboost.projections.base import Projection, matches_in
 from tllboost.registry import Option, option
@@ -214,7 +214,9 @@ class CrossFitProjection(Projection):
             blocks.append(mapped / np.float32(np.sqrt(self.folds)))
         return np.hstack(blocks).astype(np.float32, copy=False)
 
-    def layout(self, blocks: Sequence[int]) -> tuple[list[int], list[int]]:
+    def layout(
+        self, blocks: Sequence[Width | int]
+    ) -> tuple[list[Width | int], list[int]]:
         """Return the widths of the parts of a projected vector, and the maps in each.
 
         First the blocks as they are; then what is made of the whole and of each part.
@@ -224,7 +226,8 @@ class CrossFitProjection(Projection):
             probe = np.zeros((1, _width(self._slices[at])), np.float32)
             mapped[at] += one.transform(probe).shape[1]
         own = [*blocks] or self.widths_.tolist()
-        return own + mapped, [0] * len(own) + [self.folds] * len(mapped)
+        n_maps = [0] * len(own) + [self.folds] * len(mapped)
+        return [*own, *mapped], n_maps
 
     def fold_of(self, pairs: PairSet) -> NDArray[np.int64]:
         """Return the fold of both images of each pair: (2, n_pairs) int64.
