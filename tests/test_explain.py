@@ -242,7 +242,8 @@ def test_similarities_add_up_from_unrelated_images_to_the_log_odds(
         "CSLS, classic+pixels",
         "cosine, shape of classic",
     ]
-    assert names[-1] == "CSLS, pixels"
+    assert names[4 * 8 - 1 : 4 * 8] == ["CSLS, pixels"]
+    assert names[-1] == "S-norm of roots, pixels"
     head, references = cell.scorer.fitted, cell.scorer.references
     assert references is not None
     table = pairs_from_paths(X[:1])
