@@ -40,7 +40,7 @@ Floats = NDArray[np.float32]
 LEAST = 12
 """References that are drawn at least, where there are as many images."""
 
-_MOST, _MOST_BYTES = 512, 4 * 10**6
+_MOST, _MOST_BYTES = 512, 4 * 10**6  # of references; so much of directions, too
 _MOST_DIRECTIONS, _EACH = 48, 8  # numbers of a vector, and images, for each direction
 _SPARED = 64  # images that allow no direction: so few differ most in what they show
 _MOST_POSITIONS = 1024  # of maps, that directions are found from
@@ -100,8 +100,9 @@ class References:
     baseline : ndarray of shape (1,), int32
         Which number of a row heads start from: S-norm, until labelled pairs choose.
     sides : ndarray of shape (n_parts,), int32
-        Grid positions a side of each part, as the vectorizer gave it: 1 of what is no
-        map. 0 of what is not whitened, and compared in one way only.
+        Grid positions a side of each part as the vectorizer gave it, 1 of what is no
+        map. 0 of what is compared in one way only: what nothing was whitened for, what
+        maps made, and all parts in bundles of before.
 
     Examples
     --------
@@ -142,8 +143,9 @@ class References:
         images : ndarray of int
             Rows to draw from, such as the images of the training set.
         widths : sequence of Width or int, or None
-            Of the parts of a vector, which are no maps if it is a number; None for one.
+            Of the parts of a vector; a number is of what is no map. None for one part.
         n_maps : sequence of int or None
+            What the attribute tells; None for 0.
         seed : int
         whitened : bool, default=True
             Whether vectors are whitened by 512 of the images: by 48 directions, or as
@@ -362,9 +364,7 @@ class References:
 
     def of_fold(self, fold: int) -> tuple[Self, NDArray[np.int64]]:
         """Return the same of one map in each part, and the columns of that."""
-        n_maps = np.maximum(self.n_maps, 1)
-
-        found = []
+        n_maps, found = np.maximum(self.n_maps, 1), []
         for part, n in zip(self._parts, n_maps.tolist(), strict=True):
             width = (part.columns.stop - part.columns.start) // n
             found.append(part.columns.start + fold % n * width + np.arange(width))
@@ -389,7 +389,9 @@ class References:
 
         Of the whole and of each part the cosine; then, whitened, the mean of the
         z-norms by both images, their difference, and CSLS by the ten nearest
-        references. No image of a pair counts among the references of the other.
+        references. Behind all these the first of the three once more, of the roots of
+        each part that is whitened, and of each map beside a mirrored one. No image of a
+        pair counts among the references of the other.
 
         Parameters
         ----------
