@@ -160,7 +160,11 @@ def test_workers_find_the_pairs_that_this_process_finds(
     alone = compare(*what, n, sought, tmp_path / "alone", **how)
     how |= {"backend": cluster, "progress": lambda *step: told.append(step)}
     found = compare(*what, n, sought, tmp_path / "cluster", **how)
-    assert (found == alone).all()
+    assert found.dtype.names == ("left", "right", "score")
+    for one in ("left", "right"):
+        np.testing.assert_array_equal(found[one], alone[one])
+    # Products of larger blocks are not rounded alike on all processors.
+    np.testing.assert_allclose(found["score"], alone["score"], rtol=0, atol=1e-6)
     assert told[-1] == (5, 5, "comparing")
     assert not list(tmp_path.iterdir())
 
