@@ -186,7 +186,7 @@ def test_time_and_memory_of_children_count() -> None:
     )
     command = [sys.executable, "-c", burn]
     _, cost = bench.timed(lambda: subprocess.run(command, check=True))
-    assert cost["cpu"] > 0.25
+    assert cost["cpu"] > 1.45
     peak = bench.peak_memory(lambda: subprocess.run(command, check=True))
     assert 50 < peak < 500
 
