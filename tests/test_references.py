@@ -420,6 +420,11 @@ def test_references_of_before_there_were_maps_say_what_they_said() -> None:
     sides = np.arange(10), np.arange(10, 20)
     rows = References.of(known).rows(images(), *sides)
     np.testing.assert_array_equal(rows, references().rows(images(), *sides)[:, :12])
+    # Of the folder that is searched others are drawn, whitened as those were.
+    layout, drawn_from = References.of(known).layout, np.arange(N_REFERENCES)
+    again = References.drawn(images(), drawn_from, *layout, seed=0)
+    assert again.n_features == 12
+    np.testing.assert_array_equal(again.rows(images(), *sides), rows)
 
 
 def test_vectors_of_another_width_are_refused() -> None:

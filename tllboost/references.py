@@ -166,9 +166,9 @@ class References:
         start = np.array(BASELINES[:1], np.int32)
         made = cls(mean[None], parts, maps, mean, common, start, sides)
         rng = np.random.default_rng(seed)
-        for part in made._parts:
+        for part, n_of in zip(made._parts, maps, strict=True):
             block = rows[:, part.columns]
-            for columns in part.whitened if part.side else ():
+            for columns in part.whitened if whitened and not n_of else ():
                 block = block.reshape(-1, columns.stop - columns.start)
                 own = unit_rows(block)
                 if len(own) > len(rows):
