@@ -163,8 +163,8 @@ def test_workers_find_the_pairs_that_this_process_finds(
     assert found.dtype.names == ("left", "right", "score")
     for one in ("left", "right"):
         np.testing.assert_array_equal(found[one], alone[one])
-    # Products of larger blocks are not rounded alike on all processors.
-    np.testing.assert_allclose(found["score"], alone["score"], rtol=0, atol=1e-6)
+    # Two processes round products alike on some processors only.
+    np.testing.assert_array_max_ulp(found["score"], alone["score"], maxulp=1)
     assert told[-1] == (5, 5, "comparing")
     assert not list(tmp_path.iterdir())
 
