@@ -109,9 +109,10 @@ Intervals are of 95 % (paired bootstrap over components).
 training and validation choose; the gain is its own over the cosine. S-norm compares
 with at most 512 references; the vectors are whitened by up to 48 directions of 512
 training images (maps at each of their positions too), or as many of each as fit into
-4 MB. The merge `similarity` also compares each map with the mirrored one. The other
-columns are S-norm of fewer references, by the images of the test set (what a folder
-that is searched has), and by those of another set; then CSLS, all whitened.
+4 MB. The other columns are S-norm of fewer references, by the images of the test set
+(what a folder that is searched has), and by those of another set; then CSLS, all
+whitened. The merge `similarity` adds S-norms of signed roots and of mirrored maps, see
+[docs/grid.md](../../docs/grid.md#projections).
 
 {plain}
 
