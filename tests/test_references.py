@@ -500,9 +500,9 @@ def test_ranking_asks_the_references_once_an_image(
     asked: list[int] = []
     statistics = References.statistics
 
-    def counted(self: References, rows: np.ndarray) -> np.ndarray:
+    def counted(self: References, rows: np.ndarray, *white: np.ndarray) -> np.ndarray:
         asked.append(len(rows))
-        return statistics(self, rows)
+        return statistics(self, rows, *white)
 
     monkeypatch.setattr(References, "statistics", counted)
     for query in (3, 5):

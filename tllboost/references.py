@@ -54,6 +54,7 @@ BASELINES = (1, 0)
 """What heads may start from: S-norm, or the plain cosine."""
 _SAME = 1 - 1e-4  # cosine from which two vectors are those of one picture
 _BLOCK = 1024
+_PIECE_BYTES = 2**24  # of vectors that are whitened at once
 _LEAST_SPREAD = np.float32(1e-3)
 # Of an image and a part: its length; sum and sum of squares of its cosines with the
 # references, the sum of the eleven largest, and the smallest of these; how many
@@ -152,6 +153,8 @@ class References:
             many as 4 MB hold.
         """
         n_dims = vectors.shape[1]
+        from scipy.linalg import eigh
+
         told = [n_dims] if widths is None else widths
         known = [x if isinstance(x, Width) else Width(x) for x in told]
         parts, sides = np.array(known, np.int32).T.copy()
@@ -175,12 +178,12 @@ class References:
                     own = own[rng.permutation(len(own))[:_MOST_POSITIONS]]
                 mean[columns] = own.mean(axis=0)
                 own -= mean[columns]
-                # By products of rows with each other, which are fewer than numbers.
-                variance, axes = np.linalg.eigh(own @ own.T)
                 n_own = min(n, own.shape[1] // _EACH)
-                largest = variance[len(own) - n_own :]
-                least = max(variance[-n_own - 1], _LEAST_VARIANCE * variance[-1], 1e-30)
-                axes = axes[:, len(own) - n_own :] / np.sqrt(largest + least)
+                # By products of rows with each other, which are fewer than numbers.
+                ends = [len(own) - n_own - 1, len(own) - 1]
+                variance, axes = eigh(own @ own.T, subset_by_index=ends)
+                least = max(variance[0], _LEAST_VARIANCE * variance[-1], 1e-30)
+                axes = axes[:, 1:] / np.sqrt(variance[1:] + least)
                 common[:n_own, columns] = axes.T @ own
                 block = made._white(columns, block)
         rows = unit_rows(rows[: max(LEAST, _MOST_BYTES // (2 * n_dims))])
@@ -193,7 +196,9 @@ class References:
         """Return rows less their mean, their directions shrunk, at length 1."""
         mean, common = self.mean[columns], self.common[:, columns].astype(np.float32)
         white = unit_rows(rows)
-        white[white.any(axis=1)] -= mean
+        nothing = ~white.any(axis=1)
+        white -= mean
+        white[nothing] = 0
         gone = np.minimum(np.einsum("ij,ij->i", common, common), 1)
         codes = white @ common.T
         # Of the variance in a direction that share goes; of the length, what its root
@@ -270,10 +275,11 @@ class References:
         """
         return 3 * len(slices_of(self.widths)) + self._n_slices
 
-    def statistics(self, vectors: Floats) -> Floats:
+    def statistics(self, vectors: Floats, white: Floats | None = None) -> Floats:
         """Return what images have to the references: (n_images, n_slices, ...) float32.
 
-        An image that is a reference does not meet itself.
+        An image that is a reference does not meet itself. `white` is what
+        :meth:`whitened` makes of the vectors, where it is known.
 
         Raises
         ------
@@ -288,13 +294,13 @@ class References:
             raise UsageError(msg)
         n, several = len(self.vectors), slice(1, 1 + len(self.widths))
         theirs, of_theirs = self._compared(self.vectors)
-        shape = len(vectors), self._n_slices, _N_COLUMNS
-        told = np.empty(shape, np.float32)
+        told = np.empty((len(vectors), self._n_slices, _N_COLUMNS), np.float32)
         k = min(_NEAREST + 1, n)
-        for rows in row_blocks(len(vectors), n * shape[1], _BLOCK):
-            ours, told[rows] = self._compared(vectors[rows])
+        for rows in row_blocks(len(vectors), n * self._n_slices, _BLOCK):
+            known = None if white is None else white[rows]
+            ours, told[rows] = self._compared(vectors[rows], known)
             of_ours = told[rows]
-            found = np.empty((len(of_ours), shape[1], n), np.float32)
+            found = np.empty((len(of_ours), self._n_slices, n), np.float32)
             for at, (block, _) in ours.items():
                 found[:, at] = block @ theirs[at][1].T
             if len(self.widths) > 1:
@@ -316,32 +322,42 @@ class References:
         return told
 
     def _compared(
-        self, vectors: NDArray[Any]
+        self, vectors: NDArray[Any], white: Floats | None = None
     ) -> tuple[dict[int, tuple[Floats, Floats]], Floats]:
         """Return what is compared of images, and the first column of statistics.
 
         By the place among the slices: rows of an image, and those of the other one.
         """
+        white = self.whitened(vectors) if white is None else white
         told = np.zeros((len(vectors), self._n_slices, _N_COLUMNS), np.float32)
         found: dict[int, tuple[Floats, Floats]] = {}
         for part in self._parts:
             block = np.asarray(vectors[:, part.columns], np.float32)
             told[:, part.at, _LENGTH] = np.linalg.norm(block, axis=1)
-            found |= self._ways(part, block)
+            found |= self._ways(part, white[:, part.columns])
         if len(self.widths) > 1:
             several = told[:, 1 : 1 + len(self.widths), _LENGTH]
             told[:, 0, _LENGTH] = np.linalg.norm(several, axis=1)
         return found, told
 
-    def _ways(self, part: _Part, block: Floats) -> dict[int, tuple[Floats, Floats]]:
-        """Return a part whitened, by its place; then its roots, and how it is mirrored.
+    def whitened(self, vectors: NDArray[Any]) -> Floats:
+        """Return vectors with each part whitened: (n_images, n_dims) float32.
 
         A map is whitened at each of its positions first.
         """
-        white = block
-        for columns in part.whitened:
-            rows = white.reshape(-1, columns.stop - columns.start)
-            white = self._white(columns, rows).reshape(block.shape)
+        white = np.empty(vectors.shape, np.float32)
+        for rows in row_blocks(*vectors.shape, most=_PIECE_BYTES):
+            for part in self._parts:
+                own = white[rows, part.columns]
+                block = vectors[rows, part.columns].astype(np.float32)
+                for columns in part.whitened:
+                    block = block.reshape(-1, columns.stop - columns.start)
+                    block = self._white(columns, block)
+                own[:] = block.reshape(own.shape)
+        return white
+
+    def _ways(self, part: _Part, white: Floats) -> dict[int, tuple[Floats, Floats]]:
+        """Return a whitened part by its place; then its roots, and it mirrored."""
         found = {part.at: (white, white)}
         if part.rooted:
             roots = unit_rows(np.copysign(np.sqrt(np.abs(white)), white))
@@ -422,7 +438,10 @@ class References:
         images, at = np.unique(sides, return_inverse=True)
         one, other = at.reshape(sides.shape)
         some = np.asarray(vectors[images], np.float32)
-        known = self.statistics(some) if statistics is None else statistics[images]
+        white = self.whitened(some)
+        known = None if statistics is None else statistics[images]
+        if known is None:
+            known = self.statistics(some, white)
         features = np.empty((len(left), self.n_features), np.float32)
         whole = np.zeros((2, len(left)), np.float32)
         for part in self._parts:
@@ -430,7 +449,8 @@ class References:
             lengths = of[one, _LENGTH] * of[other, _LENGTH]
             cosine = _products(plain, plain, one, other)
             cosine /= np.where(lengths > 0, lengths, 1)
-            for place, (ours, theirs) in self._ways(part, plain).items():
+            ways = self._ways(part, white[:, part.columns])
+            for place, (ours, theirs) in ways.items():
                 told, of = _products(ours, theirs, one, other), known[:, place]
                 row = self._row(cosine, told, of[one], of[other])
                 if place == part.at:
