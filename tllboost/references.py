@@ -152,9 +152,9 @@ class References:
             Whether vectors are whitened by 512 of the images: by 48 directions, or as
             many as 4 MB hold.
         """
-        n_dims = vectors.shape[1]
         from scipy.linalg import eigh
 
+        n_dims = vectors.shape[1]
         told = [n_dims] if widths is None else widths
         known = [x if isinstance(x, Width) else Width(x) for x in told]
         parts, sides = np.array(known, np.int32).T.copy()
@@ -357,7 +357,7 @@ class References:
         return white
 
     def _ways(self, part: _Part, white: Floats) -> dict[int, tuple[Floats, Floats]]:
-        """Return a whitened part by its place; then its roots, and it mirrored."""
+        """Return a whitened part by its place; then its roots, and the mirrored map."""
         found = {part.at: (white, white)}
         if part.rooted:
             roots = unit_rows(np.copysign(np.sqrt(np.abs(white)), white))
