@@ -158,9 +158,8 @@ and smallest and largest. The ratios are those in each turn.
 
 FEW_TEXT = """Of the challenge {sizes} pairs, {n_draws} draws, 15 of 100 for
 validation, tested on {n_test} other pairs with `views+maps`. In brackets the mean gain
-over the cosine and its standard error over the draws. Ways with `crossfit/infonce` have
-its maps beside the vectors, fitted out of fold as above. The prototype of these
-heads was measured so, on pairs kept apart."""
+over the cosine and its standard error over the draws. Rows with `crossfit/infonce` have
+its maps beside the vectors, fitted out of fold as above."""
 
 
 def read(name: str) -> Any:

@@ -61,7 +61,7 @@ def choose_bins(n_rows: int, n_columns: int) -> int:
     (256, 16)
     """
     values = n_rows * n_columns
-    if values < 400_000:
+    if values < 440_000:
         return 256
     return 64 if values < 4_000_000 else 16
 
