@@ -101,7 +101,8 @@ def test_the_page_of_the_blocks_of_classic_is_what_its_table_makes() -> None:
 
 def test_the_pages_of_choosing_are_what_their_tables_make() -> None:
     pages = ("choosing", "README.md"), ("ensembles", "ensembles.md")
-    for name, page in (*pages, ("defaults", "README.md")):
+    more = ("second_network", "second-network.md"), ("defaults", "README.md")
+    for name, page in (*pages, *more):
         module = script(name)
         assert (module.OUT / page).read_text("utf-8") == module.page(module.OUT)
 
