@@ -126,10 +126,10 @@ since splits differ by more than these heads do; beside them the mean of the fir
 {n_seeds}. `crossfit/infonce` fits a map of 128 numbers for the whole vector and for
 each part of the fusion, five times, each without one fold of the training pairs: a
 training pair is compared by the maps that never saw its images, a new pair by all of
-them. The gain is over what is named. Seconds are for a fit and the test scores, in one
-process beside another one. Heads share the features of `similarity`: making them
-counts with the first head that reads them, so compare these seconds with care; "Time"
-below counts them each time.
+them. With `members=3` a map is the mean of three. The gain is over what is named.
+Seconds are for a fit and the test scores, in one process beside another one. Heads
+share the features of `similarity`: making them counts with the first head that reads
+them, so compare these seconds with care; "Time" below counts them each time.
 
 {run}
 
