@@ -318,6 +318,18 @@ def test_an_ensemble_of_too_few_that_succeeded_is_a_failed_row(
     assert (result.out / "best.tllb").exists()
 
 
+def test_an_earlier_ensemble_does_not_stay_where_this_run_has_none(
+    table: PairTable, planted: str, tmp_path: Path
+) -> None:
+    cells: dict[str, Any] = {"vectorizers": [planted], "heads": ["cosine", "logistic"]}
+    first = grid(table, tmp_path / "out", **cells, ensemble=2)
+    assert (first.out / "ensemble.tllb").exists()
+    again = grid(table, tmp_path / "out", **cells)
+    assert again.out == first.out
+    assert not (again.out / "ensemble.tllb").exists()
+    assert (again.out / "best.tllb").exists()
+
+
 # --- bundles score as the grid did
 
 

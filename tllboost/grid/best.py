@@ -420,9 +420,11 @@ def save_bundles(
 ) -> tuple[Row | None, Row | None, list[str]]:
     """Save the best cell on validation that a bundle can hold, and the ensemble.
 
-    Returns its row, what choosing gave, and notes on what no bundle could hold.
+    Returns its row, what choosing gave, and notes on what no bundle could hold. Where
+    there is nothing to save, a bundle of an earlier run does not stay either.
     """
     chosen, gave, notes, order = None, None, [], []
+    stale = {"best.tllb", "ensemble.tllb"}
     row_of = dict(zip(grid.plan.cells, rows, strict=True))
     measured = {
         cell: len(getattr(grid.plan.made.get(cell.vectorizer), "parts", "1"))
@@ -441,6 +443,7 @@ def save_bundles(
         try:
             notes += _save(grid.out / "best.tllb", row_of[cell], records, grid)
             chosen = row_of[cell]
+            stale.discard("best.tllb")
             break
         except TllboostError as error:  # such as weights that no hub gives any more
             notes.append(f"best.tllb skips a cell: {error}")
@@ -448,8 +451,11 @@ def save_bundles(
         if row["vectorizer"] == ENSEMBLE and row["status"] == "ok":
             try:
                 notes += _save(grid.out / "ensemble.tllb", row, records, grid)
+                stale.discard("ensemble.tllb")
             except TllboostError as error:
                 notes.append(f"no ensemble.tllb: {error}")
+    for name in stale:  # what an earlier run of this folder left, of other cells
+        (grid.out / name).unlink(missing_ok=True)
     return chosen, gave, notes
 
 
