@@ -78,6 +78,15 @@ def test_a_failed_cell_says_so_and_one_not_run_is_empty() -> None:
     assert "no memory" not in text
 
 
+def test_a_figure_is_rounded_as_the_results_have_it() -> None:
+    """Of six digits: a mean of many seeds may lie a trifle below a half."""
+    exact, mean = rows_of(), rows_of()
+    exact[0]["top2"], mean[0]["top2"] = 0.54375, 0.54375 - 1e-12
+    for form in FORMATS:
+        texts = [matrix_text(rows, "top2", form) for rows in (exact, mean)]
+        assert texts[0] == texts[1]
+
+
 def test_a_figure_that_is_none_is_a_dash() -> None:
     rows = rows_of()
     rows[0]["top2"] = float("nan")

@@ -161,13 +161,14 @@ def shown(row: Row | None, metric: str, *, is_plain: bool = False) -> tuple[str,
         return "failed", ""
     if not math.isfinite(row[metric]):
         return "" if is_plain else "–", ""
+    value = float(f"{row[metric]:.6g}")  # as in results.csv, or halves round apart
     if is_plain:
-        return f"{row[metric]:.4f}", ""
+        return f"{value:.4f}", ""
     half = (row[f"{metric}_high"] - row[f"{metric}_low"]) / 2
     spread = f" ± {half:.3f}" if math.isfinite(half) else ""
     # Ties are told in the metric of the rows, and of no other.
     told = row["tied_with_best"] if row["metric"] == metric else ""
-    return f"{row[metric]:.3f}{spread}", {"yes": "tie", "best": "best"}.get(told, "")
+    return f"{value:.3f}{spread}", {"yes": "tie", "best": "best"}.get(told, "")
 
 
 def matrix_html(rows: Sequence[Row], metric: str) -> str:
