@@ -90,6 +90,7 @@ def weights(file: Path) -> None:
     save_file(dict(zip(names, floats, strict=True)), file)
     of = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
     of |= {"input_size": (3, 224, 224), "crop_pct": 0.875, "interpolation": "bicubic"}
+    # timm looks for it in the module of the function that it is told of.
     globals()["default_cfgs"] = generate_default_cfgs({f"{NAME}.in1k": of})
     register_model(squeezenet1_1)
     # Both are in the order of the forward pass: that must give the same vectors.
@@ -101,10 +102,10 @@ def weights(file: Path) -> None:
 
 def scored(split: Split, seed: int, work: Path, store: Any) -> tuple[Floats, Floats]:
     """Return the cell's log-odds of a seed's validation and test pairs."""
-    found = gather(read("tll"), {}, store=store)
+    pairs = read("tll")
     tuned = finetune(
         make_vectorizer(f"timm:{NAME}@{work / 'weights.safetensors'}"),
-        list(found.table.paths),
+        list(pairs.paths),
         split.train,
         split.validation,
         work / f"{seed}.safetensors",
@@ -113,7 +114,7 @@ def scored(split: Split, seed: int, work: Path, store: Any) -> tuple[Floats, Flo
         message=print,
     )
     name = f"timm:{NAME}@{tuned.get_params()['file']}?{VIEWS}+{VECTORIZERS[LARGEST]}"
-    data = gather(read("tll"), {"all": make_vectorizer(name)}, store=store)
+    data = gather(pairs, {"all": make_vectorizer(name)}, store=store)
     found = data.vectors["all"]
     projection = make_projection("infonce?members=3", seed=seed, n_threads=1)
     projection.fit(found.vectors, split.train, split.validation)
@@ -130,9 +131,9 @@ def measured(run: Path, store: Any) -> Iterator[list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         weights(work / "weights.safetensors")
-        splits = gather(read("tll"), {}, store=store)
+        data = gather(read("tll"), {})
         for seed, (held, pairs, of_test, tested) in enumerate(sets_of(run)):
-            (split,) = splits.splits(seed)
+            (split,) = data.splits(seed)
             validation, test = scored(split, seed, work, store)
             alone.append([figures(one, tested)[1:] for one in of_test])
             ways[ALONE].append((*figures(test, tested)[1:], 1.0))

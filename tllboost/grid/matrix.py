@@ -161,7 +161,8 @@ def shown(row: Row | None, metric: str, *, is_plain: bool = False) -> tuple[str,
         return "failed", ""
     if not math.isfinite(row[metric]):
         return "" if is_plain else "–", ""
-    value = float(f"{row[metric]:.6g}")  # as in results.csv, or halves round apart
+    # Of six digits, as in results.csv: what lies beside a half rounds as it does there.
+    value = float(f"{row[metric]:.6g}")
     if is_plain:
         return f"{value:.4f}", ""
     half = (row[f"{metric}_high"] - row[f"{metric}_low"]) / 2
