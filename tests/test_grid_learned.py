@@ -27,7 +27,7 @@ from planted_grid import (
 
 from tllboost.calibration import Calibration, best_threshold, fit_calibration
 from tllboost.classifier import load_bundle
-from tllboost.errors import UsageError
+from tllboost.errors import BundleError, UsageError
 from tllboost.grid.best import add_ensemble
 from tllboost.grid.cells import Cell, Plan
 from tllboost.grid.data import Grid, gather
@@ -328,6 +328,23 @@ def test_an_earlier_ensemble_does_not_stay_where_this_run_has_none(
     assert again.out == first.out
     assert not (again.out / "ensemble.tllb").exists()
     assert (again.out / "best.tllb").exists()
+
+
+@pytest.mark.parametrize("name", ["best.tllb", "ensemble.tllb"])
+def test_an_earlier_bundle_does_not_stay_where_the_new_one_cannot_be_made(
+    name: str, table: PairTable, planted: str, tmp_path: Path
+) -> None:
+    def refuse(done: int, total: int, what: str) -> None:
+        if what == name:
+            msg = "too large"
+            raise BundleError(msg)
+
+    cells: dict[str, Any] = {"vectorizers": [planted], "heads": ["cosine", "logistic"]}
+    grid(table, tmp_path / "out", **cells, ensemble=2)
+    result = grid(table, tmp_path / "out", **cells, ensemble=2, progress=refuse)
+    assert any(name in note and "too large" in note for note in result.notes)
+    bundles = {path.name for path in result.out.glob("*.tllb")}
+    assert bundles == {"best.tllb", "ensemble.tllb"} - {name}
 
 
 # --- bundles score as the grid did
